@@ -1,0 +1,1 @@
+"""Threads, waits and order: the parts that know no socket and no protocol."""

@@ -1,0 +1,1 @@
+"""Hub, client, hotline: what users hold."""

@@ -1,0 +1,1 @@
+"""Sockets: the only layer that touches them."""

@@ -1,0 +1,1 @@
+"""Bytes in, events out: HTTP, WebSocket, matcher.  No threads, sockets or clocks here."""
