@@ -1,0 +1,102 @@
+"""What every test is held to: it leaves no thread and no socket behind.
+
+An exception in a thread, and one that Python could not raise anywhere, fail the test
+too; pytest does that by itself, since warnings are errors here (pyproject.toml).  A test
+that wants a thread to crash says so with
+``@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# A slow example is no failure: threads share a loaded machine.  hypothesis brings "ci":
+# no deadline either, the same examples each time, and the blob that reproduces a failure.
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+GRACE_S = 5.0
+"""How long a test's threads and sockets may take to end after it, in seconds."""
+
+IDLE_WORKERS = "hubthread-worker-"
+"""Threads of this name wait for the next job and end by themselves: no leak."""
+
+_FDS = "/proc/self/fd"
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    threads, sockets = _threads(), _sockets()
+    yield
+    deadline = time.monotonic() + GRACE_S
+    for thread in _threads() - threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    stacks = [_stack(thread) for thread in _threads() - threads]
+    if stacks:
+        pytest.fail("threads left behind:\n" + "\n".join(stacks), pytrace=False)
+    left = _sockets() - sockets
+    if left:
+        # Not closed by name: the ResourceWarning that this brings fails the test.
+        gc.collect()
+    # A socket cannot be joined, and a worker that has told its caller may be closing it
+    # still.  Only a test that is about to fail looks again.
+    look_again = threading.Event()
+    while left and time.monotonic() < deadline:
+        look_again.wait(0.01)
+        left = _sockets() - sockets
+    if left:
+        pytest.fail("sockets left behind:\n" + "\n".join(_described(left)), pytrace=False)
+
+
+def _threads() -> set[threading.Thread]:
+    # A dummy stands for a thread that threading did not start and cannot join.
+    return {
+        thread
+        for thread in threading.enumerate()
+        if not thread.name.startswith(IDLE_WORKERS)
+        and not isinstance(thread, threading._DummyThread)
+    }
+
+
+def _stack(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return f"{thread!r}\n" + "".join(traceback.format_stack(frame) if frame else [])
+
+
+def _sockets() -> set[tuple[int, str]]:
+    """Descriptor and inode of each open socket; nothing where there is no /proc."""
+    found = set()
+    try:
+        descriptors = os.listdir(_FDS)  # noqa: PTH208  (runs twice a test: cheap)
+    except FileNotFoundError:
+        return set()
+    for descriptor in descriptors:
+        try:
+            target = os.readlink(f"{_FDS}/{descriptor}")  # noqa: PTH115
+        except FileNotFoundError:  # the listing's own descriptor
+            continue
+        if target.startswith("socket:"):
+            found.add((int(descriptor), target))
+    return found
+
+
+def _described(left: set[tuple[int, str]]) -> list[str]:
+    owners = {
+        thing.fileno(): repr(thing)
+        for thing in gc.get_objects()
+        if isinstance(thing, socket.socket)
+    }
+    return [owners.get(fd, f"descriptor {fd} ({target})") for fd, target in sorted(left)]

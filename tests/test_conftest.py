@@ -1,0 +1,57 @@
+"""The leak check is itself checked: each kind of leftover fails the test that left it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+LEAKY = """
+import socket, threading
+import conftest
+
+conftest.GRACE_S = 0.05
+gate = threading.Event()
+
+def test_leaves_a_thread():
+    threading.Thread(target=gate.wait, daemon=True).start()
+
+def test_leaves_a_socket():
+    global kept
+    kept = socket.socket()
+
+def test_forgets_a_socket():
+    socket.socket()
+
+def test_crashes_a_thread():
+    threading.Thread(target=lambda: 1 / 0).start()
+
+def test_is_fine():
+    threading.Thread(target=lambda: None).start()
+    name = conftest.IDLE_WORKERS + "1"
+    threading.Thread(target=gate.wait, daemon=True, name=name).start()
+    with socket.socket():
+        pass
+"""
+
+
+def test_what_is_left_behind_fails_the_test_that_left_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")  # room for the reasons in the summary
+    own = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
+    pytester.makeconftest(own)
+    pytester.makepyfile(LEAKY)
+    # A process of its own: what leaks must not leak into this one.
+    result = pytester.runpytest_subprocess("-W", "error", "-rEf", "--tb=short")
+    result.stdout.re_match_lines_random(
+        [
+            "ERROR .*::test_leaves_a_thread - .*threads left behind",
+            "ERROR .*::test_leaves_a_socket - .*sockets left behind",
+            "(ERROR|FAILED) .*::test_forgets_a_socket - .*Exception ignored in: <socket",
+            "(ERROR|FAILED) .*::test_crashes_a_thread - .*Exception in thread",
+        ]
+    )
+    result.stdout.no_re_match_line("(ERROR|FAILED) .*::test_is_fine")

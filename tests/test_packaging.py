@@ -1,0 +1,59 @@
+"""The package as installed: its version, its files, its command, what importing it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata, resources
+
+import hubthread
+
+# Run-time dependencies; everything else is an extra.
+ALLOWED = {"hubthread", "wsproto", "h11"}
+
+
+def test_the_installed_version_is_the_module_s() -> None:
+    # Differs in a stale installation: install again with ``pip install -e .``.
+    assert metadata.version("hubthread") == hubthread.__version__
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (resources.files("hubthread") / "py.typed").is_file()
+
+
+def test_the_demo_s_page_is_package_data() -> None:
+    pages = resources.files("hubthread") / "demo" / "pages"
+    assert any(page.name.endswith(".html") for page in pages.iterdir())
+
+
+def test_the_console_script_is_the_command_line() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="hubthread")
+    assert script.value == "hubthread.cli:main"
+    assert callable(script.load())
+
+
+def test_python_m_hubthread_is_the_same_command() -> None:
+    shown = _python("-m", "hubthread", "--help")
+    assert "demo" in shown
+    assert "serve" in shown
+
+
+def test_importing_hubthread_brings_no_extra_and_no_asyncio() -> None:
+    # What was there before the import is the interpreter's and the environment's.
+    brought = _python(
+        "-c",
+        "import sys; before = set(sys.modules); import hubthread; "
+        "print(*{name.partition('.')[0] for name in sys.modules.keys() - before})",
+    )
+    imported = set(brought.split())
+    assert imported - sys.stdlib_module_names <= ALLOWED
+    assert "asyncio" not in imported
+
+
+def _python(*arguments: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
