@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -124,6 +125,8 @@ def main() -> int:
     if arguments.url is not None and not re.fullmatch(r"ws://[^\s/]+(/\S*)?", arguments.url):
         parser.error(f"--url must be a ws:// URL: {arguments.url!r}")
 
+    # Told to end, it must not leave the suite or the echo server behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A line at a time, also into a file or a pipe.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
