@@ -1,0 +1,193 @@
+"""Ready-made formats of a message: where its header is and where its payload.
+
+Layer: protocol.  A format takes a received message apart (``parse``) and puts a reply
+together (``join``).  It holds no state: any thread.
+
+======================  =============================================================
+``PrefixHeader()``      text: ``move {"x": 1}``
+``JsonHeader()``        text: ``{"type": "move", "x": 1}``
+``IntHeader(2)``        binary: the header in 2 bytes, then the payload
+======================  =============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from enum import Enum, IntEnum
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+
+from hubthread.errors import HandleNotFind, PayloadError, SettingError, UsageError
+from hubthread.protocol.codecs import encode_int
+from hubthread.protocol.jsontext import as_bytes, as_fields, as_text, load_json
+
+__all__ = ["HeaderFormat", "IntHeader", "JsonHeader", "Marshal", "PrefixHeader"]
+
+Header = TypeVar("Header", bound=Hashable)
+Number = TypeVar("Number", bound=int)
+
+Marshal = Callable[[object], "str | bytes"]
+"""Encodes a value (specification: ``MarshalFunc``)."""
+
+
+class HeaderFormat(Protocol[Header]):
+    """What a matcher asks of a format; write your own for your wire protocol.
+
+    A payload that is ``str`` or ``bytes`` is encoded still, and is unmarshalled into what
+    the handler asks for; any other is a decoded JSON value already.  (A format whose ``str``
+    payloads are decoded too says so by the attribute ``decoded_text = True``.)
+    """
+
+    def parse(self, data: str | bytes) -> tuple[Header, Any]:
+        """The header and the payload of ``data``; ``PayloadError`` where it has no header."""
+        ...
+
+    def join(self, header: Header, obj: Any, marshal: Marshal) -> str | bytes:
+        """The message that brings ``obj``, encoded by ``marshal``, behind ``header``."""
+        ...
+
+
+class PrefixHeader:
+    """Text up to the first ``separator`` is the header, all that follows the payload.
+
+    Without a separator the whole text is the header and the payload is empty.  In a
+    reply, ``str`` and UTF-8 ``bytes`` are written as they are.
+    """
+
+    def __init__(self, separator: str = " ") -> None:
+        _check_text("separator", separator)
+        self._separator = separator
+
+    def parse(self, data: str | bytes) -> tuple[str, str]:
+        """``"move {}"`` is ``("move", "{}")``; bytes are read as UTF-8."""
+        text = as_text(data)
+        header, _, payload = text.partition(self._separator)
+        if not header:
+            raise PayloadError(
+                f"no header: a message begins with one, then {self._separator!r}, then its payload"
+            )
+        return header, payload
+
+    def join(self, header: str, obj: Any, marshal: Marshal) -> str:
+        """``header``, the separator, and ``obj``; ``UsageError`` for an impossible header."""
+        name = header.value if isinstance(header, Enum) else header
+        if not isinstance(name, str) or not name or self._separator in name:
+            raise UsageError(
+                f"header {header!r}: give text of at least 1 character, without the separator "
+                f"{self._separator!r}"
+            )
+        body = obj if isinstance(obj, (str, bytes)) else marshal(obj)
+        try:
+            return f"{name}{self._separator}{as_text(body)}"
+        except PayloadError as error:
+            raise UsageError(f"the reply to {header!r} is {error}") from error
+
+    def __repr__(self) -> str:
+        return f"PrefixHeader(separator={self._separator!r})"
+
+
+class JsonHeader:
+    """The header is the ``field`` (text or a whole number) of a JSON object.
+
+    The payload is the rest of the object, or what it has under ``body`` where that is
+    given (``None`` where it is missing).  The message is decoded once, here.
+
+    A reply's fields go beside the header's; one without fields goes under ``data``.  Where
+    ``body`` is given, every reply goes under ``body``.
+    """
+
+    def __init__(self, field: str = "type", body: str | None = None) -> None:
+        _check_text("field", field)
+        if body is not None:
+            _check_text("body", body)
+        if body == field:
+            raise SettingError("body", f"another name than the header's field, {field!r}")
+        self._field = field
+        self._body = body
+        self.decoded_text = body is not None
+
+    def parse(self, data: str | bytes) -> tuple[Any, Any]:
+        """``{"type": "say", "text": "hi"}`` is ``("say", {"text": "hi"})``."""
+        message = load_json(data)
+        if type(message) is not dict:
+            raise PayloadError(
+                f"no header: expected an object with {self._field!r}, got {type(message).__name__}"
+            )
+        header = message.pop(self._field, None)
+        if type(header) is not str and type(header) is not int:
+            what = "is missing" if header is None else "must be text or a whole number"
+            raise PayloadError(f"no header: the field {self._field!r} {what}")
+        return header, message if self._body is None else message.get(self._body)
+
+    def join(self, header: Any, obj: Any, marshal: Marshal) -> str | bytes:
+        """The reply as described above; ``UsageError`` where it has the header's field."""
+        fields = as_fields(obj) if self._body is None else None
+        if fields is None:
+            return marshal(
+                {self._field: header, "data" if self._body is None else self._body: obj}
+            )
+        if self._field in fields:
+            raise UsageError(
+                f"the reply to {header!r} has a field {self._field!r}, which is the header's: "
+                "rename it, or give JsonHeader a body"
+            )
+        return marshal({self._field: header, **fields})
+
+    def __repr__(self) -> str:
+        return f"JsonHeader(field={self._field!r}, body={self._body!r})"
+
+
+class IntHeader(Generic[Number]):
+    """Binary messages: the first ``width`` bytes (1, 2, 4 or 8) are the header.
+
+    It is signed, in network byte order, and a member of ``enum`` where that is given.
+    In a reply, ``bytes`` and ``str`` (as UTF-8) are written as they are.
+    """
+
+    @overload
+    def __init__(self: IntHeader[int], width: Literal[1, 2, 4, 8]) -> None: ...
+    @overload
+    def __init__(self, width: Literal[1, 2, 4, 8], enum: type[Number]) -> None: ...
+    def __init__(self, width: int, enum: Any = None) -> None:
+        if width not in (1, 2, 4, 8):
+            raise SettingError("width", f"1, 2, 4 or 8 bytes, not {width!r}")
+        if enum is not None:
+            if not (isinstance(enum, type) and issubclass(enum, IntEnum)):
+                raise SettingError("enum", f"an IntEnum or None, not {enum!r}")
+            for member in enum:
+                encode_int(member, width)
+        self._width = width
+        self._enum: type[IntEnum] | None = enum
+
+    def parse(self, data: str | bytes) -> tuple[Number, bytes]:
+        """``b"\\x00\\x07{}"`` is ``(7, b"{}")`` for a width of 2.
+
+        Raises ``PayloadError`` for text and for fewer bytes than the header has, and
+        ``HandleNotFind`` for a number that is not in ``enum``.
+        """
+        width = self._width
+        if isinstance(data, str):
+            raise PayloadError(f"no header: expected a binary message with {width} bytes of it")
+        if len(data) < width:
+            raise PayloadError(f"no header: expected at least {width} bytes, got {len(data)}")
+        number: Any = int.from_bytes(data[:width], "big", signed=True)
+        if self._enum is not None:
+            try:
+                number = self._enum(number)
+            except ValueError:
+                raise HandleNotFind(
+                    f"handle not find header: {number} is no {self._enum.__name__}", number
+                ) from None
+        return number, data[width:]
+
+    def join(self, header: Number, obj: Any, marshal: Marshal) -> bytes:
+        """The header's bytes and ``obj``; ``UsageError`` for a header that does not fit."""
+        body = obj if isinstance(obj, (str, bytes)) else marshal(obj)
+        return encode_int(header, self._width) + as_bytes(body)
+
+    def __repr__(self) -> str:
+        return f"IntHeader({self._width}{f', {self._enum.__name__}' if self._enum else ''})"
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise SettingError(name, f"text of at least 1 character, not {value!r}")

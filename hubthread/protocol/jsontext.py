@@ -1,0 +1,170 @@
+"""JSON text to values and back, safe against what a peer may send.  Layer: protocol.
+
+Pure functions: any thread.  What the standard library lets pass and this refuses:
+NaN and infinities, numbers too large for a float, lone surrogates (text that could not
+be written anywhere again), and nesting so deep that it would overflow the stack of a C
+function, which ends the process rather than raising.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import reprlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, NoReturn
+
+from hubthread.errors import PayloadError, UsageError
+
+__all__ = [
+    "MAX_DEPTH",
+    "as_bytes",
+    "as_fields",
+    "as_text",
+    "brief",
+    "load_json",
+    "marshal_json",
+]
+
+MAX_DEPTH = 100
+"""Levels of arrays and objects that a message may nest.
+
+``json`` recurses in C.  Threads with a small stack (1 MiB on free-threaded 3.13 is enough)
+crash the process at depths that its own guard still allows.
+"""
+
+# Always matches to the end, closed or not, so that no input makes it start over.
+_STRING = re.compile(r'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def load_json(data: str | bytes) -> Any:
+    """The value that the JSON text ``data`` (bytes: UTF-8) stands for.
+
+    Raises ``PayloadError`` for whatever is no JSON, and for what the module refuses.
+    """
+    text = as_text(data)
+    # The number of brackets bounds the depth: the common message needs no closer look.
+    if text.count("[") + text.count("{") > MAX_DEPTH and _too_deep(text):
+        raise PayloadError(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        value = _decode(text)
+    except json.JSONDecodeError as error:
+        raise PayloadError(f"not JSON: {error}") from None
+    except ValueError:
+        # Python's limit on the digits of one number; its own message advises our caller.
+        raise PayloadError("a number has too many digits") from None
+    if "\\u" in text and _SURROGATE.search(text):
+        try:
+            _encode(value).encode()
+        except UnicodeEncodeError:
+            raise PayloadError("text with a lone surrogate (half a character)") from None
+    return value
+
+
+def marshal_json(obj: object) -> str:
+    """``obj`` as compact JSON text.
+
+    Takes what ``json`` takes, dataclasses, ``Enum`` members (their values) and mappings,
+    nested as they like.  Raises ``UsageError`` saying what cannot be JSON.
+    """
+    try:
+        text = _encode(obj)
+        if not text.isascii():
+            text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"marshal: text in {_kind(obj)} has a lone surrogate (half a character)"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"marshal: {_kind(obj)} is no JSON: {error}") from error
+    except RecursionError:
+        raise UsageError(f"marshal: {_kind(obj)} is nested too deeply") from None
+    return text
+
+
+def as_text(data: str | bytes) -> str:
+    """``data`` as text; ``PayloadError`` for bytes that are no UTF-8."""
+    if isinstance(data, str):
+        return data
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise PayloadError(f"not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def as_bytes(data: str | bytes) -> bytes:
+    """``data`` as bytes, text as UTF-8; ``PayloadError`` for a lone surrogate in it."""
+    if not isinstance(data, str):
+        return data
+    try:
+        return data.encode()
+    except UnicodeEncodeError as error:
+        raise PayloadError(f"not UTF-8: {error.reason} at {error.start}") from None
+
+
+def as_fields(obj: object) -> dict[Any, Any] | None:
+    """The fields of what is a JSON object at its top, ``None`` for anything else.
+
+    The one place to teach replies a further kind of record.
+    """
+    if isinstance(obj, dict):
+        return obj
+    if isinstance(obj, Mapping):
+        return dict(obj)
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
+    return None
+
+
+def brief(value: object) -> str:
+    """``repr`` for messages: short, whatever a peer has put in ``value``."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an int of too many digits to print
+        return f"a very large {_kind(value)}"
+
+
+def _plain(obj: object) -> object:
+    fields = as_fields(obj)
+    if fields is not None:
+        return fields
+    if isinstance(obj, Enum):
+        return obj.value
+    raise TypeError(
+        f"{brief(obj)} is a {_kind(obj)}; give dataclasses, mappings, lists, text, numbers"
+    )
+
+
+def _too_deep(text: str) -> bool:
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub("", text)):
+        depth += 1 if bracket[0] in "[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise PayloadError("a number is too large for a float")
+    return number
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise PayloadError(f"not JSON: {constant}")
+
+
+def _kind(obj: object) -> str:
+    return type(obj).__name__
+
+
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse).decode
+_encode = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+).encode
