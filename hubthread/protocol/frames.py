@@ -43,6 +43,13 @@ MAX_CONTROL_PAYLOAD = 125
 #: Two of these bytes are the code.
 MAX_CLOSE_REASON = MAX_CONTROL_PAYLOAD - 2
 
+# JSON of 60 bytes becomes 52, of 30 none less; and the receiver has to inflate it.
+_WORTH_DEFLATING = 64
+
+# Plain numbers, since the hot path compares with them: a member of the enumeration costs
+# a look-up in its class each time.
+_TEXT = 1
+_LAST_DATA = 2
 _FIN = 0x80
 _RSV1 = 0x40
 _LENGTH_16 = struct.Struct("!BBH").pack
@@ -55,12 +62,6 @@ def _header(first: int, size: int) -> bytes:
     if size <= 0xFFFF:
         return _LENGTH_16(first, 126, size)
     return _LENGTH_64(first, 127, size)
-
-
-# Indexed by message type: the headers of frames up to 125 bytes.
-_SHORT_HEADERS: tuple[tuple[bytes, ...], ...] = tuple(
-    tuple(_header(_FIN | opcode, size) for size in range(126)) for opcode in range(16)
-)
 
 
 class Frame:
@@ -89,16 +90,17 @@ class Frame:
                 body = payload.encode()
             else:
                 body = payload
-                if message_type == 1:
+                if message_type == _TEXT:
                     body.decode()
         except UnicodeError as error:
             raise ValueError(f"not text that UTF-8 can carry: {error}") from None
+        # Eagerly: a frame that is made is sent, and a plain attribute costs each of a
+        # thousand members 0.03 µs, a property with its test 0.08.  In all 0.35 µs per
+        # frame of 100 bytes on CPython 3.11, 4 for 64 KiB; a table of the 126 short
+        # headers instead of the function would save 0.03.
         size = len(body)
-        if size <= 125:
-            self.wire = _SHORT_HEADERS[message_type][size] + body
-        else:
-            self.wire = _header(_FIN | message_type, size) + body
-        if message_type > 2:
+        self.wire = _header(_FIN | message_type, size) + body
+        if message_type > _LAST_DATA:
             _check_control(message_type, size)
         self.payload = payload
         self.message_type = message_type
@@ -118,9 +120,16 @@ class Frame:
     def deflated(self, window_bits: int) -> bytes:
         """The frame for peers that negotiated permessage-deflate (RFC 7692 section 7.2.1).
 
-        ``window_bits``: the server's window, 9 to 15.  Without context takeover.  It is
-        :attr:`wire` where compression does not pay.
+        ``window_bits``: the negotiated ``server_max_window_bits``, 9 to 15.  No context
+        takeover.  The result is :attr:`wire` where compression does not pay.  Made once
+        for each window; any thread may ask.
+
+        Raises :class:`ValueError` for a window that zlib cannot keep to.
         """
+        if not 9 <= window_bits <= 15:
+            raise ValueError(f"a window of 9 to 15 bits, not {window_bits}")
+        # Two threads may both find it empty: each then makes the same bytes, and one
+        # of the two results is kept.  Nothing is changed once it can be seen.
         cache = self._deflated
         if cache is None:
             cache = self._deflated = {}
@@ -130,10 +139,18 @@ class Frame:
         return wire
 
     def _deflate(self, window_bits: int) -> bytes:
-        if self.message_type > 2:
+        payload = self.body
+        # Control frames are never compressed (RFC 7692 section 5).
+        if len(payload) < _WORTH_DEFLATING or self.message_type > _LAST_DATA:
             return self.wire
-        compressor = zlib.compressobj(wbits=-window_bits)
-        body = compressor.compress(self.body) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        # A window larger than the payload finds nothing more, and memory level 5 changes
+        # the size by 1 % either way.  But the 50 KB that both need come from the heap,
+        # where the 260 KB of zlib's defaults are mapped and unmapped each time: 3.5 µs
+        # for 100 bytes of JSON instead of 54, 30 for 4 KiB instead of 83, and no
+        # difference from 64 KiB on (CPython 3.11, a window of 15 bits).
+        bits = max(9, min(window_bits, (len(payload) - 1).bit_length()))
+        compressor = zlib.compressobj(wbits=-bits, memLevel=5)
+        body = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
         wire = _header(_FIN | _RSV1 | self.message_type, len(body) - 4) + body[:-4]
         return wire if len(wire) < len(self.wire) else self.wire
 
@@ -180,10 +197,10 @@ def encode_close(code: int | None, reason: str = "") -> bytes:
 def encode_ping(payload: bytes = b"") -> bytes:
     """A Ping frame; raises :class:`ValueError` beyond 125 bytes."""
     _check_control(MessageType.PING, len(payload))
-    return _SHORT_HEADERS[9][len(payload)] + payload
+    return _header(_FIN | MessageType.PING, len(payload)) + payload
 
 
 def encode_pong(payload: bytes = b"") -> bytes:
     """A Pong frame; raises :class:`ValueError` beyond 125 bytes."""
     _check_control(MessageType.PONG, len(payload))
-    return _SHORT_HEADERS[10][len(payload)] + payload
+    return _header(_FIN | MessageType.PONG, len(payload)) + payload

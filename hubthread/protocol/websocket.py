@@ -3,7 +3,7 @@
 Layer: protocol (no threads, sockets or clocks).  One owner, the connection's reader
 thread: nothing here is locked.
 
-wsproto is the authority on the protocol, but takes 20 to 40 µs for a small frame.  So a
+wsproto is the authority on the protocol, but takes 10 µs and more for a small frame.  So a
 scanner of our own looks at each frame's header first.  A frame that is whole in the
 buffer and as plain as frames come is read on the spot (the *short way*); every other one
 goes through wsproto, piece by piece as it arrives, so that bad UTF-8 fails before its
@@ -66,7 +66,8 @@ class ProtocolFailure:
 WebSocketEvent: TypeAlias = str | bytes | Ping | Pong | PeerClose | ProtocolFailure
 
 _TOO_BIG = 1009
-#: The length up to which XOR of two integers beats wsproto's four translated slices.
+# Up to here XOR of two integers beats wsproto's four translated slices: 0.5 against 1.5 µs
+# for 100 bytes, 2.3 against 2.6 for 1,000, 7.5 against 5 for 4 KiB (CPython 3.11).
 _INTEGER_XOR = 1024
 
 
@@ -119,7 +120,8 @@ class WebSocketProtocol:
         self._short_limit = min(self._max_frame, max_message)
         self._max_fragments = max_fragments
         self._deflate = deflate
-        # Made when first needed: many a connection never leaves the short way.
+        # Made when first needed: many a connection never leaves the short way, and is 0.2
+        # KB instead of 2.
         self._connection: Connection | None = None
         # The beginning of a frame whose payload has not begun: under 14 bytes.
         self._held = b""
@@ -166,7 +168,12 @@ class WebSocketProtocol:
         return events
 
     def _read_short(self, data: bytes, position: int, events: list[WebSocketEvent]) -> int:
-        """Read plain frames up to the first that is not, and return where that begins."""
+        """Read plain frames up to the first that is not, and return where that begins.
+
+        On CPython 3.11 a frame of 100 bytes takes 0.8 µs in a read of many and 1.2 µs in
+        one of its own, against 10.5 through wsproto; of 1,000 bytes 3 against 12.5, of 16
+        KiB 20 against 30.  Slices of a memoryview instead of the bytes: no faster.
+        """
         end = len(data)
         limit = self._short_limit
         while position + 6 <= end:
@@ -174,7 +181,7 @@ class WebSocketProtocol:
             # FIN, no reserved bit, text or binary.
             if first != 0x81 and first != 0x82:
                 break
-            # Below 0 without the mask bit.
+            # Without the mask bit it is below 0.
             size = data[position + 1] - 0x80
             key_at = position + 2
             if size == 126:
@@ -183,7 +190,8 @@ class WebSocketProtocol:
                 if size < 126:
                     break
             elif size == 127:
-                # Over 64 KiB wsproto is as fast, and beyond it faster.
+                # 64 KiB and more: 78 µs here against 85 through wsproto, and 1 MiB, which
+                # no longer fits the cache, 2.1 ms against 1.3.
                 break
             begin = key_at + 4
             stop = begin + size
@@ -226,29 +234,37 @@ class WebSocketProtocol:
             width = 2 if size == 126 else 8
             header += width
             size = int.from_bytes(data[position + 2 : position + 2 + width], "big")
-        opcode = first & 0x0F
-        # A plain frame's header waits for its payload, since some clients send the two
-        # by themselves, and then the frame can still go the short way.
-        plain = (first == 0x81 or first == 0x82) and second & 0x80 and not self._fragments
-        if available < header or (available == header and plain and size):
+        if available < header:
             self._held = data[position:]
             return False
-        if opcode <= 2:
-            if not self._fragments:
-                self._message_limit = self._max_wire if first & 0x40 else self._max_message
+        is_data = first & 0x08 == 0
+        if is_data and not self._within_limits(size, compressed=first & 0x40 != 0):
+            self._end(ProtocolFailure(_TOO_BIG, "message too big"), events)
+            return False
+        # Some clients send header and payload by themselves; a plain frame's header waits
+        # for its payload, so that the two can still go the short way.
+        if available == header and size and self._is_plain(first, second):
+            self._held = data[position:]
+            return False
+        self._ends_message = is_data and first >= 0x80
+        if is_data:
             self._fragments += 1
             self._message_size += size
-            self._ends_message = first >= 0x80
-            if size > self._max_frame or self._message_size > self._message_limit:
-                self._fail(_TOO_BIG, "message too big", events)
-                return False
-            if self._fragments > self._max_fragments:
-                self._fail(_TOO_BIG, "message in too many fragments", events)
-                return False
-        else:
-            self._ends_message = False
         self._missing = header + size
         return True
+
+    def _is_plain(self, first: int, second: int) -> bool:
+        return (first == 0x81 or first == 0x82) and second >= 0x80 and not self._fragments
+
+    def _within_limits(self, size: int, *, compressed: bool) -> bool:
+        """Whether a data frame of ``size`` bytes may follow; nothing is kept of it before."""
+        if not self._fragments:
+            self._message_limit = self._max_wire if compressed else self._max_message
+        return (
+            size <= self._max_frame
+            and self._message_size + size <= self._message_limit
+            and self._fragments < self._max_fragments
+        )
 
     def _feed(self, data: bytes, events: list[WebSocketEvent]) -> None:
         """Give wsproto a piece of the current frame, and take what it makes of it."""
@@ -269,7 +285,7 @@ class WebSocketProtocol:
                 if connection.state is ConnectionState.OPEN:
                     too_big = event.code == _TOO_BIG
                     reason = "message too big" if too_big else event.reason or ""
-                    self._fail(int(event.code), reason, events)
+                    self._end(ProtocolFailure(int(event.code), reason), events)
                 else:
                     code = None if event.code == 1005 else int(event.code)
                     self._end(PeerClose(code, event.reason or ""), events)
@@ -295,9 +311,6 @@ class WebSocketProtocol:
         if finished:
             events.append(self._parts.getvalue())
             self._parts = None
-
-    def _fail(self, code: int, reason: str, events: list[WebSocketEvent]) -> None:
-        self._end(ProtocolFailure(code, reason), events)
 
     def _end(self, event: PeerClose | ProtocolFailure, events: list[WebSocketEvent]) -> None:
         events.append(event)

@@ -1,0 +1,237 @@
+"""permessage-deflate as it comes in: every shape that RFC 7692 allows, and a cap."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame, Opcode
+
+from hubthread.protocol.deflate import CappedDeflate
+from hubthread.protocol.deflate_offer import DeflateParameters
+from hubthread.protocol.websocket import Ping, WebSocketEvent, WebSocketProtocol
+from tests.protocol.test_websocket import (
+    BINARY,
+    CONTINUATION,
+    MIB,
+    PING,
+    TEXT,
+    client_frame,
+    failure_code,
+    in_pieces,
+)
+
+WORDS = b"the same words, the same words, and some others. " * 30
+
+
+def deflate(data: bytes, window_bits: int = 15, level: int = 6) -> bytes:
+    """What RFC 7692 section 7.2.1 puts into the payload."""
+    compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
+    return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def receiver(max_message: int = MIB, window_bits: int = 15) -> WebSocketProtocol:
+    """A protocol object with deflate."""
+    parameters = DeflateParameters(client_max_window_bits=window_bits)
+    return WebSocketProtocol(max_message=max_message, deflate=parameters)
+
+
+def received(payload: bytes, max_message: int = MIB) -> list[WebSocketEvent]:
+    """What a binary message with this compressed payload gives; the same in single bytes."""
+    frame = client_frame(BINARY, payload, rsv=4)
+    events = receiver(max_message).receive(frame)
+    assert in_pieces(receiver(max_message), frame, 1) == events
+    return events
+
+
+@pytest.mark.parametrize("window_bits", range(9, 16))
+def test_every_window_inflates(window_bits: int) -> None:
+    """A message that uses the whole window comes out as it was."""
+    data = bytes(range(251)) * 300
+    frame = client_frame(BINARY, deflate(data, window_bits), rsv=4)
+    assert receiver(window_bits=window_bits).receive(frame) == [data]
+
+
+@given(st.binary(max_size=2000), st.integers(0, 9))
+def test_what_websockets_compresses_is_read(data: bytes, level: int) -> None:
+    """A client that others wrote is understood, whatever it sends and at whatever level."""
+    client = PerMessageDeflate(True, True, 15, 15, {"level": level})
+    frame = client.encode(Frame(Opcode.BINARY, data))
+    assert received(bytes(frame.data)) == [data]
+
+
+def test_the_examples_of_the_rfc() -> None:
+    """RFC 7692 sections 7.2.3.1 to 7.2.3.6: one, two, stored, final and empty blocks."""
+    for payload in ("f248cdc9c90700", "000500faff48656c6c6f00", "f348cdc9c9070000"):
+        assert received(bytes.fromhex(payload)) == [b"Hello"]
+    assert received(bytes.fromhex("f24805000000ffffcac9c90700")) == [b"Hello"]
+    assert received(b"\x00") == [b""]
+
+
+def test_fragments_cut_anywhere() -> None:
+    """Section 7.2.3.1: the fragments are those of the compressed data."""
+    payload = deflate(WORDS)
+    for cut in range(len(payload) + 1):
+        frames = client_frame(TEXT, payload[:cut], fin=False, rsv=4)
+        frames += client_frame(CONTINUATION, payload[cut:])
+        assert receiver().receive(frames) == [WORDS.decode()]
+
+
+def test_many_blocks_and_empty_ones() -> None:
+    """A sender that flushes after each word sends one message all the same."""
+    compressor = zlib.compressobj(wbits=-15)
+    payload = b""
+    for word in WORDS.split():
+        payload += compressor.compress(word) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        payload += compressor.flush(zlib.Z_FULL_FLUSH)
+    assert received(payload[:-4]) == [WORDS.replace(b" ", b"")]
+
+
+def test_a_message_that_is_not_compressed() -> None:
+    """Compression is the sender's choice, message by message (section 6)."""
+    plain = client_frame(TEXT, b"plain", fin=False) + client_frame(CONTINUATION, b"!")
+    compressed = client_frame(TEXT, deflate(WORDS), rsv=4)
+    assert receiver().receive(plain + compressed + client_frame(BINARY, b"x")) == [
+        "plain!",
+        WORDS.decode(),
+        b"x",
+    ]
+
+
+def test_messages_do_not_lean_on_each_other() -> None:
+    """Data that refers to the message before it is corrupt (section 7.1.1)."""
+    compressor = zlib.compressobj(wbits=-15)
+    first = (compressor.compress(WORDS) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    second = (compressor.compress(WORDS) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    protocol = receiver()
+    assert protocol.receive(client_frame(TEXT, first, rsv=4)) == [WORDS.decode()]
+    assert failure_code(protocol.receive(client_frame(TEXT, second, rsv=4))) == 1007
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"\x07",  # a block of the reserved type
+        b"\xff" * 20,
+        b"\x03\x02\x00",  # a reference to what was before the message
+        bytes.fromhex("000500faf0") + b"Hello\x00",  # a stored block's lengths differ
+    ],
+)
+def test_corrupt_data_is_1007(payload: bytes) -> None:
+    """What does not inflate is data that does not fit its type."""
+    assert failure_code(received(payload)) == 1007
+
+
+def test_text_is_checked_after_inflating() -> None:
+    """Compressed text has to be UTF-8 like any other."""
+    frame = client_frame(TEXT, deflate(b"\xff"), rsv=4)
+    assert failure_code(receiver().receive(frame)) == 1007
+
+
+def test_a_final_block_ends_the_data() -> None:
+    """After a block that says it is the last, one empty header may come and no more."""
+    compressor = zlib.compressobj(wbits=-15)
+    final = compressor.compress(WORDS) + compressor.flush(zlib.Z_FINISH)
+    assert received(final) == [WORDS]
+    assert received(final + b"\x00") == [WORDS]
+    assert failure_code(received(final + b"\x01")) == 1007
+    assert failure_code(received(final + final)) == 1007
+
+
+def test_only_a_first_frame_says_that_it_is_compressed() -> None:
+    """RSV1 on a continuation or control frame is 1002 (section 6.1)."""
+    begun = client_frame(TEXT, deflate(WORDS), fin=False, rsv=4)
+    continued = client_frame(CONTINUATION, b"", rsv=4)
+    assert failure_code(receiver().receive(begun + continued)) == 1002
+    assert failure_code(receiver().receive(client_frame(PING, b"", rsv=4))) == 1002
+
+
+def test_other_reserved_bits_stay_reserved() -> None:
+    """Deflate makes use of RSV1 alone."""
+    for rsv in (2, 1, 6, 5):
+        frame = client_frame(TEXT, deflate(WORDS), rsv=rsv)
+        assert failure_code(receiver().receive(frame)) == 1002
+
+
+def test_the_cap_is_on_what_comes_out() -> None:
+    """A message at the cap passes, one byte more is 1009, in one frame or several."""
+    data = b"x" * 5000
+    assert received(deflate(data), 5000) == [data]
+    assert failure_code(received(deflate(data), 4999)) == 1009
+    payload = deflate(data)
+    frames = client_frame(BINARY, payload[:9], fin=False, rsv=4)
+    frames += client_frame(CONTINUATION, payload[9:])
+    assert receiver(5000).receive(frames) == [data]
+    assert failure_code(receiver(4999).receive(frames)) == 1009
+
+
+def test_the_cap_counts_each_message_by_itself() -> None:
+    """Many messages at the cap are none over it."""
+    frame = client_frame(BINARY, deflate(b"x" * 5000), rsv=4)
+    assert receiver(5000).receive(frame * 3) == [b"x" * 5000] * 3
+
+
+def test_a_message_at_the_cap_may_grow_in_compression() -> None:
+    """What deflate adds to data that does not shrink does not make it too big."""
+    data = zlib.compress(bytes(i * i % 256 for i in range(65536)), 9)[:1000]
+    stored = deflate(data, level=0)
+    assert len(stored) > len(data)
+    assert received(stored, len(data)) == [data]
+
+
+def test_a_message_that_is_not_compressed_may_not_grow() -> None:
+    """What compression is allowed on the wire is not allowed without it."""
+    assert failure_code(receiver(1000).receive(client_frame(BINARY, b"x" * 1001))) == 1009
+
+
+@pytest.mark.parametrize("size", [1000, MIB])
+def test_trap_4_a_bomb_stays_small(size: int) -> None:
+    """65 KB that would become 64 MiB end at 1009, for about twice the cap of 1 MiB."""
+    bomb = client_frame(BINARY, deflate(bytes(64 * MIB), level=9), rsv=4)
+    assert 60_000 < len(bomb) < 70_000
+    protocol = receiver(MIB)
+    tracemalloc.start()
+    try:
+        assert failure_code(in_pieces(protocol, bomb, size)) == 1009
+        assert tracemalloc.get_traced_memory()[1] < 3 * MIB
+        assert tracemalloc.get_traced_memory()[0] < 10_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_ping_may_come_anywhere_between_frames() -> None:
+    """Before, between and after compressed fragments, a ping is a ping."""
+    payload = deflate(WORDS)
+    ping = client_frame(PING, b"\x00\xff")
+    first = client_frame(TEXT, payload[:5], fin=False, rsv=4)
+    last = client_frame(CONTINUATION, payload[5:])
+    beat = Ping(b"\x00\xff")
+    assert receiver().receive(ping + first + ping + ping + last + ping) == [
+        beat,
+        beat,
+        beat,
+        WORDS.decode(),
+        beat,
+    ]
+
+
+@given(st.binary(max_size=200), st.integers(0, 300))
+def test_any_payload_is_a_message_within_the_cap_or_a_failure(payload: bytes, cap: int) -> None:
+    """Whatever the compressed bytes, nothing larger than the cap comes out."""
+    frame = client_frame(BINARY, payload, rsv=4)
+    (event,) = receiver(cap).receive(frame)
+    if isinstance(event, bytes):
+        assert len(event) <= cap
+    else:
+        assert failure_code([event]) in (1007, 1009)
+
+
+def test_nothing_is_offered() -> None:
+    """A server's extension has nothing to offer, and is in use once it is made."""
+    extension = CappedDeflate(window_bits=15, max_message=1)
+    assert (extension.name, extension.offer()) == ("permessage-deflate", False)
+    assert extension.enabled()

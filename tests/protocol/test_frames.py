@@ -1,0 +1,252 @@
+"""Outgoing frames, read back by two parsers that others wrote."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Generator
+
+import pytest
+import websockets.frames
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.streams import StreamReader
+from wsproto import events as wsproto_events
+from wsproto.connection import Connection, ConnectionType
+
+from hubthread.protocol.frames import (
+    Frame,
+    MessageType,
+    encode_close,
+    encode_ping,
+    encode_pong,
+    is_sendable_code,
+)
+
+# On both sides of each form of the length (RFC 6455 section 5.2).
+SIZES = [0, 1, 125, 126, 127, 65535, 65536]
+
+DATA_TYPES = [MessageType.TEXT, MessageType.BINARY]
+
+JSON = b'{"type": "chat", "room": "lobby", "text": "the same words, the same words"}' * 9
+
+
+def as_wsproto_reads(wire: bytes) -> wsproto_events.Event:
+    """The one event that wsproto's client makes of ``wire``."""
+    client = Connection(ConnectionType.CLIENT)
+    client.receive_data(wire)
+    (event,) = client.events()
+    return event
+
+
+def as_websockets_reads(wire: bytes, window_bits: int | None = None) -> websockets.frames.Frame:
+    """The one frame that the websockets library makes of ``wire``."""
+    reader = StreamReader()
+    reader.feed_data(wire)
+    reader.feed_eof()
+    extensions = [] if window_bits is None else [PerMessageDeflate(True, True, window_bits, 15)]
+    parser: Generator[None, None, websockets.frames.Frame] = websockets.frames.Frame.parse(
+        reader.read_exact, mask=False, extensions=extensions
+    )
+    with pytest.raises(StopIteration) as stop:
+        next(parser)
+    assert reader.buffer == b""
+    frame = stop.value.value
+    assert isinstance(frame, websockets.frames.Frame)
+    return frame
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("message_type", DATA_TYPES)
+def test_a_frame_is_read_back_by_others(size: int, message_type: MessageType) -> None:
+    """Each form of the length carries the payload to wsproto and to websockets."""
+    payload = b"x" * size
+    frame = Frame(payload, message_type)
+    read = as_websockets_reads(frame.wire)
+    assert (int(read.opcode), bytes(read.data), read.fin) == (message_type, payload, True)
+    event = as_wsproto_reads(frame.wire)
+    assert isinstance(event, wsproto_events.Message)
+    assert event.message_finished
+    assert event.data == (payload.decode() if message_type is MessageType.TEXT else payload)
+
+
+@given(st.text())
+def test_text_is_sent_as_utf_8(text: str) -> None:
+    """Text of any characters arrives as it was, and is kept as it was given."""
+    frame = Frame(text, MessageType.TEXT)
+    event = as_wsproto_reads(frame.wire)
+    assert isinstance(event, wsproto_events.TextMessage)
+    assert event.data == text
+    assert (frame.payload, frame.body) == (text, text.encode())
+
+
+def test_str_may_go_as_binary() -> None:
+    """A string in a binary frame is its UTF-8."""
+    assert Frame("é", MessageType.BINARY).wire == b"\x82\x02\xc3\xa9"
+
+
+def test_size_is_what_goes_over_the_wire() -> None:
+    """The size counts header and payload."""
+    assert [Frame(b"x" * n, MessageType.BINARY).size - n for n in SIZES] == [2, 2, 2, 4, 4, 4, 10]
+
+
+@pytest.mark.parametrize("payload", ["\ud800", b"\xff", b"\xed\xa0\x80", b"\xc3"])
+def test_text_that_is_not_utf_8_is_refused(payload: str | bytes) -> None:
+    """The sender hears of it, not every receiver."""
+    with pytest.raises(ValueError, match="not text that UTF-8 can carry") as caught:
+        Frame(payload, MessageType.TEXT)
+    assert not isinstance(caught.value, UnicodeError)
+
+
+def test_control_frames_are_short() -> None:
+    """125 bytes pass in a Ping or Pong, 126 do not (RFC 6455 section 5.5)."""
+    for message_type in (MessageType.PING, MessageType.PONG):
+        assert Frame(b"x" * 125, message_type).size == 127
+        with pytest.raises(ValueError, match="at most 125 bytes, not 126"):
+            Frame(b"x" * 126, message_type)
+    for encode in (encode_ping, encode_pong):
+        assert len(encode(b"x" * 125)) == 127
+        with pytest.raises(ValueError, match="at most 125 bytes, not 126"):
+            encode(b"x" * 126)
+
+
+def test_a_close_is_no_frame_to_share() -> None:
+    """Closing has a state per connection, so a Frame refuses to be a Close."""
+    with pytest.raises(ValueError, match="encode_close"):
+        Frame(b"", MessageType.CLOSE)
+
+
+@pytest.mark.parametrize("payload", [b"", b"beat", bytes(range(125))])
+def test_ping_and_pong(payload: bytes) -> None:
+    """Both carry their payload, from the functions as from a Frame."""
+    ping = as_wsproto_reads(encode_ping(payload))
+    assert isinstance(ping, wsproto_events.Ping)
+    assert ping.payload == payload
+    pong = as_wsproto_reads(encode_pong(payload))
+    assert isinstance(pong, wsproto_events.Pong)
+    assert pong.payload == payload
+    assert Frame(payload, MessageType.PING).wire == encode_ping(payload)
+    assert Frame(payload, MessageType.PONG).wire == encode_pong(payload)
+
+
+@pytest.mark.parametrize("window_bits", range(9, 16))
+@pytest.mark.parametrize("message_type", DATA_TYPES)
+def test_a_deflated_frame_is_read_back(window_bits: int, message_type: MessageType) -> None:
+    """Every window that can be negotiated inflates to what was sent, in fewer bytes."""
+    for payload in (JSON[:75], JSON, JSON * 200):
+        frame = Frame(payload, message_type)
+        wire = frame.deflated(window_bits)
+        assert len(wire) < frame.size
+        assert wire[0] == 0xC0 | message_type
+        read = as_websockets_reads(wire, window_bits)
+        assert bytes(read.data) == payload
+
+
+def test_deflated_frames_do_not_lean_on_each_other() -> None:
+    """A receiver without context takeover reads each of two equal frames."""
+    first, second = Frame(JSON, MessageType.TEXT), Frame(JSON, MessageType.TEXT)
+    assert first.deflated(12) == second.deflated(12)
+
+
+def test_a_frame_is_deflated_once_for_each_window() -> None:
+    """Members with the same window share the same bytes object."""
+    frame = Frame(JSON * 200, MessageType.TEXT)
+    assert frame.deflated(12) is frame.deflated(12)
+    assert frame.deflated(9) is not frame.deflated(12)
+
+
+@pytest.mark.parametrize("payload", [b"", b"[1]", b"x" * 63, bytes(range(256))])
+def test_what_does_not_shrink_is_sent_plain(payload: bytes) -> None:
+    """Small and incompressible payloads go without RSV1, as RFC 7692 allows."""
+    frame = Frame(payload, MessageType.BINARY)
+    assert frame.deflated(15) is frame.wire
+
+
+def test_control_frames_are_never_deflated() -> None:
+    """A Ping that would shrink goes as it is (RFC 7692 section 5)."""
+    frame = Frame(b"x" * 125, MessageType.PING)
+    assert frame.deflated(15) is frame.wire
+
+
+@pytest.mark.parametrize("window_bits", [8, 16, -15, 0])
+def test_a_window_that_zlib_cannot_keep_is_refused(window_bits: int) -> None:
+    """Out of range is an error even where nothing would be compressed."""
+    with pytest.raises(ValueError, match="window of 9 to 15 bits"):
+        Frame(b"", MessageType.BINARY).deflated(window_bits)
+
+
+def test_threads_may_deflate_one_frame_at_once() -> None:
+    """Threads that ask together all get the whole frame."""
+    count = 8
+    expected = Frame(JSON, MessageType.TEXT).deflated(12)
+    for _ in range(50):
+        frame = Frame(JSON, MessageType.TEXT)
+        barrier = threading.Barrier(count)
+        results: list[bytes] = []
+
+        def ask(
+            frame: Frame = frame,
+            barrier: threading.Barrier = barrier,
+            results: list[bytes] = results,
+        ) -> None:
+            barrier.wait()
+            results.append(frame.deflated(12))
+
+        threads = [threading.Thread(target=ask) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert results == [expected] * count
+
+
+SENDABLE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
+NOT_SENDABLE = [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65535, 65536]
+
+
+@pytest.mark.parametrize("code", SENDABLE)
+def test_a_close_carries_its_code(code: int) -> None:
+    """Every code that may be sent is read back, with its reason."""
+    assert is_sendable_code(code)
+    close = websockets.frames.Close.parse(bytes(as_websockets_reads(encode_close(code, "é")).data))
+    assert (close.code, close.reason) == (code, "é")
+
+
+@pytest.mark.parametrize("code", NOT_SENDABLE)
+def test_codes_that_are_never_sent_are_refused(code: int) -> None:
+    """Reserved, unassigned and impossible codes raise (RFC 6455 section 7.4)."""
+    assert not is_sendable_code(code)
+    with pytest.raises(ValueError, match="must not be sent"):
+        encode_close(code, "")
+
+
+def test_the_empty_close() -> None:
+    """No code makes an empty body, which wsproto reports as 1005; and takes no reason."""
+    event = as_wsproto_reads(encode_close(None))
+    assert isinstance(event, wsproto_events.CloseConnection)
+    assert event.code == 1005
+    with pytest.raises(ValueError, match="needs a code"):
+        encode_close(None, "why")
+
+
+@given(st.text(min_size=30, max_size=200))
+def test_a_reason_is_cut_between_characters(reason: str) -> None:
+    """What is sent is at most 123 bytes, the beginning of the reason, and the most of it."""
+    wire = encode_close(1000, reason)
+    assert struct.unpack("!BBH", wire[:4]) == (0x88, len(wire) - 2, 1000)
+    sent = wire[4:].decode()
+    assert len(wire) <= 127
+    assert reason.startswith(sent)
+    if sent != reason:
+        assert len(wire) - 4 + len(reason[len(sent)].encode()) > 123
+
+
+def test_a_reason_never_fails() -> None:
+    """A lone surrogate in a reason does not keep a connection from closing."""
+    assert encode_close(1000, "a\ud800b")[4:] == b"a?b"
+
+
+def test_repr_names_type_and_size() -> None:
+    """The text of a frame says what it is, not what it carries."""
+    assert repr(Frame("secret", MessageType.TEXT)) == "<Frame TEXT 8 bytes>"
