@@ -1,0 +1,122 @@
+"""The cancellation tree: hub → hotline, hub → client, and what users hang below them.
+
+Layer: concurrency.  Threads: any; callbacks run on the thread that cancels.
+Source: the specification's ``context.Context``, its cancel functions, its merged context.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["Context"]
+
+
+class Context:
+    """Something that can be cancelled, once, with everything below it.
+
+    Threads: every method from any.  No callback runs under a lock.
+
+    :param parent: cancelled with it, for its reason.
+    :param deadline: on the clock of ``time.monotonic``, in seconds; from then on the
+        context counts as cancelled.  Nobody is woken for it but those who wait.  The
+        earlier one of this and the parent's holds.
+    """
+
+    def __init__(self, parent: Context | None = None, deadline: float | None = None) -> None:
+        self._lock = threading.Lock()  # guards what follows, and never a callback
+        self._condition: threading.Condition | None = None  # made by the first who waits
+        self._callbacks: list[Callable[[str], None]] = []
+        # Weak, so that a child which nobody holds any more costs nothing.
+        self._children: weakref.WeakSet[Context] = weakref.WeakSet()
+        self._reason: str | None = None
+        self.parent = parent
+        self.deadline = deadline
+        if parent is not None:
+            if parent.deadline is not None:
+                self.deadline = min(parent.deadline, deadline or parent.deadline)
+            parent._adopt(self)
+
+    @classmethod
+    def merge(cls, first: Context, second: Context) -> Context:
+        """A context that is cancelled with whichever of the two is cancelled first."""
+        merged = cls(first, second.deadline)
+        second._adopt(merged)
+        return merged
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, or its deadline has passed."""
+        return self.reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it was cancelled; ``None`` while it was not."""
+        with self._lock:
+            reason = self._reason
+        if reason is None and self.deadline is not None and monotonic() >= self.deadline:
+            return "deadline passed"
+        return reason
+
+    def cancel(self, reason: str = "cancelled") -> bool:
+        """Cancel it and everything below; wake all who wait; run the callbacks here.
+
+        :returns: false when it had been cancelled before.
+        """
+        with self._lock:
+            if self._reason is not None:
+                return False
+            self._reason = reason
+            callbacks, self._callbacks = self._callbacks, []
+            children = list(self._children)
+            condition = self._condition
+        if condition is not None:
+            with condition:
+                condition.notify_all()
+        for child in children:
+            child.cancel(reason)
+        for callback in callbacks:
+            callback(reason)
+        return True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until it is cancelled, or ``timeout`` seconds; true when cancelled."""
+        with self._lock:
+            if self._condition is None:
+                self._condition = threading.Condition()
+            condition = self._condition
+        until = self.deadline
+        if timeout is not None:
+            until = monotonic() + timeout if until is None else min(until, monotonic() + timeout)
+        with condition:
+            condition.wait_for(
+                lambda: self.cancelled, None if until is None else max(0.0, until - monotonic())
+            )
+        return self.cancelled
+
+    def add_callback(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback(reason)`` once when it is cancelled; at once if it is already.
+
+        It runs on the thread that cancels, outside of any lock.  What it raises is
+        raised there: catch what you can handle.  A deadline that passes calls nobody.
+        """
+        with self._lock:
+            reason = self._reason
+            if reason is None:
+                self._callbacks.append(callback)
+                return
+        callback(reason)
+
+    def _adopt(self, child: Context) -> None:
+        with self._lock:
+            reason = self._reason
+            if reason is None:
+                self._children.add(child)
+                return
+        child.cancel(reason)
+
+    def __repr__(self) -> str:
+        reason = self.reason
+        return f"<Context {'open' if reason is None else f'cancelled: {reason}'}>"

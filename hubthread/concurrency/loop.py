@@ -1,0 +1,187 @@
+"""The hub thread: closures of everybody, run by one thread, in the order of acceptance.
+
+Layer: concurrency.  Threads: ``run`` is the loop's thread; everything else is for any.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from hubthread.concurrency.mailbox import Mailbox
+from hubthread.concurrency.waits import Call
+from hubthread.errors import HubClosed, WrongThread
+
+__all__ = ["Loop"]
+
+View = TypeVar("View")
+T = TypeVar("T")
+
+
+class Loop(Generic[View]):
+    """Runs closures one at a time.
+
+    **Guarantee (G1).**  ``exec_async``, ``exec_sync`` and ``schedule`` either raise, and
+    have done nothing, or the closure runs exactly once, on the thread of ``run``, in the
+    order of acceptance.  After ``close`` they raise ``HubClosed``; what was accepted
+    before still runs.  A closure that raises is logged and counted, and the next one
+    runs.  Only a bug of the library's own stops the loop: loudly, with every waiting
+    ``exec_sync`` told.
+
+    :param view: what each closure is given.
+    :param on_failure: called with the error, on the loop's thread, when it stops by a bug.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bound: int,
+        view: View,
+        logger: logging.Logger,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.name = name
+        self._view = view
+        self._logger = logger
+        self._on_failure = on_failure
+        self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name)
+        # The loop's thread; the others only look.
+        self.runner: int | None = None
+        self._batch: deque[Callable[[], object]] = deque()
+        self.closures_run = 0
+        self.closures_failed = 0
+
+    # Any thread.
+
+    def exec_async(self, work: Callable[[View], object]) -> None:
+        """Run ``work(view)``; returns at once.
+
+        :raises HubClosed: after ``close``.
+        :raises QueueFull: when the bound is reached.
+        """
+        self._mailbox.post(_Closure(self, work))
+
+    def exec_sync(self, work: Callable[[View], T], timeout: float | None = None) -> T:
+        """Run ``work(view)``, wait, and return its result or raise its exception.
+
+        On the loop's own thread it runs at once.
+
+        :param timeout: seconds.
+        :raises HubClosed, QueueFull: as ``exec_async``.
+        :raises DeadlockError, ExecTimeout: see ``Call.result``.
+        """
+        if self.is_here():
+            return work(self._view)
+        waited = _Waited(self, work)
+        self._mailbox.post(waited)
+        result: T = waited.call.result(self, self.name, timeout)
+        return result
+
+    def schedule(self, job: Callable[[], object]) -> None:
+        """Run a job of the library's own, bound or no bound; it must not raise.
+
+        :raises HubClosed: after ``close``.
+        """
+        self._mailbox.post(job, essential=True)
+
+    def close(self) -> None:
+        """Accept nothing more; ``run`` returns when what was accepted has run."""
+        self._mailbox.close()
+
+    def is_here(self) -> bool:
+        """Whether the caller is the loop's thread."""
+        return self.runner == threading.get_ident()
+
+    def refuse_here(self, what: str) -> None:
+        """:raises WrongThread: on the loop's thread."""
+        if self.is_here():
+            raise WrongThread(
+                f"{what} waits for clients or for the hub itself, so it is not for the hub "
+                f"thread: call it from a handler, from client.exec_async, or from your own thread"
+            )
+
+    def depth(self) -> int:
+        """How many closures and jobs wait."""
+        return self._mailbox.depth() + len(self._batch)
+
+    # The loop's thread.
+
+    def run(self, on_interrupt: Callable[[], None]) -> None:
+        """Run closures until the loop is closed and nothing waits.
+
+        :param on_interrupt: called when ``KeyboardInterrupt`` strikes here (the main
+            thread); it is to see that the loop is closed, and the rest runs until then.
+        :raises KeyboardInterrupt: at the end, when it struck.
+        """
+        self.runner = threading.get_ident()
+        interrupt: KeyboardInterrupt | None = None
+        try:
+            while True:
+                try:
+                    self._work_off()
+                    break
+                except KeyboardInterrupt as error:
+                    interrupt = error
+                    on_interrupt()
+        except BaseException as error:  # noqa: BLE001 - our own bug: stop, and say so
+            self._fail(error)
+        finally:
+            self.runner = None
+        if interrupt is not None:
+            raise interrupt
+
+    def _work_off(self) -> None:
+        while True:
+            # All that has piled up is taken under one lock instead of one lock for each.
+            batch = self._batch = self._batch or self._mailbox.take()
+            if not batch:
+                return  # closed, and nothing left
+            while batch:
+                batch.popleft()()
+
+    def _fail(self, error: BaseException) -> None:
+        self._logger.critical("a bug in hubthread: %s stops", self.name, exc_info=error)
+        self._mailbox.close()
+        for job in [*self._batch, *self._mailbox.take()]:
+            if isinstance(job, _Waited):
+                job.call.abandon(HubClosed(f"{self.name} was stopped by a bug: {error!r}"))
+        self._batch.clear()
+        self._on_failure(error)
+
+
+class _Closure:
+    """A closure that nobody waits for."""
+
+    __slots__ = ("_loop", "_work")
+
+    def __init__(self, loop: Loop[Any], work: Callable[[Any], object]) -> None:
+        self._loop = loop
+        self._work = work
+
+    def __call__(self) -> None:
+        loop = self._loop
+        loop.closures_run += 1
+        try:
+            self._work(loop._view)
+        except KeyboardInterrupt:
+            raise  # meant for the program, not for the closure that it struck
+        except BaseException as error:
+            loop.closures_failed += 1
+            loop._logger.error("%s: a closure raised", loop.name, exc_info=error)
+
+
+class _Waited:
+    """A closure whose caller waits for its result."""
+
+    __slots__ = ("_loop", "call")
+
+    def __init__(self, loop: Loop[Any], work: Callable[[Any], Any]) -> None:
+        self._loop = loop
+        self.call: Call[Any] = Call(lambda: work(loop._view))
+
+    def __call__(self) -> None:
+        self._loop.closures_run += 1
+        self.call.run()

@@ -1,0 +1,84 @@
+"""Every thread of one hub: named, counted, and joined at the end.
+
+Layer: concurrency.  Threads: any starts one; ``join`` is for the thread that closes.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """Starts threads and remembers them while they run.
+
+    They are daemon threads, because an interpreter must be able to exit with clients
+    connected; an orderly end is the hub's ``close``, which joins them all.
+
+    :param prefix: every thread is called ``<prefix>-<what>``.
+    """
+
+    def __init__(self, prefix: str, logger: logging.Logger) -> None:
+        self.prefix = prefix
+        self._logger = logger
+        self._lock = threading.Lock()  # guards _running
+        self._running: set[threading.Thread] = set()
+
+    def start(self, target: Callable[[], None], what: str) -> None:
+        """Run ``target`` on a new thread.
+
+        What it raises is a bug of the library (users' functions are called where their
+        exceptions are caught): it is logged as critical.
+
+        :raises RuntimeError: when the system gives no more threads.
+        """
+        thread = threading.Thread(
+            target=self._run, args=(target,), name=f"{self.prefix}-{what}", daemon=True
+        )
+        with self._lock:
+            self._running.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:
+            with self._lock:
+                self._running.discard(thread)
+            raise
+
+    def is_mine(self) -> bool:
+        """Whether the caller is one of these threads."""
+        with self._lock:
+            return threading.current_thread() in self._running
+
+    def leave(self) -> None:
+        """Take the calling thread out: it ends by itself, and ``join`` does not wait for it."""
+        with self._lock:
+            self._running.discard(threading.current_thread())
+
+    def count(self) -> int:
+        """How many run now."""
+        with self._lock:
+            return len(self._running)
+
+    def join(self, deadline: float) -> list[threading.Thread]:
+        """Wait for all until ``deadline`` (monotonic); returns those that still run."""
+        with self._lock:
+            running = list(self._running)
+        for thread in running:
+            if thread.ident is not None:
+                thread.join(max(0.0, deadline - monotonic()))
+        return [thread for thread in running if thread.is_alive()]
+
+    def _run(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except Exception:
+            self._logger.critical(
+                "a bug in hubthread: %s died", threading.current_thread().name, exc_info=True
+            )
+        finally:
+            with self._lock:
+                self._running.discard(threading.current_thread())

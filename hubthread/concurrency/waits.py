@@ -1,0 +1,126 @@
+"""Who waits for whom: a result handed from one thread to another, and cycles refused.
+
+Layer: concurrency.  Threads: any; each part says so.
+
+Every ``exec_sync`` waits for an *executor*: a hub, or a client's strand.  While it
+waits, its thread stands in one table.  Before it begins to wait, the chain of waits is
+followed: executor, the thread that runs it now, what that thread waits for, and so on.
+A chain that comes back to the caller would never end, and is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from hubthread.errors import DeadlockError, ExecTimeout
+
+__all__ = ["Call", "Executor", "stack_of"]
+
+T = TypeVar("T")
+
+
+class Executor(Protocol):
+    """Something that runs closures one at a time."""
+
+    @property
+    def runner(self) -> int | None:
+        """The ident of the thread that runs its closures now, ``None`` when idle."""
+
+
+_table_lock = threading.Lock()  # guards _waiting; held for a few dictionary look-ups
+_waiting: dict[int, Executor] = {}
+
+
+def stack_of(ident: int | None) -> str:
+    """The stack of the thread ``ident`` as text, ``""`` when it has none."""
+    frame = sys._current_frames().get(ident) if ident is not None else None
+    return "".join(traceback.format_stack(frame)) if frame is not None else ""
+
+
+class Call(Generic[T]):
+    """One piece of work whose caller wants its result.
+
+    Threads: whoever executes it calls ``run`` (or ``abandon``) once; the caller waits in
+    ``result``.
+    """
+
+    __slots__ = ("_done", "_error", "_value", "_work")
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._work: Callable[[], T] | None = work
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def run(self) -> None:
+        """Do the work and keep its result or its exception for the caller."""
+        work = self._work
+        self._work = None
+        assert work is not None
+        try:
+            self._value = work()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._error = error
+        self._done.release()
+
+    def abandon(self, error: BaseException) -> None:
+        """Give the caller ``error`` instead of a result; the work will not run."""
+        self._work = None
+        self._error = error
+        self._done.release()
+
+    def result(self, executor: Executor, name: str, timeout: float | None = None) -> T:
+        """Wait, and return the result or raise the exception of the work.
+
+        :param timeout: seconds; ``None`` waits as long as it takes.
+        :raises DeadlockError: when the executor's thread waits, over whatever chain,
+            for this one.  The work stays queued and runs when the chain is resolved.
+        :raises ExecTimeout: with the stack of what the executor is doing.
+        """
+        if not self._done.acquire(blocking=False):
+            me = threading.get_ident()
+            _begin_wait(me, executor, name)
+            try:
+                arrived = self._done.acquire(timeout=-1 if timeout is None else timeout)
+            finally:
+                with _table_lock:
+                    _waiting.pop(me, None)
+            if not arrived:
+                raise ExecTimeout(
+                    f"{name} gave no result within {timeout} s; it is doing:",
+                    stack_of(executor.runner) or "(nothing: it has not got a thread)",
+                )
+        error = self._error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                # The traceback holds this frame, and this frame the error.
+                self._error = error = None
+        return self._value  # type: ignore[return-value]  # None only if the work returned it
+
+
+def _begin_wait(me: int, executor: Executor, name: str) -> None:
+    """Enter the wait in the table, or raise ``DeadlockError``.
+
+    The edge that closes a cycle is always the start of a wait, and starts are serialised
+    by the lock: whoever comes last sees all the others.
+    """
+    with _table_lock:
+        seen = executor
+        while (thread := seen.runner) is not None:
+            if thread == me:
+                raise DeadlockError(
+                    f"waiting for {name} would wait for ever: it (or what it waits for) is "
+                    f"waiting for this thread. Use exec_async, or do the work after returning."
+                )
+            following = _waiting.get(thread)
+            if following is None:
+                break
+            seen = following
+        _waiting[me] = executor

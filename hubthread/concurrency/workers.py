@@ -1,0 +1,96 @@
+"""A cache of threads, for work that has no thread of its own.
+
+Layer: concurrency.  Threads: any submits; a worker runs what it is given.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from hubthread.concurrency.threads import Threads
+from hubthread.errors import HubClosed
+
+__all__ = ["Workers"]
+
+LINGER = 2.0
+"""Seconds that an idle worker stays: longer than a burst, shorter than anyone minds."""
+
+
+class Workers:
+    """Threads for short work, started when needed, kept for ``LINGER`` seconds.
+
+    There is no upper bound of its own: one work that blocks must not hold up another.
+    What bounds it is who submits: each client has at most one work here at a time.
+
+    Threads: ``submit`` and ``close`` from any.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._lock = threading.Lock()  # guards what follows; never held while work runs
+        self._idle: list[_Worker] = []
+        self._number = 0
+        self._closed = False
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work``, which must not raise, on a thread of its own, now.
+
+        :raises HubClosed: after ``close``.
+        :raises RuntimeError: when a new thread is needed and the system gives none.
+        """
+        with self._lock:
+            if self._closed:
+                raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
+            if self._idle:
+                # A worker that gives up waiting takes itself off the list under this
+                # lock, so no work is handed to one that is leaving.
+                worker = self._idle.pop()
+                worker.work = work
+                worker.wake.release()
+                return
+            self._number += 1
+            number = self._number
+        self._threads.start(_Worker(self, work).run, f"worker-{number}")
+
+    def close(self) -> None:
+        """Send the idle workers home, and the busy ones when they are done."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            for worker in idle:
+                worker.wake.release()
+
+    def _next(self, worker: _Worker) -> bool:
+        """Wait for the worker's next work; false sends it home."""
+        with self._lock:
+            if self._closed:
+                return False
+            self._idle.append(worker)
+        if not worker.wake.acquire(timeout=LINGER):
+            with self._lock:
+                if worker in self._idle:
+                    self._idle.remove(worker)
+                    return False
+            worker.wake.acquire()  # picked at the last moment: the release has happened
+        return worker.work is not None
+
+
+class _Worker:
+    """One thread of the cache; ``work`` is written by who holds it, read by its thread."""
+
+    __slots__ = ("_workers", "wake", "work")
+
+    def __init__(self, workers: Workers, work: Callable[[], None]) -> None:
+        self._workers = workers
+        self.work: Callable[[], None] | None = work
+        self.wake = threading.Lock()
+        self.wake.acquire()
+
+    def run(self) -> None:
+        while self.work is not None:
+            work, self.work = self.work, None
+            work()
+            del work  # what it refers to is not kept while this thread rests
+            if not self._workers._next(self):
+                return

@@ -1,0 +1,323 @@
+"""The server's end of one connection, as users hold it.
+
+Layer: hub.  Threads: callbacks run in the client's own order (G2), most on its reader;
+everything else is for any thread.
+Source: the specification's ``Client`` and ``IOContext``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from hubthread.concurrency.context import Context
+from hubthread.concurrency.strand import Strand
+from hubthread.errors import Closed, MatcherError
+from hubthread.hub.statistics import ClientStatistics
+from hubthread.net.connection import INTERNAL_ERROR, Connection
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.types import ClientID, ConnectionType
+
+if TYPE_CHECKING:
+    from hubthread.hub.hotline import Hotline
+    from hubthread.hub.hub import Hub
+    from hubthread.protocol.matcher import MatcherMap, SubMatcher
+    from hubthread.protocol.request import Request
+    from hubthread.protocol.run import Run
+
+__all__ = ["Client"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+T = TypeVar("T")
+
+
+class Client(Generic[Meta, Header]):
+    """One client.  It satisfies ``IOContext``, where its methods are documented.
+
+    ``matcher`` may be replaced from the client's own callbacks, by a ``SubMatcher`` say:
+    it handles this client's next messages.
+
+    Threads: the hub makes it, its connection calls the ``on_…`` methods on the reader.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_gone",
+        "_hotlines",
+        "_lock",
+        "_strand",
+        "connection_id",
+        "hub",
+        "matcher",
+        "meta",
+        "payload",
+        "received",
+        "request",
+        "subprotocol",
+        "ws_conn",
+    )
+
+    connection_type = ConnectionType.WEBSOCKET
+
+    ws_conn: Connection
+
+    def __init__(
+        self, hub: Hub[Meta, Header], connection_id: ClientID, meta: Meta, request: Request
+    ) -> None:
+        self.hub = hub
+        self.connection_id = connection_id
+        self.meta = meta
+        self.request = request
+        self.subprotocol: str | None = None
+        self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
+            hub.setting.receive_matcher
+        )
+        # The reader's.
+        self.payload: str | bytes = b""
+        self.received = 0
+        self._strand = Strand(
+            hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
+        )
+        self._lock = threading.Lock()  # guards what follows
+        self._hotlines: set[Hotline[Meta, Header]] = set()
+        self._gone = False
+        self._context: Context | None = None
+
+    # What users call.
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The hub's logger."""
+        return self.hub.logger
+
+    @property
+    def context(self) -> Context:
+        """Cancelled when the connection ends, or the hub."""
+        # Made when first asked for: an idle client should be small.
+        with self._lock:
+            if self._context is None:
+                self._context = Context(self.hub.context)
+                if self._gone:
+                    self._context.cancel("the connection has ended")
+            return self._context
+
+    @property
+    def write_count(self) -> int:
+        """The number of the last message written or pushed to this client."""
+        return self.ws_conn.outbox.count
+
+    def write(self, data: str | bytes, *, key: Hashable = None) -> int:
+        """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
+        return self.ws_conn.send(self.hub.frame(data), key)
+
+    def write_string(self, text: str) -> int:
+        """Send a text message; its number."""
+        return self.ws_conn.send(self.hub.frame(text))
+
+    def write_json(self, obj: object) -> int:
+        """Send ``obj`` as JSON text; its number."""
+        return self.write(json.dumps(obj, separators=(",", ":"), ensure_ascii=False))
+
+    def write_serialization(self, obj: object) -> int:
+        """Send ``obj`` as the matcher encodes it; its number."""
+        return self.write(self.hub.marshal(obj))
+
+    def write_splicing(self, prefix: str | bytes, obj: object) -> int:
+        """Send ``prefix`` and the encoded ``obj`` as one message; its number."""
+        return self.write(self.hub.byte_splicing(prefix, obj))
+
+    def write_message_type(self, message_type: MessageType, data: str | bytes) -> int:
+        """Send a message, or control frame, of the type given; the last number."""
+        if message_type == MessageType.CLOSE:
+            self.close(1000, data if isinstance(data, str) else data.decode(errors="replace"))
+        elif message_type > MessageType.BINARY:
+            self.ws_conn.send_control(Frame(data, MessageType(message_type)))
+        else:
+            return self.ws_conn.send(Frame(data, MessageType(message_type)))
+        return self.write_count
+
+    def is_write_consumed(self, number: int) -> bool:
+        """Whether message ``number`` waits no more.  See ``IOContext``."""
+        return self.ws_conn.outbox.is_consumed(number)
+
+    def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
+        """Wait for that, ``timeout`` seconds at most; whether it is so.  See ``IOContext``."""
+        self.hub.loop.refuse_here("wait_write_consumed")
+        return self.ws_conn.outbox.wait_consumed(number, timeout)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection; returns at once.  See ``IOContext``."""
+        self.ws_conn.close(code, reason)
+
+    def hub_broadcast(self, data: str | bytes) -> int:
+        """Send to every client of the hub, this one included."""
+        return self.hub.broadcast(data)
+
+    def exec_async(self, work: Callable[[], object]) -> None:
+        """Run ``work`` in the order of this client's callbacks.  See ``IOContext``."""
+        self._strand.post(work)
+
+    def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
+        """Run ``work`` in that order and return its result.  See ``IOContext``."""
+        return self._strand.call(work, timeout)
+
+    def statistics(self) -> ClientStatistics:
+        """What is to be known of this client now."""
+        outbox = self.ws_conn.outbox
+        waiting, waiting_bytes = outbox.waiting()
+        with self._lock:
+            hotlines = len(self._hotlines)
+        return ClientStatistics(
+            connection_id=self.connection_id,
+            peer=str(self.request.peer),
+            state=self.ws_conn.ended_by or "open",
+            received=self.received,
+            written=outbox.count,
+            waiting=waiting,
+            waiting_bytes=waiting_bytes,
+            dropped=outbox.dropped,
+            hotlines=hotlines,
+            closures_waiting=self._strand.waiting(),
+        )
+
+    def __repr__(self) -> str:
+        state = self.ws_conn.ended_by or "open"
+        return f"<Client {self.connection_id} {state} {self.request.path}>"
+
+    # What rooms call: see room.Member.
+
+    def send_run(self, run: Run) -> int:
+        """Send what was pushed to a room that it is in."""
+        return self.ws_conn.send_run(run)
+
+    def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
+        """Wait for a push; the room has looked at which thread it is."""
+        return self.ws_conn.outbox.wait_consumed(number, timeout)
+
+    def enter_hotline(self, hotline: Hotline[Meta, Header]) -> bool:
+        """Remember the room, to leave it at the end; false when that has come already."""
+        with self._lock:
+            if not self._gone:
+                self._hotlines.add(hotline)
+            return not self._gone
+
+    def leave_hotline(self, hotline: Hotline[Meta, Header]) -> None:
+        """Forget the room."""
+        with self._lock:
+            self._hotlines.discard(hotline)
+
+    def is_in(self, hotline: Hotline[Meta, Header]) -> bool:
+        """Whether the room is remembered."""
+        with self._lock:
+            return hotline in self._hotlines
+
+    # What the connection calls, on the reader: see connection.Sink.
+
+    def on_start(self) -> None:
+        """The first callback; if the user's raises, there is no client to go on with."""
+        callback = self.hub.setting.on_connection_start
+        if callback is None:
+            return
+        self._strand.enter()
+        try:
+            callback(self, self.meta)
+        except BaseException:
+            self.logger.exception("on_connection_start raised for %r: closing it", self)
+            self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
+        finally:
+            self._strand.leave()
+
+    def enter(self) -> None:
+        """Take this client's turn."""
+        self._strand.enter()
+
+    def leave(self) -> None:
+        """End the turn."""
+        self._strand.leave()
+
+    def on_message(self, message: str | bytes) -> None:
+        """Hand a message to the interceptor and the matcher, and write the reply."""
+        setting = self.hub.setting
+        self.received += 1
+        try:
+            preprocess = setting.websocket_period.read_buffer_preprocessing
+            if preprocess is not None:
+                message = preprocess(message)
+            self.payload = message
+            intercept = setting.on_receive_message
+            if intercept is not None and not intercept(self, self.meta):
+                return
+            if self.matcher is not None:
+                reply = self.matcher.dispatch(self, self.meta, message)
+                if reply is not None:
+                    self.write(reply)
+        except BaseException as error:  # noqa: BLE001 - told to the user or the log
+            self._failed(error)
+
+    def _set_payload(self, payload: str | bytes) -> None:
+        """From the matcher: the payload without its header."""
+        self.payload = payload
+
+    def _failed(self, error: BaseException) -> None:
+        handler = self.hub.setting.receive_matcher_error
+        if handler is not None and isinstance(error, Exception):
+            try:
+                handler(self, self.meta, error)
+            except BaseException:
+                self.logger.exception("receive_matcher_error raised for %r", self)
+        elif isinstance(error, MatcherError):
+            self.logger.warning("%r: %s", self, error)
+        else:
+            self.logger.error("a handler of %r raised", self, exc_info=error)
+
+    def on_ping(self, payload: bytes) -> None:
+        """Tell the user's ping handler."""
+        handler = self.hub.setting.websocket_period.ping_pong_plan.ping_handler
+        if handler is not None:
+            self._call(lambda: handler(self, self.meta, payload))
+
+    def on_pong(self, payload: bytes) -> None:
+        """Tell the user's pong handler."""
+        handler = self.hub.setting.websocket_period.ping_pong_plan.pong_handler
+        if handler is not None:
+            self._call(lambda: handler(self, self.meta, payload))
+
+    def on_leaving(self) -> None:
+        """Leave every room: nothing is pushed to this client any more."""
+        with self._lock:
+            self._gone = True
+            hotlines, self._hotlines = self._hotlines, set()
+            context = self._context
+        try:
+            for hotline in hotlines:
+                hotline.hangup(self)
+        except Closed:
+            pass  # the hub is closed: its rooms have gone with it
+        self.hub.registry.forget(self)
+        if context is not None:
+            self._call(lambda: context.cancel("the connection has ended"))
+
+    def on_closed(self) -> None:
+        """The last callback."""
+        connection, setting = self.ws_conn, self.hub.setting
+        if connection.code not in setting.websocket_period.expected_ws_error:
+            self.logger.warning("%r closed: %s %s", self, connection.code, connection.reason)
+        callback = setting.on_connection_close
+        if callback is None:
+            self._strand.close(lambda: None)
+        else:
+            self._strand.close(lambda: self._call(lambda: callback(self, self.meta)))
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except BaseException as error:  # noqa: BLE001 - told to the log
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        self.logger.error("a callback of %r raised", self, exc_info=error)

@@ -1,0 +1,74 @@
+"""The hub as a closure sees it on the hub thread.
+
+Layer: hub.  Threads: the hub's only; every method refuses any other.
+Source: the specification's ``DHub``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from hubthread.errors import WrongThread
+from hubthread.hub.client import Client
+from hubthread.hub.hotline import Hotline
+from hubthread.types import ClientID, HotlineID
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+
+__all__ = ["DHub"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class DHub(Generic[Meta, Header]):
+    """Direct access to what the hub holds, for the closures that it runs.
+
+    What these methods return is complete and cannot change while the closure looks at
+    it; a client may still vanish at any time.
+
+    :raises WrongThread: every method, on any thread but the hub's.
+    """
+
+    __slots__ = ("_hub",)
+
+    def __init__(self, hub: Hub[Meta, Header]) -> None:
+        self._hub = hub
+
+    @property
+    def hub(self) -> Hub[Meta, Header]:
+        """The hub itself."""
+        return self._here()
+
+    def clients(self) -> list[Client[Meta, Header]]:
+        """Every client, in the order of coming."""
+        return self._here().clients()
+
+    def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
+        """The client of that id, ``None`` if it is gone."""
+        return self._here().registry.client(connection_id)
+
+    def clients_num(self) -> int:
+        """How many clients there are."""
+        return self._here().clients_num()
+
+    def hotlines(self) -> list[Hotline[Meta, Header]]:
+        """Every open hotline, oldest first."""
+        return self._here().registry.hotlines()
+
+    def hotline(self, hotline_id: HotlineID) -> Hotline[Meta, Header] | None:
+        """The hotline of that id, ``None`` if it is closed."""
+        return self._here().registry.hotline(hotline_id)
+
+    def __repr__(self) -> str:
+        return f"<DHub of {self._hub!r}>"
+
+    def _here(self) -> Hub[Meta, Header]:
+        if not self._hub.loop.is_here():
+            raise WrongThread(
+                "a DHub is for the closure that received it, on the hub thread: keep the "
+                "result, or submit another closure with exec_async or exec_sync"
+            )
+        return self._hub

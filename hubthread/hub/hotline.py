@@ -1,0 +1,185 @@
+"""A hotline: a room whose members get what is pushed to it.
+
+Layer: hub.  Threads: everything from any; the hub thread fans out.
+Source: the specification's ``IHotline``, ``NewHotline``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from hubthread.concurrency.context import Context
+from hubthread.errors import ContextNotClient
+from hubthread.hub.client import Client
+from hubthread.hub.room import Room
+from hubthread.hub.statistics import HotlineStatistics
+from hubthread.types import HotlineID
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+    from hubthread.interfaces import IOContext
+
+__all__ = ["Hotline"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class Hotline(Generic[Meta, Header]):
+    """A room.  Made by ``hub.hotline()``.
+
+    All members see its pushes in one order.  A member gets exactly the pushes accepted
+    between its ``answer`` and its ``hangup``, whatever was still waiting when it came or
+    went.  Between a push and a direct ``write`` to a member no order is promised.
+
+    Threads: every method from any.
+    """
+
+    __slots__ = ("__weakref__", "_room", "context", "hotline_id", "hub", "name")
+
+    def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID, name: str) -> None:
+        self.hub = hub
+        self.hotline_id = hotline_id
+        self.name = name
+        label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
+        self._room: Room[Client[Meta, Header]] = Room(
+            hub.loop.schedule, hub.setting.chan_queue_size, label
+        )
+        self.context = Context(hub.context)
+        """Cancelled when the hotline closes, or the hub."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The hub's logger."""
+        return self.hub.logger
+
+    def answer(self, ctx: IOContext) -> None:
+        """Let a client in: it gets every push accepted from now on.
+
+        A client that is in stays in; one whose connection has ended is not let in.
+
+        :raises ContextNotClient: for anything but a client.
+        :raises HotlineClosed, HubClosed: after the end of either.
+        """
+        client = self._client(ctx)
+        if not client.enter_hotline(self):
+            return
+        try:
+            self._room.join(client)
+        except BaseException:
+            client.leave_hotline(self)
+            raise
+        # A hangup, or the end of the connection, may have come between the two steps, and
+        # found nobody to let out.
+        if not client.is_in(self):
+            self._room.leave(client)
+
+    def hangup(self, ctx: IOContext) -> None:
+        """Let a client out: it still gets what was pushed so far.
+
+        One that is not in is ignored.  A client that disconnects leaves by itself.
+
+        :raises ContextNotClient: for anything but a client.
+        """
+        client = self._client(ctx)
+        client.leave_hotline(self)
+        self._room.leave(client)
+
+    def push(self, data: str | bytes, *, key: Hashable = None) -> int:
+        """Send a text (``str``) or binary (``bytes``) message to all members.
+
+        Encoded once for all.  Never waits: for members that take it slowly there is the
+        overflow policy, and for a pusher that wants to keep pace ``wait_push_consumed``.
+
+        :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        :returns: the push's number, at once.
+        :raises HotlineClosed, HubClosed: after the end of either.
+        :raises QueueFull: when ``chan_queue_size`` pushes wait for the hub.
+        :raises ValueError: for text that UTF-8 cannot carry.
+        """
+        return self._room.push(self.hub.frame(data), key)
+
+    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+        """Push ``prefix`` and the marshalled ``obj`` as one message; see ``push``."""
+        return self.push(self.hub.byte_splicing(prefix, obj))
+
+    @property
+    def push_count(self) -> int:
+        """The number of the last push."""
+        return self._room.counts()[0]
+
+    def is_push_consumed(self, number: int) -> bool:
+        """Whether push ``number`` was handed to each member of its moment, or that is gone.
+
+        Handed over as in ``IOContext.is_write_consumed``.
+        """
+        return self._room.is_consumed(number)
+
+    def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
+        """Wait for that, ``timeout`` seconds at most; whether it is so.
+
+        :raises WrongThread: on the hub thread, which it would wait for.
+        """
+        self.hub.loop.refuse_here("wait_push_consumed")
+        return self._room.wait_consumed(number, timeout)
+
+    @property
+    def members(self) -> list[Client[Meta, Header]]:
+        """Who is in, in the order of coming."""
+        return self._room.members()
+
+    @property
+    def members_num(self) -> int:
+        """How many are in."""
+        return self._room.members_num()
+
+    def __contains__(self, ctx: object) -> bool:
+        return isinstance(ctx, Client) and ctx in self._room
+
+    def close(self) -> None:
+        """Let everybody out and refuse what comes; what was pushed is still sent."""
+        if self._room.close():
+            self._end("the hotline was closed")
+
+    def close_if_empty(self) -> bool:
+        """Close it if nobody is in, in one step; whether it is closed after the call."""
+        if self._room.close(only_if_empty=True):
+            self._end("the hotline was empty")
+        return self._room.closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._room.closed
+
+    def statistics(self) -> HotlineStatistics:
+        """What is to be known of this hotline now."""
+        pushes, waiting, lagging = self._room.counts()
+        return HotlineStatistics(
+            hotline_id=self.hotline_id,
+            name=self.name,
+            closed=self.is_closed,
+            members=self.members_num,
+            pushes=pushes,
+            waiting=waiting,
+            lagging=lagging,
+        )
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        state = "closed" if self.is_closed else "open"
+        return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
+
+    def _end(self, reason: str) -> None:
+        for client in self._room.members():
+            self.hangup(client)
+        self.hub.registry.remove(self)
+        self.context.cancel(reason)
+
+    @staticmethod
+    def _client(ctx: object) -> Client[Meta, Header]:
+        if not isinstance(ctx, Client):
+            raise ContextNotClient(f"context not client: {ctx!r}; give the handler's ctx")
+        return ctx

@@ -1,0 +1,381 @@
+"""The hub: one thread that puts everything that is shared into one order.
+
+Layer: hub.  Threads: the hub thread runs closures and fans out; every method is for any
+thread, unless it says otherwise.
+Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hubthread.concurrency.alarms import Alarms
+from hubthread.concurrency.context import Context
+from hubthread.concurrency.loop import Loop
+from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.workers import Workers
+from hubthread.errors import HubClosed, InternalError, UsageError
+from hubthread.hub.client import Client
+from hubthread.hub.dhub import DHub
+from hubthread.hub.hotline import Hotline
+from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.registry import Registry
+from hubthread.hub.room import Room
+from hubthread.hub.serving import Server, Tracker, open_server
+from hubthread.hub.statistics import HubStatistics
+from hubthread.net.outbox import OutboxLimits
+from hubthread.protocol.convert import marshal_json, unmarshal_json
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.handshake import validate_origin_check
+from hubthread.settings import HotlineOption, HubSetting
+
+if TYPE_CHECKING:
+    import ssl as tls
+    from collections.abc import Mapping
+
+    from hubthread.interfaces import IOContext
+    from hubthread.protocol.http import Response
+    from hubthread.protocol.request import Request
+
+__all__ = ["Hub"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+T = TypeVar("T")
+
+
+class Hub(Generic[Meta, Header]):
+    """Connections, rooms and shared state, in one order.
+
+    ``with Hub(setting) as hub:`` starts it and, at the end, closes it.
+
+    :param setting: see ``HubSetting``; its matcher is frozen here.
+    """
+
+    def __init__(self, setting: HubSetting[Meta, Header]) -> None:
+        self.setting = setting
+        self.name = setting.hub_name or uuid.uuid4().hex[:8]
+        self.logger = setting.logger
+        self.context = Context()
+        """Cancelled when the hub has closed."""
+        # What clients, rooms and servers are built on; not for users.
+        bound = setting.chan_queue_size
+        self.lifecycle = Lifecycle(self)
+        self.loop: Loop[DHub[Meta, Header]] = Loop(
+            f"hub {self.name}", bound, DHub(self), self.logger, self.lifecycle.failed
+        )
+        self.threads = Threads(f"hubthread-{self.name}", self.logger)
+        self.workers = Workers(self.threads)
+        self.alarms = Alarms(self.threads, self.logger)
+        self.registry: Registry[Meta, Header] = Registry(
+            Room(self.loop.schedule, bound, f"hub {self.name}")
+        )
+        self.tracker = Tracker()
+        period = setting.websocket_period
+        self.limits = OutboxLimits(
+            bound,
+            setting.outbox_bytes,
+            setting.overflow,
+            period.upgrader.write_buffer_size,
+            period.write_wait,
+        )
+        self._lock = threading.Lock()  # guards what follows
+        self._servers: list[Server] = []
+        self._refused = 0
+        validate_origin_check(period.upgrader.check_origin)
+        if setting.receive_matcher is not None:
+            setting.receive_matcher.freeze()
+
+    @classmethod
+    def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
+        """A hub with its thread running (``NewHubRun``)."""
+        hub = cls(setting)
+        hub.start()
+        return hub
+
+    def start(self) -> None:
+        """Run the hub on a thread of its own; returns at once.
+
+        :raises UsageError: when it was started before.
+        """
+        self.lifecycle.begin()
+        self.threads.start(self.lifecycle.run, "hub")
+
+    def run(self) -> None:
+        """Run the hub on the calling thread, until it is closed (``Run``).
+
+        :raises UsageError: when it was started before.
+        :raises KeyboardInterrupt: after an orderly close, when it struck here.
+        """
+        self.lifecycle.begin()
+        self.lifecycle.run()
+
+    # Closures.
+
+    def exec_async(self, work: Callable[[DHub[Meta, Header]], object]) -> None:
+        """Run ``work(dhub)`` on the hub thread; returns at once (``ExecAsync``).
+
+        A closure that was accepted runs exactly once, in the order of acceptance.  What
+        it raises is logged and counted.
+
+        :raises HubClosed: when the hub is closed; the closure will not run.
+        :raises QueueFull: when ``chan_queue_size`` closures wait.
+        """
+        self.loop.exec_async(work)
+
+    def exec_sync(
+        self, work: Callable[[DHub[Meta, Header]], T], timeout: float | None = None
+    ) -> T:
+        """Run ``work(dhub)`` on the hub thread and return its result (``ExecSync``).
+
+        What it raises is raised here.  On the hub thread itself it runs at once.
+
+        :param timeout: seconds.
+        :raises HubClosed, QueueFull: as ``exec_async``.
+        :raises DeadlockError: when the hub waits for this thread.
+        :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
+        """
+        return self.loop.exec_sync(work, timeout)
+
+    # Sending to all.
+
+    def broadcast(self, data: str | bytes, *, key: Hashable = None) -> int:
+        """Send to every client (``HubBroadcast``); the broadcast's number, at once.
+
+        All clients see broadcasts in one order.
+
+        :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        :raises HotlineClosed, HubClosed: when the hub is closing or closed.
+        :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
+        """
+        return self.registry.everyone.push(self.frame(data), key)
+
+    def broadcast_with_filter(
+        self,
+        data: str | bytes,
+        predicate: Callable[[Hub[Meta, Header], IOContext, Meta], bool],
+    ) -> None:
+        """Send to every client for whom ``predicate(hub, ctx, meta)`` is true.
+
+        It is asked on the hub thread, in order with other broadcasts and closures; where
+        it raises, that client is left out and the log told (``BroadcastWithFilter``).
+
+        :raises HubClosed, QueueFull: as ``exec_async``.
+        """
+        frame = self.frame(data)
+
+        def send(_: DHub[Meta, Header]) -> None:
+            self.registry.everyone.flush()  # what was broadcast before goes out before
+            for client in self.clients():
+                try:
+                    wanted = predicate(self, client, client.meta)
+                except Exception:
+                    self.logger.exception("a broadcast filter raised for %r", client)
+                else:
+                    if wanted:
+                        client.ws_conn.send(frame)
+
+        self.exec_async(send)
+
+    def frame(self, data: str | bytes) -> Frame:
+        """``data`` as one message on the wire, by the hub's settings.
+
+        :raises UsageError: for anything but text or bytes.
+        :raises ValueError: for text that UTF-8 cannot carry.
+        """
+        period = self.setting.websocket_period
+        if isinstance(data, str):
+            kind = MessageType.TEXT
+            if period.write_newline:
+                data += period.write_newline.decode()
+        elif isinstance(data, bytes):
+            kind = MessageType.BINARY
+            if period.write_newline:
+                data += period.write_newline
+        else:
+            raise UsageError(
+                f"a message is str (text) or bytes (binary), not {type(data).__name__}; "
+                f"write_json and write_serialization take objects"
+            )
+        if period.write_message_type is not None:
+            kind = MessageType(period.write_message_type)
+        return Frame(data, kind)
+
+    # Objects and bytes.
+
+    def marshal(self, obj: object) -> str | bytes:
+        """``obj`` as a payload: by the matcher's function, else as JSON (``Marshal``)."""
+        matcher = self.setting.receive_matcher
+        return marshal_json(obj) if matcher is None else matcher.marshal(obj)
+
+    def unmarshal(self, data: str | bytes, into: Any) -> Any:
+        """A payload as an object of type ``into`` (``Unmarshal``).
+
+        :raises PayloadError: when it does not fit.
+        """
+        matcher = self.setting.receive_matcher
+        return unmarshal_json(data, into) if matcher is None else matcher.unmarshal(data, into)
+
+    def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
+        """``prefix`` and the marshalled ``obj``, of the prefix's kind (``ByteSplicing``)."""
+        data = self.marshal(obj)
+        if isinstance(prefix, str):
+            return prefix + (data if isinstance(data, str) else data.decode())
+        return prefix + (data.encode() if isinstance(data, str) else data)
+
+    # Rooms and clients.
+
+    def hotline(self, option: HotlineOption | None = None) -> Hotline[Meta, Header]:
+        """A new room (``NewHotline``, ``NewHotlineWithOption`` and their Direct variants).
+
+        :raises HubClosed: when the hub is closing.
+        """
+        if self.lifecycle.state in ("closing", "closed"):
+            raise HubClosed(f"hub {self.name} is {self.lifecycle.state} and opens no hotline")
+        name = option.name if option is not None else ""
+        hotline = Hotline(self, self.registry.next_hotline_id(), name)
+        self.registry.add(hotline)
+        return hotline
+
+    def clients(self) -> list[Client[Meta, Header]]:
+        """Every client, in the order of coming."""
+        return self.registry.everyone.members()
+
+    def clients_num(self) -> int:
+        """How many clients are connected."""
+        return self.registry.everyone.members_num()
+
+    # Serving.
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: tls.SSLContext | None = None,
+        unix_path: str | None = None,
+        path: str | None = None,
+        pages: Mapping[str, Callable[[Request], Response]] | None = None,
+        max_connections: int = 10_000,
+        backlog: int = 1024,
+    ) -> Server:
+        """Listen for WebSocket clients; returns at once.
+
+        :param host: an address or name of this machine; ``"0.0.0.0"`` for all of IPv4,
+            ``"::"`` for IPv6, by default this machine only.
+        :param port: 0 takes a free one: see ``server.address``.
+        :param ssl: a server's context, for ``wss``.
+        :param unix_path: listen on a Unix socket there instead of ``host`` and ``port``.
+        :param path: where the WebSocket is; ``None``: everywhere.
+        :param pages: plain HTTP on the same port: path → ``function(request) -> Response``,
+            called on a thread of that request's own.  Everything else is 404.
+        :param max_connections: at the same time, plain HTTP included; more get 503.
+        :param backlog: connections that the system queues before they are accepted.
+        :raises OSError: when the address cannot be listened on.
+        :raises SettingError: for a value out of range.
+        :raises HubClosed: when the hub is closing.
+        """
+        if self.lifecycle.state in ("closing", "closed"):
+            raise HubClosed(f"hub {self.name} is {self.lifecycle.state} and serves nobody")
+        return open_server(
+            self, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
+        )
+
+    def servers(self) -> list[Server]:
+        """Those that listen now."""
+        with self._lock:
+            return list(self._servers)
+
+    def remember_server(self, server: Server) -> None:
+        """From a server that begins to listen."""
+        with self._lock:
+            self._servers.append(server)
+
+    def forget_server(self, server: Server) -> None:
+        """From a server that has ended."""
+        with self._lock:
+            if server in self._servers:
+                self._servers.remove(server)
+
+    def refused(self, request: Request | None, status: int, reason: str) -> None:
+        """From a server: a request was answered with an error status."""
+        with self._lock:
+            self._refused += 1
+        self.logger.debug("request refused: %s %s (%r)", status, reason, request)
+        callback = self.setting.websocket_period.upgrader.error
+        if callback is not None:
+            try:
+                callback(request, status, reason)
+            except Exception:
+                self.logger.exception("Upgrader.error raised")
+
+    # The end.
+
+    def wait_add(self, count: int = 1) -> None:
+        """Let ``close`` wait for ``count`` more calls of ``wait_done`` (``WaitAdd``)."""
+        self.lifecycle.wait_add(count)
+
+    def wait_done(self) -> None:
+        """One thing less for ``close`` to wait for (``WaitDone``).
+
+        :raises UsageError: when there was none.
+        """
+        self.lifecycle.wait_done()
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End everything, within ``timeout`` seconds (``Close``).
+
+        Stop accepting; wait for ``wait_done``; run what was submitted; tell every client
+        1001; bring out what waits for them, until near the deadline; cut who is left;
+        join every thread.  A second call waits for the first.  On a thread of the hub's
+        own (in a handler, in a closure) it returns at once, and another thread does it.
+        """
+        self.lifecycle.close(timeout)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the hub is closed, ``timeout`` seconds at most; whether it is.
+
+        :raises InternalError: when the hub was stopped by a bug of its own.
+        """
+        closed = self.lifecycle.join(timeout)
+        if closed and self.lifecycle.failure is not None:
+            raise InternalError(f"{self!r} was stopped by a bug") from self.lifecycle.failure
+        return closed
+
+    def __enter__(self) -> Hub[Meta, Header]:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def statistics(self) -> HubStatistics:
+        """What is to be known of the hub now."""
+        hotlines, total, dropped, ended = self.registry.counts()
+        failed = self.lifecycle.failure is not None
+        return HubStatistics(
+            name=self.name,
+            state="failed" if failed else self.lifecycle.state,
+            clients=self.clients_num(),
+            hotlines=hotlines,
+            threads=self.threads.count(),
+            queue_depth=self.loop.depth(),
+            closures_run=self.loop.closures_run,
+            closures_failed=self.loop.closures_failed,
+            clients_total=total,
+            handshakes_refused=self._refused,
+            messages_dropped=dropped,
+            ended_by=ended,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Hub {self.name} {self.lifecycle.state}, {self.clients_num()} clients>"

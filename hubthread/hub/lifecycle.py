@@ -1,0 +1,161 @@
+"""How a hub begins and ends: its states, its threads, and the order of closing (G7).
+
+Layer: hub.  Threads: ``close`` from any; the order is walked by the first thread that
+calls it, or by a thread for it where the caller is one of the hub's own.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hubthread.concurrency.waits import stack_of
+from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, SettingError, UsageError
+from hubthread.net.connection import GOING_AWAY
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+
+__all__ = ["Lifecycle"]
+
+FORCE_SHARE = 0.25
+"""The part of the time to close that is kept for cutting and joining what is left."""
+
+
+class Lifecycle:
+    """The state of one hub: ``new``, ``running``, ``closing``, ``closed``.
+
+    Threads: every method from any.
+    """
+
+    def __init__(self, hub: Hub[Any, Any]) -> None:
+        self._hub = hub
+        self._changed = threading.Condition()  # guards what follows, and tells of changes
+        self._busy = 0
+        self.state = "new"
+        self.failure: BaseException | None = None
+
+    def begin(self) -> None:
+        """:raises UsageError: when the hub was started before."""
+        with self._changed:
+            if self.state != "new":
+                raise UsageError(f"this hub is {self.state}: a hub runs once, make a new one")
+            self.state = "running"
+
+    def run(self) -> None:
+        """The hub thread."""
+        delayed = self._hub.setting.delayed_execution
+        if delayed is not None:
+            try:
+                delayed(self._hub)
+            except Exception:
+                self._hub.logger.exception("%r: delayed_execution raised", self._hub)
+        self._hub.loop.run(on_interrupt=self._close_elsewhere)
+
+    def failed(self, error: BaseException) -> None:
+        """The hub thread has stopped by a bug of ours: end everything else too."""
+        self.failure = error
+        self._close_elsewhere()
+
+    def wait_add(self, count: int) -> None:
+        """``close`` has ``count`` things more to wait for."""
+        with self._changed:
+            self._busy += count
+
+    def wait_done(self) -> None:
+        """``close`` has one thing less to wait for."""
+        with self._changed:
+            if self._busy == 0:
+                raise UsageError("wait_done without a wait_add before it")
+            self._busy -= 1
+            self._changed.notify_all()
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait until the hub is closed; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.state == "closed", timeout)
+
+    def close(self, timeout: float) -> None:
+        """Walk the order of closing, once; a second caller waits for the first."""
+        if not timeout > 0:
+            raise SettingError("timeout", f"seconds above 0, not {timeout!r}")
+        if self._hub.threads.is_mine():
+            self._close_elsewhere(timeout)
+            return
+        with self._changed:
+            first = self.state in ("new", "running")
+            fresh = self.state == "new"
+            if first:
+                self.state = "closing"
+        if not first:
+            self.join(timeout)
+            return
+        try:
+            if fresh:  # what was submitted before the start was accepted, so it runs
+                self._hub.threads.start(self.run, "hub")
+            self._walk(monotonic() + timeout, timeout)
+        finally:
+            with self._changed:
+                self.state = "closed"
+                self._changed.notify_all()
+
+    def _close_elsewhere(self, timeout: float = 10.0) -> None:
+        def close() -> None:
+            self._hub.threads.leave()  # or it would wait for itself
+            self.close(timeout)
+
+        self._hub.threads.start(close, "closer")
+
+    def _walk(self, deadline: float, timeout: float) -> None:
+        hub = self._hub
+        gentle = deadline - timeout * FORCE_SHARE
+
+        def left(until: float) -> float:
+            return max(0.0, until - monotonic())
+
+        # 1. Nobody new.
+        for server in hub.servers():
+            server.close()
+        # 2. What the user has asked to wait for, and what was submitted so far.
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy == 0, left(gentle))
+        try:
+            hub.loop.exec_sync(lambda _: None, left(gentle))
+        except ExecTimeout as error:
+            hub.logger.error("%r is closing, but its thread is busy: %s", hub, error)
+        except HubThreadError:
+            pass  # it has failed, or its queue is full of what will still run
+        # 3. Everybody is told.  Under the room's lock a client that comes now is either
+        #    among these, or refused by the room and told by its own thread.
+        hub.registry.everyone.close()
+        for client in hub.clients():
+            client.close(GOING_AWAY, "the server is going away")
+        hub.tracker.cut_handshakes()
+        # 4. Outboxes drain and closing handshakes end, by themselves; then force.
+        hub.tracker.wait_empty(left(gentle))
+        hub.tracker.cut_all()
+        hub.tracker.wait_empty(left(deadline - timeout * FORCE_SHARE / 2))
+        # 5. Everything of ours ends.
+        for hotline in hub.registry.hotlines():
+            hotline.close()
+        hub.workers.close()
+        hub.alarms.close()
+        hub.loop.close()
+        self._call(lambda: hub.context.cancel("the hub was closed"))
+        for thread in hub.threads.join(deadline):
+            hub.logger.error(
+                "%r is closed, but %s still runs; it is doing:\n%s",
+                hub,
+                thread.name,
+                stack_of(thread.ident),
+            )
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except HubClosed:
+            pass
+        except Exception:
+            self._hub.logger.exception("%r: a context's callback raised", self._hub)

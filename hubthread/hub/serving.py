@@ -1,0 +1,313 @@
+"""From an accepted socket to a client: TLS, the request, the handshake, the answer.
+
+Layer: hub.  Threads: each connection's own, which then is its client's reader; ``Server``
+and ``Tracker`` are for any.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from hubthread.errors import Closed, HandshakeRejected, SettingError
+from hubthread.hub.client import Client
+from hubthread.hub.statistics import ServerStatistics
+from hubthread.net.connection import GOING_AWAY, Connection
+from hubthread.net.listener import Address, Listener, open_tcp, open_unix
+from hubthread.net.transport import Stream, Transport, open_transport, send_all
+from hubthread.protocol.handshake import accept
+from hubthread.protocol.http import Request, RequestParser, Response
+from hubthread.protocol.websocket import WebSocketProtocol
+from hubthread.settings import check_number
+
+if TYPE_CHECKING:
+    import ssl as tls
+
+    from hubthread.hub.hub import Hub
+
+__all__ = ["Server", "Tracker", "open_server"]
+
+Page = Callable[[Request], Response]
+
+
+class Tracker:
+    """The connections of one hub that have a thread, whatever they are doing.
+
+    Threads: every method from any.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()  # guards what follows
+        self._shaking: set[Transport] = set()
+        self._open: set[Transport] = set()
+        self._closing = False
+
+    def begin(self, transport: Transport) -> None:
+        """A connection has come; its handshake is under way."""
+        with self._changed:
+            self._shaking.add(transport)
+            closing = self._closing
+        if closing:
+            transport.shutdown()
+
+    def opened(self, transport: Transport) -> None:
+        """Its handshake is done: it is a client's now, and is told when the hub closes."""
+        with self._changed:
+            self._shaking.discard(transport)
+            self._open.add(transport)
+
+    def end(self, transport: Transport) -> None:
+        """It has gone."""
+        with self._changed:
+            self._shaking.discard(transport)
+            self._open.discard(transport)
+            self._changed.notify_all()
+
+    def cut_handshakes(self) -> None:
+        """End what is no client yet, now and from now on."""
+        with self._changed:
+            self._closing = True
+            shaking = list(self._shaking)
+        for transport in shaking:
+            transport.shutdown()
+
+    def cut_all(self) -> None:
+        """End everything."""
+        self.cut_handshakes()
+        with self._changed:
+            opened = list(self._open)
+        for transport in opened:
+            transport.shutdown()
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until all have gone, ``timeout`` seconds at most; whether they have."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._shaking and not self._open, timeout)
+
+
+class Server:
+    """A listening socket of a hub; made by ``hub.serve``.
+
+    ``close`` stops it from accepting; the clients that came through it stay until they,
+    or the hub, close.  It is a context manager.
+
+    Threads: every method from any.
+    """
+
+    def __init__(
+        self,
+        hub: Hub[Any, Any],
+        context: tls.SSLContext | None,
+        path: str | None,
+        pages: Mapping[str, Page],
+    ) -> None:
+        self._hub = hub
+        self._context = context
+        self._path = path
+        self._pages = pages
+        self._listener: Listener
+
+    @property
+    def address(self) -> Address:
+        """``(host, port)`` as bound, or the path of a Unix socket."""
+        return self._listener.address
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: ``ws://host:port/path``."""
+        scheme = "ws" if self._context is None else "wss"
+        return f"{scheme}://{self._place()}{self._path or '/'}"
+
+    @property
+    def http_url(self) -> str:
+        """The same place for a browser: ``http://host:port/``."""
+        return f"{'http' if self._context is None else 'https'}://{self._place()}/"
+
+    def _place(self) -> str:
+        address = self.address
+        if isinstance(address, str):
+            return f"unix:{address}"
+        host, port = address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def close(self) -> None:
+        """Accept nothing more; returns when the socket is closed."""
+        self._listener.close()
+        self._hub.forget_server(self)
+
+    def statistics(self) -> ServerStatistics:
+        """What is to be known of this server now."""
+        listener = self._listener
+        return ServerStatistics(
+            self._place(), listener.connections, listener.accepted, listener.refused
+        )
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url} {self._listener.connections} connections>"
+
+    # On the connection's own thread.
+
+    def _serve(self, stream: Stream, peer: Address) -> None:
+        transport = open_transport(stream, self._context)
+        self._hub.tracker.begin(transport)
+        try:
+            self._attend(transport, peer)
+        finally:
+            transport.close()
+            self._hub.tracker.end(transport)
+
+    def _attend(self, transport: Transport, peer: Address) -> None:
+        upgrader = self._hub.setting.websocket_period.upgrader
+        deadline = monotonic() + upgrader.handshake_timeout
+        parser = RequestParser(
+            peer=peer, secure=self._context is not None, max_head=upgrader.max_head
+        )
+        request: Request | None = None
+        try:
+            try:
+                transport.handshake(upgrader.handshake_timeout)
+                while request is None:
+                    transport.set_deadline(max(0.001, deadline - monotonic()))
+                    request = parser.receive(transport.recv())
+            except TimeoutError:
+                raise HandshakeRejected(
+                    408, f"The request was not complete in {upgrader.handshake_timeout:g} s."
+                ) from None
+            response = self._page(request)
+            if response is None:
+                self._upgrade(transport, request, parser.trailing, deadline)
+                return
+        except HandshakeRejected as refusal:
+            self._hub.refused(request, refusal.status, refusal.reason)
+            response = Response.text(refusal.status, refusal.reason, refusal.headers)
+        except OSError as error:  # the connection broke, or TLS did not come about
+            self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
+            return
+        _answer(transport, response.encode(request), deadline)
+
+    def _page(self, request: Request) -> Response | None:
+        """What plain HTTP is answered with; ``None`` where the WebSocket is."""
+        here = self._path is None or request.path == self._path
+        if request.is_websocket and here:
+            return None
+        page = self._pages.get(request.path)
+        if page is None:
+            if here:
+                return None  # the handshake knows what to say to it
+            raise HandshakeRejected(404, f"There is nothing at {request.path[:100]}.")
+        try:
+            return page(request)
+        except HandshakeRejected:
+            raise
+        except Exception:
+            self._hub.logger.exception("the page %s raised", request.path)
+            return Response.text(500, "The server failed to make this page.")
+
+    def _upgrade(
+        self, transport: Transport, request: Request, trailing: bytes, deadline: float
+    ) -> None:
+        hub = self._hub
+        period = hub.setting.websocket_period
+        upgrader = period.upgrader
+        try:
+            accepted = accept(
+                request,
+                subprotocols=upgrader.subprotocols,
+                check_origin=upgrader.check_origin,
+                compression=upgrader.compression,
+            )
+            shake = hub.setting.on_handshake
+            meta = hub.setting.meta_gen() if shake is None else shake(request)
+        except HandshakeRejected:
+            raise
+        except Exception:
+            hub.logger.exception("the handshake hook raised for %r", request)
+            raise HandshakeRejected(500, "The server failed to accept the connection.") from None
+        client = Client(hub, hub.registry.next_client_id(), meta, request)
+        client.subprotocol = accepted.subprotocol
+        deflate = accepted.deflate
+        connection = client.ws_conn = Connection(
+            transport,
+            WebSocketProtocol(
+                max_message=period.message_buffer_size,
+                max_fragments=period.max_fragments,
+                deflate=deflate,
+            ),
+            period,
+            hub.limits,
+            client,
+            window_bits=deflate.server_max_window_bits if deflate else None,
+            start_thread=hub.threads.start,
+            alarms=hub.alarms,
+        )
+        if not send_all(transport, accepted.response, deadline):
+            return
+        hub.tracker.opened(transport)
+        try:
+            hub.registry.admit(client)
+        except Closed:
+            connection.close(GOING_AWAY, "the server is going away")
+        else:
+            client.on_start()
+        connection.run(trailing)
+
+
+def _answer(transport: Transport, response: bytes, deadline: float) -> None:
+    """Send a whole response and let the peer read it before the socket goes."""
+    patience = max(deadline, monotonic() + 1.0)
+    if not send_all(transport, response, patience):
+        return
+    transport.finish()
+    try:
+        while (left := patience - monotonic()) > 0:
+            transport.set_deadline(left)
+            if not transport.recv():
+                return
+    except OSError:  # TimeoutError included
+        pass
+
+
+def open_server(
+    hub: Hub[Any, Any],
+    host: str,
+    port: int,
+    context: tls.SSLContext | None,
+    unix_path: str | None,
+    path: str | None,
+    pages: Mapping[str, Page],
+    max_connections: int,
+    backlog: int,
+) -> Server:
+    """Check the arguments of ``hub.serve``, listen, and begin to accept."""
+    if port not in range(65536):
+        raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
+    check_number("max_connections", max_connections, 1, whole=True)
+    check_number("backlog", backlog, 1, whole=True)
+    for place in (*pages, *([path] if path is not None else [])):
+        if not place.startswith("/"):
+            raise SettingError("path", f"must begin with a slash: {'/' + place!r}, not {place!r}")
+    server = Server(hub, context, path, pages)
+    sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
+    try:
+        server._listener = Listener(sock, server._serve, hub.threads, hub.logger, max_connections)
+        hub.remember_server(server)
+        server._listener.start()
+    except BaseException:
+        sock.close()
+        raise
+    hub.logger.info("%s listens on %s", hub.name, server.url)
+    return server

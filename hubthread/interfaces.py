@@ -1,0 +1,145 @@
+"""The seams: what handlers see of a client, whatever kind of connection it has.
+
+Layer: base.  Threads: each method says so; those that do not are for any thread.
+Source: the specification's ``IOContext``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import logging
+
+    from hubthread.concurrency.context import Context
+    from hubthread.hub.hub import Hub
+    from hubthread.net.connection import Connection
+    from hubthread.protocol.frames import MessageType
+    from hubthread.protocol.request import Request
+    from hubthread.types import ClientID, ConnectionType
+
+__all__ = ["IOContext"]
+
+T = TypeVar("T")
+
+
+class IOContext(Protocol):
+    """One client, as its handlers and everybody else sees it.
+
+    Writing never blocks on the peer and never raises because the peer is gone: a client
+    may vanish at any moment, and its close callback says so.
+    """
+
+    @property
+    def payload(self) -> str | bytes:
+        """The message being handled; in a matcher's handler, without its header.
+
+        Only meaningful in this client's own callbacks.
+        """
+
+    @property
+    def connection_id(self) -> ClientID:
+        """The client's number in its hub; never given to another client."""
+
+    @property
+    def connection_type(self) -> ConnectionType:
+        """What kind of connection it is."""
+
+    @property
+    def meta(self) -> Any:
+        """What ``meta_gen`` or the handshake hook made for this client."""
+
+    @property
+    def hub(self) -> Hub[Any, Any]:
+        """The hub that it belongs to."""
+
+    @property
+    def request(self) -> Request:
+        """The request that became this connection: path, query, headers, cookies, peer."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The hub's logger."""
+
+    @property
+    def context(self) -> Context:
+        """Cancelled when the connection ends, or the hub."""
+
+    @property
+    def ws_conn(self) -> Connection:
+        """The connection, for what this interface does not cover."""
+
+    @property
+    def write_count(self) -> int:
+        """The number of the last message written or pushed to this client."""
+
+    def write(self, data: str | bytes, *, key: Hashable = None) -> int:
+        """Send a text message (``str``) or a binary one (``bytes``).
+
+        ``key`` is for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        Writes from one thread arrive in order.  Between a write and a push of a room that
+        the client is in, no order is promised.
+
+        :returns: the message's number, at once.
+        :raises ValueError: for text that UTF-8 cannot carry.
+        """
+
+    def write_string(self, text: str) -> int:
+        """Send a text message."""
+
+    def write_json(self, obj: object) -> int:
+        """Send ``obj`` as JSON text."""
+
+    def write_serialization(self, obj: object) -> int:
+        """Send ``obj`` as the matcher's ``marshal`` encodes it; JSON without a matcher."""
+
+    def write_splicing(self, prefix: str | bytes, obj: object) -> int:
+        """Send ``prefix`` and the encoded ``obj`` as one message."""
+
+    def write_message_type(self, message_type: MessageType, data: str | bytes) -> int:
+        """Send ``data`` as a message, or control frame, of the type given."""
+
+    def is_write_consumed(self, number: int) -> bool:
+        """Whether message ``number`` waits here no more.
+
+        It was handed to the operating system whole, or dropped by the overflow policy,
+        or the connection has ended.
+        """
+
+    def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
+        """Wait for that, ``timeout`` seconds at most; whether it is so.
+
+        How a producer of much keeps pace with one client.
+
+        :raises WrongThread: on the hub thread, which may not wait for a socket.
+        """
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection: what waits is sent first; returns at once.
+
+        :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
+        """
+
+    def hub_broadcast(self, data: str | bytes) -> int:
+        """Send to every client of the hub, this one included; the broadcast's number."""
+
+    def exec_async(self, work: Callable[[], object]) -> None:
+        """Run ``work`` in the order of this client's callbacks; returns at once.
+
+        What it raises is logged.
+
+        :raises ClientClosed: when the close callback is already queued.
+        :raises QueueFull: when ``chan_queue_size`` closures wait.
+        """
+
+    def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
+        """Run ``work`` in the order of this client's callbacks and return its result.
+
+        Inside one of the client's own callbacks it runs at once.
+
+        :param timeout: seconds.
+        :raises ClientClosed, QueueFull: as ``exec_async``.
+        :raises DeadlockError: when the client waits for this thread.
+        :raises ExecTimeout: with the stack of what the client is doing; the work still runs.
+        """

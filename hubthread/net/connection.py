@@ -1,0 +1,289 @@
+"""One WebSocket connection after its handshake: its reader, its writing half, its end.
+
+Layer: net.  Threads: ``run`` is the reader thread; ``send…`` and ``close`` from any.
+It knows no hub: it is given a sink, which it calls on the reader thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Any, Protocol
+
+from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.net.outbox import PONG, Outbox, OutboxLimits
+from hubthread.net.transport import Transport
+from hubthread.protocol.closing import Action, CloseEvent, Closing
+from hubthread.protocol.frames import Frame, encode_ping, encode_pong
+from hubthread.protocol.run import Run
+from hubthread.protocol.websocket import (
+    PeerClose,
+    Ping,
+    Pong,
+    ProtocolFailure,
+    WebSocketEvent,
+    WebSocketProtocol,
+)
+from hubthread.settings import WebsocketPeriod
+
+__all__ = ["Connection", "Sink"]
+
+TRY_AGAIN_LATER = 1013
+INTERNAL_ERROR = 1011
+GOING_AWAY = 1001
+
+
+class Sink(Protocol):
+    """What a connection calls, on the reader thread."""
+
+    def enter(self) -> None:
+        """Events follow: wait until it is their turn."""
+
+    def leave(self) -> None:
+        """That was all for now."""
+
+    def on_message(self, message: str | bytes) -> None:
+        """A whole message."""
+
+    def on_ping(self, payload: bytes) -> None:
+        """A ping, already answered."""
+
+    def on_pong(self, payload: bytes) -> None:
+        """A pong."""
+
+    def on_leaving(self) -> None:
+        """It will send and receive no more; called before the socket is let go."""
+
+    def on_closed(self) -> None:
+        """The last call; ``code``, ``reason`` and ``ended_by`` are settled."""
+
+
+class Connection:
+    """The server's end of one WebSocket.
+
+    ``ended_by`` says why it ended, in one word: ``"peer"`` (it closed), ``"server"``
+    (``close`` was called), ``"violation"`` (of the protocol or a limit), ``"overflow"``
+    (outbox full), ``"stalled"`` (took no byte), ``"silent"`` (keepalive), ``"lost"`` (the
+    stream ended without a Close), ``"no thread"`` (for its writer); ``None`` while open.
+
+    Threads: ``run`` is the reader's; the rest is for any thread.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        protocol: WebSocketProtocol,
+        period: WebsocketPeriod[Any],
+        limits: OutboxLimits,
+        sink: Sink,
+        *,
+        window_bits: int | None,
+        start_thread: Callable[[Callable[[], None], str], None],
+        alarms: Alarms,
+    ) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._period = period
+        self._sink = sink
+        self._alarms = alarms
+        self._window_bits = window_bits
+        self.outbox = Outbox(transport, limits, start_thread, self._on_broken)
+        self._lock = threading.Lock()  # guards what follows; for a table look-up at a time
+        self._closing = Closing()
+        self._alarm: Alarm | None = None
+        self.ended_by: str | None = None
+
+    # Any thread.
+
+    def send(self, frame: Frame, key: Hashable = None) -> int:
+        """Send or queue one message; its number, at once."""
+        bits = self._window_bits
+        return self.outbox.send(frame.wire if bits is None else frame.deflated(bits), key)
+
+    def send_run(self, run: Run) -> int:
+        """Send or queue a run; the number of its last message if that waits, else zero."""
+        joined, wires = run.encoded(self._window_bits)
+        return self.outbox.send_run(joined, wires, run.keys)
+
+    def send_control(self, frame: Frame) -> None:
+        """Send a ping or pong."""
+        self.outbox.send_control(frame.wire)
+
+    def close(self, code: int = 1000, reason: str = "", *, ended_by: str = "server") -> None:
+        """Begin the closing handshake, once; returns at once.
+
+        What waits is sent first, except for the overflowing outbox that is the reason.
+        The connection is cut after ``close_timeout`` seconds.
+
+        :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
+        """
+        self._on(CloseEvent.LOCAL_CLOSE, code, reason, ended_by)
+
+    def cut(self, ended_by: str = "server") -> None:
+        """End the connection now, without a word."""
+        self._on(CloseEvent.TIMEOUT, None, "", ended_by)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has begun to close."""
+        return self._closing.may_send
+
+    @property
+    def code(self) -> int | None:
+        """The close code: the peer's, ours, 1005 (it gave none) or 1006 (no handshake)."""
+        return self._closing.code
+
+    @property
+    def reason(self) -> str:
+        """The close reason that goes with ``code``."""
+        return self._closing.reason
+
+    @property
+    def clean(self) -> bool:
+        """Whether both sides have said Close."""
+        return self._closing.clean
+
+    def _on(self, event: CloseEvent, code: int | None, reason: str, ended_by: str) -> None:
+        with self._lock:
+            actions = self._closing.on(event, code, reason)
+            if actions and self.ended_by is None:
+                self.ended_by = ended_by
+            frame = self._closing.close_frame
+            if Action.DROP_TRANSPORT not in actions and actions and self._alarm is None:
+                self._alarm = self._alarms.set(self._period.close_timeout, self.cut)
+        if Action.SEND_CLOSE in actions:
+            self.outbox.finish(frame, drop_waiting=ended_by == "overflow")
+        if Action.DROP_TRANSPORT in actions:
+            self._transport.shutdown()
+
+    def _on_broken(self, trouble: str) -> None:
+        """From the outbox, on the thread that sent or on the writer."""
+        if trouble == "overflow":
+            self.close(TRY_AGAIN_LATER, "reads too slowly; come back", ended_by=trouble)
+        else:
+            self.cut(trouble)
+
+    # The reader.
+
+    def run(self, first: bytes = b"") -> None:
+        """Read until the end, whatever it is, and give the socket back.
+
+        :param first: what came behind the handshake in the same segment.
+        """
+        try:
+            self._read(first)
+        finally:
+            self._sink.on_leaving()
+            self.outbox.drain(self._period.close_timeout)
+            self._transport.finish()
+            self._sink.on_closed()
+            self._read_to_the_end()
+            self._transport.shutdown()
+            self.outbox.end()
+            with self._lock:
+                if self._alarm is not None:
+                    self._alarm.cancel()
+            self._transport.close()
+
+    def _read(self, data: bytes) -> None:
+        receive, recv = self._protocol.receive, self._transport.recv
+        silence = _Silence(self._period.ping_pong_plan)
+        self._transport.set_deadline(silence.patience)
+        while True:
+            if data:
+                events = receive(data)
+                if events and not self._deliver(events):
+                    return
+            try:
+                data = recv()
+            except TimeoutError:
+                data = b""
+                if silence.lasts():
+                    self._on(CloseEvent.TIMEOUT, None, "", "silent")
+                    return
+                if self.is_open:
+                    self.outbox.send_control(encode_ping())
+                self._transport.set_deadline(silence.patience)
+                continue
+            except OSError:
+                self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+                return
+            if not data:
+                self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+                return
+            if silence.lasted:
+                silence.end()
+                self._transport.set_deadline(silence.patience)
+
+    def _deliver(self, events: list[WebSocketEvent]) -> bool:
+        """Hand events to the sink, in its order; false after the last one."""
+        sink = self._sink
+        sink.enter()
+        try:
+            for event in events:
+                kind = type(event)
+                if kind is str or kind is bytes:
+                    if self._closing.may_send:
+                        sink.on_message(event)  # type: ignore[arg-type]
+                elif isinstance(event, Ping):
+                    if self._closing.may_send:
+                        self.outbox.send_control(encode_pong(event.payload), PONG)
+                        sink.on_ping(event.payload)
+                elif isinstance(event, Pong):
+                    sink.on_pong(event.payload)
+                elif isinstance(event, PeerClose):
+                    self._on(CloseEvent.PEER_CLOSE, event.code, event.reason, "peer")
+                    return False
+                elif isinstance(event, ProtocolFailure):
+                    self._on(CloseEvent.PROTOCOL_FAILURE, event.code, event.reason, "violation")
+                    return False
+        finally:
+            sink.leave()
+        return True
+
+    def _read_to_the_end(self) -> None:
+        """Take what the peer still sends, up to its end of file.
+
+        A socket closed with unread bytes is reset, and the reset can overtake our Close.
+        The alarm of the closing handshake ends this too.
+        """
+        until = monotonic() + self._period.close_timeout
+        try:
+            while (left := until - monotonic()) > 0:
+                self._transport.set_deadline(left)
+                if not self._transport.recv():
+                    return
+        except OSError:  # TimeoutError included
+            pass
+
+
+class _Silence:
+    """How long a peer has been silent, in receive deadlines instead of clock readings.
+
+    The deadline of a reader's ``recv`` is the keepalive: it passes only when nothing
+    came, so a peer that sends is not even looked at.
+    """
+
+    __slots__ = ("_limit", "_period", "lasted", "patience")
+
+    def __init__(self, plan: Any) -> None:
+        self._period: float | None = plan.ping_period
+        self._limit: float | None = plan.ping_timeout
+        self.end()
+
+    def end(self) -> None:
+        """The peer has spoken."""
+        self.lasted = 0.0
+        self.patience: float | None = self._period or self._limit
+
+    def lasts(self) -> bool:
+        """One more deadline has passed; true when the peer counts as gone."""
+        assert self.patience is not None
+        self.lasted += self.patience
+        if self._limit is not None:
+            left = self._limit - self.lasted
+            if left <= 0:
+                return True
+            self.patience = min(self._period or left, left)
+        return False

@@ -1,0 +1,225 @@
+"""One listening socket: accepts, counts, and gives each connection a thread.
+
+Layer: net.  Threads: ``_accept`` is the listener thread, woken by a socket pair; no code
+of the user runs on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import selectors
+import socket
+import stat
+import threading
+from collections.abc import Callable
+
+from hubthread.concurrency.threads import Threads
+
+__all__ = ["Listener", "open_tcp", "open_unix"]
+
+Address = tuple[str, int] | str
+
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 35\r\n\r\nThis server is full. Try again soon."
+)
+
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
+    """A listening TCP socket; ``port`` 0 takes a free one.
+
+    :raises OSError: with the address in it.
+    """
+    family, _, _, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # A restart must not wait for the last connections to be forgotten.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    return sock
+
+
+def open_unix(path: str, backlog: int) -> socket.socket:
+    """A listening Unix socket at ``path``; what a dead server left there is replaced.
+
+    :raises OSError: with the path in it.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                    if probe.connect_ex(path) == errno.ECONNREFUSED:
+                        os.unlink(path)
+        sock.bind(path)
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
+    return sock
+
+
+class Listener:
+    """The accept loop of one listening socket.
+
+    Threads: ``start`` once; ``close`` and the counters from any.
+
+    :param serve: called with ``(socket, peer address)`` on a thread of the connection's
+        own; it owns the socket.
+    :param max_connections: at the same time; more get 503 and are closed.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        serve: Callable[[socket.socket, Address], None],
+        threads: Threads,
+        logger: logging.Logger,
+        max_connections: int,
+    ) -> None:
+        self._sock = sock
+        self._serve = serve
+        self._threads = threads
+        self._logger = logger
+        self._max_connections = max_connections
+        self._waker, self._wake = socket.socketpair()
+        # A descriptor kept back: without it a process that has none left could not even
+        # accept a connection to turn it away, and select would report it for ever.
+        self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._ended = threading.Event()
+        self._lock = threading.Lock()  # guards what follows
+        self._closed = False
+        self._troubled = False
+        self.connections = 0
+        self.accepted = 0
+        self.refused = 0
+        sock.setblocking(False)
+        name = sock.getsockname()
+        self.address: Address = name if isinstance(name, str) else (name[0], name[1])
+
+    def start(self) -> None:
+        """Begin to accept.  :raises RuntimeError: when there is no thread for it."""
+        self._threads.start(self._accept, "listener")
+
+    def close(self) -> None:
+        """Stop accepting; returns when no connection can be accepted any more."""
+        with self._lock:
+            first = not self._closed
+            self._closed = True
+        if first:
+            self._wake.send(b"x")
+        self._ended.wait()
+        if first:
+            self._wake.close()
+
+    def _is_closed(self) -> bool:
+        with self._lock:
+            return self._closed
+
+    def _accept(self) -> None:
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._sock, selectors.EVENT_READ)
+                selector.register(self._waker, selectors.EVENT_READ)
+                while not self._is_closed():
+                    selector.select()
+                    while not self._is_closed() and self._accept_one():
+                        pass
+        finally:
+            self._sock.close()
+            self._waker.close()
+            if self._spare >= 0:
+                os.close(self._spare)
+            if isinstance(self.address, str) and self.address:
+                with contextlib.suppress(OSError):
+                    os.unlink(self.address)
+            self._ended.set()
+
+    def _accept_one(self) -> bool:
+        """Accept one connection; false when none waits."""
+        try:
+            sock, peer = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in _NO_DESCRIPTOR:
+                self._trouble("no file descriptor for a connection: closing it", error)
+                return self._turn_away_blind()
+            return True  # that connection is gone already (ECONNABORTED and the like)
+        with self._lock:
+            full = self.connections >= self._max_connections
+            if not full:
+                self.connections += 1
+                self.accepted += 1
+        if full:
+            self._trouble(f"{self._max_connections} connections, the limit: answering 503")
+            self._turn_away(sock)
+            return True
+        address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address
+        try:
+            self._threads.start(lambda: self._run(sock, address), "reader")
+        except RuntimeError as error:
+            with self._lock:
+                self.connections -= 1
+                self.accepted -= 1
+            self._trouble("no thread for a connection: answering 503", error)
+            self._turn_away(sock)
+        else:
+            self._troubled = False
+        return True
+
+    def _run(self, sock: socket.socket, peer: Address) -> None:
+        try:
+            self._serve(sock, peer)
+        finally:
+            sock.close()
+            with self._lock:
+                self.connections -= 1
+
+    def _turn_away(self, sock: socket.socket) -> None:
+        with self._lock:
+            self.refused += 1
+        with sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            sock.send(BUSY)
+            sock.shutdown(socket.SHUT_WR)
+            # Unread bytes would turn the close into a reset, which overtakes the answer.
+            sock.recv(64 * 1024)
+
+    def _turn_away_blind(self) -> bool:
+        """Accept with the spare descriptor and close at once; false when even that fails."""
+        with self._lock:
+            self.refused += 1
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        with contextlib.suppress(OSError):
+            self._sock.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+        if self._spare < 0:
+            # Nothing can be done until somebody gives a descriptor back, and select would
+            # say at once that a connection waits.
+            with selectors.SelectSelector() as selector:
+                selector.register(self._waker, selectors.EVENT_READ)
+                selector.select(0.1)
+            return False
+        return True
+
+    def _trouble(self, what: str, error: Exception | None = None) -> None:
+        """Log the first of a series of equal troubles: a flood must not fill the log."""
+        if not self._troubled:
+            self._troubled = True
+            self._logger.warning("%s (%s)", what, error or self.address)

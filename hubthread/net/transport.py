@@ -1,0 +1,192 @@
+"""One connected stream socket: bytes in by blocking, bytes out without.
+
+Layer: net.  Threads: the reader receives; whoever holds the outbox's lock sends; the
+writer waits for room.  ``shutdown`` from any thread wakes the reader.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["PlainTransport", "Stream", "Transport", "open_transport", "send_all"]
+
+Stream = socket.socket
+"""A connected stream socket."""
+
+MSG_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
+
+KERNEL_DEADLINE = sys.platform.startswith("linux") or sys.platform == "darwin"
+"""Whether the kernel keeps receive deadlines (``SO_RCVTIMEO`` as a ``timeval``).
+
+One system call for each read then: ``select`` before ``recv`` costs 30 % of the echo
+rate of 100 clients (18,800 against 26,900 messages/s on CPython 3.11, 2 cores), since
+each call that may block gives the interpreter lock away.  Elsewhere: ``select``.
+"""
+
+_FIRST_READ = 8 * 1024
+_MOST_READ = 256 * 1024
+
+
+class Transport(Protocol):
+    """What a connection needs of its socket; plain and TLS have the same face."""
+
+    unsent: bool
+    """Whether bytes that ``send`` took have not reached the operating system yet."""
+
+    def handshake(self, timeout: float) -> None:
+        """Shake hands, where there is something to agree on first.  The reader, once.
+
+        :raises TimeoutError: after ``timeout`` seconds.
+        :raises OSError: when that fails.
+        """
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """From the next ``recv`` on, raise ``TimeoutError`` after so long without a byte."""
+
+    def recv(self) -> bytes:
+        """Block for bytes; ``b""`` at the end of the stream.  The reader only.
+
+        :raises TimeoutError: when the deadline passed.
+        :raises OSError: when the connection is broken.
+        """
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Take what fits now, and say how much; never blocks.  Under the outbox's lock.
+
+        :raises OSError: when the connection is broken.
+        """
+
+    def wait_writable(self, timeout: float) -> bool:
+        """Block until ``send`` may take something, or ``timeout`` seconds; the writer only."""
+
+    def finish(self) -> None:
+        """Say that nothing more is sent; the peer may still be read.  Never raises."""
+
+    def shutdown(self) -> None:
+        """Cut both directions: wakes the reader.  Any thread; never raises."""
+
+    def close(self) -> None:
+        """Give the descriptor back.  The reader, at its end; never raises."""
+
+
+class PlainTransport:
+    """A TCP or Unix stream socket without TLS.
+
+    :param sock: connected; the transport owns it from now on.
+    """
+
+    __slots__ = ("_deadline", "_read_size", "_sock", "unsent")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._read_size = _FIRST_READ
+        self._deadline: float | None = None
+        self.unsent = False
+        # Blocking where each send can say for itself that it must not block.
+        sock.setblocking(bool(MSG_DONTWAIT) and KERNEL_DEADLINE)
+        if sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def handshake(self, timeout: float) -> None:
+        """Nothing to agree on."""
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """See ``Transport``, as for all that follows."""
+        self._deadline = seconds
+        if KERNEL_DEADLINE:
+            whole = 0.0 if seconds is None else max(seconds, 0.001)  # zero means "for ever"
+            timeval = struct.pack("@ll", int(whole), int(whole % 1 * 1_000_000))
+            with contextlib.suppress(OSError):  # already broken: the next recv says so
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+
+    def recv(self) -> bytes:
+        """Block for bytes."""
+        if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
+            raise TimeoutError
+        size = self._read_size
+        try:
+            data = self._sock.recv(size)
+        except BlockingIOError:
+            raise TimeoutError from None
+        # A recv allocates what it may read: small while messages are, which also keeps a
+        # thread that waits small; larger as soon as a read comes back full.
+        if len(data) == size:
+            self._read_size = min(size * 4, _MOST_READ)
+        elif size > _FIRST_READ and len(data) < size // 4:
+            self._read_size = _FIRST_READ
+        return data
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Take what fits now."""
+        try:
+            return self._sock.send(data, MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    def wait_writable(self, timeout: float) -> bool:
+        """Block until there is room."""
+        return self._wait(select_read=False, timeout=timeout)
+
+    def _wait(self, *, select_read: bool, timeout: float | None) -> bool:
+        # Not selectors: a DefaultSelector is an epoll descriptor more for each waiting
+        # writer, and select() refuses descriptors above 1023.
+        try:
+            if hasattr(select, "poll"):
+                poll = select.poll()
+                poll.register(self._sock, select.POLLIN if select_read else select.POLLOUT)
+                return bool(poll.poll(None if timeout is None else max(1, int(timeout * 1000))))
+            reading, writing = ([self._sock], []) if select_read else ([], [self._sock])
+            return any(select.select(reading, writing, [], timeout))
+        except (OSError, ValueError):  # closed meanwhile: the next call on it says so
+            return True
+
+    def finish(self) -> None:
+        """End the sending side."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def shutdown(self) -> None:
+        """Cut both directions."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        with contextlib.suppress(OSError):
+            self._sock.close()
+
+
+def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
+    """The transport over an accepted socket: plain, or TLS where there is a context."""
+    if context is None:
+        return PlainTransport(sock)
+    from hubthread.net.tls import TLSTransport  # most servers need no OpenSSL in memory
+
+    return TLSTransport(sock, context)
+
+
+def send_all(transport: Transport, data: bytes, deadline: float) -> bool:
+    """Send ``data`` whole before ``deadline`` (monotonic); whether that went well.
+
+    For the time before a connection has its outbox, and for plain HTTP; blocks.
+    """
+    try:
+        while data or transport.unsent:
+            data = data[transport.send(data) :]
+            if not data and not transport.unsent:
+                break
+            left = deadline - monotonic()
+            if left <= 0 or not transport.wait_writable(left):
+                return False
+    except OSError:
+        return False
+    return True

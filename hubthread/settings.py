@@ -1,0 +1,255 @@
+"""Every setting, validated where it is built.  Layer: base.
+
+Times are seconds (float), sizes are bytes (int).  An error names the field and what is
+allowed.  Source: the specification's ``HubSetting``, ``WebsocketPeriod``,
+``PingPongPlan`` and the ``websocket.Upgrader`` it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from hubthread.errors import SettingError
+from hubthread.logger import default_logger
+
+if TYPE_CHECKING:
+    from hubthread.interfaces import IOContext
+    from hubthread.protocol.http import Request
+    from hubthread.protocol.matcher import MatcherMap
+
+__all__ = [
+    "HotlineOption",
+    "HubSetting",
+    "Overflow",
+    "PingPongPlan",
+    "Upgrader",
+    "WebsocketPeriod",
+]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+KB = 1024
+MB = 1024 * KB
+
+
+class Overflow(Enum):
+    """What happens to a client whose outbox is full because it does not read."""
+
+    CLOSE = "close"
+    """Close it with 1013 (try again later): it comes back and begins afresh."""
+    DROP_OLDEST = "drop oldest"
+    """Drop what has waited longest; the newest always gets in."""
+    DROP_NEWEST = "drop newest"
+    """Drop what does not fit."""
+    LATEST = "latest per key"
+    """As soon as anything waits, a message replaces the waiting one of the same ``key``.
+
+    Messages without a key are kept; when they alone fill the outbox, the client is closed.
+    """
+
+
+def check_number(
+    name: str, value: object, low: float, *, optional: bool = False, whole: bool = False
+) -> None:
+    """Refuse what is no finite number ≥ ``low`` (above it, where ``low`` is zero).
+
+    :raises SettingError: that names the field and what is allowed.
+    """
+    if value is None and optional:
+        return
+    kind = "a whole number" if whole else "a number"
+    right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if right_type:
+        assert isinstance(value, (int, float))
+        if math.isfinite(value) and (value > 0 if low == 0 else value >= low):
+            return
+    bound = "above 0" if low == 0 else f"of at least {low:g}"
+    none = ", or None" if optional else ""
+    raise SettingError(name, f"{kind} {bound}{none}, not {value!r}")
+
+
+def _is(name: str, value: object, kind: Any, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise SettingError(name, f"{wanted}, not {value!r}")
+
+
+def _function(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise SettingError(name, f"a function or None, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Upgrader:
+    """How a request becomes a WebSocket connection (``DefaultUpgrader``)."""
+
+    handshake_timeout: float = 10.0
+    """Seconds for TLS, the request head and the handshake hook's answer together: enough
+    for a phone on a bad line, and a slow sender holds a thread no longer than that."""
+    max_head: int = 16 * KB
+    """Bytes of a request head; browsers with large cookies stay well below."""
+    write_buffer_size: int = 256 * KB
+    """Bytes that a writer joins into one send."""
+    subprotocols: tuple[str, ...] = ()
+    """What the server speaks, most wanted first."""
+    check_origin: Literal["same", "any"] | Collection[str] | Callable[[Request], bool] = "same"
+    """Which pages may connect: ``"same"`` (origin equal to the host asked for, or none),
+    ``"any"`` (the specification's default), a collection of origins, or a function."""
+    compression: bool = False
+    """Offer permessage-deflate (RFC 7692), without context takeover."""
+    error: Callable[[Request | None, int, str], None] | None = None
+    """Told of each refused request: ``(request or None, status, reason)``."""
+
+    def __post_init__(self) -> None:
+        check_number("handshake_timeout", self.handshake_timeout, 0)
+        check_number("max_head", self.max_head, 256, whole=True)
+        check_number("write_buffer_size", self.write_buffer_size, 1 * KB, whole=True)
+        _function("error", self.error)
+        origin: object = self.check_origin
+        if isinstance(origin, str) and origin not in ("same", "any"):
+            raise SettingError(
+                "check_origin",
+                f"'same', 'any', a collection of origins or a function, not the string "
+                f"{origin!r}; for one origin use [{origin!r}]",
+            )
+        subprotocols: object = self.subprotocols
+        if isinstance(subprotocols, str):
+            raise SettingError("subprotocols", f"a tuple of names, not {subprotocols!r}")
+
+
+@dataclass(frozen=True)
+class PingPongPlan(Generic[Meta]):
+    """How a connection is kept alive, and how its death is noticed.
+
+    Pings of the client are always answered.  Any byte received is a sign of life.
+    """
+
+    ping_period: float | None = 20.0
+    """Seconds of silence after which the server pings; ``None`` waits for the client's
+    pings only (the specification's way; browsers never send one by themselves)."""
+    ping_timeout: float | None = 60.0
+    """Seconds of silence after which the client counts as gone; ``None``: never."""
+    ping_handler: Callable[[IOContext, Meta, bytes], object] | None = None
+    """Called with ``(ctx, meta, payload)`` for a client's ping, after the pong is sent."""
+    pong_handler: Callable[[IOContext, Meta, bytes], object] | None = None
+    """Called with ``(ctx, meta, payload)`` for a client's pong."""
+
+    def __post_init__(self) -> None:
+        check_number("ping_period", self.ping_period, 0, optional=True)
+        check_number("ping_timeout", self.ping_timeout, 0, optional=True)
+        if self.ping_period and self.ping_timeout and self.ping_timeout <= self.ping_period:
+            raise SettingError(
+                "ping_timeout",
+                f"more than ping_period ({self.ping_period:g} s), not {self.ping_timeout:g}: "
+                f"a ping must have time to be answered",
+            )
+        _function("ping_handler", self.ping_handler)
+        _function("pong_handler", self.pong_handler)
+
+
+@dataclass(frozen=True)
+class WebsocketPeriod(Generic[Meta]):
+    """How WebSocket connections of a hub behave (``DefaultWebsocketPeriod``)."""
+
+    upgrader: Upgrader = field(default_factory=Upgrader)
+    ping_pong_plan: PingPongPlan[Meta] = field(default_factory=PingPongPlan[Any])
+    write_message_type: int | None = None
+    """``MessageType.TEXT`` or ``BINARY`` for all that is written; ``None``: ``str`` goes
+    out as text, ``bytes`` as binary."""
+    expected_ws_error: frozenset[int] = frozenset({1000, 1001, 1005, 1006, 1013})
+    """Close codes that are part of life; any other is logged as a warning."""
+    write_newline: bytes = b""
+    """Added to each message written."""
+    read_buffer_preprocessing: Callable[[Any], Any] | None = None
+    """Applied to each message before it is handled (``str`` → ``str``, ``bytes`` → ``bytes``)."""
+    message_buffer_size: int = 1 * MB
+    """Bytes of a message, after inflating; a longer one closes the client with 1009."""
+    max_fragments: int = 1024
+    """Frames of one message; more close the client with 1009."""
+    close_timeout: float = 5.0
+    """Seconds for the closing handshake, before the connection is cut."""
+    write_wait: float = 10.0
+    """Seconds without a byte of progress after which a stalled connection is cut."""
+
+    def __post_init__(self) -> None:
+        if self.write_message_type not in (None, 1, 2):
+            raise SettingError(
+                "write_message_type",
+                f"MessageType.TEXT, MessageType.BINARY or None, not {self.write_message_type!r}",
+            )
+        _is("write_newline", self.write_newline, bytes, "bytes")
+        _function("read_buffer_preprocessing", self.read_buffer_preprocessing)
+        check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
+        check_number("max_fragments", self.max_fragments, 1, whole=True)
+        check_number("close_timeout", self.close_timeout, 0)
+        check_number("write_wait", self.write_wait, 0)
+
+
+@dataclass(frozen=True)
+class HotlineOption:
+    """How a hotline is made (``HotlineOption``)."""
+
+    name: str = ""
+    """Shown in logs, statistics and ``repr``; need not be unique."""
+
+
+@dataclass(frozen=True)
+class HubSetting(Generic[Meta, Header]):
+    """Everything that a hub needs to know (``HubSetting``).
+
+    All callbacks of one client run one at a time, in order, on threads of the library,
+    and may block: only that client waits.
+    """
+
+    meta_gen: Callable[[], Meta]
+    """Makes the meta of each new client, where the handshake hook does not."""
+    hub_name: str = ""
+    """For logs, thread names and statistics; a short random one if empty."""
+    logger: logging.Logger = field(default_factory=default_logger)
+    receive_matcher: MatcherMap[Meta, Header] | None = None
+    """Hands messages to handlers by their header."""
+    receive_matcher_error: Callable[[IOContext, Meta, Exception], object] | None = None
+    """Told of each message that reached no handler, or whose handler raised; without it
+    they are logged.  The client stays."""
+    on_handshake: Callable[[Request], Meta] | None = None
+    """Sees the request before the connection stands, and returns the client's meta, or
+    raises ``HandshakeRejected(status, reason)``: authentication goes here."""
+    on_receive_message: Callable[[IOContext, Meta], bool] | None = None
+    """Sees each message (``ctx.payload``) first; ``False`` keeps it from the matcher."""
+    on_connection_start: Callable[[IOContext, Meta], object] | None = None
+    """The client's first callback.  If it raises, the client is closed with 1011."""
+    on_connection_close: Callable[[IOContext, Meta], object] | None = None
+    """The client's last callback, exactly once, however the connection ended."""
+    chan_queue_size: int = 16 * KB
+    """How many entries any queue may hold: closures of the hub or of a client, pushes
+    of a hotline, messages in an outbox."""
+    outbox_bytes: int = 8 * MB
+    """Bytes that may wait for one client (a single message may be larger)."""
+    overflow: Overflow = Overflow.CLOSE
+    """What is done with a client whose outbox is full."""
+    websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
+    delayed_execution: Callable[[Any], object] | None = None
+    """Called with the hub, on its thread, before it opens for work."""
+
+    def __post_init__(self) -> None:
+        _is("meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict")
+        _is("hub_name", self.hub_name, str, "a string")
+        check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
+        check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
+        policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
+        _is("overflow", self.overflow, Overflow, f"one of {policies}")
+        _is("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
+        for name in (
+            "receive_matcher_error",
+            "on_handshake",
+            "on_receive_message",
+            "on_connection_start",
+            "on_connection_close",
+            "delayed_execution",
+        ):
+            _function(name, getattr(self, name))
