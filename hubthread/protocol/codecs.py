@@ -135,7 +135,8 @@ class IncrementByte:
     """
 
     def __init__(self, start: int = 0) -> None:
-        if not 0 <= start <= 255:
+        given: object = start
+        if not (isinstance(given, int) and 0 <= given <= 255):
             raise SettingError("start", f"a whole number from 0 to 255, not {start!r}")
         self.count = start
         self._steps = count(start)

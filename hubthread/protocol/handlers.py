@@ -80,9 +80,10 @@ def pack_handler(
         parameter = _payload_parameter(handler)
         load = None if parameter is None else _loader(handler, parameter, unmarshal, decoded_text)
     except (_Unfit, HandleAnyNotPtr) as error:
+        cause = error.__cause__ if isinstance(error, _Unfit) else error
         raise HandleKindError(
             f"handle kind error: header {header!r}, handler {name_of(handler)}: {error}", header
-        ) from error
+        ) from cause
     return HandlePack(handler, load)
 
 
