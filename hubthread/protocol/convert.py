@@ -153,11 +153,11 @@ class _Compiler:
         if issubclass(into, Enum):
             pairs = [(member.value, member) for member in into]
             return _values(into, pairs, converters.ENUM_RANK)
-        make = into
-        if dataclasses.is_dataclass(into):
-            return self._record(make, _dataclass_fields, lambda found: make(**found))
-        if issubclass(into, dict) and hasattr(into, "__required_keys__"):  # TypedDict
-            return self._record(into, _typeddict_fields, None)
+        if hasattr(into, "__dataclass_fields__"):  # a dataclass
+            fields = _dataclass_fields(into)
+            return self._record(into, lambda hints: fields, lambda found: into(**found))
+        if issubclass(into, dict) and hasattr(into, "__required_keys__"):  # a TypedDict
+            return self._record(into, lambda hints: _typeddict_fields(into, hints), None)
         # Further kinds of records (msgspec structs, pydantic models) go here.
         raise _unsupported(into)
 
@@ -171,7 +171,7 @@ class _Compiler:
         hints = self._hints(into)
         fields = [
             Field(key, self._field(into, key, hints[key]), needed)
-            for key, needed in fields_of(into, hints)
+            for key, needed in fields_of(hints)
         ]
         done.append(Plan(converters.to_record(name, fields, make), converters.OBJECT, name))
         return done[0]
@@ -230,10 +230,10 @@ class _Compiler:
 
 
 _Fields = Iterable[tuple[str, bool]]
-_FieldsOf = Callable[[type, dict[str, Any]], _Fields]
+_FieldsOf = Callable[[dict[str, Any]], _Fields]
 
 
-def _dataclass_fields(into: Any, hints: dict[str, Any]) -> _Fields:
+def _dataclass_fields(into: Any) -> _Fields:
     fields = [field for field in dataclasses.fields(into) if field.init]
     try:
         inspect.signature(into).bind(**{field.name: None for field in fields})

@@ -94,16 +94,8 @@ def awaited(ctx: object, meta: str, req: Move) -> object:
 @pytest.mark.parametrize(
     "handler",
     [
-        *(
-            awaited,
-            plain,
-            with_default,
-            keyword_only,
-            positional_only,
-            optional,
-            unresolvable_ctx,
-            wrapped,
-        ),
+        *(plain, with_default, keyword_only, positional_only, optional),
+        *(unresolvable_ctx, wrapped, awaited),
         *(Game().method, Game.of_class, Game.static, Game()),
         functools.partial(first_bound, None),
         functools.partial(keyword_only, more=2),
