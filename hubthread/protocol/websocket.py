@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 from wsproto import events as wsproto_events
 from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.extensions import Extension
 from wsproto.frame_protocol import XorMaskerSimple
 
 from hubthread.protocol.deflate import CappedDeflate, DeflateWindows
@@ -65,6 +66,7 @@ class ProtocolFailure:
 #: binary one.
 WebSocketEvent: TypeAlias = str | bytes | Ping | Pong | PeerClose | ProtocolFailure
 
+_NO_STATUS = 1005
 _TOO_BIG = 1009
 # Up to here XOR of two integers beats wsproto's four translated slices: 0.5 against 1.5 µs
 # for 100 bytes, 2.3 against 2.6 for 1,000, 7.5 against 5 for 4 KiB (CPython 3.11).
@@ -82,24 +84,6 @@ class WebSocketProtocol:
 
     Beyond a limit the connection fails with 1009 (RFC 6455 section 7.4.1).
     """
-
-    __slots__ = (
-        "_connection",
-        "_deflate",
-        "_ended",
-        "_ends_message",
-        "_fragments",
-        "_held",
-        "_max_fragments",
-        "_max_frame",
-        "_max_message",
-        "_max_wire",
-        "_message_limit",
-        "_message_size",
-        "_missing",
-        "_parts",
-        "_short_limit",
-    )
 
     # Off in a subclass of the tests only: everything then goes through wsproto.
     _short_way = True
@@ -119,8 +103,11 @@ class WebSocketProtocol:
         self._max_frame = self._max_wire if max_frame is None else max_frame
         self._short_limit = min(self._max_frame, max_message)
         self._max_fragments = max_fragments
-        self._deflate = deflate
-        # Made when first needed: many a connection never leaves the short way, and is 0.2
+        self._extensions: list[Extension] = []
+        if deflate is not None:
+            window = deflate.client_max_window_bits
+            self._extensions.append(CappedDeflate(window_bits=window, max_message=max_message))
+        # Made when first needed: many a connection never leaves the short way, and is 0.3
         # KB instead of 2.
         self._connection: Connection | None = None
         # The beginning of a frame whose payload has not begun: under 14 bytes.
@@ -238,12 +225,15 @@ class WebSocketProtocol:
             self._held = data[position:]
             return False
         is_data = first & 0x08 == 0
-        if is_data and not self._within_limits(size, compressed=first & 0x40 != 0):
-            self._end(ProtocolFailure(_TOO_BIG, "message too big"), events)
-            return False
+        if is_data:
+            excess = self._excess(size, compressed=first & 0x40 != 0)
+            if excess:
+                self._end(ProtocolFailure(_TOO_BIG, excess), events)
+                return False
         # Some clients send header and payload by themselves; a plain frame's header waits
         # for its payload, so that the two can still go the short way.
-        if available == header and size and self._is_plain(first, second):
+        plain = (first == 0x81 or first == 0x82) and second >= 0x80 and not self._fragments
+        if plain and available == header and size:
             self._held = data[position:]
             return False
         self._ends_message = is_data and first >= 0x80
@@ -253,24 +243,24 @@ class WebSocketProtocol:
         self._missing = header + size
         return True
 
-    def _is_plain(self, first: int, second: int) -> bool:
-        return (first == 0x81 or first == 0x82) and second >= 0x80 and not self._fragments
-
-    def _within_limits(self, size: int, *, compressed: bool) -> bool:
-        """Whether a data frame of ``size`` bytes may follow; nothing is kept of it before."""
+    def _excess(self, size: int, *, compressed: bool) -> str:
+        """Which limit a data frame of ``size`` bytes would break, in words; "" for none."""
         if not self._fragments:
             self._message_limit = self._max_wire if compressed else self._max_message
-        return (
-            size <= self._max_frame
-            and self._message_size + size <= self._message_limit
-            and self._fragments < self._max_fragments
-        )
+        if size > self._max_frame:
+            return f"frame of more than {self._max_frame} bytes"
+        if self._message_size + size > self._message_limit:
+            return f"message of more than {self._max_message} bytes"
+        if self._fragments >= self._max_fragments:
+            return f"message of more than {self._max_fragments} frames"
+        return ""
 
     def _feed(self, data: bytes, events: list[WebSocketEvent]) -> None:
         """Give wsproto a piece of the current frame, and take what it makes of it."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = self._connect()
+            connection = Connection(ConnectionType.SERVER, self._extensions)
+            self._connection = connection
         connection.receive_data(data)
         for event in connection.events():
             if isinstance(event, wsproto_events.Message):
@@ -279,24 +269,24 @@ class WebSocketProtocol:
                 events.append(Ping(bytes(event.payload)))
             elif isinstance(event, wsproto_events.Pong):
                 events.append(Pong(bytes(event.payload)))
-            elif isinstance(event, wsproto_events.CloseConnection):
-                # wsproto reports its own refusal in the form of a peer's Close; only
-                # its state, which then stays OPEN, tells the two apart.
-                if connection.state is ConnectionState.OPEN:
-                    too_big = event.code == _TOO_BIG
-                    reason = "message too big" if too_big else event.reason or ""
-                    self._end(ProtocolFailure(int(event.code), reason), events)
-                else:
-                    code = None if event.code == 1005 else int(event.code)
-                    self._end(PeerClose(code, event.reason or ""), events)
+            else:
+                # Nothing else comes out of a connection whose handshake is done.
+                assert isinstance(event, wsproto_events.CloseConnection)
+                self._end(self._last_event(event, connection.state), events)
 
-    def _connect(self) -> Connection:
-        if self._deflate is None:
-            return Connection(ConnectionType.SERVER)
-        inflate = CappedDeflate(
-            window_bits=self._deflate.client_max_window_bits, max_message=self._max_message
-        )
-        return Connection(ConnectionType.SERVER, [inflate])
+    def _last_event(
+        self, event: wsproto_events.CloseConnection, state: ConnectionState
+    ) -> PeerClose | ProtocolFailure:
+        # wsproto reports its own refusal in the form of a peer's Close; only its state,
+        # which then stays OPEN, tells the two apart.
+        code = int(event.code)
+        reason = event.reason or ""
+        if state is not ConnectionState.OPEN:
+            return PeerClose(None if code == _NO_STATUS else code, reason)
+        if code == _TOO_BIG:
+            # Our extension's; wsproto says "error in extension".
+            reason = f"message of more than {self._max_message} bytes"
+        return ProtocolFailure(code, reason)
 
     def _assemble(
         self, piece: str | bytes | bytearray, finished: bool, events: list[WebSocketEvent]
@@ -315,6 +305,7 @@ class WebSocketProtocol:
     def _end(self, event: PeerClose | ProtocolFailure, events: list[WebSocketEvent]) -> None:
         events.append(event)
         self._ended = True
+        # A reader may linger for long after this, and the last read may have been large.
         self._connection = None
+        self._extensions = []
         self._parts = None
-        self._held = b""
