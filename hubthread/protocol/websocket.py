@@ -232,7 +232,7 @@ class WebSocketProtocol:
                 return False
         # Some clients send header and payload by themselves; a plain frame's header waits
         # for its payload, so that the two can still go the short way.
-        plain = (first == 0x81 or first == 0x82) and second >= 0x80 and not self._fragments
+        plain = (first == 0x81 or first == 0x82) and second >= 0x80
         if plain and available == header and size:
             self._held = data[position:]
             return False
