@@ -204,6 +204,13 @@ def test_an_unknown_header_is_told_with_the_known() -> None:
         text_matcher().dispatch(CTX, META, "jump")
 
 
+def test_a_number_without_a_name_is_an_unknown_header() -> None:
+    """What a format says of a header comes out of the matcher as it is."""
+    numbered: MatcherMap[str, Level] = MatcherMap(IntHeader(1, Level))
+    with pytest.raises(HandleNotFind, match=r"^handle not find header: 2 is no Level$"):
+        numbered.dispatch(CTX, META, b"\x02")
+
+
 def test_a_long_header_makes_a_short_message() -> None:
     """The error has the whole header, its text does not."""
     with pytest.raises(HandleNotFind) as raised:
