@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,6 +34,9 @@ __all__ = [
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
+
+# RFC 9110 section 5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KB = 1024
 MB = 1024 * KB
@@ -79,6 +83,12 @@ def _is(name: str, value: object, kind: Any, wanted: str) -> None:
         raise SettingError(name, f"{wanted}, not {value!r}")
 
 
+def _has(name: str, value: object, method: str, wanted: str) -> None:
+    """Refuse what has no such method: for what may be of any class, or of a higher layer's."""
+    if not callable(getattr(value, method, None)):
+        raise SettingError(name, f"{wanted}, not {value!r}")
+
+
 def _function(name: str, value: object) -> None:
     if value is not None and not callable(value):
         raise SettingError(name, f"a function or None, not {value!r}")
@@ -109,6 +119,7 @@ class Upgrader:
         check_number("handshake_timeout", self.handshake_timeout, 0)
         check_number("max_head", self.max_head, 256, whole=True)
         check_number("write_buffer_size", self.write_buffer_size, 1 * KB, whole=True)
+        _is("compression", self.compression, bool, "True or False")
         _function("error", self.error)
         origin: object = self.check_origin
         if isinstance(origin, str) and origin not in ("same", "any"):
@@ -118,8 +129,13 @@ class Upgrader:
                 f"{origin!r}; for one origin use [{origin!r}]",
             )
         subprotocols: object = self.subprotocols
-        if isinstance(subprotocols, str):
-            raise SettingError("subprotocols", f"a tuple of names, not {subprotocols!r}")
+        if not isinstance(subprotocols, (tuple, list)) or not all(
+            isinstance(name, str) and _TOKEN.fullmatch(name) for name in subprotocols
+        ):
+            raise SettingError(
+                "subprotocols",
+                f"a tuple of names without spaces or separators, not {subprotocols!r}",
+            )
 
 
 @dataclass(frozen=True)
@@ -177,6 +193,9 @@ class WebsocketPeriod(Generic[Meta]):
     """Seconds without a byte of progress after which a stalled connection is cut."""
 
     def __post_init__(self) -> None:
+        _is("upgrader", self.upgrader, Upgrader, "an Upgrader")
+        _is("ping_pong_plan", self.ping_pong_plan, PingPongPlan, "a PingPongPlan")
+        _is("expected_ws_error", self.expected_ws_error, Collection, "a set of close codes")
         if self.write_message_type not in (None, 1, 2):
             raise SettingError(
                 "write_message_type",
@@ -196,6 +215,9 @@ class HotlineOption:
 
     name: str = ""
     """Shown in logs, statistics and ``repr``; need not be unique."""
+
+    def __post_init__(self) -> None:
+        _is("name", self.name, str, "a string")
 
 
 @dataclass(frozen=True)
@@ -239,6 +261,9 @@ class HubSetting(Generic[Meta, Header]):
     def __post_init__(self) -> None:
         _is("meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict")
         _is("hub_name", self.hub_name, str, "a string")
+        _has("logger", self.logger, "exception", "a logging.Logger, or what has its methods")
+        if self.receive_matcher is not None:
+            _has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)

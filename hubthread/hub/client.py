@@ -17,7 +17,7 @@ from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError
 from hubthread.hub.statistics import ClientStatistics
-from hubthread.net.connection import INTERNAL_ERROR, Connection
+from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType
 
@@ -50,6 +50,7 @@ class Client(Generic[Meta, Header]):
         "_gone",
         "_hotlines",
         "_lock",
+        "_started",
         "_strand",
         "connection_id",
         "hub",
@@ -80,6 +81,7 @@ class Client(Generic[Meta, Header]):
         # The reader's.
         self.payload: str | bytes = b""
         self.received = 0
+        self._started = False
         self._strand = Strand(
             hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
         )
@@ -138,7 +140,7 @@ class Client(Generic[Meta, Header]):
         elif message_type > MessageType.BINARY:
             self.ws_conn.send_control(Frame(data, MessageType(message_type)))
         else:
-            return self.ws_conn.send(Frame(data, MessageType(message_type)))
+            return self.ws_conn.send(self.hub.frame(data, MessageType(message_type)))
         return self.write_count
 
     def is_write_consumed(self, number: int) -> bool:
@@ -187,7 +189,8 @@ class Client(Generic[Meta, Header]):
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
-        return f"<Client {self.connection_id} {state} {self.request.path}>"
+        # The path is the peer's to choose, so it is quoted: this goes into logs.
+        return f"<Client {self.connection_id} {state} {self.request.path!r}>"
 
     # What rooms call: see room.Member.
 
@@ -199,38 +202,53 @@ class Client(Generic[Meta, Header]):
         """Wait for a push; the room has looked at which thread it is."""
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
-    def enter_hotline(self, hotline: Hotline[Meta, Header]) -> bool:
-        """Remember the room, to leave it at the end; false when that has come already."""
+    # A hotline's lock is taken under the client's, never the other way round: so being
+    # in a room and remembering it, to leave it at the end, are one step.
+
+    def enter_hotline(
+        self, hotline: Hotline[Meta, Header], join: Callable[[Client[Meta, Header]], object]
+    ) -> None:
+        """Join the room and remember it; nothing once the connection has ended."""
         with self._lock:
             if not self._gone:
+                join(self)
                 self._hotlines.add(hotline)
-            return not self._gone
 
-    def leave_hotline(self, hotline: Hotline[Meta, Header]) -> None:
-        """Forget the room."""
+    def leave_hotline(
+        self, hotline: Hotline[Meta, Header], leave: Callable[[Client[Meta, Header]], object]
+    ) -> None:
+        """Leave the room and forget it."""
         with self._lock:
             self._hotlines.discard(hotline)
-
-    def is_in(self, hotline: Hotline[Meta, Header]) -> bool:
-        """Whether the room is remembered."""
-        with self._lock:
-            return hotline in self._hotlines
+            leave(self)
 
     # What the connection calls, on the reader: see connection.Sink.
 
-    def on_start(self) -> None:
-        """The first callback; if the user's raises, there is no client to go on with."""
+    def begin(self) -> None:
+        """Join the hub, then the first callback, on the reader.
+
+        If the user's raises, there is no client to go on with.  One that comes while the
+        hub closes is told so; as it has never started, the user does not hear of its end.
+        """
         callback = self.hub.setting.on_connection_start
-        if callback is None:
-            return
-        self._strand.enter()
+        self._strand.enter()  # before anybody can see it, and so queue a closure
         try:
-            callback(self, self.meta)
-        except BaseException:
-            self.logger.exception("on_connection_start raised for %r: closing it", self)
-            self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
+            self.hub.registry.admit(self)
+            self._started = True
+            if callback is not None:
+                callback(self, self.meta)
+        except BaseException as error:
+            if not self._started and isinstance(error, Closed):
+                self.ws_conn.close(GOING_AWAY, "the server is going away")
+            else:
+                self.logger.exception("on_connection_start raised for %r: closing it", self)
+                self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
         finally:
             self._strand.leave()
+
+    def is_here(self) -> bool:
+        """Whether the caller is in one of this client's callbacks."""
+        return self._strand.runner == threading.get_ident()
 
     def enter(self) -> None:
         """Take this client's turn."""
@@ -238,6 +256,7 @@ class Client(Generic[Meta, Header]):
 
     def leave(self) -> None:
         """End the turn."""
+        self.payload = b""  # or each idle client would keep its last message alive
         self._strand.leave()
 
     def on_message(self, message: str | bytes) -> None:
@@ -284,7 +303,7 @@ class Client(Generic[Meta, Header]):
     def on_pong(self, payload: bytes) -> None:
         """Tell the user's pong handler."""
         handler = self.hub.setting.websocket_period.ping_pong_plan.pong_handler
-        if handler is not None:
+        if handler is not None and self._started:
             self._call(lambda: handler(self, self.meta, payload))
 
     def on_leaving(self) -> None:
@@ -293,11 +312,8 @@ class Client(Generic[Meta, Header]):
             self._gone = True
             hotlines, self._hotlines = self._hotlines, set()
             context = self._context
-        try:
-            for hotline in hotlines:
-                hotline.hangup(self)
-        except Closed:
-            pass  # the hub is closed: its rooms have gone with it
+        for hotline in hotlines:
+            hotline.hangup(self)
         self.hub.registry.forget(self)
         if context is not None:
             self._call(lambda: context.cancel("the connection has ended"))
@@ -306,9 +322,9 @@ class Client(Generic[Meta, Header]):
         """The last callback."""
         connection, setting = self.ws_conn, self.hub.setting
         if connection.code not in setting.websocket_period.expected_ws_error:
-            self.logger.warning("%r closed: %s %s", self, connection.code, connection.reason)
+            self.logger.warning("%r closed: %s %r", self, connection.code, connection.reason)
         callback = setting.on_connection_close
-        if callback is None:
+        if callback is None or not self._started:
             self._strand.close(lambda: None)
         else:
             self._strand.close(lambda: self._call(lambda: callback(self, self.meta)))

@@ -6,12 +6,13 @@ Source: the specification's ``IHotline``, ``NewHotline``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
-from hubthread.errors import ContextNotClient
+from hubthread.errors import ContextNotClient, HubClosed
 from hubthread.hub.client import Client
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
@@ -63,18 +64,7 @@ class Hotline(Generic[Meta, Header]):
         :raises ContextNotClient: for anything but a client.
         :raises HotlineClosed, HubClosed: after the end of either.
         """
-        client = self._client(ctx)
-        if not client.enter_hotline(self):
-            return
-        try:
-            self._room.join(client)
-        except BaseException:
-            client.leave_hotline(self)
-            raise
-        # A hangup, or the end of the connection, may have come between the two steps, and
-        # found nobody to let out.
-        if not client.is_in(self):
-            self._room.leave(client)
+        self._client(ctx).enter_hotline(self, self._room.join)
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets what was pushed so far.
@@ -84,8 +74,9 @@ class Hotline(Generic[Meta, Header]):
         :raises ContextNotClient: for anything but a client.
         """
         client = self._client(ctx)
-        client.leave_hotline(self)
-        self._room.leave(client)
+        # Closed: the hub thread has ended, and nobody fans out any more.
+        with contextlib.suppress(HubClosed):
+            client.leave_hotline(self, self._room.leave)
 
     def push(self, data: str | bytes, *, key: Hashable = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.

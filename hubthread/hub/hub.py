@@ -18,7 +18,7 @@ from hubthread.concurrency.context import Context
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from hubthread.errors import HubClosed, InternalError, UsageError
+from hubthread.errors import HotlineClosed, HubClosed, InternalError, UsageError
 from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
 from hubthread.hub.hotline import Hotline
@@ -61,7 +61,7 @@ class Hub(Generic[Meta, Header]):
         self.name = setting.hub_name or uuid.uuid4().hex[:8]
         self.logger = setting.logger
         self.context = Context()
-        """Cancelled when the hub has closed."""
+        """Cancelled while the hub closes, when its clients have had their time to go."""
         # What clients, rooms and servers are built on; not for users.
         bound = setting.chan_queue_size
         self.lifecycle = Lifecycle(self)
@@ -89,6 +89,8 @@ class Hub(Generic[Meta, Header]):
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
             setting.receive_matcher.freeze()
+        if setting.delayed_execution is not None:
+            self.loop.schedule(self.lifecycle.delayed_execution)  # the first in the queue
 
     @classmethod
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
@@ -101,9 +103,9 @@ class Hub(Generic[Meta, Header]):
         """Run the hub on a thread of its own; returns at once.
 
         :raises UsageError: when it was started before.
+        :raises RuntimeError: when the system gives no thread; it may be tried again.
         """
-        self.lifecycle.begin()
-        self.threads.start(self.lifecycle.run, "hub")
+        self.lifecycle.start()
 
     def run(self) -> None:
         """Run the hub on the calling thread, until it is closed (``Run``).
@@ -111,8 +113,7 @@ class Hub(Generic[Meta, Header]):
         :raises UsageError: when it was started before.
         :raises KeyboardInterrupt: after an orderly close, when it struck here.
         """
-        self.lifecycle.begin()
-        self.lifecycle.run()
+        self.lifecycle.run_here()
 
     # Closures.
 
@@ -149,10 +150,14 @@ class Hub(Generic[Meta, Header]):
         All clients see broadcasts in one order.
 
         :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
-        :raises HotlineClosed, HubClosed: when the hub is closing or closed.
+        :raises HubClosed: when the hub is closing or closed.
         :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
         """
-        return self.registry.everyone.push(self.frame(data), key)
+        frame = self.frame(data)
+        try:
+            return self.registry.everyone.push(frame, key)
+        except HotlineClosed:
+            raise HubClosed(f"hub {self.name} is {self.lifecycle.state}") from None
 
     def broadcast_with_filter(
         self,
@@ -181,9 +186,10 @@ class Hub(Generic[Meta, Header]):
 
         self.exec_async(send)
 
-    def frame(self, data: str | bytes) -> Frame:
+    def frame(self, data: str | bytes, message_type: MessageType | None = None) -> Frame:
         """``data`` as one message on the wire, by the hub's settings.
 
+        :param message_type: ``None``: by the settings too.
         :raises UsageError: for anything but text or bytes.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
@@ -201,7 +207,9 @@ class Hub(Generic[Meta, Header]):
                 f"a message is str (text) or bytes (binary), not {type(data).__name__}; "
                 f"write_json and write_serialization take objects"
             )
-        if period.write_message_type is not None:
+        if message_type is not None:
+            kind = message_type
+        elif period.write_message_type is not None:
             kind = MessageType(period.write_message_type)
         return Frame(data, kind)
 
@@ -234,8 +242,7 @@ class Hub(Generic[Meta, Header]):
 
         :raises HubClosed: when the hub is closing.
         """
-        if self.lifecycle.state in ("closing", "closed"):
-            raise HubClosed(f"hub {self.name} is {self.lifecycle.state} and opens no hotline")
+        self.lifecycle.refuse_closing("opens no hotline")
         name = option.name if option is not None else ""
         hotline = Hotline(self, self.registry.next_hotline_id(), name)
         self.registry.add(hotline)
@@ -279,8 +286,7 @@ class Hub(Generic[Meta, Header]):
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
-        if self.lifecycle.state in ("closing", "closed"):
-            raise HubClosed(f"hub {self.name} is {self.lifecycle.state} and serves nobody")
+        self.lifecycle.refuse_closing("serves nobody")
         return open_server(
             self, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
         )
@@ -291,9 +297,13 @@ class Hub(Generic[Meta, Header]):
             return list(self._servers)
 
     def remember_server(self, server: Server) -> None:
-        """From a server that begins to listen."""
+        """From a server that has begun to listen.
+
+        :raises HubClosed: when the hub is closing, which may have missed the server.
+        """
         with self._lock:
             self._servers.append(server)
+        self.lifecycle.refuse_closing("serves nobody")
 
     def forget_server(self, server: Server) -> None:
         """From a server that has ended."""
@@ -316,7 +326,10 @@ class Hub(Generic[Meta, Header]):
     # The end.
 
     def wait_add(self, count: int = 1) -> None:
-        """Let ``close`` wait for ``count`` more calls of ``wait_done`` (``WaitAdd``)."""
+        """Let ``close`` wait for ``count`` more calls of ``wait_done`` (``WaitAdd``).
+
+        :raises SettingError: for a count below 1.
+        """
         self.lifecycle.wait_add(count)
 
     def wait_done(self) -> None:
@@ -331,8 +344,8 @@ class Hub(Generic[Meta, Header]):
 
         Stop accepting; wait for ``wait_done``; run what was submitted; tell every client
         1001; bring out what waits for them, until near the deadline; cut who is left;
-        join every thread.  A second call waits for the first.  On a thread of the hub's
-        own (in a handler, in a closure) it returns at once, and another thread does it.
+        join every thread.  A second call waits for the first.  Where the hub would wait for
+        the caller (in a handler, in a closure) it returns at once, and another thread does it.
         """
         self.lifecycle.close(timeout)
 

@@ -12,8 +12,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubthread.concurrency.waits import stack_of
-from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, SettingError, UsageError
+from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.net.connection import GOING_AWAY
+from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
@@ -34,25 +35,72 @@ class Lifecycle:
         self._hub = hub
         self._changed = threading.Condition()  # guards what follows, and tells of changes
         self._busy = 0
+        self._runs = False  # the loop
         self.state = "new"
         self.failure: BaseException | None = None
 
-    def begin(self) -> None:
-        """:raises UsageError: when the hub was started before."""
+    def start(self) -> None:
+        """Run the hub on a thread of its own.
+
+        :raises UsageError: when it was started before.
+        :raises RuntimeError: when the system gives no thread; the hub is as before.
+        """
+        self._begin()
+        try:
+            self._start_thread()
+        except RuntimeError:
+            with self._changed:
+                if self.state == "running":  # not "closing": somebody is about to end it
+                    self.state = "new"
+            raise
+
+    def run_here(self) -> None:
+        """Run the hub on the calling thread, until it is closed.
+
+        :raises UsageError: when it was started before.
+        """
+        self._begin()
+        self._runs = True
+        self._run()
+
+    def _begin(self) -> None:
         with self._changed:
             if self.state != "new":
                 raise UsageError(f"this hub is {self.state}: a hub runs once, make a new one")
             self.state = "running"
 
-    def run(self) -> None:
+    def _start_thread(self) -> None:
+        self._runs = True
+        try:
+            self._hub.threads.start(self._run, "hub")
+        except RuntimeError:
+            self._runs = False
+            raise
+
+    def _run(self) -> None:
         """The hub thread."""
-        delayed = self._hub.setting.delayed_execution
-        if delayed is not None:
-            try:
-                delayed(self._hub)
-            except Exception:
-                self._hub.logger.exception("%r: delayed_execution raised", self._hub)
-        self._hub.loop.run(on_interrupt=self._close_elsewhere)
+        try:
+            self._hub.loop.run(on_interrupt=self._close_elsewhere)
+        finally:
+            with self._changed:
+                self._runs = False
+                self._changed.notify_all()
+
+    def delayed_execution(self) -> None:
+        """On the hub thread, before anything else there: what the user has put off."""
+        work = self._hub.setting.delayed_execution
+        assert work is not None
+        try:
+            work(self._hub)
+        except KeyboardInterrupt:
+            raise  # meant for the program
+        except BaseException:
+            self._hub.logger.exception("%r: delayed_execution raised", self._hub)
+
+    def refuse_closing(self, what: str) -> None:
+        """:raises HubClosed: when the hub is closing or closed."""
+        if self.state in ("closing", "closed"):
+            raise HubClosed(f"hub {self._hub.name} is {self.state} and {what}")
 
     def failed(self, error: BaseException) -> None:
         """The hub thread has stopped by a bug of ours: end everything else too."""
@@ -61,6 +109,7 @@ class Lifecycle:
 
     def wait_add(self, count: int) -> None:
         """``close`` has ``count`` things more to wait for."""
+        check_number("count", count, 1, whole=True)
         with self._changed:
             self._busy += count
 
@@ -79,9 +128,8 @@ class Lifecycle:
 
     def close(self, timeout: float) -> None:
         """Walk the order of closing, once; a second caller waits for the first."""
-        if not timeout > 0:
-            raise SettingError("timeout", f"seconds above 0, not {timeout!r}")
-        if self._hub.threads.is_mine():
+        check_number("timeout", timeout, 0)
+        if self._would_wait_for_caller():
             self._close_elsewhere(timeout)
             return
         with self._changed:
@@ -94,12 +142,19 @@ class Lifecycle:
             return
         try:
             if fresh:  # what was submitted before the start was accepted, so it runs
-                self._hub.threads.start(self.run, "hub")
+                self._start_thread()
             self._walk(monotonic() + timeout, timeout)
         finally:
             with self._changed:
                 self.state = "closed"
                 self._changed.notify_all()
+
+    def _would_wait_for_caller(self) -> bool:
+        hub = self._hub
+        # A thread of the user's own may run the hub (``run``), or a client's closure
+        # (``exec_sync``, where the client is idle).
+        here = hub.threads.is_mine() or hub.loop.is_here()
+        return here or any(client.is_here() for client in hub.clients())
 
     def _close_elsewhere(self, timeout: float = 10.0) -> None:
         def close() -> None:
@@ -136,6 +191,8 @@ class Lifecycle:
         # 4. Outboxes drain and closing handshakes end, by themselves; then force.
         hub.tracker.wait_empty(left(gentle))
         hub.tracker.cut_all()
+        # Handlers that wait for a context, and so keep their client from seeing its end.
+        self._call(lambda: hub.context.cancel("the hub was closed"))
         hub.tracker.wait_empty(left(deadline - timeout * FORCE_SHARE / 2))
         # 5. Everything of ours ends.
         for hotline in hub.registry.hotlines():
@@ -143,13 +200,14 @@ class Lifecycle:
         hub.workers.close()
         hub.alarms.close()
         hub.loop.close()
-        self._call(lambda: hub.context.cancel("the hub was closed"))
-        for thread in hub.threads.join(deadline):
+        with self._changed:  # the loop may run on a thread of the user's, not to be joined
+            self._changed.wait_for(lambda: not self._runs, left(deadline))
+        late = {thread.name: thread.ident for thread in hub.threads.join(deadline)}
+        if self._runs:
+            late.setdefault(f"{hub.threads.prefix}-hub", hub.loop.runner)
+        for name, ident in late.items():
             hub.logger.error(
-                "%r is closed, but %s still runs; it is doing:\n%s",
-                hub,
-                thread.name,
-                stack_of(thread.ident),
+                "%r is closed, but %s still runs; it is doing:\n%s", hub, name, stack_of(ident)
             )
 
     def _call(self, callback: Callable[[], object]) -> None:

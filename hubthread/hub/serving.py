@@ -12,10 +12,10 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from hubthread.errors import Closed, HandshakeRejected, SettingError
+from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.client import Client
 from hubthread.hub.statistics import ServerStatistics
-from hubthread.net.connection import GOING_AWAY, Connection
+from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
 from hubthread.net.transport import Stream, Transport, open_transport, send_all
 from hubthread.protocol.handshake import accept
@@ -177,6 +177,7 @@ class Server:
             peer=peer, secure=self._context is not None, max_head=upgrader.max_head
         )
         request: Request | None = None
+        connection: Connection | None = None
         try:
             try:
                 transport.handshake(upgrader.handshake_timeout)
@@ -189,15 +190,17 @@ class Server:
                 ) from None
             response = self._page(request)
             if response is None:
-                self._upgrade(transport, request, parser.trailing, deadline)
-                return
+                connection = self._upgrade(transport, request, deadline)
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
-            response = Response.text(refusal.status, refusal.reason, refusal.headers)
+            response = self._refusal(refusal)
         except OSError as error:  # the connection broke, or TLS did not come about
             self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
             return
-        _answer(transport, response.encode(request), deadline)
+        if response is not None:
+            _answer(transport, response.encode(request), deadline)
+        elif connection is not None:
+            connection.run(parser.trailing)
 
     def _page(self, request: Request) -> Response | None:
         """What plain HTTP is answered with; ``None`` where the WebSocket is."""
@@ -208,18 +211,29 @@ class Server:
         if page is None:
             if here:
                 return None  # the handshake knows what to say to it
-            raise HandshakeRejected(404, f"There is nothing at {request.path[:100]}.")
+            raise HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
         try:
-            return page(request)
+            response: object = page(request)
+            if not isinstance(response, Response):
+                raise TypeError(f"a page returns a Response, not {response!r}")
         except HandshakeRejected:
             raise
         except Exception:
-            self._hub.logger.exception("the page %s raised", request.path)
+            self._hub.logger.exception("the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
+        return response
+
+    def _refusal(self, refusal: HandshakeRejected) -> Response:
+        try:
+            return Response.text(refusal.status, refusal.reason, refusal.headers)
+        except Exception:  # a hook's or a page's: line breaks in a header, a lone surrogate
+            self._hub.logger.exception("a refusal that cannot be sent: %r", refusal)
+            return Response.text(500, "The server failed to say why it refuses.")
 
     def _upgrade(
-        self, transport: Transport, request: Request, trailing: bytes, deadline: float
-    ) -> None:
+        self, transport: Transport, request: Request, deadline: float
+    ) -> Connection | None:
+        """Shake hands and make the client; ``None`` when its socket has broken by then."""
         hub = self._hub
         period = hub.setting.websocket_period
         upgrader = period.upgrader
@@ -255,15 +269,10 @@ class Server:
             alarms=hub.alarms,
         )
         if not send_all(transport, accepted.response, deadline):
-            return
+            return None
         hub.tracker.opened(transport)
-        try:
-            hub.registry.admit(client)
-        except Closed:
-            connection.close(GOING_AWAY, "the server is going away")
-        else:
-            client.on_start()
-        connection.run(trailing)
+        client.begin()
+        return connection
 
 
 def _answer(transport: Transport, response: bytes, deadline: float) -> None:
@@ -297,6 +306,11 @@ def open_server(
         raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
     check_number("max_connections", max_connections, 1, whole=True)
     check_number("backlog", backlog, 1, whole=True)
+    if context is not None and not hasattr(context, "wrap_bio"):
+        raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
+    for place, page in pages.items():
+        if not callable(page):
+            raise SettingError("pages", f"a function for {place!r}, not {page!r}")
     for place in (*pages, *([path] if path is not None else [])):
         if not place.startswith("/"):
             raise SettingError("path", f"must begin with a slash: {'/' + place!r}, not {place!r}")
@@ -304,10 +318,14 @@ def open_server(
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
     try:
         server._listener = Listener(sock, server._serve, hub.threads, hub.logger, max_connections)
-        hub.remember_server(server)
         server._listener.start()
     except BaseException:
         sock.close()
+        raise
+    try:
+        hub.remember_server(server)
+    except HubClosed:
+        server.close()
         raise
     hub.logger.info("%s listens on %s", hub.name, server.url)
     return server

@@ -1,0 +1,322 @@
+"""G2: callbacks of one client never overlap; start, messages and closures in order, close once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hubthread import ClientClosed, DeadlockError, PingPongPlan, WebsocketPeriod
+from tests.support import (
+    CLOSE,
+    PING,
+    TIMEOUT,
+    AnyClient,
+    Items,
+    RawPeer,
+    in_thread,
+    masked_frame,
+    serving,
+    together,
+)
+
+
+class Diary:
+    """Writes down what one client's callbacks do, and whether two ever overlap."""
+
+    def __init__(self) -> None:
+        self.lines: Items[str] = Items()
+        self._busy = threading.Lock()
+        self.overlaps = 0
+
+    def write(self, line: str) -> None:
+        if not self._busy.acquire(blocking=False):
+            self.overlaps += 1
+            return
+        try:
+            self.lines.add(line)
+        finally:
+            self._busy.release()
+
+    def settings(self) -> dict[str, Any]:
+        """Callbacks that write here."""
+
+        def receive(ctx: Any, meta: Any) -> bool:
+            self.write(f"message {ctx.payload}")
+            return False
+
+        return {
+            "on_connection_start": lambda ctx, meta: self.write("start"),
+            "on_receive_message": receive,
+            "on_connection_close": lambda ctx, meta: self.write("close"),
+            "period": WebsocketPeriod[Any](
+                ping_pong_plan=PingPongPlan(
+                    ping_handler=lambda ctx, meta, data: self.write(f"ping {data.decode()}")
+                )
+            ),
+        }
+
+
+def test_start_then_messages_then_close() -> None:
+    """One connection's life in order, frames behind the handshake in one segment included."""
+    diary = Diary()
+    with serving(**diary.settings()) as s:
+        peer, _ = s.pair(behind=masked_frame("early") + masked_frame(b"p", PING))
+        peer.send(*[str(number) for number in range(50)])
+        peer.send_close()
+        lines = diary.lines.until(lambda lines: "close" in lines)
+        numbered = [f"message {number}" for number in range(50)]
+        assert lines == ["start", "message early", "ping p", *numbered, "close"]
+        peer.close()
+    assert diary.lines.now().count("close") == 1
+
+
+def test_callbacks_never_overlap() -> None:
+    """Messages, closures of many threads, some waited for, and pings: one at a time."""
+    diary = Diary()
+    with serving(**diary.settings()) as s:
+        peer, client = s.pair()
+
+        def exercise(number: int) -> None:
+            for step in range(100):
+                if number == 0:
+                    peer.send(f"m{step}")
+                elif number == 1:
+                    client.exec_sync(lambda step=step: diary.write(f"s{step}"))  # type: ignore[misc]
+                else:
+                    client.exec_async(lambda step=step: diary.write(f"a{number} {step}"))  # type: ignore[misc]
+
+        together(4, exercise)
+        lines = diary.lines.wait(1 + 400)
+        peer.close()
+    assert diary.overlaps == 0
+    for source in ("message m", "s", "a2 ", "a3 "):
+        of_source = [line for line in lines[1:] if line.startswith(source)]
+        assert of_source == [f"{source}{step}" for step in range(100)]
+
+
+def test_a_closure_waits_for_the_message_before_it() -> None:
+    """What was accepted while a handler runs comes after it, in the order of acceptance."""
+    inside, release = threading.Event(), threading.Event()
+    lines: Items[str] = Items()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "long":
+            inside.set()
+            release.wait(TIMEOUT)
+        lines.add(ctx.payload)
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        peer, client = s.pair()
+        peer.send("long")
+        inside.wait(TIMEOUT)
+        for number in range(10):
+            client.exec_async(lambda number=number: lines.add(str(number)))  # type: ignore[misc]
+        assert client.statistics().closures_waiting == 10
+        release.set()
+        assert lines.wait(11) == ["long", *[str(number) for number in range(10)]]
+        peer.close()
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_nothing_runs_before_the_start() -> None:
+    """A closure for a client that is only just there runs after its start callback."""
+    lines: Items[str] = Items()
+    with serving(on_connection_start=lambda ctx, meta: lines.add("start")) as s:
+        stop = threading.Event()
+        seen: set[int] = set()
+
+        def chase() -> None:
+            # Whoever looks at the hub finds clients as soon as they are in.
+            while not stop.is_set():
+                for client in s.hub.clients():
+                    if client.connection_id not in seen:
+                        seen.add(client.connection_id)
+                        client.exec_async(lambda: lines.add("closure"))
+
+        chasing = in_thread(chase)
+        try:
+            for number in range(50):
+                with s.peer():
+                    assert lines.wait(2 * number + 2)[-2:] == ["start", "closure"]
+        finally:
+            stop.set()
+            chasing()
+
+
+def by_peer_close(peer: RawPeer, client: AnyClient) -> None:
+    peer.send_close()
+
+
+def by_peer_close_twice(peer: RawPeer, client: AnyClient) -> None:
+    peer.sock.sendall(masked_frame(b"", CLOSE) * 2)
+
+
+def by_end_of_stream(peer: RawPeer, client: AnyClient) -> None:
+    peer.close()
+
+
+def by_reset(peer: RawPeer, client: AnyClient) -> None:
+    peer.reset()
+
+
+def by_server(peer: RawPeer, client: AnyClient) -> None:
+    client.close(4000, "enough")
+    peer.send_close(4000)
+
+
+def by_both(peer: RawPeer, client: AnyClient) -> None:
+    together(2, lambda number: client.close() if number else peer.send_close())
+
+
+def by_server_many_times(peer: RawPeer, client: AnyClient) -> None:
+    together(8, lambda number: client.close(4000 + number))
+    peer.close()
+
+
+def by_violation(peer: RawPeer, client: AnyClient) -> None:
+    peer.sock.sendall(b"\xff" * 20)
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        (by_peer_close, "peer"),
+        (by_peer_close_twice, "peer"),
+        (by_end_of_stream, "lost"),
+        (by_reset, "lost"),
+        (by_server, "server"),
+        (by_both, None),
+        (by_server_many_times, "server"),
+        (by_violation, "violation"),
+    ],
+)
+def test_close_comes_exactly_once(
+    end: Callable[[RawPeer, AnyClient], None], cause: str | None
+) -> None:
+    """Whatever ends the connection, from whichever side, the close callback runs once, last."""
+    diary = Diary()
+    with serving(**diary.settings()) as s:
+        peer, client = s.pair()
+        peer.send("one")
+        diary.lines.wait(2)
+        end(peer, client)
+        diary.lines.until(lambda lines: "close" in lines)
+        with pytest.raises(ClientClosed):
+            client.exec_async(lambda: diary.write("late"))
+        with pytest.raises(ClientClosed):
+            client.exec_sync(lambda: diary.write("late"))
+        peer.close()
+    assert diary.lines.now() == ["start", "message one", "close"]
+    ended = s.hub.statistics().ended_by
+    assert sum(ended.values()) == 1
+    if cause is not None:
+        assert ended == {cause: 1}
+
+
+def test_accepted_closures_run_before_the_close() -> None:
+    """A closure that was accepted is run although the connection has ended meanwhile."""
+    diary = Diary()
+    with serving(**diary.settings()) as s:
+        peer, client = s.pair()
+        inside, release = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            inside.set()
+            release.wait(TIMEOUT)
+
+        client.exec_async(hold)
+        inside.wait(TIMEOUT)
+        client.exec_async(lambda: diary.write("accepted"))
+        gone = client.context
+        peer.reset()
+        gone.wait(TIMEOUT)  # the reader has seen the end
+        release.set()
+        diary.lines.until(lambda lines: "close" in lines)
+    assert diary.lines.now() == ["start", "accepted", "close"]
+
+
+def test_a_start_that_raises_closes_the_client_with_1011() -> None:
+    """There is nothing to go on with; the close callback still comes, exactly once."""
+    closes: Items[int] = Items()
+
+    def start(ctx: Any, meta: Any) -> None:
+        raise LookupError("no room")
+
+    with serving(
+        on_connection_start=start, on_connection_close=lambda ctx, meta: closes.add(1)
+    ) as s:
+        peer = s.peer()
+        assert peer.closed() == (1011, "the server could not begin")
+        peer.close()
+        closes.wait(1)
+    assert closes.now() == [1]
+    assert "no room" in s.logs.wait("on_connection_start raised")
+
+
+def test_a_callback_that_raises_does_not_end_the_order() -> None:
+    """Closures, handlers and pings that raise are logged, and the next callback runs."""
+
+    def raises(*_: Any) -> bool:
+        raise LookupError("tripped")
+
+    lines: Items[str] = Items()
+    plan = PingPongPlan[Any](ping_handler=raises, pong_handler=raises)
+    with serving(
+        on_receive_message=raises,
+        on_connection_close=raises,
+        period=WebsocketPeriod(ping_pong_plan=plan),
+    ) as s:
+        peer, client = s.pair()
+        client.exec_async(raises)
+        with pytest.raises(LookupError):
+            client.exec_sync(raises)
+        peer.sock.sendall(masked_frame("x") + masked_frame("", PING) + masked_frame("", 10))
+        client.exec_sync(lambda: lines.add("on"))
+        peer.close()
+    assert lines.now() == ["on"]
+    assert len([each for each in s.logs.warnings() if "tripped" in each]) == 5
+
+
+def test_inside_a_callback_exec_sync_runs_at_once() -> None:
+    """A callback that submits to its own client and waits does not wait for itself."""
+    lines: Items[str] = Items()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        ctx.exec_async(lambda: lines.add("after"))
+        ctx.exec_sync(lambda: lines.add("inside"))
+        lines.add("end")
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        peer, _ = s.pair()
+        peer.send("x")
+        assert lines.wait(3) == ["inside", "end", "after"]
+        peer.close()
+
+
+def test_two_clients_that_wait_for_each_other_are_refused() -> None:
+    """A cycle of waits between clients raises instead of hanging, and one of them goes on."""
+    outcome: Items[str] = Items()
+    both = threading.Barrier(2)
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        other = next(each for each in ctx.hub.clients() if each is not ctx)
+        both.wait(TIMEOUT)
+        try:
+            other.exec_sync(lambda: None)
+            outcome.add("ran")
+        except DeadlockError:
+            outcome.add("refused")
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        (one, _), (two, _) = s.pairs(2)
+        one.send("x")
+        two.send("x")
+        assert sorted(outcome.wait(2)) == ["ran", "refused"]
+        one.close()
+        two.close()

@@ -1,0 +1,1 @@
+"""The hub through its public surface."""
