@@ -1,0 +1,277 @@
+"""The command line: ``hubthread serve`` and ``hubthread demo``.
+
+Layer: top.  Threads: the main thread, which imports, starts, and then waits for a signal.
+
+Exit status: 0 after an orderly end (Ctrl-C and SIGTERM are that), 1 when it cannot listen
+or the certificate is no good, 2 for wrong arguments; the latter two with a line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import logging
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from hubthread import Hub, HubThreadError, __version__, demo
+from hubthread.net.certificates import server_context
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+# What int() takes is more than what a port looks like: " 8_0", for one.
+_PORT = re.compile(r"[0-9]{1,5}")
+_MOST_FRAMES = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` (by default those of the process).
+
+    It is the process's own: its handlers for SIGINT and SIGTERM stay.
+
+    :returns: the exit status.
+    :raises SystemExit: for arguments that do not parse, ``--help`` and ``--version``.
+    """
+    chosen = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], None] = chosen.command
+    try:
+        command(chosen)
+    except _BadArgument as error:
+        return _failed(chosen.prog, error, 2)
+    except UnicodeError:  # says the look-up of a name that no host can have
+        return _failed(chosen.prog, f"argument --host: no host is called {chosen.host!r}", 2)
+    except OSError as error:
+        text = error.strerror or str(error)
+        if type(error).__name__ == "gaierror":  # does not say what was looked up
+            text = f"cannot listen on {chosen.host}: {text}"
+        return _failed(chosen.prog, text, 1)
+    except HubThreadError as error:
+        return _failed(chosen.prog, error, 1)
+    except KeyboardInterrupt:  # before there was a hub, so there is nothing to end
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    if chosen.keyfile is not None and chosen.certfile is None:
+        raise _BadArgument("argument --keyfile: goes with --certfile, which is missing")
+    context = None
+    if chosen.certfile is not None:
+        context = server_context(chosen.certfile, chosen.keyfile)
+    hub = _load_hub(chosen.hub)
+
+    def listen() -> str:
+        server = hub.serve(chosen.host, chosen.port, ssl=context)
+        return f"hubthread listens on {server.url} (Ctrl-C stops)"
+
+    _run(hub, listen)
+
+
+def _demo(chosen: argparse.Namespace) -> None:
+    chat = demo.Chat()
+
+    def listen() -> str:
+        url = demo.serve(chat, chosen.host, chosen.port).http_url
+        # "Every address" is nothing that a browser could open.
+        return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+    _run(chat.hub, listen)
+
+
+def _run(hub: Hub[Any, Any], listen: Callable[[], str]) -> None:
+    """Start ``hub``, print what ``listen`` gives, and close it when a signal says so."""
+    # Warnings and errors are for whoever looks at this terminal, unless the program that
+    # was loaded has arranged for them already.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # A handler runs between any two instructions of the main thread.  The put of a
+    # SimpleQueue may interrupt its get; the set of an Event could wait for a lock that
+    # the interrupted wait holds.
+    told: SimpleQueue[str] = SimpleQueue()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, _exit_now)
+        told.put("by a signal")
+
+    for each in SIGNALS:
+        signal.signal(each, stop)
+    hub.context.add_callback(told.put)  # it may also end by itself
+    try:
+        if hub.statistics().state == "new":
+            hub.start()
+        print(listen(), flush=True)
+        told.get()
+    finally:
+        hub.close()
+    hub.join()
+
+
+def _exit_now(number: int, frame: FrameType | None) -> NoReturn:
+    """The second signal: whoever sends it does not want to wait for anything."""
+    os._exit(128 + number)
+
+
+# The hub of the user's module.
+
+
+def _load_hub(target: str) -> Hub[Any, Any]:
+    module_name, _, path = target.partition(":")
+    names = path.split(".")
+    if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
+        raise _BadArgument(
+            f"argument MODULE:HUB: a module and, behind a colon, its attribute, such as "
+            f"app:hub, not {target!r}"
+        )
+    found: Any = _import(module_name)
+    place = module_name
+    for name in names:
+        if not hasattr(found, name):
+            names_here = getattr(found, "__dict__", {}).items()
+            hubs = [each for each, value in names_here if isinstance(value, Hub)]
+            hint = f"; it has the hub {', '.join(hubs)}" if hubs else ""
+            raise _BadArgument(f"argument MODULE:HUB: {place} has no attribute {name!r}{hint}")
+        found = getattr(found, name)
+        place = f"{place}.{name}"
+    if not isinstance(found, Hub) and callable(found):
+        found = _made_by(found, target)
+    if not isinstance(found, Hub):
+        raise _BadArgument(
+            f"argument MODULE:HUB: {target} is no Hub, and no function without arguments "
+            f"that returns one, but {type(found).__name__}"
+        )
+    state = found.statistics().state
+    if state not in ("new", "running"):
+        raise _BadArgument(f"argument MODULE:HUB: the hub {target} is {state} already")
+    return found
+
+
+def _import(name: str) -> object:
+    # A console script has its own folder there; the user's is the current one.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return _calling(lambda: importlib.import_module(name), f"importing {name} failed")
+    except ModuleNotFoundError as error:
+        raise _BadArgument(
+            f"argument MODULE:HUB: no module named {error.name!r} here or among the installed"
+        ) from None
+
+
+def _made_by(function: Callable[..., object], target: str) -> object:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError) as error:
+        raise _BadArgument(
+            f"argument MODULE:HUB: {target} is no Hub, and cannot be called without "
+            f"arguments to make one: {error}"
+        ) from None
+    return _calling(function, f"{target}() failed")
+
+
+def _calling(function: Callable[[], T], what: str) -> T:
+    """What the user's code gives; where it raises, the lines of theirs that did."""
+    try:
+        return function()
+    except (Exception, SystemExit) as error:
+        ours = ("<frozen ", __file__, importlib.__file__)
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if not frame.filename.startswith(ours)
+        ]
+        if isinstance(error, ModuleNotFoundError) and not frames:
+            raise
+        lines = [
+            *traceback.format_list(frames[-_MOST_FRAMES:]),
+            *traceback.format_exception_only(error),
+        ]
+        raise _BadArgument(f"argument MODULE:HUB: {what}\n{''.join(lines).rstrip()}") from None
+
+
+# Arguments.
+
+
+class _BadArgument(Exception):
+    """The text names the argument and says what is wrong with it."""
+
+
+def _failed(prog: str, error: object, status: int) -> int:
+    print(f"{prog}: {error}", file=sys.stderr)
+    return status
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, without the usage."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="hubthread", description="A real-time hub for synchronous Python.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    serve = commands.add_parser(
+        "serve",
+        help="serve a hub of yours",
+        description="Serve a hub of yours until Ctrl-C or SIGTERM.",
+        allow_abbrev=False,
+    )
+    serve.add_argument(
+        "hub",
+        metavar="MODULE:HUB",
+        help="app:hub is the attribute hub of the module app: a Hub, or a function without "
+        "arguments that returns one",
+    )
+    chat = commands.add_parser(
+        "demo",
+        help="serve a chat to look at",
+        description="Serve a chat until Ctrl-C or SIGTERM: open the printed address in two tabs.",
+        allow_abbrev=False,
+    )
+    for command, run in ((serve, _serve), (chat, _demo)):
+        command.set_defaults(command=run, prog=command.prog)
+        command.add_argument(
+            "--host",
+            type=_host,
+            default="127.0.0.1",
+            help="address or name of this machine to listen on; 0.0.0.0 is all of IPv4, :: "
+            "IPv6 (default: %(default)s, for this machine only)",
+        )
+        command.add_argument(
+            "--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)"
+        )
+    serve.add_argument("--certfile", metavar="FILE", help="serve TLS: the certificates, in PEM")
+    serve.add_argument(
+        "--keyfile", metavar="FILE", help="their private key (default: it is in the CERTFILE)"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if not _PORT.fullmatch(text) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a whole number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            f"an address or name of this machine, such as 127.0.0.1, not {text!r}"
+        )
+    return text
