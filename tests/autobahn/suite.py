@@ -272,7 +272,10 @@ def _read(report: Path, cases: Sequence[str]) -> list[CaseResult]:
     for case in cases:
         if entry := index.get(case):
             page = json.loads((report / entry["reportfile"]).read_text(encoding="utf-8"))
-            told = (_plain(page["description"]), _plain(page["result"]))
+            said = _plain(page["result"])
+            if (code := page["remoteCloseCode"]) is not None:
+                said += f" The server closed with {code} {page['remoteCloseReason'] or ''!r}."
+            told = (_plain(page["description"]), said)
             result = CaseResult(case, entry["behavior"], entry["behaviorClose"], *told)
         else:
             result = CaseResult(case, NOT_RUN, NOT_RUN, "the server could not be reached", "")
