@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from hubthread.concurrency.alarms import Alarm, Alarms
-from hubthread.net.outbox import PONG, Outbox, OutboxLimits
+from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
 from hubthread.net.transport import Transport
 from hubthread.protocol.closing import Action, CloseEvent, Closing
 from hubthread.protocol.frames import Frame, encode_ping, encode_pong
@@ -147,20 +147,28 @@ class Connection:
     def _on(self, event: CloseEvent, code: int | None, reason: str, ended_by: str) -> None:
         with self._lock:
             actions = self._closing.on(event, code, reason)
-            if actions and self.ended_by is None:
+            if not actions:
+                return
+            first = self.ended_by is None
+            if first:
                 self.ended_by = ended_by
-            frame = self._closing.close_frame
-            if Action.DROP_TRANSPORT not in actions and actions and self._alarm is None:
-                self._alarm = self._alarms.set(self._period.close_timeout, self.cut)
-        if Action.SEND_CLOSE in actions:
-            self.outbox.finish(frame, drop_waiting=ended_by == "overflow")
+            overflow = self.ended_by == "overflow"
         if Action.DROP_TRANSPORT in actions:
             self._transport.shutdown()
+            return
+        if first:
+            self._alarm = self._alarms.set(self._period.close_timeout, self.cut)
+        # Also when the peer's Close meets ours: whoever decided on ours may not have come
+        # as far as this, and the reader ends the sending side next.
+        self.outbox.finish(self._closing.close_frame, drop_waiting=overflow)
 
     def _on_broken(self, trouble: str) -> None:
         """From the outbox, on the thread that sent or on the writer."""
         if trouble == "overflow":
             self.close(TRY_AGAIN_LATER, "reads too slowly; come back", ended_by=trouble)
+        elif trouble == "lost":
+            # The reader still finds what came before, which may be the peer's Close.
+            self._transport.shutdown()
         else:
             self.cut(trouble)
 
@@ -172,18 +180,22 @@ class Connection:
         :param first: what came behind the handshake in the same segment.
         """
         try:
-            self._read(first)
+            try:
+                self._read(first)
+            except BaseException:
+                self.close(INTERNAL_ERROR, "the server failed")
+                raise
+            finally:
+                self._sink.on_leaving()
+                # Not waited for: a peer may read only when it has sent all that it wants.
+                self.outbox.half_close()
+                self._sink.on_closed()
+                self._read_to_the_end()
         finally:
-            self._sink.on_leaving()
-            self.outbox.drain(self._period.close_timeout)
-            self._transport.finish()
-            self._sink.on_closed()
-            self._read_to_the_end()
             self._transport.shutdown()
             self.outbox.end()
-            with self._lock:
-                if self._alarm is not None:
-                    self._alarm.cancel()
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._transport.close()
 
     def _read(self, data: bytes) -> None:
@@ -203,7 +215,7 @@ class Connection:
                     self._on(CloseEvent.TIMEOUT, None, "", "silent")
                     return
                 if self.is_open:
-                    self.outbox.send_control(encode_ping())
+                    self.outbox.send_control(encode_ping(), PING)
                 self._transport.set_deadline(silence.patience)
                 continue
             except OSError:
@@ -243,7 +255,7 @@ class Connection:
         return True
 
     def _read_to_the_end(self) -> None:
-        """Take what the peer still sends, up to its end of file.
+        """Take what the peer still sends, up to its end of file; the writer ends meanwhile.
 
         A socket closed with unread bytes is reset, and the reset can overtake our Close.
         The alarm of the closing handshake ends this too.

@@ -14,7 +14,7 @@ import selectors
 import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from hubthread.concurrency.threads import Threads
 
@@ -27,7 +27,12 @@ BUSY = (
     b"Content-Type: text/plain\r\nContent-Length: 35\r\n\r\nThis server is full. Try again soon."
 )
 
-_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+_GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
+"""That connection is no more (or a firewall's), and the next may be fine."""
+
+PAUSE = 0.1
+"""Seconds without accepting when it fails and select would say at once that one waits."""
 
 
 def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
@@ -35,19 +40,20 @@ def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
 
     :raises OSError: with the address in it.
     """
-    family, _, _, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if os.name == "posix":
-            # A restart must not wait for the last connections to be forgotten.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    with _naming(f"{host}:{port}"):
+        family, _, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":
+                # A restart must not wait for the last connections to be forgotten.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
     return sock
 
 
@@ -56,19 +62,30 @@ def open_unix(path: str, backlog: int) -> socket.socket:
 
     :raises OSError: with the path in it.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                    if probe.connect_ex(path) == errno.ECONNREFUSED:
-                        os.unlink(path)
-        sock.bind(path)
-        sock.listen(backlog)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
+    with _naming(path):
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISSOCK(os.stat(path).st_mode):
+                    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                        probe.setblocking(False)  # a server that is full lets connect wait
+                        if probe.connect_ex(path) == errno.ECONNREFUSED:
+                            os.unlink(path)
+            sock.bind(path)
+            sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
     return sock
+
+
+@contextlib.contextmanager
+def _naming(place: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error  # an address that is too long has no number
+        raise OSError(error.errno, f"cannot listen on {place}: {why}") from None
 
 
 class Listener:
@@ -95,13 +112,17 @@ class Listener:
         self._logger = logger
         self._max_connections = max_connections
         self._waker, self._wake = socket.socketpair()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._selector.register(self._waker, selectors.EVENT_READ)
         # A descriptor kept back: without it a process that has none left could not even
         # accept a connection to turn it away, and select would report it for ever.
         self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._closing = threading.Event()
         self._ended = threading.Event()
+        self._troubled = False  # the listener thread's
         self._lock = threading.Lock()  # guards what follows
-        self._closed = False
-        self._troubled = False
+        self._started = False
         self.connections = 0
         self.accepted = 0
         self.refused = 0
@@ -111,53 +132,63 @@ class Listener:
 
     def start(self) -> None:
         """Begin to accept.  :raises RuntimeError: when there is no thread for it."""
-        self._threads.start(self._accept, "listener")
+        with self._lock:
+            if self._started:
+                return  # closed already
+            self._started = True
+        try:
+            self._threads.start(self._accept, "listener")
+        except RuntimeError:
+            self._let_go()
+            raise
 
     def close(self) -> None:
         """Stop accepting; returns when no connection can be accepted any more."""
+        self._closing.set()
         with self._lock:
-            first = not self._closed
-            self._closed = True
-        if first:
+            started, self._started = self._started, True
+        if not started:
+            self._let_go()
+        with contextlib.suppress(OSError):  # somebody else was first
             self._wake.send(b"x")
         self._ended.wait()
-        if first:
-            self._wake.close()
-
-    def _is_closed(self) -> bool:
-        with self._lock:
-            return self._closed
+        self._wake.close()
 
     def _accept(self) -> None:
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._sock, selectors.EVENT_READ)
-                selector.register(self._waker, selectors.EVENT_READ)
-                while not self._is_closed():
-                    selector.select()
-                    while not self._is_closed() and self._accept_one():
-                        pass
+            while not self._closing.is_set():
+                self._selector.select()
+                while not self._closing.is_set() and self._accept_one():
+                    pass
         finally:
-            self._sock.close()
-            self._waker.close()
-            if self._spare >= 0:
-                os.close(self._spare)
-            if isinstance(self.address, str) and self.address:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.address)
-            self._ended.set()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._selector.close()
+        # The name first: once the socket is closed somebody else may take it.
+        if isinstance(self.address, str) and self.address:
+            with contextlib.suppress(OSError):
+                os.unlink(self.address)
+        self._sock.close()
+        self._waker.close()
+        if self._spare >= 0:
+            os.close(self._spare)
+        self._ended.set()
 
     def _accept_one(self) -> bool:
-        """Accept one connection; false when none waits."""
+        """Accept one connection; false when it is time to select again."""
         try:
             sock, peer = self._sock.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR:
-                self._trouble("no file descriptor for a connection: closing it", error)
-                return self._turn_away_blind()
-            return True  # that connection is gone already (ECONNABORTED and the like)
+                return self._turn_away_blind(error)
+            if error.errno in _GONE:
+                return True
+            self._trouble("cannot accept a connection", error)
+            self._closing.wait(PAUSE)
+            return False
         with self._lock:
             full = self.connections >= self._max_connections
             if not full:
@@ -198,24 +229,25 @@ class Listener:
             # Unread bytes would turn the close into a reset, which overtakes the answer.
             sock.recv(64 * 1024)
 
-    def _turn_away_blind(self) -> bool:
-        """Accept with the spare descriptor and close at once; false when even that fails."""
-        with self._lock:
-            self.refused += 1
+    def _turn_away_blind(self, error: OSError) -> bool:
+        """Accept with the spare descriptor and close at once; false when that fails too."""
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
-        with contextlib.suppress(OSError):
+        try:
             self._sock.accept()[0].close()
-        with contextlib.suppress(OSError):
-            self._spare = os.open(os.devnull, os.O_RDONLY)
-        if self._spare < 0:
-            # Nothing can be done until somebody gives a descriptor back, and select would
-            # say at once that a connection waits.
-            with selectors.SelectSelector() as selector:
-                selector.register(self._waker, selectors.EVENT_READ)
-                selector.select(0.1)
+        except BlockingIOError:
+            return False  # none waits: Linux looks for a descriptor first
+        except OSError:
+            self._trouble("no file descriptor for a connection: it has to wait", error)
+            self._closing.wait(PAUSE)  # for somebody to give one back
             return False
+        finally:
+            with contextlib.suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY)
+        self._trouble("no file descriptor for a connection: closing it", error)
+        with self._lock:
+            self.refused += 1
         return True
 
     def _trouble(self, what: str, error: Exception | None = None) -> None:

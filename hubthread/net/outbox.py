@@ -1,4 +1,4 @@
-"""What waits for one peer, and the writer thread that is only there when something does.
+"""The sending half of a connection, and its writer thread, there only when something waits.
 
 Layer: net.  Threads: any thread sends; the writer brings the backlog out.
 
@@ -11,48 +11,19 @@ non-blocking calls happen under the lock; the writer waits for the socket outsid
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Final
 
+from hubthread.net.backlog import PING, PONG, Backlog, OutboxLimits
 from hubthread.net.transport import Transport
-from hubthread.settings import Overflow
 
-__all__ = ["PONG", "Outbox", "OutboxLimits"]
+__all__ = ["PING", "PONG", "Outbox", "OutboxLimits"]
 
 LINGER = 1.0
 """Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
 
-PONG: Final = object()
-"""The key of answers to pings: only the last one matters (RFC 6455 5.5.3), so a peer that
-pings and never reads cannot fill its outbox with them."""
-
-
-@dataclass(frozen=True)
-class OutboxLimits:
-    """What one outbox may hold, and how it is emptied; shared by all of a hub's clients."""
-
-    max_messages: int
-    max_bytes: int
-    overflow: Overflow
-    write_buffer: int
-    write_wait: float
-
-
-class _Entry:
-    """One waiting message.  ``number`` is its place in the order of writes."""
-
-    __slots__ = ("key", "number", "wire")
-
-    def __init__(self, number: int, wire: bytes | memoryview, key: Hashable) -> None:
-        self.number = number
-        self.wire = wire
-        self.key = key
-
 
 class Outbox:
-    """The sending half of a connection.
+    """Sends what it can at once, and the rest in order.
 
     Each message has a number, counted from 1.  One is *consumed* once the operating
     system has all of it, or it was dropped by the policy, or the connection has ended:
@@ -61,30 +32,29 @@ class Outbox:
     Threads: every method from any, except ``end`` (the reader).
 
     :param start_thread: called with ``(target, what)`` to start the writer.
-    :param on_broken: called without the lock, once, with ``"overflow"`` (full, and the
-        policy says close), ``"stalled"`` (no byte taken for ``write_wait`` seconds),
-        ``"no thread"`` (for the writer) or ``"lost"`` (says the socket).
+    :param on_broken: called without the lock, at most once with ``"overflow"`` (full, and
+        the policy says close; ``finish`` may follow), and then at most once with
+        ``"stalled"`` (no byte taken for ``write_wait`` seconds), ``"no thread"`` (for the
+        writer) or ``"lost"`` (says the socket).
     """
 
     __slots__ = (
         "_backlog",
-        "_broken",
-        "_bytes",
         "_condition",
         "_consumed",
-        "_ended",
-        "_finishing",
-        "_keyed",
+        "_direct",
+        "_finished",
+        "_half_closing",
         "_limits",
         "_lock",
+        "_lost",
         "_on_broken",
+        "_open",
         "_outside",
         "_start_thread",
-        "_started",
         "_transport",
         "_writer",
         "count",
-        "dropped",
     )
 
     def __init__(
@@ -102,18 +72,21 @@ class Outbox:
         # waited for, and nobody else's code runs.
         self._lock = threading.Lock()
         self._condition: threading.Condition | None = None  # made with the first backlog
-        self._backlog: deque[_Entry] = deque()
-        self._keyed: dict[Hashable, _Entry] = {}  # backlog entries that may be replaced
-        self._bytes = 0  # in the backlog
+        self._backlog = Backlog(limits)
         self._consumed = 0
-        self._started = False  # part of the first entry is out: it cannot be dropped
+        self._open = True  # more is accepted
+        self._direct = True  # ... and nothing waits: the sender may try the socket itself
+        self._finished = False  # the last frame is sent or waits
+        self._half_closing = False  # the sending side ends when nothing waits any more
+        self._lost = False  # the socket is no longer touched, and nothing waits for it
         self._writer = False  # there is a writer thread, or one is being started
         self._outside = False  # the writer is waiting for the socket
-        self._finishing = False  # the last frame is queued: nothing goes behind it
-        self._broken = False  # on_broken was called, or will be
-        self._ended = False  # the socket is no longer touched
         self.count = 0
-        self.dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the policy has dropped."""
+        return self._backlog.dropped
 
     # Sending.
 
@@ -121,9 +94,8 @@ class Outbox:
         """Send one message, or queue it; returns its number, at once."""
         with self._lock:
             number = self.count = self.count + 1
-            if self._finishing or self._broken or self._ended:
-                return number
-            if not self._backlog and not self._transport.unsent:
+            sent = 0
+            if self._direct:
                 try:
                     sent = self._transport.send(wire)
                 except OSError:
@@ -131,10 +103,8 @@ class Outbox:
                 if sent == len(wire) and not self._transport.unsent:
                     self._consumed = number
                     return number
-            else:
-                sent = 0
-            trouble = self._queue(sent, (wire,), (key,), number)
-        self._see_to(trouble)
+            start, trouble = self._queue(sent, (wire,), (key,), number)
+        self._see_to(start, trouble)
         return number
 
     def send_run(self, joined: bytes, wires: Sequence[bytes], keys: Sequence[Hashable]) -> int:
@@ -146,9 +116,8 @@ class Outbox:
         with self._lock:
             first = self.count + 1
             number = self.count = self.count + len(wires)
-            if self._finishing or self._broken or self._ended:
-                return 0
-            if not self._backlog and not self._transport.unsent:
+            sent = 0
+            if self._direct:
                 try:
                     sent = self._transport.send(joined)
                 except OSError:
@@ -156,151 +125,142 @@ class Outbox:
                 if sent == len(joined) and not self._transport.unsent:
                     self._consumed = number
                     return 0
-            else:
-                sent = 0
-            trouble = self._queue(sent, wires, keys, first)
-        self._see_to(trouble)
-        return number
+            start, trouble = self._queue(sent, wires, keys, first)
+            waits = number > self._consumed
+        self._see_to(start, trouble)
+        return number if waits else 0
 
     def send_control(self, wire: bytes, key: Hashable = None) -> None:
-        """Send a control frame, in order behind what waits, but without a number."""
+        """Send a control frame, which has no number.
+
+        :param key: ``PING`` or ``PONG`` for those that replace each other and overtake
+            what waits; otherwise it takes its turn.
+        """
         with self._lock:
-            if self._finishing or self._broken or self._ended:
-                return
-            trouble = self._control(wire, key)
-        self._see_to(trouble)
+            start, trouble = self._queue(self._try(wire), (wire,), (key,), None)
+        self._see_to(start, trouble)
 
     def finish(self, wire: bytes, *, drop_waiting: bool = False) -> None:
-        """Send the last frame; what is sent later is ignored.
+        """Send the last frame, once; what is sent later is ignored.
 
-        :param drop_waiting: in front of everything that waits, which is dropped.
+        :param drop_waiting: instead of everything that waits.
         """
         with self._lock:
-            if self._finishing or self._ended:
+            if self._finished or self._lost:
                 return
-            self._finishing = True
+            self._finished = True
             if drop_waiting:
-                keep = [self._backlog[0]] if self._started else []
-                self.dropped += len(self._backlog) - len(keep)
-                self._backlog = deque(keep)
-                self._bytes = sum(len(entry.wire) for entry in keep)
-            self._keyed.clear()
-            trouble = self._control(wire, None)
-        self._see_to(trouble)
+                self._backlog.drop_waiting()
+            sent = self._try(wire)
+            self._open = False
+            start, trouble = False, None
+            if sent < 0:
+                trouble = self._lose("lost")
+            else:
+                if not sent:
+                    self._backlog.add_last(wire)
+                elif sent < len(wire):
+                    self._backlog.begin(None, wire[sent:])
+                start = self._call_writer()
+        self._see_to(start, trouble)
 
-    def _control(self, wire: bytes, key: Hashable) -> str | None:
-        sent = 0
-        if not self._backlog and not self._transport.unsent:
-            try:
-                sent = self._transport.send(wire)
-            except OSError:
-                sent = -1
-            if sent == len(wire) and not self._transport.unsent:
-                return None
-        return self._queue(sent, (wire,), (key,), self.count)
+    def half_close(self) -> None:
+        """End the sending side when nothing waits any more: now, or on the writer."""
+        with self._lock:
+            self._open = False
+            self._finished = self._half_closing = True
+            self._settle()
 
-    # The backlog.  Everything here is called under the lock.
+    # Under the lock.
+
+    def _try(self, wire: bytes) -> int:
+        """Offer the socket a frame, if nothing waits; how much it took, -1: it is broken."""
+        if not self._direct:
+            return 0
+        try:
+            return self._transport.send(wire)
+        except OSError:
+            return -1
 
     def _queue(
-        self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], number: int
-    ) -> str | None:
+        self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
+    ) -> tuple[bool, str | None]:
         """Queue what is left of ``wires`` when ``sent`` bytes are out (-1: broken).
 
-        :returns: what is to be seen to without the lock: trouble, ``"start"``, or nothing.
+        :param first: the number of the first message; ``None``: a control frame.
+        :returns: what is to be seen to without the lock: whether a writer is to be
+            started, and trouble.
         """
+        trouble = None
         if sent < 0:
-            self._finishing = self._broken = True
-            self._forget()
-            return "lost"
-        for wire, key in zip(wires, keys, strict=True):
-            if sent >= len(wire):
-                sent -= len(wire)  # out
-            elif sent:
-                self._add(_Entry(number, memoryview(wire)[sent:], None))
-                self._started = True
-                sent = 0
-            elif not self._admit(_Entry(number, wire, key)):
-                self._broken = True
-                return "overflow"
-            number += 1
+            return False, self._lose("lost")
+        if self._open:
+            for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
+                number = None if first is None else first + place
+                if sent >= len(wire):
+                    sent -= len(wire)  # out
+                elif sent:
+                    self._backlog.begin(number, memoryview(wire)[sent:])
+                    sent = 0
+                elif not self._backlog.admit(number, wire, key):
+                    # What of this run comes behind it is dropped like itself.
+                    self._backlog.dropped += len(wires) - place - 1
+                    self._open = False
+                    trouble = "overflow"
+                    break
+        return self._call_writer(), trouble
+
+    def _call_writer(self) -> bool:
+        """See that a writer brings out what waits; whether one is to be started."""
         self._settle()
+        if not self._pending():
+            return False
         if self._condition is None:
             self._condition = threading.Condition(self._lock)
         if self._writer:
             self._condition.notify_all()
-            return None
+            return False
         self._writer = True
-        return "start"
-
-    def _admit(self, entry: _Entry) -> bool:
-        """Find a place for ``entry`` by the policy; false when only closing is left."""
-        policy, size = self._limits.overflow, len(entry.wire)
-        if entry.key is not None and (policy is Overflow.LATEST or entry.key is PONG):
-            waiting = self._keyed.get(entry.key)
-            if waiting is not None:
-                # It takes the older one's place, and its number: a place is consumed
-                # when everything up to it is.
-                self._bytes += size - len(waiting.wire)
-                waiting.wire = entry.wire
-                self.dropped += entry.key is not PONG
-                return self._bytes <= self._limits.max_bytes or len(self._backlog) == 1
-        if self._fits(size):
-            self._add(entry)
-        elif policy is Overflow.DROP_NEWEST:
-            self.dropped += 1
-        elif policy is Overflow.DROP_OLDEST:
-            head = self._take() if self._started else None
-            while self._backlog and not self._fits(size):
-                self._take()
-                self.dropped += 1
-            self._add(entry)
-            if head is not None:
-                self._backlog.appendleft(head)
-                self._bytes += len(head.wire)
-        else:
-            return self._finishing  # the closing frame itself always finds a place
         return True
 
-    def _fits(self, size: int) -> bool:
-        if self._finishing or not self._backlog:
-            return True  # a single message may be larger than the bound
-        limits = self._limits
-        return len(self._backlog) < limits.max_messages and self._bytes + size <= limits.max_bytes
-
-    def _add(self, entry: _Entry) -> None:
-        self._backlog.append(entry)
-        self._bytes += len(entry.wire)
-        if entry.key is not None:
-            self._keyed[entry.key] = entry
-
-    def _take(self) -> _Entry:
-        entry = self._backlog.popleft()
-        self._bytes -= len(entry.wire)
-        if entry.key is not None and self._keyed.get(entry.key) is entry:
-            del self._keyed[entry.key]
-        return entry
-
     def _settle(self) -> None:
-        """Bring ``_consumed`` up to what neither waits here nor in the transport."""
-        if not self._transport.unsent:
-            self._consumed = self._backlog[0].number - 1 if self._backlog else self.count
+        """Note what has gone; after each change."""
+        pending = self._pending()
+        self._direct = self._open and not pending
+        if not pending:
+            self._consumed = self.count
+            if self._half_closing and not self._lost:
+                self._half_closing = False
+                self._transport.finish()
+        elif not self._transport.unsent:  # else the transport has the end of a message
+            first = self._backlog.first
+            self._consumed = self.count if first is None else first - 1
 
-    # Outside of the lock.
+    def _pending(self) -> bool:
+        return not self._lost and (bool(self._backlog) or bool(self._transport.unsent))
 
-    def _see_to(self, trouble: str | None) -> None:
-        if trouble == "start":
+    def _lose(self, trouble: str) -> str:
+        """Nothing can be sent any more."""
+        self._lost = True
+        self._open = False
+        self._backlog.forget()
+        self._settle()
+        if self._condition is not None:
+            self._condition.notify_all()
+        return trouble
+
+    # The writer.
+
+    def _see_to(self, start: bool, trouble: str | None) -> None:
+        """Start the writer, report trouble.  Without the lock."""
+        if start:
             try:
                 self._start_thread(self._write, "writer")
             except RuntimeError:
-                trouble = "no thread"
                 with self._lock:
                     self._writer = False
-                    self._finishing = self._broken = True
-                    self._forget()
-                    assert self._condition is not None
-                    self._condition.notify_all()
-            else:
-                return
+                    # Unless the connection has ended meanwhile: then nobody needs a writer.
+                    trouble = None if self._lost else self._lose("no thread")
         if trouble is not None:
             self._on_broken(trouble)
 
@@ -317,76 +277,35 @@ class Outbox:
         condition = self._condition
         assert condition is not None
         with condition:
-            if not (self._pending() or self._finishing or self._ended):
-                condition.wait_for(
-                    lambda: self._pending() or self._finishing or self._ended, LINGER
-                )
-            self._outside = self._pending() and not self._ended
-            if not self._outside:
-                self._writer = False
+            condition.wait_for(lambda: self._pending() or not self._open, LINGER)
+            self._outside = self._writer = self._pending()
             return self._outside
 
     def _bring_out(self, writable: bool) -> str | None:
         """Send what the socket takes now; returns trouble of a new kind."""
         condition = self._condition
         assert condition is not None
-        trouble = None
         with condition:
             self._outside = False
             condition.notify_all()
-            if self._ended:
+            if self._lost:
                 return None
             try:
                 # Asked even when the wait was in vain: Linux calls a socket writable when
                 # a third of its buffer is free, and a peer that reads slowly is alive.
                 if not self._send_some() and not writable:
-                    trouble = "stalled"
+                    return self._lose("stalled")
             except OSError:
-                trouble = "lost"
-            if trouble is not None:
-                self._finishing = self._broken = True
-                self._forget()
-        return trouble
-
-    def _pending(self) -> bool:
-        return bool(self._backlog) or self._transport.unsent
-
-    def _forget(self) -> None:
-        self._backlog.clear()
-        self._keyed.clear()
-        self._bytes = 0
-        self._consumed = self.count
+                return self._lose("lost")
+        return None
 
     def _send_some(self) -> bool:
         """Offer the socket the first of the backlog; whether it took anything."""
-        most = self._limits.write_buffer
-        if not self._backlog:
-            return self._transport.send(b"") >= 0 and not self._transport.unsent
-        first = self._backlog[0].wire
-        if len(first) >= most or len(self._backlog) == 1:
-            chunk: bytes | memoryview = first[:most] if len(first) > most else first
-        else:
-            parts, size = [], 0
-            for entry in self._backlog:
-                parts.append(entry.wire)
-                size += len(entry.wire)
-                if size >= most:
-                    break
-            chunk = b"".join(parts)
-        sent = left = self._transport.send(chunk)
-        while left:
-            wire = self._backlog[0].wire
-            if left < len(wire):
-                self._backlog[0].wire = memoryview(wire)[left:]
-                self._bytes -= left
-                self._started = True
-                self._keyed.pop(self._backlog[0].key, None)
-                break
-            left -= len(wire)
-            self._take()
-            self._started = False
+        unsent = self._transport.unsent
+        sent = self._transport.send(self._backlog.chunk())
+        self._backlog.taken(sent)
         self._settle()
-        return sent > 0
+        return sent > 0 or self._transport.unsent < unsent
 
     # The end, and looking.
 
@@ -401,12 +320,9 @@ class Outbox:
         woken: a descriptor must not be given back while a thread still waits for it.
         """
         with self._lock:
-            self._ended = True
-            self._forget()
-            condition = self._condition
-            if condition is not None:
-                condition.notify_all()
-                condition.wait_for(lambda: not self._outside)
+            self._lose("ended")
+            if self._condition is not None:
+                self._condition.wait_for(lambda: not self._outside)
 
     def is_consumed(self, number: int) -> bool:
         """Whether message ``number``, and so each before it, is consumed."""
@@ -419,13 +335,11 @@ class Outbox:
                 return True  # there never was a backlog
 
             def arrived() -> bool:
-                if number is None:
-                    return not self._pending() or self._ended
-                return number <= self._consumed
+                return not self._pending() if number is None else number <= self._consumed
 
             return self._condition.wait_for(arrived, timeout)
 
     def waiting(self) -> tuple[int, int]:
         """How many messages wait here, and their bytes."""
         with self._lock:
-            return len(self._backlog), self._bytes
+            return len(self._backlog), self._backlog.size

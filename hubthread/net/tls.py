@@ -36,7 +36,8 @@ class TLSTransport:
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._cipher = b""  # encrypted, and not yet taken by the socket
-        self.unsent = False
+        self._finished = False  # our close_notify is made: nothing is decrypted any more
+        self.unsent = 0
 
     def handshake(self, timeout: float) -> None:
         """Shake hands within ``timeout`` seconds, on the reader thread.
@@ -75,6 +76,8 @@ class TLSTransport:
         """Block for bytes."""
         while True:
             with self._lock:
+                if self._finished:
+                    break
                 parts = []
                 try:
                     while part := self._ssl.read(_RECORDS):
@@ -84,12 +87,19 @@ class TLSTransport:
                     ended = False
                 except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                     ended = True
+                except ssl.SSLError:
+                    if not parts:
+                        raise
+                    ended = False  # what came before it counts; the next call says it again
                 if self._outgoing.pending:
                     with contextlib.suppress(OSError):
                         self._flush()
             if parts or ended:
                 return b"".join(parts)
             self._feed(self._plain.recv())
+        # OpenSSL refuses data that comes after our close_notify, but it has to be taken, or
+        # the close would turn into a reset.
+        return self._plain.recv()
 
     def _feed(self, data: bytes) -> None:
         with self._lock:
@@ -100,16 +110,16 @@ class TLSTransport:
 
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now."""
+        taken = 0
         with self._lock:
             self._flush()
-            if self._cipher or not data:
-                return 0
-            try:
-                taken = self._ssl.write(data[:_RECORDS])
-            except ssl.SSLWantReadError:  # a renegotiation is under way: the reader's turn
-                return 0
-            self._flush()
-            return taken
+            while taken < len(data) and not self._cipher:
+                try:
+                    taken += self._ssl.write(data[taken : taken + _RECORDS])
+                except ssl.SSLWantReadError:  # a renegotiation is under way: the reader's turn
+                    break
+                self._flush()
+        return taken
 
     def _flush(self) -> None:
         """Offer the socket what is encrypted.  Under the lock."""
@@ -117,7 +127,7 @@ class TLSTransport:
             self._cipher += self._outgoing.read()
         if self._cipher:
             self._cipher = self._cipher[self._plain.send(self._cipher) :]
-        self.unsent = bool(self._cipher)
+        self.unsent = len(self._cipher)
 
     def wait_writable(self, timeout: float) -> bool:
         """Block until there is room."""
@@ -125,8 +135,9 @@ class TLSTransport:
 
     def finish(self) -> None:
         """End the sending side."""
-        with self._lock, contextlib.suppress(OSError, ssl.SSLError):
-            with contextlib.suppress(ssl.SSLWantReadError):
+        with self._lock, contextlib.suppress(OSError):
+            self._finished = True
+            with contextlib.suppress(ssl.SSLError):  # it may want the peer's, too
                 self._ssl.unwrap()  # leaves our close_notify to be sent
             self._flush()
         self._plain.finish()

@@ -11,6 +11,7 @@ import select
 import socket
 import struct
 import sys
+import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,13 +35,15 @@ each call that may block gives the interpreter lock away.  Elsewhere: ``select``
 
 _FIRST_READ = 8 * 1024
 _MOST_READ = 256 * 1024
+_LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
 
 
 class Transport(Protocol):
     """What a connection needs of its socket; plain and TLS have the same face."""
 
-    unsent: bool
-    """Whether bytes that ``send`` took have not reached the operating system yet."""
+    unsent: int
+    """How many bytes that ``send`` took have not reached the operating system yet; what
+    they become, where they are encrypted."""
 
     def handshake(self, timeout: float) -> None:
         """Shake hands, where there is something to agree on first.  The reader, once.
@@ -69,13 +72,17 @@ class Transport(Protocol):
         """Block until ``send`` may take something, or ``timeout`` seconds; the writer only."""
 
     def finish(self) -> None:
-        """Say that nothing more is sent; the peer may still be read.  Never raises."""
+        """Say that nothing more is sent.  Under the outbox's lock; never raises.
+
+        What ``recv`` gives after it only tells that the peer still sends: it may be cipher.
+        """
 
     def shutdown(self) -> None:
         """Cut both directions: wakes the reader.  Any thread; never raises."""
 
     def close(self) -> None:
-        """Give the descriptor back.  The reader, at its end; never raises."""
+        """Give the descriptor back, when no other thread is inside any call but
+        ``shutdown``.  The reader, at its end; never raises."""
 
 
 class PlainTransport:
@@ -84,17 +91,20 @@ class PlainTransport:
     :param sock: connected; the transport owns it from now on.
     """
 
-    __slots__ = ("_deadline", "_read_size", "_sock", "unsent")
+    __slots__ = ("_closing", "_deadline", "_read_size", "_sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_size = _FIRST_READ
         self._deadline: float | None = None
-        self.unsent = False
+        # Between the two, the number of a descriptor could be another connection's.
+        self._closing = threading.Lock()  # held by shutdown and close
+        self.unsent = 0
         # Blocking where each send can say for itself that it must not block.
         sock.setblocking(bool(MSG_DONTWAIT) and KERNEL_DEADLINE)
         if sock.family != getattr(socket, "AF_UNIX", None):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):  # already broken: the first recv says so
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def handshake(self, timeout: float) -> None:
         """Nothing to agree on."""
@@ -143,7 +153,7 @@ class PlainTransport:
             if hasattr(select, "poll"):
                 poll = select.poll()
                 poll.register(self._sock, select.POLLIN if select_read else select.POLLOUT)
-                return bool(poll.poll(None if timeout is None else max(1, int(timeout * 1000))))
+                return bool(poll.poll(None if timeout is None else _milliseconds(timeout)))
             reading, writing = ([self._sock], []) if select_read else ([], [self._sock])
             return any(select.select(reading, writing, [], timeout))
         except (OSError, ValueError):  # closed meanwhile: the next call on it says so
@@ -156,13 +166,17 @@ class PlainTransport:
 
     def shutdown(self) -> None:
         """Cut both directions."""
-        with contextlib.suppress(OSError):
+        with self._closing, contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Give the descriptor back."""
-        with contextlib.suppress(OSError):
+        with self._closing, contextlib.suppress(OSError):
             self._sock.close()
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(max(1, int(seconds * 1000)), _LONGEST_POLL)
 
 
 def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
@@ -179,10 +193,11 @@ def send_all(transport: Transport, data: bytes, deadline: float) -> bool:
 
     For the time before a connection has its outbox, and for plain HTTP; blocks.
     """
+    rest = memoryview(data)
     try:
-        while data or transport.unsent:
-            data = data[transport.send(data) :]
-            if not data and not transport.unsent:
+        while rest or transport.unsent:
+            rest = rest[transport.send(rest) :]
+            if not rest and not transport.unsent:
                 break
             left = deadline - monotonic()
             if left <= 0 or not transport.wait_writable(left):
