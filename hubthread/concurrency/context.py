@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 
 __all__ = ["Context"]
@@ -29,20 +30,26 @@ class Context:
         self._lock = threading.Lock()  # guards what follows, and never a callback
         self._condition: threading.Condition | None = None  # made by the first who waits
         self._callbacks: list[Callable[[str], None]] = []
-        # Weak, so that a child which nobody holds any more costs nothing.
-        self._children: weakref.WeakSet[Context] = weakref.WeakSet()
+        # Weak, so that a child which nobody holds any more costs nothing.  A plain set:
+        # each step is atomic, while a WeakSet under iteration may be changed by a child
+        # that dies in another thread.
+        self._children: set[weakref.ref[Context]] = set()
         self._reason: str | None = None
+        self._second: Context | None = None  # of a merged one: what leads to it lives on
         self.parent = parent
         self.deadline = deadline
         if parent is not None:
             if parent.deadline is not None:
-                self.deadline = min(parent.deadline, deadline or parent.deadline)
+                self.deadline = (
+                    parent.deadline if deadline is None else min(parent.deadline, deadline)
+                )
             parent._adopt(self)
 
     @classmethod
     def merge(cls, first: Context, second: Context) -> Context:
         """A context that is cancelled with whichever of the two is cancelled first."""
         merged = cls(first, second.deadline)
+        merged._second = second
         second._adopt(merged)
         return merged
 
@@ -63,23 +70,13 @@ class Context:
     def cancel(self, reason: str = "cancelled") -> bool:
         """Cancel it and everything below; wake all who wait; run the callbacks here.
 
+        All callbacks run, the children's first, whatever one of them raises; the last
+        exception is raised in the end.
+
         :returns: false when it had been cancelled before.
         """
-        with self._lock:
-            if self._reason is not None:
-                return False
-            self._reason = reason
-            callbacks, self._callbacks = self._callbacks, []
-            children = list(self._children)
-            condition = self._condition
-        if condition is not None:
-            with condition:
-                condition.notify_all()
-        for child in children:
-            child.cancel(reason)
-        for callback in callbacks:
-            callback(reason)
-        return True
+        with ExitStack() as callbacks:  # it calls them last in, first out
+            return self._mark(reason, callbacks)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until it is cancelled, or ``timeout`` seconds; true when cancelled."""
@@ -99,8 +96,9 @@ class Context:
     def add_callback(self, callback: Callable[[str], None]) -> None:
         """Call ``callback(reason)`` once when it is cancelled; at once if it is already.
 
-        It runs on the thread that cancels, outside of any lock.  What it raises is
-        raised there: catch what you can handle.  A deadline that passes calls nobody.
+        It runs on the thread that cancels, outside of any lock, when everything below is
+        cancelled too.  What it raises is raised there, after the other callbacks: catch
+        what you can handle.  A deadline that passes calls nobody.
         """
         with self._lock:
             reason = self._reason
@@ -109,11 +107,31 @@ class Context:
                 return
         callback(reason)
 
+    def _mark(self, reason: str, callbacks: ExitStack) -> bool:
+        """Cancel without calling anybody; the callbacks are collected."""
+        with self._lock:
+            if self._reason is not None:
+                return False
+            self._reason = reason
+            own, self._callbacks = self._callbacks, []
+            children = list(self._children)
+            condition = self._condition
+        if condition is not None:
+            with condition:
+                condition.notify_all()
+        for callback in reversed(own):
+            callbacks.callback(callback, reason)
+        for weak in children:
+            child = weak()
+            if child is not None:
+                child._mark(reason, callbacks)
+        return True
+
     def _adopt(self, child: Context) -> None:
         with self._lock:
             reason = self._reason
             if reason is None:
-                self._children.add(child)
+                self._children.add(weakref.ref(child, self._children.discard))
                 return
         child.cancel(reason)
 

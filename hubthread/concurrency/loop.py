@@ -5,6 +5,7 @@ Layer: concurrency.  Threads: ``run`` is the loop's thread; everything else is f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -170,18 +171,32 @@ class _Closure:
             raise  # meant for the program, not for the closure that it struck
         except BaseException as error:
             loop.closures_failed += 1
-            loop._logger.error("%s: a closure raised", loop.name, exc_info=error)
+            # A logger that raises is no reason to stop everybody's hub.
+            with contextlib.suppress(Exception):
+                loop._logger.error("%s: a closure raised", loop.name, exc_info=error)
 
 
 class _Waited:
     """A closure whose caller waits for its result."""
 
-    __slots__ = ("_loop", "call")
+    __slots__ = ("_interrupt", "_loop", "_work", "call")
 
     def __init__(self, loop: Loop[Any], work: Callable[[Any], Any]) -> None:
         self._loop = loop
-        self.call: Call[Any] = Call(lambda: work(loop._view))
+        self._work = work
+        self._interrupt: KeyboardInterrupt | None = None
+        self.call: Call[Any] = Call(self._run)
 
     def __call__(self) -> None:
         self._loop.closures_run += 1
         self.call.run()
+        if self._interrupt is not None:
+            raise self._interrupt
+
+    def _run(self) -> object:
+        try:
+            return self._work(self._loop._view)
+        except KeyboardInterrupt as error:
+            # As above: meant for the program, not for the thread that waits for this.
+            self._interrupt = error
+            raise HubClosed(f"{self._loop.name} was interrupted") from error

@@ -44,8 +44,9 @@ class Mailbox(queue.Queue[T], Generic[T]):
         :raises QueueFull: when ``bound`` entries are waiting.
         """
         # Queue.put would take the same lock, and then look at a maximum that knows no
-        # closing and no essential entries.
-        with self.not_empty:
+        # closing and no essential entries.  The lock itself, not the condition that
+        # shares it: quicker, and a KeyboardInterrupt cannot strike between it and "with".
+        with self.mutex:
             if self.closed:
                 raise HubClosed(f"{self.name} is closed and accepts nothing more")
             if not essential and len(self.queue) >= self.bound:
@@ -62,7 +63,7 @@ class Mailbox(queue.Queue[T], Generic[T]):
         Empty only when the mailbox is closed and drained, or ``timeout`` seconds have
         passed.  One lock for all that piled up, instead of one for each entry.
         """
-        with self.not_empty:
+        with self.mutex:
             if not self.queue and not self.closed:
                 self.not_empty.wait_for(lambda: self.queue or self.closed, timeout)
             taken: deque[T] = self.queue
@@ -71,7 +72,7 @@ class Mailbox(queue.Queue[T], Generic[T]):
 
     def close(self) -> None:
         """Refuse everything from now on; what was accepted can still be taken."""
-        with self.not_empty:
+        with self.mutex:
             self.closed = True
             self.not_empty.notify_all()
 

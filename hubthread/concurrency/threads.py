@@ -43,7 +43,7 @@ class Threads:
             self._running.add(thread)
         try:
             thread.start()
-        except RuntimeError:
+        except Exception:
             with self._lock:
                 self._running.discard(thread)
             raise
@@ -65,17 +65,19 @@ class Threads:
 
     def join(self, deadline: float) -> list[threading.Thread]:
         """Wait for all until ``deadline`` (monotonic); returns those that still run."""
-        with self._lock:
-            running = list(self._running)
-        for thread in running:
-            if thread.ident is not None:
+        while True:
+            with self._lock:
+                running = [thread for thread in self._running if thread.is_alive()]
+            if not running or monotonic() >= deadline:
+                return running
+            # One that ends may have started another: look again afterwards.
+            for thread in running:
                 thread.join(max(0.0, deadline - monotonic()))
-        return [thread for thread in running if thread.is_alive()]
 
     def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
-        except Exception:
+        except BaseException:  # SystemExit too, which a thread would die of in silence
             self._logger.critical(
                 "a bug in hubthread: %s died", threading.current_thread().name, exc_info=True
             )

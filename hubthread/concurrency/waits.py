@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.errors import DeadlockError, ExecTimeout
 
@@ -32,7 +32,7 @@ class Executor(Protocol):
 
 
 _table_lock = threading.Lock()  # guards _waiting; held for a few dictionary look-ups
-_waiting: dict[int, Executor] = {}
+_waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the ident of who waits
 
 
 def stack_of(ident: int | None) -> str:
@@ -48,12 +48,13 @@ class Call(Generic[T]):
     ``result``.
     """
 
-    __slots__ = ("_done", "_error", "_value", "_work")
+    __slots__ = ("_done", "_error", "_finished", "_value", "_work")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work: Callable[[], T] | None = work
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._finished = False
         self._done = threading.Lock()
         self._done.acquire()
 
@@ -66,12 +67,14 @@ class Call(Generic[T]):
             self._value = work()
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._error = error
+        self._finished = True
         self._done.release()
 
     def abandon(self, error: BaseException) -> None:
         """Give the caller ``error`` instead of a result; the work will not run."""
         self._work = None
         self._error = error
+        self._finished = True
         self._done.release()
 
     def result(self, executor: Executor, name: str, timeout: float | None = None) -> T:
@@ -84,9 +87,11 @@ class Call(Generic[T]):
         """
         if not self._done.acquire(blocking=False):
             me = threading.get_ident()
-            _begin_wait(me, executor, name)
+            # A time-out that has been used up already may come out below zero.
+            patience = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
             try:
-                arrived = self._done.acquire(timeout=-1 if timeout is None else timeout)
+                self._begin_wait(me, executor, name)
+                arrived = self._done.acquire(timeout=patience)
             finally:
                 with _table_lock:
                     _waiting.pop(me, None)
@@ -104,23 +109,24 @@ class Call(Generic[T]):
                 self._error = error = None
         return self._value  # type: ignore[return-value]  # None only if the work returned it
 
+    def _begin_wait(self, me: int, executor: Executor, name: str) -> None:
+        """Enter the wait in the table, or raise ``DeadlockError``.
 
-def _begin_wait(me: int, executor: Executor, name: str) -> None:
-    """Enter the wait in the table, or raise ``DeadlockError``.
-
-    The edge that closes a cycle is always the start of a wait, and starts are serialised
-    by the lock: whoever comes last sees all the others.
-    """
-    with _table_lock:
-        seen = executor
-        while (thread := seen.runner) is not None:
-            if thread == me:
-                raise DeadlockError(
-                    f"waiting for {name} would wait for ever: it (or what it waits for) is "
-                    f"waiting for this thread. Use exec_async, or do the work after returning."
-                )
-            following = _waiting.get(thread)
-            if following is None:
-                break
-            seen = following
-        _waiting[me] = executor
+        The edge that closes a cycle is always the start of a wait, and starts are
+        serialised by the lock: whoever comes last sees all the others.
+        """
+        with _table_lock:
+            seen = executor
+            while (thread := seen.runner) is not None:
+                if thread == me:
+                    raise DeadlockError(
+                        f"waiting for {name} would wait for ever: it (or what it waits for) "
+                        f"is waiting for this thread. Use exec_async, or do the work after "
+                        f"returning."
+                    )
+                following = _waiting.get(thread)
+                # One that has its result, and has not woken up yet, holds up nobody.
+                if following is None or following[1]._finished:
+                    break
+                seen = following[0]
+            _waiting[me] = (executor, self)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from hubthread.errors import HotlineClosed, QueueFull
+from hubthread.errors import Closed, HotlineClosed, QueueFull
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.run import Run
 
@@ -117,7 +117,12 @@ class Room(Generic[M]):
             self._accepted[member] = None
             schedule = self._append(_Change(member, joins=True))
         if schedule:
-            self._schedule(self.flush)
+            try:
+                self._flush_soon()
+            except Closed:
+                with self._lock:
+                    self._accepted.pop(member, None)
+                raise
         return True
 
     def leave(self, member: M) -> bool:
@@ -128,7 +133,7 @@ class Room(Generic[M]):
             del self._accepted[member]
             schedule = self._append(_Change(member, joins=False))
         if schedule:
-            self._schedule(self.flush)
+            self._flush_soon()
         return True
 
     def push(self, frame: Frame, key: Hashable = None) -> int:
@@ -148,7 +153,7 @@ class Room(Generic[M]):
             number = self._pushes = self._pushes + 1
             schedule = self._append(_Push(frame, key))
         if schedule:
-            self._schedule(self.flush)
+            self._flush_soon()
         return number
 
     def close(self, *, only_if_empty: bool = False) -> bool:
@@ -220,6 +225,19 @@ class Room(Generic[M]):
         self._scheduled = True
         return schedule
 
+    def _flush_soon(self) -> None:
+        try:
+            self._schedule(self.flush)
+        except Closed:
+            # Nobody flushes any more: nothing waits, and whoever tries next is told too.
+            with self._lock:
+                self._scheduled = False
+                self._log.clear()
+                self._flushed = self._pushes
+                if self._condition is not None:
+                    self._condition.notify_all()
+            raise
+
     def _settle(self) -> None:
         """Forget what members who lagged behind have caught up with.  Under the lock."""
         for member in list(self._lagging):
@@ -248,6 +266,7 @@ class Room(Generic[M]):
             number = self._flushed
         frames: list[Frame] = []
         keys: list[Hashable] = []
+        some_left = False
         for entry in log:
             if isinstance(entry, _Push):
                 frames.append(entry.frame)
@@ -260,10 +279,13 @@ class Room(Generic[M]):
                 self._present[entry.member] = None
             else:
                 del self._present[entry.member]
+                some_left = True
         if frames:
             number = self._send(frames, keys, number)
         with self._lock:
-            self._flushed = number
+            self._flushed = max(self._flushed, number)
+            if some_left:
+                self._settle()  # or who has gone would be remembered until somebody asks
             if self._condition is not None:
                 self._condition.notify_all()
 

@@ -1,0 +1,1 @@
+"""Threads, waits and order, without a socket."""

@@ -1,0 +1,156 @@
+"""The queue of work: what is accepted is taken exactly once, in order, whoever posts."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from hubthread.concurrency.mailbox import Mailbox
+from hubthread.errors import HubClosed, QueueFull
+from tests.support import TIMEOUT, in_thread, together
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A mailbox in one thread, against a list."""
+
+    @initialize(bound=st.integers(1, 5))
+    def begin(self, bound: int) -> None:
+        self.mailbox: Mailbox[int] = Mailbox(bound, "box")
+        self.bound = bound
+        self.waiting: list[int] = []
+        self.closed = False
+        self.posted = 0
+
+    @rule(essential=st.booleans())
+    def post(self, essential: bool) -> None:
+        self.posted += 1
+        if self.closed:
+            with pytest.raises(HubClosed, match="box"):
+                self.mailbox.post(self.posted, essential=essential)
+        elif len(self.waiting) >= self.bound and not essential:
+            with pytest.raises(QueueFull, match="chan_queue_size"):
+                self.mailbox.post(self.posted)
+        else:
+            self.mailbox.post(self.posted, essential=essential)
+            self.waiting.append(self.posted)
+
+    @rule()
+    def take(self) -> None:
+        assert list(self.mailbox.take(timeout=0)) == self.waiting
+        self.waiting = []
+
+    @rule()
+    def close(self) -> None:
+        self.mailbox.close()
+        self.closed = True
+
+    @invariant()
+    def depth(self) -> None:
+        assert self.mailbox.depth() == len(self.waiting)
+
+
+TestAnyOrder = AnyOrder.TestCase
+
+
+def test_take_waits_for_a_post() -> None:
+    """A taker that sleeps is woken by the first entry, at every hand-over."""
+    mailbox: Mailbox[int] = Mailbox(1, "box")
+    seen: deque[int] = deque()
+    room = threading.Semaphore(1)
+
+    def taker() -> None:
+        while taken := mailbox.take():
+            seen.extend(taken)
+            room.release()
+
+    done = in_thread(taker)
+    for number in range(500):
+        assert room.acquire(timeout=TIMEOUT)
+        mailbox.post(number)
+    assert room.acquire(timeout=TIMEOUT)
+    mailbox.close()
+    done()
+    assert list(seen) == list(range(500))
+
+
+def test_take_gives_up() -> None:
+    """A time-out is no end: nothing came, and what comes later is taken."""
+    mailbox: Mailbox[int] = Mailbox(1, "box")
+    assert not mailbox.take(timeout=0.001)
+    mailbox.post(1)
+    assert list(mailbox.take()) == [1]
+
+
+def test_close_wakes_the_taker() -> None:
+    """A taker that sleeps is told of the end, and so is one that comes later."""
+    mailbox: Mailbox[int] = Mailbox(1, "box")
+    taken = in_thread(mailbox.take)
+    mailbox.close()
+    assert not taken()
+    assert not mailbox.take()
+
+
+def test_many_producers() -> None:
+    """All that was accepted comes out once, each producer's in its order, up to close."""
+    mailbox: Mailbox[tuple[int, int]] = Mailbox(100, "box")
+    producers, last = 6, [-1] * 6
+    accepted: list[int] = [0] * producers
+    seen: list[tuple[int, int]] = []
+
+    def produce(number: int) -> None:
+        if number == producers:
+            while taken := mailbox.take():
+                seen.extend(taken)
+                if len(seen) > 2000:
+                    mailbox.close()
+            return
+        try:
+            for count in range(100_000):
+                while True:
+                    try:
+                        mailbox.post((number, count))
+                        break
+                    except QueueFull:
+                        assert mailbox.depth() <= 100
+                accepted[number] = count + 1
+        except HubClosed:
+            pass
+
+    together(producers + 1, produce)
+    assert len(seen) == sum(accepted)
+    for number, count in seen:
+        assert count == last[number] + 1
+        last[number] = count
+
+
+@pytest.mark.parametrize("strikes_at", range(12))
+def test_an_interrupt_leaves_no_lock_behind(strikes_at: int) -> None:
+    """Wherever a KeyboardInterrupt strikes a post, the next one is accepted and taken."""
+    mailbox: Mailbox[str] = Mailbox(10, "box")
+    calls = 0
+
+    def strike(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == strikes_at + 2:  # the first call is that of post itself
+            sys.settrace(before)
+            raise KeyboardInterrupt
+
+    before = sys.gettrace()
+    sys.settrace(strike)
+    try:
+        mailbox.post("struck")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    assert not mailbox.mutex.locked()
+    mailbox.post("after")
+    assert mailbox.take()[-1] == "after"
