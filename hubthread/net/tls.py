@@ -90,7 +90,7 @@ class TLSTransport:
                 except ssl.SSLError:
                     if not parts:
                         raise
-                    ended = False  # what came before it counts; the next call says it again
+                    ended = True  # what came before it counts; to OpenSSL this was the end
                 if self._outgoing.pending:
                     with contextlib.suppress(OSError):
                         self._flush()

@@ -1,0 +1,483 @@
+"""The outbox and its writer thread: when it is there, and what ends it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+
+import pytest
+
+from hubthread.net import outbox as outbox_module
+from hubthread.net.backlog import Backlog
+from hubthread.net.outbox import PONG, Outbox, OutboxLimits
+from hubthread.settings import Overflow
+from tests.net.peers import (
+    TIMEOUT,
+    Notes,
+    Starter,
+    Task,
+    limits,
+    read_exactly,
+    read_to_the_end,
+    transport_pair,
+)
+from tests.net.test_outbox_model import Scripted
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "LINGER", 0.02)
+
+
+class Gated(Scripted):
+    """A socket whose room a test gives, and whose wait it sees."""
+
+    def __init__(self, buffer: int = 0, *, writable: bool = True) -> None:
+        super().__init__(buffer)
+        self.waiting = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+        self.writable = writable
+        self.broken = False
+
+    def send(self, data: bytes | memoryview) -> int:
+        if self.broken:
+            raise BrokenPipeError
+        return super().send(data)
+
+    def wait_writable(self, timeout: float) -> bool:
+        self.waiting.release()
+        assert self.go_on.acquire(timeout=TIMEOUT)
+        return self.writable
+
+    def wait_for_writer(self) -> None:
+        assert self.waiting.acquire(timeout=TIMEOUT)
+
+
+def box(
+    transport: Scripted, outbox_limits: OutboxLimits | None = None
+) -> tuple[Outbox, Starter, Notes]:
+    starter, troubles = Starter(), Notes()
+    return Outbox(transport, outbox_limits or limits(), starter, troubles), starter, troubles
+
+
+def test_no_writer_for_a_peer_that_keeps_up() -> None:
+    """Nothing waits, so no thread is started."""
+    transport = Scripted()
+    transport.room = 1000
+    outbox, starter, _ = box(transport)
+    for number in range(1, 11):
+        assert outbox.send(b"0123456789") == number
+        assert outbox.is_consumed(number)
+    assert starter.threads == []
+    assert outbox.drain(0)
+    assert outbox.wait_consumed(10, 0)
+
+
+def test_the_writer_comes_with_a_backlog_goes_after_it_and_comes_again() -> None:
+    """One writer for each time that something waits, none between."""
+    transport = Gated()
+    outbox, starter, troubles = box(transport)
+    for time in (1, 2):
+        number = outbox.send(b"waits")
+        outbox.send(b"too")
+        transport.wait_for_writer()
+        assert len(starter.threads) == time
+        transport.room = 8
+        transport.go_on.release()
+        assert outbox.wait_consumed(number + 1, TIMEOUT)
+        starter.join()
+    assert transport.out == b"waitstoo" * 2
+    assert troubles.now() == []
+
+
+def test_a_lingering_writer_takes_the_next_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two bursts the same thread stays."""
+    monkeypatch.setattr(outbox_module, "LINGER", TIMEOUT)
+    transport = Gated()
+    outbox, starter, _ = box(transport)
+    for _ in range(5):
+        outbox.send(b"burst")
+        transport.wait_for_writer()
+        transport.room = 5
+        transport.go_on.release()
+        assert outbox.drain(TIMEOUT)
+    assert len(starter.threads) == 1
+    outbox.end()
+    starter.join()
+
+
+@pytest.mark.parametrize("buffer", [0, 4], ids=["plain", "buffering"])
+def test_without_a_thread_for_its_writer_it_is_broken(buffer: int) -> None:
+    """RuntimeError from the start is reported once; nothing waits and nothing follows."""
+    transport = Scripted(buffer)
+    transport.room = 3
+    outbox, starter, troubles = box(transport)
+    starter.refuse = True
+    number = outbox.send(b"0123456789")
+    assert troubles.now() == ["no thread"]
+    assert outbox.waiting() == (0, 0)
+    assert outbox.is_consumed(number)
+    assert outbox.wait_consumed(outbox.send(b"ignored"), TIMEOUT)
+    outbox.finish(b"ignored")
+    assert outbox.drain(TIMEOUT)
+    assert transport.out == b"012"
+    assert troubles.now() == ["no thread"]
+
+
+def test_those_who_wait_are_woken_when_there_is_no_thread() -> None:
+    """A message that another thread waits for while the start fails counts as consumed."""
+    starting, fail = threading.Event(), threading.Event()
+
+    def start(target: object, what: str) -> None:
+        starting.set()
+        assert fail.wait(TIMEOUT)
+        raise RuntimeError("can't start new thread")
+
+    troubles = Notes()
+    outbox = Outbox(Scripted(), limits(), start, troubles)
+    sender = Task(lambda: outbox.send(b"first"))
+    assert starting.wait(TIMEOUT)
+    number = outbox.send(b"second")
+    waiter = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
+    fail.set()
+    assert waiter.result()
+    sender.result()
+    assert troubles.now() == ["no thread"]
+
+
+def test_a_start_that_fails_after_the_end_is_no_trouble() -> None:
+    """When the connection has ended meanwhile nobody needs a writer."""
+    starting, fail = threading.Event(), threading.Event()
+
+    def start(target: object, what: str) -> None:
+        starting.set()
+        assert fail.wait(TIMEOUT)
+        raise RuntimeError("can't start new thread")
+
+    troubles = Notes()
+    outbox = Outbox(Scripted(), limits(), start, troubles)
+    sender = Task(lambda: outbox.send(b"first"))
+    assert starting.wait(TIMEOUT)
+    outbox.end()
+    fail.set()
+    sender.result()
+    assert troubles.now() == []
+
+
+@pytest.mark.parametrize("buffer", [0, 4], ids=["plain", "buffering"])
+def test_a_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
+    """One vain wait and one vain try; reported once, and nothing waits any more."""
+    transport = Gated(buffer, writable=False)
+    outbox, starter, troubles = box(transport)
+    outbox.send(b"0123456789")
+    waiter = Task(lambda: outbox.wait_consumed(1, TIMEOUT))
+    transport.go_on.release()
+    troubles.wait("stalled")
+    assert waiter.result()
+    starter.join()
+    assert outbox.drain(0)
+    assert troubles.now() == ["stalled"]
+
+
+@pytest.mark.parametrize("buffer", [0, 10], ids=["plain", "buffering"])
+def test_a_socket_that_takes_a_byte_at_a_time_is_not_stalled(buffer: int) -> None:
+    """A peer that reads slowly may never make the socket writable, and is alive."""
+    transport = Gated(buffer, writable=False)
+    outbox, starter, troubles = box(transport)
+    outbox.send(b"0123456789")
+    for _ in range(10):
+        transport.wait_for_writer()
+        transport.room = 1
+        transport.go_on.release()
+    assert outbox.drain(TIMEOUT)
+    starter.join()
+    assert transport.out == b"0123456789"
+    assert troubles.now() == []
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
+def test_a_peer_that_stops_reading_is_stalled(kind: str) -> None:
+    """On a real socket: no byte within write_wait."""
+    troubles, starter = Notes(), Starter()
+    with transport_pair(kind, 16 * 1024) as (transport, _):
+        outbox = Outbox(transport, limits(write_wait=0.05), starter, troubles)
+        outbox.send(bytes(2**22))
+        troubles.wait("stalled")
+        assert outbox.waiting() == (0, 0)
+        transport.shutdown()
+        outbox.end()
+        starter.join()
+    assert troubles.now() == ["stalled"]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
+def test_a_reset_is_told_once(kind: str) -> None:
+    """Whether a sender or the writer finds it: one report, and everybody is woken."""
+    troubles, starter = Notes(), Starter()
+    with transport_pair(kind, 16 * 1024) as (transport, peer):
+        outbox = Outbox(transport, limits(), starter, troubles)
+        numbers = [outbox.send(bytes(100_000)) for _ in range(3)]
+        if kind != "unix":
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        assert outbox.wait_consumed(numbers[-1], TIMEOUT)
+        troubles.wait("lost")
+        outbox.send(b"ignored")
+        outbox.end()
+        starter.join()
+    assert troubles.now() == ["lost"]
+
+
+def test_a_broken_socket_is_found_by_the_sender() -> None:
+    """Every way of sending reports it, the first one only."""
+    for first in ("send", "send_run", "send_control", "finish"):
+        transport = Gated()
+        transport.broken = True
+        outbox, _, troubles = box(transport)
+        if first == "send_run":
+            assert outbox.send_run(b"ab", [b"a", b"b"], [None, None]) == 0
+        else:
+            getattr(outbox, first)(b"message")
+        outbox.send(b"message")
+        outbox.finish(b"message")
+        assert troubles.now() == ["lost"]
+        assert outbox.is_consumed(outbox.count)
+
+
+def test_end_waits_for_the_writers_last_call() -> None:
+    """A descriptor is not given back while the writer still waits for it."""
+    transport = Gated()
+    outbox, starter, troubles = box(transport)
+    number = outbox.send(b"waits")
+    transport.wait_for_writer()
+    drain = Task(lambda: outbox.drain(TIMEOUT))
+    wait = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
+    end = Task(outbox.end)
+    assert drain.result()
+    assert wait.result()
+    end.thread.join(0.02)
+    assert end.thread.is_alive()
+    transport.room = 100
+    transport.go_on.release()
+    end.result()
+    starter.join()
+    assert transport.out == b"", "the socket is not touched after the end"
+    assert troubles.now() == []
+
+
+def test_what_is_sent_after_the_end_has_a_number_and_is_consumed() -> None:
+    """Nobody waits for ever on a connection that has ended."""
+    transport = Gated()
+    outbox, starter, _ = box(transport)
+    outbox.send(b"waits")
+    transport.wait_for_writer()
+    transport.go_on.release()
+    outbox.end()
+    assert outbox.send(b"late") == 2
+    assert outbox.wait_consumed(2, TIMEOUT)
+    assert outbox.send_run(b"ab", [b"a", b"b"], [None, None]) == 0
+    assert outbox.count == 4
+    assert outbox.is_consumed(4)
+    starter.join()
+
+
+@pytest.mark.parametrize("backlog", [False, True])
+def test_half_close_comes_behind_everything(backlog: bool) -> None:
+    """The sending side ends when the last byte is out, and only then."""
+    transport = Gated()
+    outbox, starter, _ = box(transport)
+    transport.room = 5 if backlog else 100
+    outbox.send(b"message")
+    outbox.finish(b"close")
+    outbox.half_close()
+    assert transport.finished == (not backlog)
+    if backlog:
+        transport.wait_for_writer()
+        transport.room = 7
+        transport.go_on.release()
+        starter.join()
+        assert transport.finished == 1
+    assert transport.out == b"messageclose"
+
+
+def test_a_finish_that_comes_after_the_half_close_is_ignored() -> None:
+    """A closing that lost the race against the end of the stream sends nothing."""
+    transport = Scripted()
+    outbox, starter, troubles = box(transport)
+    outbox.half_close()
+    outbox.finish(b"close")
+    assert (transport.out, starter.threads, troubles.now()) == (b"", [], [])
+
+
+def test_the_last_frame_instead_of_what_waits() -> None:
+    """After an overflow the peer gets the rest of one frame, and the Close."""
+    transport = Gated()
+    transport.room = 3
+    outbox, starter, troubles = box(transport, limits(max_messages=3))
+    for wire in (b"first", b"second", b"third", b"fourth", b"fifth"):
+        outbox.send(wire)
+    assert troubles.now() == ["overflow"]
+    outbox.finish(b"close", drop_waiting=True)
+    assert outbox.dropped == 3  # second, third and fourth; the fifth came too late to count
+    transport.room = 100
+    transport.go_on.release()
+    starter.join()
+    assert transport.out == b"firstclose"
+    assert outbox.is_consumed(5)
+
+
+def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
+    """What was begun is brought out even if nobody finishes."""
+    transport = Gated()
+    transport.room = 3
+    outbox, starter, troubles = box(transport, limits(max_messages=1))
+    outbox.send_run(b"firstsecond", [b"first", b"second"], [None, None])
+    assert troubles.now() == ["overflow"]
+    transport.wait_for_writer()
+    transport.room = 100
+    transport.go_on.release()
+    assert outbox.drain(TIMEOUT)
+    starter.join()
+    assert (transport.out, outbox.dropped) == (b"first", 1)
+
+
+def test_a_started_message_of_a_key_does_not_hide_the_next() -> None:
+    """LATEST: behind a value that is partly out at most one more waits."""
+    backlog = Backlog(limits(Overflow.LATEST))
+    backlog.admit(1, b"0123456789", "key")
+    for sent in (1, 2):
+        backlog.taken(sent)
+        for number in (2, 3):
+            backlog.admit(number, b"%d" % number, "key")
+        assert (len(backlog), bytes(backlog.chunk())[-1:]) == (2, b"3")
+
+
+def test_answers_to_pings_never_fill_it() -> None:
+    """Only the last waits, before the messages, and no policy closes or drops it."""
+    for policy in Overflow:
+        transport = Gated()
+        transport.room = 2
+        outbox, starter, troubles = box(transport, limits(policy, max_messages=2, max_bytes=9))
+        outbox.send(b"message")
+        outbox.send(b"next")
+        for size in range(100):
+            outbox.send_control(b"p" * size, PONG)
+        outbox.send_control(b"pong", PONG)
+        assert outbox.waiting() == (2, 9)
+        transport.room = 1000
+        transport.go_on.release()
+        assert outbox.drain(TIMEOUT)
+        starter.join()
+        assert transport.out == b"messagepongnext"
+        assert (troubles.now(), outbox.dropped) == ([], 0)
+
+
+def test_a_large_message_is_not_copied_for_each_try() -> None:
+    """A chunk is never larger than the write buffer."""
+    backlog = Backlog(limits(write_buffer=100))
+    for number, size in enumerate((10, 1000, 10, 80, 50), 1):
+        backlog.admit(number, bytes([number]) * size, None)
+    sizes = []
+    while backlog:
+        sizes.append(len(backlog.chunk()))
+        backlog.taken(sizes[-1])
+    assert sum(sizes) == 1150
+    assert max(sizes) == 100
+    assert sizes[0] == 10
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_many_threads_write_and_each_stays_in_order(kind: str) -> None:
+    """Whole messages, in each sender's order, to a peer that reads in small pieces (G3)."""
+    threads, count = 6, 300
+    troubles, starter = Notes(), Starter()
+    with transport_pair(kind, 16 * 1024) as (transport, peer):
+        outbox = Outbox(transport, limits(), starter, troubles)
+        gate = threading.Barrier(threads + 1)
+
+        def send(thread: int) -> None:
+            gate.wait(TIMEOUT)
+            for place in range(count):
+                wire = struct.pack("!HHH", thread, place, place % 700) + bytes(place % 700)
+                if place % 3:
+                    outbox.send(wire)
+                else:
+                    outbox.send_run(wire, [wire], [None])
+
+        senders = [Task(lambda thread=thread: send(thread)) for thread in range(threads)]  # type: ignore[misc]
+        gate.wait(TIMEOUT)
+        nexts = [0] * threads
+        for _ in range(threads * count):
+            thread, place, size = struct.unpack("!HHH", read_exactly(peer, 6))
+            assert read_exactly(peer, size) == bytes(size)
+            assert place == nexts[thread]
+            nexts[thread] += 1
+        for sender in senders:
+            sender.result()
+        assert outbox.wait_consumed(outbox.count, TIMEOUT)
+        assert outbox.count == threads * count
+        transport.shutdown()
+        outbox.end()
+        starter.join()
+    assert troubles.now() == []
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_nothing_comes_after_the_last_frame(kind: str) -> None:
+    """Senders and finishers race; the peer gets whole messages, one Close, and the end."""
+    troubles, starter = Notes(), Starter()
+    with transport_pair(kind, 16 * 1024) as (transport, peer):
+        outbox = Outbox(transport, limits(), starter, troubles)
+        gate = threading.Barrier(5)
+
+        def send() -> None:
+            gate.wait(TIMEOUT)
+            for _ in range(200):
+                outbox.send(b"m" * 99 + b".")
+                outbox.send_control(b"p.", PONG)
+
+        def finish() -> None:
+            gate.wait(TIMEOUT)
+            outbox.finish(b"close")
+
+        tasks = [Task(send), Task(send), Task(finish), Task(finish)]
+        gate.wait(TIMEOUT)
+        for task in tasks:
+            task.result()
+        outbox.half_close()
+        *frames, last = read_to_the_end(peer).split(b".")
+        assert last == b"close"
+        assert set(frames) <= {b"m" * 99, b"p"}
+        assert outbox.wait_consumed(400, TIMEOUT)
+        transport.shutdown()
+        outbox.end()
+        starter.join()
+    assert troubles.now() == []
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_the_end_at_any_moment_leaves_nothing(kind: str) -> None:
+    """Senders, the writer and the end race: all of them come back."""
+    for _ in range(5):
+        troubles, starter = Notes(), Starter()
+        with transport_pair(kind, 16 * 1024) as (transport, peer):
+            outbox = Outbox(transport, limits(), starter, troubles)
+            gate = threading.Barrier(3)
+
+            def send(outbox: Outbox = outbox, gate: threading.Barrier = gate) -> None:
+                gate.wait(TIMEOUT)
+                for _ in range(50):
+                    assert outbox.wait_consumed(outbox.send(bytes(5000)), TIMEOUT)
+
+            senders = [Task(send), Task(send)]
+            gate.wait(TIMEOUT)
+            read_exactly(peer, 60_000)
+            transport.shutdown()
+            outbox.end()
+            transport.close()
+            for sender in senders:
+                sender.result()
+            starter.join()
+            assert outbox.waiting() == (0, 0)
+            assert set(troubles.now()) <= {"lost"}

@@ -1,0 +1,255 @@
+"""TLS over memory buffers: both directions at once, short reads, stalls, both endings."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+
+import pytest
+
+from hubthread.net.outbox import Outbox
+from hubthread.net.tls import TLSTransport
+from tests.net.peers import (
+    TIMEOUT,
+    Notes,
+    Starter,
+    Task,
+    client_context,
+    fill,
+    limits,
+    read_exactly,
+    read_to_the_end,
+    server_context,
+    tcp_pair,
+    transport_pair,
+)
+
+
+class BareClient:
+    """A TLS client that hands out its cipher, to be sent or spoiled as a test likes."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self.peer = peer
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = client_context().wrap_bio(
+            self.incoming, self.outgoing, server_hostname="localhost"
+        )
+
+    def handshake(self, piece: int) -> None:
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.send(piece)
+                self.incoming.write(self.peer.recv(piece))
+            else:
+                self.send(piece)
+                return
+
+    def cipher(self, data: bytes) -> bytes:
+        self.tls.write(data)
+        return self.outgoing.read()
+
+    def send(self, piece: int) -> None:
+        data = self.outgoing.read()
+        for at in range(0, len(data), piece):
+            self.peer.sendall(data[at : at + piece])
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_both_sides_send_under_load_at_once(version: ssl.TLSVersion) -> None:
+    """Megabytes each way at the same time, through small buffers, arrive unharmed."""
+    size = 3 * 2**20
+    down, up = bytes(range(256)) * (size // 256), bytes(range(255, -1, -1)) * (size // 256)
+    context = server_context()
+    context.minimum_version = context.maximum_version = version
+    with tcp_pair(32 * 1024) as (server, plain):
+        transport = TLSTransport(server, context)
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        with client_context().wrap_socket(plain, server_hostname="localhost") as peer:
+            shaken.result()
+            transport.set_deadline(TIMEOUT)
+
+            def read() -> bytes:
+                got = bytearray()
+                while len(got) < size:
+                    got += transport.recv()
+                return bytes(got)
+
+            def write() -> None:
+                rest = memoryview(down)
+                while rest or transport.unsent:
+                    rest = rest[transport.send(rest) :]
+                    transport.wait_writable(TIMEOUT)
+
+            reader, writer = Task(read), Task(write)
+            got, rest = bytearray(), memoryview(up)
+            peer.setblocking(False)
+            while len(got) < size or rest:
+                wait_to_write = [peer] if rest else []
+                if not peer.pending():
+                    assert any(select.select([peer], wait_to_write, [], TIMEOUT))
+                try:
+                    got += peer.recv(64 * 1024)
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    pass
+                try:
+                    if rest:
+                        rest = rest[peer.send(rest[:10_000]) :]
+                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    pass
+            assert bytes(got) == down
+            assert reader.result() == up
+            writer.result()
+
+
+def test_records_that_come_byte_by_byte() -> None:
+    """Handshake and data in single bytes mean the same as in one piece."""
+    with tcp_pair() as (server, plain):
+        transport = TLSTransport(server, server_context())
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        client = BareClient(plain)
+        client.handshake(1)
+        shaken.result()
+        cipher = client.cipher(b"slowly")
+        sender = Task(lambda: [plain.sendall(cipher[at : at + 1]) for at in range(len(cipher))])
+        assert transport.recv() == b"slowly"
+        sender.result()
+
+
+def test_what_openssl_holds_is_not_waited_for() -> None:
+    """All records of one read come out of one recv, however large."""
+    data = bytes(range(256)) * 200
+    with tcp_pair() as (server, plain):
+        transport = TLSTransport(server, server_context())
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        client = BareClient(plain)
+        client.handshake(10_000)
+        shaken.result()
+        plain.sendall(client.cipher(data))
+        got = transport.recv()
+        transport.set_deadline(TIMEOUT)
+        while len(got) < len(data):
+            got += transport.recv()
+        assert got == data
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_peer_that_stalls_in_the_handshake(begun: bytes) -> None:
+    """The handshake has one deadline for all of it."""
+    with tcp_pair() as (server, plain):
+        plain.sendall(begun)
+        with pytest.raises(TimeoutError):
+            TLSTransport(server, server_context()).handshake(0.02)
+
+
+def test_a_peer_that_speaks_no_tls_is_refused() -> None:
+    """Plain HTTP fails the handshake."""
+    with tcp_pair() as (server, plain):
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ssl.SSLError):
+            TLSTransport(server, server_context()).handshake(TIMEOUT)
+
+
+def test_a_handshake_that_fails_is_told_why() -> None:
+    """The peer can read the alert."""
+    with tcp_pair() as (server, plain):
+        plain.sendall(b"\x16\x03\x01\x00\x05hello")
+        with pytest.raises(ssl.SSLError):
+            TLSTransport(server, server_context()).handshake(TIMEOUT)
+        assert read_exactly(plain, 1) == b"\x15"
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
+def test_a_peer_that_leaves_in_the_handshake(begun: bytes) -> None:
+    """The end of the stream ends the handshake with an OSError."""
+    with tcp_pair() as (server, plain):
+        plain.sendall(begun)
+        plain.shutdown(socket.SHUT_WR)
+        with pytest.raises(OSError):
+            TLSTransport(server, server_context()).handshake(TIMEOUT)
+
+
+def test_the_peers_close_notify_is_the_end_of_its_stream_only() -> None:
+    """recv gives what came before it, then the end; we may still send."""
+    with tcp_pair() as (server, plain):
+        transport = TLSTransport(server, server_context())
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        client = BareClient(plain)
+        client.handshake(10_000)
+        shaken.result()
+        cipher = client.cipher(b"bye")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        plain.sendall(cipher + client.outgoing.read())
+        transport.set_deadline(TIMEOUT)
+        assert transport.recv() == b"bye"
+        assert transport.recv() == b""
+        assert transport.send(b"good bye") == 8
+
+
+def test_finish_says_close_notify() -> None:
+    """The peer sees an orderly end, not a truncation."""
+    with transport_pair("tls") as (transport, peer):
+        transport.send(b"done")
+        transport.finish()
+        assert read_to_the_end(peer) == b"done"  # a ragged end would raise
+
+
+def test_what_came_before_a_spoiled_record_counts() -> None:
+    """Data that was decrypted is given out, then the stream ends."""
+    with tcp_pair() as (server, plain):
+        transport = TLSTransport(server, server_context())
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        client = BareClient(plain)
+        client.handshake(10_000)
+        shaken.result()
+        good, bad = client.cipher(b"good"), bytearray(client.cipher(b"bad"))
+        bad[-1] ^= 1
+        plain.sendall(good + bad)
+        assert transport.recv() == b"good"
+        transport.set_deadline(TIMEOUT)
+        assert transport.recv() == b""
+
+
+def test_a_message_of_many_records_is_sent_at_once() -> None:
+    """As long as the socket takes it, no writer is needed for a large message."""
+    with transport_pair("tls") as (transport, peer):
+        data = bytes(200_000)
+        assert transport.send(data) + transport.unsent >= len(data)
+        assert read_exactly(peer, 64 * 1024)
+
+
+def test_the_last_bytes_over_tls_are_told_consumed() -> None:
+    """A message that only the transport still held is consumed when it is out."""
+    broken, starter = Notes(), Starter()
+    with transport_pair("tls", 16 * 1024) as (transport, peer):
+        outbox = Outbox(transport, limits(), starter, broken)
+        number = 0
+        while not transport.unsent or outbox.waiting() != (0, 0):
+            number = outbox.send(bytes(1000))
+            if not outbox.is_consumed(number) and outbox.waiting() != (0, 0):
+                break
+        assert not outbox.is_consumed(number)
+        assert not outbox.wait_consumed(number, 0.01)
+        reader = Task(lambda: read_exactly(peer, number * 1000))
+        assert outbox.wait_consumed(number, TIMEOUT)
+        reader.result()
+        assert outbox.is_consumed(number)
+        transport.shutdown()
+        outbox.end()
+    starter.join()
+    assert broken.now() == []
+
+
+def test_what_the_socket_has_not_taken_is_counted() -> None:
+    """unsent shrinks with each byte that goes, and tells slow from stalled."""
+    with transport_pair("tls", 16 * 1024) as (transport, peer):
+        fill(transport)
+        before = transport.unsent
+        assert before > 0
+        while transport.unsent == before:
+            peer.recv(1024)
+            transport.send(b"")
+        assert transport.unsent < before

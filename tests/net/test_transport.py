@@ -1,0 +1,277 @@
+"""The transport: blocks for bytes, never for room, and ends from any thread."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from time import monotonic
+
+import pytest
+
+from hubthread.net import transport as transport_module
+from hubthread.net.transport import PlainTransport, Transport, open_transport, send_all
+from tests.net.peers import (
+    TIMEOUT,
+    Task,
+    fill,
+    read_exactly,
+    read_to_the_end,
+    server_context,
+    tcp_pair,
+    transport_pair,
+    unix_pair,
+)
+
+Pair = tuple[Transport, socket.socket]
+
+
+@pytest.fixture(
+    params=["tcp", "unix", "tls", "tcp without kernel deadlines", "tls without kernel deadlines"]
+)
+def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    kind, *without = request.param.split()
+    if without:
+        monkeypatch.setattr(transport_module, "KERNEL_DEADLINE", False)
+    with transport_pair(kind, 16 * 1024) as pair:
+        yield pair
+
+
+def test_bytes_go_both_ways_to_the_end_of_the_stream(pair: Pair) -> None:
+    """What is sent arrives on either side; the end of the stream is empty bytes."""
+    transport, peer = pair
+    peer.sendall(b"question")
+    assert transport.recv() == b"question"
+    assert transport.send(b"answer") == 6
+    assert read_exactly(peer, 6) == b"answer"
+    transport.finish()
+    assert peer.recv(1) == b""
+    peer.shutdown(socket.SHUT_RDWR)
+    transport.set_deadline(TIMEOUT)
+    while transport.recv():  # over TLS the peer's close_notify may come first
+        pass
+
+
+def test_a_deadline_passes_only_in_silence(pair: Pair) -> None:
+    """recv raises TimeoutError after the deadline, and goes on afterwards."""
+    transport, peer = pair
+    transport.set_deadline(0.01)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            transport.recv()
+    transport.set_deadline(TIMEOUT)
+    peer.sendall(b"late")
+    assert transport.recv() == b"late"
+    transport.set_deadline(None)
+    peer.sendall(b"later")
+    assert transport.recv() == b"later"
+
+
+def test_shutdown_wakes_a_reader_that_waits_for_ever(pair: Pair) -> None:
+    """A blocked recv returns the end of the stream when another thread shuts down."""
+    transport, _ = pair
+    transport.set_deadline(None)
+    reading = threading.Event()
+
+    def read() -> bytes:
+        reading.set()
+        return transport.recv()
+
+    reader = Task(read)
+    assert reading.wait(TIMEOUT)
+    transport.shutdown()
+    assert reader.result() == b""
+
+
+def test_shutdown_wakes_a_writer_that_waits_for_room(pair: Pair) -> None:
+    """wait_writable returns when the connection is cut."""
+    transport, _ = pair
+    fill(transport)
+    waiting = threading.Event()
+
+    def wait() -> bool:
+        waiting.set()
+        return transport.wait_writable(TIMEOUT)
+
+    writer = Task(wait)
+    assert waiting.wait(TIMEOUT)
+    transport.shutdown()
+    assert writer.result()
+
+
+def test_send_takes_what_fits_and_never_blocks(pair: Pair) -> None:
+    """A full socket takes nothing; when the peer reads there is room again."""
+    transport, peer = pair
+    sent = fill(transport)
+    assert transport.send(b"more") == 0
+    assert not transport.wait_writable(0.01)
+    got = bytearray()
+    while transport.unsent or len(got) < len(sent):
+        got += peer.recv(4096)
+        transport.send(b"")
+    assert got == sent
+    assert transport.wait_writable(TIMEOUT)
+    assert transport.send(b"more") == 4
+    assert read_exactly(peer, 4) == b"more"
+
+
+def test_after_finish_the_peer_may_still_send_megabytes(pair: Pair) -> None:
+    """The sending side ends alone: what the peer sends is taken until it ends, too."""
+    transport, peer = pair
+    transport.finish()
+    transport.set_deadline(TIMEOUT)
+
+    def send() -> None:
+        peer.sendall(bytes(2**21))
+        assert peer.recv(1) == b""
+        peer.shutdown(socket.SHUT_WR)
+
+    sender = Task(send)
+    taken = 0
+    while data := transport.recv():
+        taken += len(data)
+    assert taken >= 2**21
+    sender.result()
+
+
+def test_a_reset_is_an_error_or_the_end_for_both_directions(pair: Pair) -> None:
+    """After the peer's reset recv ends and send raises OSError."""
+    transport, peer = pair
+    if peer.family == socket.AF_INET:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    transport.set_deadline(TIMEOUT)
+    try:
+        while transport.recv():
+            pass
+    except TimeoutError:
+        pytest.fail("the reset was not noticed")
+    except OSError:
+        pass
+    with pytest.raises(OSError):
+        while transport.wait_writable(TIMEOUT):
+            transport.send(bytes(1000))
+
+
+def test_everything_may_be_called_after_close(pair: Pair) -> None:
+    """Late calls from other threads find a closed socket and say nothing."""
+    transport, _ = pair
+    transport.close()
+    transport.close()
+    transport.shutdown()
+    transport.finish()
+    transport.set_deadline(1.0)
+    assert transport.wait_writable(1.0)
+
+
+def test_a_late_shutdown_does_not_hit_the_next_owner_of_the_descriptor() -> None:
+    """shutdown after close leaves a socket alone that got the same number."""
+    server, peer = socket.socketpair()
+    with peer:
+        number = server.fileno()
+        transport = PlainTransport(server)
+        transport.close()
+        with unix_pair() as (one, other):
+            assert number in (one.fileno(), other.fileno())
+            transport.shutdown()
+            one.sendall(b"unharmed")
+            assert other.recv(100) == b"unharmed"
+
+
+def test_close_waits_for_a_shutdown_that_is_under_way() -> None:
+    """Between the look at a descriptor's number and its use it cannot change hands."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(socket.socket):
+        def shutdown(self, how: int) -> None:
+            inside.set()
+            assert go_on.wait(TIMEOUT)
+            super().shutdown(how)
+
+    server, peer = socket.socketpair()
+    with peer, Slow(fileno=server.detach()) as slow:
+        transport = PlainTransport(slow)
+        cutter = Task(transport.shutdown)
+        assert inside.wait(TIMEOUT)
+        closer = Task(transport.close)
+        closer.thread.join(0.02)
+        assert slow.fileno() != -1
+        go_on.set()
+        cutter.result()
+        closer.result()
+        assert slow.fileno() == -1
+
+
+def test_any_number_of_seconds_is_a_timeout(pair: Pair) -> None:
+    """A deadline beyond what the system counts in is a long one, not an error."""
+    transport, _ = pair
+    assert transport.wait_writable(1e15)
+    transport.set_deadline(1e-9)
+    with pytest.raises(TimeoutError):
+        transport.recv()
+
+
+def test_a_large_stream_is_read_whole(pair: Pair) -> None:
+    """Growing and shrinking reads lose nothing."""
+    transport, peer = pair
+    data = bytes(range(256)) * 8192
+    sender = Task(lambda: peer.sendall(data + b"small"))
+    transport.set_deadline(TIMEOUT)
+    got = bytearray()
+    while len(got) < len(data) + 5:
+        got += transport.recv()
+    sender.result()
+    assert got == data + b"small"
+
+
+def test_a_socket_that_is_broken_already_is_told_by_recv() -> None:
+    """An option that cannot be set on a dead socket does not fail the transport."""
+
+    class Dead(socket.socket):
+        def setsockopt(self, *args: object) -> None:
+            raise OSError(22, "Invalid argument")  # what macOS says after a reset
+
+    with tcp_pair() as (server, peer), Dead(fileno=server.detach()) as dead:
+        transport = open_transport(dead, None)
+        peer.close()
+        assert transport.recv() == b""
+
+
+def test_the_context_decides_on_tls() -> None:
+    """open_transport gives TLS where there is a context."""
+    with tcp_pair() as (server, _):
+        assert type(open_transport(server, None)).__name__ == "PlainTransport"
+        assert type(open_transport(server, server_context())).__name__ == "TLSTransport"
+
+
+def test_send_all_sends_all(pair: Pair) -> None:
+    """Much more than the socket takes at once arrives whole."""
+    transport, peer = pair
+    data = bytes(range(256)) * 4096
+    sender = Task(lambda: send_all(transport, data, monotonic() + TIMEOUT))
+    assert read_exactly(peer, len(data)) == data
+    assert sender.result() is True
+
+
+def test_send_all_keeps_its_deadline(pair: Pair) -> None:
+    """A peer that reads nothing costs the time allowed."""
+    transport, _ = pair
+    assert not send_all(transport, bytes(2**22), monotonic() + 0.02)
+
+
+def test_send_all_says_when_the_connection_broke(pair: Pair) -> None:
+    """A peer that goes in the middle is no exception."""
+    transport, peer = pair
+    sender = Task(lambda: send_all(transport, bytes(2**24), monotonic() + TIMEOUT))
+    read_exactly(peer, 1000)
+    peer.close()
+    assert sender.result() is False
+
+
+def test_finish_shows_the_peer_the_end(pair: Pair) -> None:
+    """Everything sent before it arrives, then the end of the stream."""
+    transport, peer = pair
+    transport.send(b"last words")
+    transport.finish()
+    assert read_to_the_end(peer) == b"last words"
