@@ -1,0 +1,406 @@
+"""The demo's chat over real WebSockets: rooms, history, bad input; and its plain pages."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from hubthread import Server, demo
+from hubthread.demo.chat import HISTORY, LONGEST_MESSAGE, LONGEST_NAME, Chat
+from tests.demo import Message, Page
+
+PAGES = resources.files("hubthread.demo") / "pages"
+
+
+@pytest.fixture
+def chat() -> Iterator[Chat]:
+    chat = Chat()
+    chat.hub.start()
+    yield chat
+    chat.hub.close()
+
+
+@pytest.fixture
+def server(chat: Chat, caplog: pytest.LogCaptureFixture) -> Iterator[Server]:
+    with caplog.at_level(logging.WARNING), demo.serve(chat, "127.0.0.1", 0) as server:
+        yield server
+        chat.hub.close()
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def rooms(message: Message) -> dict[str, int]:
+    return {room["name"]: room["people"] for room in message["rooms"]}
+
+
+# Rooms.
+
+
+def test_the_first_thing_to_see_is_what_rooms_there_are(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        assert rooms(ada.until("rooms")) == {}
+        ada.join("ada", "lobby")
+        assert rooms(ada.until("rooms")) == {"lobby": 1}
+        grace.join("grace", "tea")
+        # Steps that pile up share one list, so some may be passed over; the last is right.
+        while rooms(ada.until("rooms")) != {"lobby": 1, "tea": 1}:
+            pass
+
+
+def test_who_comes_and_goes_is_told(server: Server) -> None:
+    with Page(server.url) as ada:
+        joined = ada.join("ada", "lobby")
+        assert joined["people"] == ["ada"]
+        with Page(server.url) as grace:
+            assert grace.join("grace", "lobby")["people"] == ["ada", "grace"]
+            assert ada.until("came")["nick"] == "grace"
+            grace.say("hello")
+            said = ada.until("said")
+            assert (said["nick"], said["text"]) == ("grace", "hello")
+        assert ada.until("went")["nick"] == "grace"
+
+
+def test_rooms_hear_nothing_of_each_other(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        ada.join("ada", "lobby")
+        grace.join("grace", "tea")
+        grace.say("in here")
+        grace.until("said")
+        ada.say("out there")
+        ada.until("said")
+        assert [each["text"] for each in ada.messages] == ["out there"]
+
+
+def test_moving_leaves_the_former_room(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        ada.join("ada", "lobby")
+        grace.join("grace", "lobby")
+        assert grace.join("grace", "tea")["people"] == ["grace"]
+        assert ada.until("went")["nick"] == "grace"
+        ada.say("gone?")
+        ada.until("said")
+        grace.say("yes")
+        assert grace.until("said")["text"] == "yes"
+
+
+def test_a_nick_that_is_taken_gets_a_number(server: Server) -> None:
+    with Page(server.url) as one, Page(server.url) as two, Page(server.url) as three:
+        assert one.join("ada", "lobby")["nick"] == "ada"
+        assert two.join("ADA", "lobby")["nick"] == "ADA-2"
+        assert three.join("  ada ", "lobby")["nick"] == "ada-3"
+        # One's own nick is not taken from oneself, and in another room nobody has it.
+        assert two.join("ada", "tea")["nick"] == "ada"
+        assert one.join("ada", "lobby")["nick"] == "ada"
+
+
+def test_a_room_is_the_same_whatever_the_case(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        ada.join("ada", "Lobby")
+        joined = grace.join("grace", "LOBBY")
+        assert joined["room"] == "Lobby"
+        assert joined["people"] == ["ada", "grace"]
+
+
+def test_an_empty_room_vanishes_with_what_was_said(chat: Chat, server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as watcher:
+        ada.join("ada", "attic")
+        ada.say("anybody?")
+        ada.until("said")
+        ada.join("ada", "lobby")
+        while rooms(watcher.until("rooms")) != {"lobby": 1}:
+            pass
+        assert chat.hub.statistics().hotlines == 1
+        assert watcher.join("grace", "attic")["messages"] == []
+
+
+def test_a_new_nick_in_the_same_room_keeps_what_was_said(server: Server) -> None:
+    with Page(server.url) as ada:
+        ada.join("ada", "lobby")
+        ada.say("still here")
+        ada.until("said")
+        joined = ada.join("countess", "lobby")
+        assert joined["people"] == ["countess"]
+        assert [each["text"] for each in joined["messages"]] == ["still here"]
+
+
+def test_a_room_keeps_the_last_messages(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        ada.join("ada", "lobby")
+        for number in range(HISTORY + 5):
+            ada.say(str(number))
+        ada.until("said", text=str(HISTORY + 4))
+        kept = grace.join("grace", "lobby")["messages"]
+        assert [each["text"] for each in kept] == [str(each) for each in range(5, HISTORY + 5)]
+
+
+# Under load: no gap, no duplicate.
+
+
+def together(*works: Callable[[], object]) -> None:
+    """Run all at once, each on a thread; raise what one of them raises."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        for done in [threads.submit(work) for work in works]:
+            done.result()
+
+
+def assert_whole(joined: Message, events: list[Message], witness: Page) -> None:
+    """What a page has seen from its coming on is what ``witness`` saw then."""
+    first = joined["seq"]
+    assert [event["seq"] for event in events] == [*range(first + 1, first + 1 + len(events))]
+    truth = {event["seq"]: event for event in witness.events}
+    assert events == [truth[event["seq"]] for event in events]
+    said = [event for event in witness.events if event["type"] == "said"]
+    assert joined["messages"] == [each for each in said if each["seq"] <= first][-HISTORY:]
+
+
+def test_history_and_what_follows_have_no_gap_and_no_duplicate(server: Server) -> None:
+    talkers, count, rounds = 3, 60, 6
+    ready = threading.Barrier(talkers + 2)
+
+    def talk(nick: str) -> None:
+        with Page(server.url) as page:
+            page.join(nick, "lobby")
+            ready.wait()
+            for number in range(count):
+                page.say(f"{nick} {number}")
+            page.until("said", nick=nick, text=f"{nick} {count - 1}")
+
+    with Page(server.url) as witness:
+        witness.join("witness", "lobby")
+        seen: list[Page] = []
+
+        def come_and_go() -> None:
+            ready.wait()
+            for number in range(rounds):
+                with Page(server.url) as page:
+                    page.join(f"guest {number}", "lobby")
+                    for _ in range(5 * number):
+                        page.say("me too")
+                    page.say(f"bye from {number}")
+                    page.until("said", text=f"bye from {number}")
+                    seen.append(page)
+
+        together(come_and_go, *[lambda n=n: talk(f"t{n}") for n in range(talkers)], ready.wait)
+        witness.say("that was all")
+        witness.until("said", text="that was all")
+        for page in seen:
+            assert_whole(page.joined, page.events, witness)
+        assert len(seen) == rounds
+
+
+def test_moving_between_loud_rooms_has_no_gap_and_no_duplicate(server: Server) -> None:
+    rounds = 15
+    enough = threading.Event()
+    seen: list[tuple[Message, list[Message]]] = []
+
+    def talk(page: Page) -> None:
+        number = 0
+        while not enough.is_set():
+            page.say(str(number))
+            page.until("said", text=str(number))
+            number += 1
+
+    def move(page: Page) -> None:
+        try:
+            for number in range(rounds):
+                page.join("mover", ("left", "right")[number % 2])
+                page.say(f"moved {number}")
+                page.until("said", text=f"moved {number}")
+                seen.append((page.joined, page.events))
+        finally:
+            enough.set()
+
+    with Page(server.url) as left, Page(server.url) as right, Page(server.url) as mover:
+        left.join("witness", "left")
+        right.join("witness", "right")
+        together(lambda: move(mover), lambda: talk(left), lambda: talk(right))
+        for witness in (left, right):
+            witness.say("that was all")
+            witness.until("said", text="that was all")
+            for joined, events in seen:
+                if joined["room"] == witness.room:
+                    assert_whole(joined, events, witness)
+    assert len(seen) == rounds
+
+
+def test_a_room_that_is_left_and_entered_at_once_is_one_room(chat: Chat, server: Server) -> None:
+    def come_and_go(number: int) -> None:
+        with Page(server.url) as page:
+            for _ in range(10):
+                page.join(f"guest {number}", "door")
+                page.say("in")
+                page.until("said", nick=f"guest {number}")
+                page.join(f"guest {number}", f"own {number}")
+
+    together(*[lambda n=n: come_and_go(n) for n in range(4)])
+    with Page(server.url) as page:
+        page.join("last", "door")
+        while rooms(page.until("rooms")) != {"door": 1}:
+            pass
+        assert chat.hub.statistics().hotlines == 1
+        assert page.joined["people"] == ["last"]
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("text", "about", "told"),
+    [
+        ("hello", None, "not JSON"),
+        ("[1]", None, "no header"),
+        ("{}", None, "no header"),
+        ('{"type": "dance"}', "dance", "known: 'join', 'say', 'statistics'"),
+        ('{"type": "join", "room": "lobby"}', "join", "the field 'nick' is missing"),
+        ('{"type": "join", "nick": 1, "room": "r"}', "join", "expected str, got int"),
+        ('{"type": "join", "nick": " ", "room": "r"}', "join", "nick: 1 to 32 printable"),
+        ('{"type": "join", "nick": "a", "room": ""}', "join", "room: 1 to 32 printable"),
+        ('{"type": "join", "nick": "a\\u202eb", "room": "r"}', "join", "nick: 1 to 32 printable"),
+        ('{"type": "join", "nick": "a", "room": "\\u0000"}', "join", "room: 1 to 32 printable"),
+        ('{"type": "say", "text": "too early"}', None, "Join a room first."),
+        ('{"type": "say", "text": " \\n "}', "say", "text: 1 to 2,000 characters"),
+        ('{"type": "say", "text": "\\u001b[31m"}', "say", "text: no control characters"),
+        ('{"type": "say", "text": "\\ud83d"}', None, "surrogate"),
+    ],
+)
+def test_bad_input_is_told_and_the_connection_stays(
+    server: Server, text: str, about: str | None, told: str
+) -> None:
+    with Page(server.url) as page:
+        page.send_text(text)
+        error = page.until("error")
+        assert error["about"] == about
+        assert told in error["text"]
+        assert page.join("ada", "lobby")["nick"] == "ada"
+
+
+def test_names_and_messages_have_a_longest_length(server: Server) -> None:
+    with Page(server.url) as page:
+        page.send("join", nick="a" * (LONGEST_NAME + 1), room="lobby")
+        assert page.until("error")["text"] == "nick: 1 to 32 printable characters"
+        page.join("a" * LONGEST_NAME, "r" * LONGEST_NAME)
+        page.say("🙂" * (LONGEST_MESSAGE + 1))
+        assert page.until("error")["text"] == "text: 1 to 2,000 characters"
+        page.say("🙂" * LONGEST_MESSAGE)
+        assert page.until("said")["text"] == "🙂" * LONGEST_MESSAGE
+
+
+def test_what_no_page_sends_closes_the_connection(chat: Chat) -> None:
+    # Without the fixture that forbids warnings: 1009 is one.
+    with demo.serve(chat, "127.0.0.1", 0) as server, Page(server.url) as page:
+        page.say("a" * 40_000)
+        assert page.until_closed() == 1009
+
+
+def test_tags_stay_text(server: Server) -> None:
+    nick, text = "<img src=x onerror=alert(1)>", "<script>alert(1)</script> &amp; \u2028"
+    with Page(server.url) as ada, Page(server.url) as grace:
+        ada.join("ada", "lobby")
+        assert grace.join(nick, "lobby")["people"] == ["ada", nick]
+        grace.say(text)
+        said = ada.until("said")
+        assert (said["nick"], said["text"]) == (nick, text.strip())
+
+
+# What the server says of each connection.
+
+
+def test_the_statistics_of_each_connection(server: Server) -> None:
+    with Page(server.url) as ada, Page(server.url) as grace:
+        joined = ada.join("ada", "lobby")
+        grace.until("rooms")
+        ada.send("statistics")
+        figures = ada.until("statistics")
+        assert (figures["clients"], figures["rooms"]) == (2, 1)
+        one, other = figures["connections"]
+        assert one["id"] == joined["id"]
+        assert (one["nick"], one["room"], one["rooms"]) == ("ada", "lobby", 1)
+        assert (one["received"], one["waiting"]) == (2, 0)
+        assert one["written"] >= 2
+        assert (other["nick"], other["room"], other["rooms"]) == ("", "", 0)
+        assert "127.0.0.1" not in json.dumps(figures)
+
+
+# The plain pages.
+
+
+def get(url: str) -> tuple[int, Any, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "part"),
+    [
+        ("/", "text/html; charset=utf-8", "<title>hubthread chat</title>"),
+        ("/?room=lobby", "text/html; charset=utf-8", "<title>hubthread chat</title>"),
+        ("/chat.js", "text/javascript; charset=utf-8", "new WebSocket("),
+        ("/chat.css", "text/css; charset=utf-8", "prefers-reduced-motion"),
+    ],
+)
+def test_the_page_comes_with_a_strict_policy(
+    server: Server, path: str, kind: str, part: str
+) -> None:
+    status, headers, body = get(server.http_url.rstrip("/") + path)
+    assert status == 200
+    assert headers["Content-Type"] == kind
+    assert part in body
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+
+
+def test_the_page_has_nothing_inline_and_the_script_makes_no_html() -> None:
+    page = (PAGES / "chat.html").read_text(encoding="utf-8")
+    assert (
+        re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=|javascript:", page) == []
+    )
+    assert re.findall(r"(?:src|href)=\"(?!/chat\.|data:)", page) == []
+    script = (PAGES / "chat.js").read_text(encoding="utf-8")
+    assert (
+        re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script) == []
+    )
+
+
+def test_health(server: Server) -> None:
+    with Page(server.url) as page:
+        page.join("ada", "lobby")
+        status, headers, body = get(server.http_url + "healthz")
+    assert status == 200
+    assert headers["Content-Type"] == "application/json"
+    report = json.loads(body)
+    assert report.pop("uptime") >= 0
+    assert report == {"status": "ok", "clients": 1, "rooms": 1}
+
+
+def test_a_hub_that_hangs_is_ill(
+    chat: Chat, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "HUB_PATIENCE", 0.05)
+    release = threading.Event()
+    chat.hub.exec_async(lambda _: release.wait())
+    try:
+        status, _, body = get(server.http_url + "healthz")
+    finally:
+        release.set()
+    assert status == 503
+    assert json.loads(body)["status"] == "the hub thread does not answer"
+
+
+def test_there_is_nothing_else(server: Server) -> None:
+    assert get(server.http_url + "../chat.py")[0] == 404
+    assert get(server.http_url + "ws")[0] == 426

@@ -1,0 +1,361 @@
+"""The command line, in processes of their own: what it prints, how it ends, bad input."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import websocket
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+import hubthread
+from hubthread import cli
+
+DATA = Path(__file__).parent / "data"
+CERTIFICATE = DATA / "localhost.pem"
+KEY = DATA / "localhost.key"
+
+APP = """
+import threading
+from hubthread import Hub, HubSetting
+
+def make():
+    return Hub(HubSetting(meta_gen=dict))
+
+hub = make()
+started = make()
+started.start()
+ended = make()
+ended.close()
+number = 3
+
+class place:
+    hub = make()
+
+def needs(argument):
+    return make()
+
+def fails():
+    raise RuntimeError("no database")
+
+def on_message(ctx, meta):
+    if ctx.payload == "close":
+        ctx.hub.close()
+    elif ctx.payload == "block":
+        ctx.write("blocked")
+        threading.Event().wait()
+    else:
+        ctx.write(ctx.payload)
+
+echo = Hub(HubSetting(meta_gen=dict, on_receive_message=on_message))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "raises.py").write_text("def f():\n    return 1 / 0\n\n\nf()\n")
+    (tmp_path / "wrong.py").write_text("def (:\n")
+    (tmp_path / "needs_more.py").write_text("import no_such_dependency\n")
+    (tmp_path / "quits.py").write_text("raise SystemExit(3)\n")
+    return tmp_path
+
+
+@contextlib.contextmanager
+def started(*arguments: str, cwd: Path, options: tuple[str, ...] = ()) -> Iterator[Command]:
+    """``hubthread`` with ``arguments``, from its first line to the end of the block."""
+    with subprocess.Popen(
+        [sys.executable, *options, "-m", "hubthread", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            yield Command(process, line)
+        finally:
+            process.kill()
+
+
+class Command:
+    """A command that serves."""
+
+    def __init__(self, process: subprocess.Popen[str], line: str) -> None:
+        self.process = process
+        self.line = line
+        self.url = next(word for word in line.split() if "://" in word)
+
+    def tell(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, str, str]:
+        """Its status, and what else it has printed, once it has ended."""
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+def failed(*arguments: str, cwd: Path) -> tuple[int, str]:
+    """The status of a command that does not come to serve, and what it says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hubthread", *arguments],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+# Serving.
+
+
+def test_it_says_where_it_listens(folder: Path) -> None:
+    with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
+        assert command.line == f"hubthread listens on {command.url} (Ctrl-C stops)\n"
+        assert command.url.startswith("ws://127.0.0.1:")
+        with connect(command.url) as client:
+            client.send("hello")
+            assert client.recv() == "hello"
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("target", ["app:hub", "app:make", "app:started", "app:place.hub"])
+def test_it_serves_a_hub_wherever_it_is(folder: Path, target: str) -> None:
+    # -I: the current folder is not on the path, as for the console script.
+    with started("serve", target, "--port", "0", cwd=folder, options=("-I",)) as command:
+        with connect(command.url):
+            pass
+        command.tell(signal.SIGINT)
+        assert command.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("arguments", [("serve", "app:echo"), ("demo",)])
+def test_a_signal_ends_it_in_order(
+    folder: Path, arguments: tuple[str, ...], number: signal.Signals
+) -> None:
+    with started(*arguments, "--port", "0", cwd=folder) as command:
+        url = command.url.replace("http://", "ws://")
+        with connect(url + "ws" if arguments == ("demo",) else url) as client:
+            command.tell(number)
+            for _ in client:  # the demo sends first what rooms there are
+                pass
+        assert client.close_code == 1001
+        assert command.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once(folder: Path, number: signal.Signals) -> None:
+    with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
+        client = websocket.create_connection(command.url, timeout=60)
+        try:
+            client.send("block")
+            assert client.recv() == "blocked"
+            command.tell(number)
+            # Told of the end: the first signal has arrived, and closing has begun.
+            opcode, _ = client.recv_data()
+            assert opcode == websocket.ABNF.OPCODE_CLOSE
+            command.tell(number)
+            assert command.end() == (128 + number, "", "")
+        finally:
+            client.shutdown()  # type: ignore[no-untyped-call]
+
+
+def test_it_ends_with_its_hub(folder: Path) -> None:
+    with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
+        with connect(command.url) as client:
+            client.send("close")
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+        assert command.end() == (0, "", "")
+
+
+def test_an_interrupt_while_importing_shows_no_traceback(folder: Path) -> None:
+    (folder / "slow.py").write_text(
+        "import threading\nprint('importing ://', flush=True)\nthreading.Event().wait()\n"
+    )
+    with started("serve", "slow:hub", cwd=folder) as command:
+        command.tell(signal.SIGINT)
+        assert command.end() == (130, "", "")
+
+
+def test_it_serves_tls(folder: Path) -> None:
+    arguments = ("--certfile", str(CERTIFICATE), "--keyfile", str(KEY))
+    with started("serve", "app:echo", "--port", "0", *arguments, cwd=folder) as command:
+        assert command.url.startswith("wss://127.0.0.1:")
+        trust = ssl.create_default_context(cafile=str(CERTIFICATE))
+        with connect(command.url, ssl=trust) as client:
+            client.send("hello")
+            assert client.recv() == "hello"
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+
+
+def test_tls_with_the_key_in_the_certificate_s_file(folder: Path) -> None:
+    both = folder / "both.pem"
+    both.write_text(KEY.read_text() + CERTIFICATE.read_text())
+    with started(
+        "serve", "app:echo", "--port", "0", "--certfile", str(both), cwd=folder
+    ) as command:
+        assert command.url.startswith("wss://")
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+
+
+def test_the_demo_prints_what_a_browser_opens(tmp_path: Path) -> None:
+    with started("demo", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path) as command:
+        port = int(command.line.removeprefix("http://127.0.0.1:").removesuffix("/\n"))
+        assert port > 0
+        command.tell(signal.SIGINT)
+        assert command.end() == (0, "", "")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"hubthread {hubthread.__version__}\n"
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "COMMAND"),
+        ("bogus", "COMMAND: invalid choice: 'bogus'"),
+        ("serve", "MODULE:HUB"),
+        ("serve app:hub --nonsense", "--nonsense"),
+        ("serve app:hub --port", "--port: expected one argument"),
+        ("serve app:hub --port abc", "--port: a whole number from 0 to 65535, not 'abc'"),
+        ("serve app:hub --port 8_0", "--port: a whole number from 0 to 65535, not '8_0'"),
+        ("serve app:hub --port 65536", "--port: a whole number from 0 to 65535, not '65536'"),
+        ("serve app:hub --port=-1", "--port: a whole number from 0 to 65535, not '-1'"),
+        ("serve app:hub --port ٣", "--port: a whole number from 0 to 65535, not '٣'"),
+        ("demo --port 1e3", "--port: a whole number from 0 to 65535, not '1e3'"),
+        ("demo --host=", "--host: an address or name of this machine"),
+        ("demo --host .", "--host: no host is called '.'"),
+        ("serve app", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve app:", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve :hub", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve ./app:hub", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve app:hub()", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve nowhere:hub", "MODULE:HUB: no module named 'nowhere'"),
+        ("serve nowhere.app:hub", "MODULE:HUB: no module named 'nowhere'"),
+        ("serve app.inner:hub", "MODULE:HUB: no module named 'app.inner'"),
+        ("serve app:nothing", "app has no attribute 'nothing'; it has the hub hub, started"),
+        ("serve app:number.hub", "MODULE:HUB: app.number has no attribute 'hub'"),
+        ("serve app:number", "MODULE:HUB: app:number is no Hub"),
+        ("serve app:needs", "MODULE:HUB: app:needs is no Hub, and cannot be called without"),
+        ("serve app:ended", "MODULE:HUB: the hub app:ended is closed already"),
+        ("serve app:hub --keyfile some.key", "--keyfile: goes with --certfile"),
+    ],
+)
+def test_wrong_arguments_get_a_line(folder: Path, arguments: str, told: str) -> None:
+    status, said = failed(*arguments.split(), cwd=folder)
+    assert status == 2
+    assert told in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "place", "error"),
+    [
+        ("raises:hub", 'raises.py", line 2, in f', "ZeroDivisionError: division by zero"),
+        ("wrong:hub", 'wrong.py", line 1', "SyntaxError: "),
+        ("needs_more:hub", 'needs_more.py", line 1', "No module named 'no_such_dependency'"),
+        ("quits:hub", 'quits.py", line 1', "SystemExit: 3"),
+        ("app:fails", "in fails", "RuntimeError: no database"),
+    ],
+)
+def test_an_error_in_the_user_s_module_shows_their_lines(
+    folder: Path, target: str, place: str, error: str
+) -> None:
+    status, said = failed("serve", target, cwd=folder)
+    assert status == 2
+    assert said.startswith("hubthread serve: argument MODULE:HUB: ")
+    assert place in said
+    assert error in said.splitlines()[-1]
+    assert "importlib" not in said
+    assert "cli.py" not in said
+
+
+@pytest.mark.parametrize("arguments", [("serve", "app:hub"), ("demo",)])
+def test_a_port_in_use_gets_a_line(folder: Path, arguments: tuple[str, ...]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, said = failed(*arguments, "--port", port, cwd=folder)
+    assert status == 1
+    assert said == (
+        f"hubthread {arguments[0]}: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    )
+
+
+def test_an_address_of_another_machine_gets_a_line(folder: Path) -> None:
+    status, said = failed("demo", "--host", "192.0.2.1", cwd=folder)
+    assert status == 1
+    assert said.startswith("hubthread demo: cannot listen on 192.0.2.1:8000: ")
+    assert said.count("\n") == 1
+
+
+def test_no_permission_gets_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Root may listen on any port, so somebody else refuses here.
+    def refuse(host: str, port: int, backlog: int) -> socket.socket:
+        raise PermissionError(13, f"cannot listen on {host}:{port}: Permission denied")
+
+    monkeypatch.setattr("hubthread.hub.serving.open_tcp", refuse)
+    handlers = [(number, signal.getsignal(number)) for number in cli.SIGNALS]
+    try:
+        assert cli.main(["demo", "--port", "80"]) == 1
+    finally:
+        for number, handler in handlers:
+            signal.signal(number, handler)
+    said = capsys.readouterr().err
+    assert said == "hubthread demo: cannot listen on 127.0.0.1:80: Permission denied\n"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "told"),
+    [
+        ("missing.pem", KEY, "cannot read the certificate missing.pem: No such file"),
+        (CERTIFICATE, "missing.key", "cannot read the private key missing.key: No such file"),
+        (".", KEY, "cannot read the certificate .: Is a directory"),
+        ("app.py", KEY, "no certificate in app.py"),
+        (CERTIFICATE, "app.py", "no private key in app.py"),
+        (CERTIFICATE, None, "no private key in "),
+        (CERTIFICATE, "other.key", "the private key in other.key is not that of "),
+        (CERTIFICATE, "locked.key", "the private key is encrypted"),
+    ],
+)
+def test_a_certificate_that_is_no_good_gets_a_line(
+    folder: Path, certificate: Path | str, key: Path | str | None, told: str
+) -> None:
+    for name in ("other.key", "locked.key"):
+        (folder / name).write_bytes((DATA / name).read_bytes())
+    arguments = ["--certfile", str(certificate)]
+    if key is not None:
+        arguments += ["--keyfile", str(key)]
+    status, said = failed("serve", "app:hub", *arguments, cwd=folder)
+    assert status == 1
+    assert told in said
+    assert said.count("\n") == 1
