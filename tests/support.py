@@ -104,9 +104,9 @@ class Serving:
         client: AnyClient = self._came.get(timeout=TIMEOUT)
         return client
 
-    def peer(self, **kwargs: Any) -> RawPeer:
+    def peer(self, *, receive_buffer: int | None = None, **kwargs: Any) -> RawPeer:
         """A bare peer, connected."""
-        peer = RawPeer(connect(self.server), **kwargs)
+        peer = RawPeer(connect(self.server, receive_buffer), **kwargs)
         self._peers.append(peer)
         return peer
 
@@ -169,15 +169,27 @@ def serving(
         hub.close(close_timeout)
 
 
-def connect(server: Server) -> socket.socket:
-    """A connected socket, nothing sent."""
+def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
+    """A connected socket, nothing sent.
+
+    :param receive_buffer: bytes; a small one is full soon.  Much below 64 KiB the system
+        lets a stream only trickle.
+    """
     address = server.address
     if isinstance(address, str):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        family = socket.AF_UNIX
+    else:
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
         sock.settimeout(TIMEOUT)
+        if receive_buffer is not None:  # before the window is agreed on
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect(address)
-        return sock
-    return socket.create_connection(address, TIMEOUT)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def raw_handshake(path: str = "/", *fields: str, host: str = "localhost") -> bytes:
@@ -238,7 +250,6 @@ class RawPeer:
     """A client that does what it is told, and nothing else: no pong, no close of its own.
 
     :param behind: sent in one segment with the request.
-    :param receive_buffer: bytes; a small one fills soon.
     """
 
     def __init__(
@@ -247,11 +258,8 @@ class RawPeer:
         path: str = "/",
         *fields: str,
         behind: bytes = b"",
-        receive_buffer: int | None = None,
     ) -> None:
         self.sock = sock
-        if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._buffer = b""
         try:
             sock.sendall(raw_handshake(path, *fields) + behind)
