@@ -184,12 +184,12 @@ def test_a_silent_client_is_cut_after_ping_timeout() -> None:
             answered.set()
 
     plan = PingPongPlan[Any](ping_period=0.1, ping_timeout=2.0, pong_handler=pong)
-    with serving(period=WebsocketPeriod(ping_pong_plan=plan)) as s:
-        with websocket(s.server.url) as alive:
-            alive_client = s.came()
-            _, silent_client = s.pair()
-            assert silent_client.context.wait(TIMEOUT)
-            assert s.hub.statistics().ended_by == {"silent": 1}
-            assert answered.wait(TIMEOUT)
-            alive.send("hello")
-            assert not alive_client.context.cancelled
+    period = WebsocketPeriod[Any](ping_pong_plan=plan)
+    with serving(period=period) as s, websocket(s.server.url) as alive:
+        alive_client = s.came()
+        _, silent_client = s.pair()
+        assert silent_client.context.wait(TIMEOUT)
+        assert s.hub.statistics().ended_by == {"silent": 1}
+        assert answered.wait(TIMEOUT)
+        alive.send("hello")
+        assert not alive_client.context.cancelled
