@@ -1,0 +1,110 @@
+"""``python -m benchmarks``, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from benchmarks.case import Options
+from benchmarks.machine import describe, load_average
+from benchmarks.peers import PEERS, SUBJECT, Peer
+from benchmarks.processes import Unavailable, compiled_load
+from benchmarks.report import print_machine, print_table, write_json
+from benchmarks.runner import WORKS, Result, cases_of, run
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _names(known: tuple[str, ...], what: str, text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no {what} {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def _at_least(low: float, kind: type[float] | type[int]) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not low <= value < 1e6:
+            raise argparse.ArgumentTypeError(f"a number of at least {low:g}, not {text!r}")
+        return value
+
+    return convert
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="benchmarks", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--work", type=lambda text: _names(WORKS, "work", text), default=list(WORKS),
+        help=f"what to measure, comma-separated: {', '.join(WORKS)} (all)")  # fmt: skip
+    add("--peer", type=lambda text: _names(tuple(PEERS), "peer", text), default=list(PEERS),
+        help=f"against what: {', '.join(PEERS)} (all that are installed)")  # fmt: skip
+    add("--rounds", type=_at_least(1, int), default=3, help="of each, alternating (3)")
+    add("--seconds", type=_at_least(0.2, float), default=4.0, help="each measures (4)")
+    add("--quick", action="store_true", help="one round of one second: does it work?")
+    add("--json", type=Path, metavar="FILE", help="write all figures there")
+    add("--charts", type=Path, metavar="DIR", help="write a chart of each case there (SVG)")
+    return parser
+
+
+def _installed(names: list[str]) -> list[Peer]:
+    found = []
+    for name in names:
+        if PEERS[name].versions() is None:
+            print(f"{name}: not installed (needs {', '.join(PEERS[name].needs)}); left out")
+        else:
+            found.append(PEERS[name])
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, and say what came of it; 1 when hubthread's streams were not what they must be."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.json is not None and not asked.json.absolute().parent.is_dir():
+        parser.error(f"--json: there is no folder for {asked.json}")
+    options = Options(
+        1.0 if asked.quick else asked.seconds, 1 if asked.quick else asked.rounds, asked.quick
+    )
+    try:
+        compiled_load()
+    except Unavailable as error:
+        parser.error(str(error))
+    peers = _installed(asked.peer)
+    machine = describe(peers)
+    print_machine(machine)
+    results: list[Result] = []
+    for case in cases_of(asked.work, options.quick):
+        measured = run(case, peers, options)
+        print_table(measured)
+        results += measured
+    machine["load after"] = load_average()
+    if asked.json is not None:
+        write_json(asked.json, machine, results)
+    ours = [result for result in results if result.peer.name == SUBJECT]
+    return int(any(result.faults() or result.unavailable for result in ours))
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

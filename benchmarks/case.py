@@ -1,0 +1,114 @@
+"""What is measured: one case of a work, and what comes out of one run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from benchmarks.peers import Peer
+from benchmarks.peers.contract import Job
+from benchmarks.processes import Unavailable, run_load, serving
+
+__all__ = ["FAULTS", "Case", "Column", "Measurement", "Options", "measure_traffic"]
+
+FAULTS = ("lost", "missing", "repeated", "broken", "disordered", "incomplete", "failed")
+"""Counts of the load client, none of which may be anything but zero."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a case."""
+
+    key: str
+    heading: str
+    digits: int = 0
+    more_is_better: bool = False
+
+    def show(self, value: float) -> str:
+        """The value as text; small times with more digits."""
+        digits = self.digits + 1 if self.digits and value < 1 else self.digits
+        return f"{value:,.{digits}f}"
+
+
+RATE = Column("rate", "frames/s", more_is_better=True)
+P50 = Column("p50_ms", "p50 ms", 1)
+P99 = Column("p99_ms", "p99 ms", 1)
+CPU = Column("cpu", "server CPU", 2)
+RSS = Column("rss_mb", "RSS MB", 0)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line."""
+
+    seconds: float = 4.0
+    rounds: int = 3
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run: figures, and what was wrong with the streams (nothing, if all is well)."""
+
+    figures: Mapping[str, float]
+    faults: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to measure, for each peer.
+
+    :param chart: the figure that the chart shows.
+    :param client: options of the load client.
+    """
+
+    work: str
+    name: str
+    title: str
+    job: Job
+    mode: str
+    clients: int
+    client: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = (RATE, P50, P99, CPU, RSS)
+    chart: Column = RATE
+    measure: Callable[[Case, Peer, Options], Measurement] | None = None
+
+    def run(self, peer: Peer, options: Options) -> Measurement:
+        """Measure once.
+
+        :raises Unavailable: when it cannot be measured here, and why.
+        """
+        return (self.measure or measure_traffic)(self, peer, options)
+
+
+def measure_traffic(case: Case, peer: Peer, options: Options) -> Measurement:
+    """A server, the load client, and what both have said."""
+    with serving(peer, case.job) as server:
+        arguments = [
+            *("--mode", case.mode, "--clients", str(case.clients)),
+            *("--size", str(case.job.size), "--seconds", str(options.seconds)),
+            *case.client,
+        ]
+        before = after = server.usage()
+
+        def at(phase: str) -> None:
+            nonlocal before, after
+            if phase == "measuring":
+                before = server.usage()
+            elif phase == "measured":
+                after = server.usage()
+
+        result = run_load(server.port, arguments, options.seconds, at)
+        if "error" in result:
+            raise Unavailable(str(result["error"]))
+        figures = {key: float(v) for key, v in result.items() if isinstance(v, (int, float))}
+        figures["cpu"] = (after.cpu_s - before.cpu_s) / figures["seconds"]
+        figures["rss_mb"] = after.rss / 1e6
+        figures["mb_s"] = figures["rate"] * case.job.size / 1e6
+        faults = {name: int(figures[name]) for name in FAULTS if figures[name]}
+        note = str(result["fault"])
+        if peer.name.endswith("unlocked"):
+            faults.pop("disordered", None)
+            note = "no common order"
+        return Measurement(figures, faults, note)

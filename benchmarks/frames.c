@@ -1,0 +1,110 @@
+/* From bytes to messages, however they were split: the reading half of the load client.
+ *
+ * Whole frames of the expected size are looked at where they lie; anything else goes byte
+ * by byte through the state in `conn`.  Nothing is copied but the head, and compressed
+ * messages.  Every byte is compared with what it must be.
+ */
+#include "load.h"
+
+uint8_t *expected_words;
+size_t message_size;
+
+/* The size that the header announces; 0 while there is too little of it. */
+static int header_complete(conn *c) {
+    if (c->header_have < 2) return 0;
+    unsigned code = c->header[1] & 0x7F;
+    unsigned need = code == 126 ? 4 : code == 127 ? 10 : 2;
+    if (c->header_have < need) return 0;
+    c->size = code;
+    if (code >= 126) {
+        c->size = 0;
+        for (unsigned i = 2; i < need; i++) c->size = c->size << 8 | c->header[i];
+    }
+    c->opcode = c->header[0] & 0x0F;
+    c->deflated = (c->header[0] & 0x40) != 0;
+    c->have = 0;
+    if (c->header[1] & 0x80) on_broken(c, "masked frame from a server");
+    if (c->opcode < 8 && c->size > message_size + 1024) on_broken(c, "message too large");
+    if (!(c->header[0] & 0x80)) on_broken(c, "fragmented message");
+    return 1;
+}
+
+static int words_match(const uint8_t *data, uint64_t from, uint64_t to) {
+    return to <= message_size && !memcmp(data, expected_words + from - HEAD, to - from);
+}
+
+static void frame_done(conn *c) {
+    uint8_t *body = c->body;
+    c->header_have = 0;
+    c->body = NULL;
+    if (c->opcode >= 8) {
+        on_control(c, c->opcode, c->kept, c->size);
+    } else if (!c->deflated) {
+        on_message(c, c->kept, c->size);
+    } else {
+        static uint8_t *plain;
+        if (!plain) plain = malloc(message_size + 1);
+        long size = inflate_message(body, c->size, plain, message_size + 1);
+        if (size < 0 || (size > HEAD && !words_match(plain + HEAD, HEAD, (uint64_t)size)))
+            on_broken(c, "compressed message with other content");
+        else
+            on_message(c, plain, (uint64_t)size);
+    }
+    free(body);
+}
+
+static size_t take_payload(conn *c, const uint8_t *data, size_t n) {
+    if (n > c->size - c->have) n = c->size - c->have;
+    uint64_t end = c->have + n;
+    if (c->deflated) {
+        if (!c->body) c->body = malloc(c->size + 4);
+        memcpy(c->body + c->have, data, n);
+    } else {
+        if (c->have < KEPT) {
+            size_t keep = KEPT - c->have < n ? KEPT - c->have : n;
+            memcpy(c->kept + c->have, data, keep);
+        }
+        if (c->opcode < 8 && c->size == message_size && end > HEAD) {
+            uint64_t from = c->have > HEAD ? c->have : HEAD;
+            if (!words_match(data + (from - c->have), from, end))
+                on_broken(c, "message with other content");
+        }
+    }
+    c->have = end;
+    return n;
+}
+
+void feed(conn *c, const uint8_t *data, size_t n) {
+    /* The header that almost every frame has. */
+    uint8_t usual[4] = {0x81, (uint8_t)message_size};
+    size_t usual_size = 2;
+    if (message_size > 125) {
+        usual[1] = 126;
+        usual[2] = (uint8_t)(message_size >> 8);
+        usual[3] = (uint8_t)message_size;
+        usual_size = 4;
+    }
+    while (n && c->state != LOST) {
+        if (!c->header_have && n >= usual_size + message_size && message_size < 65536 &&
+            !memcmp(data, usual, usual_size)) {
+            const uint8_t *payload = data + usual_size;
+            if (!words_match(payload + HEAD, HEAD, message_size)) {
+                on_broken(c, "message with other content");
+                return;
+            }
+            on_message(c, payload, message_size);
+            data += usual_size + message_size;
+            n -= usual_size + message_size;
+        } else if (c->header_have >= 2 && c->have < c->size) {
+            size_t took = take_payload(c, data, n);
+            data += took;
+            n -= took;
+            if (c->have == c->size && c->state != LOST) frame_done(c);
+        } else {
+            c->header[c->header_have++] = *data++;
+            n--;
+            c->size = c->have = 0;
+            if (header_complete(c) && !c->size && c->state != LOST) frame_done(c);
+        }
+    }
+}

@@ -1,0 +1,499 @@
+/* The load client: N WebSocket clients in one thread, the same for every server.
+ *
+ * load --port P --mode echo|storm|publish|idle|parse --clients N [--window K] [--size BYTES]
+ *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--tls] [--deflate]
+ *
+ *   echo     each client keeps K messages in flight; each must come back, in order
+ *   storm    each sends its next message when its last came back; each gets those of all
+ *   publish  they only listen; client 0 says "go" and "stop"
+ *   idle     they only stay
+ *   parse    no server: how fast this program reads, and whether any split is read alike
+ *
+ * In storm and publish a server says "joined" to a client that is in: nothing starts before
+ * all have heard it.  Prints a line of JSON at each phase (opened, measuring, measured), and
+ * the result.  Latency is taken when the bytes are read, one clock for both processes: one
+ * way in storm and publish, there and back in echo.  Frames are counted, and latencies
+ * taken, between measuring and measured; the streams are checked from the first frame to
+ * the last, which is waited for up to --drain seconds.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "load.h"
+
+enum mode { ECHO, STORM, PUBLISH, IDLE, PARSE };
+static const char *const modes[] = {"echo", "storm", "publish", "idle", "parse"};
+
+#define READ_SIZE (256 * 1024)
+#define AT_ONCE 64      /* handshakes under way: below any server's listen queue */
+#define GIVE_UP 15.0    /* seconds without a new connection */
+#define PORTS_EACH 5000 /* connections from one source address */
+#define MARK 64         /* orders are compared every so many messages */
+
+static enum mode mode = PARSE;
+static int port, clients = 1, window = 1, stalled, use_tls, deflate;
+static double seconds = 4, warmup = 0.5, drain = 15;
+
+static conn *conns;
+static int poller, opened, joined, shaking, failed;
+static uint8_t *reads;
+static histogram latencies;
+static int measuring, sending;
+static uint64_t frames, total_sent, clock_now;
+static uint64_t lost, missing, repeated, broken, disordered, incomplete, ended;
+static uint64_t *marks, marks_size, marks_set;
+static const char *first_fault = "";
+static const uint8_t mask[4] = {0x37, 0xFA, 0x21, 0x3D};
+static uint8_t *masked_words;
+
+static double now(void) { return now_ns() / 1e9; }
+
+static void watch(conn *c, int operation, int out) {
+    struct epoll_event e = {.events = EPOLLIN | (out ? EPOLLOUT : 0u), .data.ptr = c};
+    epoll_ctl(poller, operation, c->fd, &e);
+    c->wants_out = (uint8_t)out;
+}
+
+static void drop(conn *c) {
+    if (c->state == LOST) return;
+    if (c->state < JOINING) {
+        failed++;
+        shaking--;
+    } else if (c->state != STALLED) {
+        lost++;
+    }
+    c->state = LOST;
+    wire_end(c);
+}
+
+void on_broken(conn *c, const char *why) {
+    broken++;
+    if (!*first_fault) first_fault = why;
+    drop(c);
+}
+
+/* Sending. */
+
+static void flush(conn *c) {
+    while (c->out_at < c->out_end) {
+        long n = wire_write(c, c->out + c->out_at, c->out_end - c->out_at);
+        if (n == -2 || n == 0) {
+            drop(c);
+            return;
+        }
+        if (n < 0) break;
+        c->out_at += (size_t)n;
+    }
+    if (c->out_at == c->out_end) c->out_at = c->out_end = 0;
+    if (c->wants_out != (c->out_end > 0)) watch(c, EPOLL_CTL_MOD, c->out_end > 0);
+}
+
+static uint8_t *out_space(conn *c, size_t n) {
+    if (c->out_end + n > c->out_size) {
+        c->out_size = (c->out_end + n) * 2;
+        c->out = realloc(c->out, c->out_size);
+    }
+    uint8_t *p = c->out + c->out_end;
+    c->out_end += n;
+    return p;
+}
+
+static void put_small(conn *c, uint8_t opcode, const uint8_t *payload, size_t n) {
+    uint8_t *p = out_space(c, n + 6);
+    p[0] = 0x80 | opcode;
+    p[1] = 0x80 | (uint8_t)n;
+    memcpy(p + 2, mask, 4);
+    for (size_t i = 0; i < n; i++) p[6 + i] = payload[i] ^ mask[i & 3];
+}
+
+static void put_message(conn *c) {
+    size_t n = message_size, header = n <= 125 ? 6 : n < 65536 ? 8 : 14;
+    uint8_t *p = out_space(c, header + n);
+    p[0] = 0x81;
+    p[1] = 0x80 | (n <= 125 ? (uint8_t)n : n < 65536 ? 126 : 127);
+    for (size_t i = 2; i < header - 4; i++) p[i] = (uint8_t)(n >> 8 * (header - 5 - i));
+    memcpy(p + header - 4, mask, 4);
+    p += header;
+    uint8_t head[HEAD];
+    put_digits(head, 8, ++c->sent);
+    put_digits(head + 8, 24, now_ns());
+    put_digits(head + 32, 8, (uint64_t)c->index);
+    for (int i = 0; i < HEAD; i++) p[i] = head[i] ^ mask[i & 3];
+    memcpy(p + HEAD, masked_words, n - HEAD);
+    total_sent++;
+}
+
+/* What comes. */
+
+void on_control(conn *c, int opcode, const uint8_t *payload, size_t n) {
+    if (opcode == 9 && n <= 125) put_small(c, 10, payload, n);
+    else if (opcode == 8) drop(c);
+}
+
+static void compare_order(conn *c, uint32_t sender, uint64_t sequence) {
+    c->hash = (c->hash ^ ((uint64_t)sender << 32 | sequence)) * 0x9E3779B97F4A7C15ULL;
+    c->hash ^= c->hash >> 29;
+    if (c->got % MARK) return;
+    uint64_t mark = c->got / MARK;
+    if (mark >= marks_size) {
+        marks_size = (mark + 1) * 2;
+        marks = realloc(marks, marks_size * sizeof *marks);
+    }
+    if (mark > marks_set) {
+        marks[mark] = c->hash;
+        marks_set = mark;
+    } else if (marks[mark] != c->hash) {
+        disordered++;
+    }
+}
+
+static void check_next(uint64_t sequence, uint64_t expected) {
+    if (sequence > expected) missing += sequence - expected;
+    else if (sequence < expected) repeated++;
+}
+
+void on_message(conn *c, const uint8_t *head, uint64_t size) {
+    if (c->state == JOINING && size == 6 && !memcmp(head, "joined", 6)) {
+        c->state = OPEN;
+        joined++;
+        return;
+    }
+    if (size != message_size) {
+        on_broken(c, "message of another size");
+        return;
+    }
+    uint64_t sequence = digits8(head), sender = digits8(head + 32);
+    uint64_t sent = digits8(head + 8) * 10000000000000000ULL + digits8(head + 16) * 100000000ULL +
+                    digits8(head + 24);
+    c->got++;
+    if (measuring) {
+        frames++;
+        histogram_add(&latencies, clock_now > sent ? clock_now - sent : 0);
+    }
+    if (mode == STORM) {
+        if (sender >= (uint64_t)clients) {
+            on_broken(c, "unknown sender");
+            return;
+        }
+        check_next(sequence, ++c->senders[sender]);
+        c->senders[sender] = (uint32_t)sequence;
+        compare_order(c, (uint32_t)sender, sequence);
+        if (sender == (uint64_t)c->index && sending) put_message(c);
+        return;
+    }
+    check_next(sequence, c->next);
+    c->next = sequence + 1;
+    if (mode == ECHO) {
+        if (sender != (uint64_t)c->index) on_broken(c, "somebody else's message");
+        else if (sending) put_message(c);
+    } else if (mode == PUBLISH && sender == 1) {
+        c->ended = 1;
+        ended++;
+    }
+}
+
+/* Connecting. */
+
+static void begin(conn *c) {
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int yes = 1;
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (c->index >= clients - stalled) {
+        /* As little as possible is to fit between the server and one that does not read. */
+        int small = 2048, segment = 536;
+        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    }
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = from;
+    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &yes, sizeof yes);
+    from.sin_addr.s_addr = htonl(0x7F000001u + (unsigned)(c->index / PORTS_EACH));
+    bind(c->fd, (struct sockaddr *)&from, sizeof from);
+    to.sin_addr.s_addr = htonl(0x7F000001u);
+    to.sin_port = htons((uint16_t)port);
+    c->state = CONNECTING;
+    c->next = 1;
+    shaking++;
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) drop(c);
+    else watch(c, EPOLL_CTL_ADD, 1);
+}
+
+static void ask(conn *c) {
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                     "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+                     port,
+                     deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
+                               "server_no_context_takeover; client_no_context_takeover\r\n"
+                             : "");
+    memcpy(out_space(c, (size_t)n), text, (size_t)n);
+    c->state = SHAKING;
+    c->body = calloc(1, 4096);
+    flush(c);
+}
+
+/* The upgrade's response; what is behind it are frames already. */
+static void answered(conn *c, const uint8_t *data, size_t n) {
+    while (n && c->have < 4095) {
+        c->body[c->have++] = *data++;
+        n--;
+        if (c->have < 4 || memcmp(c->body + c->have - 4, "\r\n\r\n", 4)) continue;
+        const char *text = (char *)c->body;
+        int good = !strncmp(text, "HTTP/1.1 101 ", 13) &&
+                   strstr(text, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") &&
+                   !strstr(text, "permessage-deflate") == !deflate;
+        free(c->body);
+        c->body = NULL;
+        c->have = 0;
+        if (!good) {
+            first_fault = "the upgrade was refused, or without what was asked for";
+            drop(c);
+            return;
+        }
+        c->state = mode == STORM || mode == PUBLISH ? JOINING : OPEN;
+        joined += c->state == OPEN;
+        shaking--;
+        opened++;
+        feed(c, data, n);
+        return;
+    }
+    if (n) drop(c);
+}
+
+static void on_event(conn *c, uint32_t events) {
+    if (c->state == LOST) return;
+    if (c->state == CONNECTING) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+        if (error || (use_tls && wire_tls_start(c) != 1)) {
+            drop(c);
+            return;
+        }
+        c->state = SECURING;
+        if (!use_tls) ask(c);
+        events &= ~(uint32_t)EPOLLIN;
+    }
+    if (c->state == SECURING) {
+        int done = wire_tls_shake(c);
+        if (done == -1) watch(c, EPOLL_CTL_MOD, 0);
+        else if (done == 1) ask(c);
+        else drop(c);
+        return;
+    }
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+        long n = wire_read(c, reads, READ_SIZE);
+        clock_now = now_ns();
+        if (n > 0) {
+            if (c->state == SHAKING) answered(c, reads, (size_t)n);
+            else feed(c, reads, (size_t)n);
+        } else if (n != -1) {
+            drop(c);
+        }
+    }
+    if (c->state != LOST && c->out_end) flush(c);
+}
+
+static void turn(double until) {
+    struct epoll_event ready[512];
+    double left = until - now();
+    int wait = left <= 0 ? 0 : left > 0.1 ? 100 : (int)(left * 1000) + 1;
+    int n = epoll_wait(poller, ready, 512, wait);
+    for (int i = 0; i < n; i++) on_event(ready[i].data.ptr, ready[i].events);
+}
+
+static void say(const char *phase, double took) {
+    printf("{\"phase\":\"%s\",\"opened\":%d,\"seconds\":%.4f}\n", phase, opened, took);
+    fflush(stdout);
+}
+
+static int open_all(void) {
+    double start = now(), last = start;
+    int begun = 0, seen = 0;
+    while (joined < clients - failed - (int)lost && now() - last < GIVE_UP) {
+        while (begun < clients && shaking < AT_ONCE) begin(&conns[begun++]);
+        turn(now() + 0.1);
+        if (opened + joined != seen) {
+            seen = opened + joined;
+            last = now();
+        }
+    }
+    say("opened", last - start);
+    return joined == clients;
+}
+
+static int finished(void) {
+    for (int i = 0; i < clients; i++) {
+        conn *c = &conns[i];
+        if (c->state != OPEN) continue;
+        if (mode == ECHO && c->got < c->sent) return 0;
+        if (mode == STORM && c->got < total_sent) return 0;
+        if (mode == PUBLISH && !c->ended) return 0;
+    }
+    return 1;
+}
+
+static void tell(conn *c, const char *text) {
+    if (c->state != OPEN) return;
+    put_small(c, 1, (const uint8_t *)text, strlen(text));
+    flush(c);
+}
+
+static double cpu(void) {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+static void drive(void) {
+    sending = mode == ECHO || mode == STORM;
+    for (int i = clients - stalled; i < clients; i++) {
+        conns[i].state = STALLED;
+        epoll_ctl(poller, EPOLL_CTL_DEL, conns[i].fd, NULL);
+    }
+    for (int i = 0; sending && i < clients; i++) {
+        if (conns[i].state != OPEN) continue;
+        for (int k = 0; k < (mode == ECHO ? window : 1); k++) put_message(&conns[i]);
+        flush(&conns[i]);
+    }
+    if (mode == PUBLISH) tell(&conns[0], "go");
+    for (double end = now() + warmup; now() < end;) turn(end);
+    measuring = 1;
+    say("measuring", warmup);
+    double start = now(), used = cpu();
+    while (now() < start + seconds) turn(start + seconds);
+    double took = now() - start;
+    measuring = 0;
+    used = cpu() - used;
+    say("measured", took);
+    sending = 0;
+    if (mode == PUBLISH) tell(&conns[0], "stop");
+    start = now();
+    while (mode != IDLE && !finished() && now() < start + drain) turn(now() + 0.05);
+    for (int i = 0; i < clients; i++) {
+        conn *c = &conns[i];
+        if (c->state != OPEN) continue;
+        incomplete += (mode == ECHO && c->got != c->sent) || (mode == PUBLISH && !c->ended) ||
+                      (mode == STORM && !lost && c->got != total_sent);
+        disordered += mode == STORM && !lost && !incomplete && c->hash != conns[0].hash;
+    }
+    printf("{\"phase\":\"result\",\"seconds\":%.4f,\"frames\":%llu,\"rate\":%.1f,"
+           "\"p50_ms\":%.4f,\"p90_ms\":%.4f,\"p99_ms\":%.4f,\"max_ms\":%.4f,"
+           "\"opened\":%d,\"failed\":%d,\"lost\":%llu,\"missing\":%llu,\"repeated\":%llu,"
+           "\"broken\":%llu,\"disordered\":%llu,\"incomplete\":%llu,\"drain_s\":%.3f,"
+           "\"client_cpu\":%.3f,\"fault\":\"%s\"}\n",
+           took, (unsigned long long)frames, (double)frames / took,
+           histogram_ms(&latencies, 0.5), histogram_ms(&latencies, 0.9),
+           histogram_ms(&latencies, 0.99), (double)latencies.max / 1e6, opened, failed,
+           (unsigned long long)lost, (unsigned long long)missing, (unsigned long long)repeated,
+           (unsigned long long)broken, (unsigned long long)disordered,
+           (unsigned long long)incomplete, now() - start, used / took, first_fault);
+}
+
+/* Publish frames that nobody sent: whole reads against the clock, then cut anywhere. */
+static int parse(void) {
+    enum { FRAMES = 2000 };
+    size_t header = message_size <= 125 ? 2 : 4, one = header + message_size, all = one * FRAMES;
+    uint8_t *data = malloc(all);
+    conn c = {.state = OPEN, .next = 1};
+    uint64_t made = 0;
+    double spent = 0;
+    srand(1);
+    for (int round = 0; spent < seconds; round++) {
+        for (uint8_t *p = data; p < data + all; p += one) {
+            uint8_t *head = p + header;
+            p[0] = 0x81;
+            p[1] = header == 2 ? (uint8_t)message_size : 126;
+            if (header == 4) p[2] = (uint8_t)(message_size >> 8), p[3] = (uint8_t)message_size;
+            put_digits(head, 8, ++made);
+            put_digits(head + 8, 24, now_ns());
+            put_digits(head + 32, 8, 0);
+            memcpy(head + HEAD, expected_words, message_size - HEAD);
+        }
+        clock_now = now_ns();
+        measuring = round > 0;
+        double start = now();
+        for (size_t at = 0, n; at < all; at += n) {
+            n = round ? READ_SIZE : 1 + (size_t)rand() % (2 * one);
+            if (n > all - at) n = all - at;
+            feed(&c, data + at, n);
+        }
+        if (round) spent += now() - start;
+    }
+    printf("{\"phase\":\"result\",\"rate\":%.0f,\"good\":%s}\n", (double)frames / spent,
+           c.got == made && !missing && !repeated && !broken ? "true" : "false");
+    return 0;
+}
+
+static double option(int argc, char **argv, const char *name, double otherwise) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], name)) return i + 1 < argc ? strtod(argv[i + 1], NULL) : 1;
+    return otherwise;
+}
+
+static int flag(int argc, char **argv, const char *name) {
+    for (int i = 1; i < argc; i++)
+        if (!strcmp(argv[i], name)) return 1;
+    return 0;
+}
+
+int main(int argc, char **argv) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the runner */
+    for (int i = 1; i + 1 < argc; i++)
+        if (!strcmp(argv[i], "--mode"))
+            for (int m = ECHO; m <= PARSE; m++)
+                if (!strcmp(argv[i + 1], modes[m])) mode = (enum mode)m;
+    port = (int)option(argc, argv, "--port", 0);
+    clients = (int)option(argc, argv, "--clients", 1);
+    window = (int)option(argc, argv, "--window", 1);
+    stalled = (int)option(argc, argv, "--stalled", 0);
+    seconds = option(argc, argv, "--seconds", seconds);
+    warmup = option(argc, argv, "--warmup", warmup);
+    drain = option(argc, argv, "--drain", drain);
+    message_size = (size_t)option(argc, argv, "--size", 100);
+    use_tls = flag(argc, argv, "--tls");
+    deflate = flag(argc, argv, "--deflate");
+    if (clients < 1 || message_size <= HEAD || (mode != PARSE && !port)) {
+        fprintf(stderr, "load: needs --port, and a --size above %d\n", HEAD);
+        return 2;
+    }
+    alarm((unsigned)(seconds + warmup + drain) + 300); /* nor hang for ever */
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    reads = malloc(READ_SIZE);
+    expected_words = malloc(message_size);
+    masked_words = malloc(message_size);
+    put_words(expected_words, message_size - HEAD);
+    for (size_t i = 0; i < message_size - HEAD; i++)
+        masked_words[i] = expected_words[i] ^ mask[(HEAD + i) & 3];
+    if (mode == PARSE) return parse();
+    poller = epoll_create1(EPOLL_CLOEXEC);
+    conns = calloc((size_t)clients, sizeof *conns);
+    for (int i = 0; i < clients; i++) {
+        conns[i].fd = -1;
+        conns[i].index = i;
+        if (mode == STORM) conns[i].senders = calloc((size_t)clients, sizeof(uint32_t));
+    }
+    if (!open_all() && mode != IDLE) {
+        printf("{\"phase\":\"result\",\"error\":\"%d of %d clients opened%s%s\"}\n", joined,
+               clients, *first_fault ? ": " : "", first_fault);
+        return 0;
+    }
+    drive();
+    for (int i = 0; i < clients; i++) wire_end(&conns[i]);
+    return 0;
+}

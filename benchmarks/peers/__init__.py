@@ -1,0 +1,112 @@
+"""The servers that are compared: one module each, all with the contract of ``contract``.
+
+python-socketio is not among them.  It speaks Engine.IO and Socket.IO inside of WebSocket,
+so a client has to speak that too, and what it costs is in good part that framing: beside
+the others its figure would mean little.  Its threading mode sends through simple-websocket,
+as ``flask-sock`` does here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+
+__all__ = ["BARE", "PEERS", "SUBJECT", "Peer"]
+
+SUBJECT = "hubthread"
+BARE = "bare"
+
+_STALLS = "blocks for good on a member that does not read, by design"
+
+_ONLY_STORM = dict.fromkeys(
+    ("fanout", "echo", "stalled", "idle", "large", "compression", "tls"),
+    "differs only where several threads send to a room",
+)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server to compare with."""
+
+    name: str
+    what: str
+    module: str
+    needs: tuple[str, ...] = ()
+    """Distributions; the first is the one whose version matters most."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Works that it has no part in, and why."""
+
+    def versions(self) -> dict[str, str] | None:
+        """Of what it needs; ``None`` if something is not installed."""
+        try:
+            return {name: metadata.version(name) for name in self.needs}
+        except metadata.PackageNotFoundError:
+            return None
+
+
+_ALL = (
+    Peer(SUBJECT, "hubthread, as installed", "hubthread", ("hubthread", "wsproto", "h11")),
+    Peer(
+        BARE,
+        "a plain loop over send(), frames of known size, nothing checked: the limit for one "
+        "send a message",
+        "bare",
+        without={
+            "stalled": _STALLS,
+            "compression": "has none",
+            "tls": "has none",
+            "idle": "has no protocol, so nothing to compare",
+        },
+    ),
+    Peer(
+        "picows",
+        "picows (Cython on asyncio), send to each",
+        "picows",
+        ("picows", "aiofastnet"),
+        {"compression": "has none"},
+    ),
+    Peer(
+        "websockets",
+        "websockets on asyncio, broadcast()",
+        "websockets_asyncio",
+        ("websockets",),
+    ),
+    Peer(
+        "websockets-loop",
+        "websockets on asyncio, await send() to each",
+        "websockets_asyncio",
+        ("websockets",),
+        dict.fromkeys(("echo", "idle"), "the same as websockets"),
+    ),
+    Peer("sync", "websockets.sync, send() to each", "websockets_sync", ("websockets",)),
+    Peer(
+        "sync-broadcast",
+        "websockets.sync, its broadcast()",
+        "websockets_sync",
+        ("websockets",),
+        dict.fromkeys(("echo", "idle"), "the same as sync"),
+    ),
+    Peer(
+        "sync-unlocked",
+        "websockets.sync, send() to each by all threads at once: no common order",
+        "websockets_sync",
+        ("websockets",),
+        _ONLY_STORM,
+    ),
+    Peer(
+        "flask-sock",
+        "flask-sock with simple-websocket on werkzeug, threaded",
+        "flask_sock",
+        ("flask-sock", "simple-websocket", "flask", "werkzeug", "wsproto"),
+    ),
+    Peer(
+        "flask-sock-unlocked",
+        "flask-sock, send() to each by all threads at once: no common order",
+        "flask_sock",
+        ("flask-sock", "simple-websocket", "flask", "werkzeug", "wsproto"),
+        _ONLY_STORM,
+    ),
+)
+
+PEERS = {peer.name: peer for peer in _ALL}

@@ -1,0 +1,158 @@
+"""What every server under test is told, and what all of them share.
+
+``python -m benchmarks.peers NAME JOB`` (JOB is JSON) listens on a free port of 127.0.0.1
+and prints ``listening PORT``.  It ends when its standard input does, so that no server
+outlives a runner that was killed.
+
+``echo``: each message goes back to its sender.  ``room``: each goes to all members, the
+sender included, in one order for all.  ``publish``: from "go" to "stop", both said by a
+client, the server sends messages to all members, and a last one that is marked as such.
+In ``room`` and ``publish`` a client that is in is told "joined".
+
+A message is 8 digits sequence number, 24 digits CLOCK_MONOTONIC nanoseconds, 8 digits
+sender (in ``publish``: 1 for the last one), then words up to the size agreed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = [
+    "JOINED",
+    "Job",
+    "Publisher",
+    "Stamper",
+    "listening",
+    "open_files",
+    "publish_async",
+    "watch_stdin",
+]
+
+JOINED = "joined"
+
+_WORDS = (
+    '{"type":', '"position",', '"x":', "12.5,", '"y":', "-3.75,", '"name":', '"ada",',
+    '"text":', '"hello ', 'there",', '"room":', '"table 7"', "},", "1024,", "true,",
+)  # fmt: skip
+_HEAD = 40
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a server is to do."""
+
+    mode: Literal["echo", "room", "publish"] = "echo"
+    rate: float = 0.0
+    """Messages a second in ``publish``; 0: as fast as the server lets a publisher go."""
+    size: int = 100
+    """Bytes of a message in ``publish``."""
+    window: int = 16
+    """For servers that take messages without blocking: how many a publisher hands over
+    before it waits until the batch before has been taken."""
+    deflate: bool = False
+    """Negotiate permessage-deflate."""
+    certificate: str = ""
+    """A PEM file with certificate and key: serve with TLS."""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The server's context, where there is a certificate."""
+        if not self.certificate:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate)
+        return context
+
+
+class Stamper:
+    """Makes numbered messages with the time of their making."""
+
+    def __init__(self, size: int) -> None:
+        self._words = _words(size - _HEAD)
+        self._sequence = 0
+
+    def next(self, *, last: bool = False) -> str:
+        """The next message."""
+        self._sequence += 1
+        return f"{self._sequence:08d}{time.monotonic_ns():024d}{int(last):08d}{self._words}"
+
+
+def _words(size: int) -> str:
+    """Words that compress about as chat or JSON does; the same as in ``load.h``."""
+    state, parts, length = 1, [], 0
+    while length < size:
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        parts.append(_WORDS[(state >> 16) & 15])
+        length += len(parts[-1])
+    return "".join(parts)[:size]
+
+
+class Publisher:
+    """Publishes from "go" to "stop", on a thread of its own.
+
+    :param push: sends to all members; blocks where the server under test does.
+    """
+
+    def __init__(self, job: Job, push: Callable[[str], object]) -> None:
+        self._job = job
+        self._push = push
+        self._stop = threading.Event()
+
+    def told(self, message: object) -> None:
+        """A client has spoken."""
+        if message == "go":
+            threading.Thread(target=self._run, daemon=True).start()
+        elif message == "stop":
+            self._stop.set()
+
+    def _run(self) -> None:
+        stamper, rate, due = Stamper(self._job.size), self._job.rate, time.monotonic()
+        while not self._stop.is_set():
+            self._push(stamper.next())
+            if rate:
+                due += 1 / rate
+                self._stop.wait(max(0.0, due - time.monotonic()))
+        self._push(stamper.next(last=True))
+
+
+async def publish_async(
+    job: Job, stop: asyncio.Event, push: Callable[[str], Awaitable[object]]
+) -> None:
+    """Publish until ``stop``, in a task: what ``Publisher`` is to threads."""
+    stamper, due = Stamper(job.size), time.monotonic()
+    while not stop.is_set():
+        await push(stamper.next())
+        due += 1 / job.rate if job.rate else 0.0
+        # Without a rate too the loop gets a turn: none of the sends need give it one.
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    await push(stamper.next(last=True))
+
+
+def listening(port: int) -> None:
+    """Tell the runner where."""
+    print(f"listening {port}", flush=True)
+
+
+def watch_stdin() -> None:
+    """End this process when its standard input ends."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def open_files() -> None:
+    """Take as many descriptors as the system gives."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

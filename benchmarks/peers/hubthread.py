@@ -1,0 +1,64 @@
+"""hubthread with its defaults: a hotline for the room, a thread of the program's own to publish.
+
+As fast as the hub admits: the publisher hands over ``job.window`` pushes, then waits for
+the batch before them to be taken (``wait_push_consumed``), as a program that wants to keep
+pace would; so up to two batches are under way.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from benchmarks.peers.contract import JOINED, Job, Publisher, listening
+from hubthread import Hub, HubSetting, IOContext, PingPongPlan, Upgrader, WebsocketPeriod
+
+_PATIENCE_S = 30.0
+
+
+def serve(job: Job, name: str) -> None:
+    """Serve for good."""
+    hub: Hub[dict[str, Any], str]
+
+    def echo(ctx: IOContext, meta: object) -> bool:
+        ctx.write(ctx.payload)
+        return False
+
+    def to_room(ctx: IOContext, meta: object) -> bool:
+        room.push(ctx.payload)
+        return False
+
+    def told(ctx: IOContext, meta: object) -> bool:
+        publisher.told(ctx.payload)
+        return False
+
+    def join(ctx: IOContext, meta: object) -> None:
+        room.answer(ctx)
+        ctx.write(JOINED)
+
+    handlers = {"echo": echo, "room": to_room, "publish": told}
+    period: WebsocketPeriod[Any] = WebsocketPeriod(
+        upgrader=Upgrader(compression=job.deflate), ping_pong_plan=PingPongPlan()
+    )
+    hub = Hub(
+        HubSetting(
+            dict,
+            on_receive_message=handlers[job.mode],
+            on_connection_start=None if job.mode == "echo" else join,
+            websocket_period=period,
+        )
+    )
+    room = hub.hotline()
+    handed_over: list[int] = []
+
+    def push(message: str) -> None:
+        number = room.push(message)
+        if not job.rate and number % job.window == 0:
+            handed_over.append(number)
+            if len(handed_over) > 1:
+                room.wait_push_consumed(handed_over.pop(0), _PATIENCE_S)
+
+    publisher = Publisher(job, push)
+    with hub, hub.serve(max_connections=20_000, ssl=job.tls()) as server:
+        listening(int(server.address[1]))
+        threading.Event().wait()

@@ -1,0 +1,186 @@
+"""The processes of a run: the load client, compiled on the spot, and one server at a time.
+
+None outlives the runner: it ends them in ``finally``; a server ends with its standard
+input, the load client when its parent dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.peers import Peer
+from benchmarks.peers.contract import Job
+
+__all__ = ["Server", "Unavailable", "Usage", "compiled_load", "run_load", "serving"]
+
+_HERE = Path(__file__).parent
+_CACHE = _HERE / ".cache"
+_START_S = 30.0
+_SOURCES = ("load.c", "frames.c", "wire.c", "load.h")
+_LIBRARIES = {
+    "--tls": ("-DWITH_TLS", ("-lssl", "-lcrypto"), "the headers of OpenSSL"),
+    "--deflate": ("-DWITH_ZLIB", ("-lz",), "the headers of zlib"),
+}
+
+
+class Unavailable(Exception):
+    """Cannot be measured here; says why in a line."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of a process, from /proc."""
+
+    cpu_s: float
+    rss: int
+    threads: int
+
+
+class Server:
+    """A server under test, in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.port = port
+
+    def usage(self) -> Usage:
+        """CPU time since its start, memory and threads now.
+
+        :raises Unavailable: when it has ended.
+        """
+        try:
+            text = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            raise Unavailable("the server ended") from None
+        fields = text.rpartition(")")[2].split()
+        ticks = os.sysconf("SC_CLK_TCK")
+        return Usage(
+            cpu_s=(int(fields[11]) + int(fields[12])) / ticks,
+            rss=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+            threads=int(fields[17]),
+        )
+
+
+@contextlib.contextmanager
+def serving(peer: Peer, job: Job) -> Iterator[Server]:
+    """Start the server of a peer; it is gone at the end.
+
+    :raises Unavailable: when it does not start to listen.
+    """
+    command = [sys.executable, "-m", "benchmarks.peers", peer.name, json.dumps(asdict(job))]
+    # What it has to say goes to a file: nobody reads a pipe while the load runs.
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            cwd=_HERE.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,  # Ctrl-C is for the runner, which then ends it
+        )
+        try:
+            line = _line(process, _START_S)
+            if not line.startswith("listening "):
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines()
+                raise Unavailable(said[-1] if said else "did not start to listen")
+            yield Server(process, int(line.split()[1]))
+        finally:
+            _end(process)
+
+
+def run_load(
+    port: int, arguments: Sequence[str], seconds: float, at: Callable[[str], None]
+) -> dict[str, object]:
+    """Run the load client to its end; its result.
+
+    :param at: called with the name of each phase as it begins.
+    :raises Unavailable: when it cannot be built, fails, or does not come to an end.
+    """
+    process = subprocess.Popen(
+        [str(compiled_load(arguments)), "--port", str(port), *arguments],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while True:
+            line = _line(process, seconds + 120)
+            if not line:
+                raise Unavailable("the load client ended early, or did not end")
+            said: dict[str, object] = json.loads(line)
+            phase = str(said["phase"])
+            if phase == "result":
+                return said
+            at(phase)
+    finally:
+        _end(process)
+
+
+def compiled_load(arguments: Sequence[str] = ()) -> Path:
+    """The load client with what these arguments need; compiled if it is not there yet.
+
+    :raises Unavailable: without a compiler, or a library's headers.
+    """
+    flags = ["-O2", "-Wall", "-Wextra", "-std=gnu11"]
+    libraries: list[str] = []
+    needs = ["a C compiler (cc)"]
+    for option, (flag, library, name) in _LIBRARIES.items():
+        if option in arguments:
+            flags.append(flag)
+            libraries.extend(library)
+            needs.append(name)
+    sources = [_HERE / name for name in _SOURCES]
+    content = b"".join(path.read_bytes() for path in sources) + repr(flags).encode()
+    program = _CACHE / f"load-{hashlib.sha256(content).hexdigest()[:16]}"
+    if program.exists():
+        return program
+    _CACHE.mkdir(exist_ok=True)
+    # Under another name first: another runner may be looking for it.
+    fresh = program.with_suffix(f".{os.getpid()}")
+    units = [str(path) for path in sources if path.suffix == ".c"]
+    command = ["cc", *flags, *units, "-o", str(fresh), *libraries]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", b"") or b""
+        reason = said.decode(errors="replace").strip().splitlines()[:1] or [str(error)]
+        raise Unavailable(f"the load client needs {' and '.join(needs)}: {reason[0]}") from None
+    fresh.replace(program)
+    return program
+
+
+def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
+    """The next line that it prints; empty if it ends, or says nothing for so long."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        if not selector.select(timeout):
+            return ""
+    return _read_line(process.stdout.fileno())
+
+
+def _read_line(descriptor: int) -> str:
+    # Unbuffered, or select would not see the lines that a buffer has taken already.
+    parts = bytearray()
+    while (byte := os.read(descriptor, 1)) not in (b"", b"\n"):
+        parts += byte
+    return parts.decode()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

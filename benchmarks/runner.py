@@ -1,0 +1,84 @@
+"""Runs cases against peers, round by round, so that what the machine does else hits all."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from benchmarks.case import Case, Measurement, Options
+from benchmarks.peers import Peer
+from benchmarks.processes import Unavailable
+
+__all__ = ["WORKS", "Result", "cases_of", "run"]
+
+WORKS = ("fanout", "storm", "echo")
+
+
+@dataclass
+class Result:
+    """What the rounds of one case came to, for one peer."""
+
+    case: Case
+    peer: Peer
+    rounds: list[Measurement] = field(default_factory=list)
+    unavailable: str = ""
+
+    def values(self, key: str) -> list[float]:
+        """A figure in each round."""
+        return [one.figures[key] for one in self.rounds if key in one.figures]
+
+    def median(self, key: str) -> float | None:
+        """Its median; ``None`` if there was no round."""
+        values = self.values(key)
+        return median(values) if values else None
+
+    def faults(self) -> dict[str, int]:
+        """Of all rounds together."""
+        total: dict[str, int] = {}
+        for one in self.rounds:
+            for name, count in one.faults.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+
+def cases_of(works: Sequence[str], quick: bool) -> list[Case]:
+    """The cases of these works, in their order."""
+    found: list[Case] = []
+    for work in works:
+        found.extend(importlib.import_module(f"benchmarks.{work}").cases(quick))
+    return found
+
+
+def run(case: Case, peers: Sequence[Peer], options: Options) -> list[Result]:
+    """All rounds of one case; each round all peers, each with a server of its own."""
+    results = [Result(case, peer) for peer in peers if case.work not in peer.without]
+    for number in range(1, options.rounds + 1):
+        for result in results:
+            if result.unavailable:
+                continue
+            place = f"{case.work} {case.name}, round {number}/{options.rounds}"
+            print(f"  {place}: {result.peer.name:<20}", end=" ", flush=True)
+            start = time.monotonic()
+            try:
+                measured = case.run(result.peer, options)
+            except Unavailable as error:
+                result.unavailable = str(error)
+                print(f"not measured: {error}")
+                continue
+            result.rounds.append(measured)
+            print(_one_line(case, measured), f"({time.monotonic() - start:.0f} s)")
+    return results
+
+
+def _one_line(case: Case, measured: Measurement) -> str:
+    figures: Mapping[str, float] = measured.figures
+    shown = [
+        f"{column.heading} {column.show(figures[column.key])}"
+        for column in case.columns
+        if column.key in figures
+    ]
+    faults = [f"{count} {name}" for name, count in measured.faults.items()]
+    return ", ".join([*shown, *faults, *([measured.note] if measured.note else [])])
