@@ -56,7 +56,7 @@ class Alarms:
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Call ``action`` in ``delay`` seconds, on the alarm thread.
 
-        Where no thread can be started the alarm is lost; the next ``set`` tries again.
+        Where no thread can be started it waits for the next ``set``, which tries again.
         """
         alarm = Alarm(action)
         with self._condition:

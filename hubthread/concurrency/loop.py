@@ -5,7 +5,6 @@ Layer: concurrency.  Threads: ``run`` is the loop's thread; everything else is f
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections import deque
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.mailbox import Mailbox
+from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
 from hubthread.errors import HubClosed, WrongThread
 
@@ -143,8 +143,14 @@ class Loop(Generic[View]):
             while batch:
                 batch.popleft()()
 
-    def _fail(self, error: BaseException) -> None:
+    def _report(self, error: BaseException) -> None:
+        self._logger.error("%s: a closure raised", self.name, exc_info=error)
+
+    def _report_bug(self, error: BaseException) -> None:
         self._logger.critical("a bug in hubthread: %s stops", self.name, exc_info=error)
+
+    def _fail(self, error: BaseException) -> None:
+        tell(self._report_bug, error)
         self._mailbox.close()
         for job in [*self._batch, *self._mailbox.take()]:
             if isinstance(job, _Waited):
@@ -169,11 +175,9 @@ class _Closure:
             self._work(loop._view)
         except KeyboardInterrupt:
             raise  # meant for the program, not for the closure that it struck
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the log
             loop.closures_failed += 1
-            # A logger that raises is no reason to stop everybody's hub.
-            with contextlib.suppress(Exception):
-                loop._logger.error("%s: a closure raised", loop.name, exc_info=error)
+            tell(loop._report, error)
 
 
 class _Waited:

@@ -10,12 +10,12 @@ a reader that is blocked in ``recv`` need not be woken for a closure.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, QueueFull
@@ -187,9 +187,7 @@ class Strand:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 - reported, and the next one runs
-                # Even if the report raises: a baton that is kept would be waited for.
-                with contextlib.suppress(BaseException):
-                    self._report(error)
+                tell(self._report, error)
             del work  # nothing of the user's is kept alive while the strand is idle
             if most is not None:
                 most -= 1

@@ -10,7 +10,21 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "tell"]
+
+
+def tell(report: Callable[[BaseException], object], error: BaseException) -> None:
+    """Call ``report(error)``, and go on whatever that raises.
+
+    A user's log handler may raise, and must not take the thread of others with it.  What
+    it raises goes where the errors of threads go when nobody catches them.
+    """
+    try:
+        report(error)
+    except BaseException as another:  # noqa: BLE001 - shown by the hook
+        here = threading.current_thread()
+        shown = (type(another), another, another.__traceback__, here)
+        threading.excepthook(threading.ExceptHookArgs(shown))
 
 
 class Threads:

@@ -1,0 +1,140 @@
+"""A hub's threads: named, counted, joined, and their crashes told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import partial
+from time import monotonic
+
+import pytest
+
+from hubthread.concurrency.threads import Threads
+from tests.support import TIMEOUT, Logs, together
+
+
+def wait_for(event: threading.Event) -> None:
+    event.wait(TIMEOUT)
+
+
+def test_a_thread_has_a_name_and_is_counted() -> None:
+    """While it runs it is one of the hub's, a daemon, called after what it does."""
+    threads = Threads("hubthread-x", Logs())
+    go, told = threading.Event(), threading.Event()
+    found: list[object] = []
+
+    def target() -> None:
+        me = threading.current_thread()
+        found.extend([me.name, me.daemon, threads.is_mine(), threads.count()])
+        told.set()
+        go.wait(TIMEOUT)
+
+    threads.start(target, "reader")
+    assert told.wait(TIMEOUT)
+    assert found == ["hubthread-x-reader", True, True, 1]
+    assert not threads.is_mine()
+    go.set()
+    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.count() == 0
+
+
+def test_join_returns_who_still_runs() -> None:
+    """At the deadline those that run are named, and none that has ended."""
+    threads = Threads("test", Logs())
+    go = threading.Event()
+    threads.start(lambda: None, "quick")
+    threads.start(partial(wait_for, go), "slow")
+    for deadline in (monotonic() + 0.01, monotonic() - 1):
+        left = threads.join(deadline)
+        assert [thread.name for thread in left if thread.name != "test-quick"] == ["test-slow"]
+    go.set()
+    assert threads.join(monotonic() + TIMEOUT) == []
+
+
+def test_join_waits_for_the_last_of_a_line() -> None:
+    """A thread that starts another one and ends is no way past the join."""
+    threads = Threads("test", Logs())
+    ended: list[int] = []
+
+    def step(left: int) -> None:
+        if left:
+            threads.start(lambda: step(left - 1), f"{left}")
+        else:
+            threading.Event().wait(0.01)
+        ended.append(left)
+
+    threads.start(lambda: step(20), "first")
+    assert threads.join(monotonic() + TIMEOUT) == []
+    assert sorted(ended) == list(range(21))
+    assert threads.count() == 0
+
+
+def test_one_that_leaves_is_not_waited_for() -> None:
+    """A thread that takes itself out may join the others: that is how a closer works."""
+    threads = Threads("test", Logs())
+    others: list[list[threading.Thread]] = []
+    done = threading.Event()
+
+    def closer() -> None:
+        threads.leave()
+        assert not threads.is_mine()
+        others.append(threads.join(monotonic() + TIMEOUT))
+        done.set()
+
+    threads.start(closer, "closer")
+    assert done.wait(TIMEOUT)
+    assert others == [[]]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(0), KeyboardInterrupt()])
+def test_a_crash_is_told(error: BaseException) -> None:
+    """Whatever ends a thread of ours before its time is logged, with its name."""
+    logs = Logs()
+    threads = Threads("test", logs)
+
+    def crash() -> None:
+        raise error
+
+    threads.start(crash, "crasher")
+    threads.join(monotonic() + TIMEOUT)
+    (logged,) = logs.at_least(logging.CRITICAL)
+    assert "test-crasher died" in logged
+    assert type(error).__name__ in logged
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The caller is told, nothing is counted, and the next start may work."""
+    threads = Threads("test", Logs())
+
+    def refuse(_: threading.Thread) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(type(error)):
+            threads.start(lambda: pytest.fail("ran"), "none")
+    assert threads.count() == 0
+    ran = threading.Event()
+    threads.start(ran.set, "one")
+    assert threads.join(monotonic() + TIMEOUT) == []
+    assert ran.is_set()
+
+
+def test_many_start_and_end() -> None:
+    """Started from everywhere, all run, and in the end none is counted."""
+    threads = Threads("test", Logs())
+    ran = [0] * 4
+
+    def work(number: int) -> None:
+        for _ in range(10):
+            done = threading.Event()
+            threads.start(done.set, str(number))
+            threads.count()
+            assert done.wait(TIMEOUT)
+            ran[number] += 1
+
+    together(4, work)
+    assert threads.join(monotonic() + TIMEOUT) == []
+    assert ran == [10] * 4
+    assert threads.count() == 0

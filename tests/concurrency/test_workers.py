@@ -1,0 +1,216 @@
+"""The cache of threads: whoever submits gets one now, whatever the others do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from hubthread.concurrency import workers as module
+from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.workers import Workers
+from hubthread.errors import HubClosed
+from tests.support import TIMEOUT, Items, Logs, in_thread, together
+
+
+def wait_for(event: threading.Event) -> None:
+    event.wait(TIMEOUT)
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.logs = Logs()
+        self.threads = Threads("test", self.logs)
+        self.workers = Workers(self.threads)
+
+    def end(self) -> None:
+        self.workers.close()
+        assert not self.threads.join(monotonic() + TIMEOUT)
+        assert not self.logs.warnings()
+        assert not self.workers._idle
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    yield made
+    made.end()
+
+
+class Announced(list[Any]):
+    """The list of idle workers, that says when one has come to rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rested = threading.Semaphore(0)
+
+    def append(self, item: Any) -> None:
+        super().append(item)
+        self.rested.release()
+
+
+def test_a_blocked_work_holds_up_nobody(pool: Pool) -> None:
+    """While twenty works wait for something, the next one runs at once."""
+    go = threading.Event()
+    for _ in range(20):
+        pool.workers.submit(partial(wait_for, go))
+    ran = threading.Event()
+    pool.workers.submit(ran.set)
+    assert ran.wait(TIMEOUT)
+    assert not go.is_set()
+    go.set()
+
+
+def test_an_idle_worker_is_used_again(pool: Pool) -> None:
+    """Works one after another need one thread."""
+    pool.workers._idle = idle = Announced()
+    idents: list[int] = []
+    for _ in range(50):
+        pool.workers.submit(lambda: idents.append(threading.get_ident()))
+        assert idle.rested.acquire(timeout=TIMEOUT)
+    assert len(set(idents)) == 1
+    assert pool.threads.count() == 1
+
+
+@pytest.mark.parametrize("linger", [0.0, 0.0002, 0.002])
+def test_handed_over_to_one_that_is_leaving(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, linger: float
+) -> None:
+    """Each work runs exactly once, also when its worker is just about to give up waiting."""
+    monkeypatch.setattr(module, "LINGER", linger)
+    ran = Items[tuple[int, int]]()
+
+    def submit(number: int) -> None:
+        for count in range(60):
+            done = threading.Event()
+
+            def work(mark: tuple[int, int] = (number, count), done: Any = done) -> None:
+                ran.add(mark)
+                done.set()
+
+            pool.workers.submit(work)
+            if count % 3:
+                assert done.wait(TIMEOUT)
+
+    together(4, submit)
+    seen = ran.wait(240)
+    pool.end()
+    assert sorted(seen) == [(number, count) for number in range(4) for count in range(60)]
+
+
+def test_an_idle_worker_goes_home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time a worker with nothing to do ends by itself, and takes itself off."""
+    monkeypatch.setattr(module, "LINGER", 0.001)
+    ran = threading.Event()
+    pool.workers.submit(ran.set)
+    assert ran.wait(TIMEOUT)
+    assert not pool.threads.join(monotonic() + TIMEOUT)
+    assert not pool.workers._idle
+
+
+def test_close_sends_idle_and_busy_home(pool: Pool) -> None:
+    """The idle ones end now, the busy ones when they are done; nothing new is accepted."""
+    pool.workers._idle = idle = Announced()
+    go, busy, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        busy.set()
+        go.wait(TIMEOUT)
+        ended.set()
+
+    pool.workers.submit(work)
+    pool.workers.submit(lambda: None)
+    assert busy.wait(TIMEOUT)
+    assert idle.rested.acquire(timeout=TIMEOUT)
+    pool.workers.close()
+    pool.workers.close()
+    with pytest.raises(HubClosed):
+        pool.workers.submit(lambda: pytest.fail("ran"))
+    assert not ended.is_set()
+    go.set()
+    pool.end()
+    assert ended.is_set()
+
+
+def test_close_at_any_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was accepted runs once, the rest is refused, and every thread ends."""
+    monkeypatch.setattr(module, "LINGER", 0.0002)
+    for _ in range(10):
+        pool = Pool()
+        accepted: list[int] = []
+        ran: list[int] = []
+
+        def work(
+            number: int, pool: Pool = pool, accepted: list[int] = accepted, ran: list[int] = ran
+        ) -> None:
+            try:
+                for count in range(10):
+                    if number == 0 and count == 3:
+                        pool.workers.close()
+                    mark = number * 100 + count
+                    pool.workers.submit(lambda mark=mark: ran.append(mark))  # type: ignore[misc]
+                    accepted.append(mark)
+            except HubClosed:
+                pass
+
+        together(3, work)
+        pool.end()
+        assert sorted(ran) == sorted(accepted)
+
+
+def test_no_thread_to_be_had(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The submitter is told, and its work does not run; an idle worker is still of use."""
+    pool.workers._idle = idle = Announced()
+    pool.workers.submit(lambda: None)
+    assert idle.rested.acquire(timeout=TIMEOUT)
+    go, ran = threading.Event(), threading.Event()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        pool.workers.submit(partial(wait_for, go))
+        with pytest.raises(RuntimeError, match="new thread"):
+            pool.workers.submit(lambda: pytest.fail("ran"))
+    pool.workers.submit(ran.set)
+    assert ran.wait(TIMEOUT)
+    go.set()
+
+
+def test_work_may_use_the_workers(pool: Pool) -> None:
+    """It runs under no lock: a work submits others and waits for them."""
+    reached: list[int] = []
+
+    def nested(depth: int, done: threading.Event) -> None:
+        if depth:
+            deeper = threading.Event()
+            pool.workers.submit(partial(nested, depth - 1, deeper))
+            wait_for(deeper)
+        reached.append(depth)
+        done.set()
+
+    last = threading.Event()
+    nested(10, last)
+    assert reached == list(range(11))
+    pool.workers.submit(pool.workers.close)
+
+
+def test_nothing_is_kept_of_what_has_run(pool: Pool) -> None:
+    """A resting worker holds nothing of the work it has done."""
+    let_go = threading.Event()
+
+    class Big:
+        def __call__(self) -> None: ...
+
+        def __del__(self) -> None:
+            let_go.set()
+
+    # From a thread of its own: without the GIL, what one thread has made another cannot
+    # free while the maker waits.
+    in_thread(lambda: pool.workers.submit(Big()))()
+    assert let_go.wait(TIMEOUT)
