@@ -169,7 +169,8 @@ class Outbox:
         with self._lock:
             self._open = False
             self._finished = self._half_closing = True
-            self._settle()
+            start = self._call_writer()
+        self._see_to(start, None)
 
     # Under the lock.
 

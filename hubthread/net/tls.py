@@ -128,19 +128,20 @@ class TLSTransport:
         if self._cipher:
             self._cipher = self._cipher[self._plain.send(self._cipher) :]
         self.unsent = len(self._cipher)
+        if self._finished and not self.unsent:
+            self._plain.finish()
 
     def wait_writable(self, timeout: float) -> bool:
         """Block until there is room."""
         return self._plain.wait_writable(timeout)
 
     def finish(self) -> None:
-        """End the sending side."""
+        """End the sending side, when our close_notify is out: ``unsent`` says so."""
         with self._lock, contextlib.suppress(OSError):
             self._finished = True
             with contextlib.suppress(ssl.SSLError):  # it may want the peer's, too
                 self._ssl.unwrap()  # leaves our close_notify to be sent
             self._flush()
-        self._plain.finish()
 
     def shutdown(self) -> None:
         """Cut both directions."""

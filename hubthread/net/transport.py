@@ -74,6 +74,7 @@ class Transport(Protocol):
     def finish(self) -> None:
         """Say that nothing more is sent.  Under the outbox's lock; never raises.
 
+        Over TLS that takes some bytes, which may wait as ``unsent`` for the next ``send``.
         What ``recv`` gives after it only tells that the peer still sends: it may be cipher.
         """
 

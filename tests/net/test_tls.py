@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -90,15 +91,11 @@ def test_both_sides_send_under_load_at_once(version: ssl.TLSVersion) -> None:
                 wait_to_write = [peer] if rest else []
                 if not peer.pending():
                     assert any(select.select([peer], wait_to_write, [], TIMEOUT))
-                try:
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     got += peer.recv(64 * 1024)
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    pass
-                try:
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
                     if rest:
                         rest = rest[peer.send(rest[:10_000]) :]
-                except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    pass
             assert bytes(got) == down
             assert reader.result() == up
             writer.result()
@@ -113,7 +110,12 @@ def test_records_that_come_byte_by_byte() -> None:
         client.handshake(1)
         shaken.result()
         cipher = client.cipher(b"slowly")
-        sender = Task(lambda: [plain.sendall(cipher[at : at + 1]) for at in range(len(cipher))])
+
+        def send() -> None:
+            for at in range(len(cipher)):
+                plain.sendall(cipher[at : at + 1])
+
+        sender = Task(send)
         assert transport.recv() == b"slowly"
         sender.result()
 
@@ -167,7 +169,7 @@ def test_a_peer_that_leaves_in_the_handshake(begun: bytes) -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
         plain.shutdown(socket.SHUT_WR)
-        with pytest.raises(OSError):
+        with pytest.raises(ssl.SSLEOFError):
             TLSTransport(server, server_context()).handshake(TIMEOUT)
 
 
@@ -241,6 +243,20 @@ def test_the_last_bytes_over_tls_are_told_consumed() -> None:
         outbox.end()
     starter.join()
     assert broken.now() == []
+
+
+def test_close_notify_waits_for_room_like_all_else() -> None:
+    """A socket that is full when the sending side ends still ends orderly."""
+    with transport_pair("tls", 16 * 1024) as (transport, peer):
+        sent = fill(transport)
+        transport.finish()
+        assert transport.unsent
+        got = bytearray()
+        while transport.unsent:
+            got += peer.recv(4096)
+            transport.send(b"")
+        got += read_to_the_end(peer)  # a ragged end would raise
+        assert got == sent
 
 
 def test_what_the_socket_has_not_taken_is_counted() -> None:
