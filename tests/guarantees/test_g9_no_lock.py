@@ -1,0 +1,220 @@
+"""G9: no code of the user's ever runs under a lock of the library's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from websockets.sync.client import connect as websocket
+
+from hubthread import (
+    ClientClosed,
+    HandshakeRejected,
+    MatcherMap,
+    PingPongPlan,
+    PrefixHeader,
+    Response,
+    Upgrader,
+    WebsocketPeriod,
+)
+from tests.support import (
+    PING,
+    PONG,
+    AnyClient,
+    AnyHub,
+    Items,
+    Logs,
+    ask,
+    in_thread,
+    masked_frame,
+    raw_handshake,
+    serving,
+)
+
+
+class Probe:
+    """From inside a callback, uses everything on another thread, which no lock may hold up.
+
+    That thread would wait for ever for a lock that the caller of the callback holds; what
+    waits for the callback by design (``exec_sync``, ``close``) it leaves out.
+    """
+
+    def __init__(self) -> None:
+        self.passed: Items[str] = Items()
+        self.hub: AnyHub | None = None
+
+    def __call__(self, where: str, client: Any = None) -> None:
+        in_thread(lambda: self._use(client))()
+        self.passed.add(where)
+
+    def _use(self, client: AnyClient | None) -> None:
+        hub = self.hub
+        assert hub is not None
+        hub.exec_async(lambda _: None)
+        hub.broadcast("probe")
+        hub.wait_add()
+        hub.wait_done()
+        hotline = hub.hotline()
+        for each in hub.clients() if client is None else [client]:
+            hotline.answer(each)
+            hotline.push("probe")
+            each.write("probe")
+            with contextlib.suppress(ClientClosed):  # in its last callback
+                each.exec_async(lambda: None)
+            each.statistics()
+            each.context.add_callback(lambda reason: None)
+            each.is_write_consumed(1)
+            hotline.hangup(each)
+        hotline.statistics()
+        hotline.close()
+        hub.context.add_callback(lambda reason: None)
+        for server in hub.servers():
+            server.statistics()
+        hub.statistics()
+
+
+def test_every_callback_runs_without_a_lock() -> None:
+    """Each kind of callback there is calls the probe, which uses all that there is."""
+    probe = Probe()
+
+    def shake(request: Any) -> dict[str, Any]:
+        probe("on_handshake")
+        if request.path == "/refused":
+            raise HandshakeRejected(401, "Say who you are.")
+        return {}
+
+    def origin(request: Any) -> bool:
+        probe("check_origin")
+        return True
+
+    def start(ctx: Any, meta: Any) -> None:
+        probe("on_connection_start", ctx)
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        probe("on_receive_message", ctx)
+        return True
+
+    def preprocess(data: Any) -> Any:
+        probe("read_buffer_preprocessing")
+        return data
+
+    def page(request: Any) -> Response:
+        probe("page")
+        return Response.text(200, "here")
+
+    class Codec:
+        """The matcher's functions."""
+
+        @staticmethod
+        def marshal(obj: object) -> str:
+            probe("marshal")
+            return str(obj)
+
+        @staticmethod
+        def unmarshal(data: Any, into: Any) -> Any:
+            probe("unmarshal")
+            return data
+
+    matcher = MatcherMap[Any, str](
+        PrefixHeader(), marshal=Codec.marshal, unmarshal=Codec.unmarshal
+    )
+
+    @matcher.handle("say")
+    def say(ctx: Any, meta: Any, req: Codec) -> object:
+        probe("handler", ctx)
+        return {"said": req}
+
+    @matcher.handle("trip")
+    def trip(ctx: Any, meta: Any) -> None:
+        raise LookupError
+
+    class ProbingLogs(Logs):
+        def handle(self, record: Any) -> None:
+            if "raised" in record.getMessage():
+                probe("logger")
+            super().handle(record)
+
+    with serving(
+        upgrader=None,
+        period=WebsocketPeriod(
+            upgrader=Upgrader(check_origin=origin, error=lambda *_: probe("Upgrader.error")),
+            ping_pong_plan=PingPongPlan(
+                ping_handler=lambda ctx, meta, data: probe("ping_handler", ctx),
+                pong_handler=lambda ctx, meta, data: probe("pong_handler", ctx),
+            ),
+            read_buffer_preprocessing=preprocess,
+        ),
+        logger=ProbingLogs(),
+        on_handshake=shake,
+        on_connection_start=start,
+        on_receive_message=receive,
+        on_connection_close=lambda ctx, meta: probe("on_connection_close", ctx),
+        receive_matcher=matcher,
+        receive_matcher_error=lambda ctx, meta, error: probe("receive_matcher_error", ctx),
+        serve={"path": "/ws", "pages": {"/": page}},
+    ) as s:
+        probe.hub = s.hub
+        ask(s.server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        ask(s.server, raw_handshake("/refused")[:-2] + b"Cookie: a=b\r\n\r\n")
+        peer, client = s.pair(path="/ws")
+        client.context.add_callback(lambda reason: probe("context callback"))
+        peer.send("say hello", "unknown", "trip")
+        peer.sock.sendall(masked_frame("", PING) + masked_frame("", PONG))
+
+        def predicate(hub: Any, ctx: Any, meta: Any) -> bool:
+            probe("predicate", ctx)
+            return True
+
+        def raises(_: Any) -> None:
+            raise LookupError
+
+        s.hub.broadcast_with_filter("x", predicate)
+        s.hub.exec_async(raises)
+        s.hub.exec_sync(lambda _: probe("hub closure", client))
+        s.hub.hotline().context.add_callback(lambda reason: probe("hotline's context"))
+        client.exec_sync(lambda: probe("client closure", client))
+        peer.close()
+        probe.passed.until(lambda passed: "on_connection_close" in passed)
+        probe.hub = s.hub
+        hub_context_seen: Items[str] = Items()
+        s.hub.context.add_callback(hub_context_seen.add)
+        passed = set(probe.passed.now())
+    assert hub_context_seen.now() == ["the hub was closed"]
+    assert passed >= {
+        "check_origin",
+        "client closure",
+        "context callback",
+        "handler",
+        "hub closure",
+        "logger",
+        "marshal",
+        "on_connection_close",
+        "on_connection_start",
+        "on_handshake",
+        "on_receive_message",
+        "page",
+        "ping_handler",
+        "pong_handler",
+        "predicate",
+        "read_buffer_preprocessing",
+        "receive_matcher_error",
+        "unmarshal",
+    }
+
+
+def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
+    """The two that run before there is anything to see."""
+    probe = Probe()
+
+    def delayed(hub: AnyHub) -> None:
+        probe.hub = hub
+        probe("delayed_execution")
+
+    def meta() -> dict[str, Any]:
+        probe("meta_gen")
+        return {}
+
+    with serving(meta_gen=meta, delayed_execution=delayed) as s:
+        with websocket(s.server.url):
+            s.came()
+        assert set(probe.passed.now()) == {"delayed_execution", "meta_gen"}
