@@ -160,8 +160,13 @@ const handlers = {
   },
 
   error(message) {
-    if ($("chat").hidden) showJoinError(message.text);
-    else $("say-error").textContent = message.text;
+    if ($("chat").hidden) {
+      showWelcome();
+      $("join-error").textContent = message.text;
+    } else {
+      if (message.about === "join") me.room = room.name; // where the user still is
+      $("say-error").textContent = message.text;
+    }
   },
 };
 
@@ -222,8 +227,9 @@ function addNotice(text, kind = "") {
   add(item);
 }
 
+let stay = true; // at the newest message, whatever happens to the page's size
+
 function add(item) {
-  const stay = isDown();
   const list = $("messages");
   list.append(item);
   while (list.childElementCount > MOST_SHOWN) list.firstElementChild.remove();
@@ -237,6 +243,7 @@ function isDown() {
 }
 
 function scrollDown() {
+  stay = true;
   $("log").scrollTop = $("log").scrollHeight;
   $("newer").hidden = true;
 }
@@ -252,19 +259,20 @@ function showTitle() {
 
 function showState() {
   const waits = !connection.socket;
-  const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
   const [state, text] = connection.isOpen
     ? ["open", "Connected"]
     : waits
-      ? ["waiting", `No connection. Trying again in ${seconds} s`]
+      ? ["waiting", "No connection"]
       : ["connecting", "Connecting…"];
   for (const line of document.querySelectorAll("[data-state-line]")) {
     line.dataset.state = state;
+    // Only what is new, since changes are read out; the countdown is on the button.
     if (line.textContent !== text) line.textContent = text;
   }
+  const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
   $("retry").hidden = !waits;
+  $("retry").textContent = `Try now · ${seconds} s`;
   $("send").disabled = !connection.isOpen;
-  document.body.dataset.connection = state;
 }
 
 function showChat() {
@@ -290,11 +298,6 @@ function showWelcome() {
   $("room").value = me.room || "lobby";
   showTitle();
   $("nick").focus();
-}
-
-function showJoinError(text) {
-  showWelcome();
-  $("join-error").textContent = text;
 }
 
 function showRooms() {
@@ -450,8 +453,12 @@ function fitText() {
 $("text").oninput = fitText;
 $("newer").onclick = scrollDown;
 $("log").onscroll = () => {
-  if (isDown()) $("newer").hidden = true;
+  stay = isDown();
+  if (stay) $("newer").hidden = true;
 };
+new ResizeObserver(() => {
+  if (stay) scrollDown(); // a phone's keyboard, say
+}).observe($("log"));
 $("retry").onclick = () => connection.retryNow();
 
 const SIDES = [

@@ -1,0 +1,269 @@
+"""The demo's page in a real Chromium: two tabs chat, tags stay text, a restart is survived.
+
+The tabs share one browser, driven from the test's thread; the server runs in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from hubthread import Server, demo
+from hubthread.demo.chat import Chat
+
+pytestmark = pytest.mark.browser
+
+PATIENCE_S = 60.0
+"""For one condition; only a failing test waits that long."""
+
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1360,850",
+)
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    chromedriver = shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        missing = "no chromium and chromedriver on the path (Debian: chromium, chromium-driver)"
+        if os.environ.get("CI"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path / 'profile'}"):
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(chromedriver))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Running:
+    """A chat that serves, and can be started anew where it was."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.chat = Chat()
+        self.chat.hub.start()
+        self.server: Server = demo.serve(self.chat, "127.0.0.1", self.port)
+        self.port = int(self.server.address[1])
+
+    def stop(self) -> None:
+        self.chat.hub.close()
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    running = Running()
+    yield running
+    running.stop()
+
+
+class Tab:
+    """One tab of the browser; each call makes it the one in front."""
+
+    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
+        self._driver = driver
+        driver.switch_to.new_window("tab")
+        self._handle = driver.current_window_handle
+        driver.get(url)
+
+    def __getitem__(self, selector: str) -> WebElement:
+        """The first element that matches."""
+        self._front()
+        return self._driver.find_element(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        """The text of all that matches, in one look."""
+        self._front()
+        found: list[str] = self._driver.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)",
+            selector,
+        )
+        return found
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until it is true."""
+        self._front()
+        WebDriverWait(self._driver, PATIENCE_S, poll_frequency=0.05).until(lambda _: condition())
+
+    def until_texts(self, selector: str, *texts: str) -> None:
+        """Wait until just these are there."""
+        self.until(lambda: self.texts(selector) == list(texts))
+
+    def enter(self, nick: str, room: str | None = None) -> None:
+        """Fill the first form in, and wait for the room."""
+        self.until(self["#nick"].is_displayed)
+        self["#nick"].send_keys(nick)
+        if room is not None:
+            self["#room"].clear()
+            self["#room"].send_keys(room)
+        self["#join .primary"].click()
+        self.until(self["#text"].is_displayed)
+
+    def say(self, text: str) -> None:
+        """Type it, and press Enter."""
+        self["#text"].send_keys(text + Keys.ENTER)
+
+    def back(self) -> None:
+        """The browser's button."""
+        self._front()
+        self._driver.back()
+
+    def trouble(self) -> list[str]:
+        """What the console says of errors and broken rules, since the last call."""
+        self._front()
+        entries = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries]
+
+    def _front(self) -> None:
+        if self._driver.current_window_handle != self._handle:
+            self._driver.switch_to.window(self._handle)
+
+
+def test_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:
+    ada = Tab(driver, running.server.http_url)
+    ada.enter("ada")
+    grace = Tab(driver, running.server.http_url)
+    grace.until_texts("#offers button", "lobby · 1")
+    grace.enter("grace")
+    ada.until_texts("#people .name", "ada", "grace")
+    ada.say("Hello, Grace!")
+    grace.until_texts("#messages .text", "Hello, Grace!")
+    grace.say("Hello, Ada!")
+    ada.until_texts("#messages .text", "Hello, Grace!", "Hello, Ada!")
+    assert ada.texts("#messages .who") == ["ada", "grace"]
+    assert "grace came in" in ada.texts("#messages .notice")
+    ada.until_texts("#rooms button", "lobby2")
+    # What the server says of each: two connections, in one room each, nothing waits.
+    ada.until(
+        lambda: ada.texts("#connections td:first-child small") == ["#1 · lobby", "#2 · lobby"]
+    )
+    assert ada.texts("#connections td:nth-child(4)") == ["0", "0"]
+    assert ada.texts("#connections td:nth-child(5)") == ["1", "1"]
+    assert ada.trouble() == []
+    assert grace.trouble() == []
+
+
+def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
+    image, script = "<img src=x onerror=alert(1)>", "<script>alert(2)</script>"
+    ada = Tab(driver, running.server.http_url)
+    ada.enter("ada", room="<b>bold</b>")
+    mallory = Tab(driver, f"{running.server.http_url}?room=%3Cb%3Ebold%3C%2Fb%3E")
+    mallory.enter(image)
+    mallory.say(script)
+    mallory.say(image)
+    for tab in (ada, mallory):
+        tab.until_texts("#messages .text", script, image)
+        assert tab.texts("#messages .who") == [image]
+        tab.until_texts("#people .name", "ada", image)
+        assert tab.texts("#room-name") == ["<b>bold</b>"]
+        assert tab.texts("#rooms .name") == ["<b>bold</b>"]
+        assert tab.texts("body img, body script, body b, td *:not(small)") == []
+        # An alert would have failed the calls above; the policy would have complained here.
+        assert tab.trouble() == []
+
+
+def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running: Running) -> None:
+    ada = Tab(driver, running.server.http_url)
+    ada.enter("ada")
+    ada.say("before")
+    ada.until_texts("#messages .text", "before")
+    running.stop()
+    ada.until(shows_state(ada, "waiting"))
+    assert ada["#retry"].is_displayed()
+    assert not ada["#send"].is_enabled()
+    ada["#text"].send_keys("written meanwhile")
+    running.start()
+    ada.until(shows_state(ada, "open"))
+    ada.until(ada["#send"].is_enabled)
+    ada.until(lambda: "Connected again" in ada.texts("#messages .notice"))
+    ada["#text"].send_keys(Keys.ENTER)
+    ada.until_texts("#messages .text", "before", "written meanwhile")
+    ada.until_texts("#people .name", "ada")
+    # That there was no server for a while is all that the console may tell.
+    assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
+
+
+def shows_state(tab: Tab, state: str) -> Callable[[], bool]:
+    return lambda: tab["#chat [data-state-line]"].get_attribute("data-state") == state
+
+
+def test_rooms_are_places_with_addresses(driver: webdriver.Chrome, running: Running) -> None:
+    ada = Tab(driver, f"{running.server.http_url}?room=tea")
+    ada.until(lambda: ada["#room"].get_attribute("value") == "tea")
+    ada.enter("ada")
+    ada["#other-room"].send_keys("cake" + Keys.ENTER)
+    ada.until_texts("#room-name", "cake")
+    assert driver.current_url.endswith("?room=cake")
+    ada.until_texts("#rooms .name", "cake")
+    ada.back()
+    ada.until_texts("#room-name", "tea")
+    # A reload stays the same person in the same room.
+    driver.refresh()
+    ada.until_texts("#room-name", "tea")
+    ada.until_texts("#people .name", "ada")
+    assert ada.trouble() == []
+
+
+def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: Running) -> None:
+    ada = Tab(driver, running.server.http_url)
+    ada.until(ada["#nick"].is_displayed)
+    ada["#join .primary"].click()
+    ada.until_texts("#join-error", "Give yourself a name.")
+    ada["#nick"].send_keys("a\u202eda" + Keys.ENTER)
+    ada.until_texts("#join-error", "nick: 1 to 32 printable characters")
+    ada["#nick"].clear()
+    ada.enter("ada")
+    # Past the field's own limit, as another program would.
+    driver.execute_script("document.getElementById('text').removeAttribute('maxlength')")
+    driver.execute_script("document.getElementById('text').value = 'a'.repeat(2001)")
+    ada["#send"].click()
+    ada.until_texts("#say-error", "text: 1 to 2,000 characters")
+    assert ada.trouble() == []
+
+
+def test_the_narrow_page_works_with_the_keyboard(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    driver.set_window_size(500, 800)  # the narrowest window there is
+    ada = Tab(driver, running.server.http_url)
+    ada.until(ada["#nick"].is_displayed)
+    ada["#nick"].send_keys("ada" + Keys.ENTER)
+    ada.until(ada["#text"].is_displayed)
+    assert not ada["#people"].is_displayed()
+    ada["#show-figures"].send_keys(Keys.ENTER)
+    ada.until(ada["#people"].is_displayed)
+    assert ada["#show-figures"].get_attribute("aria-expanded") == "true"
+    driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    ada.until(lambda: not ada["#people"].is_displayed())
+    assert driver.switch_to.active_element == ada["#show-figures"]
+    ada["#show-rooms"].send_keys(Keys.ENTER)
+    ada.until(ada["#rooms"].is_displayed)
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert ada.trouble() == []
