@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.case import Options
+from benchmarks.charts import write_charts
+from benchmarks.check import check
 from benchmarks.machine import describe, load_average
 from benchmarks.peers import PEERS, SUBJECT, Peer
 from benchmarks.processes import Unavailable, compiled_load
@@ -52,9 +54,10 @@ def _parser() -> _Parser:
         help=f"what to measure, comma-separated: {', '.join(WORKS)} (all)")  # fmt: skip
     add("--peer", type=lambda text: _names(tuple(PEERS), "peer", text), default=list(PEERS),
         help=f"against what: {', '.join(PEERS)} (all that are installed)")  # fmt: skip
-    add("--rounds", type=_at_least(1, int), default=3, help="of each, alternating (3)")
-    add("--seconds", type=_at_least(0.2, float), default=4.0, help="each measures (4)")
-    add("--quick", action="store_true", help="one round of one second: does it work?")
+    add("--rounds", type=_at_least(1, int), help="of each, alternating (3; 1 if --quick)")
+    add("--seconds", type=_at_least(0.2, float), help="each measures (4; 1 if --quick)")
+    add("--quick", action="store_true", help="to see that it works, not to compare")
+    add("--check", action="store_true", help="for CI: hubthread against the bare loop only")
     add("--json", type=Path, metavar="FILE", help="write all figures there")
     add("--charts", type=Path, metavar="DIR", help="write a chart of each case there (SVG)")
     return parser
@@ -77,12 +80,17 @@ def main(arguments: list[str]) -> int:
     if asked.json is not None and not asked.json.absolute().parent.is_dir():
         parser.error(f"--json: there is no folder for {asked.json}")
     options = Options(
-        1.0 if asked.quick else asked.seconds, 1 if asked.quick else asked.rounds, asked.quick
+        asked.seconds or (1.0 if asked.quick else 4.0),
+        asked.rounds or (1 if asked.quick else 3),
+        asked.quick,
     )
     try:
         compiled_load()
     except Unavailable as error:
         parser.error(str(error))
+    if asked.check:
+        print_machine(describe([PEERS[SUBJECT]]))
+        return check()
     peers = _installed(asked.peer)
     machine = describe(peers)
     print_machine(machine)
@@ -94,6 +102,10 @@ def main(arguments: list[str]) -> int:
     machine["load after"] = load_average()
     if asked.json is not None:
         write_json(asked.json, machine, results)
+    if asked.charts is not None:
+        where = ", ".join(machine[key] for key in ("CPU", "Python", "date"))
+        for path in write_charts(asked.charts, where, results):
+            print(path)
     ours = [result for result in results if result.peer.name == SUBJECT]
     return int(any(result.faults() or result.unavailable for result in ours))
 

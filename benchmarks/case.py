@@ -33,7 +33,7 @@ class Column:
 RATE = Column("rate", "frames/s", more_is_better=True)
 P50 = Column("p50_ms", "p50 ms", 1)
 P99 = Column("p99_ms", "p99 ms", 1)
-CPU = Column("cpu", "server CPU", 2)
+CPU = Column("cpu", "server CPU", 1)
 RSS = Column("rss_mb", "RSS MB", 0)
 
 
@@ -61,6 +61,8 @@ class Case:
 
     :param chart: the figure that the chart shows.
     :param client: options of the load client.
+    :param columns: the figures shown, of those that ``measure`` gives.
+    :param only: the peers that have to do with it, if not all.
     """
 
     work: str
@@ -73,6 +75,7 @@ class Case:
     columns: tuple[Column, ...] = (RATE, P50, P99, CPU, RSS)
     chart: Column = RATE
     measure: Callable[[Case, Peer, Options], Measurement] | None = None
+    only: tuple[str, ...] = ()
 
     def run(self, peer: Peer, options: Options) -> Measurement:
         """Measure once.
@@ -103,9 +106,12 @@ def measure_traffic(case: Case, peer: Peer, options: Options) -> Measurement:
         if "error" in result:
             raise Unavailable(str(result["error"]))
         figures = {key: float(v) for key, v in result.items() if isinstance(v, (int, float))}
+        if not figures["frames"]:  # no frame, no latency
+            figures = {key: v for key, v in figures.items() if not key.endswith("_ms")}
         figures["cpu"] = (after.cpu_s - before.cpu_s) / figures["seconds"]
         figures["rss_mb"] = after.rss / 1e6
         figures["mb_s"] = figures["rate"] * case.job.size / 1e6
+        figures["on_wire"] = figures["bytes"] / max(1.0, figures["frames"] * case.job.size)
         faults = {name: int(figures[name]) for name in FAULTS if figures[name]}
         note = str(result["fault"])
         if peer.name.endswith("unlocked"):

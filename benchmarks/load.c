@@ -49,7 +49,8 @@ static int poller, opened, joined, shaking, failed;
 static uint8_t *reads;
 static histogram latencies;
 static int measuring, sending;
-static uint64_t frames, total_sent, clock_now;
+static uint64_t frames, bytes, total_sent, clock_now;
+static double opening;
 static uint64_t lost, missing, repeated, broken, disordered, incomplete, ended;
 static uint64_t *marks, marks_size, marks_set;
 static const char *first_fault = "";
@@ -296,6 +297,7 @@ static void on_event(conn *c, uint32_t events) {
         long n = wire_read(c, reads, READ_SIZE);
         clock_now = now_ns();
         if (n > 0) {
+            bytes += measuring ? (uint64_t)n : 0;
             if (c->state == SHAKING) answered(c, reads, (size_t)n);
             else feed(c, reads, (size_t)n);
         } else if (n != -1) {
@@ -329,7 +331,8 @@ static int open_all(void) {
             last = now();
         }
     }
-    say("opened", last - start);
+    opening = last - start;
+    say("opened", opening);
     return joined == clients;
 }
 
@@ -390,12 +393,13 @@ static void drive(void) {
         disordered += mode == STORM && !lost && !incomplete && c->hash != conns[0].hash;
     }
     printf("{\"phase\":\"result\",\"seconds\":%.4f,\"frames\":%llu,\"rate\":%.1f,"
+           "\"bytes\":%llu,\"open_s\":%.4f,"
            "\"p50_ms\":%.4f,\"p90_ms\":%.4f,\"p99_ms\":%.4f,\"max_ms\":%.4f,"
            "\"opened\":%d,\"failed\":%d,\"lost\":%llu,\"missing\":%llu,\"repeated\":%llu,"
            "\"broken\":%llu,\"disordered\":%llu,\"incomplete\":%llu,\"drain_s\":%.3f,"
            "\"client_cpu\":%.3f,\"fault\":\"%s\"}\n",
            took, (unsigned long long)frames, (double)frames / took,
-           histogram_ms(&latencies, 0.5), histogram_ms(&latencies, 0.9),
+           (unsigned long long)bytes, opening, histogram_ms(&latencies, 0.5), histogram_ms(&latencies, 0.9),
            histogram_ms(&latencies, 0.99), (double)latencies.max / 1e6, opened, failed,
            (unsigned long long)lost, (unsigned long long)missing, (unsigned long long)repeated,
            (unsigned long long)broken, (unsigned long long)disordered,

@@ -116,7 +116,7 @@ void feed(conn *c, const uint8_t *data, size_t n);
 extern uint8_t *expected_words; /* of a message as large as --size */
 extern size_t message_size;
 
-/* load.c: told of what has come; `head` has min(size, KEPT) bytes. */
+/* load.c: told of what has come; `head` has the first HEAD bytes, or all of fewer. */
 void on_message(conn *c, const uint8_t *head, uint64_t size);
 void on_control(conn *c, int opcode, const uint8_t *payload, size_t size);
 void on_broken(conn *c, const char *why);

@@ -21,10 +21,10 @@ from pathlib import Path
 from benchmarks.peers import Peer
 from benchmarks.peers.contract import Job
 
-__all__ = ["Server", "Unavailable", "Usage", "compiled_load", "run_load", "serving"]
+__all__ = ["CACHE", "Server", "Unavailable", "Usage", "compiled_load", "run_load", "serving"]
 
 _HERE = Path(__file__).parent
-_CACHE = _HERE / ".cache"
+CACHE = _HERE / ".cache"
 _START_S = 30.0
 _SOURCES = ("load.c", "frames.c", "wire.c", "load.h")
 _LIBRARIES = {
@@ -142,10 +142,10 @@ def compiled_load(arguments: Sequence[str] = ()) -> Path:
             needs.append(name)
     sources = [_HERE / name for name in _SOURCES]
     content = b"".join(path.read_bytes() for path in sources) + repr(flags).encode()
-    program = _CACHE / f"load-{hashlib.sha256(content).hexdigest()[:16]}"
+    program = CACHE / f"load-{hashlib.sha256(content).hexdigest()[:16]}"
     if program.exists():
         return program
-    _CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(exist_ok=True)
     # Under another name first: another runner may be looking for it.
     fresh = program.with_suffix(f".{os.getpid()}")
     units = [str(path) for path in sources if path.suffix == ".c"]

@@ -14,7 +14,17 @@ from benchmarks.processes import Unavailable
 
 __all__ = ["WORKS", "Result", "cases_of", "run"]
 
-WORKS = ("fanout", "storm", "echo")
+WORKS = (
+    "fanout",
+    "storm",
+    "echo",
+    "stalled",
+    "idle",
+    "closures",
+    "large",
+    "compression",
+    "tls",
+)
 
 
 @dataclass
@@ -54,7 +64,7 @@ def cases_of(works: Sequence[str], quick: bool) -> list[Case]:
 
 def run(case: Case, peers: Sequence[Peer], options: Options) -> list[Result]:
     """All rounds of one case; each round all peers, each with a server of its own."""
-    results = [Result(case, peer) for peer in peers if case.work not in peer.without]
+    results = [Result(case, peer) for peer in peers if _takes_part(peer, case)]
     for number in range(1, options.rounds + 1):
         for result in results:
             if result.unavailable:
@@ -71,6 +81,10 @@ def run(case: Case, peers: Sequence[Peer], options: Options) -> list[Result]:
             result.rounds.append(measured)
             print(_one_line(case, measured), f"({time.monotonic() - start:.0f} s)")
     return results
+
+
+def _takes_part(peer: Peer, case: Case) -> bool:
+    return case.work not in peer.without and (not case.only or peer.name in case.only)
 
 
 def _one_line(case: Case, measured: Measurement) -> str:

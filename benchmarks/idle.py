@@ -1,0 +1,72 @@
+"""Idle connections: 1,000 and 10,000 that say nothing after their handshake.
+
+How many a second are opened (64 handshakes under way at a time), what memory each costs
+(growth of the server's resident memory), and what CPU time they cost while idle.
+
+Caveats: memory of the kernel (sockets, stacks of threads on its side) is not in it.
+Seconds of idleness are fewer than any keepalive period, so pings are not in it either.
+10,000 connections need as many descriptors in each of two processes, and for a server with
+threads 10,000 of those: a system's limits may say no, and then the table has what came up.
+"""
+
+from __future__ import annotations
+
+from benchmarks.case import Case, Column, Measurement, Options
+from benchmarks.peers import Peer
+from benchmarks.peers.contract import Job
+from benchmarks.processes import run_load, serving
+
+__all__ = ["cases"]
+
+_OPEN_RATE = Column("open_rate", "connections/s", more_is_better=True)
+_COLUMNS = (
+    Column("opened", "held", more_is_better=True),
+    _OPEN_RATE,
+    Column("kb_each", "KB each", 1),
+    Column("threads", "threads"),
+    Column("cpu", "idle CPU", 2),
+)
+
+
+def cases(quick: bool) -> list[Case]:
+    """10,000 only where there is time for it."""
+    return [
+        Case(
+            "idle",
+            f"{count:,}",
+            f"{count:,} idle connections",
+            Job("echo"),
+            "idle",
+            count,
+            columns=_COLUMNS,
+            chart=_OPEN_RATE,
+            measure=_measure,
+        )
+        for count in ((1000,) if quick else (1000, 10_000))
+    ]
+
+
+def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
+    with serving(peer, case.job) as server:
+        usages = [server.usage()]
+        result = run_load(
+            server.port,
+            [
+                *("--mode", case.mode, "--clients", str(case.clients), "--warmup", "0.5"),
+                *("--seconds", str(options.seconds), *case.client),
+            ],
+            options.seconds,
+            lambda phase: usages.append(server.usage()),
+        )
+    before, _, idle, after = usages  # at the start, and at the three phases
+    opened, lost = float(str(result["opened"])), float(str(result["lost"]))
+    held = opened - lost
+    figures = {
+        "opened": held,
+        "open_rate": opened / max(1e-9, float(str(result["open_s"]))),
+        "kb_each": (after.rss - before.rss) / 1024 / max(1.0, held),
+        "threads": after.threads,
+        "cpu": (after.cpu_s - idle.cpu_s) / options.seconds,
+    }
+    missing = case.clients - int(held)
+    return Measurement(figures, {"not held": missing} if missing else {})
