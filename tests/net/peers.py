@@ -165,12 +165,20 @@ def limits(
 
 
 def fill(transport: Transport) -> bytes:
-    """Send until the socket takes no more; what it took."""
+    """Send until the socket takes no more; what it took.
+
+    A busy system carries what one end has taken to the other a moment later.
+    """
     sent = bytearray()
     piece = bytes(range(256)) * 64
-    while taken := transport.send(piece):
+    while True:
+        taken = transport.send(piece)
+        if not taken:
+            transport.wait_writable(0.1)
+            taken = transport.send(piece)
+            if not taken:
+                return bytes(sent)
         sent += piece[:taken]
-    return bytes(sent)
 
 
 def read_exactly(sock: socket.socket, size: int) -> bytes:
