@@ -1,0 +1,365 @@
+"""A client's own surface: writing in all variants, consumption, closures, its request, its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+import simple_websocket
+import websocket as websocket_client
+from websockets.sync.client import connect as websocket
+
+from hubthread import (
+    ClientClosed,
+    ConnectionType,
+    ExecTimeout,
+    MatcherMap,
+    MessageType,
+    PingPongPlan,
+    PrefixHeader,
+    QueueFull,
+    WebsocketPeriod,
+)
+from tests.support import (
+    CLOSE,
+    PING,
+    PONG,
+    TIMEOUT,
+    Items,
+    RawPeer,
+    connect,
+    fence,
+    in_thread,
+    masked_frame,
+    serving,
+)
+
+
+def test_every_way_to_write() -> None:
+    """Each returns its message's number, and what the peer gets is what was given."""
+    matcher = MatcherMap[Any, str](PrefixHeader(), marshal=lambda obj: f"<{obj}>")
+    with serving(receive_matcher=matcher) as s:
+        peer, ctx = s.pair()
+        numbers = [
+            ctx.write("text"),
+            ctx.write(b"binary"),
+            ctx.write_string("string"),
+            ctx.write_json({"ä": [1, None]}),
+            ctx.write_serialization(5),
+            ctx.write_splicing("head ", 6),
+            ctx.write_splicing(b"head ", 7),
+            ctx.write_message_type(MessageType.TEXT, b"as text"),
+            ctx.write_message_type(MessageType.BINARY, "as binary"),
+        ]
+        assert numbers == list(range(1, 10))
+        assert ctx.write_count == 9
+        assert peer.messages(9) == [
+            "text",
+            b"binary",
+            "string",
+            '{"ä":[1,null]}',
+            "<5>",
+            "head <6>",
+            b"head <7>",
+            "as text",
+            b"as binary",
+        ]
+        # Control frames have no number.
+        assert ctx.write_message_type(MessageType.PING, b"p") == 9
+        assert peer.frame() == (PING, b"p")
+        assert ctx.write_message_type(MessageType.PONG, b"q") == 9
+        assert peer.frame() == (PONG, b"q")
+        assert ctx.write_message_type(MessageType.CLOSE, "bye") == 9
+        assert peer.closed() == (1000, "bye")
+        peer.close()
+
+
+def test_writes_that_cannot_be() -> None:
+    """Refused where they are made; the connection goes on."""
+    with serving() as s:
+        peer, ctx = s.pair()
+        for kind, data in (
+            (MessageType.TEXT, b"\xff"),
+            (MessageType.PING, b"x" * 126),
+            (3, "no such type"),
+            (0, "no such type"),
+        ):
+            with pytest.raises(ValueError, match=r".+"):
+                ctx.write_message_type(kind, data)  # type: ignore[arg-type]
+        for code in (1005, 1006, 999, 5000):
+            with pytest.raises(ValueError, match="must not be sent"):
+                ctx.close(code)
+        ctx.write("on")
+        assert peer.message() == "on"
+
+
+def test_writes_are_consumed_when_the_system_has_them() -> None:
+    """At once for a peer that reads; not while the system's buffers are full."""
+    with serving(outbox_bytes=2**26) as s:
+        peer, ctx = s.pair(receive_buffer=65536)
+        assert ctx.is_write_consumed(ctx.write("small"))
+        numbers = [ctx.write(b"\0" * 2**20) for _ in range(16)]
+        assert not ctx.is_write_consumed(numbers[-1])
+        statistics = ctx.statistics()
+        assert statistics.waiting > 0
+        assert 0 < statistics.waiting_bytes <= 17 * 2**20
+        waiting = in_thread(lambda: ctx.wait_write_consumed(numbers[-1], TIMEOUT))
+        peer.messages(17)
+        assert waiting()
+        assert ctx.is_write_consumed(numbers[-1])
+        assert ctx.statistics().waiting == 0
+
+
+def test_writes_after_the_end_do_nothing() -> None:
+    """A client may vanish at any moment: writing to it never raises."""
+    with serving() as s:
+        peer, ctx = s.pair()
+        context = ctx.context
+        peer.close()
+        assert context.wait(TIMEOUT)
+        number = ctx.write("into the void")
+        assert ctx.is_write_consumed(number)
+        ctx.write_message_type(MessageType.PING, b"")
+        ctx.close()
+
+
+def test_what_a_handler_sees() -> None:
+    """The message, the meta, the request that became the connection, the hub, the logger."""
+    seen: Items[Any] = Items()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        request = ctx.request
+        seen.add((ctx.payload, ctx.meta is meta, ctx.hub, ctx.logger, ctx.connection_type))
+        seen.add((request.path, request.query["room"], request.cookies["user"]))
+        seen.add((request.headers["x-lang"], request.peer[0], ctx.subprotocol))
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        fields = ("Cookie: user=ada", "X-Lang: en")
+        with RawPeer(connect(s.server), "/ws/%C3%A4?room=5", *fields) as peer:
+            client = s.came()
+            peer.send("hi")
+            assert seen.wait(3) == [
+                ("hi", True, s.hub, s.logs, ConnectionType.WEBSOCKET),
+                ("/ws/ä", "5", "ada"),
+                ("en", "127.0.0.1", None),
+            ]
+            assert client.connection_id == 1
+            assert client.matcher is None
+
+
+def test_the_payload_is_let_go_after_its_callback() -> None:
+    """An idle client does not keep the last message that it sent."""
+    seen: Items[int] = Items()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        seen.add(len(ctx.payload))
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        peer, client = s.pair()
+        peer.send(b"\0" * 500_000)
+        seen.wait(1)
+        assert client.exec_sync(lambda: client.payload) == b""
+
+
+def test_closures_give_results_and_exceptions() -> None:
+    """``exec_sync`` in a client's order: result, exception, time-out with a stack, bound."""
+    inside, release = threading.Event(), threading.Event()
+
+    def trip() -> None:
+        raise LookupError("mine")
+
+    def dawdle() -> None:
+        inside.set()
+        release.wait(TIMEOUT)
+
+    with serving(chan_queue_size=4) as s:
+        peer, client = s.pair()
+        assert client.exec_sync(lambda: 5) == 5
+        assert client.exec_sync(lambda: 5, TIMEOUT) == 5
+        with pytest.raises(LookupError, match="mine"):
+            client.exec_sync(trip)
+        client.exec_async(dawdle)
+        assert inside.wait(TIMEOUT)
+        with pytest.raises(ExecTimeout, match="in dawdle"):
+            client.exec_sync(lambda: None, 0.05)
+        for _ in range(3):
+            client.exec_async(lambda: None)
+        with pytest.raises(QueueFull, match="chan_queue_size"):
+            client.exec_async(lambda: None)
+        release.set()
+        context = client.context
+        peer.close()
+        assert context.wait(TIMEOUT)
+    with pytest.raises(ClientClosed, match="client 1"):
+        client.exec_async(lambda: None)
+
+
+def test_its_context_ends_with_the_connection() -> None:
+    """Whoever asks for it, before or after."""
+    with serving() as s:
+        peer, client = s.pair()
+        assert not client.context.cancelled
+        told: Items[str] = Items()
+        client.context.add_callback(told.add)
+        peer.close()
+        assert told.wait(1) == ["the connection has ended"]
+        other, unasked = s.pair()
+        other.close()
+        while s.hub.clients_num():
+            fence(s.hub)
+        assert unasked.context.reason == "the connection has ended"
+
+
+def test_pings_and_pongs_reach_their_handlers() -> None:
+    """A ping is answered first; the server's own pings are answered by the peer's library."""
+    told: Items[tuple[str, bytes]] = Items()
+    plan = PingPongPlan[Any](
+        ping_handler=lambda ctx, meta, data: told.add(("ping", data)),
+        pong_handler=lambda ctx, meta, data: told.add(("pong", data)),
+    )
+    with serving(period=WebsocketPeriod(ping_pong_plan=plan)) as s:
+        peer, _ = s.pair()
+        peer.sock.sendall(masked_frame("are you there", PING))
+        assert peer.frame() == (PONG, b"are you there")
+        assert told.wait(1) == [("ping", b"are you there")]
+        with websocket(s.server.url) as other:
+            s.came().write_message_type(MessageType.PING, b"and you")
+            other.send("x")  # its reader answers by itself
+            assert told.wait(2)[1] == ("pong", b"and you")
+        peer.close()
+
+
+def test_preprocessing_comes_first() -> None:
+    """What the callbacks see is what it returned; what it raises keeps the connection."""
+
+    def trimmed(data: Any) -> Any:
+        if data == b"":
+            raise ValueError("empty")
+        return data.strip()
+
+    seen: Items[Any] = Items()
+    errors: Items[Exception] = Items()
+    with serving(
+        period=WebsocketPeriod(read_buffer_preprocessing=trimmed),
+        on_receive_message=lambda ctx, meta: seen.add(ctx.payload),
+        receive_matcher_error=lambda ctx, meta, error: errors.add(error),
+    ) as s:
+        peer, _ = s.pair()
+        peer.send("  text \n", b"", b" binary\r\n")
+        assert seen.wait(2) == ["text", b"binary"]
+        assert str(errors.wait(1)[0]) == "empty"
+        peer.close()
+
+
+def test_the_interceptor_keeps_messages_from_the_matcher() -> None:
+    """False drops, True lets through; replies come behind their header; a sub-matcher wins."""
+    matcher = MatcherMap[Any, str](PrefixHeader())
+    matcher.add("echo", lambda ctx, meta, req: req)
+
+    @matcher.handle("enter")
+    def enter(ctx: Any, meta: Any) -> str:
+        ctx.matcher = ctx.matcher.gen_sub()
+        ctx.matcher.add("echo", lambda ctx, meta, req: "inside")
+        return "entered"
+
+    with serving(
+        receive_matcher=matcher,
+        on_receive_message=lambda ctx, meta: "drop" not in str(ctx.payload),
+    ) as s:
+        peer, _ = s.pair()
+        other, _ = s.pair()
+        peer.send('echo "drop"', "echo 1", "enter", "echo 2")
+        assert peer.messages(3) == ["echo 1", "enter entered", "echo inside"]
+        other.send("echo 3")
+        assert other.message() == "echo 3"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "warned"),
+    [
+        (1000, {1000}, False),
+        (1001, {1000}, True),
+        (4000, {4000}, False),
+        (None, {1005}, False),
+        (None, {1000}, True),
+    ],
+)
+def test_unexpected_close_codes_are_logged(
+    code: int | None, expected: set[int], warned: bool
+) -> None:
+    """``expected_ws_error`` says which are a part of life; any other is a warning."""
+    period = WebsocketPeriod[Any](expected_ws_error=frozenset(expected))
+    with serving(period=period) as s:
+        peer, client = s.pair()
+        context = client.context
+        if code is None:
+            peer.sock.sendall(masked_frame("", CLOSE))
+        else:
+            peer.send_close(code, "because")
+        assert peer.closed()[0] == code
+        peer.close()
+        assert context.wait(TIMEOUT)
+    assert (len(s.logs.warnings()) == 1) is warned
+    if warned:
+        assert f"closed: {code or 1005}" in s.logs.warnings()[0]
+
+
+def test_peers_by_others_talk_with_it() -> None:
+    """Three client libraries: text, binary, large, empty, and a close with code and reason."""
+
+    def echo(ctx: Any, meta: Any) -> bool:
+        ctx.write(ctx.payload)
+        return False
+
+    messages: list[str | bytes] = ["text ä", b"\x00\xff", "x" * 200_000, b"y" * 70_000, ""]
+    ends: Items[tuple[int | None, str]] = Items()
+    with serving(
+        on_receive_message=echo,
+        on_connection_close=lambda ctx, meta: ends.add((ctx.ws_conn.code, ctx.ws_conn.reason)),
+    ) as s:
+        with websocket(s.server.url) as one:
+            for message in messages:
+                one.send(message)
+                assert one.recv(TIMEOUT) == message
+            one.close(4001, "one")
+        two = simple_websocket.Client(s.server.url)
+        for message in messages[:4]:  # it cannot send an empty one
+            two.send(message)
+            assert two.receive(TIMEOUT) == message
+        two.close(4002, "two")
+        three = websocket_client.create_connection(s.server.url, timeout=TIMEOUT)
+        for message in messages:
+            if isinstance(message, str):
+                three.send(message)
+            else:
+                three.send_binary(message)
+            assert three.recv() == message
+        three.close(4003, b"three")
+        assert sorted(ends.wait(3), key=str) == [(4001, "one"), (4002, "two"), (4003, "three")]
+        assert s.hub.statistics().ended_by == {"peer": 3}
+
+
+def test_statistics_and_repr() -> None:
+    """What is to be seen of one client, open and gone."""
+    with serving() as s:
+        peer, client = s.pair(path="/ws")
+        assert repr(client) == "<Client 1 open '/ws'>"
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        client.write("x")
+        peer.send("y")
+        peer.send_close()
+        context = client.context
+        assert context.wait(TIMEOUT)
+        peer.close()
+    statistics = client.statistics()
+    assert (statistics.connection_id, statistics.state) == (1, "peer")
+    assert (statistics.received, statistics.written, statistics.waiting) == (1, 1, 0)
+    assert (statistics.dropped, statistics.hotlines, statistics.closures_waiting) == (0, 0, 0)
+    assert "127.0.0.1" in statistics.peer
+    assert repr(client) == "<Client 1 peer '/ws'>"
+    assert s.logs.at_least(logging.WARNING) == []

@@ -1,0 +1,116 @@
+"""Settings: validated where they are built, each error naming the field and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    HotlineOption,
+    Hub,
+    HubSetting,
+    PingPongPlan,
+    SettingError,
+    Upgrader,
+    WebsocketPeriod,
+)
+
+KINDS: dict[type[Any], dict[str, Any]] = {
+    HubSetting: {"meta_gen": dict},
+    WebsocketPeriod: {},
+    PingPongPlan: {},
+    Upgrader: {},
+    HotlineOption: {},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "allowed"),
+    [
+        (HubSetting, "meta_gen", None, "a function"),
+        (HubSetting, "hub_name", 5, "a string"),
+        (HubSetting, "logger", None, "a logging.Logger"),
+        (HubSetting, "receive_matcher", {}, "a MatcherMap"),
+        (HubSetting, "receive_matcher_error", 5, "a function or None"),
+        (HubSetting, "on_handshake", "x", "a function or None"),
+        (HubSetting, "on_receive_message", "x", "a function or None"),
+        (HubSetting, "on_connection_start", "x", "a function or None"),
+        (HubSetting, "on_connection_close", "x", "a function or None"),
+        (HubSetting, "delayed_execution", "x", "a function or None"),
+        (HubSetting, "chan_queue_size", 0, "at least 1"),
+        (HubSetting, "chan_queue_size", 1.5, "a whole number"),
+        (HubSetting, "outbox_bytes", -1, "at least 1"),
+        (HubSetting, "overflow", "close", "one of Overflow.CLOSE"),
+        (HubSetting, "websocket_period", None, "a WebsocketPeriod"),
+        (WebsocketPeriod, "upgrader", None, "an Upgrader"),
+        (WebsocketPeriod, "ping_pong_plan", None, "a PingPongPlan"),
+        (WebsocketPeriod, "expected_ws_error", 1000, "a set of close codes"),
+        (WebsocketPeriod, "write_message_type", 8, "MessageType.TEXT"),
+        (WebsocketPeriod, "write_newline", "\n", "bytes"),
+        (WebsocketPeriod, "read_buffer_preprocessing", 5, "a function or None"),
+        (WebsocketPeriod, "message_buffer_size", 0, "at least 1"),
+        (WebsocketPeriod, "max_fragments", 0, "at least 1"),
+        (WebsocketPeriod, "close_timeout", 0, "above 0"),
+        (WebsocketPeriod, "write_wait", float("nan"), "above 0"),
+        (PingPongPlan, "ping_period", 0, "above 0, or None"),
+        (PingPongPlan, "ping_period", True, "above 0, or None"),
+        (PingPongPlan, "ping_timeout", -1, "above 0, or None"),
+        (PingPongPlan, "ping_timeout", 20.0, "more than ping_period"),
+        (PingPongPlan, "ping_handler", 5, "a function or None"),
+        (PingPongPlan, "pong_handler", 5, "a function or None"),
+        (Upgrader, "handshake_timeout", 0, "above 0"),
+        (Upgrader, "handshake_timeout", "10", "a number"),
+        (Upgrader, "max_head", 10, "at least 256"),
+        (Upgrader, "write_buffer_size", 1, "at least 1024"),
+        (Upgrader, "compression", "no", "True or False"),
+        (Upgrader, "subprotocols", "chat", "a tuple of names"),
+        (Upgrader, "subprotocols", ("a b",), "without spaces"),
+        (Upgrader, "check_origin", "https://x.example", "use ['https://x.example']"),
+        (Upgrader, "error", 5, "a function or None"),
+        (HotlineOption, "name", None, "a string"),
+    ],
+)
+def test_what_is_out_of_range(kind: type[Any], field: str, value: Any, allowed: str) -> None:
+    """One line that names the field, what is allowed, and what was given."""
+    with pytest.raises(SettingError) as caught:
+        kind(**{**KINDS[kind], field: value})
+    message = str(caught.value)
+    assert caught.value.field == field
+    assert message.startswith(f"{field}: ")
+    assert allowed in message
+    assert repr(value) in message or isinstance(value, float)
+    assert "\n" not in message
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("check", [None, 5, ["no origin"]])
+def test_a_wrong_origin_check_is_refused_with_the_hub(check: Any) -> None:
+    """What only the handshake can judge is judged when the hub is made, not at a request."""
+    period = WebsocketPeriod[Any](upgrader=Upgrader(check_origin=check))
+    with pytest.raises(SettingError, match="check_origin"):
+        Hub(HubSetting[Any, Any](dict, websocket_period=period))
+
+
+def test_without_meta_gen_there_is_no_setting() -> None:
+    """It is the one thing that has no default."""
+    with pytest.raises(TypeError, match="meta_gen"):
+        HubSetting()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_settings_do_not_change(kind: type[Any]) -> None:
+    """They are frozen: a running hub's settings are what it was made with."""
+    made = kind(**KINDS[kind])
+    for field in dataclasses.fields(made):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(made, field.name, None)
+    assert dataclasses.replace(made) == made
+
+
+def test_keepalive_can_be_left_to_the_clients() -> None:
+    """As the specification has it: no pings of ours, or no end by silence, or neither."""
+    PingPongPlan[Any](ping_period=None, ping_timeout=5.0)
+    PingPongPlan[Any](ping_period=50.0, ping_timeout=None)
+    PingPongPlan[Any](ping_period=None, ping_timeout=None)
