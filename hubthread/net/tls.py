@@ -97,8 +97,8 @@ class TLSTransport:
             if parts or ended:
                 return b"".join(parts)
             self._feed(self._plain.recv())
-        # OpenSSL refuses data that comes after our close_notify, but it has to be taken, or
-        # the close would turn into a reset.
+        # Not decrypted: nobody looks at what comes after our close_notify, but left unread it
+        # would turn the close into a reset.
         return self._plain.recv()
 
     def _feed(self, data: bytes) -> None:
