@@ -99,6 +99,6 @@ class Alarms:
                 alarm = heapq.heappop(self._heap)[2]
             try:
                 alarm._ring()
-            except Exception:
+            except BaseException:
                 self._logger.critical("a bug in hubthread: an alarm raised", exc_info=True)
             del alarm

@@ -68,8 +68,8 @@ class _Lag:
         self.write = write
 
     def write_of(self, push: int) -> int:
-        """The member's number for ``push``, or for the last one before it in here."""
-        return self.write - max(0, self.last - push)
+        """The member's number for ``push``, one of these."""
+        return self.write - (self.last - push)
 
 
 class Room(Generic[M]):
@@ -251,9 +251,13 @@ class Room(Generic[M]):
         """A member that has not got ``push`` yet, and its number for it.  Under the lock."""
         self._settle()
         for member, lags in self._lagging.items():
-            until = [lag for lag in lags if lag.first <= push]
-            if until and not member.is_write_consumed(until[-1].write_of(push)):
-                return member, until[-1].write_of(push)
+            # Mostly it is asked for the last push.  A member whose lags do not hold this
+            # one was not in then, or has taken it at once, with all before it.
+            lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
+            if lag is not None and push <= lag.last:
+                write = lag.write_of(push)
+                if not member.is_write_consumed(write):
+                    return member, write
         return None
 
     # The flushing thread.
@@ -283,7 +287,8 @@ class Room(Generic[M]):
         if frames:
             number = self._send(frames, keys, number)
         with self._lock:
-            self._flushed = max(self._flushed, number)
+            if number > self._flushed:  # less where _flush_soon has given up meanwhile
+                self._flushed = number
             if some_left:
                 self._settle()  # or who has gone would be remembered until somebody asks
             if self._condition is not None:

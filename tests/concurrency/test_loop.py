@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,13 @@ def running() -> Iterator[Running]:
     made.end()
 
 
+def catch_up(loop: Loop[str]) -> None:
+    """Wait until what was submitted has run."""
+    done = threading.Event()
+    loop.schedule(done.set)
+    assert done.wait(TIMEOUT)
+
+
 def test_order_from_many_threads(running: Running) -> None:
     """Every accepted closure runs once, on one thread, each thread's in its order."""
     loop = running.start()
@@ -69,6 +77,7 @@ def test_order_from_many_threads(running: Running) -> None:
                 else:
                     loop.exec_async(partial(note, number, count))
             except QueueFull:
+                catch_up(loop)
                 continue
             count += 1
 
@@ -100,6 +109,8 @@ def test_accepted_or_refused_at_the_close(running: Running) -> None:
             except HubClosed:
                 return
             except QueueFull:
+                with contextlib.suppress(HubClosed):
+                    catch_up(loop)
                 continue
             accepted.append((number, count))
 
@@ -114,17 +125,18 @@ def test_accepted_or_refused_at_the_close(running: Running) -> None:
     assert loop.runner is None
 
 
-def test_what_was_accepted_before_the_start_runs(running: Running) -> None:
+def test_what_was_accepted_before_the_start_runs(
+    running: Running, waiting: threading.Semaphore
+) -> None:
     """A loop that is closed before it runs still runs what it had accepted, and ends."""
     ran: list[int] = []
     for number in range(3):
         running.loop.exec_async(lambda _, number=number: ran.append(number))  # type: ignore[misc]
-    waiting = in_thread(lambda: running.loop.exec_sync(lambda _: ran.append(9)))
-    while running.loop.depth() < 4:
-        pass
+    result = in_thread(lambda: running.loop.exec_sync(lambda _: ran.append(9)))
+    assert waiting.acquire(timeout=TIMEOUT)
     running.loop.close()
     running.start()
-    waiting()
+    result()
     running.end()
     assert ran == [0, 1, 2, 9]
 
@@ -188,7 +200,7 @@ def test_a_logger_that_raises(running: Running, monkeypatch: pytest.MonkeyPatch)
     assert [str(failure) for failure in running.failures] == ["ours"]
 
 
-def test_a_bug_stops_the_hub_loudly(running: Running) -> None:
+def test_a_bug_stops_the_hub_loudly(running: Running, waiting: threading.Semaphore) -> None:
     """Our own job that raises ends the loop; all who wait are told, all who come refused."""
     loop = running.loop
     ran: list[int] = []
@@ -198,13 +210,13 @@ def test_a_bug_stops_the_hub_loudly(running: Running) -> None:
 
     loop.exec_async(lambda _: ran.append(1))
     loop.schedule(bug)
-    waiting = [in_thread(lambda: loop.exec_sync(lambda _: ran.append(2))) for _ in range(3)]
-    while loop.depth() < 5:
-        pass
+    results = [in_thread(lambda: loop.exec_sync(lambda _: ran.append(2))) for _ in range(3)]
+    for _ in results:
+        assert waiting.acquire(timeout=TIMEOUT)
     running.start()
-    for wait in waiting:
+    for result in results:
         with pytest.raises(HubClosed, match="ours"):
-            wait()
+            result()
     running.end()
     with pytest.raises(HubClosed):
         loop.exec_async(lambda _: ran.append(3))
@@ -216,7 +228,9 @@ def test_a_bug_stops_the_hub_loudly(running: Running) -> None:
 
 
 @pytest.mark.parametrize("how", ["exec_async", "exec_sync"])
-def test_an_interrupt_ends_the_hub(running: Running, how: str) -> None:
+def test_an_interrupt_ends_the_hub(
+    running: Running, how: str, waiting: threading.Semaphore
+) -> None:
     """A KeyboardInterrupt is the program's, whatever closure it struck; the rest still runs."""
     loop = running.loop
     ran: list[int] = []
@@ -229,13 +243,12 @@ def test_an_interrupt_ends_the_hub(running: Running, how: str) -> None:
         loop.exec_async(lambda _: ran.append(1))
         running.start()
     else:
-        waiting = in_thread(lambda: loop.exec_sync(struck))
-        while not loop.depth():
-            pass
+        result = in_thread(lambda: loop.exec_sync(struck))
+        assert waiting.acquire(timeout=TIMEOUT)
         loop.exec_async(lambda _: ran.append(1))
         running.start()
         with pytest.raises(HubClosed, match="interrupted"):
-            waiting()
+            result()
     assert running.ended is not None
     with pytest.raises(KeyboardInterrupt):
         running.ended()

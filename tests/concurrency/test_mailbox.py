@@ -103,6 +103,7 @@ def test_many_producers() -> None:
     producers, last = 6, [-1] * 6
     accepted: list[int] = [0] * producers
     seen: list[tuple[int, int]] = []
+    changed = threading.Condition()
 
     def produce(number: int) -> None:
         if number == producers:
@@ -110,6 +111,8 @@ def test_many_producers() -> None:
                 seen.extend(taken)
                 if len(seen) > 2000:
                     mailbox.close()
+                with changed:
+                    changed.notify_all()
             return
         try:
             for count in range(100_000):
@@ -118,7 +121,8 @@ def test_many_producers() -> None:
                         mailbox.post((number, count))
                         break
                     except QueueFull:
-                        assert mailbox.depth() <= 100
+                        with changed:
+                            changed.wait_for(lambda: mailbox.depth() < 100, TIMEOUT)
                 accepted[number] = count + 1
         except HubClosed:
             pass

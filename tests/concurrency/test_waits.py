@@ -184,21 +184,17 @@ def test_many_wait_for_one(parties: Parties) -> None:
     assert total[0] == 300
 
 
-def test_one_that_has_its_result_holds_up_nobody(parties: Parties) -> None:
+def test_one_that_has_its_result_holds_up_nobody(
+    parties: Parties, waiting: threading.Semaphore
+) -> None:
     """A thread that was answered, and has not woken yet, is no part of a cycle."""
     hub, strand = parties.hub(), parties.strand()
     for _ in range(30):
-        waiting, go = threading.Event(), threading.Event()
+        go = threading.Event()
         hub.exec_async(lambda _, go=go: go.wait(TIMEOUT))  # type: ignore[misc]
 
-        def handler(waiting: threading.Event = waiting) -> int:
-            waiting.set()
-            return hub.exec_sync(lambda _: 1)
-
-        answered = in_thread(lambda handler=handler: strand.call(handler))  # type: ignore[misc]
-        assert waiting.wait(TIMEOUT)
-        while not waits._waiting:  # it is about to begin
-            pass
+        answered = in_thread(lambda: strand.call(lambda: hub.exec_sync(lambda _: 1)))
+        assert waiting.acquire(timeout=TIMEOUT)
         # The hub answers the handler and, in the same breath, asks its client.
         asked: list[object] = []
 
@@ -213,6 +209,8 @@ def test_one_that_has_its_result_holds_up_nobody(parties: Parties) -> None:
         assert answered() == 1
         hub.exec_sync(lambda _: None)
         assert asked == [2]
+        while waiting.acquire(blocking=False):  # those of this round
+            pass
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 from collections.abc import Callable
 
@@ -11,59 +10,11 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HotlineClosed, HubClosed, QueueFull
 from hubthread.hub.room import Room
-from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.run import Run
-from tests.support import TIMEOUT, in_thread, together
-
-
-def frame(number: int) -> Frame:
-    return Frame(str(number), MessageType.TEXT)
-
-
-class Peer:
-    """A member that keeps what it is sent, and takes it at once, later, or never."""
-
-    def __init__(self) -> None:
-        self.written: list[str | None] = []
-        """Payload of each write; ``None`` for one that is not the room's."""
-        self.sends = 0
-        self.consumed = 0
-        self.lags = False
-        self.vanished = False
-        self.caught_up = threading.Condition()
-
-    def send_run(self, run: Run) -> int:
-        self.sends += 1
-        if self.vanished:
-            return 0
-        self.written += [str(each.payload) for each in run.frames]
-        if self.lags:
-            return len(self.written)
-        self.consumed = len(self.written)
-        return 0
-
-    def is_write_consumed(self, number: int) -> bool:
-        return self.vanished or number <= self.consumed
-
-    def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
-        with self.caught_up:
-            return self.caught_up.wait_for(lambda: self.is_write_consumed(number), timeout)
-
-    def consume(self, number: int) -> None:
-        with self.caught_up:
-            self.consumed = max(self.consumed, number)
-            self.caught_up.notify_all()
-
-    def got(self) -> list[int]:
-        return [int(each) for each in self.written if each is not None]
-
-    def waits_for(self, push: int) -> bool:
-        """Whether this push is written to it, and not consumed."""
-        number = self.written.index(str(push)) + 1 if str(push) in self.written else 0
-        return not self.vanished and number > self.consumed
+from tests.hub.room_members import Peer, frame
+from tests.support import TIMEOUT, in_thread
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -193,83 +144,6 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
-class HubThread:
-    """The one thread that flushes."""
-
-    def __init__(self) -> None:
-        self.mailbox: Mailbox[Callable[[], None]] = Mailbox(1000, "hub")
-        self._ended = in_thread(self._run)
-
-    def schedule(self, flush: Callable[[], None]) -> None:
-        self.mailbox.post(flush, essential=True)
-
-    def _run(self) -> None:
-        while taken := self.mailbox.take():
-            for flush in taken:
-                flush()
-
-    def end(self) -> None:
-        self.mailbox.close()
-        self._ended()
-
-
-def test_pushes_joins_and_leaves_from_everywhere() -> None:
-    """All members see one order; who comes and goes gets a whole piece of it."""
-    hub = HubThread()
-    room: Room[Peer] = Room(hub.schedule, 100_000, "room")
-    witness = Peer()
-    room.join(witness)
-    stays: list[tuple[Peer, int, int, int, int]] = []
-
-    def work(number: int) -> None:
-        for count in range(40):
-            peer = Peer()
-            peer.lags = number % 2 == 0
-            before = room.push(frame(number * 1000 + count))
-            assert room.join(peer)
-            first = room.push(frame(number * 1000 + 100 + count))
-            last = room.push(frame(number * 1000 + 200 + count))
-            assert room.leave(peer)
-            after = room.push(frame(number * 1000 + 300 + count))
-            peer.vanished = False
-            stays.append((peer, before, first, last, after))
-
-    together(5, work)
-    hub.end()
-    order = witness.got()
-    assert len(order) == len(set(order)) == 5 * 40 * 4
-    for number in range(5):
-        mine = [value for value in order if value // 1000 == number]
-        assert mine == [number * 1000 + step * 100 + c for c in range(40) for step in range(4)]
-    for peer, before, first, last, after in stays:
-        got = peer.got()
-        start = order.index(got[0])
-        assert got == order[start : start + len(got)]
-        # The push of number n stands at place n - 1.
-        assert before - 1 < start <= first - 1
-        assert last - 1 <= start + len(got) - 1 < after - 1
-
-
-def test_keeping_pace() -> None:
-    """Who waits for a push goes on when the last member has taken it, and no sooner."""
-    hub = HubThread()
-    room: Room[Peer] = Room(hub.schedule, 10, "room")
-    quick, slow = Peer(), Peer()
-    slow.lags = True
-    room.join(quick)
-    room.join(slow)
-    for number in range(1, 100):
-        push = room.push(frame(number))
-        assert push == number
-        waiting = in_thread(lambda push=push: room.wait_consumed(push, TIMEOUT))  # type: ignore[misc]
-        assert not room.wait_consumed(push, 0)
-        slow.consume(push)
-        assert waiting()
-        assert room.is_consumed(push)
-    assert not room.wait_consumed(100, 0.001)
-    hub.end()
-
-
 def test_waiting_for_the_flush() -> None:
     """A wait that begins before the push was fanned out ends with it; a time-out before."""
     flushes: list[Callable[[], None]] = []
@@ -300,6 +174,23 @@ def test_a_member_that_left_is_waited_for() -> None:
     assert not room.is_consumed(push)
     peers[1].vanished = True
     assert room.is_consumed(push)
+
+
+def test_a_member_that_left_is_not_waited_for_later() -> None:
+    """What was pushed after it had left is none of its business, however far it lags."""
+    flushes: list[Callable[[], None]] = []
+    room: Room[Peer] = Room(flushes.append, 10, "room")
+    peer = Peer()
+    peer.lags = True
+    room.join(peer)
+    before = room.push(frame(1))
+    flushes.pop()()
+    room.leave(peer)
+    after = room.push(frame(2))
+    flushes.pop()()
+    assert room.is_consumed(after)
+    assert room.wait_consumed(after, 0)
+    assert not room.is_consumed(before)
 
 
 def test_who_has_gone_is_forgotten() -> None:
@@ -381,69 +272,3 @@ def test_a_flush_that_runs_at_the_end_of_the_hub() -> None:
     assert peer.got() == [1]
     assert room.is_consumed(push)
     assert room.wait_consumed(room.counts()[0], TIMEOUT)
-
-
-def test_a_member_may_use_the_room() -> None:
-    """Members are called under no lock: they may push, leave and look, in threads too."""
-    hub = HubThread()
-    room: Room[Peer] = Room(hub.schedule, 100, "room")
-
-    class User(Peer):
-        def send_run(self, run: Run) -> int:
-            number = super().send_run(run)
-            if len(self.written) < 5:
-                in_thread(lambda: room.push(frame(len(self.written))))()
-                room.push(frame(0))
-            else:
-                in_thread(lambda: room.leave(self))()
-            in_thread(lambda: (room.counts(), room.members(), room.is_consumed(1)))()
-            assert room.counts()[0]
-            return number
-
-    user, other = User(), Peer()
-    room.join(other)
-    room.join(user)
-    room.push(frame(9))
-    done = threading.Event()
-    while user in room:
-        done.clear()
-        hub.schedule(done.set)
-        assert done.wait(TIMEOUT)
-    hub.end()
-    assert other.got()[: len(user.got())] == user.got()
-
-
-def test_closing_while_others_come() -> None:
-    """Who was let in before the close stays a member to be let out; who comes later is told."""
-    for _ in range(20):
-        hub = HubThread()
-        room: Room[Peer] = Room(hub.schedule, 1000, "room")
-        accepted: list[Peer] = []
-        pushed: list[int] = []
-        witness = Peer()
-        room.join(witness)
-
-        def work(
-            number: int,
-            room: Room[Peer] = room,
-            accepted: list[Peer] = accepted,
-            pushed: list[int] = pushed,
-        ) -> None:
-            if number == 0:
-                assert room.close()
-                assert not room.close()
-                return
-            try:
-                for _ in range(10):
-                    peer = Peer()
-                    room.join(peer)
-                    accepted.append(peer)
-                    pushed.append(room.push(frame(number)))
-            except HotlineClosed:
-                pass
-
-        together(4, work)
-        hub.end()
-        assert set(room.members()) == {witness, *accepted}
-        assert len(witness.got()) == len(pushed)
-        assert not room.close(only_if_empty=True)
