@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
@@ -71,6 +72,7 @@ class Hub(Generic[Meta, Header]):
         self.threads = Threads(f"hubthread-{self.name}", self.logger)
         self.workers = Workers(self.threads)
         self.alarms = Alarms(self.threads, self.logger)
+        self.flusher = Flusher(self.threads)
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )

@@ -199,6 +199,7 @@ class Lifecycle:
             hotline.close()
         hub.workers.close()
         hub.alarms.close()
+        hub.flusher.close()
         hub.loop.close()
         with self._changed:  # the loop may run on a thread of the user's, not to be joined
             self._changed.wait_for(lambda: not self._runs, left(deadline))

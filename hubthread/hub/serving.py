@@ -267,6 +267,7 @@ class Server:
             window_bits=deflate.server_max_window_bits if deflate else None,
             start_thread=hub.threads.start,
             alarms=hub.alarms,
+            flusher=hub.flusher,
         )
         if not send_all(transport, accepted.response, deadline):
             return None

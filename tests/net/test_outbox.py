@@ -54,6 +54,19 @@ class Gated(Scripted):
         assert self.waiting.acquire(timeout=TIMEOUT)
 
 
+class Counting(Scripted):
+    """A socket that takes everything, and counts the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = 1_000_000
+        self.calls = 0
+
+    def send(self, data: bytes | memoryview) -> int:
+        self.calls += 1
+        return super().send(data)
+
+
 def box(
     transport: Scripted, outbox_limits: OutboxLimits | None = None
 ) -> tuple[Outbox, Starter, Notes]:
@@ -481,3 +494,99 @@ def test_the_end_at_any_moment_leaves_nothing(kind: str) -> None:
             starter.join()
             assert outbox.waiting() == (0, 0)
             assert set(troubles.now()) <= {"lost"}
+
+
+def test_what_is_held_leaves_together() -> None:
+    """Between hold and release nothing goes to the socket; then all of it in one call."""
+    transport = Counting()
+    outbox, starter, troubles = box(transport)
+    outbox.hold()
+    numbers = [outbox.send(wire) for wire in (b"one", b"two", b"three")]
+    assert outbox.send_run(b"fourfive", (b"four", b"five"), (None, None)) == 5
+    assert (numbers, transport.out) == ([1, 2, 3], b"")
+    assert not outbox.is_consumed(1)
+    outbox.release()
+    assert transport.out == b"onetwothreefourfive"
+    assert transport.calls == 1
+    assert outbox.is_consumed(5)
+    assert outbox.send(b"six") == 6
+    assert (transport.calls, starter.threads, troubles.now()) == (2, [], [])
+
+
+def test_what_is_held_can_be_flushed_and_waited_for() -> None:
+    """A flush sends what is held and goes on holding; so does whoever waits for it."""
+    transport = Counting()
+    outbox, starter, _ = box(transport)
+    outbox.hold()
+    outbox.send(b"one")
+    outbox.flush()
+    number = outbox.send(b"two")
+    assert transport.out == b"one"
+    assert outbox.wait_consumed(number, 0)
+    outbox.send(b"three")
+    assert transport.out == b"onetwo"
+    outbox.release()
+    assert transport.out == b"onetwothree"
+    assert starter.threads == []
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
+    """A handler may write more than the outbox holds, as long as the socket takes it."""
+    transport = Counting()
+    outbox, _, troubles = box(transport, limits(overflow, max_messages=4, max_bytes=1000))
+    outbox.hold()
+    for _ in range(50):
+        outbox.send(b"0123456789")
+    outbox.send(b"x" * 5000)
+    outbox.release()
+    assert transport.out == b"0123456789" * 50 + b"x" * 5000
+    assert (outbox.dropped, troubles.now()) == (0, [])
+
+
+def test_what_is_held_goes_to_the_writer_when_the_socket_is_full() -> None:
+    """A release that the socket does not take starts the writer; nothing is lost."""
+    transport = Gated()
+    transport.room = 4
+    outbox, starter, _ = box(transport)
+    outbox.hold()
+    number = outbox.send(b"held")
+    number = outbox.send(b"back")
+    outbox.release()
+    transport.wait_for_writer()
+    assert transport.out == b"held"
+    outbox.hold()
+    number = outbox.send(b"more")
+    outbox.release()
+    transport.room = 8
+    transport.go_on.release()
+    assert outbox.wait_consumed(number, TIMEOUT)
+    assert transport.out == b"heldbackmore"
+    assert len(starter.threads) == 1
+    starter.join()
+
+
+def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
+    """The release finds it, and nothing waits after it."""
+    transport = Gated()
+    outbox, _, troubles = box(transport)
+    outbox.hold()
+    outbox.send(b"held")
+    transport.broken = True
+    outbox.release()
+    outbox.release()
+    assert troubles.now() == ["lost"]
+    assert outbox.waiting() == (0, 0)
+
+
+def test_the_last_frame_goes_behind_what_is_held() -> None:
+    """A close in the middle of a batch does not overtake the replies before it."""
+    transport = Counting()
+    outbox, _, _ = box(transport)
+    outbox.hold()
+    outbox.send(b"reply")
+    outbox.finish(b"close")
+    outbox.send(b"ignored")
+    outbox.release()
+    assert outbox.drain(TIMEOUT)
+    assert transport.out == b"replyclose"
