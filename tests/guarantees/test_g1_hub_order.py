@@ -98,7 +98,7 @@ def test_after_close_submitting_raises() -> None:
 
 def test_each_closure_that_races_with_close_is_refused_or_run() -> None:
     """However submitting and closing meet: accepted means run, refused means not run."""
-    for _ in range(20):
+    for _ in range(8):
         hub = Hub.started(HubSetting[Any, Any](dict))
         ran: list[tuple[int, int]] = []
         accepted: Items[tuple[int, int]] = Items()

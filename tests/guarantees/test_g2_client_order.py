@@ -16,6 +16,7 @@ from tests.support import (
     AnyClient,
     Items,
     RawPeer,
+    fence,
     in_thread,
     masked_frame,
     serving,
@@ -125,26 +126,30 @@ def test_a_closure_waits_for_the_message_before_it() -> None:
 def test_nothing_runs_before_the_start() -> None:
     """A closure for a client that is only just there runs after its start callback."""
     lines: Items[str] = Items()
-    with serving(on_connection_start=lambda ctx, meta: lines.add("start")) as s:
-        stop = threading.Event()
-        seen: set[int] = set()
+    coming = threading.Semaphore(0)
+
+    def shake(request: Any) -> None:
+        coming.release()
+
+    with serving(
+        on_handshake=shake, on_connection_start=lambda ctx, meta: lines.add("start")
+    ) as s:
 
         def chase() -> None:
-            # Whoever looks at the hub finds clients as soon as they are in.
-            while not stop.is_set():
-                for client in s.hub.clients():
-                    if client.connection_id not in seen:
-                        seen.add(client.connection_id)
-                        client.exec_async(lambda: lines.add("closure"))
+            # Whoever looks at the hub finds a client as soon as it is in.
+            for _ in range(50):
+                assert coming.acquire(timeout=TIMEOUT)
+                while not (clients := s.hub.clients()):
+                    pass
+                clients[0].exec_async(lambda: lines.add("closure"))
 
         chasing = in_thread(chase)
-        try:
-            for number in range(50):
-                with s.peer():
-                    assert lines.wait(2 * number + 2)[-2:] == ["start", "closure"]
-        finally:
-            stop.set()
-            chasing()
+        for number in range(50):
+            with s.peer():
+                assert lines.wait(2 * number + 2)[-2:] == ["start", "closure"]
+            while s.hub.clients_num():
+                fence(s.hub)
+        chasing()
 
 
 def by_peer_close(peer: RawPeer, client: AnyClient) -> None:
@@ -275,6 +280,7 @@ def test_a_callback_that_raises_does_not_end_the_order() -> None:
         with pytest.raises(LookupError):
             client.exec_sync(raises)
         peer.sock.sendall(masked_frame("x") + masked_frame("", PING) + masked_frame("", 10))
+        s.logs.records.until(lambda records: len(records) >= 4)
         client.exec_sync(lambda: lines.add("on"))
         peer.close()
     assert lines.now() == ["on"]

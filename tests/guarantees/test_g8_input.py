@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 import random
 import socket
-import subprocess
-import sys
-import textwrap
-import threading
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -21,8 +15,6 @@ import pytest
 
 from hubthread import (
     HandshakeRejected,
-    Hub,
-    HubSetting,
     MatcherMap,
     Overflow,
     Upgrader,
@@ -322,105 +314,3 @@ def test_random_bytes_hurt_nobody_else() -> None:
         fence(s.hub)
         good.close()
     assert [each for each in s.logs.warnings() if "closed: " not in each] == []
-
-
-def test_a_thread_that_cannot_be_started_costs_one_connection_a_503(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The next one is served; what is already there stays."""
-    start = threading.Thread.start
-    scarce = [False]
-
-    def refuse(thread: threading.Thread) -> None:
-        if scarce[0] and thread.name.endswith("-reader"):
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    with serving() as s:
-        peer, _ = s.pair()
-        scarce[0] = True
-        assert status_of(ask(s.server, raw_handshake())) == 503
-        assert status_of(ask(s.server, raw_handshake())) == 503
-        scarce[0] = False
-        other, _ = s.pair()
-        s.hub.broadcast("both are here")
-        assert peer.message() == other.message() == "both are here"
-        assert s.server.statistics().refused == 2
-        (record,) = s.logs.warnings()
-        assert "no thread for a connection" in record
-
-
-def test_a_hub_without_a_thread_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller is told, and the hub is as it was before."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    hub = Hub(HubSetting[Any, Any](dict))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            hub.start()
-    assert hub.statistics().state == "new"
-    with hub:
-        assert hub.exec_sync(lambda _: 1) == 1
-
-
-DESCRIPTORS = """
-    import os, resource, socket, sys
-    sys.path.insert(0, sys.argv[1])
-    from hubthread import Hub, HubSetting
-    from tests.support import RawPeer, Logs, connect, raw_handshake
-
-    logs = Logs()
-    with Hub(HubSetting(dict, logger=logs)) as hub, hub.serve() as server:
-        first = RawPeer(connect(server))
-        extra = [connect(server) for _ in range(5)]  # they need no more here
-        waiting = [socket.socket() for _ in range(3)]
-        used = max(int(fd) for fd in os.listdir("/proc/self/fd")) + 1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used, used))
-        for sock in waiting:  # connected by the system; the server has none left for them
-            sock.settimeout(20)
-            sock.connect(server.address)
-            sock.sendall(raw_handshake())
-            try:
-                assert sock.recv(100) == b""
-            except ConnectionResetError:
-                pass
-        hub.broadcast("still here")
-        assert first.message() == "still here"
-        for sock in [*waiting, *extra]:
-            sock.close()
-        first.close()
-    warnings = logs.warnings()
-    assert len(warnings) == 1 and "no file descriptor" in warnings[0], warnings
-    print("done")
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts them in /proc")
-def test_descriptors_used_up_cost_the_connections_that_find_none() -> None:
-    """They are closed, one warning is logged, and the server and its clients go on."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(DESCRIPTORS), str(ROOT)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
-
-
-def test_what_cannot_be_listened_on_says_why(tmp_path: Path) -> None:
-    """Port in use, no such address, no such folder: an OSError with the place in it."""
-    with serving() as s:
-        port = int(s.server.address[1])
-        with pytest.raises(OSError, match=f"127.0.0.1:{port}") as caught:
-            s.hub.serve(port=port)
-        assert caught.value.errno == errno.EADDRINUSE
-        with pytest.raises(OSError, match=r"192\.0\.2\.1:0"):
-            s.hub.serve("192.0.2.1")
-        with pytest.raises(OSError, match="nowhere"):
-            s.hub.serve(unix_path=str(tmp_path / "nowhere" / "sock"))
-        assert len(s.hub.servers()) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -134,6 +135,15 @@ def test_the_three_ways_to_run() -> None:
     running()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, although a shell may have started this process to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_hub_that_runs_on_the_main_thread() -> None:
     """In an orderly way: what was accepted runs, clients are told, and then it is raised."""
     ran: list[str] = []
@@ -148,6 +158,7 @@ def test_ctrl_c_ends_a_hub_that_runs_on_the_main_thread() -> None:
     assert logs.warnings() == []
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_idle_ends_it_too() -> None:
     """Also where the hub waits for work."""
     hub = Hub(setting())

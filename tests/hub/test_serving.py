@@ -246,6 +246,7 @@ def test_a_server_that_closes_keeps_its_clients() -> None:
         with s.hub.serve() as second:
             assert len(s.hub.servers()) == 2
             with RawPeer(connect(second)) as other:
+                s.came()
                 s.hub.broadcast("to all")
                 assert other.message() == peer.message() == "to all"
         s.server.close()
