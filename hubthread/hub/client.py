@@ -49,7 +49,9 @@ class Client(Generic[Meta, Header]):
         "_context",
         "_gone",
         "_hotlines",
+        "_intercept",
         "_lock",
+        "_preprocess",
         "_started",
         "_strand",
         "connection_id",
@@ -78,6 +80,9 @@ class Client(Generic[Meta, Header]):
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             hub.setting.receive_matcher
         )
+        setting = hub.setting
+        self._intercept = setting.on_receive_message
+        self._preprocess = setting.websocket_period.read_buffer_preprocessing
         # The reader's.
         self.payload: str | bytes = b""
         self.received = 0
@@ -261,15 +266,12 @@ class Client(Generic[Meta, Header]):
 
     def on_message(self, message: str | bytes) -> None:
         """Hand a message to the interceptor and the matcher, and write the reply."""
-        setting = self.hub.setting
         self.received += 1
         try:
-            preprocess = setting.websocket_period.read_buffer_preprocessing
-            if preprocess is not None:
-                message = preprocess(message)
+            if self._preprocess is not None:
+                message = self._preprocess(message)
             self.payload = message
-            intercept = setting.on_receive_message
-            if intercept is not None and not intercept(self, self.meta):
+            if self._intercept is not None and not self._intercept(self, self.meta):
                 return
             if self.matcher is not None:
                 reply = self.matcher.dispatch(self, self.meta, message)

@@ -85,6 +85,12 @@ class Hub(Generic[Meta, Header]):
             period.upgrader.write_buffer_size,
             period.write_wait,
         )
+        # What ``frame`` knows at a glance: it is called for each message.
+        self._plain_kinds: dict[type, MessageType] = (
+            {str: MessageType.TEXT, bytes: MessageType.BINARY}
+            if period.write_message_type is None and not period.write_newline
+            else {}
+        )
         self._lock = threading.Lock()  # guards what follows
         self._servers: list[Server] = []
         self._refused = 0
@@ -195,6 +201,9 @@ class Hub(Generic[Meta, Header]):
         :raises UsageError: for anything but text or bytes.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
+        kind = self._plain_kinds.get(type(data))
+        if kind is not None:
+            return Frame(data, kind)
         period = self.setting.websocket_period
         if isinstance(data, str):
             kind = MessageType.TEXT
