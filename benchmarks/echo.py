@@ -22,7 +22,8 @@ def cases(quick: bool) -> list[Case]:
         Case(
             "echo",
             f"{clients} x {window}",
-            f"Echo: {clients} client{'s' * (clients > 1)}, {window} in flight each",
+            f"Echo: {clients} client{'s' * (clients > 1)}, {window} in flight"
+            + " each" * (clients > 1),
             Job("echo"),
             "echo",
             clients,

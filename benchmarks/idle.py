@@ -64,8 +64,9 @@ def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
     figures = {
         "opened": held,
         "open_rate": opened / max(1e-9, float(str(result["open_s"]))),
-        "kb_each": (after.rss - before.rss) / 1024 / max(1.0, held),
-        "threads": after.threads,
+        # Not of the last phase: the clients go as soon as they have announced it.
+        "kb_each": (idle.rss - before.rss) / 1024 / max(1.0, held),
+        "threads": idle.threads,
         "cpu": (after.cpu_s - idle.cpu_s) / options.seconds,
     }
     missing = case.clients - int(held)
