@@ -7,7 +7,6 @@ Source: the specification's ``Client`` and ``IOContext``.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Hashable
@@ -18,6 +17,7 @@ from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError
 from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
+from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType
 
@@ -120,6 +120,7 @@ class Client(Generic[Meta, Header]):
 
     def write(self, data: str | bytes, *, key: Hashable = None) -> int:
         """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
+        hash(key)  # here, and not only when something waits
         return self.ws_conn.send(self.hub.frame(data), key)
 
     def write_string(self, text: str) -> int:
@@ -128,7 +129,7 @@ class Client(Generic[Meta, Header]):
 
     def write_json(self, obj: object) -> int:
         """Send ``obj`` as JSON text; its number."""
-        return self.write(json.dumps(obj, separators=(",", ":"), ensure_ascii=False))
+        return self.write(marshal_json(obj))
 
     def write_serialization(self, obj: object) -> int:
         """Send ``obj`` as the matcher encodes it; its number."""

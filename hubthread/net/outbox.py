@@ -355,10 +355,6 @@ class Outbox:
 
     # The end, and looking.
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until nothing waits here, ``timeout`` seconds at most; whether that is so."""
-        return self.wait_consumed(None, timeout)
-
     def end(self) -> None:
         """Let go of the socket: after this nobody touches it.  Shut it down before.
 

@@ -83,7 +83,7 @@ def test_no_writer_for_a_peer_that_keeps_up() -> None:
         assert outbox.send(b"0123456789") == number
         assert outbox.is_consumed(number)
     assert starter.threads == []
-    assert outbox.drain(0)
+    assert outbox.wait_consumed(None, 0)
     assert outbox.wait_consumed(10, 0)
 
 
@@ -114,7 +114,7 @@ def test_a_lingering_writer_takes_the_next_backlog(monkeypatch: pytest.MonkeyPat
         transport.wait_for_writer()
         transport.room = 5
         transport.go_on.release()
-        assert outbox.drain(TIMEOUT)
+        assert outbox.wait_consumed(None, TIMEOUT)
     assert len(starter.threads) == 1
     outbox.end()
     starter.join()
@@ -133,7 +133,7 @@ def test_without_a_thread_for_its_writer_it_is_broken(buffer: int) -> None:
     assert outbox.is_consumed(number)
     assert outbox.wait_consumed(outbox.send(b"ignored"), TIMEOUT)
     outbox.finish(b"ignored")
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     assert transport.out == b"012"
     assert troubles.now() == ["no thread"]
 
@@ -189,7 +189,7 @@ def test_a_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
     troubles.wait("stalled")
     assert waiter.result()
     starter.join()
-    assert outbox.drain(0)
+    assert outbox.wait_consumed(None, 0)
     assert troubles.now() == ["stalled"]
 
 
@@ -203,7 +203,7 @@ def test_a_socket_that_takes_a_byte_at_a_time_is_not_stalled(buffer: int) -> Non
         transport.wait_for_writer()
         transport.room = 1
         transport.go_on.release()
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     starter.join()
     assert transport.out == b"0123456789"
     assert troubles.now() == []
@@ -264,7 +264,7 @@ def test_end_waits_for_the_writers_last_call() -> None:
     outbox, starter, troubles = box(transport)
     number = outbox.send(b"waits")
     transport.wait_for_writer()
-    drain = Task(lambda: outbox.drain(TIMEOUT))
+    drain = Task(lambda: outbox.wait_consumed(None, TIMEOUT))
     wait = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
     end = Task(outbox.end)
     assert drain.result()
@@ -350,7 +350,7 @@ def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
     transport.wait_for_writer()
     transport.room = 100
     transport.go_on.release()
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     starter.join()
     assert (transport.out, outbox.dropped) == (b"first", 1)
 
@@ -380,7 +380,7 @@ def test_answers_to_pings_never_fill_it() -> None:
         assert outbox.waiting() == (2, 9)
         transport.room = 1000
         transport.go_on.release()
-        assert outbox.drain(TIMEOUT)
+        assert outbox.wait_consumed(None, TIMEOUT)
         starter.join()
         assert transport.out == b"messagepongnext"
         assert (troubles.now(), outbox.dropped) == ([], 0)
@@ -588,5 +588,5 @@ def test_the_last_frame_goes_behind_what_is_held() -> None:
     outbox.finish(b"close")
     outbox.send(b"ignored")
     outbox.release()
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     assert transport.out == b"replyclose"
