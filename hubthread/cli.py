@@ -52,13 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command(chosen)
     except _BadArgument as error:
         return _failed(chosen.prog, error, 2)
-    except UnicodeError:  # says the look-up of a name that no host can have
-        return _failed(chosen.prog, f"argument --host: no host is called {chosen.host!r}", 2)
     except OSError as error:
-        text = error.strerror or str(error)
-        if type(error).__name__ == "gaierror":  # does not say what was looked up
-            text = f"cannot listen on {chosen.host}: {text}"
-        return _failed(chosen.prog, text, 1)
+        return _failed(chosen.prog, error.strerror or error, 1)
     except HubThreadError as error:
         return _failed(chosen.prog, error, 1)
     except KeyboardInterrupt:  # before there was a hub, so there is nothing to end

@@ -89,7 +89,7 @@ class IOContext(Protocol):
         """Send a text message."""
 
     def write_json(self, obj: object) -> int:
-        """Send ``obj`` as JSON text."""
+        """Send ``obj`` as JSON text: JSON's own types, dataclasses, enums, mappings."""
 
     def write_serialization(self, obj: object) -> int:
         """Send ``obj`` as the matcher's ``marshal`` encodes it; JSON without a matcher."""

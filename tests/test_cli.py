@@ -255,7 +255,6 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("serve app:hub --port ٣", "--port: a whole number from 0 to 65535, not '٣'"),
         ("demo --port 1e3", "--port: a whole number from 0 to 65535, not '1e3'"),
         ("demo --host=", "--host: an address or name of this machine"),
-        ("demo --host .", "--host: no host is called '.'"),
         ("serve app", "MODULE:HUB: a module and, behind a colon, its attribute"),
         ("serve app:", "MODULE:HUB: a module and, behind a colon, its attribute"),
         ("serve :hub", "MODULE:HUB: a module and, behind a colon, its attribute"),
@@ -310,6 +309,12 @@ def test_a_port_in_use_gets_a_line(folder: Path, arguments: tuple[str, ...]) -> 
     assert said == (
         f"hubthread {arguments[0]}: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     )
+
+
+def test_a_host_that_cannot_be_gets_a_line(folder: Path) -> None:
+    status, said = failed("demo", "--host", ".", cwd=folder)
+    assert status == 1
+    assert said == "hubthread demo: cannot listen on .:8000: no host is called so\n"
 
 
 def test_an_address_of_another_machine_gets_a_line(folder: Path) -> None:

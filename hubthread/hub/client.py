@@ -7,7 +7,6 @@ Source: the specification's ``Client`` and ``IOContext``.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Hashable
@@ -18,6 +17,7 @@ from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError
 from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
+from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType
 
@@ -49,7 +49,9 @@ class Client(Generic[Meta, Header]):
         "_context",
         "_gone",
         "_hotlines",
+        "_intercept",
         "_lock",
+        "_preprocess",
         "_started",
         "_strand",
         "connection_id",
@@ -78,6 +80,9 @@ class Client(Generic[Meta, Header]):
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             hub.setting.receive_matcher
         )
+        setting = hub.setting
+        self._intercept = setting.on_receive_message
+        self._preprocess = setting.websocket_period.read_buffer_preprocessing
         # The reader's.
         self.payload: str | bytes = b""
         self.received = 0
@@ -115,6 +120,7 @@ class Client(Generic[Meta, Header]):
 
     def write(self, data: str | bytes, *, key: Hashable = None) -> int:
         """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
+        hash(key)  # here, and not only when something waits
         return self.ws_conn.send(self.hub.frame(data), key)
 
     def write_string(self, text: str) -> int:
@@ -123,7 +129,7 @@ class Client(Generic[Meta, Header]):
 
     def write_json(self, obj: object) -> int:
         """Send ``obj`` as JSON text; its number."""
-        return self.write(json.dumps(obj, separators=(",", ":"), ensure_ascii=False))
+        return self.write(marshal_json(obj))
 
     def write_serialization(self, obj: object) -> int:
         """Send ``obj`` as the matcher encodes it; its number."""
@@ -261,15 +267,12 @@ class Client(Generic[Meta, Header]):
 
     def on_message(self, message: str | bytes) -> None:
         """Hand a message to the interceptor and the matcher, and write the reply."""
-        setting = self.hub.setting
         self.received += 1
         try:
-            preprocess = setting.websocket_period.read_buffer_preprocessing
-            if preprocess is not None:
-                message = preprocess(message)
+            if self._preprocess is not None:
+                message = self._preprocess(message)
             self.payload = message
-            intercept = setting.on_receive_message
-            if intercept is not None and not intercept(self, self.meta):
+            if self._intercept is not None and not self._intercept(self, self.meta):
                 return
             if self.matcher is not None:
                 reply = self.matcher.dispatch(self, self.meta, message)

@@ -16,6 +16,7 @@ from hubthread.errors import ContextNotClient, HubClosed
 from hubthread.hub.client import Client
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
+from hubthread.protocol.convert import marshal_json
 from hubthread.types import HotlineID
 
 if TYPE_CHECKING:
@@ -90,7 +91,12 @@ class Hotline(Generic[Meta, Header]):
         :raises QueueFull: when ``chan_queue_size`` pushes wait for the hub.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
+        hash(key)  # here, and not on the hub thread when a member lags
         return self._room.push(self.hub.frame(data), key)
+
+    def push_json(self, obj: object) -> int:
+        """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""
+        return self.push(marshal_json(obj))
 
     def push_splicing(self, prefix: str | bytes, obj: object) -> int:
         """Push ``prefix`` and the marshalled ``obj`` as one message; see ``push``."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
@@ -71,6 +72,7 @@ class Hub(Generic[Meta, Header]):
         self.threads = Threads(f"hubthread-{self.name}", self.logger)
         self.workers = Workers(self.threads)
         self.alarms = Alarms(self.threads, self.logger)
+        self.flusher = Flusher(self.threads)
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )
@@ -82,6 +84,12 @@ class Hub(Generic[Meta, Header]):
             setting.overflow,
             period.upgrader.write_buffer_size,
             period.write_wait,
+        )
+        # What ``frame`` knows at a glance: it is called for each message.
+        self._plain_kinds: dict[type, MessageType] = (
+            {str: MessageType.TEXT, bytes: MessageType.BINARY}
+            if period.write_message_type is None and not period.write_newline
+            else {}
         )
         self._lock = threading.Lock()  # guards what follows
         self._servers: list[Server] = []
@@ -153,6 +161,7 @@ class Hub(Generic[Meta, Header]):
         :raises HubClosed: when the hub is closing or closed.
         :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
         """
+        hash(key)  # here, and not on the hub thread when a client lags
         frame = self.frame(data)
         try:
             return self.registry.everyone.push(frame, key)
@@ -193,6 +202,9 @@ class Hub(Generic[Meta, Header]):
         :raises UsageError: for anything but text or bytes.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
+        plain = self._plain_kinds.get(type(data))
+        if plain is not None:
+            return Frame(data, message_type or plain)
         period = self.setting.websocket_period
         if isinstance(data, str):
             kind = MessageType.TEXT
@@ -371,13 +383,17 @@ class Hub(Generic[Meta, Header]):
     ) -> None:
         self.close()
 
+    @property
+    def state(self) -> str:
+        """``new``, ``running``, ``closing``, ``closed``, or ``failed`` by a bug of our own."""
+        return "failed" if self.lifecycle.failure is not None else self.lifecycle.state
+
     def statistics(self) -> HubStatistics:
         """What is to be known of the hub now."""
         hotlines, total, dropped, ended = self.registry.counts()
-        failed = self.lifecycle.failure is not None
         return HubStatistics(
             name=self.name,
-            state="failed" if failed else self.lifecycle.state,
+            state=self.state,
             clients=self.clients_num(),
             hotlines=hotlines,
             threads=self.threads.count(),
@@ -391,4 +407,4 @@ class Hub(Generic[Meta, Header]):
         )
 
     def __repr__(self) -> str:
-        return f"<Hub {self.name} {self.lifecycle.state}, {self.clients_num()} clients>"
+        return f"<Hub {self.name} {self.state}, {self.clients_num()} clients>"

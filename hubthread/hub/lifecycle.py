@@ -6,6 +6,7 @@ calls it, or by a thread for it where the caller is one of the hub's own.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -184,7 +185,7 @@ class Lifecycle:
             pass  # it has failed, or its queue is full of what will still run
         # 3. Everybody is told.  Under the room's lock a client that comes now is either
         #    among these, or refused by the room and told by its own thread.
-        hub.registry.everyone.close()
+        hub.registry.everyone.seal()
         for client in hub.clients():
             client.close(GOING_AWAY, "the server is going away")
         hub.tracker.cut_handshakes()
@@ -194,11 +195,15 @@ class Lifecycle:
         # Handlers that wait for a context, and so keep their client from seeing its end.
         self._call(lambda: hub.context.cancel("the hub was closed"))
         hub.tracker.wait_empty(left(deadline - timeout * FORCE_SHARE / 2))
-        # 5. Everything of ours ends.
+        # 5. What the last callbacks have submitted still finds its rooms.
+        with contextlib.suppress(HubThreadError):  # a busy hub is told of below
+            hub.loop.exec_sync(lambda _: None, left(deadline - timeout * FORCE_SHARE / 4))
+        # 6. Everything of ours ends.
         for hotline in hub.registry.hotlines():
             hotline.close()
         hub.workers.close()
         hub.alarms.close()
+        hub.flusher.close()
         hub.loop.close()
         with self._changed:  # the loop may run on a thread of the user's, not to be joined
             self._changed.wait_for(lambda: not self._runs, left(deadline))

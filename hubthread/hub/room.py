@@ -98,6 +98,7 @@ class Room(Generic[M]):
         self._flushed = 0
         self._condition: threading.Condition | None = None  # made when somebody waits
         self._lagging: dict[M, deque[_Lag]] = {}
+        self._sealed = False
         self._closed = False
         # The flushing thread's: who is in, as of the entries it has walked.
         self._present: dict[M, None] = {}
@@ -107,10 +108,10 @@ class Room(Generic[M]):
     def join(self, member: M) -> bool:
         """Let ``member`` in: it gets every push from now on.  False if it was in.
 
-        :raises HotlineClosed: after ``close``.
+        :raises HotlineClosed: after ``close`` or ``seal``.
         """
         with self._lock:
-            if self._closed:
+            if self._closed or self._sealed:
                 raise HotlineClosed(f"{self.name} is closed")
             if member in self._accepted:
                 return False
@@ -155,6 +156,11 @@ class Room(Generic[M]):
         if schedule:
             self._flush_soon()
         return number
+
+    def seal(self) -> None:
+        """Refuse joins from now on; who is in stays, and is pushed to."""
+        with self._lock:
+            self._sealed = True
 
     def close(self, *, only_if_empty: bool = False) -> bool:
         """Refuse joins and pushes from now on; what was pushed is still sent.

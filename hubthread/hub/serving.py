@@ -17,7 +17,8 @@ from hubthread.hub.client import Client
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
-from hubthread.net.transport import Stream, Transport, open_transport, send_all
+from hubthread.net.tls import open_transport
+from hubthread.net.transport import Stream, Transport, send_all
 from hubthread.protocol.handshake import accept
 from hubthread.protocol.http import Request, RequestParser, Response
 from hubthread.protocol.websocket import WebSocketProtocol
@@ -53,11 +54,14 @@ class Tracker:
         if closing:
             transport.shutdown()
 
-    def opened(self, transport: Transport) -> None:
-        """Its handshake is done: it is a client's now, and is told when the hub closes."""
+    def opened(self, transport: Transport) -> bool:
+        """It will be a client's, who is told when the hub closes; false: that is so already."""
         with self._changed:
+            if self._closing:
+                return False
             self._shaking.discard(transport)
             self._open.add(transport)
+            return True
 
     def end(self, transport: Transport) -> None:
         """It has gone."""
@@ -218,7 +222,7 @@ class Server:
                 raise TypeError(f"a page returns a Response, not {response!r}")
         except HandshakeRejected:
             raise
-        except Exception:
+        except BaseException:
             self._hub.logger.exception("the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
         return response
@@ -248,7 +252,7 @@ class Server:
             meta = hub.setting.meta_gen() if shake is None else shake(request)
         except HandshakeRejected:
             raise
-        except Exception:
+        except BaseException:
             hub.logger.exception("the handshake hook raised for %r", request)
             raise HandshakeRejected(500, "The server failed to accept the connection.") from None
         client = Client(hub, hub.registry.next_client_id(), meta, request)
@@ -267,10 +271,13 @@ class Server:
             window_bits=deflate.server_max_window_bits if deflate else None,
             start_thread=hub.threads.start,
             alarms=hub.alarms,
+            flusher=hub.flusher,
         )
+        # Before the answer: whoever has got a 101 is told 1001 and not just cut.
+        if not hub.tracker.opened(transport):
+            raise HandshakeRejected(503, "The server is going away.")
         if not send_all(transport, accepted.response, deadline):
             return None
-        hub.tracker.opened(transport)
         client.begin()
         return connection
 
@@ -281,6 +288,7 @@ def _answer(transport: Transport, response: bytes, deadline: float) -> None:
     if not send_all(transport, response, patience):
         return
     transport.finish()
+    send_all(transport, b"", patience)  # the rest of a close_notify, where there is TLS
     try:
         while (left := patience - monotonic()) > 0:
             transport.set_deadline(left)
@@ -302,6 +310,10 @@ def open_server(
     backlog: int,
 ) -> Server:
     """Check the arguments of ``hub.serve``, listen, and begin to accept."""
+    if not host or not isinstance(host, str):
+        raise SettingError(
+            "host", f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
+        )
     if port not in range(65536):
         raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
     check_number("max_connections", max_connections, 1, whole=True)

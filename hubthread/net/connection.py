@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.concurrency.flusher import Flusher
 from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
 from hubthread.net.transport import Transport
 from hubthread.protocol.closing import Action, CloseEvent, Closing
@@ -81,12 +82,14 @@ class Connection:
         window_bits: int | None,
         start_thread: Callable[[Callable[[], None], str], None],
         alarms: Alarms,
+        flusher: Flusher,
     ) -> None:
         self._transport = transport
         self._protocol = protocol
         self._period = period
         self._sink = sink
         self._alarms = alarms
+        self._flusher = flusher
         self._window_bits = window_bits
         self.outbox = Outbox(transport, limits, start_thread, self._on_broken)
         self._lock = threading.Lock()  # guards what follows; for a table look-up at a time
@@ -232,6 +235,10 @@ class Connection:
         """Hand events to the sink, in its order; false after the last one."""
         sink = self._sink
         sink.enter()
+        # Replies to messages that came together leave together.
+        held = len(events) > 1 and self._flusher.watch(self.outbox)
+        if held:
+            self.outbox.hold()
         try:
             for event in events:
                 kind = type(event)
@@ -251,6 +258,9 @@ class Connection:
                     self._on(CloseEvent.PROTOCOL_FAILURE, event.code, event.reason, "violation")
                     return False
         finally:
+            if held:
+                self._flusher.forget(self.outbox)
+                self.outbox.release()
             sink.leave()
         return True
 

@@ -84,6 +84,8 @@ def open_unix(path: str, backlog: int) -> socket.socket:
 def _naming(place: str) -> Iterator[None]:
     try:
         yield
+    except UnicodeError:  # says the look-up of a name that no host can have
+        raise OSError(errno.EINVAL, f"cannot listen on {place}: no host is called so") from None
     except OSError as error:
         why = error.strerror or error  # an address that is too long has no number
         raise OSError(error.errno, f"cannot listen on {place}: {why}") from None

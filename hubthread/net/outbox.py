@@ -18,6 +18,10 @@ from hubthread.net.transport import Transport
 
 __all__ = ["PING", "PONG", "Outbox", "OutboxLimits"]
 
+HOLD_MESSAGES = 64
+HOLD_BYTES = 64 * 1024
+"""What is held at the most before it is sent: enough that a system call costs nothing."""
+
 LINGER = 1.0
 """Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
 
@@ -45,6 +49,9 @@ class Outbox:
         "_direct",
         "_finished",
         "_half_closing",
+        "_hold_bytes",
+        "_hold_most",
+        "_holding",
         "_limits",
         "_lock",
         "_lost",
@@ -73,9 +80,12 @@ class Outbox:
         self._lock = threading.Lock()
         self._condition: threading.Condition | None = None  # made with the first backlog
         self._backlog = Backlog(limits)
+        self._hold_most = min(HOLD_MESSAGES, limits.max_messages // 2)
+        self._hold_bytes = min(HOLD_BYTES, limits.max_bytes)
         self._consumed = 0
         self._open = True  # more is accepted
         self._direct = True  # ... and nothing waits: the sender may try the socket itself
+        self._holding = False  # what is sent waits for ``release``, within bounds
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
         self._lost = False  # the socket is no longer touched, and nothing waits for it
@@ -164,6 +174,25 @@ class Outbox:
                 start = self._call_writer()
         self._see_to(start, trouble)
 
+    def hold(self) -> None:
+        """Keep what is sent from now on, to send it together; the reader, for a moment."""
+        with self._lock:
+            self._holding = True
+            self._direct = False
+
+    def release(self) -> None:
+        """Send what was held, and hold no more."""
+        with self._lock:
+            self._holding = False
+            start, trouble = self._send_held()
+        self._see_to(start, trouble)
+
+    def flush(self) -> None:
+        """Send what is held, and go on holding."""
+        with self._lock:
+            start, trouble = self._send_held()
+        self._see_to(start, trouble)
+
     def half_close(self) -> None:
         """End the sending side when nothing waits any more: now, or on the writer."""
         with self._lock:
@@ -192,9 +221,13 @@ class Outbox:
         :returns: what is to be seen to without the lock: whether a writer is to be
             started, and trouble.
         """
-        trouble = None
+        start, trouble = False, None
         if sent < 0:
             return False, self._lose("lost")
+        if self._holding and self._backlog:
+            size = self._backlog.size + sum(map(len, wires))
+            if len(self._backlog) >= self._hold_most or size > self._hold_bytes:
+                start, trouble = self._send_held()
         if self._open:
             for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
                 number = None if first is None else first + place
@@ -209,7 +242,19 @@ class Outbox:
                     self._open = False
                     trouble = "overflow"
                     break
-        return self._call_writer(), trouble
+        if self._holding and not self._writer and trouble is None:
+            return start, None
+        return self._call_writer() or start, trouble
+
+    def _send_held(self) -> tuple[bool, str | None]:
+        """Send what waits, unless the writer is at it; as ``_queue``."""
+        if not self._writer:
+            try:
+                while self._pending() and self._send_some():
+                    pass
+            except OSError:
+                return False, self._lose("lost")
+        return self._call_writer(), None
 
     def _call_writer(self) -> bool:
         """See that a writer brings out what waits; whether one is to be started."""
@@ -227,7 +272,7 @@ class Outbox:
     def _settle(self) -> None:
         """Note what has gone; after each change."""
         pending = self._pending()
-        self._direct = self._open and not pending
+        self._direct = self._open and not pending and not self._holding
         if not pending:
             self._consumed = self.count
             if self._half_closing and not self._lost:
@@ -310,10 +355,6 @@ class Outbox:
 
     # The end, and looking.
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until nothing waits here, ``timeout`` seconds at most; whether that is so."""
-        return self.wait_consumed(None, timeout)
-
     def end(self) -> None:
         """Let go of the socket: after this nobody touches it.  Shut it down before.
 
@@ -331,6 +372,8 @@ class Outbox:
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
+        if self._holding:
+            self.flush()
         with self._lock:
             if self._condition is None:
                 return True  # there never was a backlog

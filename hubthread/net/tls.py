@@ -15,9 +15,9 @@ import ssl
 import threading
 from time import monotonic
 
-from hubthread.net.transport import PlainTransport
+from hubthread.net.transport import PlainTransport, Stream, Transport
 
-__all__ = ["TLSTransport"]
+__all__ = ["TLSTransport", "open_transport"]
 
 _RECORDS = 64 * 1024
 """Plain bytes encrypted at a time: what is encrypted can no more be dropped."""
@@ -150,3 +150,8 @@ class TLSTransport:
     def close(self) -> None:
         """Give the descriptor back."""
         self._plain.close()
+
+
+def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
+    """The transport over an accepted socket: plain, or TLS where there is a context."""
+    return PlainTransport(sock) if context is None else TLSTransport(sock, context)

@@ -13,12 +13,9 @@ import struct
 import sys
 import threading
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    import ssl
-
-__all__ = ["PlainTransport", "Stream", "Transport", "open_transport", "send_all"]
+__all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
 
 Stream = socket.socket
 """A connected stream socket."""
@@ -178,15 +175,6 @@ class PlainTransport:
 
 def _milliseconds(seconds: float) -> int:
     return min(max(1, int(seconds * 1000)), _LONGEST_POLL)
-
-
-def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
-    """The transport over an accepted socket: plain, or TLS where there is a context."""
-    if context is None:
-        return PlainTransport(sock)
-    from hubthread.net.tls import TLSTransport  # most servers need no OpenSSL in memory
-
-    return TLSTransport(sock, context)
 
 
 def send_all(transport: Transport, data: bytes, deadline: float) -> bool:

@@ -89,9 +89,9 @@ class Response:
         return cls(200, text.encode(), "text/html; charset=utf-8")
 
     @classmethod
-    def json(cls, obj: object) -> Response:
-        """An object as JSON, with status 200; ``TypeError`` if JSON cannot express it."""
-        return cls(200, json.dumps(obj).encode(), "application/json")
+    def json(cls, obj: object, status: int = 200) -> Response:
+        """An object as JSON; ``TypeError`` if JSON cannot express it."""
+        return cls(status, json.dumps(obj).encode(), "application/json")
 
     def encode(self, request: Request | None = None) -> bytes:
         """The bytes to send.

@@ -124,3 +124,23 @@ def test_a_peer_that_never_reads_blocks_neither_send_nor_keepalive() -> None:
         # Of all those pongs only the last one waits, so memory does not grow with them.
         assert client.statistics().waiting_bytes < 2**20 + 10_000
         client.close()
+
+
+def test_a_reply_does_not_wait_for_the_handler_of_a_later_message() -> None:
+    """Messages that came together are answered one by one when a handler blocks."""
+    blocked = threading.Event()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "block":
+            assert blocked.wait(TIMEOUT)
+        ctx.write(ctx.payload)
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        for _ in range(20):
+            peer = s.peer()
+            peer.send("a", "b", "block", "c")  # in one segment
+            assert peer.messages(2) == ["a", "b"]
+            blocked.set()
+            assert peer.messages(2) == ["block", "c"]
+            blocked.clear()

@@ -316,3 +316,45 @@ def test_a_handshake_under_way_is_cut() -> None:
         assert monotonic() - start < TIMEOUT / 2
         assert sock.recv(100) in (b"", b"HTTP/1.1 400 ")
         sock.close()
+
+
+def test_the_last_callbacks_still_find_the_hub_and_its_rooms() -> None:
+    """A close callback may broadcast, push, and submit a closure that pushes: as ever."""
+    pushed: Items[int] = Items()
+
+    def gone(ctx: Any, meta: Any) -> None:
+        ctx.hub_broadcast("one is gone")
+        room.push("one is gone")
+        ctx.hub.exec_async(lambda _: pushed.add(room.push("from the hub thread")))
+
+    with serving(on_connection_close=gone) as s:
+        room = s.hub.hotline()
+        peers = [peer for peer, _ in s.pairs(5)]
+        closing = in_thread(lambda: s.hub.close(TIMEOUT))
+        for peer in peers:
+            assert peer.rest()[1] == 1001
+            peer.send_close(1001)
+            assert peer.at_end()
+            peer.close()
+        closing()
+        assert len(pushed.now()) == 5
+        assert room.is_closed
+        assert s.logs.warnings() == []
+
+
+def test_whoever_was_answered_101_is_told_1001() -> None:
+    """Also between the answer and the first callback: nobody is just cut."""
+    answered, go_on = threading.Event(), threading.Event()
+
+    def start(ctx: Any, meta: Any) -> None:
+        answered.set()
+        assert go_on.wait(TIMEOUT)
+
+    with serving(on_connection_start=start) as s:
+        peer = s.peer()
+        assert answered.wait(TIMEOUT)
+        closing = in_thread(lambda: s.hub.close(TIMEOUT))
+        assert peer.closed() == (1001, "the server is going away")
+        go_on.set()
+        peer.close()
+        closing()

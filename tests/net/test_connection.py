@@ -14,6 +14,7 @@ from time import monotonic
 import pytest
 
 from hubthread.concurrency.alarms import Alarms
+from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
 from hubthread.net import outbox as outbox_module
 from hubthread.net.connection import Connection
@@ -120,6 +121,7 @@ def running(
     sink.echo, sink.raises = echo, raises
     threads = Threads("test", LOGGER)
     alarms = Alarms(threads, LOGGER)
+    flusher = Flusher(threads)
     plan = PingPongPlan[object](ping_period=ping_period, ping_timeout=ping_timeout)
     period = WebsocketPeriod[object](
         ping_pong_plan=plan, close_timeout=close_timeout, write_wait=write_wait
@@ -134,6 +136,7 @@ def running(
             window_bits=None,
             start_thread=threads.start,
             alarms=alarms,
+            flusher=flusher,
         )
         reader = Task(lambda: connection.run(first))
         yield Running(connection, sink, peer, reader, threads)
@@ -141,6 +144,7 @@ def running(
         with contextlib.suppress(Exception):  # whoever expects one has looked
             reader.result()
         alarms.close()
+        flusher.close()
         assert threads.join(monotonic() + TIMEOUT) == []
         assert sink.endings() == ["leaving", "closed"]
 

@@ -54,6 +54,19 @@ class Gated(Scripted):
         assert self.waiting.acquire(timeout=TIMEOUT)
 
 
+class Counting(Scripted):
+    """A socket that takes everything, and counts the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = 1_000_000
+        self.calls = 0
+
+    def send(self, data: bytes | memoryview) -> int:
+        self.calls += 1
+        return super().send(data)
+
+
 def box(
     transport: Scripted, outbox_limits: OutboxLimits | None = None
 ) -> tuple[Outbox, Starter, Notes]:
@@ -70,7 +83,7 @@ def test_no_writer_for_a_peer_that_keeps_up() -> None:
         assert outbox.send(b"0123456789") == number
         assert outbox.is_consumed(number)
     assert starter.threads == []
-    assert outbox.drain(0)
+    assert outbox.wait_consumed(None, 0)
     assert outbox.wait_consumed(10, 0)
 
 
@@ -101,7 +114,7 @@ def test_a_lingering_writer_takes_the_next_backlog(monkeypatch: pytest.MonkeyPat
         transport.wait_for_writer()
         transport.room = 5
         transport.go_on.release()
-        assert outbox.drain(TIMEOUT)
+        assert outbox.wait_consumed(None, TIMEOUT)
     assert len(starter.threads) == 1
     outbox.end()
     starter.join()
@@ -120,7 +133,7 @@ def test_without_a_thread_for_its_writer_it_is_broken(buffer: int) -> None:
     assert outbox.is_consumed(number)
     assert outbox.wait_consumed(outbox.send(b"ignored"), TIMEOUT)
     outbox.finish(b"ignored")
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     assert transport.out == b"012"
     assert troubles.now() == ["no thread"]
 
@@ -176,7 +189,7 @@ def test_a_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
     troubles.wait("stalled")
     assert waiter.result()
     starter.join()
-    assert outbox.drain(0)
+    assert outbox.wait_consumed(None, 0)
     assert troubles.now() == ["stalled"]
 
 
@@ -190,7 +203,7 @@ def test_a_socket_that_takes_a_byte_at_a_time_is_not_stalled(buffer: int) -> Non
         transport.wait_for_writer()
         transport.room = 1
         transport.go_on.release()
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     starter.join()
     assert transport.out == b"0123456789"
     assert troubles.now() == []
@@ -251,7 +264,7 @@ def test_end_waits_for_the_writers_last_call() -> None:
     outbox, starter, troubles = box(transport)
     number = outbox.send(b"waits")
     transport.wait_for_writer()
-    drain = Task(lambda: outbox.drain(TIMEOUT))
+    drain = Task(lambda: outbox.wait_consumed(None, TIMEOUT))
     wait = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
     end = Task(outbox.end)
     assert drain.result()
@@ -337,7 +350,7 @@ def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
     transport.wait_for_writer()
     transport.room = 100
     transport.go_on.release()
-    assert outbox.drain(TIMEOUT)
+    assert outbox.wait_consumed(None, TIMEOUT)
     starter.join()
     assert (transport.out, outbox.dropped) == (b"first", 1)
 
@@ -367,7 +380,7 @@ def test_answers_to_pings_never_fill_it() -> None:
         assert outbox.waiting() == (2, 9)
         transport.room = 1000
         transport.go_on.release()
-        assert outbox.drain(TIMEOUT)
+        assert outbox.wait_consumed(None, TIMEOUT)
         starter.join()
         assert transport.out == b"messagepongnext"
         assert (troubles.now(), outbox.dropped) == ([], 0)
@@ -481,3 +494,99 @@ def test_the_end_at_any_moment_leaves_nothing(kind: str) -> None:
             starter.join()
             assert outbox.waiting() == (0, 0)
             assert set(troubles.now()) <= {"lost"}
+
+
+def test_what_is_held_leaves_together() -> None:
+    """Between hold and release nothing goes to the socket; then all of it in one call."""
+    transport = Counting()
+    outbox, starter, troubles = box(transport)
+    outbox.hold()
+    numbers = [outbox.send(wire) for wire in (b"one", b"two", b"three")]
+    assert outbox.send_run(b"fourfive", (b"four", b"five"), (None, None)) == 5
+    assert (numbers, transport.out) == ([1, 2, 3], b"")
+    assert not outbox.is_consumed(1)
+    outbox.release()
+    assert transport.out == b"onetwothreefourfive"
+    assert transport.calls == 1
+    assert outbox.is_consumed(5)
+    assert outbox.send(b"six") == 6
+    assert (transport.calls, starter.threads, troubles.now()) == (2, [], [])
+
+
+def test_what_is_held_can_be_flushed_and_waited_for() -> None:
+    """A flush sends what is held and goes on holding; so does whoever waits for it."""
+    transport = Counting()
+    outbox, starter, _ = box(transport)
+    outbox.hold()
+    outbox.send(b"one")
+    outbox.flush()
+    number = outbox.send(b"two")
+    assert transport.out == b"one"
+    assert outbox.wait_consumed(number, 0)
+    outbox.send(b"three")
+    assert transport.out == b"onetwo"
+    outbox.release()
+    assert transport.out == b"onetwothree"
+    assert starter.threads == []
+
+
+@pytest.mark.parametrize("overflow", list(Overflow))
+def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
+    """A handler may write more than the outbox holds, as long as the socket takes it."""
+    transport = Counting()
+    outbox, _, troubles = box(transport, limits(overflow, max_messages=4, max_bytes=1000))
+    outbox.hold()
+    for _ in range(50):
+        outbox.send(b"0123456789")
+    outbox.send(b"x" * 5000)
+    outbox.release()
+    assert transport.out == b"0123456789" * 50 + b"x" * 5000
+    assert (outbox.dropped, troubles.now()) == (0, [])
+
+
+def test_what_is_held_goes_to_the_writer_when_the_socket_is_full() -> None:
+    """A release that the socket does not take starts the writer; nothing is lost."""
+    transport = Gated()
+    transport.room = 4
+    outbox, starter, _ = box(transport)
+    outbox.hold()
+    number = outbox.send(b"held")
+    number = outbox.send(b"back")
+    outbox.release()
+    transport.wait_for_writer()
+    assert transport.out == b"held"
+    outbox.hold()
+    number = outbox.send(b"more")
+    outbox.release()
+    transport.room = 8
+    transport.go_on.release()
+    assert outbox.wait_consumed(number, TIMEOUT)
+    assert transport.out == b"heldbackmore"
+    assert len(starter.threads) == 1
+    starter.join()
+
+
+def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
+    """The release finds it, and nothing waits after it."""
+    transport = Gated()
+    outbox, _, troubles = box(transport)
+    outbox.hold()
+    outbox.send(b"held")
+    transport.broken = True
+    outbox.release()
+    outbox.release()
+    assert troubles.now() == ["lost"]
+    assert outbox.waiting() == (0, 0)
+
+
+def test_the_last_frame_goes_behind_what_is_held() -> None:
+    """A close in the middle of a batch does not overtake the replies before it."""
+    transport = Counting()
+    outbox, _, _ = box(transport)
+    outbox.hold()
+    outbox.send(b"reply")
+    outbox.finish(b"close")
+    outbox.send(b"ignored")
+    outbox.release()
+    assert outbox.wait_consumed(None, TIMEOUT)
+    assert transport.out == b"replyclose"

@@ -12,7 +12,8 @@ from time import monotonic
 import pytest
 
 from hubthread.net import transport as transport_module
-from hubthread.net.transport import PlainTransport, Transport, open_transport, send_all
+from hubthread.net.tls import open_transport
+from hubthread.net.transport import PlainTransport, Transport, send_all
 from tests.net.peers import (
     TIMEOUT,
     Task,

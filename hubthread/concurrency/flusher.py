@@ -1,0 +1,106 @@
+"""Sees that nothing is held back for long: one thread for all of a hub's readers.
+
+Layer: concurrency.  Threads: readers watch and forget; the flusher thread flushes.
+
+A reader that has got several messages at once holds the replies back, to send them with
+one system call when it is through.  A handler may block, though, and then the replies to
+the messages before it must not wait for it.  While any reader holds something, this
+thread looks once in ``PATIENCE`` seconds and flushes what has been held for so long.  It
+sleeps while nobody does, and ends after ``LINGER`` seconds of that.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Protocol
+
+from hubthread.concurrency.threads import Threads
+
+__all__ = ["Flusher", "Held"]
+
+PATIENCE = 0.001
+"""Seconds that something may be held: far above a quick handler, far below what is felt."""
+
+LINGER = 5.0
+"""Seconds that the thread stays when nothing is held: load comes in waves."""
+
+
+class Held(Protocol):
+    """Something that holds messages back."""
+
+    def flush(self) -> None:
+        """Send them; called on the flusher thread, must neither block nor raise."""
+
+
+class Flusher:
+    """Flushes what is held for too long.
+
+    Threads: ``watch``, ``forget`` and ``close`` from any.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._condition = threading.Condition()  # guards what follows; not held to flush
+        self._held: dict[Held, float] = {}  # since when; oldest first
+        self._running = False
+        self._asleep = False
+        self._closed = False
+
+    def watch(self, held: Held) -> bool:
+        """Flush ``held`` every ``PATIENCE`` seconds, until ``forget``.
+
+        :returns: false when there is no thread to do so: nothing may be held back then.
+        """
+        with self._condition:
+            if self._closed:
+                return False
+            self._held[held] = monotonic()
+            if self._running:
+                if self._asleep:
+                    self._asleep = False
+                    self._condition.notify()
+                return True
+            self._running = True
+        try:
+            self._threads.start(self._run, "flusher")
+        except RuntimeError:
+            with self._condition:
+                self._running = False
+                self._held.clear()
+            return False
+        return True
+
+    def forget(self, held: Held) -> None:
+        """Nothing is held there any more."""
+        with self._condition:
+            self._held.pop(held, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                if not self._held and not self._closed:
+                    self._asleep = True
+                    self._condition.wait(LINGER)
+                    self._asleep = False
+                if not self._held or self._closed:
+                    self._running = False
+                    return
+                self._condition.wait(PATIENCE)
+                now = monotonic()
+                due = []
+                for held, since in self._held.items():
+                    if now - since < PATIENCE:
+                        break
+                    due.append(held)
+                for held in due:
+                    del self._held[held]
+                    self._held[held] = now
+            for held in due:
+                held.flush()
