@@ -217,4 +217,4 @@ def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
     with serving(meta_gen=meta, delayed_execution=delayed) as s:
         with websocket(s.server.url):
             s.came()
-        assert set(probe.passed.now()) == {"delayed_execution", "meta_gen"}
+        assert set(probe.passed.wait(2)) == {"delayed_execution", "meta_gen"}
