@@ -6,7 +6,7 @@ Source: the specification's ``IOContext``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hubthread.net.connection import Connection
     from hubthread.protocol.frames import MessageType
     from hubthread.protocol.request import Request
-    from hubthread.types import ClientID, ConnectionType
+    from hubthread.types import ClientID, ConnectionType, Key
 
 __all__ = ["IOContext"]
 
@@ -74,7 +74,7 @@ class IOContext(Protocol):
     def write_count(self) -> int:
         """The number of the last message written or pushed to this client."""
 
-    def write(self, data: str | bytes, *, key: Hashable = None) -> int:
+    def write(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text message (``str``) or a binary one (``bytes``).
 
         ``key`` is for ``Overflow.LATEST``: a waiting message of the same key is replaced.
@@ -121,7 +121,7 @@ class IOContext(Protocol):
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
 
-    def hub_broadcast(self, data: str | bytes) -> int:
+    def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send to every client of the hub, this one included; the broadcast's number."""
 
     def exec_async(self, work: Callable[[], object]) -> None:

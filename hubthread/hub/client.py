@@ -19,7 +19,7 @@ from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
-from hubthread.types import ClientID, ConnectionType
+from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
     from hubthread.hub.hotline import Hotline
@@ -118,9 +118,10 @@ class Client(Generic[Meta, Header]):
         """The number of the last message written or pushed to this client."""
         return self.ws_conn.outbox.count
 
-    def write(self, data: str | bytes, *, key: Hashable = None) -> int:
+    def write(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
-        hash(key)  # here, and not only when something waits
+        if key is not None:
+            check_key(key)
         return self.ws_conn.send(self.hub.frame(data), key)
 
     def write_string(self, text: str) -> int:
@@ -162,9 +163,9 @@ class Client(Generic[Meta, Header]):
         """Close the connection; returns at once.  See ``IOContext``."""
         self.ws_conn.close(code, reason)
 
-    def hub_broadcast(self, data: str | bytes) -> int:
+    def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send to every client of the hub, this one included."""
-        return self.hub.broadcast(data)
+        return self.hub.broadcast(data, key=key)
 
     def exec_async(self, work: Callable[[], object]) -> None:
         """Run ``work`` in the order of this client's callbacks.  See ``IOContext``."""
@@ -272,7 +273,7 @@ class Client(Generic[Meta, Header]):
             if self._preprocess is not None:
                 message = self._preprocess(message)
             self.payload = message
-            if self._intercept is not None and not self._intercept(self, self.meta):
+            if self._intercept is not None and self._intercept(self, self.meta) is False:
                 return
             if self.matcher is not None:
                 reply = self.matcher.dispatch(self, self.meta, message)

@@ -17,7 +17,7 @@ from hubthread.hub.client import Client
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
 from hubthread.protocol.convert import marshal_json
-from hubthread.types import HotlineID
+from hubthread.types import HotlineID, Key, check_key
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
@@ -79,7 +79,7 @@ class Hotline(Generic[Meta, Header]):
         with contextlib.suppress(HubClosed):
             client.leave_hotline(self, self._room.leave)
 
-    def push(self, data: str | bytes, *, key: Hashable = None) -> int:
+    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.
 
         Encoded once for all.  Never waits: for members that take it slowly there is the
@@ -91,7 +91,8 @@ class Hotline(Generic[Meta, Header]):
         :raises QueueFull: when ``chan_queue_size`` pushes wait for the hub.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
-        hash(key)  # here, and not on the hub thread when a member lags
+        if key is not None:
+            check_key(key)
         return self._room.push(self.hub.frame(data), key)
 
     def push_json(self, obj: object) -> int:

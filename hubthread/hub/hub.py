@@ -22,6 +22,7 @@ from hubthread.concurrency.workers import Workers
 from hubthread.errors import HotlineClosed, HubClosed, InternalError, UsageError
 from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
+from hubthread.hub.framing import framer
 from hubthread.hub.hotline import Hotline
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.registry import Registry
@@ -30,9 +31,9 @@ from hubthread.hub.serving import Server, Tracker, open_server
 from hubthread.hub.statistics import HubStatistics
 from hubthread.net.outbox import OutboxLimits
 from hubthread.protocol.convert import marshal_json, unmarshal_json
-from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.settings import HotlineOption, HubSetting
+from hubthread.types import Key, check_key
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -77,6 +78,7 @@ class Hub(Generic[Meta, Header]):
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )
         self.tracker = Tracker()
+        self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
         self.limits = OutboxLimits(
             bound,
@@ -84,12 +86,6 @@ class Hub(Generic[Meta, Header]):
             setting.overflow,
             period.upgrader.write_buffer_size,
             period.write_wait,
-        )
-        # What ``frame`` knows at a glance: it is called for each message.
-        self._plain_kinds: dict[type, MessageType] = (
-            {str: MessageType.TEXT, bytes: MessageType.BINARY}
-            if period.write_message_type is None and not period.write_newline
-            else {}
         )
         self._lock = threading.Lock()  # guards what follows
         self._servers: list[Server] = []
@@ -144,15 +140,20 @@ class Hub(Generic[Meta, Header]):
         What it raises is raised here.  On the hub thread itself it runs at once.
 
         :param timeout: seconds.
+        :raises UsageError: when the hub is not started.
         :raises HubClosed, QueueFull: as ``exec_async``.
         :raises DeadlockError: when the hub waits for this thread.
         :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
         """
+        if self.lifecycle.state == "new":
+            raise UsageError(
+                "exec_sync waits for a hub that runs: start() it first, or use 'with'"
+            )
         return self.loop.exec_sync(work, timeout)
 
     # Sending to all.
 
-    def broadcast(self, data: str | bytes, *, key: Hashable = None) -> int:
+    def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send to every client (``HubBroadcast``); the broadcast's number, at once.
 
         All clients see broadcasts in one order.
@@ -161,7 +162,8 @@ class Hub(Generic[Meta, Header]):
         :raises HubClosed: when the hub is closing or closed.
         :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
         """
-        hash(key)  # here, and not on the hub thread when a client lags
+        if key is not None:
+            check_key(key)
         frame = self.frame(data)
         try:
             return self.registry.everyone.push(frame, key)
@@ -175,55 +177,27 @@ class Hub(Generic[Meta, Header]):
     ) -> None:
         """Send to every client for whom ``predicate(hub, ctx, meta)`` is true.
 
-        It is asked on the hub thread, in order with other broadcasts and closures; where
-        it raises, that client is left out and the log told (``BroadcastWithFilter``).
+        It is asked on the hub thread, in order with the other broadcasts; where it raises,
+        that client is left out and the log told (``BroadcastWithFilter``).
 
-        :raises HubClosed, QueueFull: as ``exec_async``.
+        :raises HubClosed, QueueFull: as ``broadcast``.
         """
         frame = self.frame(data)
 
-        def send(_: DHub[Meta, Header]) -> None:
-            self.registry.everyone.flush()  # what was broadcast before goes out before
-            for client in self.clients():
+        def send(clients: list[Client[Meta, Header]]) -> None:
+            for client in clients:
                 try:
                     wanted = predicate(self, client, client.meta)
-                except Exception:
+                except BaseException:
                     self.logger.exception("a broadcast filter raised for %r", client)
                 else:
                     if wanted:
                         client.ws_conn.send(frame)
 
-        self.exec_async(send)
-
-    def frame(self, data: str | bytes, message_type: MessageType | None = None) -> Frame:
-        """``data`` as one message on the wire, by the hub's settings.
-
-        :param message_type: ``None``: by the settings too.
-        :raises UsageError: for anything but text or bytes.
-        :raises ValueError: for text that UTF-8 cannot carry.
-        """
-        plain = self._plain_kinds.get(type(data))
-        if plain is not None:
-            return Frame(data, message_type or plain)
-        period = self.setting.websocket_period
-        if isinstance(data, str):
-            kind = MessageType.TEXT
-            if period.write_newline:
-                data += period.write_newline.decode()
-        elif isinstance(data, bytes):
-            kind = MessageType.BINARY
-            if period.write_newline:
-                data += period.write_newline
-        else:
-            raise UsageError(
-                f"a message is str (text) or bytes (binary), not {type(data).__name__}; "
-                f"write_json and write_serialization take objects"
-            )
-        if message_type is not None:
-            kind = message_type
-        elif period.write_message_type is not None:
-            kind = MessageType(period.write_message_type)
-        return Frame(data, kind)
+        try:
+            self.registry.everyone.run(send)
+        except HotlineClosed:
+            raise HubClosed(f"hub {self.name} is {self.lifecycle.state}") from None
 
     # Objects and bytes.
 

@@ -40,6 +40,10 @@ class Member(Protocol):
 
 M = TypeVar("M", bound=Member)
 
+MOST_LAGS = 256
+"""Runs of one member that are remembered apart.  A member whose outbox drops what does not
+fit can lag for ever; further runs are then remembered with the last one."""
+
 
 class _Push:
     __slots__ = ("frame", "key")
@@ -57,6 +61,13 @@ class _Change(Generic[M]):
         self.joins = joins
 
 
+class _Step(Generic[M]):
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[list[M]], None]) -> None:
+        self.work = work
+
+
 class _Lag:
     """Pushes ``first`` to ``last`` were writes up to number ``write`` of one member."""
 
@@ -68,7 +79,7 @@ class _Lag:
         self.write = write
 
     def write_of(self, push: int) -> int:
-        """The member's number for ``push``, one of these."""
+        """The member's number for ``push``, one of these, or a later one."""
         return self.write - (self.last - push)
 
 
@@ -91,7 +102,7 @@ class Room(Generic[M]):
         self._bound = bound
         self.name = name
         self._lock = threading.Lock()  # guards what follows
-        self._log: list[_Push | _Change[M]] = []
+        self._log: list[_Push | _Change[M] | _Step[M]] = []
         self._scheduled = False
         self._accepted: dict[M, None] = {}  # who is in, as of the last entry of the log
         self._pushes = 0
@@ -144,13 +155,7 @@ class Room(Generic[M]):
         :raises QueueFull: when ``bound`` entries wait.
         """
         with self._lock:
-            if self._closed:
-                raise HotlineClosed(f"{self.name} is closed")
-            if len(self._log) >= self._bound:
-                raise QueueFull(
-                    f"{self.name}: {self._bound} pushes are waiting, the bound of "
-                    f"chan_queue_size; keep pace with wait_push_consumed"
-                )
+            self._admit()
             number = self._pushes = self._pushes + 1
             schedule = self._append(_Push(frame, key))
         if schedule:
@@ -161,6 +166,19 @@ class Room(Generic[M]):
         """Refuse joins from now on; who is in stays, and is pushed to."""
         with self._lock:
             self._sealed = True
+
+    def run(self, work: Callable[[list[M]], None]) -> None:
+        """Call ``work`` with who is in, on the flushing thread, in order with the pushes.
+
+        It must not raise.
+
+        :raises HotlineClosed, QueueFull: as ``push``.
+        """
+        with self._lock:
+            self._admit()
+            schedule = self._append(_Step(work))
+        if schedule:
+            self._flush_soon()
 
     def close(self, *, only_if_empty: bool = False) -> bool:
         """Refuse joins and pushes from now on; what was pushed is still sent.
@@ -224,7 +242,17 @@ class Room(Generic[M]):
             if not member.wait_run_consumed(write, left()):
                 return False
 
-    def _append(self, entry: _Push | _Change[M]) -> bool:
+    def _admit(self) -> None:
+        """Refuse a push where it cannot be taken.  Under the lock."""
+        if self._closed:
+            raise HotlineClosed(f"{self.name} is closed")
+        if len(self._log) >= self._bound:
+            raise QueueFull(
+                f"{self.name}: {self._bound} pushes are waiting, the bound of "
+                f"chan_queue_size; keep pace with wait_push_consumed"
+            )
+
+    def _append(self, entry: _Push | _Change[M] | _Step[M]) -> bool:
         """Add to the log; whether a flush has to be scheduled.  Under the lock."""
         self._log.append(entry)
         schedule = not self._scheduled
@@ -285,7 +313,9 @@ class Room(Generic[M]):
             if frames:
                 number = self._send(frames, keys, number)
                 frames, keys = [], []
-            if entry.joins:
+            if isinstance(entry, _Step):
+                entry.work(list(self._present))
+            elif entry.joins:
                 self._present[entry.member] = None
             else:
                 del self._present[entry.member]
@@ -316,5 +346,9 @@ class Room(Generic[M]):
                     # Bounded by the member's own outbox: what it has got is forgotten here.
                     while lags and member.is_write_consumed(lags[0].write):
                         lags.popleft()
-                    lags.append(_Lag(number + 1, last, write))
+                    if len(lags) < MOST_LAGS:
+                        lags.append(_Lag(number + 1, last, write))
+                    else:
+                        # Of what comes now each push counts as consumed with the last.
+                        lags[-1].last, lags[-1].write = last, write
         return last

@@ -204,7 +204,9 @@ class Server:
         if response is not None:
             _answer(transport, response.encode(request), deadline)
         elif connection is not None:
-            connection.run(parser.trailing)
+            trailing = parser.trailing
+            del parser, request  # the connection stays for long, and this frame with it
+            connection.run(trailing)
 
     def _page(self, request: Request) -> Response | None:
         """What plain HTTP is answered with; ``None`` where the WebSocket is."""

@@ -34,7 +34,7 @@ class HubStatistics:
     clients_total: int
     """Clients that ever connected."""
     handshakes_refused: int
-    """Requests for a WebSocket that were answered with an error status."""
+    """Requests that were answered with an error status."""
     messages_dropped: int
     """By the overflow policy, of clients that are gone; see each client for those here."""
     ended_by: Mapping[str, int]

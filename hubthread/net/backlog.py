@@ -44,6 +44,10 @@ class _Entry:
         self.key = key
 
 
+# Most outboxes never have a backlog, and an empty deque of their own costs 760 bytes.
+_NOTHING: Final[deque[_Entry]] = deque()
+
+
 class Backlog:
     """Frames that the socket has not taken, in the order in which they go out.
 
@@ -69,7 +73,7 @@ class Backlog:
         self._rest: bytes | memoryview = b""
         self._rest_number: int | None = None  # of its message; None: a control frame's
         self._urgent: dict[Hashable, bytes] = {}
-        self._entries: deque[_Entry] = deque()
+        self._entries = _NOTHING
         self._keyed: dict[Hashable, _Entry] = {}  # entries that may be replaced
         self.size = 0
         """Bytes of what ``len`` counts."""
@@ -151,6 +155,8 @@ class Backlog:
         return not count or (count < limits.max_messages and self.size + size <= limits.max_bytes)
 
     def _add(self, entry: _Entry) -> None:
+        if self._entries is _NOTHING:
+            self._entries = deque()
         self._entries.append(entry)
         self.size += len(entry.wire)
         if entry.key is not None and self._limits.overflow is Overflow.LATEST:

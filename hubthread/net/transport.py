@@ -30,7 +30,7 @@ rate of 100 clients (18,800 against 26,900 messages/s on CPython 3.11, 2 cores),
 each call that may block gives the interpreter lock away.  Elsewhere: ``select``.
 """
 
-_FIRST_READ = 8 * 1024
+_FIRST_READ = 2 * 1024
 _MOST_READ = 256 * 1024
 _LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
 

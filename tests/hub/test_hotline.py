@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from hubthread import ContextNotClient, HotlineClosed, HotlineOption, Hub, HubSetting, Overflow
+from hubthread import (
+    ContextNotClient,
+    HotlineClosed,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    Overflow,
+    UsageError,
+)
 from tests.support import TIMEOUT, fence, in_thread, serving, together
 
 
@@ -215,3 +223,27 @@ def test_statistics_and_repr() -> None:
         assert repr(s.hub.hotline()) == "<Hotline 2 open, 0 members>"
         assert hotline.hub is s.hub
         assert hotline.logger is s.logs
+
+
+def test_a_key_is_text_a_number_or_bytes() -> None:
+    """Its hash and comparison run under a lock, so they may not be the user's code."""
+    with serving() as s:
+        peer, client = s.pair()
+        room = s.hub.hotline()
+        room.answer(client)
+        for key in ("price", 7, b"k"):
+            room.push("x", key=key)
+        assert peer.messages(3) == ["x"] * 3
+        for write in (room.push, client.write, s.hub.broadcast):
+            with pytest.raises(UsageError, match="key: str, int or bytes"):
+                write("x", key=[])  # type: ignore[arg-type]
+
+
+def test_push_json_is_text_for_all() -> None:
+    """An object goes out as JSON, encoded once."""
+    with serving() as s:
+        peer, client = s.pair()
+        room = s.hub.hotline()
+        room.answer(client)
+        assert room.push_json({"ä": [1, None]}) == 1
+        assert peer.message() == '{"ä":[1,null]}'

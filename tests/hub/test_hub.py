@@ -25,7 +25,7 @@ from hubthread import (
     WebsocketPeriod,
     WrongThread,
 )
-from tests.support import TIMEOUT, AnyHub, Logs, fence, in_thread, serving
+from tests.support import TIMEOUT, AnyHub, Items, Logs, fence, in_thread, serving
 
 
 def setting(**fields: Any) -> HubSetting[Any, Any]:
@@ -376,3 +376,16 @@ def test_statistics_and_repr() -> None:
     assert hub.servers() == []
     with Hub(setting()) as unnamed:
         assert re.fullmatch("[0-9a-f]{8}", unnamed.name)
+
+
+def test_exec_sync_on_a_hub_that_was_never_started_is_refused() -> None:
+    """It would wait for ever; exec_async is accepted, and runs when the hub does."""
+    ran: Items[str] = Items()
+    hub = Hub(HubSetting[Any, Any](dict))
+    hub.exec_async(lambda _: ran.add("async"))
+    with pytest.raises(UsageError, match="start"):
+        hub.exec_sync(lambda _: ran.add("sync"))
+    with hub:
+        hub.exec_sync(lambda _: ran.add("later"))
+    assert ran.now() == ["async", "later"]
+    assert hub.state == "closed"

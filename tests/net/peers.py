@@ -103,9 +103,12 @@ class Task:
         except BaseException as error:  # noqa: BLE001 - handed to who asks for the result
             self._error = error
 
-    def result(self) -> Any:
+    def join(self) -> None:
         self.thread.join(TIMEOUT)
         assert not self.thread.is_alive(), "still at work"
+
+    def result(self) -> Any:
+        self.join()
         if self._error is not None:
             raise self._error
         return self._result
