@@ -147,7 +147,11 @@ class Outbox:
             what waits; otherwise it takes its turn.
         """
         with self._lock:
-            start, trouble = self._queue(self._try(wire), (wire,), (key,), None)
+            # Not held: each ping wants its answer, and those would replace each other.
+            start, trouble = self._send_held() if self._holding else (False, None)
+            if trouble is None:
+                more, trouble = self._queue(self._try(wire), (wire,), (key,), None)
+                start = start or more
         self._see_to(start, trouble)
 
     def finish(self, wire: bytes, *, drop_waiting: bool = False) -> None:
@@ -161,17 +165,17 @@ class Outbox:
             self._finished = True
             if drop_waiting:
                 self._backlog.drop_waiting()
+            start, trouble = self._send_held() if self._holding else (False, None)
             sent = self._try(wire)
             self._open = False
-            start, trouble = False, None
             if sent < 0:
                 trouble = self._lose("lost")
-            else:
+            elif trouble is None:
                 if not sent:
                     self._backlog.add_last(wire)
                 elif sent < len(wire):
                     self._backlog.begin(None, wire[sent:])
-                start = self._call_writer()
+                start = self._call_writer() or start
         self._see_to(start, trouble)
 
     def hold(self) -> None:
@@ -205,7 +209,7 @@ class Outbox:
 
     def _try(self, wire: bytes) -> int:
         """Offer the socket a frame, if nothing waits; how much it took, -1: it is broken."""
-        if not self._direct:
+        if not self._open or self._pending():
             return 0
         try:
             return self._transport.send(wire)

@@ -582,11 +582,26 @@ def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
 def test_the_last_frame_goes_behind_what_is_held() -> None:
     """A close in the middle of a batch does not overtake the replies before it."""
     transport = Counting()
-    outbox, _, _ = box(transport)
+    outbox, starter, _ = box(transport)
     outbox.hold()
     outbox.send(b"reply")
     outbox.finish(b"close")
     outbox.send(b"ignored")
     outbox.release()
-    assert outbox.wait_consumed(None, TIMEOUT)
     assert transport.out == b"replyclose"
+    assert starter.threads == []
+
+
+def test_control_frames_are_not_held() -> None:
+    """Each ping gets its pong, behind the replies before it, although replies are held."""
+    transport = Counting()
+    outbox, starter, _ = box(transport)
+    outbox.hold()
+    for number in (b"1", b"2", b"3"):
+        outbox.send(b"reply" + number)
+        outbox.send_control(b"pong" + number, PONG)
+    assert transport.out == b"reply1pong1reply2pong2reply3pong3"
+    outbox.send(b"more")
+    outbox.release()
+    assert transport.out.endswith(b"pong3more")
+    assert starter.threads == []

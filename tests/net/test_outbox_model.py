@@ -350,7 +350,8 @@ def test_the_peer_gets_whole_messages_in_order_but_for_what_the_policy_dropped(
 ) -> None:
     """Bytes, bounds, numbers and what was dropped are those of a plain list."""
     monkeypatch.setattr(outbox_module, "LINGER", 0.0)
-    run_state_machine_as_test(
-        lambda: OutboxAgainstAList(policy, buffer),  # type: ignore[arg-type]
+    run: Callable[..., None] = run_state_machine_as_test
+    run(
+        lambda: OutboxAgainstAList(policy, buffer),
         settings=settings(max_examples=150, stateful_step_count=40),
     )
