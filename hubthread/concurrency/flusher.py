@@ -1,12 +1,12 @@
 """Sees that nothing is held back for long: one thread for all of a hub's readers.
 
-Layer: concurrency.  Threads: readers watch and forget; the flusher thread flushes.
+Layer: concurrency.  Threads: readers watch and forget; the flusher thread releases.
 
 A reader that has got several messages at once holds the replies back, to send them with
 one system call when it is through.  A handler may block, though, and then the replies to
-the messages before it must not wait for it.  While any reader holds something, this
-thread looks once in ``PATIENCE`` seconds and flushes what has been held for so long.  It
-sleeps while nobody does, and ends after ``LINGER`` seconds of that.
+the messages before it must not wait for it.  What has been held for ``PATIENCE`` seconds
+this thread releases, once: a handler that takes long, or for ever, costs nothing more.
+It sleeps while nobody holds anything, and ends after ``LINGER`` seconds of that.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ LINGER = 5.0
 class Held(Protocol):
     """Something that holds messages back."""
 
-    def flush(self) -> None:
-        """Send them; called on the flusher thread, must neither block nor raise."""
+    def release(self) -> None:
+        """Send them, and hold no more; must neither block nor raise."""
 
 
 class Flusher:
-    """Flushes what is held for too long.
+    """Releases what is held for too long.
 
     Threads: ``watch``, ``forget`` and ``close`` from any.
     """
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._condition = threading.Condition()  # guards what follows; not held to flush
+        self._condition = threading.Condition()  # guards what follows; not held to release
         self._held: dict[Held, float] = {}  # since when; oldest first
         self._running = False
         self._asleep = False
         self._closed = False
 
     def watch(self, held: Held) -> bool:
-        """Flush ``held`` every ``PATIENCE`` seconds, until ``forget``.
+        """Release ``held`` in ``PATIENCE`` seconds, unless it is forgotten before.
 
         :returns: false when there is no thread to do so: nothing may be held back then.
         """
         with self._condition:
             if self._closed:
                 return False
-            self._held[held] = monotonic()
+            self._held.setdefault(held, monotonic())  # in its place: oldest first
             if self._running:
                 if self._asleep:
                     self._asleep = False
@@ -67,7 +67,9 @@ class Flusher:
         except RuntimeError:
             with self._condition:
                 self._running = False
-                self._held.clear()
+                stranded, self._held = self._held, {}
+            for each in stranded:  # some may have come while the start was tried
+                each.release()
             return False
         return True
 
@@ -83,24 +85,36 @@ class Flusher:
             self._condition.notify()
 
     def _run(self) -> None:
-        while True:
-            with self._condition:
-                if not self._held and not self._closed:
-                    self._asleep = True
-                    self._condition.wait(LINGER)
-                    self._asleep = False
-                if not self._held or self._closed:
-                    self._running = False
-                    return
-                self._condition.wait(PATIENCE)
-                now = monotonic()
-                due = []
-                for held, since in self._held.items():
-                    if now - since < PATIENCE:
-                        break
-                    due.append(held)
-                for held in due:
-                    del self._held[held]
-                    self._held[held] = now
+        while self._wait():
+            self._release_due()
+
+    def _wait(self) -> bool:
+        """Wait until something is due, or nearly; false ends the thread."""
+        with self._condition:
+            while not self._held and not self._closed:
+                self._asleep = True
+                woken = self._condition.wait(LINGER)
+                self._asleep = False
+                if not woken:
+                    break
+            if not self._held or self._closed:
+                self._running = False
+                return False
+            left = next(iter(self._held.values())) + PATIENCE - monotonic()
+            if left > 0:
+                self._condition.wait(left)
+            return True
+
+    def _release_due(self) -> None:
+        """Release what has been held for long enough."""
+        due = []
+        with self._condition:
+            now = monotonic()
+            for held, since in self._held.items():
+                if now - since < PATIENCE:
+                    break
+                due.append(held)
             for held in due:
-                held.flush()
+                del self._held[held]
+        for held in due:
+            held.release()

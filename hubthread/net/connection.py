@@ -234,13 +234,14 @@ class Connection:
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
         """Hand events to the sink, in its order; false after the last one."""
         sink = self._sink
+        outbox = self.outbox
         sink.enter()
         # Replies to messages that came together leave together.
-        held = len(events) > 1 and self._flusher.watch(self.outbox)
-        if held:
-            self.outbox.hold()
+        held = len(events) > 1 and self._hold()
         try:
             for event in events:
+                if held and not outbox.holding:  # released: a handler took long, or waited
+                    held = self._hold()
                 kind = type(event)
                 if kind is str or kind is bytes:
                     if self._closing.may_send:
@@ -259,10 +260,18 @@ class Connection:
                     return False
         finally:
             if held:
-                self._flusher.forget(self.outbox)
-                self.outbox.release()
+                self._flusher.forget(outbox)
+                outbox.release()
             sink.leave()
         return True
+
+    def _hold(self) -> bool:
+        """Hold replies back, if there is somebody to release them when a handler blocks."""
+        self.outbox.hold()  # first: what is watched may be released at any moment
+        if self._flusher.watch(self.outbox):
+            return True
+        self.outbox.release()
+        return False
 
     def _read_to_the_end(self) -> None:
         """Take what the peer still sends, up to its end of file; the writer ends meanwhile.

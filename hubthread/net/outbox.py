@@ -184,16 +184,15 @@ class Outbox:
             self._holding = True
             self._direct = False
 
+    @property
+    def holding(self) -> bool:
+        """Whether it does."""
+        return self._holding
+
     def release(self) -> None:
-        """Send what was held, and hold no more."""
+        """Send what was held, and hold no more; from any thread."""
         with self._lock:
             self._holding = False
-            start, trouble = self._send_held()
-        self._see_to(start, trouble)
-
-    def flush(self) -> None:
-        """Send what is held, and go on holding."""
-        with self._lock:
             start, trouble = self._send_held()
         self._see_to(start, trouble)
 
@@ -377,7 +376,7 @@ class Outbox:
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
         if self._holding:
-            self.flush()
+            self.release()
         with self._lock:
             if self._condition is None:
                 return True  # there never was a backlog

@@ -1,10 +1,10 @@
-"""The flusher: what is held is flushed soon, again and again, until it is forgotten."""
+"""The flusher: what is held is released soon, once, unless it is forgotten before."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from time import monotonic
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
 
 import pytest
 
@@ -15,17 +15,18 @@ from tests.support import TIMEOUT, Logs
 
 
 class Box:
-    """Something that holds: it counts its flushes, and a test waits for them."""
+    """Something that holds: it counts its releases, and a test waits for them."""
 
     def __init__(self) -> None:
-        self._flushes = threading.Semaphore(0)
+        self._releases = threading.Semaphore(0)
+        self.times = 0
 
-    def flush(self) -> None:
-        self._flushes.release()
+    def release(self) -> None:
+        self.times += 1
+        self._releases.release()
 
-    def wait(self, times: int = 1) -> None:
-        for _ in range(times):
-            assert self._flushes.acquire(timeout=TIMEOUT)
+    def wait(self) -> None:
+        assert self._releases.acquire(timeout=TIMEOUT)
 
 
 class Made:
@@ -50,15 +51,40 @@ def test_there_is_no_thread_before_it_is_needed(made: Made) -> None:
     assert made.threads.count() == 0
 
 
-def test_what_is_held_is_flushed_again_and_again(made: Made) -> None:
-    """As long as it is held; several at once each get their turn."""
+def test_what_is_held_is_released_once(made: Made) -> None:
+    """Several at once each get their turn; a handler that blocks for ever costs no more."""
     boxes = [Box() for _ in range(3)]
     for box in boxes:
         assert made.flusher.watch(box)
     for box in boxes:
-        box.wait(3)
-        made.flusher.forget(box)
+        box.wait()
+    for _ in range(3):  # the thread goes round and round meanwhile
+        again = Box()
+        assert made.flusher.watch(again)
+        again.wait()
+    assert [box.times for box in boxes] == [1, 1, 1]
     assert made.threads.count() == 1
+
+
+def test_what_is_short_does_not_end_the_thread(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is forgotten before the thread has woken up for it: that goes on sleeping."""
+    started: list[str] = []
+    start = made.threads.start
+
+    def counted(target: Callable[[], None], what: str) -> None:
+        started.append(what)
+        start(target, what)
+
+    monkeypatch.setattr(made.threads, "start", counted)
+    box = Box()
+    for _ in range(10):
+        made.flusher.watch(box)
+        made.flusher.forget(box)
+        while made.flusher._running and not made.flusher._asleep:
+            sleep(0)
+    assert started == ["flusher"]
 
 
 def test_it_wakes_from_its_sleep(made: Made) -> None:
@@ -69,8 +95,7 @@ def test_it_wakes_from_its_sleep(made: Made) -> None:
     made.flusher.forget(first)
     made.flusher.forget(first)  # forgotten already: nothing happens
     made.flusher.watch(second)
-    second.wait(2)
-    made.flusher.forget(second)
+    second.wait()
 
 
 def test_the_thread_ends_and_comes_again(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +105,6 @@ def test_the_thread_ends_and_comes_again(made: Made, monkeypatch: pytest.MonkeyP
         box = Box()
         assert made.flusher.watch(box)
         box.wait()
-        made.flusher.forget(box)
         assert made.threads.join(monotonic() + TIMEOUT) == []
 
 
@@ -96,7 +120,21 @@ def test_without_a_thread_nothing_may_be_held(made: Made, monkeypatch: pytest.Mo
     box = Box()
     assert made.flusher.watch(box)
     box.wait()
-    made.flusher.forget(box)
+
+
+def test_who_came_while_no_thread_could_start_is_released(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told that there is a thread, or will be."""
+    other = Box()
+
+    def refuse(self: threading.Thread) -> None:
+        assert made.flusher.watch(other)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert not made.flusher.watch(Box())
+    other.wait()
 
 
 def test_after_its_end_nothing_may_be_held(made: Made) -> None:

@@ -513,20 +513,18 @@ def test_what_is_held_leaves_together() -> None:
     assert (transport.calls, starter.threads, troubles.now()) == (2, [], [])
 
 
-def test_what_is_held_can_be_flushed_and_waited_for() -> None:
-    """A flush sends what is held and goes on holding; so does whoever waits for it."""
+def test_what_is_held_can_be_waited_for() -> None:
+    """Whoever waits for a message ends the holding."""
     transport = Counting()
     outbox, starter, _ = box(transport)
     outbox.hold()
-    outbox.send(b"one")
-    outbox.flush()
-    number = outbox.send(b"two")
-    assert transport.out == b"one"
+    assert outbox.holding
+    number = outbox.send(b"one")
     assert outbox.wait_consumed(number, 0)
-    outbox.send(b"three")
+    assert (outbox.holding, transport.out) == (False, b"one")
+    outbox.send(b"two")
     assert transport.out == b"onetwo"
     outbox.release()
-    assert transport.out == b"onetwothree"
     assert starter.threads == []
 
 
