@@ -5,6 +5,7 @@ Layer: concurrency.  Threads: ``run`` is the loop's thread; everything else is f
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -87,6 +88,15 @@ class Loop(Generic[View]):
         :raises HubClosed: after ``close``.
         """
         self._mailbox.post(job, essential=True)
+
+    def interrupt(self, error: KeyboardInterrupt) -> None:
+        """Raise ``error`` on the loop's thread soon, for a job that may not do so itself."""
+
+        def strike() -> None:
+            raise error
+
+        with contextlib.suppress(HubClosed):  # it ends anyway
+            self.schedule(strike)
 
     def close(self) -> None:
         """Accept nothing more; ``run`` returns when what was accepted has run."""

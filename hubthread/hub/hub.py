@@ -188,6 +188,8 @@ class Hub(Generic[Meta, Header]):
             for client in clients:
                 try:
                     wanted = predicate(self, client, client.meta)
+                except KeyboardInterrupt as error:
+                    self.loop.interrupt(error)  # meant for the program, not for the filter
                 except BaseException:
                     self.logger.exception("a broadcast filter raised for %r", client)
                 else:

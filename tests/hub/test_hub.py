@@ -25,7 +25,17 @@ from hubthread import (
     WebsocketPeriod,
     WrongThread,
 )
-from tests.support import TIMEOUT, AnyHub, Items, Logs, fence, in_thread, serving
+from tests.support import (
+    TIMEOUT,
+    AnyHub,
+    Items,
+    Logs,
+    RawPeer,
+    connect,
+    fence,
+    in_thread,
+    serving,
+)
 
 
 def setting(**fields: Any) -> HubSetting[Any, Any]:
@@ -170,6 +180,31 @@ def test_ctrl_c_while_idle_ends_it_too() -> None:
         hub.run()
     assert hub.join(TIMEOUT)
     timer.join()
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_in_a_filter_is_not_the_filters() -> None:
+    """It ends the hub, as anywhere else, and what was pushed still goes out."""
+    logs, started = Logs(), threading.Event()
+    hub = Hub(setting(logger=logs, on_connection_start=lambda ctx, meta: started.set()))
+
+    def predicate(hub: AnyHub, ctx: Any, meta: Any) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return True
+
+    def visit() -> list[str | bytes]:
+        with hub.serve() as server, RawPeer(connect(server)) as peer:
+            assert started.wait(TIMEOUT)
+            hub.broadcast_with_filter("nobody's", predicate)
+            hub.broadcast("for all")
+            return peer.messages(1)
+
+    visiting = in_thread(visit)
+    with pytest.raises(KeyboardInterrupt):
+        hub.run()
+    assert visiting() == ["for all"]
+    assert hub.join(TIMEOUT)
+    assert logs.warnings() == []
 
 
 def test_delayed_execution_comes_first() -> None:
