@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
@@ -71,19 +71,25 @@ def test_what_is_short_does_not_end_the_thread(
 ) -> None:
     """It is forgotten before the thread has woken up for it: that goes on sleeping."""
     started: list[str] = []
-    start = made.threads.start
+    asleep = threading.Semaphore(0)
+    start, wait = made.threads.start, made.flusher._condition.wait
 
     def counted(target: Callable[[], None], what: str) -> None:
         started.append(what)
         start(target, what)
 
+    def announced(timeout: float) -> bool:
+        if timeout == flusher_module.LINGER:
+            asleep.release()
+        return wait(timeout)
+
     monkeypatch.setattr(made.threads, "start", counted)
+    monkeypatch.setattr(made.flusher._condition, "wait", announced)
     box = Box()
     for _ in range(10):
         made.flusher.watch(box)
         made.flusher.forget(box)
-        while made.flusher._running and not made.flusher._asleep:
-            sleep(0)
+        assert asleep.acquire(timeout=TIMEOUT)
     assert started == ["flusher"]
 
 
