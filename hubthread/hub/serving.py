@@ -316,18 +316,21 @@ def open_server(
         raise SettingError(
             "host", f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
         )
-    if port not in range(65536):
+    if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
         raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
     check_number("max_connections", max_connections, 1, whole=True)
     check_number("backlog", backlog, 1, whole=True)
     if context is not None and not hasattr(context, "wrap_bio"):
         raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
+    if not isinstance(pages, Mapping):
+        raise SettingError("pages", f"a mapping from paths to functions, not {pages!r}")
     for place, page in pages.items():
         if not callable(page):
             raise SettingError("pages", f"a function for {place!r}, not {page!r}")
-    for place in (*pages, *([path] if path is not None else [])):
-        if not place.startswith("/"):
-            raise SettingError("path", f"must begin with a slash: {'/' + place!r}, not {place!r}")
+    places: list[object] = [*pages, *([path] if path is not None else [])]
+    for each in places:
+        if not isinstance(each, str) or not each.startswith("/"):
+            raise SettingError("path", f"a string that begins with a slash, not {each!r}")
     server = Server(hub, context, path, pages)
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
     try:
