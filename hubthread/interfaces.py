@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from hubthread.concurrency.context import Context
     from hubthread.hub.hub import Hub
+    from hubthread.hub.statistics import ClientStatistics
     from hubthread.net.connection import Connection
     from hubthread.protocol.frames import MessageType
     from hubthread.protocol.request import Request
@@ -57,6 +58,14 @@ class IOContext(Protocol):
     @property
     def request(self) -> Request:
         """The request that became this connection: path, query, headers, cookies, peer."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol agreed on in the handshake."""
+
+    matcher: Any
+    """What handles this client's messages; a ``SubMatcher`` may take its place, from the
+    client's own callbacks: it gets the next message."""
 
     @property
     def logger(self) -> logging.Logger:
@@ -123,6 +132,9 @@ class IOContext(Protocol):
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send to every client of the hub, this one included; the broadcast's number."""
+
+    def statistics(self) -> ClientStatistics:
+        """What is to be known of this client now: what waits, what was dropped, and more."""
 
     def exec_async(self, work: Callable[[], object]) -> None:
         """Run ``work`` in the order of this client's callbacks; returns at once.

@@ -38,9 +38,6 @@ T = TypeVar("T")
 class Client(Generic[Meta, Header]):
     """One client.  It satisfies ``IOContext``, where its methods are documented.
 
-    ``matcher`` may be replaced from the client's own callbacks, by a ``SubMatcher`` say:
-    it handles this client's next messages.
-
     Threads: the hub makes it, its connection calls the ``on_…`` methods on the reader.
     """
 
