@@ -19,7 +19,7 @@ from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from hubthread.errors import HotlineClosed, HubClosed, InternalError, UsageError
+from hubthread.errors import InternalError, UsageError
 from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
 from hubthread.hub.framing import framer
@@ -159,16 +159,12 @@ class Hub(Generic[Meta, Header]):
         All clients see broadcasts in one order.
 
         :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
-        :raises HubClosed: when the hub is closing or closed.
+        :raises HubClosed: when the hub is closed.
         :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
         """
         if key is not None:
             check_key(key)
-        frame = self.frame(data)
-        try:
-            return self.registry.everyone.push(frame, key)
-        except HotlineClosed:
-            raise HubClosed(f"hub {self.name} is {self.lifecycle.state}") from None
+        return self.registry.everyone.push(self.frame(data), key)
 
     def broadcast_with_filter(
         self,
@@ -196,10 +192,7 @@ class Hub(Generic[Meta, Header]):
                     if wanted:
                         client.ws_conn.send(frame)
 
-        try:
-            self.registry.everyone.run(send)
-        except HotlineClosed:
-            raise HubClosed(f"hub {self.name} is {self.lifecycle.state}") from None
+        self.registry.everyone.run(send)
 
     # Objects and bytes.
 
