@@ -202,6 +202,10 @@ class Client(Generic[Meta, Header]):
         """Send what was pushed to a room that it is in."""
         return self.ws_conn.send_run(run)
 
+    def is_run_consumed(self, number: int) -> bool:
+        """Whether a push waits no more; one to a client that has gone is waited for by none."""
+        return self._gone or self.ws_conn.outbox.is_consumed(number)
+
     def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
         """Wait for a push; the room has looked at which thread it is."""
         return self.ws_conn.outbox.wait_consumed(number, timeout)

@@ -31,8 +31,8 @@ class Member(Protocol):
     def send_run(self, run: Run) -> int:
         """Send; the number of the last message if that waits, else zero."""
 
-    def is_write_consumed(self, number: int) -> bool:
-        """Whether that message, and all before it, wait no more."""
+    def is_run_consumed(self, number: int) -> bool:
+        """Whether that message, and all before it, wait no more, or the member is gone."""
 
     def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
         """Wait for that; whether it is so."""
@@ -276,7 +276,7 @@ class Room(Generic[M]):
         """Forget what members who lagged behind have caught up with.  Under the lock."""
         for member in list(self._lagging):
             lags = self._lagging[member]
-            while lags and member.is_write_consumed(lags[0].write):
+            while lags and member.is_run_consumed(lags[0].write):
                 lags.popleft()
             if not lags:
                 del self._lagging[member]
@@ -290,7 +290,7 @@ class Room(Generic[M]):
             lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
             if lag is not None and push <= lag.last:
                 write = lag.write_of(push)
-                if not member.is_write_consumed(write):
+                if not member.is_run_consumed(write):
                     return member, write
         return None
 
@@ -344,7 +344,7 @@ class Room(Generic[M]):
                 for member, write in lagging:
                     lags = self._lagging.setdefault(member, deque())
                     # Bounded by the member's own outbox: what it has got is forgotten here.
-                    while lags and member.is_write_consumed(lags[0].write):
+                    while lags and member.is_run_consumed(lags[0].write):
                         lags.popleft()
                     if len(lags) < MOST_LAGS:
                         lags.append(_Lag(number + 1, last, write))

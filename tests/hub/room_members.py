@@ -34,12 +34,12 @@ class Peer:
         self.consumed = len(self.written)
         return 0
 
-    def is_write_consumed(self, number: int) -> bool:
+    def is_run_consumed(self, number: int) -> bool:
         return self.vanished or number <= self.consumed
 
     def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
         with self.caught_up:
-            return self.caught_up.wait_for(lambda: self.is_write_consumed(number), timeout)
+            return self.caught_up.wait_for(lambda: self.is_run_consumed(number), timeout)
 
     def consume(self, number: int) -> None:
         with self.caught_up:

@@ -102,6 +102,22 @@ def test_a_push_to_a_member_that_goes_is_consumed() -> None:
         assert hotline.statistics().lagging == 0
 
 
+def test_a_room_forgets_who_has_gone_with_a_backlog() -> None:
+    """At once, although what waits is still brought out: not only when somebody asks."""
+    with serving(outbox_bytes=2**26, close_timeout=1) as s:
+        peer, client = s.pair(receive_buffer=65536)
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        hotline.push(b"\0" * 2**24)
+        fence(s.hub)
+        assert hotline._room._lagging
+        peer.send_close()
+        assert client.context.wait(TIMEOUT)
+        fence(s.hub)
+        assert not hotline._room._lagging
+        assert client.statistics().waiting == 2  # and our Close
+
+
 def test_the_latest_of_each_key_is_kept() -> None:
     """Of pushes with a key, who lags behind gets the newest of each key in the end."""
     with serving(overflow=Overflow.LATEST, outbox_bytes=2**26) as s:
