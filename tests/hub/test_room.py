@@ -50,14 +50,14 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.room.join(peer) == (peer not in self.inside)
         if peer not in self.inside:
             self.inside.append(peer)
-            self.waiting += 1
+            self.waiting += self.waiting > 0  # where nothing waits it is done at once
 
     @rule(peer=peers)
     def leave(self, peer: Peer) -> None:
         assert self.room.leave(peer) == (peer in self.inside)
         if peer in self.inside:
             self.inside.remove(peer)
-            self.waiting += 1
+            self.waiting += self.waiting > 0
 
     @rule(count=st.integers(1, 4))
     def push(self, count: int) -> None:
@@ -212,7 +212,7 @@ def test_who_has_gone_is_forgotten() -> None:
     passing = Peer()
     room.join(passing)
     room.leave(passing)
-    flushes.pop()()
+    assert flushes == []  # coming and going costs the flushing thread nothing
     gc.collect()
     assert not any(each() for each in gone)
 
@@ -228,20 +228,15 @@ def test_when_nobody_flushes_any_more() -> None:
         flushes.append(flush)
 
     room: Room[Peer] = Room(schedule, 10, "room")
-    inside, late = Peer(), Peer()
+    inside = Peer()
     room.join(inside)
-    flushes.pop()()
     closed = True
     for _ in range(20):
         with pytest.raises(HubClosed):
             room.push(frame(1))
-        with pytest.raises(HubClosed):
-            room.join(late)
-        assert late not in room
     assert room.counts()[1:] == (0, 0)
     assert room.wait_consumed(room.counts()[0], TIMEOUT)
-    with pytest.raises(HubClosed):
-        room.leave(inside)
+    assert room.leave(inside)
     assert inside not in room
     assert not room.leave(inside)
 
