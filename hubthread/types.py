@@ -24,12 +24,17 @@ Key: TypeAlias = str | int | bytes
 """What a message is the latest of: see ``Overflow.LATEST``."""
 
 
+_PLAIN = [(kind.__hash__, kind.__eq__) for kind in (str, int, bytes)]
+
+
 def check_key(key: object) -> None:
     """Refuse a key whose hash or comparison would be the user's code, under our lock.
 
-    :raises UsageError: for anything but ``Key`` or ``None``.
+    :raises UsageError: for anything but ``Key`` or ``None``, and for a subclass that hashes
+        or compares in its own way (enums do not).
     """
-    if key is not None and not isinstance(key, str | int | bytes):
+    kind = type(key)
+    if key is not None and (kind.__hash__, kind.__eq__) not in _PLAIN:
         raise UsageError(f"key: str, int or bytes, not {key!r}")
 
 

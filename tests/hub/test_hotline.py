@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import pytest
@@ -241,18 +242,35 @@ def test_statistics_and_repr() -> None:
         assert hotline.logger is s.logs
 
 
+class Folded(str):
+    """Text that hashes in its own way."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(self.casefold())
+
+
+class Number(IntEnum):
+    """As good as a number."""
+
+    ONE = 1
+
+
 def test_a_key_is_text_a_number_or_bytes() -> None:
     """Its hash and comparison run under a lock, so they may not be the user's code."""
     with serving() as s:
         peer, client = s.pair()
         room = s.hub.hotline()
         room.answer(client)
-        for key in ("price", 7, b"k"):
+        for key in ("price", 7, b"k", Number.ONE):
             room.push("x", key=key)
-        assert peer.messages(3) == ["x"] * 3
+        assert peer.messages(4) == ["x"] * 4
         for write in (room.push, client.write, s.hub.broadcast):
             with pytest.raises(UsageError, match="key: str, int or bytes"):
                 write("x", key=[])  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="key: str, int or bytes"):
+                write("x", key=Folded("K"))
 
 
 def test_push_json_is_text_for_all() -> None:
