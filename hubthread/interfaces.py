@@ -122,6 +122,7 @@ class IOContext(Protocol):
         How a producer of much keeps pace with one client.
 
         :raises WrongThread: on the hub thread, which may not wait for a socket.
+        :raises UsageError: for a number that no message has yet.
         """
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -196,12 +196,16 @@ class WebsocketPeriod(Generic[Meta]):
         _is("upgrader", self.upgrader, Upgrader, "an Upgrader")
         _is("ping_pong_plan", self.ping_pong_plan, PingPongPlan, "a PingPongPlan")
         _is("expected_ws_error", self.expected_ws_error, Collection, "a set of close codes")
+        for code in self.expected_ws_error:
+            check_number("expected_ws_error", code, 1000, whole=True)
         if self.write_message_type not in (None, 1, 2):
             raise SettingError(
                 "write_message_type",
                 f"MessageType.TEXT, MessageType.BINARY or None, not {self.write_message_type!r}",
             )
         _is("write_newline", self.write_newline, bytes, "bytes")
+        if self.write_newline.decode(errors="replace").encode() != self.write_newline:
+            raise SettingError("write_newline", f"UTF-8, for text, not {self.write_newline!r}")
         _function("read_buffer_preprocessing", self.read_buffer_preprocessing)
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         check_number("max_fragments", self.max_fragments, 1, whole=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
-from hubthread.errors import Closed, MatcherError
+from hubthread.errors import Closed, MatcherError, UsageError
 from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
 from hubthread.protocol.convert import marshal_json
@@ -154,6 +154,10 @@ class Client(Generic[Meta, Header]):
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so.  See ``IOContext``."""
         self.hub.loop.refuse_here("wait_write_consumed")
+        if number > self.write_count:
+            raise UsageError(
+                f"no message {number} was written yet: {self.write_count} is the last"
+            )
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from hubthread.net.backlog import PING, PONG, Backlog, OutboxLimits
 from hubthread.net.transport import Transport
+from hubthread.settings import Overflow
 
 __all__ = ["PING", "PONG", "Outbox", "OutboxLimits"]
 
@@ -51,7 +52,6 @@ class Outbox:
         "_half_closing",
         "_hold_bytes",
         "_hold_most",
-        "_holding",
         "_limits",
         "_lock",
         "_lost",
@@ -62,6 +62,7 @@ class Outbox:
         "_transport",
         "_writer",
         "count",
+        "holding",
     )
 
     def __init__(
@@ -85,7 +86,7 @@ class Outbox:
         self._consumed = 0
         self._open = True  # more is accepted
         self._direct = True  # ... and nothing waits: the sender may try the socket itself
-        self._holding = False  # what is sent waits for ``release``, within bounds
+        self.holding = False  # what is sent waits for ``release``, within bounds
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
         self._lost = False  # the socket is no longer touched, and nothing waits for it
@@ -105,11 +106,8 @@ class Outbox:
         with self._lock:
             number = self.count = self.count + 1
             sent = 0
-            if self._direct:
-                try:
-                    sent = self._transport.send(wire)
-                except OSError:
-                    sent = -1
+            if self._direct or (self.holding and self._hold_no_more(1, len(wire))):
+                sent = self._offer(wire)
                 if sent == len(wire) and not self._transport.unsent:
                     self._consumed = number
                     return number
@@ -127,11 +125,8 @@ class Outbox:
             first = self.count + 1
             number = self.count = self.count + len(wires)
             sent = 0
-            if self._direct:
-                try:
-                    sent = self._transport.send(joined)
-                except OSError:
-                    sent = -1
+            if self._direct or (self.holding and self._hold_no_more(len(wires), len(joined))):
+                sent = self._offer(joined)
                 if sent == len(joined) and not self._transport.unsent:
                     self._consumed = number
                     return 0
@@ -148,7 +143,7 @@ class Outbox:
         """
         with self._lock:
             # Not held: each ping wants its answer, and those would replace each other.
-            start, trouble = self._send_held() if self._holding else (False, None)
+            start, trouble = self._send_held() if self.holding else (False, None)
             if trouble is None:
                 more, trouble = self._queue(self._try(wire), (wire,), (key,), None)
                 start = start or more
@@ -165,7 +160,7 @@ class Outbox:
             self._finished = True
             if drop_waiting:
                 self._backlog.drop_waiting()
-            start, trouble = self._send_held() if self._holding else (False, None)
+            start, trouble = self._send_held() if self.holding else (False, None)
             sent = self._try(wire)
             self._open = False
             if sent < 0:
@@ -180,19 +175,16 @@ class Outbox:
 
     def hold(self) -> None:
         """Keep what is sent from now on, to send it together; the reader, for a moment."""
+        if self._limits.overflow is Overflow.LATEST:
+            return  # what waits is replaced there, and a peer that reads should miss nothing
         with self._lock:
-            self._holding = True
+            self.holding = True
             self._direct = False
-
-    @property
-    def holding(self) -> bool:
-        """Whether it does."""
-        return self._holding
 
     def release(self) -> None:
         """Send what was held, and hold no more; from any thread."""
         with self._lock:
-            self._holding = False
+            self.holding = False
             start, trouble = self._send_held()
         self._see_to(start, trouble)
 
@@ -208,10 +200,11 @@ class Outbox:
 
     def _try(self, wire: bytes) -> int:
         """Offer the socket a frame, if nothing waits; how much it took, -1: it is broken."""
-        if not self._open or self._pending():
-            return 0
+        return 0 if self._pending() or not self._open else self._offer(wire)
+
+    def _offer(self, data: bytes) -> int:
         try:
-            return self._transport.send(wire)
+            return self._transport.send(data)
         except OSError:
             return -1
 
@@ -224,13 +217,9 @@ class Outbox:
         :returns: what is to be seen to without the lock: whether a writer is to be
             started, and trouble.
         """
-        start, trouble = False, None
+        trouble = None
         if sent < 0:
             return False, self._lose("lost")
-        if self._holding and self._backlog:
-            size = self._backlog.size + sum(map(len, wires))
-            if len(self._backlog) >= self._hold_most or size > self._hold_bytes:
-                start, trouble = self._send_held()
         if self._open:
             for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
                 number = None if first is None else first + place
@@ -245,19 +234,35 @@ class Outbox:
                     self._open = False
                     trouble = "overflow"
                     break
-        if self._holding and not self._writer and trouble is None:
-            return start, None
-        return self._call_writer() or start, trouble
+        if self.holding and not self._writer and trouble is None:
+            return False, None
+        return self._call_writer(), trouble
+
+    def _hold_no_more(self, count: int, size: int) -> bool:
+        """Send what is held, if this many more would be too much; whether nothing waits then.
+
+        So a client that reads never overflows for being answered together.
+        """
+        held = self._backlog
+        fits = len(held) + count <= self._hold_most and held.size + size <= self._hold_bytes
+        if fits or self._writer or not self._open:
+            return False
+        return not self._send_more() or not self._pending()  # broken: the sender finds it too
 
     def _send_held(self) -> tuple[bool, str | None]:
         """Send what waits, unless the writer is at it; as ``_queue``."""
-        if not self._writer:
-            try:
-                while self._pending() and self._send_some():
-                    pass
-            except OSError:
-                return False, self._lose("lost")
+        if not self._writer and not self._send_more():
+            return False, self._lose("lost")
         return self._call_writer(), None
+
+    def _send_more(self) -> bool:
+        """Send what waits as long as the socket takes it; false when that is broken."""
+        try:
+            while self._pending() and self._send_some():
+                pass
+        except OSError:
+            return False
+        return True
 
     def _call_writer(self) -> bool:
         """See that a writer brings out what waits; whether one is to be started."""
@@ -275,7 +280,7 @@ class Outbox:
     def _settle(self) -> None:
         """Note what has gone; after each change."""
         pending = self._pending()
-        self._direct = self._open and not pending and not self._holding
+        self._direct = self._open and not pending and not self.holding
         if not pending:
             self._consumed = self.count
             if self._half_closing and not self._lost:
@@ -375,7 +380,7 @@ class Outbox:
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
-        if self._holding:
+        if self.holding:
             self.release()
         with self._lock:
             if self._condition is None:

@@ -20,6 +20,7 @@ from hubthread import (
     PingPongPlan,
     PrefixHeader,
     QueueFull,
+    UsageError,
     WebsocketPeriod,
 )
 from tests.support import (
@@ -363,3 +364,13 @@ def test_statistics_and_repr() -> None:
     assert "127.0.0.1" in statistics.peer
     assert repr(client) == "<Client 1 peer '/ws'>"
     assert s.logs.at_least(logging.WARNING) == []
+
+
+def test_a_number_that_no_message_has_is_refused() -> None:
+    """Waiting for it would be waiting for somebody to write."""
+    with serving() as s:
+        _, client = s.pair()
+        number = client.write("x")
+        assert client.wait_write_consumed(number, TIMEOUT)
+        with pytest.raises(UsageError, match="no message 2 was written yet: 1 is the last"):
+            client.wait_write_consumed(number + 1, TIMEOUT)

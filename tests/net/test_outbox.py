@@ -535,10 +535,13 @@ def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
     outbox, _, troubles = box(transport, limits(overflow, max_messages=4, max_bytes=1000))
     outbox.hold()
     for _ in range(50):
-        outbox.send(b"0123456789")
+        outbox.send(b"0123456789", "key")
+    outbox.send_run(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it holds at the most
+    outbox.send(b"one")
+    outbox.send_run(b"run" * 4, [b"run"] * 4, [None] * 4)
     outbox.send(b"x" * 5000)
     outbox.release()
-    assert transport.out == b"0123456789" * 50 + b"x" * 5000
+    assert transport.out == b"0123456789" * 50 + b"run" * 4 + b"one" + b"run" * 4 + b"x" * 5000
     assert (outbox.dropped, troubles.now()) == (0, [])
 
 
