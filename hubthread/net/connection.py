@@ -267,7 +267,8 @@ class Connection:
 
     def _hold(self) -> bool:
         """Hold replies back, if there is somebody to release them when a handler blocks."""
-        self.outbox.hold()  # first: what is watched may be released at any moment
+        if not self.outbox.hold():  # first: what is watched may be released at any moment
+            return False
         if self._flusher.watch(self.outbox):
             return True
         self.outbox.release()

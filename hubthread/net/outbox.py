@@ -173,13 +173,14 @@ class Outbox:
                 start = self._call_writer() or start
         self._see_to(start, trouble)
 
-    def hold(self) -> None:
-        """Keep what is sent from now on, to send it together; the reader, for a moment."""
+    def hold(self) -> bool:
+        """Keep what is sent from now on, to send it together; whether it does."""
         if self._limits.overflow is Overflow.LATEST:
-            return  # what waits is replaced there, and a peer that reads should miss nothing
+            return False  # what waits is replaced there: a peer that reads should miss nothing
         with self._lock:
             self.holding = True
             self._direct = False
+            return True
 
     def release(self) -> None:
         """Send what was held, and hold no more; from any thread."""
