@@ -99,8 +99,8 @@ class Upgrader:
     """How a request becomes a WebSocket connection (``DefaultUpgrader``)."""
 
     handshake_timeout: float = 10.0
-    """Seconds for TLS, the request head and the handshake hook's answer together: enough
-    for a phone on a bad line, and a slow sender holds a thread no longer than that."""
+    """Seconds for TLS and the request head together: enough for a phone on a bad line, and
+    a slow sender holds a thread no longer than that."""
     max_head: int = 16 * KB
     """Bytes of a request head; browsers with large cookies stay well below."""
     write_buffer_size: int = 256 * KB
