@@ -19,7 +19,7 @@ from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from hubthread.errors import InternalError, UsageError
+from hubthread.errors import InternalError
 from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
 from hubthread.hub.framing import framer
@@ -137,18 +137,14 @@ class Hub(Generic[Meta, Header]):
     ) -> T:
         """Run ``work(dhub)`` on the hub thread and return its result (``ExecSync``).
 
-        What it raises is raised here.  On the hub thread itself it runs at once.
+        What it raises is raised here.  On the hub thread itself it runs at once; where the
+        hub has not started yet it waits for that too.
 
         :param timeout: seconds.
-        :raises UsageError: when the hub is not started.
         :raises HubClosed, QueueFull: as ``exec_async``.
         :raises DeadlockError: when the hub waits for this thread.
         :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
         """
-        if self.lifecycle.state == "new":
-            raise UsageError(
-                "exec_sync waits for a hub that runs: start() it first, or use 'with'"
-            )
         return self.loop.exec_sync(work, timeout)
 
     # Sending to all.
