@@ -317,13 +317,14 @@ class Client(Generic[Meta, Header]):
 
     def on_leaving(self) -> None:
         """Leave every room: nothing is pushed to this client any more."""
+        # Counted first: whoever sees the context cancelled finds the end in the statistics.
+        self.hub.registry.forget(self)
         with self._lock:
             self._gone = True
             hotlines, self._hotlines = self._hotlines, set()
             context = self._context
         for hotline in hotlines:
             hotline.hangup(self)
-        self.hub.registry.forget(self)
         if context is not None:
             self._call(lambda: context.cancel("the connection has ended"))
 
