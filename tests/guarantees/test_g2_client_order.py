@@ -326,3 +326,30 @@ def test_two_clients_that_wait_for_each_other_are_refused() -> None:
         assert sorted(outcome.wait(2)) == ["ran", "refused"]
         one.close()
         two.close()
+
+
+def test_a_message_waits_for_the_closure_that_runs() -> None:
+    """A closure runs elsewhere while the reader has the next message: not both at once."""
+    inside, go_on = threading.Event(), threading.Event()
+    lines: Items[str] = Items()
+
+    def closure() -> None:
+        inside.set()
+        assert go_on.wait(TIMEOUT)
+        lines.add("closure")
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        lines.add(f"message {ctx.payload}")
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        (peer, client), (other, neighbour) = s.pairs(2)
+        client.exec_async(closure)
+        assert inside.wait(TIMEOUT)
+        peer.send("of the busy one")
+        other.send("of another")  # who is not held up
+        assert lines.wait(1) == ["message of another"]
+        assert client.statistics().received == 0
+        go_on.set()
+        assert lines.wait(3)[1:] == ["closure", "message of the busy one"]
+        assert neighbour.statistics().received == 1
