@@ -7,6 +7,7 @@ Source: the specification's ``Client`` and ``IOContext``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Hashable
@@ -22,8 +23,8 @@ from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
-    from hubthread.hub.hotline import Hotline
     from hubthread.hub.hub import Hub
+    from hubthread.hub.room import Room
     from hubthread.protocol.matcher import MatcherMap, SubMatcher
     from hubthread.protocol.request import Request
     from hubthread.protocol.run import Run
@@ -45,10 +46,10 @@ class Client(Generic[Meta, Header]):
         "__weakref__",
         "_context",
         "_gone",
-        "_hotlines",
         "_intercept",
         "_lock",
         "_preprocess",
+        "_rooms",
         "_started",
         "_strand",
         "connection_id",
@@ -88,7 +89,7 @@ class Client(Generic[Meta, Header]):
             hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
         )
         self._lock = threading.Lock()  # guards what follows
-        self._hotlines: set[Hotline[Meta, Header]] = set()
+        self._rooms: set[Room[Client[Meta, Header]]] = set()
         self._gone = False
         self._context: Context | None = None
 
@@ -181,7 +182,7 @@ class Client(Generic[Meta, Header]):
         outbox = self.ws_conn.outbox
         waiting, waiting_bytes = outbox.waiting()
         with self._lock:
-            hotlines = len(self._hotlines)
+            hotlines = len(self._rooms)
         return ClientStatistics(
             connection_id=self.connection_id,
             peer=str(self.request.peer),
@@ -214,25 +215,22 @@ class Client(Generic[Meta, Header]):
         """Wait for a push; the room has looked at which thread it is."""
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
-    # A hotline's lock is taken under the client's, never the other way round: so being
-    # in a room and remembering it, to leave it at the end, are one step.
+    # A room's lock is taken under the client's, never the other way round: so being in a
+    # room and remembering it, to leave it at the end, are one step.
 
-    def enter_hotline(
-        self, hotline: Hotline[Meta, Header], join: Callable[[Client[Meta, Header]], object]
-    ) -> None:
-        """Join the room and remember it; nothing once the connection has ended."""
+    def enter_room(self, room: Room[Client[Meta, Header]]) -> None:
+        """Join and remember it; nothing once the connection has ended."""
         with self._lock:
             if not self._gone:
-                join(self)
-                self._hotlines.add(hotline)
+                room.join(self)
+                self._rooms.add(room)
 
-    def leave_hotline(
-        self, hotline: Hotline[Meta, Header], leave: Callable[[Client[Meta, Header]], object]
-    ) -> None:
-        """Leave the room and forget it."""
-        with self._lock:
-            self._hotlines.discard(hotline)
-            leave(self)
+    def leave_room(self, room: Room[Client[Meta, Header]]) -> None:
+        """Leave and forget it."""
+        # Closed: the thread that fans out has ended.
+        with self._lock, contextlib.suppress(Closed):
+            self._rooms.discard(room)
+            room.leave(self)
 
     # What the connection calls, on the reader: see connection.Sink.
 
@@ -321,10 +319,10 @@ class Client(Generic[Meta, Header]):
         self.hub.registry.forget(self)
         with self._lock:
             self._gone = True
-            hotlines, self._hotlines = self._hotlines, set()
+            rooms = list(self._rooms)
             context = self._context
-        for hotline in hotlines:
-            hotline.hangup(self)
+        for room in rooms:
+            self.leave_room(room)
         if context is not None:
             self._call(lambda: context.cancel("the connection has ended"))
 

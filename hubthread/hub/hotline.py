@@ -6,13 +6,12 @@ Source: the specification's ``IHotline``, ``NewHotline``.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
-from hubthread.errors import ContextNotClient, HubClosed
+from hubthread.errors import ContextNotClient
 from hubthread.hub.client import Client
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
@@ -65,7 +64,7 @@ class Hotline(Generic[Meta, Header]):
         :raises ContextNotClient: for anything but a client.
         :raises HotlineClosed, HubClosed: after the end of either.
         """
-        self._client(ctx).enter_hotline(self, self._room.join)
+        self._client(ctx).enter_room(self._room)
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets what was pushed so far.
@@ -74,10 +73,7 @@ class Hotline(Generic[Meta, Header]):
 
         :raises ContextNotClient: for anything but a client.
         """
-        client = self._client(ctx)
-        # Closed: the hub thread has ended, and nobody fans out any more.
-        with contextlib.suppress(HubClosed):
-            client.leave_hotline(self, self._room.leave)
+        self._client(ctx).leave_room(self._room)
 
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.

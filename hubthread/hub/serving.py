@@ -13,15 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
-from hubthread.hub.client import Client
 from hubthread.hub.statistics import ServerStatistics
+from hubthread.hub.upgrade import upgrade
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport, send_all
-from hubthread.protocol.handshake import accept
 from hubthread.protocol.http import Request, RequestParser, Response
-from hubthread.protocol.websocket import WebSocketProtocol
 from hubthread.settings import check_number
 
 if TYPE_CHECKING:
@@ -194,7 +192,7 @@ class Server:
                 ) from None
             response = self._page(request)
             if response is None:
-                connection = self._upgrade(transport, request, deadline)
+                connection = upgrade(self._hub, transport, request, deadline)
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
             response = self._refusal(refusal)
@@ -235,53 +233,6 @@ class Server:
         except Exception:  # a hook's or a page's: line breaks in a header, a lone surrogate
             self._hub.logger.exception("a refusal that cannot be sent: %r", refusal)
             return Response.text(500, "The server failed to say why it refuses.")
-
-    def _upgrade(
-        self, transport: Transport, request: Request, deadline: float
-    ) -> Connection | None:
-        """Shake hands and make the client; ``None`` when its socket has broken by then."""
-        hub = self._hub
-        period = hub.setting.websocket_period
-        upgrader = period.upgrader
-        try:
-            accepted = accept(
-                request,
-                subprotocols=upgrader.subprotocols,
-                check_origin=upgrader.check_origin,
-                compression=upgrader.compression,
-            )
-            shake = hub.setting.on_handshake
-            meta = hub.setting.meta_gen() if shake is None else shake(request)
-        except HandshakeRejected:
-            raise
-        except BaseException:
-            hub.logger.exception("the handshake hook raised for %r", request)
-            raise HandshakeRejected(500, "The server failed to accept the connection.") from None
-        client = Client(hub, hub.registry.next_client_id(), meta, request)
-        client.subprotocol = accepted.subprotocol
-        deflate = accepted.deflate
-        connection = client.ws_conn = Connection(
-            transport,
-            WebSocketProtocol(
-                max_message=period.message_buffer_size,
-                max_fragments=period.max_fragments,
-                deflate=deflate,
-            ),
-            period,
-            hub.limits,
-            client,
-            window_bits=deflate.server_max_window_bits if deflate else None,
-            start_thread=hub.threads.start,
-            alarms=hub.alarms,
-            flusher=hub.flusher,
-        )
-        # Before the answer: whoever has got a 101 is told 1001 and not just cut.
-        if not hub.tracker.opened(transport):
-            raise HandshakeRejected(503, "The server is going away.")
-        if not send_all(transport, accepted.response, deadline):
-            return None
-        client.begin()
-        return connection
 
 
 def _answer(transport: Transport, response: bytes, deadline: float) -> None:

@@ -28,7 +28,7 @@ from hubthread.protocol.websocket import (
 )
 from hubthread.settings import WebsocketPeriod
 
-__all__ = ["Connection", "Sink"]
+__all__ = ["Connection", "Silence", "Sink"]
 
 TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
@@ -189,47 +189,66 @@ class Connection:
                 self.close(INTERNAL_ERROR, "the server failed")
                 raise
             finally:
-                self._sink.on_leaving()
-                # Not waited for: a peer may read only when it has sent all that it wants.
-                self.outbox.half_close()
-                self._sink.on_closed()
+                self.leave()
                 self._read_to_the_end()
         finally:
-            self._transport.shutdown()
-            self.outbox.end()
-            if self._alarm is not None:
-                self._alarm.cancel()
-            self._transport.close()
+            self.end()
 
     def _read(self, data: bytes) -> None:
-        receive, recv = self._protocol.receive, self._transport.recv
-        silence = _Silence(self._period.ping_pong_plan)
+        receive, recv = self.receive, self._transport.recv
+        silence = Silence(self._period.ping_pong_plan)
         self._transport.set_deadline(silence.patience)
+        if data and not receive(data):
+            return
         while True:
-            if data:
-                events = receive(data)
-                if events and not self._deliver(events):
-                    return
             try:
                 data = recv()
             except TimeoutError:
-                data = b""
-                if silence.lasts():
-                    self._on(CloseEvent.TIMEOUT, None, "", "silent")
+                if not self.keep_alive(silence):
                     return
-                if self.is_open:
-                    self.outbox.send_control(encode_ping(), PING)
                 self._transport.set_deadline(silence.patience)
                 continue
             except OSError:
-                self._on(CloseEvent.END_OF_FILE, None, "", "lost")
-                return
-            if not data:
-                self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+                data = b""
+            if not receive(data):
                 return
             if silence.lasted:
                 silence.end()
                 self._transport.set_deadline(silence.patience)
+
+    # The steps of ``run``, for a connection that has no thread to block in it.
+
+    def receive(self, data: bytes) -> bool:
+        """Take what came, ``b""`` for the end of the stream; false: that was the last."""
+        if not data:
+            self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+            return False
+        events = self._protocol.receive(data)
+        return not events or self._deliver(events)
+
+    def keep_alive(self, silence: Silence) -> bool:
+        """Nothing came for as long as ``silence`` has patience; false: the peer is gone."""
+        if silence.lasts():
+            self._on(CloseEvent.TIMEOUT, None, "", "silent")
+            return False
+        if self.is_open:
+            self.outbox.send_control(encode_ping(), PING)
+        return True
+
+    def leave(self) -> None:
+        """Tell the sink that it is over, and send no more than what waits."""
+        self._sink.on_leaving()
+        # Not waited for: a peer may read only when it has sent all that it wants.
+        self.outbox.half_close()
+        self._sink.on_closed()
+
+    def end(self) -> None:
+        """Give the socket back."""
+        self._transport.shutdown()
+        self.outbox.end()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._transport.close()
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
         """Hand events to the sink, in its order; false after the last one."""
@@ -290,7 +309,7 @@ class Connection:
             pass
 
 
-class _Silence:
+class Silence:
     """How long a peer has been silent, in receive deadlines instead of clock readings.
 
     The deadline of a reader's ``recv`` is the keepalive: it passes only when nothing
