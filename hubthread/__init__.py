@@ -2,7 +2,7 @@
 
 The layers, lowest first; a module imports only from those above its own line:
 
-    errors, types, settings, interfaces, logger     what every layer speaks of
+    errors, types, settings, defaults, interfaces, logger    what every layer speaks of
     protocol/       bytes in, events out: no threads, sockets or clocks
     concurrency/    threads, waits and order: no sockets
     net/            sockets: transports, listener, connection
@@ -13,6 +13,13 @@ Everything that users need is in this namespace; the rest may move.
 """
 
 from hubthread.concurrency.context import Context as Context
+from hubthread.defaults import DEFAULT_NEWLINE as DEFAULT_NEWLINE
+from hubthread.defaults import DEFAULT_SPACE as DEFAULT_SPACE
+from hubthread.defaults import default_ping_handler as default_ping_handler
+from hubthread.defaults import default_upgrader as default_upgrader
+from hubthread.defaults import default_websocket_period as default_websocket_period
+from hubthread.defaults import read_buffer_preprocessing_binary as read_buffer_preprocessing_binary
+from hubthread.defaults import read_buffer_preprocessing_text as read_buffer_preprocessing_text
 from hubthread.errors import ClientClosed as ClientClosed
 from hubthread.errors import Closed as Closed
 from hubthread.errors import ContextNotClient as ContextNotClient
@@ -43,6 +50,15 @@ from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.serving import Server as Server
 from hubthread.interfaces import IOContext as IOContext
 from hubthread.logger import default_logger as default_logger
+from hubthread.protocol.codecs import IncrementByte as IncrementByte
+from hubthread.protocol.codecs import bytes_i8 as bytes_i8
+from hubthread.protocol.codecs import bytes_i16 as bytes_i16
+from hubthread.protocol.codecs import bytes_i32 as bytes_i32
+from hubthread.protocol.codecs import bytes_i64 as bytes_i64
+from hubthread.protocol.codecs import i8_bytes as i8_bytes
+from hubthread.protocol.codecs import i16_bytes as i16_bytes
+from hubthread.protocol.codecs import i32_bytes as i32_bytes
+from hubthread.protocol.codecs import i64_bytes as i64_bytes
 from hubthread.protocol.frames import MessageType as MessageType
 from hubthread.protocol.headers import IntHeader as IntHeader
 from hubthread.protocol.headers import JsonHeader as JsonHeader
@@ -50,21 +66,27 @@ from hubthread.protocol.headers import PrefixHeader as PrefixHeader
 from hubthread.protocol.http import Request as Request
 from hubthread.protocol.http import Response as Response
 from hubthread.protocol.matcher import Empty as Empty
+from hubthread.protocol.matcher import HandleFunc as HandleFunc
+from hubthread.protocol.matcher import HandlePack as HandlePack
 from hubthread.protocol.matcher import MatcherMap as MatcherMap
 from hubthread.protocol.matcher import SubMatcher as SubMatcher
 from hubthread.settings import HotlineOption as HotlineOption
 from hubthread.settings import HubSetting as HubSetting
 from hubthread.settings import Overflow as Overflow
 from hubthread.settings import PingPongPlan as PingPongPlan
+from hubthread.settings import ReadBufferPreprocessing as ReadBufferPreprocessing
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
 from hubthread.types import ClientID as ClientID
 from hubthread.types import ConnectionType as ConnectionType
+from hubthread.types import DataSize as DataSize
 from hubthread.types import HotlineID as HotlineID
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DEFAULT_NEWLINE",
+    "DEFAULT_SPACE",
     "Client",
     "ClientClosed",
     "ClientID",
@@ -73,14 +95,17 @@ __all__ = [
     "Context",
     "ContextNotClient",
     "DHub",
+    "DataSize",
     "DeadlockError",
     "DuplicateHandler",
     "Empty",
     "ExecTimeout",
     "HandleAnyNotPtr",
+    "HandleFunc",
     "HandleKindError",
     "HandleNotFind",
     "HandleNotFunc",
+    "HandlePack",
     "HandlerError",
     "HandshakeRejected",
     "Hotline",
@@ -92,6 +117,7 @@ __all__ = [
     "HubSetting",
     "HubThreadError",
     "IOContext",
+    "IncrementByte",
     "IntHeader",
     "InternalError",
     "JsonHeader",
@@ -104,6 +130,7 @@ __all__ = [
     "PingPongPlan",
     "PrefixHeader",
     "QueueFull",
+    "ReadBufferPreprocessing",
     "Request",
     "Response",
     "Server",
@@ -114,5 +141,18 @@ __all__ = [
     "WebsocketPeriod",
     "WrongThread",
     "__version__",
+    "bytes_i8",
+    "bytes_i16",
+    "bytes_i32",
+    "bytes_i64",
     "default_logger",
+    "default_ping_handler",
+    "default_upgrader",
+    "default_websocket_period",
+    "i8_bytes",
+    "i16_bytes",
+    "i32_bytes",
+    "i64_bytes",
+    "read_buffer_preprocessing_binary",
+    "read_buffer_preprocessing_text",
 ]

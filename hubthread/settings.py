@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hubthread.errors import SettingError
 from hubthread.logger import default_logger
+from hubthread.types import DataSize
 
 if TYPE_CHECKING:
     from hubthread.interfaces import IOContext
@@ -28,6 +29,7 @@ __all__ = [
     "HubSetting",
     "Overflow",
     "PingPongPlan",
+    "ReadBufferPreprocessing",
     "Upgrader",
     "WebsocketPeriod",
 ]
@@ -38,8 +40,10 @@ Header = TypeVar("Header", bound=Hashable)
 # RFC 9110 section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-KB = 1024
-MB = 1024 * KB
+KB, MB = DataSize.KB, DataSize.MB
+
+ReadBufferPreprocessing = Callable[[Any], Any]
+"""Makes of each received message what is handled: ``str`` of ``str``, ``bytes`` of ``bytes``."""
 
 
 class Overflow(Enum):
@@ -181,8 +185,8 @@ class WebsocketPeriod(Generic[Meta]):
     """Close codes that are part of life; any other is logged as a warning."""
     write_newline: bytes = b""
     """Added to each message written."""
-    read_buffer_preprocessing: Callable[[Any], Any] | None = None
-    """Applied to each message before it is handled (``str`` → ``str``, ``bytes`` → ``bytes``)."""
+    read_buffer_preprocessing: ReadBufferPreprocessing | None = None
+    """Applied to each message before it is handled, on the client's own thread."""
     message_buffer_size: int = 1 * MB
     """Bytes of a message, after inflating; a longer one closes the client with 1009."""
     max_fragments: int = 1024

@@ -1,17 +1,17 @@
 """Small types that every layer speaks of.  Layer: base.
 
 Source: the specification's ``ClientID``, ``HotlineID``, ``ConnectionType``,
-``ConnectionProtocols``.
+``ConnectionProtocols``, ``DataSize``.
 """
 
 from __future__ import annotations
 
 from enum import Enum
-from typing import NewType, TypeAlias
+from typing import ClassVar, NewType, TypeAlias
 
 from hubthread.errors import UsageError
 
-__all__ = ["ClientID", "ConnectionType", "HotlineID", "Key", "check_key"]
+__all__ = ["ClientID", "ConnectionType", "DataSize", "HotlineID", "Key", "check_key"]
 
 ClientID = NewType("ClientID", int)
 """A client's number in its hub, from 1; never given out twice."""
@@ -43,3 +43,20 @@ class ConnectionType(str, Enum):
 
     WEBSOCKET = "Websocket"
     SOCKET = "Socket"
+
+
+class DataSize(int):
+    """A number of bytes; wherever one is asked for, a plain ``int`` does as well.
+
+    The constants count in 1024s: ``WebsocketPeriod(message_buffer_size=4 * DataSize.MB)``.
+    """
+
+    B: ClassVar[DataSize]
+    KB: ClassVar[DataSize]
+    MB: ClassVar[DataSize]
+    GB: ClassVar[DataSize]
+    TB: ClassVar[DataSize]
+
+
+for _power, _name in enumerate(("B", "KB", "MB", "GB", "TB")):
+    setattr(DataSize, _name, DataSize(1024**_power))

@@ -1,0 +1,97 @@
+"""The ready-made parts: what they make, and what they do with a peer at the other end."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import hubthread
+from hubthread import (
+    DEFAULT_NEWLINE,
+    DEFAULT_SPACE,
+    DataSize,
+    PingPongPlan,
+    Upgrader,
+    WebsocketPeriod,
+    default_ping_handler,
+    default_upgrader,
+    default_websocket_period,
+    read_buffer_preprocessing_binary,
+    read_buffer_preprocessing_text,
+)
+from hubthread.protocol import codecs
+from tests.support import PING, PONG, Items, masked_frame, serving
+
+AROUND = " \t\r\n"
+
+
+@given(text=st.text(), before=st.text(AROUND), after=st.text(AROUND))
+def test_text_preprocessing_takes_off_what_is_around(text: str, before: str, after: str) -> None:
+    """Newlines, tabs and spaces at both ends, in text and in bytes alike; nothing inside."""
+    kept = text.strip(AROUND)
+    assert read_buffer_preprocessing_text(before + text + after) == kept
+    assert read_buffer_preprocessing_text((before + text + after).encode()) == kept.encode()
+
+
+@given(data=st.text() | st.binary())
+def test_binary_preprocessing_changes_nothing(data: Any) -> None:
+    assert read_buffer_preprocessing_binary(data) is data
+
+
+def test_the_default_period_is_for_text() -> None:
+    """Handlers see messages without their newlines; what is written ends as it is told to."""
+    seen = Items[str | bytes]()
+    period = default_websocket_period()
+    assert period.upgrader == default_upgrader() == Upgrader()
+    with serving(
+        period=period, on_receive_message=lambda ctx, meta: seen.add(ctx.payload)
+    ) as served:
+        peer = served.peer()
+        peer.send("  move 1\r\n", b"two\nlines\n")
+        assert seen.wait(2) == ["move 1", b"two\nlines"]
+
+
+def test_the_newline_and_the_space_are_bytes_for_settings_and_prefixes() -> None:
+    with serving(period=WebsocketPeriod(write_newline=DEFAULT_NEWLINE)) as served:
+        peer, client = served.pair()
+        client.write("one")
+        client.write_splicing(b"two" + DEFAULT_SPACE, [1])
+        assert peer.messages(2) == ["one\n", b"two [1]\n"]
+
+
+def test_the_default_ping_handler_adds_nothing_to_the_pong() -> None:
+    plan = PingPongPlan[Any](ping_handler=default_ping_handler)
+    with serving(period=WebsocketPeriod(ping_pong_plan=plan)) as served:
+        peer, client = served.pair()
+        peer.sock.sendall(masked_frame(b"now", PING))
+        assert peer.frame() == (PONG, b"now")
+        client.close()
+        assert peer.closed() == (1000, "")
+
+
+def test_data_sizes_are_numbers_of_bytes() -> None:
+    """Each constant is 1024 of the one before, and fits wherever bytes are counted."""
+    sizes = [DataSize.B, DataSize.KB, DataSize.MB, DataSize.GB, DataSize.TB]
+    assert sizes == [1, 1024, 1024**2, 1024**3, 1024**4]
+    assert all(type(size) is DataSize for size in sizes)
+    period = WebsocketPeriod[Any](message_buffer_size=DataSize(2))
+    with serving(period=period) as served:
+        peer = served.peer()
+        peer.send("abc")
+        assert peer.closed()[0] == 1009
+
+
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_the_codecs_are_public(width: int) -> None:
+    """The same functions as in ``protocol.codecs``, whose tests hold them to their range."""
+    encode = getattr(hubthread, f"i{width}_bytes")
+    decode = getattr(hubthread, f"bytes_i{width}")
+    assert encode is getattr(codecs, f"i{width}_bytes")
+    assert decode is getattr(codecs, f"bytes_i{width}")
+    form = {8: "!b", 16: "!h", 32: "!i", 64: "!q"}[width]  # network byte order
+    assert encode(-2) == struct.pack(form, -2)
+    assert decode(struct.pack(form, -2)) == -2
