@@ -50,9 +50,15 @@ class Threads:
 
         :raises RuntimeError: when the system gives no more threads.
         """
-        thread = threading.Thread(
-            target=self._run, args=(target,), name=f"{self.prefix}-{what}", daemon=True
-        )
+        self.launch(threading.Thread(target=self.guard, args=(target,)), what)
+
+    def launch(self, thread: threading.Thread, what: str) -> None:
+        """Start a thread that runs what it does through ``guard``.
+
+        :raises RuntimeError: when the system gives no more threads.
+        """
+        thread.name = f"{self.prefix}-{what}"
+        thread.daemon = True
         with self._lock:
             self._running.add(thread)
         try:
@@ -88,7 +94,8 @@ class Threads:
             for thread in running:
                 thread.join(max(0.0, deadline - monotonic()))
 
-    def _run(self, target: Callable[[], None]) -> None:
+    def guard(self, target: Callable[[], None]) -> None:
+        """Run ``target`` on the calling thread, the last thing that it does."""
         try:
             target()
         except BaseException:  # SystemExit too, which a thread would die of in silence

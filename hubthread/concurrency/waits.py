@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.errors import DeadlockError, ExecTimeout
 
-__all__ = ["Call", "Executor", "stack_of"]
+__all__ = ["Call", "Executor", "let_others_run", "play_for", "stack_of"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,27 @@ class Executor(Protocol):
 
 _table_lock = threading.Lock()  # guards _waiting; held for a few dictionary look-ups
 _waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the ident of who waits
+
+
+_worlds: dict[int, Callable[[], object]] = {}
+
+
+def play_for(ident: int, world: Callable[[], object] | None) -> None:
+    """Let ``world`` be called before the thread ``ident`` waits; ``None``: no more.
+
+    In virtual time one thread plays all the others: it must let them run before it waits
+    for what they do.
+    """
+    if world is None:
+        _worlds.pop(ident, None)
+    else:
+        _worlds[ident] = world
+
+
+def let_others_run() -> None:
+    """To be called before waiting for another thread: in real time they run by themselves."""
+    if _worlds and (world := _worlds.get(threading.get_ident())) is not None:
+        world()
 
 
 def stack_of(ident: int | None) -> str:
@@ -86,6 +107,7 @@ class Call(Generic[T]):
         :raises ExecTimeout: with the stack of what the executor is doing.
         """
         if not self._done.acquire(blocking=False):
+            let_others_run()
             me = threading.get_ident()
             # A time-out that has been used up already may come out below zero.
             patience = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)

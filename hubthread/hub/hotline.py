@@ -134,13 +134,15 @@ class Hotline(Generic[Meta, Header]):
 
     def close(self) -> None:
         """Let everybody out and refuse what comes; what was pushed is still sent."""
-        if self._room.close():
-            self._end("the hotline was closed")
+        reason = "the hotline was closed"
+        if self._room.close(reason):
+            self.end(reason)
 
     def close_if_empty(self) -> bool:
         """Close it if nobody is in, in one step; whether it is closed after the call."""
-        if self._room.close(only_if_empty=True):
-            self._end("the hotline was empty")
+        reason = "the hotline was empty"
+        if self._room.close(reason, only_if_empty=True):
+            self.end(reason)
         return self._room.closed
 
     @property
@@ -166,7 +168,8 @@ class Hotline(Generic[Meta, Header]):
         state = "closed" if self.is_closed else "open"
         return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
 
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
+        """Let everybody out of a room that was shut.  Not for users: they ``close`` it."""
         for client in self._room.members():
             self.hangup(client)
         self.hub.registry.remove(self)

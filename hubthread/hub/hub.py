@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.alarms import Alarms
+from hubthread.concurrency.clock import Clock, RealClock
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
@@ -70,10 +71,7 @@ class Hub(Generic[Meta, Header]):
         self.loop: Loop[DHub[Meta, Header]] = Loop(
             f"hub {self.name}", bound, DHub(self), self.logger, self.lifecycle.failed
         )
-        self.threads = Threads(f"hubthread-{self.name}", self.logger)
-        self.workers = Workers(self.threads)
-        self.alarms = Alarms(self.threads, self.logger)
-        self.flusher = Flusher(self.threads)
+        self._equip()
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )
@@ -95,6 +93,14 @@ class Hub(Generic[Meta, Header]):
             setting.receive_matcher.freeze()
         if setting.delayed_execution is not None:
             self.loop.schedule(self.lifecycle.delayed_execution)  # the first in the queue
+
+    def _equip(self) -> None:
+        """What it runs on: threads and real time.  In virtual time: ``hubthread.testing``."""
+        self.threads = Threads(f"hubthread-{self.name}", self.logger)
+        self.clock: Clock = RealClock(self.threads)
+        self.workers = Workers(self.threads)
+        self.alarms = Alarms(self.threads, self.logger)
+        self.flusher = Flusher(self.threads)
 
     @classmethod
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:

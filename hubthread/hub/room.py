@@ -1,7 +1,7 @@
 """The core of everything that is sent to many: a log of pushes, joins and leaves.
 
-Layer: hub.  Threads: any writes the log; one thread at a time (the hub's, or a room's
-own) flushes it.
+Layer: hub.  Threads: any writes the log; one thread at a time (the hub's, or that of the
+room's driver) flushes it.
 
 A push, a member's coming and its going are entries of one log, in the order in which
 they were accepted.  The flush walks the log: what stands between two changes of the
@@ -12,37 +12,35 @@ pushes that pile up cost no more sends than one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
-from hubthread.errors import Closed, HotlineClosed, QueueFull
+from hubthread.errors import Closed, HotlineClosed, QueueFull, UsageError
+from hubthread.hub.laggards import Laggards, Member
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.run import Run
 
-__all__ = ["Member", "Room"]
-
-
-class Member(Protocol):
-    """What a room needs of who is in it; all that any kind of client has in common."""
-
-    def send_run(self, run: Run) -> int:
-        """Send; the number of the last message if that waits, else zero."""
-
-    def is_run_consumed(self, number: int) -> bool:
-        """Whether that message, and all before it, wait no more, or the member is gone."""
-
-    def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
-        """Wait for that; whether it is so."""
+__all__ = ["Driver", "Member", "Room"]
 
 
 M = TypeVar("M", bound=Member)
+M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
 
-MOST_LAGS = 256
-"""Runs of one member that are remembered apart.  A member whose outbox drops what does not
-fit can lag for ever; further runs are then remembered with the last one."""
+
+class Driver(Protocol[M_contra]):
+    """A room's own thread, where it has one: it flushes, and it ends the room."""
+
+    def schedule(self, flush: Callable[[], None]) -> None:
+        """Call ``flush`` soon, on the driver's thread; must return at once."""
+
+    def left(self, member: M_contra) -> None:
+        """A member has left; must return at once, and must not call the member."""
+
+    def end(self, reason: str) -> None:
+        """Nobody new comes in: do what is left to do, then call ``Room.shut``."""
 
 
 class _Push:
@@ -66,21 +64,6 @@ class _Step(Generic[M]):
 
     def __init__(self, work: Callable[[list[M]], None]) -> None:
         self.work = work
-
-
-class _Lag:
-    """Pushes ``first`` to ``last`` were writes up to number ``write`` of one member."""
-
-    __slots__ = ("first", "last", "write")
-
-    def __init__(self, first: int, last: int, write: int) -> None:
-        self.first = first
-        self.last = last
-        self.write = write
-
-    def write_of(self, push: int) -> int:
-        """The member's number for ``push``, one of these, or a later one."""
-        return self.write - (self.last - push)
 
 
 class Room(Generic[M]):
@@ -109,7 +92,9 @@ class Room(Generic[M]):
         self._pushes = 0
         self._flushed = 0
         self._condition: threading.Condition | None = None  # made when somebody waits
-        self._lagging: dict[M, deque[_Lag]] = {}
+        self._laggards: Laggards[M] = Laggards()
+        self._driver: Driver[M] | None = None
+        self._missed = False  # a flush that found another one at work
         self._sealed = False
         self._closed = False
         # Who is in, as of the entries that were flushed: the flushing thread's while it flushes.
@@ -149,11 +134,15 @@ class Room(Generic[M]):
             del self._accepted[member]
             if self._at_rest():
                 del self._present[member]
-                self._settle()
-                return True
-            schedule = self._append(_Change(member, joins=False))
+                self._laggards.settle()
+                schedule = False
+            else:
+                schedule = self._append(_Change(member, joins=False))
+            driver = self._driver
         if schedule:
             self._flush_soon()
+        if driver is not None:
+            driver.left(member)
         return True
 
     def push(self, frame: Frame, key: Hashable = None) -> int:
@@ -188,16 +177,45 @@ class Room(Generic[M]):
         if schedule:
             self._flush_soon()
 
-    def close(self, *, only_if_empty: bool = False) -> bool:
-        """Refuse joins and pushes from now on; what was pushed is still sent.
+    def attach(self, driver: Driver[M]) -> None:
+        """From now on flush on the driver's thread.
 
-        :returns: whether this call closed it.
+        :raises HotlineClosed: after ``close``.
+        :raises UsageError: when it has a driver.
         """
         with self._lock:
-            if self._closed or (only_if_empty and self._accepted):
+            if self.closed:
+                raise HotlineClosed(f"{self.name} is closed")
+            if self._driver is not None:
+                raise UsageError(f"{self.name} has a clock already: a room runs one option")
+            self._driver = driver
+            self._schedule = driver.schedule
+            waits = bool(self._log)
+        if waits:  # for a thread that may be busy for long
+            self._flush_soon()
+
+    def close(self, reason: str, *, only_if_empty: bool = False) -> bool:
+        """Refuse joins from now on, and pushes; what was pushed is still sent.
+
+        Where there is a driver, it still pushes, and shuts the room when it has come to
+        its end.
+
+        :returns: whether this call has shut it.
+        """
+        with self._lock:
+            if self.closed or (only_if_empty and self._accepted):
                 return False
+            self._sealed = True
+            driver = self._driver
+            self._closed = driver is None
+        if driver is not None:
+            driver.end(reason)
+        return driver is None
+
+    def shut(self) -> None:
+        """Refuse everything from now on.  The driver's, at its end."""
+        with self._lock:
             self._closed = True
-            return True
 
     def members(self) -> list[M]:
         """Who is in, in the order of coming."""
@@ -215,19 +233,19 @@ class Room(Generic[M]):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
+        """Whether it was closed, and lets nobody in."""
+        return self._sealed or self._closed
 
     def counts(self) -> tuple[int, int, int]:
         """Pushes accepted, log entries that wait for the flush, members with a backlog."""
         with self._lock:
-            self._settle()
-            return self._pushes, len(self._log), len(self._lagging)
+            self._laggards.settle()
+            return self._pushes, len(self._log), len(self._laggards)
 
     def is_consumed(self, push: int) -> bool:
         """Whether ``push`` was handed over to each who was in then, or who is gone."""
         with self._lock:
-            return self._laggard(push) is None and push <= self._flushed
+            return self._laggards.behind(push) is None and push <= self._flushed
 
     def wait_consumed(self, push: int, timeout: float | None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so."""
@@ -243,7 +261,7 @@ class Room(Generic[M]):
                 return False
         while True:
             with self._lock:
-                laggard = self._laggard(push)
+                laggard = self._laggards.behind(push)
             if laggard is None:
                 return True
             member, write = laggard
@@ -288,33 +306,14 @@ class Room(Generic[M]):
                     self._condition.notify_all()
             raise
 
-    def _settle(self) -> None:
-        """Forget what members who lagged behind have caught up with.  Under the lock."""
-        for member in list(self._lagging):
-            lags = self._lagging[member]
-            while lags and member.is_run_consumed(lags[0].write):
-                lags.popleft()
-            if not lags:
-                del self._lagging[member]
-
-    def _laggard(self, push: int) -> tuple[M, int] | None:
-        """A member that has not got ``push`` yet, and its number for it.  Under the lock."""
-        self._settle()
-        for member, lags in self._lagging.items():
-            # Mostly it is asked for the last push.  A member whose lags do not hold this
-            # one was not in then, or has taken it at once, with all before it.
-            lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
-            if lag is not None and push <= lag.last:
-                write = lag.write_of(push)
-                if not member.is_run_consumed(write):
-                    return member, write
-        return None
-
     # The flushing thread.
 
     def flush(self) -> None:
         """Send what waits in the log to the members of its moment."""
         with self._lock:
+            if self._flushing:  # on the thread that it had before: that one goes on
+                self._missed = True
+                return
             log, self._log = self._log, []
             self._scheduled = False
             self._flushing = True
@@ -341,12 +340,16 @@ class Room(Generic[M]):
             number = self._send(frames, keys, number)
         with self._lock:
             self._flushing = False
+            missed, self._missed = self._missed, False
             if number > self._flushed:  # less where _flush_soon has given up meanwhile
                 self._flushed = number
             if some_left:
-                self._settle()  # or who has gone would be remembered until somebody asks
+                self._laggards.settle()  # or who has gone would be remembered until somebody asks
             if self._condition is not None:
                 self._condition.notify_all()
+        if missed:
+            with contextlib.suppress(Closed):
+                self._flush_soon()
 
     def _send(self, frames: list[Frame], keys: list[Hashable], number: int) -> int:
         """Send a run to who is present; the number of its last push."""
@@ -360,13 +363,5 @@ class Room(Generic[M]):
         if lagging:
             with self._lock:
                 for member, write in lagging:
-                    lags = self._lagging.setdefault(member, deque())
-                    # Bounded by the member's own outbox: what it has got is forgotten here.
-                    while lags and member.is_run_consumed(lags[0].write):
-                        lags.popleft()
-                    if len(lags) < MOST_LAGS:
-                        lags.append(_Lag(number + 1, last, write))
-                    else:
-                        # Of what comes now each push counts as consumed with the last.
-                        lags[-1].last, lags[-1].write = last, write
+                    self._laggards.add(member, number + 1, last, write)
         return last

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from hubthread.settings import Overflow
@@ -22,6 +23,11 @@ section 5.5.3), so a peer that pings and never reads cannot fill its outbox with
 they overtake what waits, so that a slow peer is not cut by its own keepalive."""
 
 
+HOLD_MESSAGES = 64
+HOLD_BYTES = 64 * 1024
+"""What is held at the most before it is sent: enough that a system call costs nothing."""
+
+
 @dataclass(frozen=True)
 class OutboxLimits:
     """What one outbox may hold, and how it is emptied; shared by all of a hub's clients."""
@@ -31,6 +37,18 @@ class OutboxLimits:
     overflow: Overflow
     write_buffer: int
     write_wait: float
+    linger: float = 1.0
+    """Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
+
+    @cached_property
+    def hold_messages(self) -> int:
+        """How many messages are held before they are sent all the same."""
+        return min(HOLD_MESSAGES, self.max_messages // 2)
+
+    @cached_property
+    def hold_bytes(self) -> int:
+        """How many bytes are held before they are sent all the same."""
+        return min(HOLD_BYTES, self.max_bytes)
 
 
 class _Entry:

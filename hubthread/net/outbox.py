@@ -19,13 +19,6 @@ from hubthread.settings import Overflow
 
 __all__ = ["PING", "PONG", "Outbox", "OutboxLimits"]
 
-HOLD_MESSAGES = 64
-HOLD_BYTES = 64 * 1024
-"""What is held at the most before it is sent: enough that a system call costs nothing."""
-
-LINGER = 1.0
-"""Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
-
 
 class Outbox:
     """Sends what it can at once, and the rest in order.
@@ -50,8 +43,7 @@ class Outbox:
         "_direct",
         "_finished",
         "_half_closing",
-        "_hold_bytes",
-        "_hold_most",
+        "_hold_alone",
         "_limits",
         "_lock",
         "_lost",
@@ -81,23 +73,17 @@ class Outbox:
         self._lock = threading.Lock()
         self._condition: threading.Condition | None = None  # made with the first backlog
         self._backlog = Backlog(limits)
-        self._hold_most = min(HOLD_MESSAGES, limits.max_messages // 2)
-        self._hold_bytes = min(HOLD_BYTES, limits.max_bytes)
         self._consumed = 0
         self._open = True  # more is accepted
         self._direct = True  # ... and nothing waits: the sender may try the socket itself
         self.holding = False  # what is sent waits for ``release``, within bounds
+        self._hold_alone = 0  # ... if this thread sends it, where it is not zero
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
         self._lost = False  # the socket is no longer touched, and nothing waits for it
         self._writer = False  # there is a writer thread, or one is being started
         self._outside = False  # the writer is waiting for the socket
         self.count = 0
-
-    @property
-    def dropped(self) -> int:
-        """How many messages the policy has dropped."""
-        return self._backlog.dropped
 
     # Sending.
 
@@ -173,11 +159,19 @@ class Outbox:
                 start = self._call_writer() or start
         self._see_to(start, trouble)
 
-    def hold(self) -> bool:
-        """Keep what is sent from now on, to send it together; whether it does."""
+    def hold(self, *, alone: bool = False) -> bool:
+        """Keep what is sent from now on, to send it together; whether it does.
+
+        :param alone: only what the calling thread sends; what another one sends goes out
+            at once, behind it.  False where somebody holds already.
+        """
         if self._limits.overflow is Overflow.LATEST:
             return False  # what waits is replaced there: a peer that reads should miss nothing
         with self._lock:
+            if alone:
+                if self.holding:
+                    return False
+                self._hold_alone = threading.get_ident()
             self.holding = True
             self._direct = False
             return True
@@ -186,6 +180,7 @@ class Outbox:
         """Send what was held, and hold no more; from any thread."""
         with self._lock:
             self.holding = False
+            self._hold_alone = 0
             start, trouble = self._send_held()
         self._see_to(start, trouble)
 
@@ -244,9 +239,10 @@ class Outbox:
 
         So a client that reads never overflows for being answered together.
         """
-        held = self._backlog
-        fits = len(held) + count <= self._hold_most and held.size + size <= self._hold_bytes
-        if fits or self._writer or not self._open:
+        held, most = self._backlog, self._limits
+        mine = not self._hold_alone or self._hold_alone == threading.get_ident()
+        fits = len(held) + count <= most.hold_messages and held.size + size <= most.hold_bytes
+        if (mine and fits) or self._writer or not self._open:
             return False
         return not self._send_more() or not self._pending()  # broken: the sender finds it too
 
@@ -328,11 +324,11 @@ class Outbox:
                 self._on_broken(trouble)
 
     def _wait_for_work(self) -> bool:
-        """Wait until something waits, ``LINGER`` seconds at most; false ends the writer."""
+        """Wait until something waits, ``linger`` seconds at most; false ends the writer."""
         condition = self._condition
         assert condition is not None
         with condition:
-            condition.wait_for(lambda: self._pending() or not self._open, LINGER)
+            condition.wait_for(lambda: self._pending() or not self._open, self._limits.linger)
             self._outside = self._writer = self._pending()
             return self._outside
 
@@ -374,6 +370,11 @@ class Outbox:
             self._lose("ended")
             if self._condition is not None:
                 self._condition.wait_for(lambda: not self._outside)
+
+    @property
+    def dropped(self) -> int:
+        """How many messages the policy has dropped."""
+        return self._backlog.dropped
 
     def is_consumed(self, number: int) -> bool:
         """Whether message ``number``, and so each before it, is consumed."""

@@ -112,7 +112,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(only_if_empty=st.booleans())
     def close(self, only_if_empty: bool) -> None:
         closes = not self.closed and not (only_if_empty and self.inside)
-        assert self.room.close(only_if_empty=only_if_empty) == closes
+        assert self.room.close("over", only_if_empty=only_if_empty) == closes
         self.closed = self.closed or closes
 
     @invariant()

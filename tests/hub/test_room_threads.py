@@ -137,8 +137,8 @@ def test_closing_while_others_come() -> None:
             pushed: list[int] = pushed,
         ) -> None:
             if number == 0:
-                assert room.close()
-                assert not room.close()
+                assert room.close("over")
+                assert not room.close("over")
                 return
             try:
                 for _ in range(10):
@@ -153,4 +153,4 @@ def test_closing_while_others_come() -> None:
         hub.end()
         assert set(room.members()) == {witness, *accepted}
         assert len(witness.got()) == len(pushed)
-        assert not room.close(only_if_empty=True)
+        assert not room.close("over", only_if_empty=True)

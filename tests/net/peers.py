@@ -163,8 +163,9 @@ def limits(
     max_bytes: int = 64 * 2**20,
     write_buffer: int = 64 * 1024,
     write_wait: float = TIMEOUT,
+    linger: float = 0.02,
 ) -> OutboxLimits:
-    return OutboxLimits(max_messages, max_bytes, overflow, write_buffer, write_wait)
+    return OutboxLimits(max_messages, max_bytes, overflow, write_buffer, write_wait, linger)
 
 
 def fill(transport: Transport) -> bytes:

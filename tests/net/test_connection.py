@@ -16,7 +16,6 @@ import pytest
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
-from hubthread.net import outbox as outbox_module
 from hubthread.net.connection import Connection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.websocket import WebSocketProtocol
@@ -40,11 +39,6 @@ from tests.net.peers import (
 )
 
 LOGGER = logging.getLogger("tests.net")
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "LINGER", 0.02)
 
 
 class Sink(Notes):

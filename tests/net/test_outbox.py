@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from hubthread.net import outbox as outbox_module
 from hubthread.net.backlog import Backlog
 from hubthread.net.outbox import PONG, Outbox, OutboxLimits
 from hubthread.settings import Overflow
@@ -23,11 +22,6 @@ from tests.net.peers import (
     transport_pair,
 )
 from tests.net.test_outbox_model import Scripted
-
-
-@pytest.fixture(autouse=True)
-def _short_linger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "LINGER", 0.02)
 
 
 class Gated(Scripted):
@@ -104,11 +98,10 @@ def test_the_writer_comes_with_a_backlog_goes_after_it_and_comes_again() -> None
     assert troubles.now() == []
 
 
-def test_a_lingering_writer_takes_the_next_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lingering_writer_takes_the_next_backlog() -> None:
     """Between two bursts the same thread stays."""
-    monkeypatch.setattr(outbox_module, "LINGER", TIMEOUT)
     transport = Gated()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = box(transport, limits(linger=TIMEOUT))
     for _ in range(5):
         outbox.send(b"burst")
         transport.wait_for_writer()

@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hubthread.net import outbox as outbox_module
 from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
 from hubthread.settings import Overflow
 
@@ -189,7 +188,7 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         self.model = Model(policy)
         self.started: Callable[[], None] | None = None
         self.troubles: list[str] = []
-        limits = OutboxLimits(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0)
+        limits = OutboxLimits(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0, 0.0)
         self.outbox = Outbox(self.transport, limits, self.start, self.troubles.append)
         self.was_direct = False
         self.letter = 0
@@ -346,10 +345,9 @@ class OutboxAgainstAList(RuleBasedStateMachine):
 @pytest.mark.parametrize("buffer", [0, 12], ids=["plain", "buffering"])
 @pytest.mark.parametrize("policy", Overflow)
 def test_the_peer_gets_whole_messages_in_order_but_for_what_the_policy_dropped(
-    policy: Overflow, buffer: int, monkeypatch: pytest.MonkeyPatch
+    policy: Overflow, buffer: int
 ) -> None:
     """Bytes, bounds, numbers and what was dropped are those of a plain list."""
-    monkeypatch.setattr(outbox_module, "LINGER", 0.0)
     run: Callable[..., None] = run_state_machine_as_test
     run(
         lambda: OutboxAgainstAList(policy, buffer),

@@ -1,0 +1,47 @@
+"""What one thread writes to many, kept back until it is through: one send for each client.
+
+Layer: net.  Threads: a ``Gather`` belongs to one thread at a time; anybody may look it up.
+
+A room with a clock writes and pushes during a tick, and all of it leaves at the tick's end
+(G6).  The writes are held in the clients' outboxes, in their order; whatever another thread
+sends to such a client meanwhile is not held up: it goes out at once, behind what is held.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from hubthread.net.outbox import Outbox
+
+__all__ = ["Gather", "gathers"]
+
+gathers: dict[int, Gather] = {}
+"""By thread.  Empty while no room ticks, so that a write elsewhere costs one look."""
+
+
+class Gather:
+    """The outboxes that one thread has written to."""
+
+    __slots__ = ("_held", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = 0
+        self._held: dict[Outbox, None] = {}
+
+    def begin(self) -> None:
+        """Keep back what the calling thread writes from now on."""
+        self._thread = threading.get_ident()
+        gathers[self._thread] = self
+
+    def add(self, outbox: Outbox) -> None:
+        """The thread is about to write to ``outbox``."""
+        if outbox not in self._held and outbox.hold(alone=True):
+            self._held[outbox] = None
+
+    def end(self) -> None:
+        """Send it."""
+        del gathers[self._thread]
+        if self._held:
+            held, self._held = self._held, {}
+            for outbox in held:
+                outbox.release()
