@@ -47,6 +47,7 @@ from hubthread.hub.client import Client as Client
 from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hotline import Hotline as Hotline
 from hubthread.hub.hub import Hub as Hub
+from hubthread.hub.iterations import Iteration as Iteration
 from hubthread.hub.serving import Server as Server
 from hubthread.interfaces import IOContext as IOContext
 from hubthread.logger import default_logger as default_logger
@@ -120,6 +121,7 @@ __all__ = [
     "IncrementByte",
     "IntHeader",
     "InternalError",
+    "Iteration",
     "JsonHeader",
     "MatcherError",
     "MatcherMap",

@@ -77,10 +77,16 @@ class Loop(Generic[View]):
         """
         if self.is_here():
             return work(self._view)
+        return self.submit(work).result(self, self.name, timeout)
+
+    def submit(self, work: Callable[[View], T]) -> Call[T]:
+        """Run ``work(view)``; returns at once with what one thread can wait for.
+
+        :raises HubClosed, QueueFull: as ``exec_async``.
+        """
         waited = _Waited(self, work)
         self._mailbox.post(waited)
-        result: T = waited.call.result(self, self.name, timeout)
-        return result
+        return waited.call
 
     def schedule(self, job: Callable[[], object]) -> None:
         """Run a job of the library's own, bound or no bound; it must not raise.

@@ -23,6 +23,7 @@ from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
+    from hubthread.concurrency.waits import Call
     from hubthread.hub.hub import Hub
     from hubthread.hub.room import Room
     from hubthread.protocol.matcher import MatcherMap, SubMatcher
@@ -259,6 +260,10 @@ class Client(Generic[Meta, Header]):
     def is_here(self) -> bool:
         """Whether the caller is in one of this client's callbacks."""
         return self._strand.runner == threading.get_ident()
+
+    def wait_for(self, call: Call[T], timeout: float | None) -> T:
+        """Wait for what is to run in this client's turn; see ``Call.result``."""
+        return call.result(self._strand, self._strand.name, timeout)
 
     def enter(self) -> None:
         """Take this client's turn."""

@@ -7,12 +7,13 @@ Source: the specification's ``IHotline``, ``NewHotline``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
 
 from hubthread.concurrency.context import Context
 from hubthread.errors import ContextNotClient
 from hubthread.hub.client import Client
+from hubthread.hub.iterations import EachClient
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
 from hubthread.protocol.convert import marshal_json
@@ -28,7 +29,7 @@ Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 
 
-class Hotline(Generic[Meta, Header]):
+class Hotline(EachClient[Meta, Header]):
     """A room.  Made by ``hub.hotline()``.
 
     All members see its pushes in one order.  A member gets exactly the pushes accepted
@@ -131,6 +132,9 @@ class Hotline(Generic[Meta, Header]):
 
     def __contains__(self, ctx: object) -> bool:
         return isinstance(ctx, Client) and ctx in self._room
+
+    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
+        return self.hub, self._room.members
 
     def close(self) -> None:
         """Let everybody out and refuse what comes; what was pushed is still sent."""

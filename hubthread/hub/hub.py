@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.clock import Clock, RealClock
@@ -25,6 +25,7 @@ from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
 from hubthread.hub.framing import framer
 from hubthread.hub.hotline import Hotline
+from hubthread.hub.iterations import EachClient
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.registry import Registry
 from hubthread.hub.room import Room
@@ -51,7 +52,7 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Hub(Generic[Meta, Header]):
+class Hub(EachClient[Meta, Header]):
     """Connections, rooms and shared state, in one order.
 
     ``with Hub(setting) as hub:`` starts it and, at the end, closes it.
@@ -238,6 +239,9 @@ class Hub(Generic[Meta, Header]):
     def clients_num(self) -> int:
         """How many clients are connected."""
         return self.registry.everyone.members_num()
+
+    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
+        return self, self.clients
 
     # Serving.
 
