@@ -49,6 +49,7 @@ from hubthread.hub.hotline import Hotline as Hotline
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.iterations import Iteration as Iteration
 from hubthread.hub.serving import Server as Server
+from hubthread.hub.silent import SilentHotline as SilentHotline
 from hubthread.interfaces import IOContext as IOContext
 from hubthread.logger import default_logger as default_logger
 from hubthread.protocol.codecs import IncrementByte as IncrementByte
@@ -137,6 +138,7 @@ __all__ = [
     "Response",
     "Server",
     "SettingError",
+    "SilentHotline",
     "SubMatcher",
     "Upgrader",
     "UsageError",

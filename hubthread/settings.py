@@ -20,6 +20,7 @@ from hubthread.logger import default_logger
 from hubthread.types import DataSize
 
 if TYPE_CHECKING:
+    from hubthread.concurrency.context import Context
     from hubthread.interfaces import IOContext
     from hubthread.protocol.http import Request
     from hubthread.protocol.matcher import MatcherMap
@@ -240,6 +241,9 @@ class HubSetting(Generic[Meta, Header]):
     """Makes the meta of each new client, where the handshake hook does not."""
     hub_name: str = ""
     """For logs, thread names and statistics; a short random one if empty."""
+    context: Context | None = None
+    """What the hub's own context hangs from: cancelling it closes the hub, as does its
+    deadline (``ContextOption``; its ``cancel`` is the specification's ``CancelFunc``)."""
     logger: logging.Logger = field(default_factory=default_logger)
     receive_matcher: MatcherMap[Meta, Header] | None = None
     """Hands messages to handlers by their header."""
@@ -269,6 +273,10 @@ class HubSetting(Generic[Meta, Header]):
     def __post_init__(self) -> None:
         _is("meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict")
         _is("hub_name", self.hub_name, str, "a string")
+        if self.context is not None:
+            _has("context", self.context, "add_callback", "a Context or None")
+            if self.context.cancelled:
+                raise SettingError("context", f"one that is not cancelled, not {self.context!r}")
         _has("logger", self.logger, "exception", "a logging.Logger, or what has its methods")
         if self.receive_matcher is not None:
             _has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")

@@ -30,6 +30,7 @@ from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.registry import Registry
 from hubthread.hub.room import Room
 from hubthread.hub.serving import Server, Tracker, open_server
+from hubthread.hub.silent import SilentHotline
 from hubthread.hub.statistics import HubStatistics
 from hubthread.net.outbox import OutboxLimits
 from hubthread.protocol.convert import marshal_json, unmarshal_json
@@ -64,8 +65,11 @@ class Hub(EachClient[Meta, Header]):
         self.setting = setting
         self.name = setting.hub_name or uuid.uuid4().hex[:8]
         self.logger = setting.logger
-        self.context = Context()
-        """Cancelled while the hub closes, when its clients have had their time to go."""
+        self.context = Context(setting.context)
+        """Cancelled while the hub closes, when its clients have had their time to go.
+
+        Whoever cancels it before closes the hub, and so does ``HubSetting.context``.
+        """
         # What clients, rooms and servers are built on; not for users.
         bound = setting.chan_queue_size
         self.lifecycle = Lifecycle(self)
@@ -92,6 +96,7 @@ class Hub(EachClient[Meta, Header]):
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
             setting.receive_matcher.freeze()
+        self.context.add_callback(self.lifecycle.context_cancelled)
         if setting.delayed_execution is not None:
             self.loop.schedule(self.lifecycle.delayed_execution)  # the first in the queue
 
@@ -231,6 +236,10 @@ class Hub(EachClient[Meta, Header]):
         hotline = Hotline(self, self.registry.next_hotline_id(), name)
         self.registry.add(hotline)
         return hotline
+
+    def silent_hotline(self) -> SilentHotline[Meta, Header]:
+        """A room that nobody hears (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""
+        return SilentHotline(self, self.registry.next_hotline_id())
 
     def clients(self) -> list[Client[Meta, Header]]:
         """Every client, in the order of coming."""

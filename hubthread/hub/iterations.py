@@ -60,6 +60,17 @@ class Iteration(Generic[T]):
         self._errors: dict[ClientID, BaseException] = {}
         self._gone: list[ClientID] = []
 
+    @classmethod
+    def over_nobody(cls, hub: Hub[Any, Any]) -> Iteration[T]:
+        """One that is done."""
+
+        def task(client_id: ClientID, ctx: IOContext, meta: Any) -> T:
+            raise AssertionError("there is nobody to run it for")
+
+        iteration = cls(hub, list, task)
+        iteration._hand_out(None)
+        return iteration
+
     @property
     def results(self) -> dict[ClientID, T]:
         """What the tasks have returned, in the order in which they ended."""
@@ -102,6 +113,8 @@ class Iteration(Generic[T]):
         :raises HubClosed: when a bug has stopped the hub before the tasks were handed out.
         :raises UsageError: when another thread waits for it already.
         """
+        if self.done:
+            return self
         self._hub.loop.refuse_here("waiting for an iteration")
         until = None if timeout is None else monotonic() + timeout
 

@@ -80,6 +80,9 @@ class Lifecycle:
 
     def _run(self) -> None:
         """The hub thread."""
+        deadline = self._hub.context.deadline
+        if deadline is not None:  # nobody is told when it passes, so it is watched
+            self._hub.alarms.set(deadline - monotonic(), self._close_if_open)
         try:
             self._hub.loop.run(on_interrupt=self._close_elsewhere)
         finally:
@@ -102,6 +105,14 @@ class Lifecycle:
         """:raises HubClosed: when the hub is closing or closed."""
         if self.state in ("closing", "closed"):
             raise HubClosed(f"hub {self._hub.name} is {self.state} and {what}")
+
+    def context_cancelled(self, reason: str) -> None:
+        """From the hub's context: somebody wants the end, if it is not the end already."""
+        self._close_if_open()
+
+    def _close_if_open(self) -> None:
+        if self.state in ("new", "running"):
+            self._close_elsewhere()
 
     def failed(self, error: BaseException) -> None:
         """The hub thread has stopped by a bug of ours: end everything else too."""
