@@ -44,8 +44,14 @@ class Outcome(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def feed(pieces: Iterable[bytes], *, secure: bool = False, max_head: int = MAX_HEAD) -> Outcome:
-    parser = RequestParser(peer=PEER, secure=secure, max_head=max_head)
+def feed(
+    pieces: Iterable[bytes],
+    *,
+    secure: bool = False,
+    max_head: int = MAX_HEAD,
+    kind: type[RequestParser] = RequestParser,
+) -> Outcome:
+    parser = kind(peer=PEER, secure=secure, max_head=max_head)
     request = None
     for piece in pieces:
         try:
