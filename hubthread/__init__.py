@@ -48,6 +48,7 @@ from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hotline import Hotline as Hotline
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.iterations import Iteration as Iteration
+from hubthread.hub.ratelimit import RateLimiter as RateLimiter
 from hubthread.hub.serving import Server as Server
 from hubthread.hub.silent import SilentHotline as SilentHotline
 from hubthread.interfaces import IOContext as IOContext
@@ -133,6 +134,7 @@ __all__ = [
     "PingPongPlan",
     "PrefixHeader",
     "QueueFull",
+    "RateLimiter",
     "ReadBufferPreprocessing",
     "Request",
     "Response",
