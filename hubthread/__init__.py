@@ -6,7 +6,7 @@ The layers, lowest first; a module imports only from those above its own line:
     protocol/       bytes in, events out: no threads, sockets or clocks
     concurrency/    threads, waits and order: no sockets
     net/            sockets: transports, listener, connection
-    hub/            hub, client, hotline
+    hub/            hub, client, hotline, rooms with a clock
     cli, demo/      the command line
 
 Everything that users need is in this namespace; the rest may move.
@@ -36,6 +36,7 @@ from hubthread.errors import HotlineClosed as HotlineClosed
 from hubthread.errors import HubClosed as HubClosed
 from hubthread.errors import HubThreadError as HubThreadError
 from hubthread.errors import InternalError as InternalError
+from hubthread.errors import LongPollingTimeoutZero as LongPollingTimeoutZero
 from hubthread.errors import MatcherError as MatcherError
 from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
@@ -45,9 +46,18 @@ from hubthread.errors import UsageError as UsageError
 from hubthread.errors import WrongThread as WrongThread
 from hubthread.hub.client import Client as Client
 from hubthread.hub.dhub import DHub as DHub
+from hubthread.hub.frame import FrameControl as FrameControl
+from hubthread.hub.frame_option import HotlineFrameOption as HotlineFrameOption
 from hubthread.hub.hotline import Hotline as Hotline
 from hubthread.hub.hub import Hub as Hub
+from hubthread.hub.inputs import Input as Input
+from hubthread.hub.inputs import InputGate as InputGate
+from hubthread.hub.inputs import InputState as InputState
 from hubthread.hub.iterations import Iteration as Iteration
+from hubthread.hub.long_polling import LongPollingOption as LongPollingOption
+from hubthread.hub.long_polling import LongPollingResult as LongPollingResult
+from hubthread.hub.operation import OperationCountdown as OperationCountdown
+from hubthread.hub.operation import OperationCountdownTicker as OperationCountdownTicker
 from hubthread.hub.ratelimit import RateLimiter as RateLimiter
 from hubthread.hub.serving import Server as Server
 from hubthread.hub.silent import SilentHotline as SilentHotline
@@ -73,6 +83,8 @@ from hubthread.protocol.matcher import HandleFunc as HandleFunc
 from hubthread.protocol.matcher import HandlePack as HandlePack
 from hubthread.protocol.matcher import MatcherMap as MatcherMap
 from hubthread.protocol.matcher import SubMatcher as SubMatcher
+from hubthread.protocol.ticks import Overrun as Overrun
+from hubthread.protocol.ticks import Tick as Tick
 from hubthread.settings import HotlineOption as HotlineOption
 from hubthread.settings import HubSetting as HubSetting
 from hubthread.settings import Overflow as Overflow
@@ -103,6 +115,7 @@ __all__ = [
     "DuplicateHandler",
     "Empty",
     "ExecTimeout",
+    "FrameControl",
     "HandleAnyNotPtr",
     "HandleFunc",
     "HandleKindError",
@@ -113,6 +126,7 @@ __all__ = [
     "HandshakeRejected",
     "Hotline",
     "HotlineClosed",
+    "HotlineFrameOption",
     "HotlineID",
     "HotlineOption",
     "Hub",
@@ -121,14 +135,23 @@ __all__ = [
     "HubThreadError",
     "IOContext",
     "IncrementByte",
+    "Input",
+    "InputGate",
+    "InputState",
     "IntHeader",
     "InternalError",
     "Iteration",
     "JsonHeader",
+    "LongPollingOption",
+    "LongPollingResult",
+    "LongPollingTimeoutZero",
     "MatcherError",
     "MatcherMap",
     "MessageType",
+    "OperationCountdown",
+    "OperationCountdownTicker",
     "Overflow",
+    "Overrun",
     "PayloadError",
     "PeerError",
     "PingPongPlan",
@@ -142,6 +165,7 @@ __all__ = [
     "SettingError",
     "SilentHotline",
     "SubMatcher",
+    "Tick",
     "Upgrader",
     "UsageError",
     "WebsocketPeriod",

@@ -12,7 +12,8 @@ The branches say who can mend it::
     │   │   ├── HandleKindError         its parameters or annotations do not fit
     │   │   └── DuplicateHandler        the header is taken
     │   ├── ContextNotClient        something else where a client was expected
-    │   └── HandleAnyNotPtr         nothing can be unmarshalled into that
+    │   ├── HandleAnyNotPtr         nothing can be unmarshalled into that
+    │   └── LongPollingTimeoutZero  a poll without a time-out
     ├── Closed                  the thing has ended; nothing was done
     │   ├── HubClosed
     │   ├── ClientClosed
@@ -49,6 +50,7 @@ __all__ = [
     "HubClosed",
     "HubThreadError",
     "InternalError",
+    "LongPollingTimeoutZero",
     "MatcherError",
     "PayloadError",
     "PeerError",
@@ -116,6 +118,10 @@ class HandleAnyNotPtr(UsageError, TypeError):
     def __init__(self, message: str, target: object = None) -> None:
         super().__init__(message)
         self.target = target
+
+
+class LongPollingTimeoutZero(UsageError, ValueError):
+    """A poll needs a time-out (``ErrLongPollingTimeOutZeroError``)."""
 
 
 class Closed(HubThreadError):

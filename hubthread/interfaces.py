@@ -121,7 +121,8 @@ class IOContext(Protocol):
 
         How a producer of much keeps pace with one client.
 
-        :raises WrongThread: on the hub thread, which may not wait for a socket.
+        :raises WrongThread: on the hub thread, which may not wait for a socket, and in a
+            tick of a room, at whose end the message leaves.
         :raises UsageError: for a number that no message has yet.
         """
 

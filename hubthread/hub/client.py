@@ -18,6 +18,7 @@ from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError, UsageError
 from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
+from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import ClientID, ConnectionType, Key, check_key
@@ -156,6 +157,7 @@ class Client(Generic[Meta, Header]):
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so.  See ``IOContext``."""
         self.hub.loop.refuse_here("wait_write_consumed")
+        refuse_in_tick("wait_write_consumed")
         if number > self.write_count:
             raise UsageError(
                 f"no message {number} was written yet: {self.write_count} is the last"

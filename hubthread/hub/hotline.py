@@ -16,6 +16,7 @@ from hubthread.hub.client import Client
 from hubthread.hub.iterations import EachClient
 from hubthread.hub.room import Room
 from hubthread.hub.statistics import HotlineStatistics
+from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.types import HotlineID, Key, check_key
 
@@ -39,14 +40,15 @@ class Hotline(EachClient[Meta, Header]):
     Threads: every method from any.
     """
 
-    __slots__ = ("__weakref__", "_room", "context", "hotline_id", "hub", "name")
+    __slots__ = ("__weakref__", "context", "hotline_id", "hub", "name", "room")
 
     def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID, name: str) -> None:
         self.hub = hub
         self.hotline_id = hotline_id
         self.name = name
         label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
-        self._room: Room[Client[Meta, Header]] = Room(
+        # What clients and clocks are built on; not for users.
+        self.room: Room[Client[Meta, Header]] = Room(
             hub.loop.schedule, hub.setting.chan_queue_size, label
         )
         self.context = Context(hub.context)
@@ -65,7 +67,7 @@ class Hotline(EachClient[Meta, Header]):
         :raises ContextNotClient: for anything but a client.
         :raises HotlineClosed, HubClosed: after the end of either.
         """
-        self._client(ctx).enter_room(self._room)
+        self._client(ctx).enter_room(self.room)
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets what was pushed so far.
@@ -74,7 +76,7 @@ class Hotline(EachClient[Meta, Header]):
 
         :raises ContextNotClient: for anything but a client.
         """
-        self._client(ctx).leave_room(self._room)
+        self._client(ctx).leave_room(self.room)
 
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.
@@ -90,7 +92,7 @@ class Hotline(EachClient[Meta, Header]):
         """
         if key is not None:
             check_key(key)
-        return self._room.push(self.hub.frame(data), key)
+        return self.room.push(self.hub.frame(data), key)
 
     def push_json(self, obj: object) -> int:
         """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""
@@ -103,60 +105,61 @@ class Hotline(EachClient[Meta, Header]):
     @property
     def push_count(self) -> int:
         """The number of the last push."""
-        return self._room.counts()[0]
+        return self.room.counts()[0]
 
     def is_push_consumed(self, number: int) -> bool:
         """Whether push ``number`` was handed to each member of its moment, or that is gone.
 
         Handed over as in ``IOContext.is_write_consumed``.
         """
-        return self._room.is_consumed(number)
+        return self.room.is_consumed(number)
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so.
 
-        :raises WrongThread: on the hub thread, which it would wait for.
+        :raises WrongThread: on the hub thread or in a room's tick, which it would wait for.
         """
         self.hub.loop.refuse_here("wait_push_consumed")
-        return self._room.wait_consumed(number, timeout)
+        refuse_in_tick("wait_push_consumed")
+        return self.room.wait_consumed(number, timeout)
 
     @property
     def members(self) -> list[Client[Meta, Header]]:
         """Who is in, in the order of coming."""
-        return self._room.members()
+        return self.room.members()
 
     @property
     def members_num(self) -> int:
         """How many are in."""
-        return self._room.members_num()
+        return self.room.members_num()
 
     def __contains__(self, ctx: object) -> bool:
-        return isinstance(ctx, Client) and ctx in self._room
+        return isinstance(ctx, Client) and ctx in self.room
 
     def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
-        return self.hub, self._room.members
+        return self.hub, self.room.members
 
     def close(self) -> None:
         """Let everybody out and refuse what comes; what was pushed is still sent."""
         reason = "the hotline was closed"
-        if self._room.close(reason):
+        if self.room.close(reason):
             self.end(reason)
 
     def close_if_empty(self) -> bool:
         """Close it if nobody is in, in one step; whether it is closed after the call."""
         reason = "the hotline was empty"
-        if self._room.close(reason, only_if_empty=True):
+        if self.room.close(reason, only_if_empty=True):
             self.end(reason)
-        return self._room.closed
+        return self.room.closed
 
     @property
     def is_closed(self) -> bool:
         """Whether it was closed."""
-        return self._room.closed
+        return self.room.closed
 
     def statistics(self) -> HotlineStatistics:
         """What is to be known of this hotline now."""
-        pushes, waiting, lagging = self._room.counts()
+        pushes, waiting, lagging = self.room.counts()
         return HotlineStatistics(
             hotline_id=self.hotline_id,
             name=self.name,
@@ -174,7 +177,7 @@ class Hotline(EachClient[Meta, Header]):
 
     def end(self, reason: str) -> None:
         """Let everybody out of a room that was shut.  Not for users: they ``close`` it."""
-        for client in self._room.members():
+        for client in self.room.members():
             self.hangup(client)
         self.hub.registry.remove(self)
         self.context.cancel(reason)

@@ -7,7 +7,6 @@ Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable, Hashable
 from types import TracebackType
@@ -27,9 +26,10 @@ from hubthread.hub.framing import framer
 from hubthread.hub.hotline import Hotline
 from hubthread.hub.iterations import EachClient
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.long_polling import LongPollingOption, LongPollingResult
 from hubthread.hub.registry import Registry
 from hubthread.hub.room import Room
-from hubthread.hub.serving import Server, Tracker, open_server
+from hubthread.hub.serves import Serves
 from hubthread.hub.silent import SilentHotline
 from hubthread.hub.statistics import HubStatistics
 from hubthread.net.outbox import OutboxLimits
@@ -39,12 +39,7 @@ from hubthread.settings import HotlineOption, HubSetting
 from hubthread.types import Key, check_key
 
 if TYPE_CHECKING:
-    import ssl as tls
-    from collections.abc import Mapping
-
     from hubthread.interfaces import IOContext
-    from hubthread.protocol.http import Response
-    from hubthread.protocol.request import Request
 
 __all__ = ["Hub"]
 
@@ -53,7 +48,7 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Hub(EachClient[Meta, Header]):
+class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
     """Connections, rooms and shared state, in one order.
 
     ``with Hub(setting) as hub:`` starts it and, at the end, closes it.
@@ -80,7 +75,7 @@ class Hub(EachClient[Meta, Header]):
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )
-        self.tracker = Tracker()
+        self._init_serving()
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
         self.limits = OutboxLimits(
@@ -90,9 +85,6 @@ class Hub(EachClient[Meta, Header]):
             period.upgrader.write_buffer_size,
             period.write_wait,
         )
-        self._lock = threading.Lock()  # guards what follows
-        self._servers: list[Server] = []
-        self._refused = 0
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
             setting.receive_matcher.freeze()
@@ -241,6 +233,17 @@ class Hub(EachClient[Meta, Header]):
         """A room that nobody hears (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""
         return SilentHotline(self, self.registry.next_hotline_id())
 
+    def long_polling(self, option: LongPollingOption) -> LongPollingResult:
+        """Ask again and again until something is done, or time is up (``LongPolling``).
+
+        Returns at once; see ``LongPollingOption``.
+
+        :raises HubClosed: when the hub is closing.
+        :raises RuntimeError: when the system gives no thread.
+        """
+        self.lifecycle.refuse_closing("polls no more")
+        return LongPollingResult(self, option)
+
     def clients(self) -> list[Client[Meta, Header]]:
         """Every client, in the order of coming."""
         return self.registry.everyone.members()
@@ -251,73 +254,6 @@ class Hub(EachClient[Meta, Header]):
 
     def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
         return self, self.clients
-
-    # Serving.
-
-    def serve(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        ssl: tls.SSLContext | None = None,
-        unix_path: str | None = None,
-        path: str | None = None,
-        pages: Mapping[str, Callable[[Request], Response]] | None = None,
-        max_connections: int = 10_000,
-        backlog: int = 1024,
-    ) -> Server:
-        """Listen for WebSocket clients; returns at once.
-
-        :param host: an address or name of this machine; ``"0.0.0.0"`` for all of IPv4,
-            ``"::"`` for IPv6, by default this machine only.
-        :param port: 0 takes a free one: see ``server.address``.
-        :param ssl: a server's context, for ``wss``.
-        :param unix_path: listen on a Unix socket there instead of ``host`` and ``port``.
-        :param path: where the WebSocket is; ``None``: everywhere.
-        :param pages: plain HTTP on the same port: path → ``function(request) -> Response``,
-            called on a thread of that request's own.  Everything else is 404.
-        :param max_connections: at the same time, plain HTTP included; more get 503.
-        :param backlog: connections that the system queues before they are accepted.
-        :raises OSError: when the address cannot be listened on.
-        :raises SettingError: for a value out of range.
-        :raises HubClosed: when the hub is closing.
-        """
-        self.lifecycle.refuse_closing("serves nobody")
-        return open_server(
-            self, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
-        )
-
-    def servers(self) -> list[Server]:
-        """Those that listen now."""
-        with self._lock:
-            return list(self._servers)
-
-    def remember_server(self, server: Server) -> None:
-        """From a server that has begun to listen.
-
-        :raises HubClosed: when the hub is closing, which may have missed the server.
-        """
-        with self._lock:
-            self._servers.append(server)
-        self.lifecycle.refuse_closing("serves nobody")
-
-    def forget_server(self, server: Server) -> None:
-        """From a server that has ended."""
-        with self._lock:
-            if server in self._servers:
-                self._servers.remove(server)
-
-    def refused(self, request: Request | None, status: int, reason: str) -> None:
-        """From a server: a request was answered with an error status."""
-        with self._lock:
-            self._refused += 1
-        self.logger.debug("request refused: %s %s (%r)", status, reason, request)
-        callback = self.setting.websocket_period.upgrader.error
-        if callback is not None:
-            try:
-                callback(request, status, reason)
-            except Exception:
-                self.logger.exception("Upgrader.error raised")
 
     # The end.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.concurrency.waits import stack_of
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
+from hubthread.hub.frame import FrameControl
 from hubthread.net.connection import GOING_AWAY
 from hubthread.settings import check_number
 
@@ -210,8 +211,12 @@ class Lifecycle:
         with contextlib.suppress(HubThreadError):  # a busy hub is told of below
             hub.loop.exec_sync(lambda _: None, left(deadline - timeout * FORCE_SHARE / 4))
         # 6. Everything of ours ends.
-        for hotline in hub.registry.hotlines():
+        hotlines = hub.registry.hotlines()
+        for hotline in hotlines:
             hotline.close()
+        for hotline in hotlines:
+            if isinstance(hotline, FrameControl):  # its last callback may use the hub
+                hotline.join(left(deadline - timeout * FORCE_SHARE / 4))
         hub.workers.close()
         hub.alarms.close()
         hub.flusher.close()

@@ -177,17 +177,22 @@ class Room(Generic[M]):
         if schedule:
             self._flush_soon()
 
+    def refuse_driven(self) -> None:
+        """:raises UsageError: when it has a driver.
+        :raises HotlineClosed: when it is closed.
+        """
+        if self.closed:
+            raise HotlineClosed(f"{self.name} is closed")
+        if self._driver is not None:
+            raise UsageError(f"{self.name} has a clock already: a room runs one option, once")
+
     def attach(self, driver: Driver[M]) -> None:
         """From now on flush on the driver's thread.
 
-        :raises HotlineClosed: after ``close``.
-        :raises UsageError: when it has a driver.
+        :raises HotlineClosed, UsageError: as ``refuse_driven``.
         """
         with self._lock:
-            if self.closed:
-                raise HotlineClosed(f"{self.name} is closed")
-            if self._driver is not None:
-                raise UsageError(f"{self.name} has a clock already: a room runs one option")
+            self.refuse_driven()
             self._driver = driver
             self._schedule = driver.schedule
             waits = bool(self._log)

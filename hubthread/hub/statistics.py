@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ClientStatistics", "HotlineStatistics", "HubStatistics", "ServerStatistics"]
+__all__ = [
+    "ClientStatistics",
+    "FrameStatistics",
+    "HotlineStatistics",
+    "HubStatistics",
+    "ServerStatistics",
+    "Spread",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,38 @@ class HotlineStatistics:
     """Pushes, joins and leaves that wait for the next fan-out."""
     lagging: int
     """Members who have not got all that was fanned out."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A quantity over the last ticks, in seconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class FrameStatistics(HotlineStatistics):
+    """A hotline with a clock at one moment."""
+
+    paused: bool
+    ticks: int
+    """Ticks run so far."""
+    skipped: int
+    """Ticks left out so far."""
+    late: int
+    """Ticks that found the room busy when they were due."""
+    overruns: int
+    """Ticks that took longer than the time between two."""
+    errors: int
+    """Ticks whose ``logic`` raised."""
+    work: Spread
+    """What the last ticks took, their sends included."""
+    lateness: Spread
+    """How long after their deadlines the last ticks began."""
+    closures_waiting: int
+    """Closures that wait for the tick thread."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,22 @@ from __future__ import annotations
 
 import threading
 
+from hubthread.errors import WrongThread
 from hubthread.net.outbox import Outbox
 
-__all__ = ["Gather", "gathers"]
+__all__ = ["Gather", "gathers", "refuse_in_tick"]
 
 gathers: dict[int, Gather] = {}
 """By thread.  Empty while no room ticks, so that a write elsewhere costs one look."""
+
+
+def refuse_in_tick(what: str) -> None:
+    """:raises WrongThread: where what would be waited for is kept back by the waiting thread."""
+    if threading.get_ident() in gathers:
+        raise WrongThread(
+            f"{what} waits for what leaves at the end of this tick: call it from a handler, or "
+            f"from your own thread"
+        )
 
 
 class Gather:

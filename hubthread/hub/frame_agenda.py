@@ -1,0 +1,259 @@
+"""What a room with a clock has to do, and when: its closures, its countdowns, its ticks.
+
+Layer: hub.  Threads: any writes it; the room's tick thread asks what is due.
+
+All times here are of the room's own clock, which stands still while the room is paused: so
+a pause is nothing that ticks or countdowns have to know of.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hubthread.concurrency.clock import Clock
+from hubthread.concurrency.waits import let_others_run
+from hubthread.errors import HotlineClosed, QueueFull
+from hubthread.hub.frame_window import TickWindow
+from hubthread.protocol.ticks import Schedule, Tick
+
+if TYPE_CHECKING:
+    from hubthread.hub.client import Client
+
+__all__ = ["Agenda", "Countdown"]
+
+T = TypeVar("T")
+
+
+class Countdown(Protocol):
+    """Something that falls due at a time."""
+
+    due: float
+    """When.  Written by ``begin`` and ``ring``."""
+
+    def begin(self, now: float) -> None:
+        """It stands from now on.  Under the agenda's lock."""
+
+    def ring(self, now: float) -> None:
+        """It is due; it sets ``due`` anew, or drops itself.  On the tick thread."""
+
+    def closed(self) -> None:
+        """The room has closed before it was due, or dropped.  On the tick thread."""
+
+    def left(self, member: Client[Any, Any]) -> None:
+        """A member has left the room.  Any thread; must return at once."""
+
+
+class Agenda:
+    """One room's.
+
+    Threads: any, but for what says otherwise.
+
+    :param bound: how many closures may wait.
+    :param name: the room's, for error messages.
+    """
+
+    def __init__(self, clock: Clock, bound: int, name: str) -> None:
+        self._clock = clock
+        self._bound = bound
+        self._name = name
+        self._changed = threading.Condition()  # guards what follows
+        self._queue: deque[Callable[[], object]] = deque()
+        self._countdowns: dict[Countdown, None] = {}
+        self._schedule: Schedule | None = None
+        self._window = TickWindow()
+        self._paused_at: float | None = None  # of the clock that drives us
+        self._lag = 0.0  # of ours behind that one
+        self._overdue = False  # a tick was due before the last step had come to its end
+        self._ending: str | None = None
+        self._over = False
+
+    def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
+        """Have ``work`` called between ticks, in order.
+
+        :param essential: bound or no bound.
+        :raises HotlineClosed: when the room is closing.
+        :raises QueueFull: when ``bound`` closures wait.
+        """
+        with self._changed:
+            self._refuse_closing()
+            if not essential and len(self._queue) >= self._bound:
+                raise QueueFull(
+                    f"{self._name}: {self._bound} closures are waiting, the bound of "
+                    f"control_size: they come faster than the room runs them"
+                )
+            self._queue.append(work)
+
+    def add(self, countdown: Countdown) -> None:
+        """Have ``countdown`` ring when it is due.
+
+        :raises HotlineClosed: when the room is closing.
+        """
+        with self._changed:
+            self._refuse_closing()
+            countdown.begin(self._now())
+            self._countdowns[countdown] = None
+
+    def drop(self, countdown: Countdown) -> bool:
+        """Have it ring no more; false when it was dropped before, by whomever."""
+        with self._changed:
+            if countdown not in self._countdowns:
+                return False
+            del self._countdowns[countdown]
+            return True
+
+    def stands(self, countdown: Countdown) -> bool:
+        """Whether it will ring, unless it is dropped."""
+        with self._changed:
+            return countdown in self._countdowns
+
+    def countdowns(self) -> list[Countdown]:
+        """Those that stand, oldest first."""
+        with self._changed:
+            return list(self._countdowns)
+
+    def time(self) -> float:
+        """The room's clock, in seconds."""
+        with self._changed:
+            return self._now()
+
+    def pause(self) -> None:
+        """Stop the room's clock: when this returns no tick begins any more."""
+        with self._changed:
+            if self._paused_at is None:
+                self._paused_at = self._clock.now()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        with self._changed:
+            if self._paused_at is not None:
+                self._lag += self._clock.now() - self._paused_at
+                self._paused_at = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the room's clock stands still."""
+        return self._paused_at is not None
+
+    def end(self, reason: str) -> None:
+        """Accept nothing more; what was accepted is still done."""
+        with self._changed:
+            if self._ending is None:
+                self._ending = reason
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is done, the last callback too."""
+        return self._over
+
+    def wait_over(self, timeout: float | None) -> bool:
+        """Wait for that, ``timeout`` seconds at most; whether it is so."""
+        let_others_run()
+        with self._changed:
+            return self._changed.wait_for(lambda: self._over, timeout)
+
+    def look(self, see: Callable[[TickWindow, int], T]) -> T:
+        """What ``see`` makes of what is known of the ticks, and the number of closures."""
+        with self._changed:
+            return see(self._window, len(self._queue))
+
+    def _refuse_closing(self) -> None:
+        if self._ending is not None:
+            raise HotlineClosed(f"{self._name} is closed")
+
+    def _now(self) -> float:
+        """Under the lock."""
+        at = self._paused_at
+        return (self._clock.now() if at is None else at) - self._lag
+
+    # The tick thread.
+
+    def begin(self, make: Callable[[float], Schedule] | None) -> None:
+        """From now on there are ticks."""
+        with self._changed:
+            if make is not None:
+                self._schedule = make(self._now())
+
+    def next_work(self, woke: float) -> Callable[[], object] | None:
+        """The next closure, unless it is time for a tick.
+
+        Where ticks are due all the time, closures get a period of their own between two.
+
+        :param woke: when this step began.
+        """
+        with self._changed:
+            if not self._queue:
+                return None
+            schedule = self._schedule
+            if schedule is not None and self._paused_at is None and self._ending is None:
+                stop = schedule.deadline
+                if stop <= woke:
+                    stop = woke + schedule.dt
+                if self._now() >= stop:
+                    return None
+            return self._queue.popleft()
+
+    def due_countdown(self) -> tuple[Countdown, float] | None:
+        """The one that has been due the longest, and the time."""
+        if not self._countdowns:
+            return None
+        with self._changed:
+            first = min(self._countdowns, key=lambda each: each.due, default=None)
+            now = self._now()
+            waits = self._paused_at is not None or self._ending is not None
+            return None if first is None or waits or first.due > now else (first, now)
+
+    def due_tick(self, woke: float) -> Tick | None:
+        """The tick that is to be run now."""
+        with self._changed:
+            schedule = self._schedule
+            if schedule is None or self._paused_at is not None or self._ending is not None:
+                return None
+            now = self._now()
+            if now < schedule.deadline:
+                return None
+            busy = self._overdue or woke < schedule.deadline
+            self._window.late += busy
+            return schedule.begin(now, busy=busy)
+
+    def ticked(self, tick: Tick, work: float, *, overran: bool, raised: bool) -> None:
+        """A tick took ``work`` seconds."""
+        with self._changed:
+            self._window.add(tick, work, overran=overran, raised=raised)
+
+    def ended(self) -> str | None:
+        """The reason, once everything that was accepted is done."""
+        with self._changed:
+            return None if self._queue else self._ending
+
+    def next_time(self) -> float:
+        """When there is something to do again, on the clock that drives us."""
+        with self._changed:
+            due = math.inf
+            if self._schedule is not None:
+                due = self._schedule.deadline
+                self._overdue = self._now() >= due
+            if self._queue or self._ending is not None:
+                return -math.inf
+            if self._paused_at is not None:
+                return math.inf
+            for countdown in self._countdowns:
+                due = min(due, countdown.due)
+            return due + self._lag
+
+    def close(self) -> tuple[list[Countdown], list[Callable[[], object]]]:
+        """Forget what is left: countdowns, and closures where there was a bug."""
+        with self._changed:
+            left = list(self._countdowns), list(self._queue)
+            self._countdowns.clear()
+            self._queue.clear()
+            return left
+
+    def finish(self) -> None:
+        """All is done."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()

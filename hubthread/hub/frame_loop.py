@@ -1,0 +1,240 @@
+"""The tick thread of one room: it runs what is due, and sends what that has pushed.
+
+Layer: hub.  Threads: ``step`` is the room's own thread; the rest is for any.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hubthread.concurrency.clock import Drive
+from hubthread.concurrency.waits import Call
+from hubthread.errors import HotlineClosed, WrongThread
+from hubthread.hub.frame_agenda import Agenda, Countdown
+from hubthread.hub.frame_calls import FrameCalls
+from hubthread.net.gather import Gather
+from hubthread.protocol.ticks import Schedule, Tick
+
+if TYPE_CHECKING:
+    from hubthread.hub.client import Client
+    from hubthread.hub.frame import FrameControl
+    from hubthread.hub.frame_option import HotlineFrameOption
+    from hubthread.hub.hotline import Hotline
+
+__all__ = ["FrameLoop"]
+
+Obj = TypeVar("Obj")
+T = TypeVar("T")
+
+
+class FrameLoop(Generic[Obj]):
+    """What one tick thread does.  It drives its room (see ``room.Driver``)."""
+
+    def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
+        self._hotline = hotline
+        self._room = hotline.room
+        self._option = option
+        self._clock = hotline.hub.clock
+        bound = option.control_size or hotline.hub.setting.chan_queue_size
+        self.agenda = Agenda(self._clock, bound, self._room.name)
+        self.name = f"the clock of {self._room.name}"
+        self._drive: Drive
+        self._making: Call[Obj] | None = Call(option.new_obj)
+        self._failed = False  # to begin
+        self._calls: FrameCalls[Obj] | None = None  # when it has not
+        # The tick thread's.
+        self.runner: int | None = None
+        self.tick = Tick(0, option.period, 0.0, 0)
+        self._gather = Gather()
+        self._began = False
+        # Set by whoever pushes, taken by the tick thread.
+        self._flush: Callable[[], None] | None = None
+
+    # Any thread.
+
+    def start(self, frame: FrameControl[Obj]) -> None:
+        """Begin, with the thread that is to own the object; returns when that is made."""
+        making = self._making
+        assert making is not None
+        self._room.refuse_driven()
+        self._drive = self._clock.drive(self.step, f"frame-{frame.hotline_id}")
+        try:
+            obj = making.result(self, self.name)
+            self._room.attach(self)
+        except BaseException:
+            self._failed = True
+            self._drive.wake()
+            raise
+        self._calls = FrameCalls(
+            self._option, frame, obj, self._room.close, self.name, frame.hub.logger
+        )
+        self._drive.wake()
+
+    def is_here(self) -> bool:
+        """Whether the caller is the tick thread, in one of the room's callbacks."""
+        return self.runner == threading.get_ident()
+
+    def exec_async(self, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
+        """See ``FrameControl``."""
+
+        self.agenda.post(partial(self.call, "a closure", work))
+        self.wake()
+
+    def exec_sync(self, work: Callable[[FrameControl[Obj], Obj], T], timeout: float | None) -> T:
+        """See ``FrameControl``."""
+        if self.is_here():
+            raise WrongThread(
+                "exec_sync from inside the room's own tick or closure would wait for itself: "
+                "call the function with the frame and the object that you were given"
+            )
+
+        def run() -> T:
+            assert self._calls is not None
+            return work(self._calls.frame, self._calls.obj)
+
+        call = Call(run)
+        self.agenda.post(call.run)
+        self.wake()
+        return call.result(self, self.name, timeout)
+
+    def wake(self) -> None:
+        """Have the agenda looked at."""
+        if not self.is_here():
+            self._drive.wake()
+
+    def call(self, what: str, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
+        """Call a function of the user's, on the tick thread; what it raises is logged."""
+        assert self._calls is not None
+        self._calls.call(what, work)
+
+    # As a room's driver.
+
+    def schedule(self, flush: Callable[[], None]) -> None:
+        """See ``room.Driver``."""
+        self._flush = flush
+        self.wake()
+
+    def left(self, member: Client[Any, Any]) -> None:
+        """See ``room.Driver``."""
+        for countdown in self.agenda.countdowns():
+            countdown.left(member)
+
+    def end(self, reason: str) -> None:
+        """See ``room.Driver``."""
+        self.agenda.end(reason)
+        self.wake()
+
+    # The tick thread.
+
+    def step(self) -> float | None:
+        """Do what is due; when there is more (see ``concurrency.clock.Step``)."""
+        self.runner = threading.get_ident()
+        try:
+            if self._making is not None:
+                making, self._making = self._making, None
+                making.run()
+            if self._failed:
+                return None
+            calls = self._calls
+            return math.inf if calls is None else self._step(calls)
+        except BaseException:
+            self._crash()
+            raise
+        finally:
+            self.runner = None
+
+    def _step(self, calls: FrameCalls[Obj]) -> float | None:
+        agenda = self.agenda
+        woke = agenda.time()
+        if not self._began:
+            self._began = True
+            self._begin(calls)
+        work = agenda.next_work(woke)
+        if work is not None:
+            self._sending(partial(self._work_off, work, woke))
+        while (due := agenda.due_countdown()) is not None:
+            countdown, now = due
+            self._sending(partial(countdown.ring, now))
+        tick = agenda.due_tick(woke)
+        if tick is not None:
+            self._run_tick(calls, tick)
+        reason = agenda.ended()
+        if reason is not None:
+            self._finish(calls, reason)
+            return None
+        if self._flush is not None:  # what others have pushed
+            self._sending(None)
+        return agenda.next_time() if self._flush is None else -math.inf
+
+    def _begin(self, calls: FrameCalls[Obj]) -> None:
+        option = self._option
+        self._sending(calls.start)
+        if option.period:
+            self.agenda.begin(
+                lambda now: Schedule(option.period, now, option.overrun, option.catch_up)
+            )
+
+    def _work_off(self, work: Callable[[], object] | None, woke: float) -> None:
+        while work is not None:
+            work()
+            work = self.agenda.next_work(woke)
+
+    def _run_tick(self, calls: FrameCalls[Obj], tick: Tick) -> None:
+        clock = self._clock
+        self.tick = tick
+        began = clock.now()
+        self._sending(calls.logic)
+        work = clock.now() - began
+        overran = calls.ticked(tick, work)
+        self.agenda.ticked(tick, work, overran=overran is not None, raised=calls.raised)
+        if overran is not None:
+            self._sending(overran)
+
+    def _sending(self, work: Callable[[], object] | None) -> None:
+        """Do ``work``, and let all that it sends leave together."""
+        gather = self._gather
+        gather.begin()
+        try:
+            if work is not None:
+                work()
+        finally:
+            flush, self._flush = self._flush, None
+            if flush is not None:
+                flush()
+            gather.end()
+
+    def _finish(self, calls: FrameCalls[Obj], reason: str) -> None:
+        """The end: the last callback, the last sends, everybody out."""
+        countdowns, _ = self.agenda.close()
+        self._sending(partial(self._tell_closed, countdowns))
+        self._sending(calls.end)
+        self._shut(reason)
+
+    @staticmethod
+    def _tell_closed(countdowns: list[Countdown]) -> None:
+        for countdown in countdowns:
+            countdown.closed()
+
+    def _shut(self, reason: str) -> None:
+        self._room.shut()
+        self._room.flush()  # what was accepted before that
+        try:
+            self._hotline.end(reason)
+        except BaseException as error:  # noqa: BLE001 - told to the log
+            assert self._calls is not None
+            self._calls.report("a callback of its context", error)
+        self.agenda.finish()
+
+    def _crash(self) -> None:
+        """A bug of ours: nobody is left waiting."""
+        reason = "its clock was stopped by a bug"
+        self.agenda.end(reason)
+        for work in self.agenda.close()[1]:
+            call = getattr(work, "__self__", None)
+            if isinstance(call, Call):
+                call.abandon(HotlineClosed(f"{self._room.name}: {reason}"))
+        self._shut(reason)

@@ -1,0 +1,109 @@
+"""What a hub knows of its listening sockets, and of who was turned away.
+
+Layer: hub.  Threads: any.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from hubthread.hub.serving import Server, Tracker, open_server
+
+if TYPE_CHECKING:
+    import ssl as tls
+    from collections.abc import Mapping
+
+    from hubthread.hub.hub import Hub
+    from hubthread.hub.lifecycle import Lifecycle
+    from hubthread.protocol.http import Response
+    from hubthread.protocol.request import Request
+    from hubthread.settings import HubSetting
+
+__all__ = ["Serves"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class Serves(Generic[Meta, Header]):
+    """The part of a hub by which clients come."""
+
+    # The hub's.
+    lifecycle: Lifecycle
+    logger: logging.Logger
+    setting: HubSetting[Meta, Header]
+
+    def _init_serving(self) -> None:
+        self.tracker = Tracker()
+        self._serving_lock = threading.Lock()  # guards what follows
+        self._servers: list[Server] = []
+        self._refused = 0
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: tls.SSLContext | None = None,
+        unix_path: str | None = None,
+        path: str | None = None,
+        pages: Mapping[str, Callable[[Request], Response]] | None = None,
+        max_connections: int = 10_000,
+        backlog: int = 1024,
+    ) -> Server:
+        """Listen for WebSocket clients; returns at once.
+
+        :param host: an address or name of this machine; ``"0.0.0.0"`` for all of IPv4,
+            ``"::"`` for IPv6, by default this machine only.
+        :param port: 0 takes a free one: see ``server.address``.
+        :param ssl: a server's context, for ``wss``.
+        :param unix_path: listen on a Unix socket there instead of ``host`` and ``port``.
+        :param path: where the WebSocket is; ``None``: everywhere.
+        :param pages: plain HTTP on the same port: path → ``function(request) -> Response``,
+            called on a thread of that request's own.  Everything else is 404.
+        :param max_connections: at the same time, plain HTTP included; more get 503.
+        :param backlog: connections that the system queues before they are accepted.
+        :raises OSError: when the address cannot be listened on.
+        :raises SettingError: for a value out of range.
+        :raises HubClosed: when the hub is closing.
+        """
+        self.lifecycle.refuse_closing("serves nobody")
+        hub = cast("Hub[Meta, Header]", self)
+        return open_server(
+            hub, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
+        )
+
+    def servers(self) -> list[Server]:
+        """Those that listen now."""
+        with self._serving_lock:
+            return list(self._servers)
+
+    def remember_server(self, server: Server) -> None:
+        """From a server that has begun to listen.
+
+        :raises HubClosed: when the hub is closing, which may have missed the server.
+        """
+        with self._serving_lock:
+            self._servers.append(server)
+        self.lifecycle.refuse_closing("serves nobody")
+
+    def forget_server(self, server: Server) -> None:
+        """From a server that has ended."""
+        with self._serving_lock:
+            if server in self._servers:
+                self._servers.remove(server)
+
+    def refused(self, request: Request | None, status: int, reason: str) -> None:
+        """From a server: a request was answered with an error status."""
+        with self._serving_lock:
+            self._refused += 1
+        self.logger.debug("request refused: %s %s (%r)", status, reason, request)
+        callback = self.setting.websocket_period.upgrader.error
+        if callback is not None:
+            try:
+                callback(request, status, reason)
+            except Exception:
+                self.logger.exception("Upgrader.error raised")
