@@ -56,7 +56,7 @@ class IOContext(Protocol):
         """The hub that it belongs to."""
 
     @property
-    def request(self) -> Request:
+    def handshake(self) -> Request:
         """The request that became this connection: path, query, headers, cookies, peer."""
 
     @property

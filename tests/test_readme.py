@@ -89,6 +89,6 @@ def test_every_name_in_its_tables_exists() -> None:
     owners = {"hub": hubthread.Hub, "ctx": hubthread.Client}
     named = re.findall(r"``(hub|ctx)\.(\w+)", README.read_text(encoding="utf-8"))
     assert len(named) > 20
-    instance_attributes = {"context", "logger", "hub", "meta", "payload", "ws_conn", "request"}
+    instance_attributes = {"context", "logger", "hub", "meta", "payload", "ws_conn"}
     for owner, name in named:
         assert hasattr(owners[owner], name) or name in instance_attributes, f"{owner}.{name}"

@@ -55,12 +55,12 @@ class Client(Generic[Meta, Header]):
         "_started",
         "_strand",
         "connection_id",
+        "handshake",
         "hub",
         "matcher",
         "meta",
         "payload",
         "received",
-        "request",
         "subprotocol",
         "ws_conn",
     )
@@ -75,7 +75,7 @@ class Client(Generic[Meta, Header]):
         self.hub = hub
         self.connection_id = connection_id
         self.meta = meta
-        self.request = request
+        self.handshake = request
         self.subprotocol: str | None = None
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             hub.setting.receive_matcher
@@ -188,7 +188,7 @@ class Client(Generic[Meta, Header]):
             hotlines = len(self._rooms)
         return ClientStatistics(
             connection_id=self.connection_id,
-            peer=str(self.request.peer),
+            peer=str(self.handshake.peer),
             state=self.ws_conn.ended_by or "open",
             received=self.received,
             written=outbox.count,
@@ -202,7 +202,7 @@ class Client(Generic[Meta, Header]):
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
         # The path is the peer's to choose, so it is quoted: this goes into logs.
-        return f"<Client {self.connection_id} {state} {self.request.path!r}>"
+        return f"<Client {self.connection_id} {state} {self.handshake.path!r}>"
 
     # What rooms call: see room.Member.
 

@@ -124,7 +124,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """One HTTP request: what an authentication hook sees, and ``ctx.request`` afterwards.
+    """One HTTP request: what an authentication hook sees, and ``ctx.handshake`` afterwards.
 
     The fields are the plain pieces; everything else is worked out of them when first asked
     for, and kept.

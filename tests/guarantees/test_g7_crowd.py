@@ -30,7 +30,7 @@ def crowd(s: Serving, count: int) -> list[tuple[socket.socket, AnyClient]]:
     socks = [connect(s.server) for _ in range(count)]
     for sock in socks:
         sock.sendall(raw_handshake())
-    clients = {client.request.peer: client for client in (s.came() for _ in range(count))}
+    clients = {client.handshake.peer: client for client in (s.came() for _ in range(count))}
     pairs = []
     for sock in socks:
         assert sock.recv(1000).startswith(b"HTTP/1.1 101")

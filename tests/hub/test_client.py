@@ -131,7 +131,7 @@ def test_what_a_handler_sees() -> None:
     seen: Items[Any] = Items()
 
     def receive(ctx: Any, meta: Any) -> bool:
-        request = ctx.request
+        request = ctx.handshake
         seen.add((ctx.payload, ctx.meta is meta, ctx.hub, ctx.logger, ctx.connection_type))
         seen.add((request.path, request.query["room"], request.cookies["user"]))
         seen.add((request.headers["x-lang"], request.peer[0], ctx.subprotocol))

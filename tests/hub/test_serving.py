@@ -179,7 +179,7 @@ def test_pages_and_websocket_on_one_port() -> None:
             assert b"secret" not in answer
             assert s.logs.wait(logged)
         with websocket(s.server.url):
-            assert s.came().request.path == "/ws"
+            assert s.came().handshake.path == "/ws"
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_tls() -> None:
         assert s.server.http_url.startswith("https://")
         url = s.server.url.replace("127.0.0.1", "localhost")
         peer = websocket_client.create_connection(url, TIMEOUT, sslopt=trusting)
-        assert s.came().request.secure
+        assert s.came().handshake.secure
         for size in (1, 5_000, 500_000):
             peer.send("x" * size)
             assert peer.recv() == "x" * size
