@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
@@ -42,10 +42,6 @@ class _Gate:
         self.opened.acquire()
 
 
-# Most clients never queue anything, and an empty deque of their own costs 760 bytes.
-_NOTHING: Final[deque[Callable[[], object] | _Gate]] = deque()
-
-
 class Strand:
     """Runs closures one at a time, in the order of acceptance.
 
@@ -68,7 +64,9 @@ class Strand:
         self._report = report
         self.name = name
         self._lock = threading.Lock()  # guards what follows; never held while a closure runs
-        self._queue = _NOTHING
+        # Made when first needed: most clients never queue anything, and an empty deque
+        # costs 760 bytes.
+        self._queue: deque[Callable[[], object] | _Gate] | None = None
         self._closed = False
         self.runner: int | None = None
 
@@ -84,6 +82,10 @@ class Strand:
 
     def leave(self) -> None:
         """Run what has been posted meanwhile, then put the baton down."""
+        with self._lock:
+            if not self._queue:  # as almost always
+                self.runner = None
+                return
         self._run(FAIR_SHARE)
 
     def post(self, work: Callable[[], object]) -> None:
@@ -141,10 +143,10 @@ class Strand:
     def waiting(self) -> int:
         """How many closures wait."""
         with self._lock:
-            return len(self._queue)
+            return len(self._queue or ())
 
     def _enqueue(self, entry: Callable[[], object] | _Gate) -> None:
-        if self._queue is _NOTHING:
+        if self._queue is None:
             self._queue = deque()
         self._queue.append(entry)
 
@@ -153,7 +155,7 @@ class Strand:
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"{self.name} is closed and runs nothing more")
-            if len(self._queue) >= self._bound:
+            if self._queue and len(self._queue) >= self._bound:
                 raise QueueFull(
                     f"{self.name}: {self._bound} closures are waiting, the bound of "
                     f"chan_queue_size; a callback of this client takes too long"

@@ -47,6 +47,7 @@ class Client(Generic[Meta, Header]):
     __slots__ = (
         "__weakref__",
         "_context",
+        "_frame",
         "_gone",
         "_intercept",
         "_lock",
@@ -81,6 +82,8 @@ class Client(Generic[Meta, Header]):
             hub.setting.receive_matcher
         )
         setting = hub.setting
+        # Its own references to what each message needs: those to the hub are shared.
+        self._frame = hub.frame
         self._intercept = setting.on_receive_message
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
         # The reader's.
@@ -122,11 +125,11 @@ class Client(Generic[Meta, Header]):
         """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
         if key is not None:
             check_key(key)
-        return self.ws_conn.send(self.hub.frame(data), key)
+        return self.ws_conn.send(self._frame(data), key)
 
     def write_string(self, text: str) -> int:
         """Send a text message; its number."""
-        return self.ws_conn.send(self.hub.frame(text))
+        return self.ws_conn.send(self._frame(text))
 
     def write_json(self, obj: object) -> int:
         """Send ``obj`` as JSON text; its number."""
@@ -147,7 +150,7 @@ class Client(Generic[Meta, Header]):
         elif message_type > MessageType.BINARY:
             self.ws_conn.send_control(Frame(data, MessageType(message_type)))
         else:
-            return self.ws_conn.send(self.hub.frame(data, MessageType(message_type)))
+            return self.ws_conn.send(self._frame(data, MessageType(message_type)))
         return self.write_count
 
     def is_write_consumed(self, number: int) -> bool:

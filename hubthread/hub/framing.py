@@ -13,6 +13,9 @@ from hubthread.settings import WebsocketPeriod
 
 __all__ = ["Framer", "framer"]
 
+_TEXT = int(MessageType.TEXT)
+_BINARY = int(MessageType.BINARY)
+
 
 class Framer(Protocol):
     """Makes a frame of a message."""
@@ -30,22 +33,29 @@ def framer(period: WebsocketPeriod[Any]) -> Framer:
     """The framer for ``write_message_type`` and ``write_newline`` of ``period``."""
     newline = period.write_newline
     fixed = period.write_message_type
-    # Called for each message: a look at the type is all that most of them need.
-    plain = {str: MessageType.TEXT, bytes: MessageType.BINARY} if fixed is None else {}
+    if not newline and fixed is None:
+        return _plain
 
     def frame(data: str | bytes, message_type: MessageType | None = None) -> Frame:
-        kind = plain.get(type(data))
-        if kind is None:
-            if not isinstance(data, str | bytes):
-                raise UsageError(
-                    f"a message is str (text) or bytes (binary), not {type(data).__name__}; "
-                    f"write_json and write_serialization take objects"
-                )
-            kind = MessageType.TEXT if isinstance(data, str) else MessageType.BINARY
-            if fixed is not None:
-                kind = MessageType(fixed)
-        if newline:
+        if newline and isinstance(data, str | bytes):
             data = data + newline.decode() if isinstance(data, str) else data + newline
-        return Frame(data, message_type or kind)
+        return _plain(data, message_type or fixed)
 
     return frame
+
+
+# Not a function made in ``framer``, which would be shared by all threads with what it refers
+# to: free-threaded CPython counts no references to functions of a module.
+def _plain(data: str | bytes, message_type: int | None = None) -> Frame:
+    kind = type(data)
+    if message_type is None:
+        if kind is str:
+            return Frame(data, _TEXT)
+        if kind is bytes:
+            return Frame(data, _BINARY)
+    if not isinstance(data, str | bytes):
+        raise UsageError(
+            f"a message is str (text) or bytes (binary), not {kind.__name__}; "
+            f"write_json and write_serialization take objects"
+        )
+    return Frame(data, message_type or (_TEXT if isinstance(data, str) else _BINARY))

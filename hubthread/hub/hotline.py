@@ -40,10 +40,11 @@ class Hotline(EachClient[Meta, Header]):
     Threads: every method from any.
     """
 
-    __slots__ = ("__weakref__", "context", "hotline_id", "hub", "name", "room")
+    __slots__ = ("__weakref__", "_frame", "context", "hotline_id", "hub", "name", "room")
 
     def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID, name: str) -> None:
         self.hub = hub
+        self._frame = hub.frame
         self.hotline_id = hotline_id
         self.name = name
         label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
@@ -92,7 +93,7 @@ class Hotline(EachClient[Meta, Header]):
         """
         if key is not None:
             check_key(key)
-        return self.room.push(self.hub.frame(data), key)
+        return self.room.push(self._frame(data), key)
 
     def push_json(self, obj: object) -> int:
         """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""

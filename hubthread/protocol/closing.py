@@ -124,7 +124,7 @@ class Closing:
     1005 or 1006, which are reported but never sent.
     """
 
-    __slots__ = ("clean", "close_frame", "code", "initiator", "reason", "state")
+    __slots__ = ("clean", "close_frame", "code", "initiator", "may_send", "reason", "state")
 
     def __init__(self) -> None:
         self.state = CloseState.OPEN
@@ -134,11 +134,10 @@ class Closing:
         self.clean = False
         #: The Close frame that SEND_CLOSE sends; empty until then.
         self.close_frame = b""
-
-    @property
-    def may_send(self) -> bool:
-        """Whether data, pings and pongs may still be sent: not after our Close."""
-        return self.state is CloseState.OPEN
+        #: Whether data, pings and pongs may still be sent: not after our Close.  Asked for
+        #: each message, so it is kept: a property and an enumeration's member are shared by
+        #: all threads, and on free-threaded CPython each look at them is a contended write.
+        self.may_send = True
 
     def on(
         self, event: CloseEvent, code: int | None = None, reason: str = ""
@@ -162,6 +161,7 @@ class Closing:
         if event is CloseEvent.PEER_CLOSE and Action.REPORT in actions:
             self.clean = True
         self.state = state
+        self.may_send = state is CloseState.OPEN
         return actions
 
     @staticmethod

@@ -68,7 +68,7 @@ class Frame:
     """One outgoing message, encoded when it is made.
 
     ``payload`` is sent as given (``bytes``) or as UTF-8 (``str``).  ``message_type`` is
-    TEXT, BINARY, PING or PONG; a Close goes through :func:`encode_close`, since the
+    TEXT, BINARY, PING or PONG, or its number; a Close goes through :func:`encode_close`, since the
     state of the connection depends on it.
 
     Raises :class:`ValueError` for text that is not valid UTF-8 (a lone surrogate, or
@@ -80,11 +80,11 @@ class Frame:
 
     #: What the caller gave.
     payload: bytes | str
-    message_type: MessageType
+    message_type: int
     #: The plain frame, as it goes to the socket (RFC 6455 section 5.2).
     wire: bytes
 
-    def __init__(self, payload: bytes | str, message_type: MessageType) -> None:
+    def __init__(self, payload: bytes | str, message_type: int) -> None:
         try:
             if isinstance(payload, str):
                 body = payload.encode()
