@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import signal
 import subprocess
 import sys
 import textwrap
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from websockets.sync.client import connect
 
 import hubthread
@@ -29,47 +33,72 @@ exec(sys.argv[1].replace("port=8000", "port=0"))
 """
 
 
-def blocks() -> tuple[str, list[str]]:
-    """The program, and the other Python blocks in their order."""
+def blocks() -> list[tuple[str, str]]:
+    """The name (or ``""``) and the code of each Python block."""
     found = _BLOCK.findall(README.read_text(encoding="utf-8"))
-    programs = [textwrap.dedent(code) for options, code in found if ":name: program" in options]
-    assert len(programs) == 1
-    return programs[0], [textwrap.dedent(code) for options, code in found if not options]
+    return [
+        (options.strip().removeprefix(":name: "), textwrap.dedent(code)) for options, code in found
+    ]
 
 
-def test_the_program_has_about_twenty_lines() -> None:
-    """It is short enough to be pasted and read."""
-    program, _ = blocks()
-    assert len([line for line in program.splitlines() if line.strip()]) <= 22
+def program(name: str) -> str:
+    """The block of that name."""
+    (code,) = [code for its_name, code in blocks() if its_name == name]
+    return code
 
 
-def test_the_program_serves_a_page_and_two_clients() -> None:
-    """Pasted into a file it serves the page, and what one client says reaches the other."""
-    program, _ = blocks()
+@contextlib.contextmanager
+def running(name: str) -> Iterator[str]:
+    """Paste a program into a file and run it until Ctrl-C; where its page is."""
     with subprocess.Popen(
-        [sys.executable, "-c", _RUNNER, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", _RUNNER, program(name)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().decode().strip()
             with urllib.request.urlopen(url, timeout=10) as page:
                 assert b"new WebSocket" in page.read()
-            with connect(url.replace("http", "ws", 1)) as ada:
-                assert "one of 1" in str(ada.recv(10))
-                with connect(url.replace("http", "ws", 1)) as bob:
-                    assert "one of 2" in str(bob.recv(10))
-                    bob.send("hello")
-                    assert str(ada.recv(10)).endswith(": hello")
-                    assert str(bob.recv(10)).endswith(": hello")
+            yield url.replace("http", "ws", 1)
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
     assert "hubthread" not in errors.decode().splitlines()[-1]  # KeyboardInterrupt, not a bug
 
 
+@pytest.mark.parametrize(("name", "most"), [("program", 22), ("game", 42)])
+def test_a_program_is_short_enough_to_be_pasted_and_read(name: str, most: int) -> None:
+    """Twenty lines for a chat, forty for a game."""
+    assert len([line for line in program(name).splitlines() if line.strip()]) <= most
+
+
+def test_the_program_serves_a_page_and_two_clients() -> None:
+    """What one client says reaches the other."""
+    with running("program") as url, connect(url) as ada:
+        assert "one of 1" in str(ada.recv(10))
+        with connect(url) as bob:
+            assert "one of 2" in str(bob.recv(10))
+            bob.send("hello")
+            assert str(ada.recv(10)).endswith(": hello")
+            assert str(bob.recv(10)).endswith(": hello")
+
+
+def test_the_game_moves_its_players() -> None:
+    """Each goes where it aims, and all see it."""
+    with running("game") as url, connect(url) as ada, connect(url) as bob:
+        ada.send("600 0")
+        while True:
+            players = json.loads(bob.recv(10))
+            if len(players) == 2 and players[0][0] > 590:
+                break
+        assert players[0][1] < 10
+        assert players[1] == [300, 200]
+
+
 def test_the_other_blocks_run_one_after_another() -> None:
     """What the sections show can be run from the first to the last."""
-    _, others = blocks()
+    others = [code for name, code in blocks() if not name]
     assert len(others) >= 5
     names: dict[str, Any] = {}
     for number, code in enumerate(others):

@@ -49,11 +49,9 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
 
     def _share(self, hotline: Hotline[Any, Any]) -> None:
         """Be the same hotline: of its state there is one, whoever holds it."""
-        self.hub = hotline.hub
-        self.hotline_id = hotline.hotline_id
-        self.name = hotline.name
-        self.room = hotline.room
-        self.context = hotline.context
+        for name in Hotline.__slots__:
+            if name != "__weakref__":
+                setattr(self, name, getattr(hotline, name))
 
     # Time.
 
