@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Logs, together
+from tests.support import TIMEOUT, Logs, in_thread, together
 
 
 def wait_for(event: threading.Event) -> None:
@@ -119,6 +119,58 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) 
     threads.start(ran.set, "one")
     assert threads.join(monotonic() + TIMEOUT) == []
     assert ran.is_set()
+
+
+class Late(threading.Thread):
+    """A thread that the system runs only when ``gate`` opens."""
+
+    gate: threading.Event
+
+    def _bootstrap(self) -> None:
+        self.gate.wait(TIMEOUT)
+        super()._bootstrap()  # type: ignore[misc]
+
+
+def test_a_start_does_not_wait_for_the_thread() -> None:
+    """It is counted and waited for from then on, although it has not taken a step."""
+    threads = Threads("test", Logs())
+    late = Late(target=threads.guard, args=(lambda: None,))
+    late.gate = threading.Event()
+    threads.launch(late, "late")
+    assert not late.is_alive()
+    assert threads.count() == 1
+    assert threads.join(monotonic() + 0.01) == [late]
+    join = in_thread(lambda: threads.join(monotonic() + TIMEOUT))
+    late.gate.set()
+    assert join() == []
+    assert not late.is_alive()
+    assert threads.count() == 0
+
+
+def test_a_start_that_fails_holds_no_join_up() -> None:
+    """Whoever waits for a thread that does not come is told, long before the deadline."""
+    threads = Threads("test", Logs())
+    starting, joining = threading.Event(), threading.Event()
+
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            starting.set()
+            joining.wait(TIMEOUT)
+            threading.Event().wait(0.05)  # most likely the join waits by then
+            raise RuntimeError("can't start new thread")
+
+    def launch() -> None:
+        with pytest.raises(RuntimeError):
+            threads.launch(Refused(), "refused")
+
+    def join() -> list[threading.Thread]:
+        joining.set()
+        return threads.join(monotonic() + 100 * TIMEOUT)
+
+    launched = in_thread(launch)
+    assert starting.wait(TIMEOUT)
+    assert in_thread(join)() == []
+    launched()
 
 
 def test_many_start_and_end() -> None:
