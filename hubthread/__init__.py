@@ -90,11 +90,14 @@ from hubthread.settings import HubSetting as HubSetting
 from hubthread.settings import Overflow as Overflow
 from hubthread.settings import PingPongPlan as PingPongPlan
 from hubthread.settings import ReadBufferPreprocessing as ReadBufferPreprocessing
+from hubthread.settings import SocketPeriod as SocketPeriod
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
 from hubthread.types import ClientID as ClientID
+from hubthread.types import ConnectionProtocols as ConnectionProtocols
 from hubthread.types import ConnectionType as ConnectionType
 from hubthread.types import DataSize as DataSize
+from hubthread.types import Framing as Framing
 from hubthread.types import HotlineID as HotlineID
 
 __version__ = "0.1.0"
@@ -106,6 +109,7 @@ __all__ = [
     "ClientClosed",
     "ClientID",
     "Closed",
+    "ConnectionProtocols",
     "ConnectionType",
     "Context",
     "ContextNotClient",
@@ -116,6 +120,7 @@ __all__ = [
     "Empty",
     "ExecTimeout",
     "FrameControl",
+    "Framing",
     "HandleAnyNotPtr",
     "HandleFunc",
     "HandleKindError",
@@ -164,6 +169,7 @@ __all__ = [
     "Server",
     "SettingError",
     "SilentHotline",
+    "SocketPeriod",
     "SubMatcher",
     "Tick",
     "Upgrader",

@@ -2,7 +2,7 @@
 
 Times are seconds (float), sizes are bytes (int).  An error names the field and what is
 allowed.  Source: the specification's ``HubSetting``, ``WebsocketPeriod``,
-``PingPongPlan`` and the ``websocket.Upgrader`` it takes.
+``PingPongPlan``, ``SocketPeriod`` and the ``websocket.Upgrader`` it takes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hubthread.errors import SettingError
 from hubthread.logger import default_logger
-from hubthread.types import DataSize
+from hubthread.types import DataSize, Framing
 
 if TYPE_CHECKING:
     from hubthread.concurrency.context import Context
@@ -31,6 +31,7 @@ __all__ = [
     "Overflow",
     "PingPongPlan",
     "ReadBufferPreprocessing",
+    "SocketPeriod",
     "Upgrader",
     "WebsocketPeriod",
 ]
@@ -219,6 +220,52 @@ class WebsocketPeriod(Generic[Meta]):
 
 
 @dataclass(frozen=True)
+class SocketPeriod:
+    """How raw TCP and UDP peers of a hub behave (``SocketPeriod``).
+
+    An empty message (line, length of zero, datagram) is a sign of life in both directions:
+    the server's ping, and never handed to a handler when it comes from the peer.
+    """
+
+    ping_period: float | None = None
+    """Seconds of silence after which the peer is sent an empty message, and so on; ``None``:
+    never, since few raw peers expect one.  ``Framing.CHUNKS`` has none."""
+    pong_wait: float | None = 300.0
+    """Seconds of silence after which the peer counts as gone, in the middle of a message
+    too; ``None``: never.  A peer that only listens must say something within it."""
+    write_wait: float = 10.0
+    """Seconds without a byte of progress after which a stalled TCP peer is cut; and what one
+    is given, at the end, to take what waits."""
+    write_message_type: int = 1
+    """``MessageType.TEXT``: messages of raw peers are ``str`` and must be UTF-8; ``BINARY``:
+    they are ``bytes``.  What is sent needs no kind: ``str`` goes out as UTF-8, ``bytes`` as
+    they are."""
+    message_buffer_size: int = 1 * KB
+    """Bytes of a message; a longer one closes the peer.  ``Framing.CHUNKS`` cuts there."""
+    framing: Framing = Framing.LINES
+    """Where a message ends."""
+
+    def __post_init__(self) -> None:
+        check_number("ping_period", self.ping_period, 0, optional=True)
+        check_number("pong_wait", self.pong_wait, 0, optional=True)
+        if self.ping_period and self.pong_wait and self.pong_wait <= self.ping_period:
+            raise SettingError(
+                "pong_wait",
+                f"more than ping_period ({self.ping_period:g} s), not {self.pong_wait:g}: "
+                f"a ping must have time to be answered",
+            )
+        check_number("write_wait", self.write_wait, 0)
+        if self.write_message_type not in (1, 2):
+            raise SettingError(
+                "write_message_type",
+                f"MessageType.TEXT or MessageType.BINARY, not {self.write_message_type!r}",
+            )
+        check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
+        kinds = ", ".join(f"Framing.{framing.name}" for framing in Framing)
+        _is("framing", self.framing, Framing, f"one of {kinds}")
+
+
+@dataclass(frozen=True)
 class HotlineOption:
     """How a hotline is made (``HotlineOption``)."""
 
@@ -267,6 +314,7 @@ class HubSetting(Generic[Meta, Header]):
     overflow: Overflow = Overflow.CLOSE
     """What is done with a client whose outbox is full."""
     websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
+    socket_period: SocketPeriod = field(default_factory=SocketPeriod)
     delayed_execution: Callable[[Any], object] | None = None
     """Called with the hub, on its thread, before it opens for work."""
 
@@ -285,6 +333,7 @@ class HubSetting(Generic[Meta, Header]):
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
         _is("overflow", self.overflow, Overflow, f"one of {policies}")
         _is("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
+        _is("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
         for name in (
             "receive_matcher_error",
             "on_handshake",

@@ -11,7 +11,16 @@ from typing import ClassVar, NewType, TypeAlias
 
 from hubthread.errors import UsageError
 
-__all__ = ["ClientID", "ConnectionType", "DataSize", "HotlineID", "Key", "check_key"]
+__all__ = [
+    "ClientID",
+    "ConnectionProtocols",
+    "ConnectionType",
+    "DataSize",
+    "Framing",
+    "HotlineID",
+    "Key",
+    "check_key",
+]
 
 ClientID = NewType("ClientID", int)
 """A client's number in its hub, from 1; never given out twice."""
@@ -43,6 +52,32 @@ class ConnectionType(str, Enum):
 
     WEBSOCKET = "Websocket"
     SOCKET = "Socket"
+
+
+class ConnectionProtocols(str, Enum):
+    """What ``hub.socket_handles`` listens for."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class Framing(Enum):
+    """Where a message of a raw peer ends.
+
+    On UDP a datagram is a message, whatever the framing; ``LINES`` takes the line end off one
+    that comes with it.
+    """
+
+    LINES = "lines"
+    """At the end of a line, ``\\n`` or ``\\r\\n``; what is sent ends with ``\\n``."""
+    LENGTH_1 = 1
+    """After as many bytes as the byte before it says; likewise the next three.  The number is
+    unsigned, in network byte order, and does not count itself."""
+    LENGTH_2 = 2
+    LENGTH_4 = 4
+    LENGTH_8 = 8
+    CHUNKS = "as read"
+    """Nowhere: what one read gives is a message, whatever the peer's writes were."""
 
 
 class DataSize(int):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from hubthread.protocol.frames import Frame
+from hubthread.protocol.messages import encode_message
+from hubthread.types import Framing
 
 __all__ = ["Run"]
 
@@ -24,19 +26,22 @@ class Run:
     def __init__(self, frames: Sequence[Frame], keys: Sequence[Hashable]) -> None:
         self.frames = frames
         self.keys = keys
-        self._encoded: dict[int | None, tuple[bytes, list[bytes]]] = {}
+        self._encoded: dict[int | Framing | None, tuple[bytes, list[bytes]]] = {}
 
-    def encoded(self, window_bits: int | None) -> tuple[bytes, list[bytes]]:
+    def encoded(self, encoding: int | Framing | None) -> tuple[bytes, list[bytes]]:
         """The joined bytes and the frames they are made of.
 
-        :param window_bits: of peers with permessage-deflate; ``None`` for plain frames.
+        :param encoding: the window of peers with permessage-deflate, in bits; ``None`` for
+            plain frames; the framing of raw peers.
         """
-        encoded = self._encoded.get(window_bits)
+        encoded = self._encoded.get(encoding)
         if encoded is None:
-            if window_bits is None:
+            if encoding is None:
                 wires = [frame.wire for frame in self.frames]
+            elif isinstance(encoding, Framing):
+                wires = [encode_message(frame.body, encoding) for frame in self.frames]
             else:
-                wires = [frame.deflated(window_bits) for frame in self.frames]
+                wires = [frame.deflated(encoding) for frame in self.frames]
             joined = wires[0] if len(wires) == 1 else b"".join(wires)
-            encoded = self._encoded[window_bits] = (joined, wires)
+            encoded = self._encoded[encoding] = (joined, wires)
         return encoded

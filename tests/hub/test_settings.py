@@ -13,6 +13,7 @@ from hubthread import (
     HubSetting,
     PingPongPlan,
     SettingError,
+    SocketPeriod,
     Upgrader,
     WebsocketPeriod,
 )
@@ -21,6 +22,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
     HubSetting: {"meta_gen": dict},
     WebsocketPeriod: {},
     PingPongPlan: {},
+    SocketPeriod: {},
     Upgrader: {},
     HotlineOption: {},
 }
@@ -69,6 +71,13 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (Upgrader, "subprotocols", ("a b",), "without spaces"),
         (Upgrader, "check_origin", "https://x.example", "use ['https://x.example']"),
         (Upgrader, "error", 5, "a function or None"),
+        (HubSetting, "socket_period", 5, "a SocketPeriod"),
+        (SocketPeriod, "ping_period", 0, "above 0, or None"),
+        (SocketPeriod, "pong_wait", "60", "a number above 0, or None"),
+        (SocketPeriod, "write_wait", None, "above 0"),
+        (SocketPeriod, "write_message_type", None, "MessageType.TEXT or MessageType.BINARY"),
+        (SocketPeriod, "message_buffer_size", 0, "at least 1"),
+        (SocketPeriod, "framing", "lines", "one of Framing.LINES, Framing.LENGTH_1"),
         (HotlineOption, "name", None, "a string"),
     ],
 )
@@ -114,3 +123,6 @@ def test_keepalive_can_be_left_to_the_clients() -> None:
     PingPongPlan[Any](ping_period=None, ping_timeout=5.0)
     PingPongPlan[Any](ping_period=50.0, ping_timeout=None)
     PingPongPlan[Any](ping_period=None, ping_timeout=None)
+    SocketPeriod(ping_period=50.0, pong_wait=None)
+    with pytest.raises(SettingError, match=r"pong_wait: more than ping_period \(300 s\)"):
+        SocketPeriod(ping_period=300.0)
