@@ -61,6 +61,8 @@ from hubthread.hub.operation import OperationCountdownTicker as OperationCountdo
 from hubthread.hub.ratelimit import RateLimiter as RateLimiter
 from hubthread.hub.serving import Server as Server
 from hubthread.hub.silent import SilentHotline as SilentHotline
+from hubthread.hub.socket_client import SocketClient as SocketClient
+from hubthread.hub.socket_serving import SocketServer as SocketServer
 from hubthread.interfaces import IOContext as IOContext
 from hubthread.logger import default_logger as default_logger
 from hubthread.protocol.codecs import IncrementByte as IncrementByte
@@ -169,7 +171,9 @@ __all__ = [
     "Server",
     "SettingError",
     "SilentHotline",
+    "SocketClient",
     "SocketPeriod",
+    "SocketServer",
     "SubMatcher",
     "Tick",
     "Upgrader",

@@ -6,7 +6,7 @@ Source: the specification's ``IOContext``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -15,14 +15,73 @@ if TYPE_CHECKING:
     from hubthread.concurrency.context import Context
     from hubthread.hub.hub import Hub
     from hubthread.hub.statistics import ClientStatistics
-    from hubthread.net.connection import Connection
-    from hubthread.protocol.frames import MessageType
+    from hubthread.protocol.frames import Frame, MessageType
     from hubthread.protocol.request import Request
+    from hubthread.protocol.run import Run
     from hubthread.types import ClientID, ConnectionType, Key
 
-__all__ = ["IOContext"]
+__all__ = ["IOContext", "Link", "Outgoing"]
 
 T = TypeVar("T")
+
+
+class Outgoing(Protocol):
+    """What was sent to one peer, and waits for its socket."""
+
+    count: int
+    """Messages sent so far; the number of the last one."""
+
+    def is_consumed(self, number: int) -> bool:
+        """Whether message ``number``, and so each before it, waits here no more."""
+
+    def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
+        """Wait for that (``None``: of all); whether it is so."""
+
+    def waiting(self) -> tuple[int, int]:
+        """How many messages wait here, and their bytes."""
+
+
+class Link(Protocol):
+    """One connection, whatever its kind: WebSocket, raw TCP, UDP.  Any thread."""
+
+    @property
+    def outbox(self) -> Outgoing:
+        """What is sent goes through it."""
+
+    @property
+    def ended_by(self) -> str | None:
+        """Why it has ended, in one word; ``None`` while it is open."""
+
+    @property
+    def code(self) -> int | None:
+        """The close code, once it has ended; where none is on the wire, for this side only."""
+
+    @property
+    def reason(self) -> str:
+        """The close reason that goes with ``code``."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether both sides have said that it ends."""
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped instead of sent."""
+
+    def send(self, frame: Frame, key: Hashable = None) -> int:
+        """Send or queue one message; its number, at once."""
+
+    def send_run(self, run: Run) -> int:
+        """Send or queue a run; the number of its last message if that waits, else zero."""
+
+    def send_control(self, frame: Frame) -> None:
+        """Send a ping or pong, or what is one there."""
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin to close it; returns at once.
+
+        :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
+        """
 
 
 class IOContext(Protocol):
@@ -57,7 +116,10 @@ class IOContext(Protocol):
 
     @property
     def handshake(self) -> Request:
-        """The request that became this connection: path, query, headers, cookies, peer."""
+        """The request that became this connection: path, query, headers, cookies, peer.
+
+        Of a raw peer: the method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+        """
 
     @property
     def subprotocol(self) -> str | None:
@@ -76,7 +138,7 @@ class IOContext(Protocol):
         """Cancelled when the connection ends, or the hub."""
 
     @property
-    def ws_conn(self) -> Connection:
+    def ws_conn(self) -> Link:
         """The connection, for what this interface does not cover."""
 
     @property

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from hubthread import Client, Hub, HubSetting, Server, Upgrader, WebsocketPeriod
+from hubthread import Client, Hub, HubSetting, Server, SocketServer, Upgrader, WebsocketPeriod
 
 T = TypeVar("T")
 
@@ -169,7 +169,7 @@ def serving(
         hub.close(close_timeout)
 
 
-def connect(server: Server, receive_buffer: int | None = None) -> socket.socket:
+def connect(server: Server | SocketServer, receive_buffer: int | None = None) -> socket.socket:
     """A connected socket, nothing sent.
 
     :param receive_buffer: bytes; a small one is full soon.  Much below 64 KiB the system

@@ -17,7 +17,7 @@ from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError, UsageError
 from hubthread.hub.statistics import ClientStatistics
-from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, Connection
+from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hubthread.concurrency.waits import Call
     from hubthread.hub.hub import Hub
     from hubthread.hub.room import Room
+    from hubthread.interfaces import Link
     from hubthread.protocol.matcher import MatcherMap, SubMatcher
     from hubthread.protocol.request import Request
     from hubthread.protocol.run import Run
@@ -68,7 +69,7 @@ class Client(Generic[Meta, Header]):
 
     connection_type = ConnectionType.WEBSOCKET
 
-    ws_conn: Connection
+    ws_conn: Link
 
     def __init__(
         self, hub: Hub[Meta, Header], connection_id: ClientID, meta: Meta, request: Request
@@ -197,7 +198,7 @@ class Client(Generic[Meta, Header]):
             written=outbox.count,
             waiting=waiting,
             waiting_bytes=waiting_bytes,
-            dropped=outbox.dropped,
+            dropped=self.ws_conn.dropped,
             hotlines=hotlines,
             closures_waiting=self._strand.waiting(),
         )
@@ -246,8 +247,15 @@ class Client(Generic[Meta, Header]):
         If the user's raises, there is no client to go on with.  One that comes while the
         hub closes is told so; as it has never started, the user does not hear of its end.
         """
-        callback = self.hub.setting.on_connection_start
         self._strand.enter()  # before anybody can see it, and so queue a closure
+        try:
+            self._begin()
+        finally:
+            self._strand.leave()
+
+    def _begin(self) -> None:
+        """In its turn."""
+        callback = self.hub.setting.on_connection_start
         try:
             self.hub.registry.admit(self)
             self._started = True
@@ -259,8 +267,6 @@ class Client(Generic[Meta, Header]):
             else:
                 self.logger.exception("on_connection_start raised for %r: closing it", self)
                 self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
-        finally:
-            self._strand.leave()
 
     def is_here(self) -> bool:
         """Whether the caller is in one of this client's callbacks."""
@@ -338,14 +344,19 @@ class Client(Generic[Meta, Header]):
 
     def on_closed(self) -> None:
         """The last callback."""
-        connection, setting = self.ws_conn, self.hub.setting
-        if connection.code not in setting.websocket_period.expected_ws_error:
+        self._log_end()
+        self._strand.close(self._tell_end)
+
+    def _log_end(self) -> None:
+        connection = self.ws_conn
+        if connection.code not in self.hub.setting.websocket_period.expected_ws_error:
             self.logger.warning("%r closed: %s %r", self, connection.code, connection.reason)
-        callback = setting.on_connection_close
-        if callback is None or not self._started:
-            self._strand.close(lambda: None)
-        else:
-            self._strand.close(lambda: self._call(lambda: callback(self, self.meta)))
+
+    def _tell_end(self) -> None:
+        """In its turn, the last one."""
+        callback = self.hub.setting.on_connection_close
+        if callback is not None and self._started:
+            self._call(lambda: callback(self, self.meta))
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

@@ -70,7 +70,7 @@ class Registry(Generic[Meta, Header]):
         with self._lock:
             self._clients.pop(client.connection_id, None)
             self._ended[connection.ended_by or "lost"] += 1
-            self._dropped += connection.outbox.dropped
+            self._dropped += connection.dropped
         # Closed: the hub thread has ended, and nobody fans out any more.
         with contextlib.suppress(Closed):
             self.everyone.leave(client)

@@ -1,6 +1,7 @@
 """What a hub knows of its listening sockets, and of who was turned away.
 
 Layer: hub.  Threads: any.
+Source: the specification's ``SocketHandles``.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 from hubthread.hub.serving import Server, Tracker, open_server
+from hubthread.hub.socket_serving import SocketServer, open_socket_server
+from hubthread.types import ConnectionProtocols
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -28,6 +31,10 @@ Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 
 
+Listening: TypeAlias = Server | SocketServer
+"""What a hub listens with."""
+
+
 class Serves(Generic[Meta, Header]):
     """The part of a hub by which clients come."""
 
@@ -39,7 +46,7 @@ class Serves(Generic[Meta, Header]):
     def _init_serving(self) -> None:
         self.tracker = Tracker()
         self._serving_lock = threading.Lock()  # guards what follows
-        self._servers: list[Server] = []
+        self._servers: list[Listening] = []
         self._refused = 0
 
     def serve(
@@ -76,12 +83,42 @@ class Serves(Generic[Meta, Header]):
             hub, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
         )
 
-    def servers(self) -> list[Server]:
+    def socket_handles(
+        self,
+        addr: str,
+        port: int,
+        protocol: ConnectionProtocols,
+        *,
+        ssl: tls.SSLContext | None = None,
+        max_peers: int = 10_000,
+        backlog: int = 1024,
+    ) -> SocketServer:
+        """Let raw TCP or UDP peers in as clients of this hub; returns at once (``SocketHandles``).
+
+        ``HubSetting.socket_period`` says how their messages end and how they are kept alive.
+        ``on_handshake``, where there is one, is asked for them too: its request has the
+        method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+
+        :param addr: an address or name of this machine, as for ``serve``.
+        :param port: 0 takes a free one: see ``address`` of what is returned.
+        :param protocol: ``ConnectionProtocols.TCP`` or ``UDP``.
+        :param ssl: a server's context, for TLS on TCP.
+        :param max_peers: at the same time; more are closed at once.
+        :param backlog: TCP connections that the system queues before they are accepted.
+        :raises OSError: when the address cannot be listened on.
+        :raises SettingError: for a value out of range.
+        :raises HubClosed: when the hub is closing.
+        """
+        self.lifecycle.refuse_closing("serves nobody")
+        hub = cast("Hub[Meta, Header]", self)
+        return open_socket_server(hub, addr, port, protocol, ssl, max_peers, backlog)
+
+    def servers(self) -> list[Listening]:
         """Those that listen now."""
         with self._serving_lock:
             return list(self._servers)
 
-    def remember_server(self, server: Server) -> None:
+    def remember_server(self, server: Listening) -> None:
         """From a server that has begun to listen.
 
         :raises HubClosed: when the hub is closing, which may have missed the server.
@@ -90,7 +127,7 @@ class Serves(Generic[Meta, Header]):
             self._servers.append(server)
         self.lifecycle.refuse_closing("serves nobody")
 
-    def forget_server(self, server: Server) -> None:
+    def forget_server(self, server: Listening) -> None:
         """From a server that has ended."""
         with self._serving_lock:
             if server in self._servers:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
@@ -27,24 +27,31 @@ if TYPE_CHECKING:
 
     from hubthread.hub.hub import Hub
 
-__all__ = ["Server", "Tracker", "open_server"]
+__all__ = ["Server", "Tracker", "check_place", "open_server"]
 
 Page = Callable[[Request], Response]
 
 
+class Breakable(Protocol):
+    """What the tracker needs of a connection: its transport, or a UDP peer."""
+
+    def shutdown(self) -> None:
+        """End it, without a word.  Any thread; never raises."""
+
+
 class Tracker:
-    """The connections of one hub that have a thread, whatever they are doing.
+    """The connections of one hub, whatever they are doing.
 
     Threads: every method from any.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # guards what follows
-        self._shaking: set[Transport] = set()
-        self._open: set[Transport] = set()
+        self._shaking: set[Breakable] = set()
+        self._open: set[Breakable] = set()
         self._closing = False
 
-    def begin(self, transport: Transport) -> None:
+    def begin(self, transport: Breakable) -> None:
         """A connection has come; its handshake is under way."""
         with self._changed:
             self._shaking.add(transport)
@@ -52,7 +59,7 @@ class Tracker:
         if closing:
             transport.shutdown()
 
-    def opened(self, transport: Transport) -> bool:
+    def opened(self, transport: Breakable) -> bool:
         """It will be a client's, who is told when the hub closes; false: that is so already."""
         with self._changed:
             if self._closing:
@@ -61,7 +68,7 @@ class Tracker:
             self._open.add(transport)
             return True
 
-    def end(self, transport: Transport) -> None:
+    def end(self, transport: Breakable) -> None:
         """It has gone."""
         with self._changed:
             self._shaking.discard(transport)
@@ -251,6 +258,25 @@ def _answer(transport: Transport, response: bytes, deadline: float) -> None:
         pass
 
 
+def check_place(
+    field: str, host: str, port: int, backlog: int, context: tls.SSLContext | None
+) -> None:
+    """Refuse what cannot be listened on.
+
+    :param field: what the caller's parameter for the host is called.
+    :raises SettingError: that names the parameter and what is allowed.
+    """
+    if not host or not isinstance(host, str):
+        raise SettingError(
+            field, f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
+        )
+    if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
+        raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
+    check_number("backlog", backlog, 1, whole=True)
+    if context is not None and not hasattr(context, "wrap_bio"):
+        raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
+
+
 def open_server(
     hub: Hub[Any, Any],
     host: str,
@@ -263,16 +289,8 @@ def open_server(
     backlog: int,
 ) -> Server:
     """Check the arguments of ``hub.serve``, listen, and begin to accept."""
-    if not host or not isinstance(host, str):
-        raise SettingError(
-            "host", f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
-        )
-    if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
-        raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
+    check_place("host", host, port, backlog, context)
     check_number("max_connections", max_connections, 1, whole=True)
-    check_number("backlog", backlog, 1, whole=True)
-    if context is not None and not hasattr(context, "wrap_bio"):
-        raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
     if not isinstance(pages, Mapping):
         raise SettingError("pages", f"a mapping from paths to functions, not {pages!r}")
     for place, page in pages.items():

@@ -18,7 +18,24 @@ from hubthread.protocol.websocket import WebSocketProtocol
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
 
-__all__ = ["upgrade"]
+__all__ = ["make_meta", "upgrade"]
+
+_FAILED = "The server failed to accept the connection."
+
+
+def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
+    """A new client's meta, from the user's hook or ``meta_gen``.
+
+    :raises HandshakeRejected: when the user wants no such client, or the hook fails.
+    """
+    shake = hub.setting.on_handshake
+    try:
+        return hub.setting.meta_gen() if shake is None else shake(request)
+    except HandshakeRejected:
+        raise
+    except BaseException:
+        hub.logger.exception("the handshake hook raised for %r", request)
+        raise HandshakeRejected(500, _FAILED) from None
 
 
 def upgrade(
@@ -39,13 +56,12 @@ def upgrade(
             check_origin=upgrader.check_origin,
             compression=upgrader.compression,
         )
-        shake = hub.setting.on_handshake
-        meta = hub.setting.meta_gen() if shake is None else shake(request)
+        meta = make_meta(hub, request)
     except HandshakeRejected:
         raise
     except BaseException:
-        hub.logger.exception("the handshake hook raised for %r", request)
-        raise HandshakeRejected(500, "The server failed to accept the connection.") from None
+        hub.logger.exception("the origin check raised for %r", request)
+        raise HandshakeRejected(500, _FAILED) from None
     client = Client(hub, hub.registry.next_client_id(), meta, request)
     client.subprotocol = accepted.subprotocol
     deflate = accepted.deflate

@@ -25,7 +25,6 @@ from hubthread.protocol.websocket import (
     Pong,
     ProtocolFailure,
     WebSocketEvent,
-    WebSocketProtocol,
 )
 from hubthread.settings import WebsocketPeriod
 
@@ -61,6 +60,16 @@ class Sink(Protocol):
         """The last call; ``code``, ``reason`` and ``ended_by`` are settled."""
 
 
+class Receiver(Protocol):
+    """What a connection's bytes go through."""
+
+    def receive(self, data: bytes) -> list[WebSocketEvent]:
+        """All that they complete, in order; never raises.
+
+        After ``PeerClose`` or ``ProtocolFailure`` everything is ignored.
+        """
+
+
 class Connection:
     """The server's end of one WebSocket.
 
@@ -75,7 +84,7 @@ class Connection:
     def __init__(
         self,
         transport: Transport,
-        protocol: WebSocketProtocol,
+        protocol: Receiver,
         period: WebsocketPeriod[Any],
         limits: OutboxLimits,
         sink: Sink,
@@ -146,6 +155,11 @@ class Connection:
         return self._closing.reason
 
     @property
+    def dropped(self) -> int:
+        """How many messages were dropped instead of sent."""
+        return self.outbox.dropped
+
+    @property
     def clean(self) -> bool:
         """Whether both sides have said Close."""
         return self._closing.clean
@@ -166,7 +180,11 @@ class Connection:
             self._alarm = self._alarms.set(self._period.close_timeout, self.cut)
         # Also when the peer's Close meets ours: whoever decided on ours may not have come
         # as far as this, and the reader ends the sending side next.
-        self.outbox.finish(self._closing.close_frame, drop_waiting=overflow)
+        self._finish(drop_waiting=overflow)
+
+    def _finish(self, *, drop_waiting: bool) -> None:
+        """Let the last word follow what waits, or replace it."""
+        self.outbox.finish(self._closing.close_frame, drop_waiting=drop_waiting)
 
     def _on_broken(self, trouble: str) -> None:
         """From the outbox, on the thread that sent or on the writer."""
@@ -211,8 +229,9 @@ class Connection:
                     return
                 self._transport.set_deadline(silence.patience)
                 continue
-            except OSError:
-                data = b""
+            except OSError as error:
+                self._lost(error)
+                return
             if not receive(data):
                 return
             if silence.lasted:
@@ -224,19 +243,29 @@ class Connection:
     def receive(self, data: bytes) -> bool:
         """Take what came, ``b""`` for the end of the stream; false: that was the last."""
         if not data:
-            self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+            self._lost(None)
             return False
         events = self._protocol.receive(data)
         return not events or self._deliver(events)
 
+    def _lost(self, error: OSError | None) -> None:
+        """The stream has ended (``None``), or broken."""
+        self._on(CloseEvent.END_OF_FILE, None, "", "lost")
+
     def keep_alive(self, silence: Silence) -> bool:
         """Nothing came for as long as ``silence`` has patience; false: the peer is gone."""
         if silence.lasts():
-            self._on(CloseEvent.TIMEOUT, None, "", "silent")
+            self._silent()
             return False
         if self.is_open:
-            self.outbox.send_control(encode_ping(), PING)
+            self._ping()
         return True
+
+    def _silent(self) -> None:
+        self._on(CloseEvent.TIMEOUT, None, "", "silent")
+
+    def _ping(self) -> None:
+        self.outbox.send_control(encode_ping(), PING)
 
     def leave(self) -> None:
         """Tell the sink that it is over, and send no more than what waits."""

@@ -98,7 +98,8 @@ class Listener:
 
     :param serve: called with ``(socket, peer address)`` on a thread of the connection's
         own; it owns the socket.
-    :param max_connections: at the same time; more get 503 and are closed.
+    :param max_connections: at the same time; more get ``refusal`` and are closed.
+    :param refusal: 503, where HTTP is spoken.
     """
 
     def __init__(
@@ -108,12 +109,14 @@ class Listener:
         threads: Threads,
         logger: logging.Logger,
         max_connections: int,
+        refusal: bytes = BUSY,
     ) -> None:
         self._sock = sock
         self._serve = serve
         self._threads = threads
         self._logger = logger
         self._max_connections = max_connections
+        self._refusal = refusal
         self._waker, self._wake = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
@@ -198,7 +201,7 @@ class Listener:
                 self.connections += 1
                 self.accepted += 1
         if full:
-            self._trouble(f"{self._max_connections} connections, the limit: answering 503")
+            self._trouble(f"{self._max_connections} connections, the limit: turning one away")
             self._turn_away(sock)
             return True
         address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address
@@ -208,7 +211,7 @@ class Listener:
             with self._lock:
                 self.connections -= 1
                 self.accepted -= 1
-            self._trouble("no thread for a connection: answering 503", error)
+            self._trouble("no thread for a connection: turning it away", error)
             self._turn_away(sock)
         else:
             self._troubled = False
@@ -227,7 +230,7 @@ class Listener:
             self.refused += 1
         with sock, contextlib.suppress(OSError):
             sock.setblocking(False)
-            sock.send(BUSY)
+            sock.send(self._refusal)
             sock.shutdown(socket.SHUT_WR)
             # Unread bytes would turn the close into a reset, which overtakes the answer.
             sock.recv(64 * 1024)

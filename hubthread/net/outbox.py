@@ -184,11 +184,12 @@ class Outbox:
             start, trouble = self._send_held()
         self._see_to(start, trouble)
 
-    def half_close(self) -> None:
-        """End the sending side when nothing waits any more: now, or on the writer."""
+    def half_close(self, *, drop_waiting: bool = False) -> None:
+        """End the sending side when nothing waits any more, or may: now, or on the writer."""
         with self._lock:
-            self._open = False
-            self._finished = self._half_closing = True
+            self._open, self._finished, self._half_closing = False, True, True
+            if drop_waiting:
+                self._backlog.drop_waiting()
             start = self._call_writer()
         self._see_to(start, None)
 

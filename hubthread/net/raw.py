@@ -1,0 +1,125 @@
+"""One raw TCP connection: a WebSocket's, but for its framing, its pings and its last word.
+
+Layer: net.  Threads: as in ``connection``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Any
+
+from hubthread.concurrency.alarms import Alarms
+from hubthread.concurrency.flusher import Flusher
+from hubthread.net.connection import Connection, Sink
+from hubthread.net.gather import gathers
+from hubthread.net.outbox import PING, OutboxLimits
+from hubthread.net.transport import Transport
+from hubthread.protocol.closing import CloseEvent
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.messages import MessageReader, encode_message
+from hubthread.protocol.run import Run
+from hubthread.settings import PingPongPlan, SocketPeriod, WebsocketPeriod
+from hubthread.types import Framing
+
+__all__ = ["RawConnection"]
+
+
+class RawConnection(Connection):
+    """The server's end of one raw TCP connection.
+
+    ``close`` sends what waits and ends the stream; ``code`` and ``reason`` stay here, since
+    nothing on the wire could carry them.  A peer that ends its stream between two messages
+    has closed (``"peer"``); one that does so within a message, or resets, is ``"lost"``.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        period: SocketPeriod,
+        limits: OutboxLimits,
+        sink: Sink,
+        *,
+        start_thread: Callable[[Callable[[], None], str], None],
+        alarms: Alarms,
+        flusher: Flusher,
+    ) -> None:
+        text = period.write_message_type == MessageType.TEXT
+        self._reader = MessageReader(period.framing, period.message_buffer_size, text=text)
+        super().__init__(
+            transport,
+            self._reader,
+            WebsocketPeriod(
+                ping_pong_plan=PingPongPlan[Any](
+                    ping_period=period.ping_period, ping_timeout=period.pong_wait
+                ),
+                close_timeout=period.write_wait,
+            ),
+            limits,
+            sink,
+            window_bits=None,
+            start_thread=start_thread,
+            alarms=alarms,
+            flusher=flusher,
+        )
+        self._framing = period.framing
+        self._unfit = 0
+
+    @property
+    def dropped(self) -> int:
+        """Messages dropped by the overflow policy, or too long for their prefix."""
+        return super().dropped + self._unfit
+
+    def send(self, frame: Frame, key: Hashable = None) -> int:
+        """Send or queue one message; its number, at once."""
+        if gathers and (gather := gathers.get(threading.get_ident())) is not None:
+            gather.add(self.outbox)
+        wire = encode_message(frame.body, self._framing)
+        self._note_unfit((wire,))
+        return self.outbox.send(wire, key)
+
+    def send_run(self, run: Run) -> int:
+        """Send or queue a run; the number of its last message if that waits, else zero."""
+        joined, wires = run.encoded(self._framing)
+        self._note_unfit(wires)
+        return self.outbox.send_run(joined, wires, run.keys)
+
+    def send_control(self, frame: Frame) -> None:
+        """Send what a ping or pong is here: an empty message."""
+        self._ping()
+
+    def _note_unfit(self, wires: list[bytes] | tuple[bytes, ...]) -> None:
+        if self._framing in (Framing.LENGTH_1, Framing.LENGTH_2) and (unfit := wires.count(b"")):
+            with self._lock:
+                self._unfit += unfit
+
+    def _ping(self) -> None:
+        if self._framing is not Framing.CHUNKS:
+            self.outbox.send_control(encode_message(b"", self._framing), PING)
+
+    def _finish(self, *, drop_waiting: bool) -> None:
+        if self.outbox.holding:
+            self.outbox.release()
+        self.outbox.half_close(drop_waiting=drop_waiting)
+
+    def _lost(self, error: OSError | None) -> None:
+        if error is not None:
+            reason = f"the connection broke: {error.strerror or error}"
+        elif self._reader.unfinished:
+            reason = "the stream ended in the middle of a message"
+        else:
+            self._on(CloseEvent.PEER_CLOSE, None, "", "peer")
+            return
+        self._on(CloseEvent.END_OF_FILE, None, reason, "lost")
+
+    def _silent(self) -> None:
+        within = " in the middle of a message" if self._reader.unfinished else ""
+        limit = self._period.ping_pong_plan.ping_timeout
+        self._on(CloseEvent.TIMEOUT, None, f"silent for {limit:g} s{within}", "silent")
+
+    def _read_to_the_end(self) -> None:
+        """As for a WebSocket; and a peer that has ended its half may still want the rest."""
+        until = monotonic() + self._period.close_timeout
+        super()._read_to_the_end()
+        self.outbox.wait_consumed(None, max(0.0, until - monotonic()))
