@@ -7,7 +7,7 @@ Source: the specification's ``IOContext``.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     import logging
@@ -186,6 +186,32 @@ class IOContext(Protocol):
         :raises WrongThread: on the hub thread, which may not wait for a socket, and in a
             tick of a room, at whose end the message leaves.
         :raises UsageError: for a number that no message has yet.
+        """
+
+    @overload
+    def request(self, header: Any, obj: object, timeout: float = ...) -> Any: ...
+    @overload
+    def request(self, header: Any, obj: object, timeout: float = ..., *, into: type[T]) -> T: ...
+    def request(self, header: Any, obj: object, timeout: float = 10.0, *, into: Any = Any) -> Any:
+        """Ask the client something, and wait for its answer; the answer's payload.
+
+        The message is ``obj`` behind ``header`` with an id, and what comes back with that
+        id is the answer, whatever its header: for a matcher with
+        ``JsonHeader(id_field="id")``, or a format like it.  It takes its turn among the
+        client's messages, ``on_receive_message`` sees it too, and no handler does.  One
+        that comes too late is logged at debug.
+
+        :param timeout: seconds.
+        :param into: what the answer is unmarshalled into, as for a handler; by default
+            the decoded value.
+        :raises ClientClosed: when the client has left, or leaves meanwhile.
+        :raises ExecTimeout: with the stack of what the client's callbacks are doing.
+        :raises PayloadError: when the answer does not fit ``into``.
+        :raises DeadlockError: in the client's own callbacks, and where the client waits
+            for this thread: the answer could never be read.
+        :raises WrongThread: on the hub thread, and in a tick.
+        :raises QueueFull: when ``chan_queue_size`` questions wait for this client.
+        :raises UsageError: for a matcher whose messages carry no ids, or none.
         """
 
     def close(self, code: int = 1000, reason: str = "") -> None:

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError, UsageError
+from hubthread.hub.questions import Questions, ask
 from hubthread.hub.statistics import ClientStatistics
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.headers import ID
+from hubthread.protocol.jsontext import brief
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ class Client(Generic[Meta, Header]):
         "_intercept",
         "_lock",
         "_preprocess",
+        "_questions",
         "_rooms",
         "_started",
         "_strand",
@@ -98,6 +102,7 @@ class Client(Generic[Meta, Header]):
         self._rooms: set[Room[Client[Meta, Header]]] = set()
         self._gone = False
         self._context: Context | None = None
+        self._questions: Questions | None = None
 
     # What users call.
 
@@ -167,6 +172,8 @@ class Client(Generic[Meta, Header]):
                 f"no message {number} was written yet: {self.write_count} is the last"
             )
         return self.ws_conn.outbox.wait_consumed(number, timeout)
+
+    request = ask
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection; returns at once.  See ``IOContext``."""
@@ -305,6 +312,20 @@ class Client(Generic[Meta, Header]):
         """From the matcher: the payload without its header."""
         self.payload = payload
 
+    def questions(self) -> Questions:
+        """What was asked and not answered yet; made when first asked for."""
+        with self._lock:
+            if self._questions is None:
+                self._questions = Questions(self.hub.setting.chan_queue_size, self._strand.name)
+                if self._gone:
+                    self._questions.close()
+            return self._questions
+
+    def _take_answer(self, number: ID, payload: object) -> None:
+        """From the matcher: the answer to a question of ours, perhaps too late."""
+        if not self.questions().answer(number, payload):
+            self.logger.debug("%r: nobody waits for the answer to %s", self, brief(number))
+
     def _failed(self, error: BaseException) -> None:
         handler = self.hub.setting.receive_matcher_error
         if handler is not None and isinstance(error, Exception):
@@ -336,7 +357,9 @@ class Client(Generic[Meta, Header]):
         with self._lock:
             self._gone = True
             rooms = list(self._rooms)
-            context = self._context
+            context, questions = self._context, self._questions
+        if questions is not None:
+            questions.close()
         for room in rooms:
             self.leave_room(room)
         if context is not None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
+from hubthread.net.gather import refuse_in_tick
 from hubthread.types import ClientID
 
 if TYPE_CHECKING:
@@ -109,13 +110,14 @@ class Iteration(Generic[T]):
         :raises ExecTimeout: with the stack of what is waited for; the tasks still run, and
             one may wait again.
         :raises DeadlockError: when the hub or a client waits for this thread; likewise.
-        :raises WrongThread: on the hub thread, where everybody else would wait too.
+        :raises WrongThread: on the hub thread and in a tick, where everybody would wait too.
         :raises HubClosed: when a bug has stopped the hub before the tasks were handed out.
         :raises UsageError: when another thread waits for it already.
         """
         if self.done:
             return self
         self._hub.loop.refuse_here("waiting for an iteration")
+        refuse_in_tick("waiting for an iteration")
         until = None if timeout is None else monotonic() + timeout
 
         def left() -> float | None:
@@ -292,6 +294,7 @@ class EachClient(Generic[Meta, Header]):
         until = None if timeout is None else monotonic() + timeout
         if wait_hub and wait_clients:
             hub.loop.refuse_here("each_client with wait_clients")
+            refuse_in_tick("each_client with wait_clients")
         iteration = Iteration(hub, members, task)
         iteration.hand_out(wait_hub, timeout)
         if wait_hub and wait_clients:

@@ -26,7 +26,16 @@ from hubthread.errors import (
 from hubthread.protocol.convert import compile_converter
 from hubthread.protocol.jsontext import as_bytes, as_text, brief, load_json
 
-__all__ = ["Empty", "HandleFunc", "HandlePack", "Handler", "Unmarshal", "name_of", "pack_handler"]
+__all__ = [
+    "Empty",
+    "HandleFunc",
+    "HandlePack",
+    "Handler",
+    "Unmarshal",
+    "name_of",
+    "pack_handler",
+    "unmarshal_with",
+]
 
 Meta = TypeVar("Meta")
 
@@ -173,16 +182,17 @@ def _loader(
 
 
 def _custom(unmarshal: Unmarshal, into: Any) -> Load:
-    def load(payload: Any, encoded: bool, data: str | bytes) -> Any:
-        try:
-            return unmarshal(payload, into)
-        except HubThreadError:
-            raise
-        except Exception as error:
-            # Whatever it calls a payload that does not fit.
-            raise PayloadError(f"the payload cannot be unmarshalled: {error}") from error
+    return lambda payload, encoded, data: unmarshal_with(unmarshal, payload, into)
 
-    return load
+
+def unmarshal_with(unmarshal: Unmarshal, payload: Any, into: Any) -> Any:
+    """``payload`` by the user's function; ``PayloadError`` for whatever it calls a misfit."""
+    try:
+        return unmarshal(payload, into)
+    except HubThreadError:
+        raise
+    except Exception as error:
+        raise PayloadError(f"the payload cannot be unmarshalled: {error}") from error
 
 
 def _annotation(function: Any, parameter: Parameter, names: dict[str, Any]) -> Any:

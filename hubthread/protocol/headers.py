@@ -8,25 +8,55 @@ together (``join``).  It holds no state: any thread.
 ``JsonHeader()``        text: ``{"type": "move", "x": 1}``
 ``IntHeader(2)``        binary: the header in 2 bytes, then the payload
 ======================  =============================================================
+
+``JsonHeader(id_field="id")`` also carries questions and answers, in both directions; the
+other two do not: a number that belongs to their payload would be no business of theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from enum import Enum, IntEnum
-from typing import Any, Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
 from hubthread.errors import HandleNotFind, PayloadError, SettingError, UsageError
 from hubthread.protocol.codecs import encode_int
 from hubthread.protocol.jsontext import as_bytes, as_fields, as_text, load_json
 
-__all__ = ["HeaderFormat", "IntHeader", "JsonHeader", "Marshal", "PrefixHeader"]
+__all__ = [
+    "ID",
+    "Correlated",
+    "HeaderFormat",
+    "IntHeader",
+    "JsonHeader",
+    "Marshal",
+    "Parsed",
+    "PrefixHeader",
+]
 
 Header = TypeVar("Header", bound=Hashable)
 Number = TypeVar("Number", bound=int)
 
 Marshal = Callable[[object], "str | bytes"]
 """Encodes a value (specification: ``MarshalFunc``)."""
+
+
+ID: TypeAlias = "int | str"
+"""What a question is told from others by."""
+
+Message: TypeAlias = "str | bytes"
+
+
+class Parsed(NamedTuple):
+    """A message of a format with ids."""
+
+    header: Any
+    """``None`` in an answer, which may do without one."""
+    payload: Any
+    question: ID | None
+    """What the answer to this message has to carry; ``None`` where none is wanted."""
+    answered: ID | None
+    """What this message is the answer to."""
 
 
 class HeaderFormat(Protocol[Header]):
@@ -43,6 +73,27 @@ class HeaderFormat(Protocol[Header]):
 
     def join(self, header: Header, obj: Any, marshal: Marshal) -> str | bytes:
         """The message that brings ``obj``, encoded by ``marshal``, behind ``header``."""
+        ...
+
+
+class Correlated(Protocol):
+    """What a format has, besides, whose messages may be questions and answers.
+
+    A question carries an id, text or a whole number, and its answer carries the same as
+    the id of what it answers: two places, so that ids which both ends choose by themselves
+    never meet.  Such a format says so by the attribute ``correlated = True``.
+    """
+
+    def parse_correlated(self, data: str | bytes) -> Parsed:
+        """``data`` taken apart, as ``parse`` does, with its ids."""
+        ...
+
+    def join_question(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
+        """The message that asks ``obj`` behind ``header`` and wants an answer."""
+        ...
+
+    def join_answer(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
+        """The message that answers ``question`` with ``obj``; ``None``: with nothing else."""
         ...
 
 
@@ -93,47 +144,117 @@ class JsonHeader:
 
     A reply's fields go beside the header's; one without fields goes under ``data``.  Where
     ``body`` is given, every reply goes under ``body``.
+
+    With ``id_field``, a message that has it is a question, and its answer has the same
+    value under ``reply_field``; an answer may do without a header::
+
+        → {"type": "where", "id": 7}            ← {"type": "where", "reply": 7, "x": 1}
+
+    A question is always answered: with the id alone where the handler returns ``None``.
     """
 
-    def __init__(self, field: str = "type", body: str | None = None) -> None:
-        _check_text("field", field)
+    def __init__(
+        self,
+        field: str = "type",
+        body: str | None = None,
+        *,
+        id_field: str | None = None,
+        reply_field: str = "reply",
+    ) -> None:
+        self.correlated = id_field is not None
+        names = {"field": field}
         if body is not None:
-            _check_text("body", body)
-        if body == field:
-            raise SettingError("body", f"another name than the header's field, {field!r}")
+            names["body"] = body
+        if id_field is not None:
+            names |= {"id_field": id_field, "reply_field": reply_field}
+        taken: set[str] = set()
+        for name, value in names.items():
+            _check_text(name, value)
+            if value in taken:
+                raise SettingError(name, f"a name of its own, not {value!r} again")
+            taken.add(value)
+        self._reserved = [value for name, value in names.items() if name != "body"]
         self._field = field
         self._body = body
+        self._id = id_field
+        self._reply = reply_field
         self.decoded_text = body is not None
 
     def parse(self, data: str | bytes) -> tuple[Any, Any]:
         """``{"type": "say", "text": "hi"}`` is ``("say", {"text": "hi"})``."""
+        message = self._load(data)
+        if self._id is not None:
+            message.pop(self._id, None)
+            message.pop(self._reply, None)
+        return self._header(message), self._payload(message)
+
+    def parse_correlated(self, data: str | bytes) -> Parsed:
+        """The same with its ids; ``PayloadError`` where they are no text or whole number."""
+        message = self._load(data)
+        assert self._id is not None
+        question = self._take_id(message, self._id)
+        answered = self._take_id(message, self._reply)
+        if answered is not None:
+            message.pop(self._field, None)
+            return Parsed(None, self._payload(message), None, answered)
+        return Parsed(self._header(message), self._payload(message), question, None)
+
+    def join(self, header: Any, obj: Any, marshal: Marshal) -> str | bytes:
+        """The reply as described above; ``UsageError`` where it has the header's field."""
+        return self._join("the reply to", {self._field: header}, obj, marshal)
+
+    def join_question(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
+        """``{"type": header, "id": question, …}``; else as ``join``."""
+        assert self._id is not None
+        return self._join("the question", {self._field: header, self._id: question}, obj, marshal)
+
+    def join_answer(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
+        """``{"type": header, "reply": question, …}``; else as ``join``."""
+        return self._join(
+            "the answer to", {self._field: header, self._reply: question}, obj, marshal
+        )
+
+    def _join(self, what: str, head: dict[str, Any], obj: Any, marshal: Marshal) -> Message:
+        if self._body is not None:
+            return marshal({**head, self._body: obj})
+        fields = {} if obj is None and len(head) > 1 else as_fields(obj)
+        if fields is None:
+            return marshal({**head, "data": obj})
+        for name in self._reserved:
+            if name in fields:
+                raise UsageError(
+                    f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
+                    "rename it, or give JsonHeader a body"
+                )
+        return marshal({**head, **fields})
+
+    def _load(self, data: str | bytes) -> dict[str, Any]:
         message = load_json(data)
         if type(message) is not dict:
             raise PayloadError(
                 f"no header: expected an object with {self._field!r}, got {type(message).__name__}"
             )
+        return message
+
+    def _header(self, message: dict[str, Any]) -> str | int:
         header = message.pop(self._field, None)
         if type(header) is not str and type(header) is not int:
             what = "is missing" if header is None else "must be text or a whole number"
             raise PayloadError(f"no header: the field {self._field!r} {what}")
-        return header, message if self._body is None else message.get(self._body)
+        return header
 
-    def join(self, header: Any, obj: Any, marshal: Marshal) -> str | bytes:
-        """The reply as described above; ``UsageError`` where it has the header's field."""
-        fields = as_fields(obj) if self._body is None else None
-        if fields is None:
-            return marshal(
-                {self._field: header, "data" if self._body is None else self._body: obj}
-            )
-        if self._field in fields:
-            raise UsageError(
-                f"the reply to {header!r} has a field {self._field!r}, which is the header's: "
-                "rename it, or give JsonHeader a body"
-            )
-        return marshal({self._field: header, **fields})
+    def _take_id(self, message: dict[str, Any], name: str) -> ID | None:
+        value = message.pop(name, None)
+        if value is None or type(value) is str or type(value) is int:
+            return value
+        raise PayloadError(f"the field {name!r} must be text or a whole number")
+
+    def _payload(self, message: dict[str, Any]) -> Any:
+        return message if self._body is None else message.get(self._body)
 
     def __repr__(self) -> str:
-        return f"JsonHeader(field={self._field!r}, body={self._body!r})"
+        ids = f", id_field={self._id!r}, reply_field={self._reply!r}" if self._id else ""
+        return f"JsonHeader(field={self._field!r}, body={self._body!r}{ids})"
 
 
 class IntHeader(Generic[Number]):

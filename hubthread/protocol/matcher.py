@@ -20,7 +20,7 @@ from hubthread.errors import (
     SettingError,
     UsageError,
 )
-from hubthread.protocol.convert import marshal_json, unmarshal_json
+from hubthread.protocol.convert import convert, marshal_json, unmarshal_json
 from hubthread.protocol.handlers import (
     Empty,
     HandleFunc,
@@ -29,9 +29,10 @@ from hubthread.protocol.handlers import (
     Unmarshal,
     name_of,
     pack_handler,
+    unmarshal_with,
 )
-from hubthread.protocol.headers import HeaderFormat, JsonHeader, Marshal
-from hubthread.protocol.jsontext import brief
+from hubthread.protocol.headers import Correlated, HeaderFormat, JsonHeader, Marshal
+from hubthread.protocol.jsontext import brief, load_json
 
 __all__ = [
     "Empty",
@@ -70,6 +71,7 @@ class _Coding(Generic[Header]):
             form, "join", None
         )
         self.decoded_text: bool = getattr(form, "decoded_text", False)
+        self.correlated: Correlated | None = form if getattr(form, "correlated", False) else None
         self.marshal: Marshal = marshal or marshal_json
         self.unmarshal = unmarshal
         for name, value in (
@@ -138,20 +140,28 @@ class _Matcher(Generic[Meta, Header]):
     def dispatch(self, ctx: Any, meta: Meta, data: str | bytes) -> str | bytes | None:
         """Give the message ``data`` to its handler; returns the encoded reply, if any.
 
-        Where ``ctx`` has a method ``_set_payload``, it gets the payload first, without the
+        An answer goes to the method ``_take_answer`` of ``ctx``, and to no handler.  Where
+        ``ctx`` has a method ``_set_payload``, it gets the payload first, without the
         header, if the format leaves it as text or bytes.
 
         Raises ``PayloadError`` for a malformed header or payload and ``HandleNotFind`` for
         an unknown header, both before the handler ran, and whatever the handler raises.
         """
         coding = self._coding
+        question = answered = None
         try:
-            header, payload = coding.parse(data)
+            if coding.correlated is None:
+                header, payload = coding.parse(data)
+            else:
+                header, payload, question, answered = coding.correlated.parse_correlated(data)
         except HubThreadError:
             raise
         except Exception as error:
             # A header-parsing function that stumbles does so over what a peer sent.
             raise PayloadError(f"the header cannot be parsed: {error!r}") from error
+        if answered is not None:
+            ctx._take_answer(answered, payload)
+            return None
         try:
             pack = self._packs[header]
         except KeyError:
@@ -173,6 +183,9 @@ class _Matcher(Generic[Meta, Header]):
                 error.header = header
                 raise
             reply = pack.handler(ctx, meta, request)
+        if question is not None:
+            assert coding.correlated is not None
+            return coding.correlated.join_answer(header, reply, coding.marshal, question)
         if reply is None:
             return None
         if coding.join is None:
@@ -182,6 +195,27 @@ class _Matcher(Generic[Meta, Header]):
                 "and join (JsonHeader, PrefixHeader, IntHeader), or write with ctx.write"
             )
         return coding.join(header, reply, coding.marshal)
+
+    def question(self, header: Header, obj: object, number: int) -> str | bytes:
+        """The message that asks ``obj`` behind ``header``; its answer carries ``number``.
+
+        Raises ``UsageError`` for a header format whose messages carry no ids.
+        """
+        correlated = self._coding.correlated
+        if correlated is None:
+            raise UsageError(
+                "the messages of this header format carry no ids to tell answers by: use "
+                'JsonHeader(id_field="id"), or a format of your own like it'
+            )
+        return correlated.join_question(header, obj, self._coding.marshal, number)
+
+    def answer(self, payload: Any, into: Any) -> Any:
+        """The payload of an answer as an ``into``; ``PayloadError`` where it does not fit."""
+        coding = self._coding
+        if coding.unmarshal is not None:
+            return unmarshal_with(coding.unmarshal, payload, into)
+        encoded = isinstance(payload, (str, bytes)) and not coding.decoded_text
+        return convert(load_json(payload) if encoded else payload, into)
 
     def header_parsing(self, data: str | bytes) -> tuple[Header, Any]:
         """The header and the payload of ``data`` (specification: ``HeaderParsing``)."""

@@ -170,6 +170,10 @@ def test_a_reply_that_cannot_be_sent_is_refused(
         (lambda: JsonHeader(""), "field"),
         (lambda: JsonHeader(body=""), "body"),
         (lambda: JsonHeader("a", "a"), "body"),
+        (lambda: JsonHeader(id_field=""), "id_field"),
+        (lambda: JsonHeader(id_field="type"), "id_field"),
+        (lambda: JsonHeader(id_field="id", reply_field="id"), "reply_field"),
+        (lambda: JsonHeader(body="reply", id_field="id"), "reply_field"),
         (lambda: IntHeader(3), "width"),  # type: ignore[call-overload]
         (lambda: IntHeader(2, int), "enum"),
     ],
