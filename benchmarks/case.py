@@ -91,7 +91,7 @@ def measure_traffic(case: Case, peer: Peer, options: Options) -> Measurement:
         arguments = [
             *("--mode", case.mode, "--clients", str(case.clients)),
             *("--size", str(case.job.size), "--seconds", str(options.seconds)),
-            *case.client,
+            *(*case.client, *peer.client),
         ]
         before = after = server.usage()
 

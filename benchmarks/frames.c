@@ -7,7 +7,7 @@
 #include "load.h"
 
 uint8_t *expected_words;
-size_t message_size;
+size_t message_size, head_size;
 
 /* The size that the header announces; 0 while there is too little of it. */
 static int header_complete(conn *c) {
@@ -30,7 +30,7 @@ static int header_complete(conn *c) {
 }
 
 static int words_match(const uint8_t *data, uint64_t from, uint64_t to) {
-    return to <= message_size && !memcmp(data, expected_words + from - HEAD, to - from);
+    return to <= message_size && !memcmp(data, expected_words + from - head_size, to - from);
 }
 
 /* Inflated once for all members whose bytes are the same: inflating each takes a hundred
@@ -39,7 +39,7 @@ static int words_match(const uint8_t *data, uint64_t from, uint64_t to) {
 static struct seen {
     uint8_t *body;
     uint64_t size, plain_size;
-    uint8_t head[HEAD];
+    uint8_t head[KEPT];
 } seen[SEEN];
 
 static void on_compressed(conn *c, const uint8_t *body, uint64_t size) {
@@ -54,14 +54,15 @@ static void on_compressed(conn *c, const uint8_t *body, uint64_t size) {
     if (one->size != size || memcmp(one->body, body, size)) {
         if (!plain) plain = malloc(message_size + 1);
         long inflated = inflate_message(body, size, plain, message_size + 1);
-        if (inflated < 0 ||
-            (inflated > HEAD && !words_match(plain + HEAD, HEAD, (uint64_t)inflated))) {
+        /* One of another size is looked at by on_message. */
+        if (inflated < 0 || ((size_t)inflated == message_size &&
+                             !words_match(plain + head_size, head_size, message_size))) {
             on_broken(c, "compressed message with other content");
             return;
         }
         one->body = realloc(one->body, size);
         memcpy(one->body, body, size);
-        memcpy(one->head, plain, HEAD);
+        memcpy(one->head, plain, head_size);
         one->size = size;
         one->plain_size = (uint64_t)inflated;
     }
@@ -89,8 +90,8 @@ static size_t take_payload(conn *c, const uint8_t *data, size_t n) {
             size_t keep = KEPT - c->have < n ? KEPT - c->have : n;
             memcpy(c->kept + c->have, data, keep);
         }
-        if (c->opcode < 8 && c->size == message_size && end > HEAD) {
-            uint64_t from = c->have > HEAD ? c->have : HEAD;
+        if (c->opcode < 8 && c->size == message_size && end > head_size) {
+            uint64_t from = c->have > head_size ? c->have : head_size;
             if (!words_match(data + (from - c->have), from, end))
                 on_broken(c, "message with other content");
         }
@@ -113,7 +114,7 @@ void feed(conn *c, const uint8_t *data, size_t n) {
         if (!c->header_have && n >= usual_size + message_size && message_size < 65536 &&
             !memcmp(data, usual, usual_size)) {
             const uint8_t *payload = data + usual_size;
-            if (!words_match(payload + HEAD, HEAD, message_size)) {
+            if (!words_match(payload + head_size, head_size, message_size)) {
                 on_broken(c, "message with other content");
                 return;
             }

@@ -53,7 +53,7 @@ def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
             server.port,
             [
                 *("--mode", case.mode, "--clients", str(case.clients), "--warmup", "0.5"),
-                *("--seconds", str(options.seconds), *case.client),
+                *("--seconds", str(options.seconds), *case.client, *peer.client),
             ],
             options.seconds,
             lambda phase: usages.append(server.usage()),

@@ -1,13 +1,16 @@
 /* The load client: N WebSocket clients in one thread, the same for every server.
  *
  * load --port P --mode echo|storm|publish|idle|parse --clients N [--window K] [--size BYTES]
- *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--tls] [--deflate]
+ *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--tls] [--deflate] [--socketio]
  *
  *   echo     each client keeps K messages in flight; each must come back, in order
  *   storm    each sends its next message when its last came back; each gets those of all
  *   publish  they only listen; client 0 says "go" and "stop"
  *   idle     they only stay
  *   parse    no server: how fast this program reads, and whether any split is read alike
+ *
+ * With --socketio it speaks to python-socketio: a WebSocket with the packets of Engine.IO 4
+ * and Socket.IO 5 in it, of which it knows what it needs.
  *
  * In storm and publish a server says "joined" to a client that is in: nothing starts before
  * all have heard it.  Prints a line of JSON at each phase (opened, measuring, measured), and
@@ -41,7 +44,7 @@ static const char *const modes[] = {"echo", "storm", "publish", "idle", "parse"}
 #define MARK 64         /* orders are compared every so many messages */
 
 static enum mode mode = PARSE;
-static int port, clients = 1, window = 1, stalled, use_tls, deflate;
+static int port, clients = 1, window = 1, stalled, use_tls, deflate, socketio;
 static double seconds = 4, warmup = 0.5, drain = 15;
 
 static conn *conns;
@@ -56,6 +59,7 @@ static uint64_t *marks, marks_size, marks_set;
 static const char *first_fault = "";
 static const uint8_t mask[4] = {0x37, 0xFA, 0x21, 0x3D};
 static uint8_t *masked_words;
+static const char *before = "", *behind = ""; /* a message, on the wire */
 
 static double now(void) { return now_ns() / 1e9; }
 
@@ -125,16 +129,39 @@ static void put_message(conn *c) {
     for (size_t i = 2; i < header - 4; i++) p[i] = (uint8_t)(n >> 8 * (header - 5 - i));
     memcpy(p + header - 4, mask, 4);
     p += header;
-    uint8_t head[HEAD];
-    put_digits(head, 8, ++c->sent);
-    put_digits(head + 8, 24, now_ns());
-    put_digits(head + 32, 8, (uint64_t)c->index);
-    for (int i = 0; i < HEAD; i++) p[i] = head[i] ^ mask[i & 3];
-    memcpy(p + HEAD, masked_words, n - HEAD);
+    uint8_t head[KEPT], *digits = head + head_size - HEAD;
+    memcpy(head, before, head_size - HEAD);
+    put_digits(digits, 8, ++c->sent);
+    put_digits(digits + 8, 24, now_ns());
+    put_digits(digits + 32, 8, (uint64_t)c->index);
+    for (size_t i = 0; i < head_size; i++) p[i] = head[i] ^ mask[i & 3];
+    memcpy(p + head_size, masked_words, n - head_size);
     total_sent++;
 }
 
+static void put_text(conn *c, const char *text) {
+    char whole[KEPT];
+    int n = snprintf(whole, sizeof whole, "%s%s%s", before, text, behind);
+    put_small(c, 1, (const uint8_t *)whole, (size_t)n);
+}
+
 /* What comes. */
+
+static void let_in(conn *c) {
+    c->state = mode == STORM || mode == PUBLISH ? JOINING : OPEN;
+    joined += c->state == OPEN;
+    shaking--;
+    opened++;
+}
+
+/* Whether it is a packet of Engine.IO or Socket.IO themselves: no message. */
+static int is_greeting(conn *c, const uint8_t *text, uint64_t size) {
+    if (size >= 2 && !memcmp(text, "42", 2)) return 0;
+    if (size == 1 && *text == '2') put_small(c, 1, (const uint8_t *)"3", 1); /* ping: pong */
+    else if (c->state == GREETING && size > 2 && !memcmp(text, "40", 2)) let_in(c);
+    else if (c->state != GREETING || *text != '0') on_broken(c, "another packet than expected");
+    return 1;
+}
 
 void on_control(conn *c, int opcode, const uint8_t *payload, size_t n) {
     if (opcode == 9 && n <= 125) put_small(c, 10, payload, n);
@@ -164,7 +191,14 @@ static void check_next(uint64_t sequence, uint64_t expected) {
 }
 
 void on_message(conn *c, const uint8_t *head, uint64_t size) {
-    if (c->state == JOINING && size == 6 && !memcmp(head, "joined", 6)) {
+    if (socketio && is_greeting(c, head, size)) return;
+    size_t at = head_size - HEAD;
+    if (memcmp(head, before, size < at ? (size_t)size : at)) {
+        on_broken(c, "message that begins otherwise");
+        return;
+    }
+    head += at;
+    if (c->state == JOINING && size == at + 6 + strlen(behind) && !memcmp(head, "joined", 6)) {
         c->state = OPEN;
         joined++;
         return;
@@ -231,10 +265,10 @@ static void begin(conn *c) {
 static void ask(conn *c) {
     char text[512];
     int n = snprintf(text, sizeof text,
-                     "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
+                     "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                      "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
-                     port,
+                     socketio ? "/socket.io/?EIO=4&transport=websocket" : "/", port,
                      deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
                                "server_no_context_takeover; client_no_context_takeover\r\n"
                              : "");
@@ -262,10 +296,12 @@ static void answered(conn *c, const uint8_t *data, size_t n) {
             drop(c);
             return;
         }
-        c->state = mode == STORM || mode == PUBLISH ? JOINING : OPEN;
-        joined += c->state == OPEN;
-        shaking--;
-        opened++;
+        if (socketio) {
+            c->state = GREETING;
+            put_small(c, 1, (const uint8_t *)"40", 2);
+        } else {
+            let_in(c);
+        }
         feed(c, data, n);
         return;
     }
@@ -349,7 +385,7 @@ static int finished(void) {
 
 static void tell(conn *c, const char *text) {
     if (c->state != OPEN) return;
-    put_small(c, 1, (const uint8_t *)text, strlen(text));
+    put_text(c, text);
     flush(c);
 }
 
@@ -409,7 +445,7 @@ static void drive(void) {
 /* Publish frames that nobody sent: whole reads against the clock, then cut anywhere. */
 static int parse(void) {
     enum { FRAMES = 2000 };
-    size_t header = message_size <= 125 ? 2 : 4, one = header + message_size, all = one * FRAMES;
+    size_t header = message_size <= 125 ? 2 : 4, at = head_size - HEAD, one = header + message_size, all = one * FRAMES;
     uint8_t *data = malloc(all);
     conn c = {.state = OPEN, .next = 1};
     uint64_t made = 0;
@@ -417,14 +453,15 @@ static int parse(void) {
     srand(1);
     for (int round = 0; spent < seconds; round++) {
         for (uint8_t *p = data; p < data + all; p += one) {
-            uint8_t *head = p + header;
+            uint8_t *head = p + header + at;
+            memcpy(p + header, before, at);
             p[0] = 0x81;
             p[1] = header == 2 ? (uint8_t)message_size : 126;
             if (header == 4) p[2] = (uint8_t)(message_size >> 8), p[3] = (uint8_t)message_size;
             put_digits(head, 8, ++made);
             put_digits(head + 8, 24, now_ns());
             put_digits(head + 32, 8, 0);
-            memcpy(head + HEAD, expected_words, message_size - HEAD);
+            memcpy(head + HEAD, expected_words, message_size - head_size);
         }
         clock_now = now_ns();
         measuring = round > 0;
@@ -453,6 +490,30 @@ static int flag(int argc, char **argv, const char *name) {
     return 0;
 }
 
+/* What all messages have in common, as it is on the wire. */
+static void lay_out(void) {
+    size_t words = message_size - HEAD, n = 0;
+    uint8_t *plain = malloc(words);
+    put_words(plain, words);
+    if (socketio) {
+        before = "42[\"message\",\"";
+        behind = "\"]";
+    }
+    expected_words = malloc(2 * words + 8);
+    for (size_t i = 0; i < words; i++) {
+        if (socketio && plain[i] == '"') expected_words[n++] = '\\';
+        expected_words[n++] = plain[i];
+    }
+    memcpy(expected_words + n, behind, strlen(behind));
+    n += strlen(behind);
+    head_size = strlen(before) + HEAD;
+    message_size = head_size + n;
+    masked_words = malloc(n);
+    for (size_t i = 0; i < n; i++)
+        masked_words[i] = expected_words[i] ^ mask[(head_size + i) & 3];
+    free(plain);
+}
+
 int main(int argc, char **argv) {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlive the runner */
     for (int i = 1; i + 1 < argc; i++)
@@ -469,6 +530,7 @@ int main(int argc, char **argv) {
     message_size = (size_t)option(argc, argv, "--size", 100);
     use_tls = flag(argc, argv, "--tls");
     deflate = flag(argc, argv, "--deflate");
+    socketio = flag(argc, argv, "--socketio");
     if (clients < 1 || message_size <= HEAD || (mode != PARSE && !port)) {
         fprintf(stderr, "load: needs --port, and a --size above %d\n", HEAD);
         return 2;
@@ -479,11 +541,7 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     reads = malloc(READ_SIZE);
-    expected_words = malloc(message_size);
-    masked_words = malloc(message_size);
-    put_words(expected_words, message_size - HEAD);
-    for (size_t i = 0; i < message_size - HEAD; i++)
-        masked_words[i] = expected_words[i] ^ mask[(HEAD + i) & 3];
+    lay_out();
     if (mode == PARSE) return parse();
     poller = epoll_create1(EPOLL_CLOEXEC);
     conns = calloc((size_t)clients, sizeof *conns);

@@ -2,6 +2,8 @@
  *
  * A message is text: 8 digits sequence number, 24 digits CLOCK_MONOTONIC nanoseconds,
  * 8 digits sender, then words up to the size agreed on (peers/contract.py makes the same).
+ * With --socketio it is the one argument of an event, in JSON: something stands before it
+ * and behind it, and its quotation marks are escaped.
  */
 #ifndef LOAD_H
 #define LOAD_H
@@ -12,7 +14,7 @@
 #include <time.h>
 
 #define HEAD 40   /* bytes of a message in front of the words */
-#define KEPT 128  /* bytes kept of a message that came in pieces: HEAD, or a whole ping */
+#define KEPT 128  /* bytes kept of a message that came in pieces: its head, or a whole ping */
 
 typedef struct {
     uint32_t count[64 * 64];
@@ -81,7 +83,7 @@ static inline void put_words(uint8_t *p, size_t size) {
     }
 }
 
-enum state { NONE, CONNECTING, SECURING, SHAKING, JOINING, OPEN, STALLED, LOST };
+enum state { NONE, CONNECTING, SECURING, SHAKING, GREETING, JOINING, OPEN, STALLED, LOST };
 
 typedef struct {
     int fd, index;
@@ -113,10 +115,11 @@ long inflate_message(const uint8_t *from, size_t size, uint8_t *into, size_t roo
 
 /* frames.c: from bytes to messages. */
 void feed(conn *c, const uint8_t *data, size_t n);
-extern uint8_t *expected_words; /* of a message as large as --size */
-extern size_t message_size;
+extern uint8_t *expected_words; /* of a message as large as --size, and all behind them */
+extern size_t message_size;     /* on the wire, without the frame's header */
+extern size_t head_size;        /* all in front of the words */
 
-/* load.c: told of what has come; `head` has the first HEAD bytes, or all of fewer. */
+/* load.c: told of what has come; `head` has the first head_size bytes, or all of fewer. */
 void on_message(conn *c, const uint8_t *head, uint64_t size);
 void on_control(conn *c, int opcode, const uint8_t *payload, size_t size);
 void on_broken(conn *c, const char *why);

@@ -1,10 +1,4 @@
-"""The servers that are compared: one module each, all with the contract of ``contract``.
-
-python-socketio is not among them.  It speaks Engine.IO and Socket.IO inside of WebSocket,
-so a client has to speak that too, and what it costs is in good part that framing: beside
-the others its figure would mean little.  Its threading mode sends through simple-websocket,
-as ``flask-sock`` does here.
-"""
+"""The servers that are compared: one module each, all with the contract of ``contract``."""
 
 from __future__ import annotations
 
@@ -36,6 +30,8 @@ class Peer:
     """Distributions; the first is the one whose version matters most."""
     without: Mapping[str, str] = field(default_factory=dict)
     """Works that it has no part in, and why."""
+    client: tuple[str, ...] = ()
+    """Options of the load client that it needs."""
 
     def versions(self) -> dict[str, str] | None:
         """Of what it needs; ``None`` if something is not installed."""
@@ -106,6 +102,13 @@ _ALL = (
         "flask_sock",
         ("flask-sock", "simple-websocket", "flask", "werkzeug", "wsproto"),
         _ONLY_STORM,
+    ),
+    Peer(
+        "socketio",
+        "python-socketio in threading mode, with simple-websocket on werkzeug",
+        "socketio",
+        ("python-socketio", "python-engineio", "simple-websocket", "werkzeug", "wsproto"),
+        client=("--socketio",),
     ),
 )
 

@@ -1,0 +1,65 @@
+"""python-socketio in threading mode: simple-websocket on werkzeug's threaded server.
+
+WebSocket from the first byte, without long polling first; the load client speaks Engine.IO
+and Socket.IO (``--socketio``).  A message is the argument of a ``message`` event, so it is
+quoted as JSON (133 bytes for 100); the bytes are the same for all members, and
+python-socketio makes them once.  ``send`` without a room reaches every client.
+
+A lock keeps one order for all members, as the other servers do.  Handlers run on the
+connection's own thread (``async_handlers=False``): the default is a new thread for each
+message, which keeps no order.  There is no back-pressure: each client has a queue without
+a bound and a thread that empties it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from typing import Any
+
+from werkzeug.serving import make_server
+
+from benchmarks.peers.contract import JOINED, Job, Publisher, listening
+
+# By name: this module is called like the package.
+socketio: Any = importlib.import_module("socketio")
+
+
+def serve(job: Job, name: str) -> None:
+    """Serve for good."""
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    server = socketio.Server(
+        async_mode="threading",
+        transports=["websocket"],
+        async_handlers=False,
+        always_connect=True,  # so that it may send in ``connect``
+        max_http_buffer_size=2 * job.size + 1024,
+    )
+    one_order = threading.Lock()
+
+    def to_all(message: str) -> None:
+        with one_order:
+            server.send(message)
+
+    publisher = Publisher(job, to_all)
+
+    def connect(sid: str, environ: object) -> None:
+        if job.mode != "echo":
+            server.send(JOINED, to=sid)
+
+    def message(sid: str, data: str) -> None:
+        if job.mode == "echo":
+            server.send(data, to=sid)
+        elif job.mode == "room":
+            to_all(data)
+        else:
+            publisher.told(data)
+
+    server.on("connect", connect)
+    server.on("message", message)
+    wsgi = make_server(
+        "127.0.0.1", 0, socketio.WSGIApp(server), threaded=True, ssl_context=job.tls()
+    )
+    listening(wsgi.server_port)
+    wsgi.serve_forever()
