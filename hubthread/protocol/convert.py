@@ -16,6 +16,8 @@ target                             takes
 dataclass                          an object with its fields; fields with defaults may be
                                    missing; a ``ValueError`` from ``__post_init__`` refuses
 ``TypedDict``                      an object with its keys (``Required``, ``NotRequired``)
+msgspec ``Struct``,                what they take, where the user has these libraries;
+pydantic ``BaseModel``             their own rules hold inside
 ``Enum``                           the value of a member
 ``Literal``                        one of its values
 unions, ``Optional``               at most one object, one array and one enum among them:
@@ -43,6 +45,7 @@ from hubthread.errors import HandleAnyNotPtr, PayloadError
 from hubthread.protocol import converters
 from hubthread.protocol.converters import Convert, Field, Mismatch, Plan
 from hubthread.protocol.jsontext import as_bytes, load_json, marshal_json
+from hubthread.protocol.models import model_plan
 
 __all__ = ["compile_converter", "convert", "marshal_json", "unmarshal_json"]
 
@@ -158,7 +161,9 @@ class _Compiler:
             return self._record(into, lambda hints: fields, lambda found: into(**found))
         if issubclass(into, dict) and hasattr(into, "__required_keys__"):  # a TypedDict
             return self._record(into, lambda hints: _typeddict_fields(into, hints), None)
-        # Further kinds of records (msgspec structs, pydantic models) go here.
+        plan = model_plan(into)
+        if plan is not None:
+            return plan
         raise _unsupported(into)
 
     def _record(self, into: type, fields_of: _FieldsOf, make: Convert | None) -> Plan:

@@ -13,6 +13,7 @@ import json
 import math
 import re
 import reprlib
+import sys
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any, NoReturn
@@ -69,8 +70,9 @@ def load_json(data: str | bytes) -> Any:
 def marshal_json(obj: object) -> str:
     """``obj`` as compact JSON text.
 
-    Takes what ``json`` takes, dataclasses, ``Enum`` members (their values) and mappings,
-    nested as they like.  Raises ``UsageError`` saying what cannot be JSON.
+    Takes what ``json`` takes, dataclasses, ``Enum`` members (their values), mappings,
+    msgspec structs and pydantic models, nested as they like.  Raises ``UsageError`` saying
+    what cannot be JSON.
     """
     try:
         text = _encode(obj)
@@ -108,17 +110,15 @@ def as_bytes(data: str | bytes) -> bytes:
 
 
 def as_fields(obj: object) -> dict[Any, Any] | None:
-    """The fields of what is a JSON object at its top, ``None`` for anything else.
-
-    The one place to teach replies a further kind of record.
-    """
+    """The fields of what is a JSON object at its top, ``None`` for anything else."""
     if isinstance(obj, dict):
         return obj
     if isinstance(obj, Mapping):
         return dict(obj)
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
         return {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
-    return None
+    plain = _library_plain(obj)
+    return plain if isinstance(plain, dict) else None
 
 
 def brief(value: object) -> str:
@@ -129,12 +129,27 @@ def brief(value: object) -> str:
         return f"a very large {_kind(value)}"
 
 
+def _library_plain(obj: object) -> Any:
+    """A msgspec struct or pydantic model in JSON's own types; ``None`` for anything else."""
+    msgspec: Any = sys.modules.get("msgspec")
+    if msgspec is not None and isinstance(obj, msgspec.Struct):
+        return msgspec.to_builtins(obj)
+    pydantic: Any = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(obj, pydantic.BaseModel):
+        model: Any = obj
+        return model.model_dump(mode="json", by_alias=True)
+    return None
+
+
 def _plain(obj: object) -> object:
     fields = as_fields(obj)
     if fields is not None:
         return fields
     if isinstance(obj, Enum):
         return obj.value
+    plain: object = _library_plain(obj)
+    if plain is not None:
+        return plain
     raise TypeError(
         f"{brief(obj)} is a {_kind(obj)}; give dataclasses, mappings, lists, text, numbers"
     )
