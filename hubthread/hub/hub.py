@@ -324,6 +324,8 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             handshakes_refused=self._refused,
             messages_dropped=dropped,
             ended_by=ended,
+            wsgi_moved=self.entrance.moved,
+            wsgi_parked=self.entrance.parked,
         )
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ calls it, or by a thread for it where the caller is one of the hub's own.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -38,6 +39,7 @@ class Lifecycle:
         self._changed = threading.Condition()  # guards what follows, and tells of changes
         self._busy = 0
         self._runs = False  # the loop
+        self._process = 0  # where it was started
         self.state = "new"
         self.failure: BaseException | None = None
 
@@ -56,6 +58,22 @@ class Lifecycle:
                     self.state = "new"
             raise
 
+    def start_once(self) -> None:
+        """Start, unless somebody has; a hub that has ended stays so.
+
+        :raises UsageError: when that was in another process, before it forked.
+        :raises RuntimeError: as ``start``.
+        """
+        with contextlib.suppress(UsageError):  # it was started meanwhile
+            if self.state == "new":
+                self.start()
+        if self._process not in (0, os.getpid()):
+            raise UsageError(
+                f"hub {self._hub.name} was started in process {self._process}, and its threads "
+                f"have not come along when that forked: make it with Hub(setting), and let the "
+                f"first request start it"
+            )
+
     def run_here(self) -> None:
         """Run the hub on the calling thread, until it is closed.
 
@@ -70,6 +88,7 @@ class Lifecycle:
             if self.state != "new":
                 raise UsageError(f"this hub is {self.state}: a hub runs once, make a new one")
             self.state = "running"
+            self._process = os.getpid()
 
     def _start_thread(self) -> None:
         self._runs = True

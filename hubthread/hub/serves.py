@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 from hubthread.hub.serving import Server, Tracker, open_server
 from hubthread.hub.socket_serving import SocketServer, open_socket_server
+from hubthread.hub.upgrade import ASK
+from hubthread.hub.wsgi import Entrance, WSGIAnswer
 from hubthread.types import ConnectionProtocols
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Serves(Generic[Meta, Header]):
 
     def _init_serving(self) -> None:
         self.tracker = Tracker()
+        self.entrance = Entrance(cast("Hub[Meta, Header]", self))
         self._serving_lock = threading.Lock()  # guards what follows
         self._servers: list[Listening] = []
         self._refused = 0
@@ -112,6 +115,41 @@ class Serves(Generic[Meta, Header]):
         self.lifecycle.refuse_closing("serves nobody")
         hub = cast("Hub[Meta, Header]", self)
         return open_socket_server(hub, addr, port, protocol, ssl, max_peers, backlog)
+
+    def websocket_handler(
+        self,
+        environ: dict[str, Any],
+        start_response: Callable[[str, list[tuple[str, str]]], object] | None = None,
+        meta: Meta = ASK,
+        *,
+        max_connections: int = 10_000,
+    ) -> WSGIAnswer:
+        """Make the request of a WSGI application a client (``WebSocketHandler``).
+
+        The socket is taken from the WSGI server, one of the hub's own threads serves it, and
+        this returns at once: no worker is held.  Where a connection cannot be moved (TLS
+        that the WSGI server ends itself, Windows) the calling thread serves the client and
+        this returns at its end: see ``statistics().wsgi_parked``.
+
+        A hub that is new is started, on this first need, so it may be made before a server
+        forks.  It is closed when the process ends: its clients are told 1001.
+
+        :param environ: as the application was called with; once for each request.
+        :param start_response: called with the answer; ``None``: call what is returned, or
+            return it from a Flask view.
+        :param meta: the client's (``WebSocketHandlerWithMeta``); ``on_handshake`` and
+            ``meta_gen`` are not asked then: whoever calls this has decided who may come.
+        :param max_connections: through this method at the same time; more get 503.
+        :returns: what the application is to return: the end of the request, or its refusal
+            (426 for what is no WebSocket, 403 for a foreign page, 501 for a server whose
+            sockets cannot be had, 503 for a hub that is closed, full or out of threads).
+        :raises UsageError: for an environ whose request is a client already, and for a hub
+            that was started in another process, before it forked.
+        """
+        answer = self.entrance.enter(environ, meta, max_connections)
+        if start_response is not None:
+            start_response(answer.status, answer.headers)
+        return answer
 
     def servers(self) -> list[Listening]:
         """Those that listen now."""

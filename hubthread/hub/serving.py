@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
-from hubthread.hub.upgrade import upgrade
+from hubthread.hub.upgrade import agree, connect
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
 from hubthread.net.tls import open_transport
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hubthread.hub.hub import Hub
 
-__all__ = ["Server", "Tracker", "check_place", "open_server"]
+__all__ = ["Server", "Tracker", "answer", "check_place", "open_server"]
 
 Page = Callable[[Request], Response]
 
@@ -199,7 +199,9 @@ class Server:
                 ) from None
             response = self._page(request)
             if response is None:
-                connection = upgrade(self._hub, transport, request, deadline)
+                agreed = agree(self._hub, request)
+                connection = connect(self._hub, transport, agreed, deadline)
+                del agreed  # as below
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
             response = self._refusal(refusal)
@@ -207,7 +209,7 @@ class Server:
             self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
             return
         if response is not None:
-            _answer(transport, response.encode(request), deadline)
+            answer(transport, response.encode(request), deadline)
         elif connection is not None:
             trailing = parser.trailing
             del parser, request  # the connection stays for long, and this frame with it
@@ -242,7 +244,7 @@ class Server:
             return Response.text(500, "The server failed to say why it refuses.")
 
 
-def _answer(transport: Transport, response: bytes, deadline: float) -> None:
+def answer(transport: Transport, response: bytes, deadline: float) -> None:
     """Send a whole response and let the peer read it before the socket goes."""
     patience = max(deadline, monotonic() + 1.0)
     if not send_all(transport, response, patience):

@@ -47,6 +47,10 @@ class HubStatistics:
     ended_by: Mapping[str, int]
     """Ended connections by cause: ``peer``, ``server``, ``violation``, ``overflow``,
     ``stalled``, ``silent``, ``lost``, ``no thread``."""
+    wsgi_moved: int = 0
+    """Connections here that were taken from a WSGI server."""
+    wsgi_parked: int = 0
+    """Connections here that keep a thread of their WSGI server."""
 
 
 @dataclass(frozen=True)

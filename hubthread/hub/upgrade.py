@@ -1,26 +1,38 @@
 """From a request to a client: the handshake, the user's hook, the connection.
 
-Layer: hub.  Threads: the one that is to be the client's reader.
+Layer: hub.  Threads: ``agree`` on the one that has the request, ``connect`` on the one
+that is to be the client's reader; on our own server both are the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hubthread.errors import HandshakeRejected
 from hubthread.hub.client import Client
 from hubthread.net.connection import Connection
 from hubthread.net.transport import Transport, send_all
-from hubthread.protocol.handshake import accept
+from hubthread.protocol.handshake import Accepted, accept
 from hubthread.protocol.http import Request
 from hubthread.protocol.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
 
-__all__ = ["make_meta", "upgrade"]
+__all__ = ["ASK", "Agreed", "agree", "connect", "make_meta"]
 
 _FAILED = "The server failed to accept the connection."
+
+ASK: Final[Any] = object()
+"""No meta was given: the hub's hooks are asked for it."""
+
+
+class Agreed(NamedTuple):
+    """A handshake that both sides want, before anything was said to the peer."""
+
+    request: Request
+    accepted: Accepted
+    meta: Any
 
 
 def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
@@ -38,17 +50,13 @@ def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
         raise HandshakeRejected(500, _FAILED) from None
 
 
-def upgrade(
-    hub: Hub[Any, Any], transport: Transport, request: Request, deadline: float
-) -> Connection | None:
-    """Shake hands and make the client; its start callback has run when this returns.
+def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
+    """Check the handshake, and ask the user's hook.
 
-    :param deadline: for sending the answer, on the clock of ``time.monotonic``.
-    :returns: what is to be ``run``; ``None`` when the socket has broken by then.
+    :param meta: the client's, where somebody has decided on it already.
     :raises HandshakeRejected: with what is to be answered.
     """
-    period = hub.setting.websocket_period
-    upgrader = period.upgrader
+    upgrader = hub.setting.websocket_period.upgrader
     try:
         accepted = accept(
             request,
@@ -56,12 +64,25 @@ def upgrade(
             check_origin=upgrader.check_origin,
             compression=upgrader.compression,
         )
-        meta = make_meta(hub, request)
     except HandshakeRejected:
         raise
     except BaseException:
         hub.logger.exception("the origin check raised for %r", request)
         raise HandshakeRejected(500, _FAILED) from None
+    return Agreed(request, accepted, make_meta(hub, request) if meta is ASK else meta)
+
+
+def connect(
+    hub: Hub[Any, Any], transport: Transport, agreed: Agreed, deadline: float
+) -> Connection | None:
+    """Say yes and make the client; its start callback has run when this returns.
+
+    :param deadline: for sending the answer, on the clock of ``time.monotonic``.
+    :returns: what is to be ``run``; ``None`` when the socket has broken by then.
+    :raises HandshakeRejected: when the hub closes.
+    """
+    period = hub.setting.websocket_period
+    request, accepted, meta = agreed
     client = Client(hub, hub.registry.next_client_id(), meta, request)
     client.subprotocol = accepted.subprotocol
     deflate = accepted.deflate

@@ -28,7 +28,7 @@ from hubthread.protocol.request import (
     split_authority,
 )
 
-__all__ = ["MAX_HEAD", "Headers", "Request", "RequestParser", "Response"]
+__all__ = ["MAX_HEAD", "Headers", "Request", "RequestParser", "Response", "check_request"]
 
 #: The longest request head, in bytes: request line, header fields and the blank line.
 #:
@@ -238,23 +238,32 @@ class RequestParser:
             secure=self._secure,
             http_version=event.http_version.decode("ascii"),
         )
-        if request.http_version[0] != "1":
-            raise HandshakeRejected(
-                505, f"This server speaks HTTP/1.1, not HTTP/{request.http_version}."
-            )
-        _check_method(request)
-        _check_target(request)
-        if int(request.headers.get("content-length", "0")) or (
-            "transfer-encoding" in request.headers
-        ):
-            raise HandshakeRejected(413, "A request to this server cannot have a body.")
-        if request.http_version == "1.0" and request.has_token("upgrade", "websocket"):
-            raise HandshakeRejected(
-                426,
-                "WebSocket needs HTTP/1.1, and this request came as HTTP/1.0.",
-                (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
-            )
+        check_request(request)
         return request
+
+
+def check_request(request: Request) -> None:
+    """Refuse what is HTTP, but nothing that a hub could answer.
+
+    Raises:
+        HandshakeRejected: as :meth:`RequestParser.receive`.
+    """
+    if request.http_version[0] != "1":
+        raise HandshakeRejected(
+            505, f"This server speaks HTTP/1.1, not HTTP/{request.http_version}."
+        )
+    _check_method(request)
+    _check_target(request)
+    if request.headers.get("content-length", "0").strip("0") or (
+        "transfer-encoding" in request.headers
+    ):
+        raise HandshakeRejected(413, "A request to this server cannot have a body.")
+    if request.http_version == "1.0" and request.has_token("upgrade", "websocket"):
+        raise HandshakeRejected(
+            426,
+            "WebSocket needs HTTP/1.1, and this request came as HTTP/1.0.",
+            (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
+        )
 
 
 def _check_method(request: Request) -> None:

@@ -1,0 +1,222 @@
+"""The way in through a WSGI server: its request becomes a client, and its worker is free.
+
+Layer: hub.  Threads: ``enter`` runs on the WSGI server's; each client's reader is a thread
+of the hub, as ever, except where a connection cannot be moved: there the request's own
+thread is the reader, and is parked until the client goes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hubthread.errors import HandshakeRejected, UsageError
+from hubthread.hub.serving import answer
+from hubthread.hub.upgrade import Agreed, agree, connect
+from hubthread.net import takeover
+from hubthread.net.parked import open_parked
+from hubthread.net.transport import PlainTransport, Transport
+from hubthread.protocol.environ import request_of
+from hubthread.protocol.http import Response
+from hubthread.protocol.request import Request
+from hubthread.settings import check_number
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+
+__all__ = ["Entrance", "WSGIAnswer"]
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+_TAKEN = "hubthread.taken"
+"""In the environ of a request whose connection has become a client's."""
+
+_HOP_BY_HOP = ("connection", "upgrade")
+"""An application must not send these (PEP 3333), and wsgiref ends with an assertion."""
+
+
+class WSGIAnswer:
+    """What a WSGI application returns for a request: an iterable of its body.
+
+    It is a WSGI application too, so a Flask view may return it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        sink: takeover.Sink | None = None,
+    ) -> None:
+        self.status = f"{status} {HTTPStatus(status).phrase}"
+        self.headers = list(headers)
+        self.body = body
+        self._sink = sink
+
+    def __iter__(self) -> Any:
+        return iter([self.body] if self.body else [])
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer as an application."""
+        start_response(self.status, self.headers)
+        return self
+
+    def close(self) -> None:
+        """From the server, which has sent it."""
+        if self._sink is not None:
+            self._sink.close()
+
+
+class Entrance:
+    """One hub's way in through WSGI servers.
+
+    Threads: every method from any.
+    """
+
+    def __init__(self, hub: Hub[Any, Any]) -> None:
+        self._hub = hub
+        self._lock = threading.Lock()  # guards what follows
+        self._watched = False
+        self.moved = 0
+        self.parked = 0
+
+    def enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
+        """Make the request a client, or say why not; see ``hub.websocket_handler``."""
+        check_number("max_connections", max_connections, 1, whole=True)
+        if environ.get(_TAKEN):
+            raise UsageError(
+                "this request has become a client already: call websocket_handler once for "
+                "each request, and return what it returns"
+            )
+        request: Request | None = None
+        try:
+            takeover.refuse_green(environ)
+            self._start()
+            request = request_of(environ)
+            agreed = agree(self._hub, request, meta)
+            sink = self._admit(environ, agreed, max_connections)
+        except HandshakeRejected as refusal:
+            self._hub.refused(request, refusal.status, refusal.reason)
+            if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
+                self._hub.logger.warning("%s", refusal.reason)
+            return _refusal(refusal)
+        return WSGIAnswer(101, sink=sink)  # the client has got its own
+
+    def _start(self) -> None:
+        """Start the hub in this process, where it has not been; see that it ends with it.
+
+        :raises HandshakeRejected: when it is closed.
+        """
+        try:
+            self._hub.lifecycle.start_once()
+        except RuntimeError as error:
+            raise self._no_room(error) from None
+        if self._hub.state not in ("new", "running"):
+            raise HandshakeRejected(503, "The server is going away.")
+        with self._lock:
+            watched, self._watched = self._watched, True
+        if not watched:
+            atexit.register(self._hub.close)
+            # Or a hub that is made and closed in a test would stay for ever.
+            self._hub.context.add_callback(lambda reason: atexit.unregister(self._hub.close))
+
+    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> takeover.Sink | None:
+        place = takeover.find(environ)
+        move = takeover.CAN_MOVE and takeover.is_plain(place.sock)
+        if not move and not environ.get("wsgi.multithread"):
+            raise HandshakeRejected(
+                501,
+                "A connection with TLS of the WSGI server's own takes one of its threads, and "
+                "this server has only one: give it threads, or end TLS in a proxy before it.",
+            )
+        with self._lock:
+            full = self.moved + self.parked >= most
+            self.moved += move and not full
+            self.parked += not move and not full
+        if full:
+            raise self._no_room(f"{most} connections, the limit")
+        if not move:
+            environ[_TAKEN] = True
+            try:
+                self._serve(open_parked(place.sock), agreed, b"")
+            finally:
+                with self._lock:
+                    self.parked -= 1
+            return takeover.bury(place.sock) if takeover.CAN_MOVE else None
+        try:
+            sink = self._move(place, agreed)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+            self._end_moved()
+            raise self._no_room(error) from None
+        environ[_TAKEN] = True
+        return sink
+
+    def _no_room(self, why: object) -> HandshakeRejected:
+        self._hub.logger.warning("no room for a connection: answering 503 (%s)", why)
+        return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
+
+    def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
+        taken = takeover.take(place)
+
+        def read() -> None:
+            try:
+                self._serve(PlainTransport(taken.sock), agreed, taken.trailing)
+            finally:
+                self._end_moved()
+
+        try:
+            self._hub.threads.start(read, "reader")
+        except RuntimeError:
+            taken.undo()
+            raise
+        return taken.sink
+
+    def _end_moved(self) -> None:
+        with self._lock:
+            self.moved -= 1
+
+    # On the reader.
+
+    def _serve(self, transport: Transport, agreed: Agreed, trailing: bytes) -> None:
+        hub, request = self._hub, agreed.request
+        began = monotonic()
+        hub.tracker.begin(transport)
+        try:
+            deadline = began + hub.setting.websocket_period.upgrader.handshake_timeout
+            try:
+                connection = connect(hub, transport, agreed, deadline)
+            except HandshakeRejected as refusal:
+                hub.refused(request, refusal.status, refusal.reason)
+                response = Response.text(refusal.status, refusal.reason)
+                answer(transport, response.encode(request), deadline)
+                return
+            del agreed
+            if connection is not None:
+                connection.run(trailing)
+                hub.logger.info(
+                    "%r ended after %.1f s: %s %s",
+                    request, monotonic() - began, connection.ended_by, connection.code,
+                )  # fmt: skip
+        finally:
+            transport.close()
+            hub.tracker.end(transport)
+
+
+def _refusal(refusal: HandshakeRejected) -> WSGIAnswer:
+    response = Response.text(refusal.status, refusal.reason)
+    return WSGIAnswer(
+        refusal.status,
+        [
+            *(each for each in refusal.headers if each[0].lower() not in _HOP_BY_HOP),
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            ("X-Content-Type-Options", "nosniff"),
+        ],
+        response.body,
+    )

@@ -1,0 +1,1 @@
+"""Tests of hubs inside WSGI servers, which run in processes of their own."""

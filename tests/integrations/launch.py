@@ -1,0 +1,112 @@
+"""Runs the application in one of the servers: ``python -m tests.integrations.launch KIND``.
+
+It prints ``Listens at`` and the port.
+"""
+
+from __future__ import annotations
+
+import signal
+import socketserver
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from tests.integrations.app import application
+
+CERTIFICATE = ("tests/data/localhost.pem", "tests/data/localhost.key")
+
+
+class _Threaded(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+def _run(port: int, serve: Callable[[], object], stop: Callable[[], object]) -> None:
+    """Serve on another thread until SIGTERM, then end as a script does that is through."""
+    # Before there is another thread: a signal that all of them block waits for sigwait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=serve, daemon=True).start()
+    _tell(port)
+    signal.sigwait({signal.SIGTERM})
+    stop()
+
+
+def _tell(port: int) -> None:
+    sys.stdout.write(f"Listens at {port}\n")
+    sys.stdout.flush()
+
+
+def werkzeug(*, debug: bool = False, tls: bool = False) -> None:
+    from werkzeug.debug import DebuggedApplication
+    from werkzeug.serving import make_server as make
+
+    app = DebuggedApplication(application, evalex=True) if debug else application
+    context = CERTIFICATE if tls else None
+    server = make("127.0.0.1", 0, app, threaded=True, ssl_context=context)
+    _run(server.port, server.serve_forever, server.shutdown)
+
+
+def wsgiref(*, threaded: bool = False, tls: bool = False) -> None:
+    kind = _Threaded if threaded else WSGIServer
+    with make_server("127.0.0.1", 0, application, kind, WSGIRequestHandler) as server:
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*CERTIFICATE)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        _run(server.server_port, server.serve_forever, server.shutdown)
+
+
+def cheroot(*, tls: bool = False) -> None:
+    from cheroot.ssl.builtin import BuiltinSSLAdapter
+    from cheroot.wsgi import Server
+
+    server = Server(("127.0.0.1", 0), application, numthreads=4)
+    if tls:
+        server.ssl_adapter = BuiltinSSLAdapter(*CERTIFICATE)
+    server.prepare()
+    _run(server.bind_addr[1], server.serve, server.stop)
+
+
+def waitress() -> None:
+    from waitress import create_server
+
+    server = create_server(application, host="127.0.0.1", port=0)
+    _tell(server.effective_port)
+    server.run()
+
+
+def gevent() -> None:
+    from gevent.pywsgi import WSGIServer as Server
+
+    server = Server(("127.0.0.1", 0), application)
+    server.start()
+    _tell(server.server_port)
+    server.serve_forever()
+
+
+def eventlet() -> None:
+    import eventlet as green
+    from eventlet import wsgi
+
+    listener = green.listen(("127.0.0.1", 0))
+    _tell(listener.getsockname()[1])
+    wsgi.server(listener, application)
+
+
+KINDS = {
+    "werkzeug": werkzeug,
+    "werkzeug-debug": lambda: werkzeug(debug=True),
+    "werkzeug-tls": lambda: werkzeug(tls=True),
+    "wsgiref": wsgiref,
+    "wsgiref-threads": lambda: wsgiref(threaded=True),
+    "wsgiref-tls": lambda: wsgiref(tls=True),
+    "cheroot": cheroot,
+    "cheroot-tls": lambda: cheroot(tls=True),
+    "waitress": waitress,
+    "gevent": gevent,
+    "eventlet": eventlet,
+}
+
+if __name__ == "__main__":
+    KINDS[sys.argv[1]]()

@@ -1,0 +1,221 @@
+"""Each WSGI server that hubthread works in, and those that it refuses: the real ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+import websocket
+from websockets.sync.client import connect
+
+from tests.integrations.running import MOVES, PARKS, Running, running
+from tests.support import TEXT, TIMEOUT, RawPeer, masked_frame
+
+TRACES = ("Traceback", "ERROR", "CRITICAL", "ResourceWarning")
+
+
+def told(peer: RawPeer) -> None:
+    """Wait for the Close of a server that ends, and answer it."""
+    assert peer.closed() == (1001, "the server is going away")
+    peer.send_close(1001)
+    peer.close()
+
+
+@pytest.fixture(scope="module", params=[*MOVES, *PARKS])
+def shared(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """A server for all tests that leave it as it was."""
+    with running(request.param) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Running) -> Iterator[Running]:
+    yield shared
+    shared.until_figures(clients=0, moved=0, parked=0)
+    assert not [word for word in TRACES if word in shared.log], shared.log
+
+
+def test_it_echoes(server: Running) -> None:
+    with connect(server.url, ssl=server.context()) as ada:
+        for text in ("a", "b" * 70_000, "c" * 300):
+            ada.send(text)
+            assert ada.recv(TIMEOUT) == text
+        ada.send(b"\x00\xff")
+        assert ada.recv(TIMEOUT) == b"\x00\xff"
+
+
+def test_another_library_closes_in_order(server: Running) -> None:
+    options = {"ca_certs": "tests/data/localhost.pem", "check_hostname": False}
+    ada = websocket.create_connection(
+        server.url, timeout=TIMEOUT, sslopt=options if server.tls else None
+    )
+    ada.send("hello")
+    assert ada.recv() == "hello"
+    ada.close(status=1000, timeout=TIMEOUT)
+    server.until_logged("ended after .* peer 1000")
+
+
+def test_a_route_pushes_to_all(server: Running) -> None:
+    context = server.context()
+    with connect(server.url, ssl=context) as ada, connect(server.url, ssl=context) as bob:
+        server.until_figures(clients=2)
+        assert server.ask("/push", "news")[0] == 200
+        assert [ada.recv(TIMEOUT), bob.recv(TIMEOUT)] == ["news", "news"]
+
+
+def test_it_says_whether_a_thread_is_parked(server: Running) -> None:
+    with server.peer():
+        server.until_figures(clients=1)
+        figures = server.figures()
+    assert (figures["moved"], figures["parked"]) == ((0, 1) if server.tls else (1, 0))
+
+
+def test_a_frame_in_one_segment_with_the_request_is_not_lost(server: Running) -> None:
+    if server.tls:
+        pytest.skip("what the server has read stays in its buffer")
+    with server.peer(behind=masked_frame("early") + masked_frame("bird")) as ada:
+        assert ada.messages(2) == ["early", "bird"]
+
+
+def test_nothing_but_frames_is_in_the_stream(server: Running) -> None:
+    """The server's own response, and whatever it says at the end, goes elsewhere."""
+    with server.peer() as ada:
+        ada.send("hello")
+        assert ada.frame() == (TEXT, b"hello")
+        ada.send_close()
+        assert ada.closed() == (1000, "")
+        assert ada.at_end()
+
+
+def test_a_client_that_vanishes(server: Running) -> None:
+    ada = server.peer()
+    server.until_figures(clients=1)
+    ada.reset()
+    server.until_figures(clients=0)
+    assert server.ask("/")[0] == 200
+
+
+def test_a_client_that_stops_reading_delays_nobody(server: Running) -> None:
+    with server.peer(receive_buffer=65536), server.peer() as bob:
+        server.until_figures(clients=2)
+        for number in range(40):
+            assert server.ask("/push", f"{number} " + "x" * 100_000)[0] == 200
+        texts = [str(text).split()[0] for text in bob.messages(40)]
+    assert texts == [str(number) for number in range(40)]
+
+
+def test_plain_http_is_told_what_this_is(server: Running) -> None:
+    status, text = server.ask("/ws")
+    assert status == 426
+    assert "ws://" in text
+
+
+def test_a_foreign_page_is_refused(server: Running) -> None:
+    status, text = server.shake("Origin: http://evil.example")
+    assert (status, text) == (403, "A page from 'http://evil.example' may not connect here.")
+
+
+def test_a_request_with_a_body_is_refused(server: Running) -> None:
+    status, text = server.shake("Content-Length: 2", body=b"xx")
+    assert (status, text) == (413, "A request to this server cannot have a body.")
+
+
+def test_the_request_is_the_client_s(server: Running) -> None:
+    with server.peer("Cookie: user=ada", path="/ws/caf%C3%A9?room=%C3%BC&room=2") as ada:
+        ada.send("request")
+        assert ada.message() == "/ws/café ü ada 127.0.0.1"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MOVES if kind != "werkzeug-debug"])
+def test_clients_are_told_when_the_process_ends(kind: str) -> None:
+    with running(kind) as server, server.peer() as ada:
+        ada.send("hello")
+        assert ada.message() == "hello"
+        server.process.terminate()
+        told(ada)
+        assert server.process.wait(TIMEOUT) == 0
+        assert not [word for word in TRACES if word in server.log], server.log
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])
+def test_clients_are_told_when_gunicorn_reloads(kind: str) -> None:
+    with running(kind) as server, server.peer() as ada:
+        server.process.send_signal(signal.SIGHUP)
+        told(ada)
+        with server.peer() as bob:
+            bob.send("hello")
+            assert bob.message() == "hello"
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])
+def test_clients_are_told_when_a_worker_has_had_its_requests(kind: str) -> None:
+    with running(kind, "--max-requests", "3") as server, server.peer() as ada:
+        server.ask("/")
+        server.ask("/")
+        told(ada)
+        with server.peer() as bob:
+            bob.send("hello")
+            assert bob.message() == "hello"
+
+
+def test_a_hub_made_before_the_fork_is_started_after_it() -> None:
+    with running("gunicorn-preload", "--workers", "2") as server:
+        for _ in range(4):
+            with server.peer() as ada:
+                ada.send("hello")
+                assert ada.message() == "hello"
+        assert server.stop() == 0
+        assert not [word for word in TRACES if word in server.log], server.log
+
+
+@pytest.mark.parametrize("kind", MOVES)
+@pytest.mark.load
+def test_idle_clients_hold_no_thread_of_the_server(kind: str) -> None:
+    with running(kind) as server:
+        peers = [server.peer() for _ in range(500)]
+        try:
+            server.until_figures(clients=500, moved=500)
+            together: list[int] = []
+            asking = [
+                threading.Thread(target=lambda: together.append(server.ask("/")[0]))
+                for _ in range(8)
+            ]
+            for thread in asking:
+                thread.start()
+            for thread in asking:
+                thread.join(TIMEOUT)
+            assert together == [200] * 8
+            peers[0].send("hello")
+            assert peers[0].message() == "hello"
+        finally:
+            for peer in peers:
+                peer.close()
+        server.until_figures(clients=0)
+
+
+@pytest.mark.parametrize("kind", ["waitress", "gevent", "eventlet", "gunicorn-gevent"])
+def test_other_servers_are_refused_with_a_sentence(kind: str) -> None:
+    if importlib.util.find_spec(kind.rpartition("-")[2]) is None:
+        pytest.skip(f"{kind} is not here")
+    with running(kind) as server:
+        status, text = server.shake()
+    assert status == 501
+    assert "hub.serve" in text
+    assert ("greenlets" in text) == (kind != "waitress")
+
+
+def test_a_request_becomes_a_client_once() -> None:
+    with running("werkzeug") as server, server.peer(path="/twice") as ada:
+        server.until_logged("UsageError: this request has become a client already")
+        ada.send("hello")
+        assert ada.message() == "hello"
+
+
+def test_one_thread_is_not_parked() -> None:
+    with running("wsgiref-tls") as server:
+        status, text = server.shake()
+    assert status == 501
+    assert "has only one" in text
