@@ -10,7 +10,10 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from time import monotonic
+
+from hubthread.concurrency.waits import wait_for
 
 __all__ = ["Context"]
 
@@ -30,10 +33,10 @@ class Context:
         self._lock = threading.Lock()  # guards what follows, and never a callback
         self._condition: threading.Condition | None = None  # made by the first who waits
         self._callbacks: list[Callable[[str], None]] = []
-        # Weak, so that a child which nobody holds any more costs nothing.  A plain set:
-        # each step is atomic, while a WeakSet under iteration may be changed by a child
-        # that dies in another thread.
-        self._children: set[weakref.ref[Context]] = set()
+        # Weak, so that a child which nobody holds any more costs nothing.  A plain dict, in
+        # the order of making: each step is atomic, while a WeakKeyDictionary under iteration
+        # may be changed by a child that dies in another thread.
+        self._children: dict[weakref.ref[Context], None] = {}
         self._reason: str | None = None
         self._second: Context | None = None  # of a merged one: what leads to it lives on
         self.parent = parent
@@ -87,10 +90,11 @@ class Context:
         until = self.deadline
         if timeout is not None:
             until = monotonic() + timeout if until is None else min(until, monotonic() + timeout)
-        with condition:
-            condition.wait_for(
-                lambda: self.cancelled, None if until is None else max(0.0, until - monotonic())
-            )
+        wait_for(
+            condition,
+            lambda: self.cancelled,
+            None if until is None else max(0.0, until - monotonic()),
+        )
         return self.cancelled
 
     def add_callback(self, callback: Callable[[str], None]) -> None:
@@ -131,10 +135,15 @@ class Context:
         with self._lock:
             reason = self._reason
             if reason is None:
-                self._children.add(weakref.ref(child, self._children.discard))
+                forget = partial(_forget, self._children)  # not self: it may be gone by then
+                self._children[weakref.ref(child, forget)] = None
                 return
         child.cancel(reason)
 
     def __repr__(self) -> str:
         reason = self.reason
         return f"<Context {'open' if reason is None else f'cancelled: {reason}'}>"
+
+
+def _forget(children: dict[weakref.ref[Context], None], child: weakref.ref[Context]) -> None:
+    children.pop(child, None)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import Call
+from hubthread.concurrency.waits import Call, me
 from hubthread.errors import HubClosed, WrongThread
 
 __all__ = ["Loop"]
@@ -110,7 +109,7 @@ class Loop(Generic[View]):
 
     def is_here(self) -> bool:
         """Whether the caller is the loop's thread."""
-        return self.runner == threading.get_ident()
+        return self.runner == me()
 
     def refuse_here(self, what: str) -> None:
         """:raises WrongThread: on the loop's thread."""
@@ -133,12 +132,13 @@ class Loop(Generic[View]):
             thread); it is to see that the loop is closed, and the rest runs until then.
         :raises KeyboardInterrupt: at the end, when it struck.
         """
-        self.runner = threading.get_ident()
+        self.runner = me()
         interrupt: KeyboardInterrupt | None = None
         try:
             while True:
                 try:
-                    self._work_off()
+                    while self._work_some():
+                        pass
                     break
                 except KeyboardInterrupt as error:
                     interrupt = error
@@ -150,14 +150,33 @@ class Loop(Generic[View]):
         if interrupt is not None:
             raise interrupt
 
-    def _work_off(self) -> None:
-        while True:
-            # All that has piled up is taken under one lock instead of one lock for each.
-            batch = self._batch = self._batch or self._mailbox.take()
-            if not batch:
-                return  # closed, and nothing left
-            while batch:
-                batch.popleft()()
+    def play(self) -> bool:
+        """Run what waits, and return: for a thread that plays others, in virtual time.
+
+        :returns: whether it has ended, where ``run`` would return.
+        :raises KeyboardInterrupt: at once; the rest still waits.
+        """
+        self.runner = me()
+        try:
+            if self.depth():
+                self._work_some()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - our own bug, as in run
+            self._fail(error)
+        finally:
+            self.runner = None
+        return self._mailbox.closed and not self.depth()
+
+    def _work_some(self) -> bool:
+        """Wait for work and do it; false: closed, and nothing left."""
+        # All that has piled up is taken under one lock instead of one lock for each.
+        batch = self._batch = self._batch or self._mailbox.take()
+        if not batch:
+            return False
+        while batch:
+            batch.popleft()()
+        return True
 
     def _report(self, error: BaseException) -> None:
         self._logger.error("%s: a closure raised", self.name, exc_info=error)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import Call
+from hubthread.concurrency.waits import Call, me
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, QueueFull
 
@@ -37,7 +37,7 @@ class _Gate:
     __slots__ = ("ident", "opened")
 
     def __init__(self) -> None:
-        self.ident = threading.get_ident()
+        self.ident = me()
         self.opened = threading.Lock()
         self.opened.acquire()
 
@@ -74,7 +74,7 @@ class Strand:
         """Take the baton, after everything that was accepted before.  Blocks until then."""
         with self._lock:
             if self.runner is None:
-                self.runner = threading.get_ident()
+                self.runner = me()
                 return
             gate = _Gate()
             self._enqueue(gate)
@@ -106,7 +106,7 @@ class Strand:
         :param timeout: seconds.
         :raises ClientClosed, QueueFull, DeadlockError, ExecTimeout: see ``Call.result``.
         """
-        if self.runner == threading.get_ident():
+        if self.runner == me():
             return work()
         call = Call(work)
         if self._append(call.run):
@@ -174,7 +174,7 @@ class Strand:
             self._run_claimed()
 
     def _run_claimed(self, most: int | None = None) -> None:
-        self.runner = threading.get_ident()
+        self.runner = me()
         self._run(most)
 
     def _run(self, most: int | None = None) -> None:

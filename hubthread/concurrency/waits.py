@@ -2,6 +2,9 @@
 
 Layer: concurrency.  Threads: any; each part says so.
 
+A thread has a name here, ``me()``: its ident.  In virtual time (``hubthread.testing``) one
+thread plays all the others, and it has the name of the one that it plays.
+
 Every ``exec_sync`` waits for an *executor*: a hub, or a client's strand.  While it
 waits, its thread stands in one table.  Before it begins to wait, the chain of waits is
 followed: executor, the thread that runs it now, what that thread waits for, and so on.
@@ -18,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.errors import DeadlockError, ExecTimeout
 
-__all__ = ["Call", "Executor", "let_others_run", "play_for", "stack_of"]
+__all__ = ["Call", "Executor", "World", "me", "play_for", "stack_of", "wait_for"]
 
 T = TypeVar("T")
 
@@ -28,32 +31,79 @@ class Executor(Protocol):
 
     @property
     def runner(self) -> int | None:
-        """The ident of the thread that runs its closures now, ``None`` when idle."""
+        """The name (``me``) of the thread that runs its closures now, ``None`` when idle."""
 
 
 _table_lock = threading.Lock()  # guards _waiting; held for a few dictionary look-ups
-_waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the ident of who waits
+_waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the name of who waits
 
 
-_worlds: dict[int, Callable[[], object]] = {}
+class World(Protocol):
+    """All the threads that one thread plays, in virtual time."""
+
+    role: int
+    """The name of the one that it plays now."""
+
+    def run_others(self) -> None:
+        """Let the others do all that they can do now, while this one waits."""
 
 
-def play_for(ident: int, world: Callable[[], object] | None) -> None:
-    """Let ``world`` be called before the thread ``ident`` waits; ``None``: no more.
+_worlds: dict[int, World] = {}  # by the ident of the thread that plays
+# Whether there is any: readers look at it for each message, and unlike the dictionary it is
+# nothing whose references have to be counted.
+_played = False
 
-    In virtual time one thread plays all the others: it must let them run before it waits
-    for what they do.
+
+def play_for(ident: int, world: World | None) -> World | None:
+    """Let the thread ``ident`` play ``world`` from now on (``None``: none); the last one."""
+    global _played  # noqa: PLW0603 - see above
+    with _table_lock:
+        last = _worlds.pop(ident, None)
+        if world is not None:
+            _worlds[ident] = world
+        _played = bool(_worlds)
+    return last
+
+
+def me() -> int:
+    """Who is calling: the ident of its thread, or the name of the one that is played."""
+    ident = threading.get_ident()
+    return ident if not _played or (world := _worlds.get(ident)) is None else world.role
+
+
+def _world() -> World | None:
+    return _worlds.get(threading.get_ident()) if _played else None
+
+
+def wait_for(
+    condition: threading.Condition, arrived: Callable[[], bool], timeout: float | None
+) -> bool:
+    """Wait until ``arrived()``, ``timeout`` seconds at most; whether it is so.
+
+    In virtual time the others run first, and then there is nothing to wait for: time goes
+    on only when the waiting is over.
+
+    :param condition: notified of changes; not held by the caller.
+    :raises DeadlockError: in virtual time, for a wait without a time-out that was in vain.
     """
-    if world is None:
-        _worlds.pop(ident, None)
-    else:
-        _worlds[ident] = world
+    world = _world()
+    if world is not None:
+        world.run_others()
+    with condition:
+        if world is None:
+            return condition.wait_for(arrived, timeout)
+        if arrived():
+            return True
+    if timeout is None:
+        raise _in_vain("this")
+    return False
 
 
-def let_others_run() -> None:
-    """To be called before waiting for another thread: in real time they run by themselves."""
-    if _worlds and (world := _worlds.get(threading.get_ident())) is not None:
-        world()
+def _in_vain(name: str) -> DeadlockError:
+    return DeadlockError(
+        f"waiting for {name} would wait for ever: in virtual time nothing more happens now. "
+        f"Return, and let the time go on."
+    )
 
 
 def stack_of(ident: int | None) -> str:
@@ -107,17 +157,23 @@ class Call(Generic[T]):
         :raises ExecTimeout: with the stack of what the executor is doing.
         """
         if not self._done.acquire(blocking=False):
-            let_others_run()
-            me = threading.get_ident()
+            waiter = me()
             # A time-out that has been used up already may come out below zero.
             patience = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            world = _world()
             try:
-                self._begin_wait(me, executor, name)
-                arrived = self._done.acquire(timeout=patience)
+                self._begin_wait(waiter, executor, name)
+                if world is None:
+                    arrived = self._done.acquire(timeout=patience)
+                else:
+                    world.run_others()
+                    arrived = self._done.acquire(blocking=False)
             finally:
                 with _table_lock:
-                    _waiting.pop(me, None)
+                    _waiting.pop(waiter, None)
             if not arrived:
+                if timeout is None:
+                    raise _in_vain(name)
                 raise ExecTimeout(
                     f"{name} gave no result within {timeout} s; it is doing:",
                     stack_of(executor.runner) or "(nothing: it has not got a thread)",
@@ -131,7 +187,7 @@ class Call(Generic[T]):
                 self._error = error = None
         return self._value  # type: ignore[return-value]  # None only if the work returned it
 
-    def _begin_wait(self, me: int, executor: Executor, name: str) -> None:
+    def _begin_wait(self, waiter: int, executor: Executor, name: str) -> None:
         """Enter the wait in the table, or raise ``DeadlockError``.
 
         The edge that closes a cycle is always the start of a wait, and starts are
@@ -140,7 +196,7 @@ class Call(Generic[T]):
         with _table_lock:
             seen = executor
             while (thread := seen.runner) is not None:
-                if thread == me:
+                if thread == waiter:
                     raise DeadlockError(
                         f"waiting for {name} would wait for ever: it (or what it waits for) "
                         f"is waiting for this thread. Use exec_async, or do the work after "
@@ -151,4 +207,4 @@ class Call(Generic[T]):
                 if following is None or following[1]._finished:
                     break
                 seen = following[0]
-            _waiting[me] = (executor, self)
+            _waiting[waiter] = (executor, self)

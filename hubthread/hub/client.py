@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
+from hubthread.concurrency.waits import me
 from hubthread.errors import Closed, MatcherError, UsageError
 from hubthread.hub.questions import Questions, ask
 from hubthread.hub.statistics import ClientStatistics
@@ -99,7 +100,7 @@ class Client(Generic[Meta, Header]):
             hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
         )
         self._lock = threading.Lock()  # guards what follows
-        self._rooms: set[Room[Client[Meta, Header]]] = set()
+        self._rooms: dict[Room[Client[Meta, Header]], None] = {}  # in the order of coming
         self._gone = False
         self._context: Context | None = None
         self._questions: Questions | None = None
@@ -237,13 +238,13 @@ class Client(Generic[Meta, Header]):
         with self._lock:
             if not self._gone:
                 room.join(self)
-                self._rooms.add(room)
+                self._rooms[room] = None
 
     def leave_room(self, room: Room[Client[Meta, Header]]) -> None:
         """Leave and forget it."""
         # Closed: the thread that fans out has ended.
         with self._lock, contextlib.suppress(Closed):
-            self._rooms.discard(room)
+            self._rooms.pop(room, None)
             room.leave(self)
 
     # What the connection calls, on the reader: see connection.Sink.
@@ -277,7 +278,7 @@ class Client(Generic[Meta, Header]):
 
     def is_here(self) -> bool:
         """Whether the caller is in one of this client's callbacks."""
-        return self._strand.runner == threading.get_ident()
+        return self._strand.runner == me()
 
     def wait_for(self, call: Call[T], timeout: float | None) -> T:
         """Wait for what is to run in this client's turn; see ``Call.result``."""

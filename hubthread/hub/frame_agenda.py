@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from hubthread.concurrency.clock import Clock
-from hubthread.concurrency.waits import let_others_run
+from hubthread.concurrency.waits import wait_for
 from hubthread.errors import HotlineClosed, QueueFull
 from hubthread.hub.frame_window import TickWindow
 from hubthread.protocol.ticks import Schedule, Tick
@@ -151,9 +151,7 @@ class Agenda:
 
     def wait_over(self, timeout: float | None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so."""
-        let_others_run()
-        with self._changed:
-            return self._changed.wait_for(lambda: self._over, timeout)
+        return wait_for(self._changed, lambda: self._over, timeout)
 
     def look(self, see: Callable[[TickWindow, int], T]) -> T:
         """What ``see`` makes of what is known of the ticks, and the number of closures."""

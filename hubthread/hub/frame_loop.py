@@ -6,13 +6,12 @@ Layer: hub.  Threads: ``step`` is the room's own thread; the rest is for any.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.clock import Drive
-from hubthread.concurrency.waits import Call
+from hubthread.concurrency.waits import Call, me
 from hubthread.errors import HotlineClosed, WrongThread
 from hubthread.hub.frame_agenda import Agenda, Countdown
 from hubthread.hub.frame_calls import FrameCalls
@@ -76,7 +75,7 @@ class FrameLoop(Generic[Obj]):
 
     def is_here(self) -> bool:
         """Whether the caller is the tick thread, in one of the room's callbacks."""
-        return self.runner == threading.get_ident()
+        return self.runner == me()
 
     def exec_async(self, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
         """See ``FrameControl``."""
@@ -132,7 +131,7 @@ class FrameLoop(Generic[Obj]):
 
     def step(self) -> float | None:
         """Do what is due; when there is more (see ``concurrency.clock.Step``)."""
-        self.runner = threading.get_ident()
+        self.runner = me()
         try:
             if self._making is not None:
                 making, self._making = self._making, None

@@ -67,11 +67,10 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         """
         # What clients, rooms and servers are built on; not for users.
         bound = setting.chan_queue_size
-        self.lifecycle = Lifecycle(self)
+        self._equip()
         self.loop: Loop[DHub[Meta, Header]] = Loop(
             f"hub {self.name}", bound, DHub(self), self.logger, self.lifecycle.failed
         )
-        self._equip()
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
         )
@@ -94,6 +93,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
 
     def _equip(self) -> None:
         """What it runs on: threads and real time.  In virtual time: ``hubthread.testing``."""
+        self.lifecycle = Lifecycle(self)
         self.threads = Threads(f"hubthread-{self.name}", self.logger)
         self.clock: Clock = RealClock(self.threads)
         self.workers = Workers(self.threads)

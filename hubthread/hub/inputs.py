@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.concurrency.waits import let_others_run
+from hubthread.concurrency.waits import wait_for
 from hubthread.errors import (
     ContextNotClient,
     ExecTimeout,
@@ -148,9 +148,9 @@ class InputGate(Generic[Obj, V]):
         self.frame.hub.loop.refuse_here("gate.wait")
         if self._loop.is_here():
             raise WrongThread("gate.wait would wait for itself here: use on_done")
-        let_others_run()
+        over = wait_for(self._changed, lambda: self._complete or self._closed, timeout)
         with self._changed:
-            if not self._changed.wait_for(lambda: self._complete or self._closed, timeout):
+            if not over:
                 raise ExecTimeout(f"{len(self._waiting)} inputs were not there in {timeout} s")
             if not self._complete:
                 raise HotlineClosed(f"{self.frame.room.name} closed before all inputs were there")

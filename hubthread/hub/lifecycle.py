@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hubthread.concurrency.waits import stack_of
+from hubthread.concurrency.waits import stack_of, wait_for
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.net.connection import GOING_AWAY
@@ -100,15 +100,18 @@ class Lifecycle:
 
     def _run(self) -> None:
         """The hub thread."""
-        deadline = self._hub.context.deadline
-        if deadline is not None:  # nobody is told when it passes, so it is watched
-            self._hub.alarms.set(deadline - monotonic(), self._close_if_open)
+        self._watch_deadline()
         try:
             self._hub.loop.run(on_interrupt=self._close_elsewhere)
         finally:
             with self._changed:
                 self._runs = False
                 self._changed.notify_all()
+
+    def _watch_deadline(self) -> None:
+        deadline = self._hub.context.deadline
+        if deadline is not None:  # nobody is told when it passes, so it is watched
+            self._hub.alarms.set(deadline - monotonic(), self._close_if_open)
 
     def delayed_execution(self) -> None:
         """On the hub thread, before anything else there: what the user has put off."""
@@ -155,8 +158,7 @@ class Lifecycle:
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the hub is closed; whether it is."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.state == "closed", timeout)
+        return wait_for(self._changed, lambda: self.state == "closed", timeout)
 
     def close(self, timeout: float) -> None:
         """Walk the order of closing, once; a second caller waits for the first."""
@@ -175,7 +177,7 @@ class Lifecycle:
         try:
             if fresh:  # what was submitted before the start was accepted, so it runs
                 self._start_thread()
-            self._walk(monotonic() + timeout, timeout)
+            self._walk(self._hub.clock.now() + timeout, timeout)
         finally:
             with self._changed:
                 self.state = "closed"
@@ -200,14 +202,13 @@ class Lifecycle:
         gentle = deadline - timeout * FORCE_SHARE
 
         def left(until: float) -> float:
-            return max(0.0, until - monotonic())
+            return max(0.0, until - hub.clock.now())
 
         # 1. Nobody new.
         for server in hub.servers():
             server.close()
         # 2. What the user has asked to wait for, and what was submitted so far.
-        with self._changed:
-            self._changed.wait_for(lambda: self._busy == 0, left(gentle))
+        self._wait(lambda: self._busy == 0, left(gentle))
         try:
             hub.loop.exec_sync(lambda _: None, left(gentle))
         except ExecTimeout as error:
@@ -240,8 +241,8 @@ class Lifecycle:
         hub.alarms.close()
         hub.flusher.close()
         hub.loop.close()
-        with self._changed:  # the loop may run on a thread of the user's, not to be joined
-            self._changed.wait_for(lambda: not self._runs, left(deadline))
+        # The loop may run on a thread of the user's, not to be joined.
+        self._wait(lambda: not self._runs, left(deadline))
         late = {thread.name: thread.ident for thread in hub.threads.join(deadline)}
         if self._runs:
             late.setdefault(f"{hub.threads.prefix}-hub", hub.loop.runner)
@@ -249,6 +250,10 @@ class Lifecycle:
             hub.logger.error(
                 "%r is closed, but %s still runs; it is doing:\n%s", hub, name, stack_of(ident)
             )
+
+    def _wait(self, arrived: Callable[[], bool], timeout: float) -> None:
+        with self._changed:
+            self._changed.wait_for(arrived, timeout)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

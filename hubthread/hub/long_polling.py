@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import let_others_run
+from hubthread.concurrency.waits import wait_for
 from hubthread.errors import LongPollingTimeoutZero, SettingError
 from hubthread.settings import check_number
 
@@ -97,10 +97,8 @@ class LongPollingResult:
         :raises WrongThread: on the hub thread.
         """
         self._hub.loop.refuse_here("wait")
-        let_others_run()
-        with self._changed:
-            self._changed.wait_for(lambda: self._outcome is not None, timeout)
-            return self._outcome
+        wait_for(self._changed, lambda: self._outcome is not None, timeout)
+        return self._outcome
 
     def __repr__(self) -> str:
         return f"<LongPollingResult {self._outcome or 'running'}>"

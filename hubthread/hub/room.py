@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from hubthread.concurrency.waits import wait_for
 from hubthread.errors import Closed, HotlineClosed, QueueFull, UsageError
 from hubthread.hub.laggards import Laggards, Member
 from hubthread.protocol.frames import Frame
@@ -262,8 +263,8 @@ class Room(Generic[M]):
         with self._lock:
             if self._condition is None:
                 self._condition = threading.Condition(self._lock)
-            if not self._condition.wait_for(lambda: push <= self._flushed, left()):
-                return False
+        if not wait_for(self._condition, lambda: push <= self._flushed, left()):
+            return False
         while True:
             with self._lock:
                 laggard = self._laggards.behind(push)

@@ -47,14 +47,14 @@ class Tracker:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()  # guards what follows
-        self._shaking: set[Breakable] = set()
-        self._open: set[Breakable] = set()
+        self._shaking: dict[Breakable, None] = {}  # in the order of coming
+        self._open: dict[Breakable, None] = {}
         self._closing = False
 
     def begin(self, transport: Breakable) -> None:
         """A connection has come; its handshake is under way."""
         with self._changed:
-            self._shaking.add(transport)
+            self._shaking[transport] = None
             closing = self._closing
         if closing:
             transport.shutdown()
@@ -64,15 +64,15 @@ class Tracker:
         with self._changed:
             if self._closing:
                 return False
-            self._shaking.discard(transport)
-            self._open.add(transport)
+            self._shaking.pop(transport, None)
+            self._open[transport] = None
             return True
 
     def end(self, transport: Breakable) -> None:
         """It has gone."""
         with self._changed:
-            self._shaking.discard(transport)
-            self._open.discard(transport)
+            self._shaking.pop(transport, None)
+            self._open.pop(transport, None)
             self._changed.notify_all()
 
     def cut_handshakes(self) -> None:

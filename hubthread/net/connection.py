@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.flusher import Flusher
+from hubthread.concurrency.waits import me
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
 from hubthread.net.transport import Transport
@@ -111,7 +112,7 @@ class Connection:
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; its number, at once."""
-        if gathers and (gather := gathers.get(threading.get_ident())) is not None:
+        if gathers and (gather := gathers.get(me())) is not None:
             gather.add(self.outbox)
         bits = self._window_bits
         return self.outbox.send(frame.wire if bits is None else frame.deflated(bits), key)

@@ -9,8 +9,7 @@ sends to such a client meanwhile is not held up: it goes out at once, behind wha
 
 from __future__ import annotations
 
-import threading
-
+from hubthread.concurrency.waits import me
 from hubthread.errors import WrongThread
 from hubthread.net.outbox import Outbox
 
@@ -22,7 +21,7 @@ gathers: dict[int, Gather] = {}
 
 def refuse_in_tick(what: str) -> None:
     """:raises WrongThread: where what would be waited for is kept back by the waiting thread."""
-    if threading.get_ident() in gathers:
+    if me() in gathers:
         raise WrongThread(
             f"{what} waits for what leaves at the end of this tick: call it from a handler, or "
             f"from your own thread"
@@ -40,7 +39,7 @@ class Gather:
 
     def begin(self) -> None:
         """Keep back what the calling thread writes from now on."""
-        self._thread = threading.get_ident()
+        self._thread = me()
         gathers[self._thread] = self
 
     def add(self, outbox: Outbox) -> None:

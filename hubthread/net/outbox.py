@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Sequence
 
+from hubthread.concurrency.waits import me, wait_for
 from hubthread.net.backlog import PING, PONG, Backlog, OutboxLimits
 from hubthread.net.transport import Transport
 from hubthread.settings import Overflow
@@ -171,7 +172,7 @@ class Outbox:
             if alone:
                 if self.holding:
                     return False
-                self._hold_alone = threading.get_ident()
+                self._hold_alone = me()
             self.holding = True
             self._direct = False
             return True
@@ -241,7 +242,7 @@ class Outbox:
         So a client that reads never overflows for being answered together.
         """
         held, most = self._backlog, self._limits
-        mine = not self._hold_alone or self._hold_alone == threading.get_ident()
+        mine = not self._hold_alone or self._hold_alone == me()
         fits = len(held) + count <= most.hold_messages and held.size + size <= most.hold_bytes
         if (mine and fits) or self._writer or not self._open:
             return False
@@ -385,14 +386,14 @@ class Outbox:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
         if self.holding:
             self.release()
-        with self._lock:
-            if self._condition is None:
-                return True  # there never was a backlog
+        condition = self._condition
+        if condition is None:
+            return True  # there never was a backlog
 
-            def arrived() -> bool:
-                return not self._pending() if number is None else number <= self._consumed
+        def arrived() -> bool:
+            return not self._pending() if number is None else number <= self._consumed
 
-            return self._condition.wait_for(arrived, timeout)
+        return wait_for(condition, arrived, timeout)
 
     def waiting(self) -> tuple[int, int]:
         """How many messages wait here, and their bytes."""

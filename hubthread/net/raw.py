@@ -5,13 +5,13 @@ Layer: net.  Threads: as in ``connection``.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any
 
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
+from hubthread.concurrency.waits import me
 from hubthread.net.connection import Connection, Sink
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, OutboxLimits
@@ -73,7 +73,7 @@ class RawConnection(Connection):
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; its number, at once."""
-        if gathers and (gather := gathers.get(threading.get_ident())) is not None:
+        if gathers and (gather := gathers.get(me())) is not None:
             gather.add(self.outbox)
         wire = encode_message(frame.body, self._framing)
         self._note_unfit((wire,))
