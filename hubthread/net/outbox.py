@@ -386,14 +386,13 @@ class Outbox:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
         if self.holding:
             self.release()
-        condition = self._condition
-        if condition is None:
+        if self._condition is None:
             return True  # there never was a backlog
 
         def arrived() -> bool:
             return not self._pending() if number is None else number <= self._consumed
 
-        return wait_for(condition, arrived, timeout)
+        return wait_for(self._condition, arrived, timeout)
 
     def waiting(self) -> tuple[int, int]:
         """How many messages wait here, and their bytes."""
