@@ -63,6 +63,7 @@ class Case:
     :param client: options of the load client.
     :param columns: the figures shown, of those that ``measure`` gives.
     :param only: the peers that have to do with it, if not all.
+    :param beside: peers that this case alone has, whichever are asked for.
     """
 
     work: str
@@ -76,6 +77,7 @@ class Case:
     chart: Column = RATE
     measure: Callable[[Case, Peer, Options], Measurement] | None = None
     only: tuple[str, ...] = ()
+    beside: tuple[Peer, ...] = ()
 
     def run(self, peer: Peer, options: Options) -> Measurement:
         """Measure once.

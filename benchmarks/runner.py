@@ -24,6 +24,7 @@ WORKS = (
     "large",
     "compression",
     "tls",
+    "ticks",
 )
 
 
@@ -65,6 +66,7 @@ def cases_of(works: Sequence[str], quick: bool) -> list[Case]:
 def run(case: Case, peers: Sequence[Peer], options: Options) -> list[Result]:
     """All rounds of one case; each round all peers, each with a server of its own."""
     results = [Result(case, peer) for peer in peers if _takes_part(peer, case)]
+    results += [Result(case, peer) for peer in case.beside]
     for number in range(1, options.rounds + 1):
         for result in results:
             if result.unavailable:

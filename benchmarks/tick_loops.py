@@ -1,0 +1,317 @@
+"""What ``ticks`` measures: ``python -m benchmarks.tick_loops CASE PEER ROOMS SECONDS``.
+
+Prints one JSON object: figures, and faults, which are counts of what must not be.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from io import BufferedReader
+from typing import Any
+
+from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting, IOContext, Server
+
+__all__ = ["LOOPS"]
+
+_STALL_S = 0.3
+_WORK_S = 0.0005
+_Record = list[tuple[int, float]]
+"""Of each tick its number and how late it was, in seconds."""
+_Frame = FrameControl[_Record]
+
+
+# The loops beside hubthread.  ``tick`` is called with the number of the tick and the moment
+# that it was due; false ends the loop.
+
+_Tick = Callable[[int, float], bool]
+
+
+def _absolute(period: float, tick: _Tick) -> None:
+    start = time.monotonic()
+    number = 0
+    due = start
+    while tick(number, due):
+        number += 1
+        due = start + number * period
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _sleep_period(period: float, tick: _Tick) -> None:
+    start = time.monotonic()
+    number = 0
+    while tick(number, start + number * period):
+        number += 1
+        time.sleep(period)
+
+
+def _sleep_rest(period: float, tick: _Tick) -> None:
+    start = began = time.monotonic()
+    number = 0
+    while tick(number, start + number * period):
+        number += 1
+        time.sleep(max(0.0, began + period - time.monotonic()))
+        began = time.monotonic()
+
+
+def _timers(period: float, tick: _Tick) -> None:
+    start = time.monotonic()
+    over = threading.Event()
+
+    def fire(number: int) -> None:
+        following = threading.Timer(period, fire, (number + 1,))
+        following.start()
+        if not tick(number, start + number * period):
+            following.cancel()
+            over.set()
+
+    fire(0)
+    over.wait()
+
+
+LOOPS = {
+    "bare": "a thread that sleeps until an absolute deadline",
+    "sleep-period": "a thread that sleeps a whole period after its work",
+    "sleep-rest": "a thread that sleeps what its work has left of the period",
+    "timers": "a new threading.Timer for each tick",
+}
+_LOOPS = dict(zip(LOOPS, (_absolute, _sleep_period, _sleep_rest, _timers), strict=True))
+
+
+# Work.
+
+
+def _spin(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+
+
+def _compute(turns: int) -> int:
+    total = 0
+    for number in range(turns):
+        total += number
+    return total
+
+
+def _turns(seconds: float) -> int:
+    """How many take so long here, with nobody else at work."""
+    some = 10_000
+    best = min(_time(partial(_compute, some)) for _ in range(50))
+    return max(1, int(some * seconds / best))
+
+
+def _time(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+# Rates and lateness, for one room or many.
+
+
+def _rooms(peer: str, hz: float, rooms: int, seconds: float, work: Callable[[], object]) -> None:
+    records: list[_Record] = [[] for _ in range(rooms)]
+    used, began = time.process_time(), time.monotonic()
+    if peer == "hubthread":
+        _run_rooms(hz, records, seconds, work)
+    else:
+        _run_loops(_LOOPS[peer], 1 / hz, records, seconds, work)
+    used, took = time.process_time() - used, time.monotonic() - began
+    ticks = [ticks for ticks in records if len(ticks) > 1]
+    late = sorted(late for record in ticks for _, late in record)
+    first, last = ticks[0][0], ticks[0][-1]
+    # The time between two ticks of a room: that of the grid, and what one was later.
+    lasted = (last[0] - first[0]) / hz + last[1] - first[1]
+    skipped = sum(record[-1][0] - record[0][0] + 1 - len(record) for record in ticks)
+    figures = {"rate": (len(ticks[0]) - 1) / lasted, "cpu": used / took, "skipped": skipped}
+    _say(
+        {**figures, **_lateness(late)},
+        {"rooms without ticks": rooms - len(ticks)},
+    )
+
+
+def _run_loops(
+    loop: Callable[[float, _Tick], None],
+    period: float,
+    records: list[_Record],
+    seconds: float,
+    work: Callable[[], object],
+) -> None:
+    over = threading.Event()
+
+    def tick(record: _Record, number: int, due: float) -> bool:
+        record.append((number, time.monotonic() - due))
+        work()
+        return not over.is_set()
+
+    threads = [
+        threading.Thread(target=loop, args=(period, partial(tick, record))) for record in records
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def _run_rooms(
+    hz: float, records: list[_Record], seconds: float, work: Callable[[], object]
+) -> None:
+    def logic(frame: _Frame, record: _Record) -> None:
+        tick = frame.tick
+        record.append((tick.index, tick.late))
+        work()
+
+    left = iter(records)
+    option = HotlineFrameOption(new_obj=lambda: next(left), logic=logic, hz=hz)
+    with _hub() as hub:
+        for _ in records:
+            option.run(hub.hotline())
+        time.sleep(seconds)
+
+
+def _lateness(late: list[float]) -> dict[str, float]:
+    return {
+        "late_p50_ms": 1000 * late[len(late) // 2],
+        "late_p99_ms": 1000 * late[len(late) * 99 // 100],
+        "late_max_ms": 1000 * late[-1],
+    }
+
+
+# A stall, once a second.
+
+
+def _stall(hz: float, seconds: float) -> None:
+    stalls: list[tuple[int, float]] = []  # the tick, and seconds from its deadline to its end
+    seen: list[tuple[int, int, float]] = []  # index, skipped, deadline on the first tick's grid
+
+    def logic(frame: _Frame, _: _Record) -> None:
+        now, tick = time.monotonic(), frame.tick
+        seen.append((tick.index, tick.skipped, now - tick.late - tick.index * tick.dt))
+        if tick.index // hz > len(stalls):
+            _spin(_STALL_S)
+            stalls.append((tick.index, tick.late + time.monotonic() - now))
+
+    used, began = time.process_time(), time.monotonic()
+    with _hub() as hub:
+        HotlineFrameOption(new_obj=list, logic=logic, hz=hz).run(hub.hotline())
+        time.sleep(seconds + 1)
+    used, took = time.process_time() - used, time.monotonic() - began
+    after = {index - skipped - 1: skipped for index, skipped, _ in seen}
+    # Of the ticks that came due during a stall the last is run, and the others are not.
+    wrong = [
+        at
+        for at, lasted in stalls
+        if at < seen[-1][0] and after.get(at, 0) != int(lasted * hz) - 1
+    ]
+    starts = sorted(start for _, _, start in seen)
+    _say(
+        {
+            "skipped": sum(after.values()),
+            # A tick can look at the clock late, but never early.
+            "off_grid_ms": 1000 * (starts[len(starts) // 2] - starts[0]),
+            "cpu": used / took,
+        },
+        {"stalls miscounted": len(wrong)},
+    )
+
+
+# The hub thread at work, while a room pushes to a client.
+
+_REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_PUSH = b"%08d%024d"
+
+
+def _busy_hub(hz: float, seconds: float) -> None:
+    ticks: _Record = []
+    arrived: list[tuple[int, float]] = []  # index, seconds under way
+
+    def logic(frame: _Frame, record: _Record) -> None:
+        tick = frame.tick
+        record.append((tick.index, tick.late))
+        frame.push(_PUSH % (tick.index, time.monotonic_ns()))
+
+    with _hub(lambda ctx, _: room.answer(ctx)) as hub:
+        room = hub.hotline()
+        with hub.serve() as server, _connect(server) as member:
+            member.sendall(_REQUEST)
+            stream: BufferedReader = member.makefile("rb")
+            while stream.readline().strip():
+                pass
+            reader = threading.Thread(target=_read, args=(stream, arrived))
+            reader.start()
+            clock = HotlineFrameOption(new_obj=lambda: ticks, logic=logic, hz=hz).run(room)
+            used, began = time.process_time(), time.monotonic()
+            while time.monotonic() < began + seconds:
+                hub.exec_sync(lambda _: _spin(1.0))
+            used, took = time.process_time() - used, time.monotonic() - began
+            clients = hub.clients()
+            clock.close()
+            clock.join()
+            for client in clients:
+                client.close()  # behind the last push
+            reader.join()
+    numbers = [index for index, _ in ticks]
+    late = sorted(late for _, late in ticks)
+    under_way = sorted(delay for _, delay in arrived)
+    _say(
+        {
+            "cpu": used / took,
+            "push_p99_ms": 1000 * under_way[len(under_way) * 99 // 100],
+            **_lateness(late),
+        },
+        {
+            "ticks missed": numbers[-1] - len(numbers),
+            "pushes missed": len(set(numbers) - {index for index, _ in arrived}),
+        },
+    )
+
+
+def _hub(on_start: Callable[[IOContext, Any], object] | None = None) -> Hub[Any, str]:
+    setting: HubSetting[Any, str] = HubSetting(dict, on_connection_start=on_start)
+    return Hub(setting)
+
+
+def _connect(server: Server) -> socket.socket:
+    return socket.create_connection((str(server.address[0]), int(server.address[1])))
+
+
+def _read(stream: BufferedReader, arrived: list[tuple[int, float]]) -> None:
+    read = stream.read
+    while (header := read(2)) and header[0] == 0x82:
+        message = read(header[1])
+        delay = (time.monotonic_ns() - int(message[8:])) / 1e9
+        arrived.append((int(message[:8]), delay))
+
+
+def _say(figures: dict[str, float], faults: dict[str, int]) -> None:
+    found = {name: count for name, count in faults.items() if count}
+    print(json.dumps({"figures": figures, "faults": found}))
+
+
+def _main(case: str, peer: str, rooms: str, seconds: str) -> None:
+    count, lasting = int(rooms), float(seconds)
+    if case == "60 Hz":
+        _rooms(peer, 60, count, lasting, lambda: _spin(0.004))
+    elif case == "stall":
+        _stall(60, lasting)
+    elif case == "rooms":
+        _rooms(peer, 20, count, lasting, lambda: None)
+    elif case == "work":
+        _rooms(peer, 20, count, lasting, partial(_compute, _turns(_WORK_S)))
+    else:
+        _busy_hub(20, lasting)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,102 @@
+"""Ticks: rooms with a clock, whose ticks come when they are due (``HotlineFrameOption``).
+
+Beside them: ``bare``, one thread for each room that sleeps until an absolute deadline (the
+limit); and what people write in place of that, at 60 Hz: sleeping a whole period after the
+work, sleeping the rest of the period, a new ``threading.Timer`` for each tick.
+
+Late is a tick that begins after its deadline; the deadlines stand on a grid, a period
+apart from the first on.  A loop that drifts falls behind more with each tick.
+
+*60 Hz*: 4 ms of work in each tick.  *Stall*: a tick takes 300 ms, once a second; the ticks
+that came due meanwhile must be counted exactly, and those that follow must stand on the old
+grid.  *Rooms*: how late, with 1,000 of them and nothing to do, and with 100 that compute.
+*Hub busy*: the hub thread computes for a second, while a room at 20 Hz pushes to a client;
+no tick may be missing, and no push may wait.
+
+Everything runs in a process of its own (``tick_loops``); there is no load client.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.case import Case, Column, Measurement, Options
+from benchmarks.peers import BARE, SUBJECT, Peer
+from benchmarks.peers.contract import Job
+from benchmarks.processes import Unavailable
+from benchmarks.tick_loops import LOOPS
+
+__all__ = ["cases"]
+
+_RATE = Column("rate", "ticks/s", 3, more_is_better=True)
+_P50 = Column("late_p50_ms", "late p50 ms", 2)
+_P99 = Column("late_p99_ms", "p99 ms", 2)
+_WORST = Column("late_max_ms", "worst ms", 1)
+_CPU = Column("cpu", "CPU", 2)
+_SKIPPED = Column("skipped", "skipped")
+_OFF_GRID = Column("off_grid_ms", "off the grid ms", 2)
+_PUSH = Column("push_p99_ms", "push p99 ms", 2)
+
+_PEERS = tuple(Peer(name, what, "") for name, what in LOOPS.items() if name != BARE)
+"""Loops that are measured beside the two, at 60 Hz only."""
+
+
+def cases(quick: bool) -> list[Case]:
+    """One rate, a stall, many rooms, rooms that compute, a hub that is busy."""
+    loops = (_P50, _P99, _WORST, _CPU)
+    return [
+        _case("60 Hz", "A room at 60 Hz with 4 ms of work", 1, (_RATE, *loops), beside=_PEERS),
+        _case("stall", "A tick that takes 300 ms at 60 Hz", 1, (_SKIPPED, _OFF_GRID, _CPU)),
+        _case("rooms", "1,000 rooms at 20 Hz", 1000, loops, chart=_P99),
+        _case("work", "100 rooms at 20 Hz, 0.5 ms of Python each", 100, loops, chart=_P99),
+        _case("hub busy", "A room at 20 Hz while the hub thread computes", 1, (*loops, _PUSH)),
+    ]
+
+
+def _case(
+    name: str,
+    title: str,
+    rooms: int,
+    columns: tuple[Column, ...],
+    *,
+    chart: Column | None = None,
+    beside: tuple[Peer, ...] = (),
+) -> Case:
+    only = (SUBJECT,) if name in ("stall", "hub busy") else (SUBJECT, BARE)
+    return Case(
+        "ticks",
+        name,
+        title,
+        Job(),
+        name,
+        rooms,
+        columns=columns,
+        chart=chart or columns[0],
+        measure=_measure,
+        only=only,
+        beside=beside,
+    )
+
+
+def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
+    # A minute in three rounds: what drifts shows it in less.
+    seconds = options.seconds * (1 if options.quick else 5)
+    arguments = [case.mode, peer.name, str(case.clients), str(seconds)]
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.tick_loops", *arguments],
+            cwd=Path(__file__).parent.parent,
+            check=True,
+            capture_output=True,
+            timeout=seconds + 60,
+        )
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        raise Unavailable(said[-1] if said else str(error)) from None
+    except subprocess.SubprocessError as error:
+        raise Unavailable(str(error)) from None
+    result = json.loads(run.stdout)
+    return Measurement(result["figures"], result["faults"])
