@@ -5,6 +5,7 @@ Layer: net.  Threads: a ``Gather`` belongs to one thread at a time; anybody may 
 A room with a clock writes and pushes during a tick, and all of it leaves at the tick's end
 (G6).  The writes are held in the clients' outboxes, in their order; whatever another thread
 sends to such a client meanwhile is not held up: it goes out at once, behind what is held.
+Where outboxes replace what waits (``Overflow.LATEST``) each write goes out by itself.
 """
 
 from __future__ import annotations
@@ -53,4 +54,4 @@ class Gather:
         if self._held:
             held, self._held = self._held, {}
             for outbox in held:
-                outbox.release()
+                outbox.release(alone=True)

@@ -38,25 +38,10 @@ class Outbox:
     """
 
     __slots__ = (
-        "_backlog",
-        "_condition",
-        "_consumed",
-        "_direct",
-        "_finished",
-        "_half_closing",
-        "_hold_alone",
-        "_limits",
-        "_lock",
-        "_lost",
-        "_on_broken",
-        "_open",
-        "_outside",
-        "_start_thread",
-        "_transport",
-        "_writer",
-        "count",
-        "holding",
-    )
+        "_alone", "_backlog", "_condition", "_consumed", "_direct", "_finished", "_half_closing",
+        "_limits", "_lock", "_lost", "_on_broken", "_open", "_outside", "_start_thread",
+        "_transport", "_writer", "count", "holding",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -78,7 +63,7 @@ class Outbox:
         self._open = True  # more is accepted
         self._direct = True  # ... and nothing waits: the sender may try the socket itself
         self.holding = False  # what is sent waits for ``release``, within bounds
-        self._hold_alone = 0  # ... if this thread sends it, where it is not zero
+        self._alone: frozenset[int] = frozenset()  # ... and so does what these threads send
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
         self._lost = False  # the socket is no longer touched, and nothing waits for it
@@ -93,7 +78,7 @@ class Outbox:
         with self._lock:
             number = self.count = self.count + 1
             sent = 0
-            if self._direct or (self.holding and self._hold_no_more(1, len(wire))):
+            if self._direct or self._hold_no_more(1, len(wire)):
                 sent = self._offer(wire)
                 if sent == len(wire) and not self._transport.unsent:
                     self._consumed = number
@@ -112,15 +97,15 @@ class Outbox:
             first = self.count + 1
             number = self.count = self.count + len(wires)
             sent = 0
-            if self._direct or (self.holding and self._hold_no_more(len(wires), len(joined))):
+            if self._direct or self._hold_no_more(len(wires), len(joined)):
                 sent = self._offer(joined)
                 if sent == len(joined) and not self._transport.unsent:
                     self._consumed = number
                     return 0
             start, trouble = self._queue(sent, wires, keys, first)
-            waits = number > self._consumed
+            waits = number if number > self._consumed else 0
         self._see_to(start, trouble)
-        return number if waits else 0
+        return waits
 
     def send_control(self, wire: bytes, key: Hashable = None) -> None:
         """Send a control frame, which has no number.
@@ -130,7 +115,7 @@ class Outbox:
         """
         with self._lock:
             # Not held: each ping wants its answer, and those would replace each other.
-            start, trouble = self._send_held() if self.holding else (False, None)
+            start, trouble = self._send_held()
             if trouble is None:
                 more, trouble = self._queue(self._try(wire), (wire,), (key,), None)
                 start = start or more
@@ -147,7 +132,7 @@ class Outbox:
             self._finished = True
             if drop_waiting:
                 self._backlog.drop_waiting()
-            start, trouble = self._send_held() if self.holding else (False, None)
+            start, trouble = self._send_held()
             sent = self._try(wire)
             self._open = False
             if sent < 0:
@@ -163,25 +148,25 @@ class Outbox:
     def hold(self, *, alone: bool = False) -> bool:
         """Keep what is sent from now on, to send it together; whether it does.
 
-        :param alone: only what the calling thread sends; what another one sends goes out
-            at once, behind it.  False where somebody holds already.
+        :param alone: only what the calling thread sends; another's goes out at once, behind it.
         """
         if self._limits.overflow is Overflow.LATEST:
             return False  # what waits is replaced there: a peer that reads should miss nothing
         with self._lock:
             if alone:
-                if self.holding:
-                    return False
-                self._hold_alone = me()
-            self.holding = True
+                self._alone |= {me()}
+            else:
+                self.holding = True
             self._direct = False
             return True
 
-    def release(self) -> None:
-        """Send what was held, and hold no more; from any thread."""
+    def release(self, *, alone: bool = False) -> None:
+        """Send what was held, and hold no more; from any thread, but for one's own hold."""
         with self._lock:
-            self.holding = False
-            self._hold_alone = 0
+            if alone:
+                self._alone -= {me()}
+            else:
+                self.holding = False
             start, trouble = self._send_held()
         self._see_to(start, trouble)
 
@@ -232,9 +217,13 @@ class Outbox:
                     self._open = False
                     trouble = "overflow"
                     break
-        if self.holding and not self._writer and trouble is None:
+        if self._keeps() and not self._writer and trouble is None:
             return False, None
         return self._call_writer(), trouble
+
+    def _keeps(self) -> bool:
+        """Whether what the calling thread sends is held."""
+        return self.holding or me() in self._alone
 
     def _hold_no_more(self, count: int, size: int) -> bool:
         """Send what is held, if this many more would be too much; whether nothing waits then.
@@ -242,9 +231,8 @@ class Outbox:
         So a client that reads never overflows for being answered together.
         """
         held, most = self._backlog, self._limits
-        mine = not self._hold_alone or self._hold_alone == me()
         fits = len(held) + count <= most.hold_messages and held.size + size <= most.hold_bytes
-        if (mine and fits) or self._writer or not self._open:
+        if (fits and self._keeps()) or self._writer or not self._open:
             return False
         return not self._send_more() or not self._pending()  # broken: the sender finds it too
 
@@ -279,7 +267,7 @@ class Outbox:
     def _settle(self) -> None:
         """Note what has gone; after each change."""
         pending = self._pending()
-        self._direct = self._open and not pending and not self.holding
+        self._direct = not (pending or self.holding or self._alone) and self._open
         if not pending:
             self._consumed = self.count
             if self._half_closing and not self._lost:
@@ -384,7 +372,7 @@ class Outbox:
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
-        if self.holding:
+        if self.holding or self._alone:
             self.release()
         if self._condition is None:
             return True  # there never was a backlog

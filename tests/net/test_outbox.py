@@ -599,3 +599,83 @@ def test_control_frames_are_not_held() -> None:
     outbox.release()
     assert transport.out.endswith(b"pong3more")
     assert starter.threads == []
+
+
+def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
+    """Another's message goes out at once, behind what is held; what follows is held again."""
+    transport = Counting()
+    outbox, starter, _ = box(transport)
+    outbox.hold(alone=True)
+    outbox.send(b"a")
+    outbox.send(b"b")
+    assert Task(lambda: outbox.send(b"|other|")).result() == 3
+    assert transport.out == b"ab|other|"
+    outbox.send(b"c")
+    outbox.send_run(b"de", (b"d", b"e"), (None, None))
+    assert (transport.out, outbox.is_consumed(4)) == (b"ab|other|", False)
+    calls = transport.calls
+    outbox.release(alone=True)
+    assert (transport.out, transport.calls) == (b"ab|other|cde", calls + 1)
+    outbox.send(b"direct")
+    assert transport.out.endswith(b"direct")
+    assert starter.threads == []
+
+
+def test_each_ends_its_own_holding() -> None:
+    """The reader's release, or a wait, ends no tick's, nor the reverse, nor another tick's."""
+    transport = Counting()
+    outbox, _, _ = box(transport)
+    outbox.hold()
+    outbox.hold(alone=True)
+    outbox.send(b"1")
+    outbox.release()
+    assert transport.out == b"1"  # what waits is sent
+    outbox.send(b"2")
+    assert outbox.wait_consumed(2, 0)
+    assert transport.out == b"12"
+    outbox.send(b"3")
+    other = threading.Event(), threading.Event()
+
+    def another() -> None:
+        outbox.hold(alone=True)
+        outbox.send(b"x")
+        outbox.send(b"y")
+        other[0].set()
+        assert other[1].wait(TIMEOUT)
+        outbox.release(alone=True)
+
+    task = Task(another)
+    assert other[0].wait(TIMEOUT)
+    outbox.send(b"4")
+    assert transport.out == b"12"
+    outbox.hold()
+    outbox.release(alone=True)
+    assert transport.out == b"123xy4"
+    outbox.send(b"5")  # the reader's
+    assert transport.out == b"123xy4"
+    outbox.release()
+    assert transport.out == b"123xy45"
+    other[1].set()
+    task.result()
+    outbox.send(b"6")
+    assert transport.out == b"123xy456"
+
+
+def test_what_the_socket_does_not_take_of_another_is_brought_out_while_one_holds_alone() -> None:
+    """By the writer, and what is held in front of it too: nobody waits for a tick's end."""
+    transport = Gated()
+    outbox, starter, troubles = box(transport)
+    outbox.hold(alone=True)
+    outbox.send(b"held")
+    transport.room = 6
+    number = Task(lambda: outbox.send(b"other")).result()
+    transport.wait_for_writer()
+    assert transport.out == b"heldot"
+    outbox.send(b"more")
+    transport.room = 7
+    transport.go_on.release()
+    assert outbox.wait_consumed(number + 1, TIMEOUT)
+    outbox.release(alone=True)
+    assert transport.out == b"heldothermore"
+    starter.join()
+    assert troubles.now() == []
