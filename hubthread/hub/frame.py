@@ -45,7 +45,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         self._share(hotline)
         self._loop: FrameLoop[Obj] = FrameLoop(self, option)
         self._loop.start(self)
-        self.hub.registry.add(self)  # in the place of the other
+        self.hub.registry.replace(self)
 
     def _share(self, hotline: Hotline[Any, Any]) -> None:
         """Be the same hotline: of its state there is one, whoever holds it."""
@@ -68,8 +68,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     @property
     def hz(self) -> float:
         """Ticks a second; 0: there are none."""
-        dt = self._loop.tick.dt
-        return 1 / dt if dt else 0.0
+        return self._loop.hz
 
     def latency_time(self, seconds: float) -> float:
         """``seconds / hz``: at 10 Hz, 1.0 s is 0.1 s (``LatencyTime``).
@@ -84,7 +83,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def pause(self) -> None:
         """Stop the room's clock: no tick begins and no countdown runs until ``resume``.
 
-        A tick that is running comes to its end.  Closures, joins and pushes go on.
+        One that has begun comes to its end; ``exec_sync`` waits for that.  Closures, joins
+        and pushes go on.
         """
         self._loop.agenda.pause()
 

@@ -60,7 +60,10 @@ class Agenda:
         self._clock = clock
         self._bound = bound
         self._name = name
-        self._changed = threading.Condition()  # guards what follows
+        # Taken itself, not through the condition that shares it: a KeyboardInterrupt cannot
+        # strike between it and "with".
+        self._lock = threading.Lock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
         self._queue: deque[Callable[[], object]] = deque()
         self._countdowns: dict[Countdown, None] = {}
         self._schedule: Schedule | None = None
@@ -78,7 +81,7 @@ class Agenda:
         :raises HotlineClosed: when the room is closing.
         :raises QueueFull: when ``bound`` closures wait.
         """
-        with self._changed:
+        with self._lock:
             self._refuse_closing()
             if not essential and len(self._queue) >= self._bound:
                 raise QueueFull(
@@ -92,14 +95,14 @@ class Agenda:
 
         :raises HotlineClosed: when the room is closing.
         """
-        with self._changed:
+        with self._lock:
             self._refuse_closing()
             countdown.begin(self._now())
             self._countdowns[countdown] = None
 
     def drop(self, countdown: Countdown) -> bool:
         """Have it ring no more; false when it was dropped before, by whomever."""
-        with self._changed:
+        with self._lock:
             if countdown not in self._countdowns:
                 return False
             del self._countdowns[countdown]
@@ -107,28 +110,28 @@ class Agenda:
 
     def stands(self, countdown: Countdown) -> bool:
         """Whether it will ring, unless it is dropped."""
-        with self._changed:
+        with self._lock:
             return countdown in self._countdowns
 
     def countdowns(self) -> list[Countdown]:
         """Those that stand, oldest first."""
-        with self._changed:
+        with self._lock:
             return list(self._countdowns)
 
     def time(self) -> float:
         """The room's clock, in seconds."""
-        with self._changed:
+        with self._lock:
             return self._now()
 
     def pause(self) -> None:
         """Stop the room's clock: when this returns no tick begins any more."""
-        with self._changed:
+        with self._lock:
             if self._paused_at is None:
                 self._paused_at = self._clock.now()
 
     def resume(self) -> None:
         """Let it go on."""
-        with self._changed:
+        with self._lock:
             if self._paused_at is not None:
                 self._lag += self._clock.now() - self._paused_at
                 self._paused_at = None
@@ -140,7 +143,7 @@ class Agenda:
 
     def end(self, reason: str) -> None:
         """Accept nothing more; what was accepted is still done."""
-        with self._changed:
+        with self._lock:
             if self._ending is None:
                 self._ending = reason
 
@@ -155,7 +158,7 @@ class Agenda:
 
     def look(self, see: Callable[[TickWindow, int], T]) -> T:
         """What ``see`` makes of what is known of the ticks, and the number of closures."""
-        with self._changed:
+        with self._lock:
             return see(self._window, len(self._queue))
 
     def _refuse_closing(self) -> None:
@@ -171,7 +174,7 @@ class Agenda:
 
     def begin(self, make: Callable[[float], Schedule] | None) -> None:
         """From now on there are ticks."""
-        with self._changed:
+        with self._lock:
             if make is not None:
                 self._schedule = make(self._now())
 
@@ -182,7 +185,7 @@ class Agenda:
 
         :param woke: when this step began.
         """
-        with self._changed:
+        with self._lock:
             if not self._queue:
                 return None
             schedule = self._schedule
@@ -194,19 +197,19 @@ class Agenda:
                     return None
             return self._queue.popleft()
 
-    def due_countdown(self) -> tuple[Countdown, float] | None:
-        """The one that has been due the longest, and the time."""
+    def due_countdown(self, until: float) -> tuple[Countdown, float] | None:
+        """The one that has been due the longest, at ``until`` or before, and the time."""
         if not self._countdowns:
             return None
-        with self._changed:
+        with self._lock:
             first = min(self._countdowns, key=lambda each: each.due, default=None)
             now = self._now()
             waits = self._paused_at is not None or self._ending is not None
-            return None if first is None or waits or first.due > now else (first, now)
+            return None if first is None or waits or first.due > until else (first, now)
 
     def due_tick(self, woke: float) -> Tick | None:
         """The tick that is to be run now."""
-        with self._changed:
+        with self._lock:
             schedule = self._schedule
             if schedule is None or self._paused_at is not None or self._ending is not None:
                 return None
@@ -219,17 +222,17 @@ class Agenda:
 
     def ticked(self, tick: Tick, work: float, *, overran: bool, raised: bool) -> None:
         """A tick took ``work`` seconds."""
-        with self._changed:
+        with self._lock:
             self._window.add(tick, work, overran=overran, raised=raised)
 
     def ended(self) -> str | None:
         """The reason, once everything that was accepted is done."""
-        with self._changed:
+        with self._lock:
             return None if self._queue else self._ending
 
     def next_time(self) -> float:
         """When there is something to do again, on the clock that drives us."""
-        with self._changed:
+        with self._lock:
             due = math.inf
             if self._schedule is not None:
                 due = self._schedule.deadline
@@ -244,7 +247,7 @@ class Agenda:
 
     def close(self) -> tuple[list[Countdown], list[Callable[[], object]]]:
         """Forget what is left: countdowns, and closures where there was a bug."""
-        with self._changed:
+        with self._lock:
             left = list(self._countdowns), list(self._queue)
             self._countdowns.clear()
             self._queue.clear()
@@ -252,6 +255,6 @@ class Agenda:
 
     def finish(self) -> None:
         """All is done."""
-        with self._changed:
+        with self._lock:
             self._over = True
             self._changed.notify_all()

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.clock import Drive
+from hubthread.concurrency.flusher import PATIENCE
 from hubthread.concurrency.waits import Call, me
 from hubthread.errors import HotlineClosed, WrongThread
 from hubthread.hub.frame_agenda import Agenda, Countdown
@@ -41,6 +42,7 @@ class FrameLoop(Generic[Obj]):
         bound = option.control_size or hotline.hub.setting.chan_queue_size
         self.agenda = Agenda(self._clock, bound, self._room.name)
         self.name = f"the clock of {self._room.name}"
+        self.hz = option.hz or (1 / option.hz_basic if option.hz_basic else 0.0)
         self._drive: Drive
         self._making: Call[Obj] | None = Call(option.new_obj)
         self._failed = False  # to begin
@@ -50,8 +52,7 @@ class FrameLoop(Generic[Obj]):
         self.tick = Tick(0, option.period, 0.0, 0)
         self._gather = Gather()
         self._began = False
-        # Set by whoever pushes, taken by the tick thread.
-        self._flush: Callable[[], None] | None = None
+        self._pushed = False  # set by whoever pushes
 
     # Any thread.
 
@@ -112,9 +113,9 @@ class FrameLoop(Generic[Obj]):
 
     # As a room's driver.
 
-    def schedule(self, flush: Callable[[], None]) -> None:
+    def schedule(self) -> None:
         """See ``room.Driver``."""
-        self._flush = flush
+        self._pushed = True
         self.wake()
 
     def left(self, member: Client[Any, Any]) -> None:
@@ -152,12 +153,10 @@ class FrameLoop(Generic[Obj]):
         if not self._began:
             self._began = True
             self._begin(calls)
-        work = agenda.next_work(woke)
-        if work is not None:
+        while (work := agenda.next_work(woke)) is not None:
             self._sending(partial(self._work_off, work, woke))
-        while (due := agenda.due_countdown()) is not None:
-            countdown, now = due
-            self._sending(partial(countdown.ring, now))
+            self._ring()
+        self._ring()
         tick = agenda.due_tick(woke)
         if tick is not None:
             self._run_tick(calls, tick)
@@ -165,9 +164,8 @@ class FrameLoop(Generic[Obj]):
         if reason is not None:
             self._finish(calls, reason)
             return None
-        if self._flush is not None:  # what others have pushed
-            self._sending(None)
-        return agenda.next_time() if self._flush is None else -math.inf
+        self._flush()  # what others have pushed
+        return agenda.next_time()
 
     def _begin(self, calls: FrameCalls[Obj]) -> None:
         option = self._option
@@ -178,9 +176,18 @@ class FrameLoop(Generic[Obj]):
             )
 
     def _work_off(self, work: Callable[[], object] | None, woke: float) -> None:
+        """Run closures that wait together; what they send is kept back for that long."""
+        until = self._clock.now() + PATIENCE
         while work is not None:
             work()
-            work = self.agenda.next_work(woke)
+            work = self.agenda.next_work(woke) if self._clock.now() < until else None
+
+    def _ring(self) -> None:
+        """Ring what is due, each countdown once: one that calls often holds up nothing."""
+        until = self.agenda.time()
+        while (due := self.agenda.due_countdown(until)) is not None:
+            countdown, now = due
+            self._sending(partial(countdown.ring, now))
 
     def _run_tick(self, calls: FrameCalls[Obj], tick: Tick) -> None:
         clock = self._clock
@@ -193,18 +200,20 @@ class FrameLoop(Generic[Obj]):
         if overran is not None:
             self._sending(overran)
 
-    def _sending(self, work: Callable[[], object] | None) -> None:
+    def _sending(self, work: Callable[[], object]) -> None:
         """Do ``work``, and let all that it sends leave together."""
         gather = self._gather
         gather.begin()
         try:
-            if work is not None:
-                work()
+            work()
+            self._flush()
         finally:
-            flush, self._flush = self._flush, None
-            if flush is not None:
-                flush()
             gather.end()
+
+    def _flush(self) -> None:
+        if self._pushed:
+            self._pushed = False  # first: what is pushed from here on may come too late for this
+            self._room.flush(self)
 
     def _finish(self, calls: FrameCalls[Obj], reason: str) -> None:
         """The end: the last callback, the last sends, everybody out."""
@@ -219,21 +228,29 @@ class FrameLoop(Generic[Obj]):
             countdown.closed()
 
     def _shut(self, reason: str) -> None:
-        self._room.shut()
-        self._room.flush()  # what was accepted before that
+        try:
+            self._room.shut()
+            self._room.flush(self)  # what was accepted before that
+            self._end_hotline(reason)
+            self._room.flush(self)  # who was let out, if another thread was flushing then
+        finally:
+            self.agenda.finish()
+
+    def _end_hotline(self, reason: str) -> None:
         try:
             self._hotline.end(reason)
         except BaseException as error:  # noqa: BLE001 - told to the log
             assert self._calls is not None
             self._calls.report("a callback of its context", error)
-        self.agenda.finish()
 
     def _crash(self) -> None:
         """A bug of ours: nobody is left waiting."""
         reason = "its clock was stopped by a bug"
         self.agenda.end(reason)
-        for work in self.agenda.close()[1]:
-            call = getattr(work, "__self__", None)
-            if isinstance(call, Call):
-                call.abandon(HotlineClosed(f"{self._room.name}: {reason}"))
+        countdowns, left = self.agenda.close()
+        for waited in [*countdowns, *(getattr(work, "__self__", None) for work in left)]:
+            if isinstance(waited, Call):
+                waited.abandon(HotlineClosed(f"{self._room.name}: {reason}"))
+            elif waited is not None:
+                waited.closed()
         self._shut(reason)

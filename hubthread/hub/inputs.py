@@ -84,7 +84,8 @@ class InputGate(Generic[Obj, V]):
         self.due = 0.0
         self._default = default
         self._on_done = on_done
-        self._changed = threading.Condition()  # guards what follows
+        self._lock = threading.Lock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
         self._waiting: dict[IOContext, None] = dict.fromkeys(asked)  # type: ignore[arg-type]
         self._inputs: dict[IOContext, Input[V]] = {}
         self._complete = False
@@ -121,13 +122,13 @@ class InputGate(Generic[Obj, V]):
     @property
     def waiting(self) -> list[IOContext]:
         """Who has not answered yet, in the order of asking."""
-        with self._changed:
+        with self._lock:
             return list(self._waiting)
 
     @property
     def inputs(self) -> dict[IOContext, Input[V]]:
         """What is there so far, by member; complete in ``on_done`` and after ``wait``."""
-        with self._changed:
+        with self._lock:
             return dict(self._inputs)
 
     @property
@@ -149,7 +150,7 @@ class InputGate(Generic[Obj, V]):
         if self._loop.is_here():
             raise WrongThread("gate.wait would wait for itself here: use on_done")
         over = wait_for(self._changed, lambda: self._complete or self._closed, timeout)
-        with self._changed:
+        with self._lock:
             if not over:
                 raise ExecTimeout(f"{len(self._waiting)} inputs were not there in {timeout} s")
             if not self._complete:
@@ -157,12 +158,12 @@ class InputGate(Generic[Obj, V]):
             return dict(self._inputs)
 
     def __repr__(self) -> str:
-        with self._changed:
+        with self._lock:
             state = "closed" if self._closed else "complete" if self._complete else "open"
             return f"<InputGate {state}, {len(self._inputs)} there, {len(self._waiting)} not>"
 
     def _settle(self, member: IOContext, state: InputState, value: V) -> bool:
-        with self._changed:
+        with self._lock:
             if member not in self._waiting:
                 return False
             del self._waiting[member]
@@ -184,14 +185,14 @@ class InputGate(Generic[Obj, V]):
         self._loop.wake()
 
     def _give_defaults(self) -> None:
-        with self._changed:
+        with self._lock:
             for member in self._waiting:
                 self._inputs[member] = Input(InputState.DEFAULTED, self._default)
             self._waiting.clear()
 
     def _end(self) -> None:
         """On the tick thread."""
-        with self._changed:
+        with self._lock:
             self._complete = True
             self._changed.notify_all()
         on_done = self._on_done
@@ -212,7 +213,7 @@ class InputGate(Generic[Obj, V]):
 
     def closed(self) -> None:
         """See ``Countdown``."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()

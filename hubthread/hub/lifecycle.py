@@ -231,10 +231,9 @@ class Lifecycle:
         with contextlib.suppress(HubThreadError):  # a busy hub is told of below
             hub.loop.exec_sync(lambda _: None, left(deadline - timeout * FORCE_SHARE / 4))
         # 6. Everything of ours ends.
-        hotlines = hub.registry.hotlines()
-        for hotline in hotlines:
+        for hotline in hub.registry.hotlines():
             hotline.close()
-        for hotline in hotlines:
+        for hotline in hub.registry.hotlines():  # those that end by themselves
             if isinstance(hotline, FrameControl):  # its last callback may use the hub
                 hotline.join(left(deadline - timeout * FORCE_SHARE / 4))
         hub.workers.close()

@@ -72,7 +72,8 @@ class LongPollingResult:
         # The poll's own thread's.
         self._due = hub.clock.now()
         self._asked = 0
-        self._changed = threading.Condition()  # guards what follows
+        self._lock = threading.Lock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
         self._outcome: PollingOutcome | None = None
         self.context = Context(hub.context)
         """Cancelled when it ends, and with the hub."""
@@ -110,7 +111,7 @@ class LongPollingResult:
         self._end("cancelled")
 
     def _end(self, outcome: PollingOutcome) -> bool:
-        with self._changed:
+        with self._lock:
             if self._outcome is not None:
                 return False
             self._outcome = outcome

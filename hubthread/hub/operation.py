@@ -23,6 +23,9 @@ Obj = TypeVar("Obj")
 Self = TypeVar("Self", bound="OperationCountdown[Any]")
 Outcome = Literal["done", "timeout", "closed"]
 
+SHORTEST_INTERVAL = 0.0001
+"""Seconds, as between ticks."""
+
 
 class OperationCountdown(Generic[Obj]):
     """A countdown on a room's clock.  Made by ``frame.operation_timeout``.
@@ -127,7 +130,7 @@ class OperationCountdownTicker(OperationCountdown[Obj]):
         interval: float,
         on_tick: Callable[[FrameControl[Obj], Obj], object],
     ) -> None:
-        check_number("interval", interval, 0)
+        check_number("interval", interval, SHORTEST_INTERVAL)
         if not callable(on_tick):
             raise SettingError("on_tick", f"a function, not {on_tick!r}")
         self._interval = interval
@@ -150,6 +153,7 @@ class OperationCountdownTicker(OperationCountdown[Obj]):
         self._loop.call("on_tick", self._on_tick)
 
     def _set_due(self, now: float) -> None:
-        # A millionth of an interval: what is due "now" by the last bit of a float is not next.
+        # A millionth of an interval: what differs by the last bit of a float is due at once.
         passed = int((now - self._start) / self._interval + 1e-6)
-        self.due = min(self._start + (passed + 1) * self._interval, self._deadline)
+        due = self._start + (passed + 1) * self._interval
+        self.due = due if due < self._deadline - 1e-6 * self._interval else self._deadline

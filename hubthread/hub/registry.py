@@ -85,6 +85,12 @@ class Registry(Generic[Meta, Header]):
         with self._lock:
             self._hotlines[hotline.hotline_id] = hotline
 
+    def replace(self, hotline: Hotline[Meta, Header]) -> None:
+        """A hotline was given a clock; nothing if it was closed meanwhile."""
+        with self._lock:
+            if hotline.hotline_id in self._hotlines:
+                self._hotlines[hotline.hotline_id] = hotline
+
     def remove(self, hotline: Hotline[Meta, Header]) -> None:
         """A hotline was closed."""
         with self._lock:

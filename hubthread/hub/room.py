@@ -12,7 +12,6 @@ pushes that pile up cost no more sends than one.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Hashable
 from time import monotonic
@@ -34,8 +33,8 @@ M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
 class Driver(Protocol[M_contra]):
     """A room's own thread, where it has one: it flushes, and it ends the room."""
 
-    def schedule(self, flush: Callable[[], None]) -> None:
-        """Call ``flush`` soon, on the driver's thread; must return at once."""
+    def schedule(self) -> None:
+        """Call ``Room.flush(self)`` soon, on the driver's thread; must return at once."""
 
     def left(self, member: M_contra) -> None:
         """A member has left; must return at once, and must not call the member."""
@@ -195,7 +194,6 @@ class Room(Generic[M]):
         with self._lock:
             self.refuse_driven()
             self._driver = driver
-            self._schedule = driver.schedule
             waits = bool(self._log)
         if waits:  # for a thread that may be busy for long
             self._flush_soon()
@@ -300,11 +298,17 @@ class Room(Generic[M]):
         return schedule
 
     def _flush_soon(self) -> None:
+        driver = self._driver
+        if driver is not None:
+            driver.schedule()
+            return
         try:
             self._schedule(self.flush)
         except Closed:
-            # Nobody flushes any more: nothing waits, and whoever tries next is told too.
             with self._lock:
+                if self._driver is not None:  # by now, and it was told of what waits
+                    return
+                # Nobody flushes any more: nothing waits, and whoever tries next is told too.
                 self._scheduled = False
                 self._log.clear()
                 self._flushed = self._pushes
@@ -314,9 +318,14 @@ class Room(Generic[M]):
 
     # The flushing thread.
 
-    def flush(self) -> None:
-        """Send what waits in the log to the members of its moment."""
+    def flush(self, driver: Driver[M] | None = None) -> None:
+        """Send what waits in the log to the members of its moment.
+
+        :param driver: the room's, if it is the driver that calls.
+        """
         with self._lock:
+            if self._driver is not driver:
+                return  # scheduled before there was one: it would tear a tick's pushes apart
             if self._flushing:  # on the thread that it had before: that one goes on
                 self._missed = True
                 return
@@ -353,9 +362,8 @@ class Room(Generic[M]):
                 self._laggards.settle()  # or who has gone would be remembered until somebody asks
             if self._condition is not None:
                 self._condition.notify_all()
-        if missed:
-            with contextlib.suppress(Closed):
-                self._flush_soon()
+        if missed:  # not left to the driver, which may have come to its end
+            self.flush(self._driver)
 
     def _send(self, frames: list[Frame], keys: list[Hashable], number: int) -> int:
         """Send a run to who is present; the number of its last push."""

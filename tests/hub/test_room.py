@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from hubthread.errors import HotlineClosed, HubClosed, QueueFull
+from hubthread.errors import HotlineClosed, HubClosed, QueueFull, UsageError
 from hubthread.hub.room import Room
 from hubthread.protocol.run import Run
 from tests.hub.room_members import Peer, frame
@@ -267,3 +267,104 @@ def test_a_flush_that_runs_at_the_end_of_the_hub() -> None:
     assert peer.got() == [1]
     assert room.is_consumed(push)
     assert room.wait_consumed(room.counts()[0], TIMEOUT)
+
+
+class Driver:
+    """A room's own thread, played by the test."""
+
+    def __init__(self, room: Room[Peer]) -> None:
+        self.room = room
+        self.scheduled = 0
+        self.left_by: list[Peer] = []
+        self.ended: list[str] = []
+
+    def schedule(self) -> None:
+        self.scheduled += 1
+
+    def left(self, member: Peer) -> None:
+        self.left_by.append(member)
+
+    def end(self, reason: str) -> None:
+        self.ended.append(reason)
+
+
+def test_a_flush_from_before_the_driver_does_nothing() -> None:
+    """What waited goes to the driver, and the hub's late flush tears nothing apart."""
+    flushes: list[Callable[[], None]] = []
+    room: Room[Peer] = Room(flushes.append, 10, "room")
+    peer = Peer()
+    room.push(frame(0))
+    room.join(peer)
+    room.push(frame(1))
+    driver = Driver(room)
+    room.attach(driver)
+    assert driver.scheduled == 1
+    room.push(frame(2))
+    flushes.pop()()
+    assert (peer.written, flushes, driver.scheduled) == ([], [], 1)
+    room.flush(driver)
+    assert (peer.got(), peer.sends) == ([1, 2], 1)
+    room.push(frame(3))
+    assert (flushes, driver.scheduled) == ([], 2)
+    room.flush(driver)
+    assert peer.got() == [1, 2, 3]
+    room.leave(peer)
+    assert driver.left_by == [peer]
+
+
+def test_nothing_is_lost_between_the_hubs_last_flush_and_the_drivers_end() -> None:
+    """The flush that was running when the driver came sends what that one found it at."""
+    flushes: list[Callable[[], None]] = []
+    room: Room[Peer] = Room(flushes.append, 10, "room")
+    driver = Driver(room)
+
+    class Slow(Peer):
+        def send_run(self, run: Run) -> int:
+            if not self.sends:  # meanwhile the driver comes, pushes and goes
+                room.attach(driver)
+                room.push(frame(2))
+                room.flush(driver)
+                room.shut()
+                room.flush(driver)
+                room.leave(self)
+                room.flush(driver)
+            return super().send_run(run)
+
+    slow, other = Slow(), Peer()
+    room.join(slow)
+    room.join(other)
+    room.push(frame(1))
+    flushes.pop()()
+    assert slow.got() == other.got() == [1, 2]
+    assert room.wait_consumed(2, 0)
+    assert list(room._present) == [other]
+
+
+def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
+    """A join that the hub could not take any more is left to the driver."""
+    driver: Driver | None = None
+
+    def schedule(flush: Callable[[], None]) -> None:
+        nonlocal driver
+        driver = Driver(room)
+        room.attach(driver)
+        raise HubClosed("the hub is closed")
+
+    room: Room[Peer] = Room(schedule, 10, "room")
+    room.join(peer := Peer())
+    assert room.push(frame(1)) == 1
+    assert driver is not None
+    assert driver.scheduled == 1
+    room.flush(driver)
+    assert peer.got() == [1]
+    with pytest.raises(UsageError, match="has a clock already"):
+        room.attach(Driver(room))
+    assert not room.close("a reason")
+    assert driver.ended == ["a reason"]
+    assert not room.close("again")
+    room.push(frame(2))
+    room.shut()
+    with pytest.raises(HotlineClosed):
+        room.push(frame(3))
+    room.flush(driver)
+    assert peer.got() == [1, 2]
