@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
+from hubthread.hub.client import Client
 from hubthread.hub.serving import Server, Tracker, open_server
 from hubthread.hub.socket_serving import SocketServer, open_socket_server
 from hubthread.hub.upgrade import ASK
@@ -44,6 +45,9 @@ class Serves(Generic[Meta, Header]):
     lifecycle: Lifecycle
     logger: logging.Logger
     setting: HubSetting[Meta, Header]
+
+    client_class: Callable[..., Client[Any, Any]] = Client
+    """What a WebSocket becomes; an integration may have its own."""
 
     def _init_serving(self) -> None:
         self.tracker = Tracker()
@@ -150,6 +154,17 @@ class Serves(Generic[Meta, Header]):
         if start_response is not None:
             start_response(answer.status, answer.headers)
         return answer
+
+    def start_once(self) -> None:
+        """Start a new hub in this process, and close it when the process ends; returns at once.
+
+        For a WSGI application that pushes before anybody has come by ``websocket_handler``,
+        which does the same.  A hub that was started here, or has ended, stays as it is.
+
+        :raises UsageError: when it was started in another process, before that forked.
+        :raises RuntimeError: when the system gives no thread; it may be tried again.
+        """
+        self.entrance.start_once()
 
     def servers(self) -> list[Listening]:
         """Those that listen now."""

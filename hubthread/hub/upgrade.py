@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hubthread.errors import HandshakeRejected
-from hubthread.hub.client import Client
 from hubthread.net.connection import Connection
 from hubthread.net.transport import Transport, send_all
 from hubthread.protocol.handshake import Accepted, accept
@@ -83,7 +82,7 @@ def connect(
     """
     period = hub.setting.websocket_period
     request, accepted, meta = agreed
-    client = Client(hub, hub.registry.next_client_id(), meta, request)
+    client = hub.client_class(hub, hub.registry.next_client_id(), meta, request)
     client.subprotocol = accepted.subprotocol
     deflate = accepted.deflate
     connection = client.ws_conn = Connection(

@@ -97,7 +97,7 @@ class Entrance:
         request: Request | None = None
         try:
             takeover.refuse_green(environ)
-            self._start()
+            self._start_for_client()
             request = request_of(environ)
             agreed = agree(self._hub, request, meta)
             sink = self._admit(environ, agreed, max_connections)
@@ -108,23 +108,24 @@ class Entrance:
             return _refusal(refusal)
         return WSGIAnswer(101, sink=sink)  # the client has got its own
 
-    def _start(self) -> None:
-        """Start the hub in this process, where it has not been; see that it ends with it.
-
-        :raises HandshakeRejected: when it is closed.
-        """
-        try:
-            self._hub.lifecycle.start_once()
-        except RuntimeError as error:
-            raise self._no_room(error) from None
-        if self._hub.state not in ("new", "running"):
-            raise HandshakeRejected(503, "The server is going away.")
+    def start_once(self) -> None:
+        """Start the hub in this process, where it is new; see that it ends with it."""
+        self._hub.lifecycle.start_once()
         with self._lock:
             watched, self._watched = self._watched, True
         if not watched:
             atexit.register(self._hub.close)
             # Or a hub that is made and closed in a test would stay for ever.
             self._hub.context.add_callback(lambda reason: atexit.unregister(self._hub.close))
+
+    def _start_for_client(self) -> None:
+        """:raises HandshakeRejected: when the hub is closed, or the system gives no thread."""
+        try:
+            self.start_once()
+        except RuntimeError as error:
+            raise self._no_room(error) from None
+        if self._hub.state not in ("new", "running"):
+            raise HandshakeRejected(503, "The server is going away.")
 
     def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> takeover.Sink | None:
         place = takeover.find(environ)

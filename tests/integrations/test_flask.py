@@ -1,0 +1,260 @@
+"""The Flask extension, on werkzeug's own server, with a client by others."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flask
+import pytest
+import werkzeug.serving
+from flask import Flask, abort, session
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from hubthread import HubSetting, MatcherMap, PrefixHeader, SettingError, UsageError
+from hubthread.integrations.flask import FlaskHub
+from tests.support import TIMEOUT, Items, Logs
+
+Fields = dict[str, Any]
+
+
+class Site:
+    """A Flask application with a hub, served; ``told`` is what its parts have said."""
+
+    def __init__(self, config: Fields | None = None, **fields: Any) -> None:
+        self.told: Items[Any] = Items()
+        self.logs = Logs()
+        self.app = Flask("site")
+        self.app.secret_key = "secret"
+        self.app.config.update(config or {})
+        self.realtime: FlaskHub[Fields, str] = FlaskHub(
+            HubSetting(dict, logger=self.logs, **fields), self.app
+        )
+        with self.app.app_context():
+            self.hub = self.realtime.hub
+        self.room = self.hub.hotline()
+
+        @self.app.post("/login/<name>")
+        def login(name: str) -> str:
+            session["name"] = name
+            return ""
+
+        @self.app.post("/push")
+        def push() -> str:
+            return str(self.room.push(flask.request.get_data(as_text=True)))
+
+        @self.realtime.route(self.app, "/ws")
+        def ws() -> Fields:
+            if "name" not in session:
+                abort(401, "Log in first.")
+            return {"name": session["name"]}
+
+        @self.app.teardown_appcontext
+        def teardown(error: BaseException | None) -> None:
+            if "by" in flask.g:  # not that of a request
+                self.told.add(("teardown", type(error).__name__))
+
+    def cookie(self, name: str) -> str:
+        """What a browser would send when this user has logged in."""
+        client = self.app.test_client()
+        client.post(f"/login/{name}")
+        cookie = client.get_cookie("session")
+        assert cookie is not None
+        return f"session={cookie.value}"
+
+    @contextlib.contextmanager
+    def served(self) -> Iterator[str]:
+        """Its address, for as long as it is served."""
+        server = werkzeug.serving.make_server("127.0.0.1", 0, self.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.port}"
+        finally:
+            self.hub.close(TIMEOUT)
+            server.shutdown()
+            thread.join(TIMEOUT)
+            server.server_close()
+
+
+def as_user(place: str, site: Site, name: str = "ada", path: str = "/ws") -> ClientConnection:
+    headers = {"Cookie": site.cookie(name)}
+    return connect(f"ws://{place}{path}", additional_headers=headers, legacy=True)
+
+
+def test_the_view_decides_with_the_session() -> None:
+    site = Site(on_connection_start=lambda ctx, meta: ctx.write(f"hello {meta['name']}"))
+    with site.served() as place:
+        with as_user(place, site) as ada, as_user(place, site, "bob") as bob:
+            assert (ada.recv(TIMEOUT), bob.recv(TIMEOUT)) == ("hello ada", "hello bob")
+        with pytest.raises(InvalidStatus) as refused, connect(f"ws://{place}/ws"):
+            pass
+    assert refused.value.response.status_code == 401
+    assert b"Log in first." in (refused.value.response.body or b"")
+
+
+def test_before_request_and_a_response_of_the_view_count_too() -> None:
+    site = Site()
+
+    @site.app.before_request
+    def check() -> None:
+        if flask.request.path == "/ws":
+            abort(403)
+
+    pages = flask.Blueprint("pages", "pages")
+
+    @site.realtime.route(pages, "/<where>", endpoint="place")
+    def elsewhere(where: str) -> flask.Response:
+        return flask.Response(f"not {where}", 404)
+
+    site.app.register_blueprint(pages)
+    with site.served() as place:
+        for path, status in (("/ws", 403), ("/elsewhere", 404)):
+            with pytest.raises(InvalidStatus) as refused, as_user(place, site, path=path):
+                pass
+            assert refused.value.response.status_code == status
+    assert site.hub.statistics().clients_total == 0
+
+
+def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
+    def start(ctx: Any, meta: Fields) -> None:
+        site.room.answer(ctx)
+
+    site = Site(on_connection_start=start)
+    assert site.hub.state == "new"
+    with site.served() as place:
+        client = site.app.test_client()
+        assert client.post("/push", data="too early for all").text == "1"
+        assert site.hub.state == "running"
+        with as_user(place, site) as ada:
+            site.hub.exec_sync(lambda _: None, TIMEOUT)
+            assert client.post("/push", data="news").text == "2"
+            assert ada.recv(TIMEOUT) == "news"
+
+
+def test_each_callback_has_an_application_context_of_its_own() -> None:
+    matcher: MatcherMap[Fields, str] = MatcherMap(PrefixHeader(" "))
+
+    def seen(what: str) -> Callable[..., None]:
+        def see(ctx: Any, meta: Fields, *rest: Any) -> None:
+            assert not flask.has_request_context()
+            site.told.add((what, flask.current_app.name, flask.g.setdefault("by", what)))
+
+        return see
+
+    @matcher.handle("see")
+    def see(ctx: Any, meta: Fields, text: str) -> str:
+        seen("message")(ctx, meta)
+        ctx.exec_async(lambda: seen("closure")(ctx, meta))
+        return text
+
+    @matcher.handle("fail")
+    def fail(ctx: Any, meta: Fields, text: str) -> None:
+        raise LookupError(text)
+
+    site = Site(
+        receive_matcher=matcher,
+        receive_matcher_error=seen("error"),
+        on_connection_start=seen("start"),
+        on_connection_close=seen("close"),
+    )
+    with site.served() as place:
+        with as_user(place, site) as ada:
+            ada.send('see "x"')
+            assert str(ada.recv(TIMEOUT)).endswith('x"')
+            ada.send('fail "y"')
+            site.told.until(lambda told: ("error", "site", "error") in told)
+        told = site.told.until(lambda told: told[-2:-1] == [("close", "site", "close")])
+    ended = ("teardown", "NoneType")
+    assert told == [
+        ("start", "site", "start"), ended,
+        ("message", "site", "message"), ended,
+        ("closure", "site", "closure"), ended,
+        ("error", "site", "error"), ("teardown", "LookupError"),
+        ("close", "site", "close"), ended,
+    ]  # fmt: skip
+
+
+def test_a_teardown_that_raises_ends_nobody() -> None:
+    def answer(ctx: Any, meta: Fields) -> bool:
+        flask.g.by = "message"
+        return bool(ctx.write(ctx.payload))
+
+    site = Site(on_receive_message=answer)
+
+    @site.app.teardown_appcontext
+    def teardown(error: BaseException | None) -> None:
+        if "by" in flask.g:
+            raise LookupError("in the teardown")
+
+    with site.served() as place, as_user(place, site) as ada:
+        for text in ("a", "b"):
+            ada.send(text)
+            assert ada.recv(TIMEOUT) == text
+        site.logs.wait("in the teardown")
+
+
+def test_the_configuration_has_its_say() -> None:
+    realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
+    app, other = Flask("one"), Flask("other")
+    app.config.from_mapping(
+        HUBTHREAD_HUB_NAME="lobby",
+        HUBTHREAD_CLOSE_TIMEOUT=2.5,
+        HUBTHREAD_CHECK_ORIGIN=["https://example.org"],
+        HUBTHREAD_PING_PERIOD=7,
+        HUBTHREAD_MAX_CONNECTIONS=5,
+    )
+    hub = realtime.init_app(app)
+    period = hub.setting.websocket_period
+    assert hub.setting.hub_name == "lobby"
+    assert period.close_timeout == 2.5
+    assert period.upgrader.check_origin == ["https://example.org"]
+    assert period.ping_pong_plan.ping_period == 7
+    assert realtime.init_app(other).setting == realtime.setting
+    with app.app_context():
+        assert realtime.hub is hub
+    with other.app_context():
+        assert realtime.hub is not hub
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("HUBTHREAD_CHEK_ORIGIN", "any", "HUBTHREAD_CHEK_ORIGIN: no setting"),
+        ("HUBTHREAD_PING_PERIOD", "7", "ping_period: a number"),
+    ],
+)
+def test_a_wrong_configuration_is_refused(name: str, value: object, told: str) -> None:
+    app = Flask("one")
+    app.config[name] = value
+    with pytest.raises(SettingError, match=told):
+        FlaskHub(HubSetting(dict), app)
+
+
+def test_the_limit_is_the_configuration_s() -> None:
+    site = Site({"HUBTHREAD_MAX_CONNECTIONS": 1})
+    with site.served() as place, as_user(place, site):
+        with pytest.raises(InvalidStatus) as refused, as_user(place, site):
+            pass
+        assert refused.value.response.status_code == 503
+
+
+def test_an_application_has_one_hub() -> None:
+    realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
+    app = Flask("one")
+    with app.app_context(), pytest.raises(UsageError, match="init_app"):
+        _ = realtime.hub
+    realtime.init_app(app)
+    with pytest.raises(UsageError, match="already"):
+        realtime.init_app(app)
+
+
+def test_what_has_no_socket_is_told_so() -> None:
+    site = Site()
+    client = site.app.test_client()
+    client.post("/login/ada")
+    assert client.get("/ws").status_code == 426
+    site.hub.close()
