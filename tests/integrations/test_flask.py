@@ -12,7 +12,7 @@ import pytest
 import werkzeug.serving
 from flask import Flask, abort, session
 from websockets.exceptions import InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from hubthread import HubSetting, MatcherMap, PrefixHeader, SettingError, UsageError
 from hubthread.integrations.flask import FlaskHub
@@ -80,9 +80,9 @@ class Site:
             server.server_close()
 
 
-def as_user(place: str, site: Site, name: str = "ada", path: str = "/ws") -> ClientConnection:
+def as_user(place: str, site: Site, name: str = "ada", path: str = "/ws") -> Any:
     headers = {"Cookie": site.cookie(name)}
-    return connect(f"ws://{place}{path}", additional_headers=headers, legacy=True)
+    return connect(f"ws://{place}{path}", additional_headers=headers)
 
 
 def test_the_view_decides_with_the_session() -> None:
