@@ -110,11 +110,13 @@ def test_the_other_blocks_run_one_after_another() -> None:
                 client.send('{"type": "where"}')
                 assert client.recv(10) == '{"type":"where","x":3,"y":4}'
             names["answered"] = True
+    answer = names["asking"].dispatch(None, None, '{"type": "price", "id": 7}')
+    assert answer == '{"type":"price","reply":7,"price":42}'
     assert names["hub"].statistics().state == "closed"
 
 
-def test_every_name_in_its_tables_exists() -> None:
-    """What the port table calls ``hub.x`` or ``ctx.x`` is an attribute of the class."""
+def test_every_method_that_it_names_exists() -> None:
+    """What is called ``hub.x`` or ``ctx.x`` is an attribute of the class."""
     owners = {"hub": hubthread.Hub, "ctx": hubthread.Client}
     named = re.findall(r"``(hub|ctx)\.(\w+)", README.read_text(encoding="utf-8"))
     assert len(named) > 20

@@ -1,0 +1,80 @@
+"""Every exported name of the Go package, in the order of its documentation.
+
+A dot stands between a type and its method or field; what a type has from one that it embeds
+stands under the latter.
+"""
+
+from __future__ import annotations
+
+__all__ = ["NAMES"]
+
+_TEXT = """
+TextMessage BinaryMessage CloseMessage PingMessage PongMessage ErrHandleAnyNotPtr
+ErrHandleNotFunc ErrContextNotClient ErrHandleNotFind ErrHandleKindError
+ErrLongPollingTimeOutZeroError DefaultNewline DefaultSpace BytesI8 BytesI16 BytesI32
+BytesI64 DefaultPingHandler DefaultUpgrader I8Bytes I16Bytes I32Bytes I64Bytes
+ReadBufferPreprocessingBinary ReadBufferPreprocessingText
+Client Client.ID Client.ReceiveBuffer Client.PayloadBuffer Client.Close Client.ConnectionID
+Client.Context Client.ExecAsync Client.ExecSync Client.GetContext Client.Hub
+Client.HubBroadcast Client.IsWriteConsumed Client.Logger Client.Meta Client.Payload
+Client.Sub Client.Write Client.WriteCount Client.WriteJson Client.WriteMessageType
+Client.WriteSerialization Client.WriteSplicing Client.WriteString Client.WsConn
+ClientID ConnectionProtocols TCP UDP ConnectionType Websocket Socket DHub DataSize Empty
+HandleFunc HandleFunc.Check
+HandlePack
+HotlineFrameOption HotlineFrameOption.ControlSze HotlineFrameOption.Hz
+HotlineFrameOption.HzBasic HotlineFrameOption.NewObj HotlineFrameOption.OnStart
+HotlineFrameOption.Logic HotlineFrameOption.OnClose HotlineFrameOption.HotlineFrameRun
+HotlineFrameOption.MakeFrameRun
+HotlineID HotlineOption Hub NewHub
+NewHubRun Hub.Befunc Hub.BroadcastWithFilter Hub.ByteSplicing Hub.Close Hub.Context
+Hub.ContextIterAAsyncExec Hub.ContextIterASyncExec Hub.ContextIterSAsyncExec Hub.ExecAsync
+Hub.ExecSync Hub.HubBroadcast Hub.Logger Hub.LongPolling Hub.Marshal Hub.NewHotline
+Hub.NewHotlineDirect Hub.NewHotlineDirectWithOption Hub.NewHotlineSilence
+Hub.NewHotlineSilenceDirect Hub.NewHotlineWithOption Hub.Run Hub.SocketHandles Hub.Unmarshal
+Hub.WaitAdd Hub.WaitDone Hub.WebSocketHandler Hub.WebSocketHandlerWithMeta
+HubSetting HubSetting.HubName HubSetting.ContextOption HubSetting.CancelFunc
+HubSetting.Logger HubSetting.MetaGen HubSetting.ReceiveMatcher
+HubSetting.ReceiveMatcherError HubSetting.OnReceiveMessage HubSetting.OnConnectionStart
+HubSetting.OnConnectionClose HubSetting.ChanQueueSize HubSetting.WebsocketPeriod
+HubSetting.SocketPeriod HubSetting.DelayedExecution
+IHotline IHotline.GetHotline IHotline.Answer IHotline.Hangup IHotline.Push
+IHotline.PushCount IHotline.PushSplicing IHotline.IsPushConsumed IHotline.MembersNum
+IHotline.Members IHotline.Logger IHotline.Close IHotline.CloseIfEmpty IHotline.IsClosed
+IHotline.Context
+IHotlineFrameControl IHotlineFrameControl.Pause IHotlineFrameControl.Resume
+IHotlineFrameControl.ExecAsync IHotlineFrameControl.ExecSync IHotlineFrameControl.Close
+IHotlineFrameControl.LatencyTime IHotlineFrameControl.OperationTimeout
+IHotlineFrameControl.OperationTicker
+IHub
+ILogger ILogger.Debug ILogger.Info ILogger.Warn ILogger.Error ILogger.Panic ILogger.Fatal
+DefaultLogger
+IOContext IOContext.Payload IOContext.Logger IOContext.GetContext IOContext.Write
+IOContext.WriteJson IOContext.WriteString IOContext.WriteSerialization IOContext.WriteCount
+IOContext.WriteSplicing IOContext.WriteMessageType IOContext.IsWriteConsumed IOContext.Close
+IOContext.HubBroadcast IOContext.Context IOContext.ConnectionID IOContext.Hub
+IOContext.WsConn IOContext.Meta IOContext.ExecAsync IOContext.ExecSync
+IOperationCountdown IOperationCountdown.Operation IOperationCountdown.Done
+IOperationCountdownTicker IOperationCountdownTicker.Operation IOperationCountdownTicker.Done
+IncrementByte IncrementByte.Count
+LongPollingOption LongPollingOption.Retry LongPollingOption.Timeout
+LongPollingOption.Frequency LongPollingOption.Do LongPollingOption.TimeoutCallback
+LongPollingResult
+MatcherMap MatcherMap.HeaderParsingFunc MatcherMap.HandleSetting MatcherMap.MarshalFunc
+MatcherMap.UnmarshalFunc MatcherMap.GenSub MatcherMap.HeaderParsing MatcherMap.Init
+MatcherMap.Marshal MatcherMap.Unmarshal
+OperationCountdown OperationCountdown.Done OperationCountdown.Operation
+OperationCountdownTicker OperationCountdownTicker.Done OperationCountdownTicker.Operation
+PingPongPlan PingPongPlan.PingHandler PingPongPlan.PingTimeout PingPongPlan.PongHandler
+ReadBufferPreprocessing
+SocketPeriod SocketPeriod.PingPeriod SocketPeriod.PongWait SocketPeriod.WriteWait
+SocketPeriod.WsPongHandler SocketPeriod.WsWriteTimeOutHandle SocketPeriod.WriteMessageType
+SocketPeriod.MessageBufferSize
+SubMatcher
+WebsocketPeriod WebsocketPeriod.Upgrader WebsocketPeriod.PingPongPlan
+WebsocketPeriod.WriteMessageType WebsocketPeriod.ExpectedWsError
+WebsocketPeriod.WriteNewline WebsocketPeriod.ReadBufferPreprocessing
+DefaultWebsocketPeriod
+"""
+
+NAMES = _TEXT.split()
