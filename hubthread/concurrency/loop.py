@@ -150,6 +150,10 @@ class Loop(Generic[View]):
         if interrupt is not None:
             raise interrupt
 
+    def has_to_play(self) -> bool:
+        """Whether ``play`` has something to do: work, or to end."""
+        return self.runner is None and (self._mailbox.closed or self.depth() > 0)
+
     def play(self) -> bool:
         """Run what waits, and return: for a thread that plays others, in virtual time.
 

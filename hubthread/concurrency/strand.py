@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import Call, me
+from hubthread.concurrency.waits import Call, acquire, me
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, QueueFull
 
@@ -78,7 +78,7 @@ class Strand:
                 return
             gate = _Gate()
             self._enqueue(gate)
-        gate.opened.acquire()
+        acquire(gate.opened, self.name)
 
     def leave(self) -> None:
         """Run what has been posted meanwhile, then put the baton down."""
@@ -138,7 +138,7 @@ class Strand:
                 self.runner = _CLAIMED
         if claimed:
             self._run_claimed()
-        ran.acquire()
+        acquire(ran, self.name)
 
     def waiting(self) -> int:
         """How many closures wait."""

@@ -21,7 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.errors import DeadlockError, ExecTimeout
 
-__all__ = ["Call", "Executor", "World", "me", "play_for", "stack_of", "wait_for"]
+__all__ = ["Call", "Executor", "World", "acquire", "me", "play_for", "stack_of", "wait_for"]
 
 T = TypeVar("T")
 
@@ -97,6 +97,17 @@ def wait_for(
     if timeout is None:
         raise _in_vain("this")
     return False
+
+
+def acquire(lock: threading.Lock, name: str) -> None:
+    """Wait for another thread to release ``lock``; for its ``name``, see ``wait_for``."""
+    world = _world()
+    if world is None:
+        lock.acquire()
+        return
+    world.run_others()
+    if not lock.acquire(blocking=False):
+        raise _in_vain(name)
 
 
 def _in_vain(name: str) -> DeadlockError:

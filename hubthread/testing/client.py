@@ -1,0 +1,204 @@
+"""A client in memory: it speaks WebSocket to a virtual hub, well or badly, as told.
+
+Layer: testing.  Threads: the one that plays all.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from hubthread.errors import ClientClosed
+from hubthread.protocol.frames import MessageType
+from hubthread.testing.transport import MemoryTransport
+from hubthread.testing.wire import FrameReader, client_close, client_frame, close_of
+
+if TYPE_CHECKING:
+    from hubthread.hub.client import Client
+    from hubthread.testing.hub import VirtualHub
+    from hubthread.testing.reader import Reader
+
+__all__ = ["VirtualClient"]
+
+ABNORMAL = 1006
+
+
+class VirtualClient:
+    """The other end of a connection.  Made by ``hub.connect``.
+
+    It reads what comes, answers pings, and answers a Close, like any good client; ``stall``,
+    ``vanish`` and ``drop`` make a bad one of it.  What it does has had its effect when the
+    call returns: handlers have run, and the inboxes of all have what they sent.  Only in a
+    callback of the hub's it has its effect after that.
+    """
+
+    def __init__(self, hub: VirtualHub[Any, Any], transport: MemoryTransport) -> None:
+        self._hub = hub
+        self._transport = transport
+        self._frames = FrameReader()
+        self._inbox: list[str | bytes] = []
+        self._said_close = False
+        self._over = False
+        self._code: int | None = None
+        self._reason = ""
+        self._reader: Reader
+        self.on_message: Callable[[VirtualClient, str | bytes], object] | None = None
+        """Called with ``(client, message)`` for each message that comes, after it was put
+        into the inbox: a client that plays by itself, or answers ``ctx.request``."""
+        transport.peer = hub.clock.job(self._read)
+
+    @property
+    def ctx(self) -> Client[Any, Any]:
+        """The hub's end of this connection, as handlers see it."""
+        client = self._reader.client
+        assert client is not None
+        return client
+
+    # What has come.
+
+    @property
+    def inbox(self) -> list[str | bytes]:
+        """The messages that have come and were not taken, oldest first.
+
+        A text message is ``str``, a binary one ``bytes``.  Looking does what is due now.
+        """
+        self._hub.clock.settle()
+        return self._inbox
+
+    def take(self) -> str | bytes:
+        """The oldest message of the inbox, which is taken out.
+
+        :raises LookupError: when there is none.
+        """
+        if not self.inbox:
+            raise LookupError(f"nothing has come to {self!r}")
+        return self._inbox.pop(0)
+
+    def messages(self) -> list[str | bytes]:
+        """All messages of the inbox, which are taken out."""
+        taken = self.inbox.copy()
+        self._inbox.clear()
+        return taken
+
+    # What it does.
+
+    def send(self, data: str | bytes) -> None:
+        """Send a text message (``str``) or a binary one (``bytes``).
+
+        :raises ClientClosed: when it has closed, or knows that the server has.
+        """
+        if isinstance(data, str):
+            self._put(client_frame(MessageType.TEXT, data.encode()))
+        else:
+            self._put(client_frame(MessageType.BINARY, data))
+
+    def send_json(self, obj: object) -> None:
+        """Send ``obj`` as JSON text; see ``send``."""
+        self.send(json.dumps(obj))
+
+    def send_wire(self, data: bytes) -> None:
+        """Send bytes as they are, which no good client would; see ``send``."""
+        self._put(data)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close the connection as RFC 6455 says; see ``send``."""
+        self._put(client_close(code, reason), closes=True)
+
+    def drop(self) -> None:
+        """Lose the connection: both ends find it broken, without a Close."""
+        self._transport.ended = True
+        self._transport.shutdown()
+        self._hub.clock.settle()
+
+    def vanish(self) -> None:
+        """Give no sign of life any more: what is sent to it gets lost, in either direction.
+
+        As when a phone loses its network: only the keepalive finds out.
+        """
+        self._transport.vanished = True
+        self._transport.changed()
+        self._hub.clock.settle()
+
+    def stall(self) -> None:
+        """Read nothing from now on, pings included, until ``resume``; it may still send."""
+        self._transport.stalled = True
+
+    def resume(self) -> None:
+        """Read again."""
+        self._transport.stalled = False
+        self._transport.changed()
+        self._hub.clock.settle()
+
+    # Its end.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended, whoever ended it."""
+        self._hub.clock.settle()
+        return self._over
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the server's Close; 1005: it had none, 1006: there was none.
+
+        ``None`` while the connection stands.
+        """
+        self._hub.clock.settle()
+        return self._code
+
+    @property
+    def close_reason(self) -> str:
+        """The reason that came with it."""
+        self._hub.clock.settle()
+        return self._reason
+
+    def __repr__(self) -> str:
+        return f"<VirtualClient {'closed' if self._over else 'open'}, {len(self._inbox)} messages>"
+
+    def _put(self, data: bytes, *, closes: bool = False) -> None:
+        if self._said_close or self._over:
+            raise ClientClosed(f"{self!r} has closed, and sends nothing more")
+        self._said_close = closes
+        if not self._transport.vanished:
+            self._transport.put(data)
+        self._hub.clock.settle()
+
+    # Its own thread, if it had one.
+
+    def _read(self) -> float | None:
+        transport = self._transport
+        deaf = transport.stalled or transport.vanished
+        if transport.outgoing and not deaf:
+            pieces = transport.outgoing.copy()
+            transport.outgoing.clear()
+            for opcode, payload in self._frames.read(pieces):
+                self._take_frame(opcode, payload)
+        if transport.cut or (transport.finished and not deaf):
+            self._end()
+            return None
+        return math.inf
+
+    def _take_frame(self, opcode: int, payload: bytes) -> None:
+        if opcode == MessageType.TEXT or opcode == MessageType.BINARY:
+            message = payload.decode() if opcode == MessageType.TEXT else payload
+            self._inbox.append(message)
+            if self.on_message is not None:
+                self.on_message(self, message)
+        elif opcode == MessageType.PING:
+            self._answer(client_frame(MessageType.PONG, payload))
+        elif opcode == MessageType.CLOSE:
+            self._code, self._reason = close_of(payload)
+            self._answer(client_frame(MessageType.CLOSE, payload))
+            self._said_close = True
+
+    def _answer(self, frame: bytes) -> None:
+        if not self._said_close:
+            self._transport.put(frame)
+
+    def _end(self) -> None:
+        self._over = True
+        if self._code is None:
+            self._code = ABNORMAL
+        self._transport.end()

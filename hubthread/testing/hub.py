@@ -1,0 +1,201 @@
+"""A hub in virtual time, on the thread of a test.
+
+Layer: testing.  Threads: the one that made it plays all of its threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, TypeVar, cast
+
+from hubthread.errors import UsageError
+from hubthread.hub.frame import FrameControl
+from hubthread.hub.hub import Hub
+from hubthread.settings import HubSetting, check_number
+from hubthread.testing.client import VirtualClient
+from hubthread.testing.clock import FakeClock
+from hubthread.testing.reader import Reader
+from hubthread.testing.threads import (
+    VirtualAlarms,
+    VirtualFlusher,
+    VirtualLifecycle,
+    VirtualThreads,
+    VirtualTracker,
+    VirtualWorkers,
+)
+from hubthread.testing.transport import MemoryTransport
+
+__all__ = ["VirtualHub"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+HANDSHAKE = {
+    "host": "localhost",
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "sec-websocket-version": "13",
+}
+
+
+class VirtualHub(Hub[Meta, Header]):
+    """A hub without threads and sockets, whose time passes when a test says so.
+
+    ``with VirtualHub(setting) as hub:``.  It is the real hub with the real clients, rooms,
+    queues and protocol; only what they run on is virtual.  What a test does to a virtual
+    client, and ``advance``, ``tick`` and ``settle``, return when everything that is due has
+    happened; what it does otherwise (``room.push``, ``hub.exec_async``) happens with the
+    next of these, or when it looks into an inbox.
+
+    In virtual time a callback happens at one moment.  One that waits (``exec_sync``,
+    ``gate.wait``, ``poll.wait`` …) lets happen what is due at that moment; if that does not
+    bring what it waits for, the wait ends at once, as after its time-out, or with
+    ``DeadlockError`` where it has none.
+
+    Threads: only the one that made it; ``WrongThread`` on others.
+
+    :param clock: one that is shared with other hubs; a new one if not given.
+    """
+
+    clock: FakeClock
+
+    def __init__(self, setting: HubSetting[Meta, Header], clock: FakeClock | None = None) -> None:
+        self.clock = FakeClock() if clock is None else clock
+        self.errors: list[BaseException] = []
+        """What callbacks have raised, and was told to the log only: empty, if all is well."""
+        self._last_peer = 0
+        super().__init__(setting)
+        self.limits = replace(self.limits, linger=0.0)  # a writer ends with its backlog
+
+    def _equip(self) -> None:
+        """See ``Hub``."""
+        clock = self.clock
+        self.logger = cast("logging.Logger", _Listening(self.logger, self.errors))
+        self.lifecycle = VirtualLifecycle(self, clock)
+        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.logger)
+        self.workers = VirtualWorkers(clock, self.threads)
+        self.alarms = VirtualAlarms(clock, self.threads, self.logger)
+        self.flusher = VirtualFlusher(self.threads)
+
+    def _init_serving(self) -> None:
+        super()._init_serving()
+        self.tracker = VirtualTracker(self.clock)
+
+    # Time.
+
+    def advance(self, seconds: float) -> None:
+        """Let so many virtual seconds pass, and do all that is due until then.
+
+        :raises UsageError: in a callback of the hub's.
+        """
+        self.clock.advance(seconds)
+
+    def tick(self, room: FrameControl[Any], count: int = 1) -> None:
+        """Let time pass until ``room`` has run ``count`` more ticks, and no longer.
+
+        Everything else that is due until then is done too.
+
+        :raises UsageError: when it will not tick: it has no rate, is paused, or has closed.
+        """
+        check_number("count", count, 1, whole=True)
+        if self.clock.in_callback:
+            raise UsageError("tick is for the test itself, not for a callback")
+
+        def ticks() -> int:
+            return room._loop.agenda.look(lambda window, _: window.ticks)
+
+        goal = ticks() + count
+
+        def over() -> bool:
+            return ticks() >= goal or room.is_closed or room.paused
+
+        self.clock.settle()
+        if room.hz:
+            self.clock.run_until(over, None)
+        if ticks() < goal:
+            why = "closed" if room.is_closed else "paused" if room.paused else "without a rate"
+            raise UsageError(f"{room!r} is {why}: {goal - ticks()} of {count} ticks did not come")
+
+    def settle(self) -> None:
+        """Do all that is due now, such as pushes of the test itself."""
+        self.clock.settle()
+
+    # Clients.
+
+    def connect(
+        self,
+        path: str = "/",
+        *,
+        headers: Mapping[str, str] | None = None,
+        bytes_per_second: float | None = None,
+        on_message: Callable[[VirtualClient, str | bytes], object] | None = None,
+    ) -> VirtualClient:
+        """A new client; its start callback has run when this returns.
+
+        :param path: with the query.
+        :param headers: more header fields of its request, such as ``Cookie``.
+        :param bytes_per_second: how fast it reads, a tenth of that at once; ``None``: at once.
+        :param on_message: see ``VirtualClient.on_message``.
+        :raises HandshakeRejected: when it is refused.
+        """
+        check_number("bytes_per_second", bytes_per_second, 0, optional=True)
+        fields = HANDSHAKE | {name.lower(): value for name, value in (headers or {}).items()}
+        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+        request = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        self._last_peer += 1
+        transport = MemoryTransport(self.clock, bytes_per_second)
+        client = VirtualClient(self, transport)
+        client.on_message = on_message
+        client._reader = Reader(self, transport, request, f"virtual-{self._last_peer}")
+        self.clock.run(client._reader.job)
+        self.clock.settle()
+        if client._reader.refusal is not None:
+            raise client._reader.refusal
+        return client
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Begin, and do what is due."""
+        super().start()
+        self.clock.settle()
+
+    def run(self) -> NoReturn:
+        """No: a virtual hub is played.
+
+        :raises UsageError: always.
+        """
+        raise UsageError("a virtual hub is played by its test: use start, or a with statement")
+
+    def close(self, timeout: float = 10.0) -> None:
+        """End everything, as a hub does; virtual time passes until all have gone.
+
+        In a callback it is done after that.
+        """
+        with self.clock.played():
+            super().close(timeout)
+
+    def __enter__(self) -> VirtualHub[Meta, Header]:
+        self.start()
+        return self
+
+
+class _Listening(logging.LoggerAdapter[logging.Logger]):
+    """The user's logger, with an ear for errors."""
+
+    def __init__(self, logger: logging.Logger, errors: list[BaseException]) -> None:
+        super().__init__(logger, {})
+        self._errors = errors
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Remember what was raised, and tell the logger."""
+        error = kwargs.get("exc_info")
+        if level >= logging.ERROR and error:
+            raised = error if isinstance(error, BaseException) else sys.exc_info()[1]
+            if raised is not None:
+                self._errors.append(raised)
+        self.logger.log(level, msg, *args, **kwargs)

@@ -1,0 +1,125 @@
+"""The server's end of a virtual connection: what its reader thread does, step by step.
+
+Layer: testing.  Threads: the one that plays all.
+"""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hubthread.errors import HandshakeRejected
+from hubthread.hub.client import Client
+from hubthread.hub.upgrade import agree, connect
+from hubthread.net.connection import INTERNAL_ERROR, Connection, Silence
+from hubthread.protocol.http import Request, RequestParser
+from hubthread.testing.transport import MemoryTransport
+
+if TYPE_CHECKING:
+    from hubthread.testing.hub import VirtualHub
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """One connection's, from its request to its end (see ``Connection.run``)."""
+
+    def __init__(
+        self, hub: VirtualHub[Any, Any], transport: MemoryTransport, request: bytes, peer: str
+    ) -> None:
+        self._hub = hub
+        self._clock = hub.clock
+        self._transport = transport
+        self._head = request
+        self._peer = peer
+        self._silence = Silence(hub.setting.websocket_period.ping_pong_plan)
+        self._heard = 0.0  # when something came, or would have had to
+        self._next = self._begin
+        self._connection: Connection
+        self.client: Client[Any, Any] | None = None
+        """The hub's, when the handshake has come about."""
+        self.refusal: HandshakeRejected | None = None
+        """What was answered instead."""
+        hub.tracker.begin(transport)
+        self.job = transport.reader = self._clock.job(self._step, self._may_run)
+
+    def _may_run(self) -> bool:
+        """Where a reader would wait for its client's turn, it is not called."""
+        return self.client is None or self.client._strand.runner is None
+
+    def _step(self) -> float | None:
+        return self._next()
+
+    def _begin(self) -> float | None:
+        hub, request = self._hub, None
+        upgrader = hub.setting.websocket_period.upgrader
+        parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
+        connection: Connection | None = None
+        try:
+            request = parser.receive(self._head)
+            if request is None:
+                raise HandshakeRejected(400, "The request was not complete.")
+            connection = self._connect(request)
+        except HandshakeRejected as refusal:
+            hub.refused(request, refusal.status, refusal.reason)
+            self.refusal = refusal
+        if connection is None:
+            self._transport.shutdown()
+            hub.tracker.end(self._transport)
+            return None
+        self._heard = self._clock.now()
+        self._next = self._receive
+        return -math.inf
+
+    def _connect(self, request: Request) -> Connection | None:
+        hub = self._hub
+        timeout = hub.setting.websocket_period.upgrader.handshake_timeout
+        agreed = agree(hub, request)
+        connection = connect(hub, self._transport, agreed, monotonic() + timeout)
+        if connection is not None:
+            self._connection = connection
+            assert isinstance(connection._sink, Client)
+            self.client = connection._sink
+        return connection
+
+    def _receive(self) -> float:
+        transport, silence, now = self._transport, self._silence, self._clock.now()
+        goes_on = True
+        if transport.incoming or transport.ended or transport.cut:
+            try:
+                goes_on = self._connection.receive(transport.recv())
+            except BaseException:
+                self._connection.close(INTERNAL_ERROR, "the server failed")
+                self._next = self._leave
+                self.job.wake()
+                raise
+            self._heard = self._clock.now()
+            if silence.lasted:
+                silence.end()
+        elif silence.patience is not None and now >= self._heard + silence.patience:
+            self._heard = now
+            goes_on = self._connection.keep_alive(silence)
+        if not goes_on:
+            self._next = self._leave
+            return -math.inf
+        if transport.incoming or transport.ended or transport.cut:
+            return -math.inf
+        return math.inf if silence.patience is None else self._heard + silence.patience
+
+    def _leave(self) -> float:
+        self._connection.leave()
+        self._next = self._read_to_the_end
+        return -math.inf
+
+    def _read_to_the_end(self) -> float | None:
+        transport = self._transport
+        transport.incoming.clear()
+        if not transport.ended and not transport.cut:
+            return math.inf
+        transport.shutdown()
+        if transport.writer is not None:
+            return -math.inf  # it has been woken, and makes its last call first
+        self._connection.end()
+        self._hub.tracker.end(transport)
+        return None

@@ -1,0 +1,164 @@
+"""What a virtual hub runs on in the place of threads: jobs of its clock.
+
+Layer: testing.  Threads: the one that plays all.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.concurrency.clock import Drive
+from hubthread.concurrency.flusher import Flusher, Held
+from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.workers import Workers
+from hubthread.errors import HubClosed, UsageError
+from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.serving import Tracker
+from hubthread.testing.clock import FakeClock
+from hubthread.testing.transport import Parked
+
+__all__ = [
+    "VirtualAlarms",
+    "VirtualFlusher",
+    "VirtualLifecycle",
+    "VirtualThreads",
+    "VirtualTracker",
+    "VirtualWorkers",
+]
+
+
+class VirtualThreads(Threads):
+    """Plays what comes to an end by itself: writers, and the one that closes a hub."""
+
+    def __init__(self, clock: FakeClock, prefix: str, logger: logging.Logger) -> None:
+        super().__init__(prefix, logger)
+        self._clock = clock
+        self._left: int | None = None
+
+    def start(self, target: Callable[[], None], what: str) -> None:
+        """Run ``target`` soon."""
+        if what not in ("writer", "closer"):
+            _refuse(what)
+        drive: Drive
+
+        def step() -> float | None:
+            try:
+                target()
+            except Parked as parked:
+                parked.transport.writer = drive
+                return parked.until
+            return None
+
+        drive = self._clock.drive(step, what)
+
+    def launch(self, thread: threading.Thread, what: str) -> None:
+        """No: it would be a real one."""
+        _refuse(what)
+
+    def is_mine(self) -> bool:
+        """Whether the caller is played by the clock."""
+        return self._clock.in_callback and self._clock.role != self._left
+
+    def leave(self) -> None:
+        """Take the caller out: the one that closes the hub."""
+        self._left = self._clock.role
+
+    def join(self, deadline: float) -> list[threading.Thread]:
+        """Let all come to their ends."""
+        self._clock.run_others()
+        return []
+
+
+def _refuse(what: str) -> NoReturn:
+    raise UsageError(
+        f"a virtual hub has no threads and no sockets ({what}): clients come by hub.connect()"
+    )
+
+
+class VirtualWorkers(Workers):
+    """Plays closures of clients."""
+
+    def __init__(self, clock: FakeClock, threads: Threads) -> None:
+        super().__init__(threads)
+        self._clock = clock
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work`` soon."""
+        if self._closed:
+            raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
+        self._clock.drive(work, "worker")
+
+
+class VirtualAlarms(Alarms):
+    """Calls functions at their virtual time."""
+
+    def __init__(self, clock: FakeClock, threads: Threads, logger: logging.Logger) -> None:
+        super().__init__(threads, logger)
+        self._clock = clock
+
+    def set(self, delay: float, action: Callable[[], None]) -> Alarm:
+        """Call ``action`` in ``delay`` virtual seconds."""
+        alarm = Alarm(action)
+
+        def ring() -> None:
+            if not self._closed:
+                alarm._ring()
+
+        self._clock.after(delay, ring)
+        return alarm
+
+
+class VirtualFlusher(Flusher):
+    """Nothing is held back: a handler takes no time."""
+
+    def watch(self, held: Held) -> bool:
+        """No."""
+        return False
+
+
+class VirtualTracker(Tracker):
+    """Lets time pass while the hub closes."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Let virtual time pass until all have gone."""
+        return self._clock.run_until(lambda: not self._shaking and not self._open, timeout)
+
+
+class VirtualLifecycle(Lifecycle):
+    """A hub that is played instead of running."""
+
+    def __init__(self, hub: Any, clock: FakeClock) -> None:
+        super().__init__(hub)
+        self._clock = clock
+        self._plays = False
+
+    def close(self, timeout: float) -> None:
+        """Walk the order of closing, in virtual time."""
+        super().close(timeout)
+        if self.state == "closed" and self._plays:
+            self._plays = False
+            self._clock.close_hub()
+
+    def _start_thread(self) -> None:
+        self._plays = self._runs = True
+        self._clock.open_hub()
+        self._watch_deadline()
+        self._clock.add_loop(self._hub.loop.has_to_play, self._play)
+
+    def _play(self) -> float | None:
+        if not self._hub.loop.play():
+            return math.inf
+        self._runs = False
+        return None
+
+    def _wait(self, arrived: Callable[[], bool], timeout: float) -> None:
+        self._clock.run_until(arrived, timeout)

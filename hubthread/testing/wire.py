@@ -1,0 +1,69 @@
+"""The client's half of WebSocket, as far as a virtual client needs it (RFC 6455 section 5).
+
+Layer: testing.  Threads: there is no state but a reader's buffer.
+
+The server's half is the real one; this is not the place to find its mistakes, where peers
+written by others read and write it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from hubthread.protocol.frames import MessageType
+
+__all__ = ["FrameReader", "client_close", "client_frame", "close_of"]
+
+NO_STATUS = 1005
+
+
+def client_frame(kind: MessageType, payload: bytes) -> bytes:
+    """A client's frame.  It is masked, as it must be, with zeros: the payload stays legible."""
+    size = len(payload)
+    if size <= 125:
+        head = struct.pack("!BB", 0x80 | kind, 0x80 | size)
+    elif size <= 0xFFFF:
+        head = struct.pack("!BBH", 0x80 | kind, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x80 | kind, 0x80 | 127, size)
+    return b"".join((head, bytes(4), payload))
+
+
+def client_close(code: int, reason: str = "") -> bytes:
+    """A client's Close frame."""
+    return client_frame(MessageType.CLOSE, struct.pack("!H", code) + reason.encode())
+
+
+def close_of(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a Close frame's payload."""
+    if len(payload) < 2:
+        return NO_STATUS, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()
+
+
+class FrameReader:
+    """A server's frames, out of its bytes."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def read(self, pieces: list[bytes]) -> Iterator[tuple[int, bytes]]:
+        """Opcode and payload of each frame that these bytes complete."""
+        data = b"".join([self._held, *pieces]) if self._held or len(pieces) > 1 else pieces[0]
+        position, end = 0, len(data)
+        while position + 2 <= end:
+            first, size = data[position], data[position + 1]
+            begin = position + 2
+            if size >= 126:
+                begin += 2 if size == 126 else 8
+                size = int.from_bytes(data[position + 2 : begin], "big")
+            if begin + size > end:
+                break
+            payload = data[begin : begin + size]
+            if first & 0x40:  # permessage-deflate, without context takeover
+                payload = zlib.decompressobj(-15).decompress(payload + b"\x00\x00\xff\xff")
+            yield first & 0x0F, payload
+            position = begin + size
+        self._held = data[position:]

@@ -1,0 +1,1 @@
+"""hubthread.testing: virtual time is like real time, except that it can be told to pass."""
