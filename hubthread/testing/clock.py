@@ -237,6 +237,8 @@ class FakeClock:
         woken = self._woken
         for _ in range(len(woken)):
             job = woken.popleft()
+            if job.over or not job.queued:
+                continue  # it has run since
             if not job.running and (job.may_run is None or job.may_run()):
                 return job
             woken.append(job)  # below us it waits for what runs now
