@@ -57,6 +57,7 @@ LAYERS = {
     "top": Layer(
         _BELOW_EDGES + " integrations testing top", not_stdlib=_IO, typed_only="socket ssl"
     ),
+    "examples": Layer("top integrations", third_party="flask werkzeug", not_stdlib=_IO),
 }
 
 # The first part of a module's name below hubthread; a folder not named here is its own layer.

@@ -1,6 +1,6 @@
 """Runs the application in one of the servers: ``python -m tests.integrations.launch KIND``.
 
-It prints ``Listens at`` and the port.
+It prints where it listens.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _run(port: int, serve: Callable[[], object], stop: Callable[[], object]) -> 
 
 
 def _tell(port: int) -> None:
-    sys.stdout.write(f"Listens at {port}\n")
+    sys.stdout.write(f"Listening at: http://127.0.0.1:{port}\n")
     sys.stdout.flush()
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import werkzeug.serving
+
 from tests.support import TIMEOUT, RawPeer, raw_handshake
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +49,7 @@ MOVES = (
 PARKS = ("werkzeug-tls", "cheroot-tls", "gunicorn-tls")
 """Those whose threads are parked."""
 
-_LISTENS = re.compile(r"Listening at: https?://[0-9.]+:([0-9]+)")
+_LISTENS = r"(?:Listening at:|Running on) https?://[0-9.]+:([0-9]+)"
 
 
 class Running:
@@ -156,6 +158,20 @@ class Running:
 
 
 @contextlib.contextmanager
+def serving(app: Any) -> Iterator[int]:
+    """A WSGI application on werkzeug's server in this process; its port."""
+    server = werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join(TIMEOUT)
+        server.server_close()
+
+
+@contextlib.contextmanager
 def running(
     kind: str, *arguments: str, application: str = "tests.integrations.app:application"
 ) -> Iterator[Running]:
@@ -164,6 +180,10 @@ def running(
         command = [
             "-m", "gunicorn", "-b", "127.0.0.1:0", "-w", "1", "--access-logfile", "-",
             *GUNICORN[kind], *arguments, application,
+        ]  # fmt: skip
+    elif kind == "flask":
+        command = [
+            "-m", "flask", "--app", f"hubthread.examples.{arguments[0]}", "run", "--port", "0",
         ]  # fmt: skip
     else:
         command = ["-m", "tests.integrations.launch", kind, *arguments]
@@ -179,8 +199,7 @@ def running(
         )
         server = Running(kind, process, Path(log.name))
         try:
-            pattern = _LISTENS.pattern if kind in GUNICORN else r"Listens at ([0-9]+)"
-            server.port = int(server.until_logged(pattern)[1])
+            server.port = int(server.until_logged(_LISTENS)[1])
             yield server
         finally:
             process.terminate()

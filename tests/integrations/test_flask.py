@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import flask
 import pytest
-import werkzeug.serving
 from flask import Flask, abort, session
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from hubthread import HubSetting, MatcherMap, PrefixHeader, SettingError, UsageError
 from hubthread.integrations.flask import FlaskHub
+from tests.integrations.running import serving
 from tests.support import TIMEOUT, Items, Logs
 
 Fields = dict[str, Any]
@@ -68,16 +67,11 @@ class Site:
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
         """Its address, for as long as it is served."""
-        server = werkzeug.serving.make_server("127.0.0.1", 0, self.app, threaded=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.port}"
-        finally:
-            self.hub.close(TIMEOUT)
-            server.shutdown()
-            thread.join(TIMEOUT)
-            server.server_close()
+        with serving(self.app) as port:
+            try:
+                yield f"127.0.0.1:{port}"
+            finally:
+                self.hub.close(TIMEOUT)
 
 
 def as_user(place: str, site: Site, name: str = "ada", path: str = "/ws") -> Any:

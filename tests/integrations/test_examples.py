@@ -1,0 +1,109 @@
+"""The examples, as their users see them: in Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+
+from hubthread.examples import dashboard, flask_chat
+from tests.browser import chromium
+from tests.demo.test_browser import Tab
+from tests.integrations.running import running, serving
+from tests.support import TIMEOUT
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path) as driver:
+        yield driver
+
+
+@contextlib.contextmanager
+def served(app: Flask) -> Iterator[int]:
+    with serving(app) as port:
+        try:
+            yield port
+        finally:
+            app.extensions["hubthread"].hub.close(TIMEOUT)
+
+
+class User(Tab):
+    """A user of the chat; those of one host share a session."""
+
+    def __init__(self, driver: webdriver.Chrome, port: int, name: str, host: str) -> None:
+        super().__init__(driver, f"http://{host}:{port}/")
+        self["[name=user]"].send_keys(name + Keys.ENTER)
+        self.until_live("lobby")
+
+    def until_live(self, room: str) -> None:
+        self.until(lambda: self.texts("h1") == [room] and self.texts("#state") == ["live"])
+
+    def say(self, text: str) -> None:
+        """Post the form, and see the page again."""
+        self["[name=text]"].send_keys(text + Keys.ENTER)
+        self.until(lambda: self.texts("#messages span")[-1:] == [text])
+
+    def go(self, room: str) -> None:
+        self["[name=name]"].send_keys(room + Keys.ENTER)
+        self.until_live(room)
+
+    def until_said(self, *lines: str) -> None:
+        self.until(lambda: self.texts("#messages li") == list(lines))
+
+
+def test_a_form_reaches_everybody_s_browser(driver: webdriver.Chrome) -> None:
+    with served(flask_chat.create_app()) as port:
+        ada = User(driver, port, "ada", "127.0.0.1")
+        bob = User(driver, port, "bob", "localhost")
+        ada.say("Hello, Bob!")
+        bob.until_said("adaHello, Bob!")
+        bob.say("<b>Hello</b>, Ada!")
+        ada.until_said("adaHello, Bob!", "bob<b>Hello</b>, Ada!")
+        bob.go("garden")
+        bob.until_said()
+        ada.say("only here")
+        ada.go("garden")
+        ada.say("and there")
+        bob.until_said("adaand there")
+        assert ada.trouble() == []
+        assert bob.trouble() == []
+        bob["[action='/logout'] button"].click()
+        bob.until(lambda: bob.texts("h1") == ["A chat"])
+
+
+def test_the_dashboard_is_fed_and_comes_back(driver: webdriver.Chrome) -> None:
+    app = dashboard.create_app(every=0.05)
+    with served(app) as port:
+        tab = Tab(driver, f"http://127.0.0.1:{port}/")
+        tab.until(lambda: tab.texts("#viewers output") == ["1"])
+        assert tab.texts("#state") == ["live"]
+
+        def points() -> int:
+            script = "return document.querySelector('#load polyline').points.length"
+            return int(driver.execute_script(script))
+
+        before = points()
+        tab.until(lambda: points() > before + 5)
+        other = Tab(driver, f"http://127.0.0.1:{port}/")
+        # A newcomer gets what was before it.
+        other.until(lambda: other.texts("#viewers output") == ["2"] and points() > before)
+        assert tab.trouble() == []
+        app.extensions["hubthread"].hub.clients()[0].close(1001)
+        tab.until(lambda: tab.texts("#state") == ["waiting"])
+        tab.until(lambda: tab.texts("#state") == ["live"])
+
+
+@pytest.mark.parametrize("module", ["flask_chat", "dashboard"])
+def test_the_command_of_each(module: str, driver: webdriver.Chrome) -> None:
+    with running("flask", module) as server:
+        tab = Tab(driver, f"http://127.0.0.1:{server.port}/")
+        tab.until(lambda: tab.texts("h1") != [])
+        assert "Traceback" not in server.log
