@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call, acquire, me
-from hubthread.concurrency.workers import Workers
+from hubthread.concurrency.workers import Staff
 from hubthread.errors import ClientClosed, QueueFull
 
 __all__ = ["Strand"]
@@ -57,7 +57,7 @@ class Strand:
     __slots__ = ("_bound", "_closed", "_lock", "_queue", "_report", "_workers", "name", "runner")
 
     def __init__(
-        self, workers: Workers, bound: int, report: Callable[[BaseException], None], name: str
+        self, workers: Staff, bound: int, report: Callable[[BaseException], None], name: str
     ) -> None:
         self._workers = workers
         self._bound = bound
@@ -140,6 +140,20 @@ class Strand:
             self._run_claimed()
         acquire(ran, self.name)
 
+    def close_soon(self, last: Callable[[], object]) -> None:
+        """As ``close``, but from any thread, inside a closure too, and without waiting.
+
+        ``last`` must not raise.
+        """
+        with self._lock:
+            self._closed = True
+            self._enqueue(last)
+            claimed = self.runner is None
+            if claimed:
+                self.runner = _CLAIMED
+        if claimed:
+            self._start()
+
     def waiting(self) -> int:
         """How many closures wait."""
         with self._lock:
@@ -168,10 +182,13 @@ class Strand:
 
     def _start(self) -> None:
         try:
-            self._workers.submit(self._run_claimed)
+            self._workers.submit(self._run_share)
         except Exception:  # noqa: BLE001 - no thread to be had, or the hub is closing
             # The closure was accepted, so it must run: here is the only thread left.
             self._run_claimed()
+
+    def _run_share(self) -> None:
+        self._run_claimed(self._workers.share)
 
     def _run_claimed(self, most: int | None = None) -> None:
         self.runner = me()

@@ -6,15 +6,31 @@ Layer: concurrency.  Threads: any submits; a worker runs what it is given.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from hubthread.concurrency.threads import Threads
 from hubthread.errors import HubClosed
 
-__all__ = ["Workers"]
+__all__ = ["Carriers", "Staff", "Workers"]
 
 LINGER = 2.0
 """Seconds that an idle worker stays: longer than a burst, shorter than anyone minds."""
+
+
+class Staff(Protocol):
+    """Threads that work can be given to."""
+
+    @property
+    def share(self) -> int | None:
+        """How many closures of one client may run before others have their turn."""
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work``, which must not raise, on another thread.
+
+        :raises HubClosed, RuntimeError: where it will not run.
+        """
 
 
 class Workers:
@@ -25,6 +41,8 @@ class Workers:
 
     Threads: ``submit`` and ``close`` from any.
     """
+
+    share = None
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
@@ -74,6 +92,66 @@ class Workers:
                     return False
             worker.wake.acquire()  # picked at the last moment: the release has happened
         return worker.work is not None
+
+
+class Carriers:
+    """At most so many workers at a time, for clients who have no thread of their own.
+
+    What finds them all busy waits its turn, so a crowd costs no crowd of threads.
+
+    Threads: ``submit`` and ``close`` from any.
+    """
+
+    share = 64
+
+    def __init__(self, workers: Workers, most: int) -> None:
+        self._workers = workers
+        self._most = most
+        self._condition = threading.Condition()  # guards what follows; not held to run work
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._carriers = 0
+        self._idle = 0  # of them
+        self._closed = False
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Run ``work``, which must not raise, on a worker, now or in its turn.
+
+        Where there is none to be had, the calling thread is the worker.
+        """
+        with self._condition:
+            self._waiting.append(work)
+            if len(self._waiting) <= self._idle:
+                self._condition.notify()
+                return
+            if self._carriers >= self._most:
+                return
+            self._carriers += 1
+        try:
+            self._workers.submit(self._carry)
+        except (HubClosed, RuntimeError):
+            self._carry(0.0)
+
+    def close(self) -> None:
+        """Send the idle ones home, and the others when nothing waits; more may still come."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _carry(self, linger: float = LINGER) -> None:
+        while True:
+            with self._condition:
+                if not self._waiting and not self._closed:
+                    # It stays the same thread: one that is let go and one that is taken
+                    # would be two.
+                    self._idle += 1
+                    self._condition.wait_for(lambda: self._waiting or self._closed, linger)
+                    self._idle -= 1
+                if not self._waiting:
+                    self._carriers -= 1
+                    return
+                work = self._waiting.popleft()
+            work()
+            del work
 
 
 class _Worker:

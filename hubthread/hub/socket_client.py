@@ -1,22 +1,30 @@
-"""Clients that are no WebSockets: raw TCP peers.
+"""Clients that are no WebSockets: raw TCP and UDP peers.
 
-Layer: hub.  Threads: as in ``client``.
+Layer: hub.  Threads: as in ``client``; a UDP peer has no reader, its callbacks all run on
+workers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from hubthread.concurrency.strand import Strand
+from hubthread.errors import ClientClosed, HandshakeRejected, QueueFull
 from hubthread.hub.client import Client
+from hubthread.hub.upgrade import make_meta
 from hubthread.protocol.request import Headers, Request
+from hubthread.protocol.websocket import ProtocolFailure
 from hubthread.types import ClientID, ConnectionProtocols, ConnectionType
 
 if TYPE_CHECKING:
+    from hubthread.concurrency.workers import Carriers
     from hubthread.hub.hub import Hub
+    from hubthread.net.datagram_peer import DatagramPeer
+    from hubthread.net.datagrams import Datagrams
 
-__all__ = ["SocketClient", "request_of"]
+__all__ = ["DatagramClient", "SocketClient", "request_of"]
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
@@ -30,14 +38,16 @@ def request_of(
 
 
 class SocketClient(Client[Meta, Header]):
-    """A raw TCP peer.
+    """A raw peer.
 
-    ``ctx.handshake`` has the method ``"TCP"``, the peer's address, and no headers.
+    ``ctx.handshake`` has the method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
     """
 
     __slots__ = ()
 
     connection_type = ConnectionType.SOCKET
+    _violation = logging.WARNING
+    _trouble = logging.INFO
 
     def __init__(
         self, hub: Hub[Meta, Header], connection_id: ClientID, meta: Meta, request: Request
@@ -47,12 +57,12 @@ class SocketClient(Client[Meta, Header]):
 
     def _log_end(self) -> None:
         link = self.ws_conn
-        if link.ended_by == "violation":
-            level = logging.WARNING
-        elif link.ended_by in ("peer", "server"):
+        if link.ended_by in ("peer", "server"):
             level = logging.DEBUG
+        elif link.ended_by == "violation":
+            level = self._violation
         else:
-            level = logging.INFO
+            level = self._trouble
         self.logger.log(level, "%r ended: %s", self, link.reason or "no reason given")
 
     def __repr__(self) -> str:
@@ -60,3 +70,83 @@ class SocketClient(Client[Meta, Header]):
         peer = self.handshake.peer
         place = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else peer
         return f"<Client {self.connection_id} {state} {self.handshake.method} {place}>"
+
+
+class DatagramClient(SocketClient[Meta, Header]):
+    """A raw UDP peer: see ``datagram_peer.DatagramSink`` for what calls it."""
+
+    __slots__ = ("_admitted", "_datagrams", "_peer")
+
+    # Whoever forges addresses must not fill the log.
+    _violation = logging.INFO
+    _trouble = logging.DEBUG
+
+    def __init__(
+        self,
+        hub: Hub[Meta, Header],
+        request: Request,
+        peer: DatagramPeer,
+        datagrams: Datagrams,
+        carriers: Carriers,
+    ) -> None:
+        # The meta is the user's to make, and so not on the thread of everybody's socket.
+        super().__init__(hub, hub.registry.next_client_id(), cast(Any, None), request)
+        self.ws_conn = self._peer = peer
+        self._datagrams = datagrams
+        self._admitted = False
+        self._strand = Strand(
+            carriers, hub.setting.chan_queue_size, self._report, self._strand.name
+        )
+
+    # The socket's thread, or any.
+
+    def come(self) -> None:
+        """Join the hub, in its turn."""
+        self._post(self._come)
+
+    def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
+        """Handle a message, or what is none, in its turn; false if it cannot be."""
+        return self._post(lambda: self._handle(message, size))
+
+    def over(self) -> None:
+        """Leave the hub, in its turn."""
+        self._strand.close_soon(self._leave)
+
+    def _post(self, work: Callable[[], object]) -> bool:
+        try:
+            self._strand.post(work)
+        except (ClientClosed, QueueFull):
+            return False
+        return True
+
+    # In its turn.
+
+    def _come(self) -> None:
+        try:
+            self.meta = make_meta(self.hub, self.handshake)
+        except HandshakeRejected as refusal:
+            self.hub.refused(self.handshake, refusal.status, refusal.reason)
+            self._peer.cut()
+            return
+        self._admitted = True
+        self._begin()
+
+    def _handle(self, message: str | bytes | ProtocolFailure, size: int) -> None:
+        try:
+            if isinstance(message, ProtocolFailure):
+                self._peer.close(message.code, message.reason, ended_by="violation")
+            elif self._peer.ended_by is None:
+                self.on_message(message)
+        finally:
+            self.payload = b""
+            self._datagrams.handled(self._peer, size)
+
+    def _leave(self) -> None:
+        try:
+            if self._admitted:
+                self.on_leaving()
+                self._log_end()
+                self._tell_end()
+        finally:
+            self._datagrams.gone()
+            self.hub.tracker.end(self._peer)

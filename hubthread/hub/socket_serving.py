@@ -1,7 +1,7 @@
-"""From a raw TCP connection to a client.
+"""From a raw TCP connection, or a datagram from a new address, to a client.
 
-Layer: hub.  Threads: each TCP connection's own, which then is its client's reader; a
-``SocketServer`` is for any.
+Layer: hub.  Threads: each TCP connection's own, which then is its client's reader, and that
+of each UDP socket; a ``SocketServer`` is for any.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hubthread.concurrency.workers import Carriers
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.serving import check_place
-from hubthread.hub.socket_client import SocketClient, request_of
+from hubthread.hub.socket_client import DatagramClient, SocketClient, request_of
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.hub.upgrade import make_meta
-from hubthread.net.listener import Address, Listener, open_tcp
+from hubthread.net.datagram_peer import DatagramPeer
+from hubthread.net.datagrams import Datagrams
+from hubthread.net.listener import Address, Listener, open_tcp, open_udp
 from hubthread.net.raw import RawConnection
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport
@@ -23,18 +26,22 @@ from hubthread.settings import check_number
 from hubthread.types import ConnectionProtocols
 
 if TYPE_CHECKING:
+    import socket
     import ssl as tls
 
     from hubthread.hub.hub import Hub
 
 __all__ = ["SocketServer", "open_socket_server"]
 
+MOST_CARRIERS = 64
+"""Callbacks of UDP peers that run at the same time, of one socket; further ones wait."""
+
 
 class SocketServer:
     """A socket of a hub that raw peers come to; made by ``hub.socket_handles``.
 
     ``close`` lets nobody new in; the clients that came through it stay until they, or the
-    hub, close.  It is a context manager.
+    hub, close, and so does a UDP socket with any left.  It is a context manager.
 
     Threads: every method from any.
     """
@@ -50,7 +57,8 @@ class SocketServer:
         self._context = context
         self._period = hub.setting.socket_period
         self._limits = replace(hub.limits, write_wait=self._period.write_wait)
-        self._listener: Listener
+        self._carriers = Carriers(hub.workers, MOST_CARRIERS)
+        self._listener: Listener | Datagrams
 
     @property
     def address(self) -> tuple[str, int]:
@@ -65,6 +73,25 @@ class SocketServer:
         scheme = self.protocol.value if self._context is None else "tls"
         return f"{scheme}://{self._place()}"
 
+    def _listen(self, sock: socket.socket, max_peers: int) -> None:
+        hub = self._hub
+        if self.protocol is ConnectionProtocols.TCP:
+            self._listener = Listener(
+                sock, self._serve, hub.threads, hub.logger, max_peers, refusal=b""
+            )
+        else:
+            self._listener = Datagrams(
+                sock,
+                self._welcome,
+                self._period,
+                self._limits,
+                hub.threads,
+                hub.alarms,
+                hub.logger,
+                max_peers,
+            )
+        self._listener.start()
+
     def _place(self) -> str:
         host, port = self.address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -72,6 +99,7 @@ class SocketServer:
     def close(self) -> None:
         """Let nobody new in."""
         self._listener.close()
+        self._carriers.close()
         self._hub.forget_server(self)
 
     def statistics(self) -> ServerStatistics:
@@ -136,6 +164,19 @@ class SocketServer:
         client.begin()
         return connection
 
+    # On the UDP socket's thread.
+
+    def _welcome(self, peer: DatagramPeer) -> bool:
+        """Make a client of the peer; false when the hub is closing."""
+        assert isinstance(self._listener, Datagrams)
+        request = request_of(self.protocol, (peer.address[0], peer.address[1]))
+        client = DatagramClient(self._hub, request, peer, self._listener, self._carriers)
+        peer.sink = client
+        if not self._hub.tracker.opened(peer):
+            return False
+        client.come()
+        return True
+
 
 def open_socket_server(
     hub: Hub[Any, Any],
@@ -154,16 +195,14 @@ def open_socket_server(
         raise SettingError(
             "protocol", f"ConnectionProtocols.TCP or ConnectionProtocols.UDP, not {protocol!r}"
         ) from None
-    if protocol is ConnectionProtocols.UDP:
-        raise SettingError("protocol", "ConnectionProtocols.TCP; UDP is to come")
+    udp = protocol is ConnectionProtocols.UDP
+    if udp and context is not None:
+        raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
     check_number("max_peers", max_peers, 1, whole=True)
     server = SocketServer(hub, protocol, context)
-    sock = open_tcp(host, port, backlog)
+    sock = open_udp(host, port) if udp else open_tcp(host, port, backlog)
     try:
-        server._listener = Listener(
-            sock, server._serve, hub.threads, hub.logger, max_peers, refusal=b""
-        )
-        server._listener.start()
+        server._listen(sock, max_peers)
     except BaseException:
         sock.close()
         raise

@@ -46,7 +46,7 @@ class HubStatistics:
     """By the overflow policy, of clients that are gone; see each client for those here."""
     ended_by: Mapping[str, int]
     """Ended connections by cause: ``peer``, ``server``, ``violation``, ``overflow``,
-    ``stalled``, ``silent``, ``lost``, ``no thread``."""
+    ``stalled``, ``silent``, ``lost``, ``no thread``; of UDP peers also ``crowded out``."""
     wsgi_moved: int = 0
     """Connections here that were taken from a WSGI server."""
     wsgi_parked: int = 0
@@ -136,4 +136,4 @@ class ServerStatistics:
     accepted: int
     """Accepted so far."""
     refused: int
-    """Turned away for want of room, threads or descriptors."""
+    """Turned away for want of room, threads or descriptors; datagrams, where it is UDP."""

@@ -211,6 +211,14 @@ class Backlog:
                 return
             sent -= len(wire)
 
+    def message(self) -> bytes:
+        """The frame that is next, whole: for peers who take nothing less."""
+        return self._entries[0].wire
+
+    def message_taken(self) -> None:
+        """That one is out."""
+        self._take_entry()
+
     def _take(self) -> tuple[bytes | memoryview, int | None]:
         if self._rest:
             rest, number = self._rest, self._rest_number

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 
 from hubthread.concurrency.threads import Threads
 
-__all__ = ["Listener", "open_tcp", "open_unix"]
+__all__ = ["Listener", "open_tcp", "open_udp", "open_unix"]
 
 Address = tuple[str, int] | str
 
@@ -52,6 +52,24 @@ def open_tcp(host: str, port: int, backlog: int) -> socket.socket:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
             sock.listen(backlog)
+        except OSError:
+            sock.close()
+            raise
+    return sock
+
+
+def open_udp(host: str, port: int) -> socket.socket:
+    """A bound UDP socket; ``port`` 0 takes a free one.
+
+    :raises OSError: with the address in it.
+    """
+    with _naming(f"{host}:{port}"):
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.bind(address)
         except OSError:
             sock.close()
             raise

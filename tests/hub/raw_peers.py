@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator
 
 from hubthread import ConnectionProtocols, SocketServer
-from tests.support import Serving, connect
+from tests.support import TIMEOUT, Serving, connect
 
 
 class TcpPeer:
@@ -57,6 +57,53 @@ class TcpPeer:
     def close(self) -> None:
         self._reading.close()
         self.sock.close()
+
+
+class UdpPeer:
+    """A bound socket that sends to one place and reads what comes from there."""
+
+    def __init__(self, address: tuple[str, int], source: str = "127.0.0.1") -> None:
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.bind((source, 0))
+        self.sock.connect(address)
+
+    def send(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.sock.send(datagram)
+
+    def message(self) -> bytes:
+        return self.sock.recv(65536)
+
+    def messages(self, count: int) -> list[bytes]:
+        return [self.message() for _ in range(count)]
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def __enter__(self) -> UdpPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def udp_peer(server: SocketServer) -> UdpPeer:
+    return UdpPeer(server.address)
+
+
+def ended(s: Serving, count: int = 1) -> dict[str, int]:
+    """What ``count`` raw peers have ended by, once they have."""
+    s.logs.records.until(
+        lambda records: sum(" ended: " in record.getMessage() for record in records) >= count
+    )
+    return dict(s.hub.statistics().ended_by)
+
+
+def how_it_ended(s: Serving) -> tuple[int, str]:
+    """Level and text of the one line that the log has about the end of a raw peer."""
+    (record,) = [each for each in s.logs.records.now() if " ended: " in each.getMessage()]
+    return record.levelno, record.getMessage()
 
 
 def listen(s: Serving, protocol: ConnectionProtocols = ConnectionProtocols.TCP) -> SocketServer:

@@ -23,8 +23,8 @@ from hubthread import (
     SettingError,
     SocketPeriod,
 )
-from tests.hub.raw_peers import TcpPeer, listen, tcp_peer
-from tests.support import TIMEOUT, Items, Serving, connect, fence, in_thread, serving
+from tests.hub.raw_peers import TcpPeer, ended, how_it_ended, listen, tcp_peer
+from tests.support import TIMEOUT, Items, connect, fence, in_thread, serving
 
 DATA = Path(__file__).parents[1] / "data"
 TCP = ConnectionProtocols.TCP
@@ -33,21 +33,6 @@ TCP = ConnectionProtocols.TCP
 def echo(ctx: Any, meta: Any) -> bool:
     ctx.write(ctx.payload)
     return False
-
-
-def ended(s: Serving, count: int = 1) -> dict[str, int]:
-    """What ``count`` raw peers have ended by, once they have."""
-    s.logs.records.until(
-        lambda records: sum(" ended: " in record.getMessage() for record in records) >= count
-    )
-    fence(s.hub)
-    return dict(s.hub.statistics().ended_by)
-
-
-def how_it_ended(s: Serving) -> tuple[int, str]:
-    """Level and text of the one line that the log has about the end of a raw peer."""
-    (record,) = [each for each in s.logs.records.now() if " ended: " in each.getMessage()]
-    return record.levelno, record.getMessage()
 
 
 def test_a_line_is_a_message_in_both_directions() -> None:
