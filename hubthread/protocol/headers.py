@@ -51,7 +51,7 @@ class Parsed(NamedTuple):
     """A message of a format with ids."""
 
     header: Any
-    """``None`` in an answer, which may do without one."""
+    """Of no matter in an answer, which may do without one."""
     payload: Any
     question: ID | None
     """What the answer to this message has to carry; ``None`` where none is wanted."""
@@ -173,7 +173,7 @@ class JsonHeader:
             if value in taken:
                 raise SettingError(name, f"a name of its own, not {value!r} again")
             taken.add(value)
-        self._reserved = [value for name, value in names.items() if name != "body"]
+        self._reserved = {value for name, value in names.items() if name != "body"}
         self._field = field
         self._body = body
         self._id = id_field
@@ -182,22 +182,30 @@ class JsonHeader:
 
     def parse(self, data: str | bytes) -> tuple[Any, Any]:
         """``{"type": "say", "text": "hi"}`` is ``("say", {"text": "hi"})``."""
-        message = self._load(data)
+        message = load_json(data)
+        if type(message) is not dict:
+            raise self._no_object(message)
+        header = message.pop(self._field, None)
+        if type(header) is not str and type(header) is not int:
+            raise self._no_header(header)
         if self._id is not None:
             message.pop(self._id, None)
             message.pop(self._reply, None)
-        return self._header(message), self._payload(message)
+        return header, message if self._body is None else message.get(self._body)
 
     def parse_correlated(self, data: str | bytes) -> Parsed:
         """The same with its ids; ``PayloadError`` where they are no text or whole number."""
-        message = self._load(data)
+        message = load_json(data)
+        if type(message) is not dict:
+            raise self._no_object(message)
         assert self._id is not None
-        question = self._take_id(message, self._id)
-        answered = self._take_id(message, self._reply)
-        if answered is not None:
-            message.pop(self._field, None)
-            return Parsed(None, self._payload(message), None, answered)
-        return Parsed(self._header(message), self._payload(message), question, None)
+        question = _take_id(message, self._id)
+        answered = _take_id(message, self._reply)
+        header = message.pop(self._field, None)
+        if answered is None and type(header) is not str and type(header) is not int:
+            raise self._no_header(header)
+        payload = message if self._body is None else message.get(self._body)
+        return Parsed(header, payload, question, answered)
 
     def join(self, header: Any, obj: Any, marshal: Marshal) -> str | bytes:
         """The reply as described above; ``UsageError`` where it has the header's field."""
@@ -216,41 +224,28 @@ class JsonHeader:
 
     def _join(self, what: str, head: dict[str, Any], obj: Any, marshal: Marshal) -> Message:
         if self._body is not None:
-            return marshal({**head, self._body: obj})
+            head[self._body] = obj
+            return marshal(head)
         fields = {} if obj is None and len(head) > 1 else as_fields(obj)
         if fields is None:
-            return marshal({**head, "data": obj})
-        for name in self._reserved:
-            if name in fields:
-                raise UsageError(
-                    f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
-                    "rename it, or give JsonHeader a body"
-                )
-        return marshal({**head, **fields})
-
-    def _load(self, data: str | bytes) -> dict[str, Any]:
-        message = load_json(data)
-        if type(message) is not dict:
-            raise PayloadError(
-                f"no header: expected an object with {self._field!r}, got {type(message).__name__}"
+            fields = {"data": obj}
+        elif not self._reserved.isdisjoint(fields):
+            name = min(self._reserved.intersection(fields))
+            raise UsageError(
+                f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
+                "rename it, or give JsonHeader a body"
             )
-        return message
+        head.update(fields)
+        return marshal(head)
 
-    def _header(self, message: dict[str, Any]) -> str | int:
-        header = message.pop(self._field, None)
-        if type(header) is not str and type(header) is not int:
-            what = "is missing" if header is None else "must be text or a whole number"
-            raise PayloadError(f"no header: the field {self._field!r} {what}")
-        return header
+    def _no_object(self, message: object) -> PayloadError:
+        return PayloadError(
+            f"no header: expected an object with {self._field!r}, got {type(message).__name__}"
+        )
 
-    def _take_id(self, message: dict[str, Any], name: str) -> ID | None:
-        value = message.pop(name, None)
-        if value is None or type(value) is str or type(value) is int:
-            return value
-        raise PayloadError(f"the field {name!r} must be text or a whole number")
-
-    def _payload(self, message: dict[str, Any]) -> Any:
-        return message if self._body is None else message.get(self._body)
+    def _no_header(self, header: object) -> PayloadError:
+        what = "is missing" if header is None else "must be text or a whole number"
+        return PayloadError(f"no header: the field {self._field!r} {what}")
 
     def __repr__(self) -> str:
         ids = f", id_field={self._id!r}, reply_field={self._reply!r}" if self._id else ""
@@ -307,6 +302,13 @@ class IntHeader(Generic[Number]):
 
     def __repr__(self) -> str:
         return f"IntHeader({self._width}{f', {self._enum.__name__}' if self._enum else ''})"
+
+
+def _take_id(message: dict[str, Any], name: str) -> ID | None:
+    value = message.pop(name, None)
+    if value is None or type(value) is str or type(value) is int:
+        return value
+    raise PayloadError(f"the field {name!r} must be text or a whole number")
 
 
 def _check_text(name: str, value: object) -> None:

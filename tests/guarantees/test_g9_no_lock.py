@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import Any
 
 from websockets.sync.client import connect as websocket
@@ -10,9 +11,11 @@ from websockets.sync.client import connect as websocket
 from hubthread import (
     ClientClosed,
     HandshakeRejected,
+    JsonHeader,
     MatcherMap,
     PingPongPlan,
     PrefixHeader,
+    RateLimiter,
     Response,
     Upgrader,
     WebsocketPeriod,
@@ -173,6 +176,7 @@ def test_every_callback_runs_without_a_lock() -> None:
         s.hub.exec_sync(lambda _: probe("hub closure", client))
         s.hub.hotline().context.add_callback(lambda reason: probe("hotline's context"))
         client.exec_sync(lambda: probe("client closure", client))
+        s.hub.each_client(lambda client_id, ctx, meta: probe("task for each client", ctx))
         peer.close()
         probe.passed.until(lambda passed: "on_connection_close" in passed)
         probe.hub = s.hub
@@ -198,6 +202,7 @@ def test_every_callback_runs_without_a_lock() -> None:
         "predicate",
         "read_buffer_preprocessing",
         "receive_matcher_error",
+        "task for each client",
         "unmarshal",
     }
 
@@ -218,3 +223,40 @@ def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
         with websocket(s.server.url):
             s.came()
         assert set(probe.passed.wait(2)) == {"delayed_execution", "meta_gen"}
+
+
+def test_questions_and_limits_run_the_user_s_code_without_a_lock() -> None:
+    """What an answer is made into, the matcher's functions, the clock of a rate limiter."""
+    probe = Probe()
+
+    def marshal(obj: object) -> str:
+        probe("marshal")
+        return json.dumps(obj)
+
+    def unmarshal(payload: Any, into: Any) -> Any:
+        probe("unmarshal")
+        return into(payload)
+
+    def clock() -> float:
+        if probe.hub is not None:
+            probe("clock")
+        return 0.0
+
+    matcher = MatcherMap[Any, str](JsonHeader(id_field="id"), marshal=marshal, unmarshal=unmarshal)
+    with (
+        serving(receive_matcher=matcher, on_receive_message=RateLimiter(1, 9, clock)) as s,
+        websocket(s.server.url) as peer,
+    ):
+        client = s.came()
+        probe.hub = s.hub
+        asking = in_thread(lambda: client.request("q", {}, 20, into=dict))
+        peer.send(json.dumps({"reply": json.loads(_question(peer))["id"], "n": 1}))
+        assert asking() == {"n": 1}
+    assert set(probe.passed.now()) == {"marshal", "clock", "unmarshal"}
+
+
+def _question(peer: Any) -> str:
+    """The next message that is none of the probe's."""
+    while (text := peer.recv(20)) == "probe":
+        continue
+    return str(text)

@@ -31,6 +31,7 @@ from hubthread import (
     UsageError,
     WrongThread,
 )
+from tests.hub.raw_peers import listen, tcp_peer
 from tests.support import TIMEOUT, Items, RawPeer, Serving, in_thread, serving, together
 
 
@@ -249,6 +250,29 @@ def test_in_another_client_s_handler_and_through_the_hub_s_iteration() -> None:
         asking = in_thread(lambda: one.exec_sync(lambda: other.request("q", {}, TIMEOUT)))
         send(peer, reply=read(peer)["id"], a=1)
         assert asking() == {"a": 1}
+
+
+def test_raw_peers_and_browsers_alike() -> None:
+    """One hub asks a TCP script and a WebSocket client, all in one iteration."""
+    with serving(receive_matcher=matcher()) as served, tcp_peer(listen(served)) as script:
+        raw = served.came()
+        peer, client = served.pair()
+        raw_asked, asked = (
+            in_thread(lambda each=each: each.request("who", {}, TIMEOUT))  # type: ignore[misc]
+            for each in (raw, client)
+        )
+        assert json.loads(script.line()) == {"type": "who", "id": 1}
+        script.send(b'{"reply": 1, "is": "a script"}\n')
+        send(peer, reply=read(peer)["id"], **{"is": "a browser"})
+        assert (raw_asked(), asked()) == ({"is": "a script"}, {"is": "a browser"})
+        script.send(b'{"type": "double", "id": 5, "n": 4}\n')
+        assert json.loads(script.line())["reply"] == 5
+        visited = served.hub.each_client(
+            lambda client_id, ctx, meta: ctx.connection_type.name, timeout=TIMEOUT
+        )
+        assert visited.results == {
+            raw.connection_id: "SOCKET", client.connection_id: "WEBSOCKET",
+        }  # fmt: skip
 
 
 # What ends a wait, and what is refused.
