@@ -71,6 +71,12 @@ _TOO_BIG = 1009
 # Up to here XOR of two integers beats wsproto's four translated slices: 0.5 against 1.5 µs
 # for 100 bytes, 2.3 against 2.6 for 1,000, 7.5 against 5 for 4 KiB (CPython 3.11).
 _INTEGER_XOR = 1024
+# What wsproto gets at once: it copies each piece several times, and copies this small come
+# out of the heap, where larger ones are mapped, cleared and unmapped each time.  Echo of 1
+# MiB takes 2.9 ms of CPU time a message, against 4.7 with reads of 256 KiB as they come, 3.9
+# with pieces of 64 KiB (CPython 3.11).  Half of the rest is unmasking: 1.2 ms, whether by
+# slices as wsproto does or as integers.
+_PIECE = 128 * 1024
 
 
 class WebSocketProtocol:
@@ -150,7 +156,7 @@ class WebSocketProtocol:
                         break
                 if not self._begin_frame(data, position, events):
                     break
-            stop = min(position + self._missing, end)
+            stop = min(position + self._missing, end, position + _PIECE)
             self._missing -= stop - position
             self._feed(data[position:stop], events)
             position = stop

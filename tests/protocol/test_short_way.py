@@ -132,6 +132,14 @@ def without_words(events: list[WebSocketEvent]) -> list[WebSocketEvent]:
 deflate_or_not = st.sampled_from([None, DeflateParameters()])
 
 
+def test_a_large_message_in_one_read_is_whole() -> None:
+    """What is longer than wsproto gets at once is not cut, and what follows is not lost."""
+    text = "a\u20ac\U0001f600" * 50_000  # characters of 1, 3 and 4 bytes, across any border
+    wire = client_frame(TEXT, text.encode()) + client_frame(BINARY, bytes(200_000))
+    protocol = WebSocketProtocol(max_message=1 << 20)
+    assert protocol.receive(wire + client_frame(TEXT, b"next")) == [text, bytes(200_000), "next"]
+
+
 @given(pieces_of(traffic()), deflate_or_not)
 def test_the_short_way_changes_nothing(
     pieces: list[bytes], deflate: DeflateParameters | None
