@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from werkzeug.middleware.proxy_fix import ProxyFix
+
 from hubthread import Hub, HubSetting
 
 logging.basicConfig(stream=sys.stderr, level=logging.INFO)
@@ -58,3 +60,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
     ).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+
+
+proxied = ProxyFix(application, x_for=1, x_proto=1)
+"""The same behind a proxy."""

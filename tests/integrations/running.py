@@ -157,6 +157,24 @@ class Running:
         return self.process.wait(60)
 
 
+def free_port() -> int:
+    """A port that nobody has now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def until_listening(port: int, process: subprocess.Popen[Any]) -> None:
+    """Wait until the process accepts connections there."""
+    pause = threading.Event()
+    for _ in range(int(TIMEOUT / 0.02)):
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), TIMEOUT).close()
+            return
+        assert process.poll() is None, "it has ended"
+        pause.wait(0.02)
+    raise AssertionError("it does not listen")
+
+
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[int]:
     """A WSGI application on werkzeug's server in this process; its port."""

@@ -16,6 +16,7 @@ from hubthread import HubSetting, MatcherMap, PrefixHeader, SettingError, UsageE
 from hubthread.integrations.flask import FlaskHub
 from tests.integrations.running import serving
 from tests.support import TIMEOUT, Items, Logs
+from tests.test_readme import program
 
 Fields = dict[str, Any]
 
@@ -244,6 +245,25 @@ def test_an_application_has_one_hub() -> None:
     realtime.init_app(app)
     with pytest.raises(UsageError, match="already"):
         realtime.init_app(app)
+
+
+def test_the_readme_s_application() -> None:
+    names: Fields = {"__name__": "readme"}
+    exec(program("flask"), names)
+    app, hub = names["app"], names["hub"]
+    client = app.test_client()
+    with serving(app) as port:
+        try:
+            assert client.get("/ws").status_code == 401
+            client.post("/login", data={"user": "ada"})
+            cookie = client.get_cookie("session")
+            headers = {"Cookie": f"session={cookie.value}"}
+            with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers) as ada:
+                assert ada.recv(TIMEOUT) == "hello ada"
+                client.post("/news", data="news")
+                assert ada.recv(TIMEOUT) == "news"
+        finally:
+            hub.close(TIMEOUT)
 
 
 def test_what_has_no_socket_is_told_so() -> None:

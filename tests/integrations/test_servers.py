@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import websocket
@@ -148,6 +150,20 @@ def test_clients_are_told_when_gunicorn_reloads(kind: str) -> None:
         with server.peer() as bob:
             bob.send("hello")
             assert bob.message() == "hello"
+
+
+def test_clients_are_told_when_werkzeug_reloads(tmp_path: Path) -> None:
+    watched = tmp_path / "watched"
+    watched.write_text("before")
+    with running("werkzeug-reloader", str(watched)) as server, server.peer() as ada:
+        ada.send("hello")
+        assert ada.message() == "hello"
+        os.utime(watched, (2**32, 2**32))
+        told(ada)
+        with server.peer() as bob:
+            bob.send("hello")
+            assert bob.message() == "hello"
+        assert not [word for word in TRACES if word in server.log], server.log
 
 
 @pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])

@@ -1,0 +1,104 @@
+"""Behind Debian's nginx, with the configuration that README.rst shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import websocket
+
+from tests.integrations.running import ROOT, Running, free_port, running, until_listening
+from tests.support import TIMEOUT
+
+GOING_AWAY = (1001).to_bytes(2, "big") + b"the server is going away"
+
+SERVER = """
+daemon off;
+worker_processes 1;
+error_log stderr;
+pid {folder}/pid;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/1;
+    proxy_temp_path {folder}/2;
+    fastcgi_temp_path {folder}/3;
+    uwsgi_temp_path {folder}/4;
+    scgi_temp_path {folder}/5;
+{shown}
+}}
+"""
+
+
+def shown() -> str:
+    """The configuration in the README."""
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^\.\. code-block:: nginx\n\n((?:   .*\n|\n)+)", text, re.MULTILINE)
+    return textwrap.dedent(block)
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, behind: Running) -> Iterator[int]:
+    """nginx in front of a server; its port."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        missing = "no nginx on the path (Debian: nginx-light)"
+        if os.environ.get("CI"):
+            pytest.fail(missing, pytrace=False)
+        pytest.skip(missing)
+    port = free_port()
+    block = shown().replace("listen 80;", f"listen 127.0.0.1:{port};")
+    block = block.replace("127.0.0.1:8000", f"127.0.0.1:{behind.port}")
+    configuration = folder / "nginx.conf"
+    configuration.write_text(SERVER.format(folder=folder, shown=block))
+    with open(folder / "log", "w+") as log:
+        process = subprocess.Popen([program, "-c", configuration], stdout=log, stderr=log)
+        try:
+            until_listening(port, process)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT)
+
+
+def test_a_client_behind_nginx(tmp_path: Path) -> None:
+    application = "tests.integrations.app:proxied"
+    with (
+        running("gunicorn-gthread", application=application) as server,
+        nginx(tmp_path, server) as port,
+    ):
+        ada = websocket.create_connection(
+            f"ws://127.0.0.1:{port}/ws?room=1",
+            timeout=TIMEOUT,
+            origin=f"http://127.0.0.1:{port}",
+            cookie="user=ada",
+            header={"X-Forwarded-For": "192.0.2.1"},  # a forged one
+        )
+        with contextlib.closing(ada):
+            ada.send("request")
+            assert ada.recv() == "/ws 1 ada 127.0.0.1"
+            for text in ("a", "b" * 300_000):
+                ada.send(text)
+                assert ada.recv() == text
+            assert server.figures()["moved"] == 1
+            server.process.terminate()
+            assert ada.recv_data() == (websocket.ABNF.OPCODE_CLOSE, GOING_AWAY)
+
+
+def test_a_foreign_page_behind_nginx(tmp_path: Path) -> None:
+    with (
+        running("gunicorn-gthread") as server,
+        nginx(tmp_path, server) as port,
+        pytest.raises(websocket.WebSocketBadStatusException) as refused,
+    ):
+        websocket.create_connection(
+            f"ws://127.0.0.1:{port}/ws", timeout=TIMEOUT, origin="http://evil.example"
+        )
+    assert refused.value.status_code == 403
