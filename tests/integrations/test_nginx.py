@@ -81,7 +81,7 @@ def test_a_client_behind_nginx(tmp_path: Path) -> None:
             cookie="user=ada",
             header={"X-Forwarded-For": "192.0.2.1"},  # a forged one
         )
-        with contextlib.closing(ada):
+        try:
             ada.send("request")
             assert ada.recv() == "/ws 1 ada 127.0.0.1"
             for text in ("a", "b" * 300_000):
@@ -90,6 +90,8 @@ def test_a_client_behind_nginx(tmp_path: Path) -> None:
             assert server.figures()["moved"] == 1
             server.process.terminate()
             assert ada.recv_data() == (websocket.ABNF.OPCODE_CLOSE, GOING_AWAY)
+        finally:
+            ada.shutdown()  # type: ignore[no-untyped-call]
 
 
 def test_a_foreign_page_behind_nginx(tmp_path: Path) -> None:
