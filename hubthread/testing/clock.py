@@ -254,6 +254,7 @@ class FakeClock:
         if job.may_run is not None and not job.may_run():
             job.wake()
             return
+        asked = job.timer[0] if job.timer is not None else None
         job.queued = False
         job.timer = None
         job.running = True
@@ -271,6 +272,9 @@ class FakeClock:
         elif due == -math.inf:
             job.wake()
         elif due != math.inf and not job.queued:
+            if due == asked and due <= self._now:
+                # By the last bit of a sum of floats it was not time: one bit more.
+                self._now = math.nextafter(self._now, math.inf)
             self._set(job, due)
 
     def _set(self, job: Job, due: float) -> None:

@@ -171,6 +171,16 @@ class VirtualHub(Hub[Meta, Header]):
         """
         raise UsageError("a virtual hub is played by its test: use start, or a with statement")
 
+    def serve(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """No, nor the other ways in: clients come by ``connect``.
+
+        :raises UsageError: always.
+        """
+        raise UsageError("a virtual hub has no sockets: clients come by hub.connect()")
+
+    socket_handles = serve
+    websocket_handler = serve
+
     def close(self, timeout: float = 10.0) -> None:
         """End everything, as a hub does; virtual time passes until all have gone.
 

@@ -9,14 +9,14 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.flusher import Flusher, Held
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from hubthread.errors import HubClosed, UsageError
+from hubthread.errors import HubClosed
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.serving import Tracker
 from hubthread.testing.clock import FakeClock
@@ -42,8 +42,6 @@ class VirtualThreads(Threads):
 
     def start(self, target: Callable[[], None], what: str) -> None:
         """Run ``target`` soon."""
-        if what not in ("writer", "closer"):
-            _refuse(what)
         drive: Drive
 
         def step() -> float | None:
@@ -55,10 +53,6 @@ class VirtualThreads(Threads):
             return None
 
         drive = self._clock.drive(step, what)
-
-    def launch(self, thread: threading.Thread, what: str) -> None:
-        """No: it would be a real one."""
-        _refuse(what)
 
     def is_mine(self) -> bool:
         """Whether the caller is played by the clock."""
@@ -72,12 +66,6 @@ class VirtualThreads(Threads):
         """Let all come to their ends."""
         self._clock.run_others()
         return []
-
-
-def _refuse(what: str) -> NoReturn:
-    raise UsageError(
-        f"a virtual hub has no threads and no sockets ({what}): clients come by hub.connect()"
-    )
 
 
 class VirtualWorkers(Workers):

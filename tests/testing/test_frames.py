@@ -1,0 +1,308 @@
+"""Rooms with a clock in virtual time: every tick, to the number and to the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread import (
+    FrameControl,
+    HotlineClosed,
+    HotlineFrameOption,
+    HubSetting,
+    InputState,
+    LongPollingOption,
+    Overrun,
+    Tick,
+    UsageError,
+)
+from hubthread.testing import VirtualHub
+
+AnyHub = VirtualHub[Any, Any]
+
+
+@pytest.fixture
+def hub() -> Iterator[AnyHub]:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        yield hub
+    assert hub.errors == []
+
+
+def room_of(hub: AnyHub, **fields: Any) -> FrameControl[Any]:
+    fields.setdefault("new_obj", list)
+    return HotlineFrameOption(**fields).run(hub.hotline())
+
+
+def ticking(hub: AnyHub, *, spend: dict[int, float] | None = None, **fields: Any) -> Any:
+    """A room whose state is its ticks; tick number n takes ``spend[n]`` seconds."""
+    times = spend or {}
+
+    def logic(frame: FrameControl[list[Tick]], ticks: list[Tick]) -> None:
+        ticks.append(frame.tick)
+        hub.clock.spend(times.get(frame.tick.index, 0))
+
+    room = room_of(hub, logic=logic, **fields)
+    ticks: list[Tick] = room.exec_sync(lambda frame, ticks: ticks)
+    return room, ticks
+
+
+def indices(ticks: list[Tick]) -> list[int]:
+    return [tick.index for tick in ticks]
+
+
+# Ticks.
+
+
+def test_so_many_ticks_or_so_many_seconds(hub: AnyHub) -> None:
+    room, ticks = ticking(hub, hz=20)
+    hub.tick(room, 3)
+    assert indices(ticks) == [1, 2, 3]
+    assert hub.clock.now() == pytest.approx(0.15)
+    hub.tick(room)
+    hub.advance(0.049)
+    assert len(ticks) == 4
+    hub.advance(0.001)
+    assert len(ticks) == 5
+    hub.advance(60)
+    assert indices(ticks) == list(range(1, 1206))
+    assert {tick.dt for tick in ticks} == {0.05}
+    assert all(tick.late < 1e-9 and not tick.skipped for tick in ticks)
+    assert room.statistics().ticks == 1205
+
+
+@given(hz=st.sampled_from([1, 3, 7, 20, 60, 144, 1000]), seconds=st.integers(1, 20))
+def test_no_rate_drifts(hz: int, seconds: int) -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        _, ticks = ticking(hub, hz=hz)
+        for _ in range(seconds):
+            hub.advance(1)
+        assert indices(ticks) == list(range(1, hz * seconds + 1))
+
+
+def test_rooms_of_one_hub_each_at_its_rate(hub: AnyHub) -> None:
+    order: list[str] = []
+
+    def named(name: str, hz: float) -> FrameControl[Any]:
+        return room_of(hub, hz=hz, logic=lambda frame, obj: order.append(name))
+
+    a, b = named("a", 10), named("b", 4)
+    hub.tick(b, 2)
+    assert order == list("aabaaba")  # at 0.5 both are due, and b has asked for it first
+    hub.tick(a)
+    assert hub.clock.now() == pytest.approx(0.6)
+    assert (a.statistics().ticks, b.statistics().ticks) == (6, 2)
+
+
+def test_a_room_that_will_not_tick_says_why(hub: AnyHub) -> None:
+    still, paused, closed = room_of(hub), ticking(hub, hz=10)[0], ticking(hub, hz=10)[0]
+    paused.pause()
+    closed.close()
+    for room, why in ((still, "without a rate"), (paused, "paused"), (closed, "closed")):
+        with pytest.raises(UsageError, match=f"{why}: 5 of 5"):
+            hub.tick(room, 5)
+    assert hub.clock.now() == 0.0
+    pauses = room_of(hub, hz=10, logic=lambda frame, obj: frame.tick.index > 2 and frame.pause())
+    with pytest.raises(UsageError, match="paused: 2 of 5"):
+        hub.tick(pauses, 5)
+
+
+# Overruns.
+
+
+def test_skip_leaves_out_exactly_what_was_missed(hub: AnyHub) -> None:
+    """A stall of 300 ms at 60 Hz, in tick 5: the next deadline is on the old grid."""
+    room, ticks = ticking(hub, hz=60, spend={5: 0.3})
+    hub.advance(1)
+    # It began at 5/60 and took until 23/60: ticks 6 to 23 are due, and the last is run.
+    assert indices(ticks) == [1, 2, 3, 4, 5, *range(23, 61)]
+    assert ticks[5].skipped == 17
+    assert room.statistics().skipped == 17
+    assert (room.statistics().ticks, room.statistics().overruns) == (43, 1)
+    assert all(tick.late < 1e-9 for tick in ticks[6:])
+
+
+def test_burst_runs_some_of_what_was_missed(hub: AnyHub) -> None:
+    _, ticks = ticking(hub, hz=10, spend={2: 1.0}, overrun="burst", catch_up=3)
+    hub.advance(2)
+    # From 0.2 to 1.2: 3 to 12 are due, the last three are run, one after another.
+    assert indices(ticks) == [1, 2, 10, 11, 12, *range(13, 21)]
+    assert [tick.skipped for tick in ticks[2:5]] == [7, 0, 0]
+    assert [tick.late for tick in ticks[2:5]] == pytest.approx([0.2, 0.1, 0.0], abs=1e-9)
+
+
+def test_delay_moves_the_grid(hub: AnyHub) -> None:
+    _, ticks = ticking(hub, hz=10, spend={2: 0.25}, overrun="delay")
+    hub.advance(1)
+    # Tick 2 from 0.2 to 0.45, then 3 at once, and each 0.1 after the one before.
+    assert indices(ticks) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [tick.skipped for tick in ticks] == [0] * 8
+
+
+def test_overruns_are_told_and_too_many_close_the_room(hub: AnyHub) -> None:
+    told: list[Overrun] = []
+    room, ticks = ticking(
+        hub,
+        hz=10,
+        spend={1: 0.15, 5: 0.12, 6: 0.12, 7: 0.12},
+        on_overrun=lambda frame, obj, overrun: told.append(overrun),
+        max_overruns=3,
+    )
+    hub.advance(2)
+    assert [overrun.in_a_row for overrun in told] == [1, 1, 2, 3]
+    assert [overrun.work for overrun in told] == pytest.approx([0.15, 0.12, 0.12, 0.12])
+    assert room.is_closed
+    assert "3 ticks in a row" in (room.context.reason or "")
+    assert indices(ticks) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_busy_hub_holds_up_no_room(hub: AnyHub) -> None:
+    """A hub whose thread is busy for a second: in virtual time that second just passes."""
+    _, ticks = ticking(hub, hz=10)
+    hub.exec_async(lambda _: hub.clock.spend(1.0))
+    hub.advance(1)
+    assert sum(1 + tick.skipped for tick in ticks) == 10
+
+
+# Pause, closures, countdowns.
+
+
+def test_a_pause_stops_ticks_and_countdowns_and_nothing_else(hub: AnyHub) -> None:
+    room, ticks = ticking(hub, hz=10)
+    rung: list[float] = []
+    countdown = room.operation_timeout(1.0, lambda frame, obj: rung.append(hub.clock.now()))
+    hub.advance(0.35)
+    room.pause()
+    hub.advance(100)
+    assert (len(ticks), rung, countdown.remaining) == (3, [], pytest.approx(0.65))
+    assert room.exec_sync(lambda frame, obj: len(obj)) == 3
+    room.resume()
+    hub.advance(0.049)
+    assert len(ticks) == 3
+    hub.advance(0.001)
+    assert len(ticks) == 4
+    hub.advance(1)
+    assert rung == pytest.approx([101.0])
+    assert countdown.outcome == "timeout"
+
+
+def test_a_countdown_ends_once(hub: AnyHub) -> None:
+    room = room_of(hub)
+    told: list[str] = []
+    done = room.operation_timeout(1, lambda *_: told.append("done"))
+    out = room.operation_ticker(1, lambda *_: told.append("out"), 0.3, lambda *_: told.append("."))
+    left = room.operation_timeout(5, lambda *_: told.append("left"))
+    hub.advance(0.5)
+    assert (done.done(), done.done(), done.outcome) == (True, False, "done")
+    hub.advance(0.5)
+    assert (told, out.outcome) == ([".", ".", ".", "out"], "timeout")
+    room.close()
+    hub.advance(10)
+    assert (left.outcome, len(told)) == ("closed", 4)
+
+
+def test_inputs_are_answered_defaulted_or_left(hub: AnyHub) -> None:
+    room = room_of(hub)
+    names = ("quick", "slow", "gone", "mute")
+    clients = {name: hub.connect(f"/{name}") for name in names}
+    for client in clients.values():
+        room.answer(client.ctx)
+    done: list[float] = []
+    gate = room.await_inputs(
+        room.members, 10, "pass", lambda frame, obj, gate: done.append(hub.clock.now())
+    )
+    assert gate.answer(clients["quick"].ctx, "rock")
+    hub.advance(9.5)
+    assert gate.remaining == pytest.approx(0.5)
+    clients["gone"].drop()
+    assert gate.answer(clients["slow"].ctx, "paper")
+    assert not gate.is_complete
+    hub.advance(0.5)
+    assert not gate.answer(clients["mute"].ctx, "too late")
+    given = {ctx.handshake.path[1:]: (put.state, put.value) for ctx, put in gate.wait().items()}
+    assert given == {
+        "quick": (InputState.ANSWERED, "rock"),
+        "slow": (InputState.ANSWERED, "paper"),
+        "gone": (InputState.LEFT, "pass"),
+        "mute": (InputState.DEFAULTED, "pass"),
+    }
+    assert done == [10.0]
+
+
+def test_the_last_input_ends_the_waiting_at_once(hub: AnyHub) -> None:
+    room = room_of(hub)
+    clients = [hub.connect() for _ in range(3)]
+    for client in clients:
+        room.answer(client.ctx)
+    gate = room.await_inputs(room.members, 10, 0)
+    hub.advance(1)
+    for client in clients:
+        gate.answer(client.ctx, 1)
+    hub.settle()
+    assert gate.is_complete
+    assert [put.value for put in gate.wait().values()] == [1, 1, 1]
+    assert hub.clock.now() == 1.0
+
+
+# Members.
+
+
+def test_pushes_of_a_tick_reach_who_is_in(hub: AnyHub) -> None:
+    room = room_of(hub, hz=10, logic=lambda frame, obj: frame.push(f"tick {frame.tick.index}"))
+    one, two = hub.connect(), hub.connect()
+    room.answer(one.ctx)
+    hub.tick(room)
+    room.answer(two.ctx)
+    hub.tick(room, 2)
+    room.hangup(one.ctx)
+    hub.tick(room)
+    assert one.inbox == ["tick 1", "tick 2", "tick 3"]
+    assert two.inbox == ["tick 2", "tick 3", "tick 4"]
+    room.push("from outside")
+    assert two.inbox[-1] == "from outside"
+
+
+def test_errors_of_a_room_can_be_seen() -> None:
+    def logic(frame: Any, obj: Any) -> None:
+        assert frame.tick.index < 3, "this far and no further"
+
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        room = room_of(hub, hz=10, logic=logic, close_on_error=True)
+        hub.advance(1)
+        (error,) = hub.errors
+        assert "this far" in str(error)
+        assert (room.is_closed, hub.clock.now()) == (True, 1.0)
+        with pytest.raises(HotlineClosed):
+            room.push("over")
+
+
+# Long polling.
+
+
+def test_long_polling_asks_until_it_is_done_or_time_is_up(hub: AnyHub) -> None:
+    asked: list[float] = []
+    over: list[float] = []
+
+    def do(_: Any, done: Any) -> None:
+        asked.append(hub.clock.now())
+        if hub.clients_num():
+            done()
+
+    first = hub.long_polling(
+        LongPollingOption(do, 3, timeout_callback=lambda _: over.append(hub.clock.now()))
+    )
+    hub.advance(5)
+    assert (asked, over, first.outcome) == ([0.0, 1.0, 2.0], [3.0], "timeout")
+    second = hub.long_polling(LongPollingOption(do, 60, frequency=0.5))
+    hub.advance(1.2)
+    hub.connect()
+    hub.advance(10)
+    assert (asked[3:], second.wait()) == ([5.0, 5.5, 6.0, 6.5], "done")
+    third = hub.long_polling(LongPollingOption(lambda hub, done: None, 60))
+    hub.settle()
+    assert third.cancel()
+    hub.advance(100)
+    assert third.outcome == "cancelled"
