@@ -41,10 +41,12 @@ class Flusher:
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._condition = threading.Condition()  # guards what follows; not held to release
+        self._lock = threading.Lock()  # guards what follows; not held to release
+        self._condition = threading.Condition(self._lock)
         self._held: dict[Held, float] = {}  # since when; oldest first
         self._running = False
         self._asleep = False
+        self._busy = False  # something was watched since the thread last looked
         self._closed = False
 
     def watch(self, held: Held) -> bool:
@@ -52,10 +54,12 @@ class Flusher:
 
         :returns: false when there is no thread to do so: nothing may be held back then.
         """
-        with self._condition:
+        # The lock itself, which is quicker than the condition that shares it.
+        with self._lock:
             if self._closed:
                 return False
             self._held.setdefault(held, monotonic())  # in its place: oldest first
+            self._busy = True
             if self._running:
                 if self._asleep:
                     self._asleep = False
@@ -75,7 +79,7 @@ class Flusher:
 
     def forget(self, held: Held) -> None:
         """Nothing is held there any more."""
-        with self._condition:
+        with self._lock:
             self._held.pop(held, None)
 
     def close(self) -> None:
@@ -92,6 +96,13 @@ class Flusher:
         """Wait until something is due, or nearly; false ends the thread."""
         with self._condition:
             while not self._held and not self._closed:
+                if self._busy:
+                    # Nothing can be due before.  Most is forgotten sooner, and a thread that
+                    # then went to sleep would be woken again by the next batch of messages:
+                    # a tenth of the echo rate of 100 clients with 16 in flight on 3.13t.
+                    self._busy = False
+                    self._condition.wait(PATIENCE)
+                    continue
                 self._asleep = True
                 woken = self._condition.wait(LINGER)
                 self._asleep = False

@@ -69,8 +69,12 @@ def test_what_is_held_is_released_once(made: Made) -> None:
 def test_what_is_short_does_not_end_the_thread(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is forgotten before the thread has woken up for it: that goes on sleeping."""
+    """It is forgotten before the thread has woken up for it: that looks once more, later.
+
+    Until then it needs nobody to wake it.
+    """
     started: list[str] = []
+    waits: list[float] = []
     asleep = threading.Semaphore(0)
     start, wait = made.threads.start, made.flusher._condition.wait
 
@@ -79,6 +83,7 @@ def test_what_is_short_does_not_end_the_thread(
         start(target, what)
 
     def announced(timeout: float) -> bool:
+        waits.append(timeout)
         if timeout == flusher_module.LINGER:
             asleep.release()
         return wait(timeout)
@@ -90,6 +95,7 @@ def test_what_is_short_does_not_end_the_thread(
         made.flusher.watch(box)
         made.flusher.forget(box)
         assert asleep.acquire(timeout=TIMEOUT)
+        assert waits[-2:] == [flusher_module.PATIENCE, flusher_module.LINGER]
     assert started == ["flusher"]
 
 
