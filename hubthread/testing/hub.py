@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.errors import UsageError
 from hubthread.hub.frame import FrameControl
@@ -194,7 +194,13 @@ class VirtualHub(Hub[Meta, Header]):
         return self
 
 
-class _Listening(logging.LoggerAdapter[logging.Logger]):
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    _Adapter = logging.LoggerAdapter  # generic from Python 3.11 on
+
+
+class _Listening(_Adapter):
     """The user's logger, with an ear for errors."""
 
     def __init__(self, logger: logging.Logger, errors: list[BaseException]) -> None:
