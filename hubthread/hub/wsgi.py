@@ -8,6 +8,7 @@ thread is the reader, and is parked until the client goes.
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -114,9 +115,13 @@ class Entrance:
         with self._lock:
             watched, self._watched = self._watched, True
         if not watched:
-            atexit.register(self._hub.close)
+            atexit.register(self._at_exit, os.getpid())
             # Or a hub that is made and closed in a test would stay for ever.
-            self._hub.context.add_callback(lambda reason: atexit.unregister(self._hub.close))
+            self._hub.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
+
+    def _at_exit(self, process: int) -> None:
+        if os.getpid() == process:  # and not one that it has forked, with the same sockets
+            self._hub.close()
 
     def _start_for_client(self) -> None:
         """:raises HandshakeRejected: when the hub is closed, or the system gives no thread."""
@@ -145,7 +150,8 @@ class Entrance:
         if not move:
             environ[_TAKEN] = True
             try:
-                self._serve(open_parked(place.sock), agreed, b"")
+                transport, trailing = open_parked(place)
+                self._serve(transport, agreed, trailing)
             finally:
                 with self._lock:
                     self.parked -= 1

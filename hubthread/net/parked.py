@@ -12,7 +12,8 @@ import ssl
 import threading
 from time import monotonic
 
-from hubthread.net.transport import PlainTransport, Stream, Transport
+from hubthread.net.takeover import Place, read_buffer
+from hubthread.net.transport import PlainTransport, Transport
 
 __all__ = ["ParkedTLS", "open_parked"]
 
@@ -134,8 +135,12 @@ class ParkedTLS:
                 self._sock.settimeout(self._timeout)
 
 
-def open_parked(sock: Stream) -> Transport:
-    """The transport over a server's socket that stays the server's."""
+def open_parked(place: Place) -> tuple[Transport, bytes]:
+    """The transport over a server's socket that stays the server's; what was read of it."""
+    sock, before = place.sock, place.sock.gettimeout()
+    sock.settimeout(0.0)
+    trailing = read_buffer(place)
+    sock.settimeout(before)
     if isinstance(sock, ssl.SSLSocket):
-        return ParkedTLS(sock)
-    return PlainTransport(sock.dup())
+        return ParkedTLS(sock), trailing
+    return PlainTransport(sock.dup()), trailing

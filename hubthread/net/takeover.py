@@ -33,6 +33,7 @@ __all__ = [
     "bury",
     "find",
     "is_plain",
+    "read_buffer",
     "refuse_green",
     "take",
 ]
@@ -144,7 +145,7 @@ def take(place: Place) -> Taken:
         sink = bury(place.sock)
         undo.pop_all()
     # What comes now is what the buffer held: the socket itself says end of file.
-    return Taken(ours, _read_all(place), sink, place)
+    return Taken(ours, read_buffer(place), sink, place)
 
 
 def bury(sock: Stream) -> Sink:
@@ -156,10 +157,12 @@ def bury(sock: Stream) -> Sink:
     return Sink(far)
 
 
-def _read_all(place: Place) -> bytes:
+def read_buffer(place: Place) -> bytes:
+    """What the server has read beyond the request; the socket must not block."""
     parts = []
-    while part := place.read_ahead():
-        parts.append(part)
+    with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+        while part := place.read_ahead():
+            parts.append(part)
     return b"".join(parts)
 
 

@@ -5,6 +5,7 @@ What each WSGI server does with it is in tests/integrations.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import os
@@ -18,7 +19,17 @@ import pytest
 
 from hubthread import HandshakeRejected, Hub, HubSetting, Upgrader, UsageError, WebsocketPeriod
 from hubthread.hub.wsgi import WSGIAnswer
-from tests.support import KEY, TIMEOUT, AnyHub, Items, Logs, in_thread, read_to_end, status_of
+from tests.support import (
+    KEY,
+    TIMEOUT,
+    AnyHub,
+    Items,
+    Logs,
+    in_thread,
+    masked_frame,
+    read_to_end,
+    status_of,
+)
 
 FIELDS = {
     "HTTP_HOST": "example.org",
@@ -240,6 +251,19 @@ def test_a_hub_that_was_started_before_the_fork_says_so() -> None:
         os.waitpid(child, 0)
 
 
+def test_a_process_that_was_forked_leaves_the_clients_alone_when_it_ends() -> None:
+    with a_hub() as hub, Request() as request:
+        hub.websocket_handler(request.environ)
+        request.head()
+        child = os.fork()
+        if child == 0:
+            atexit._run_exitfuncs()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        hub.broadcast("still here")
+        assert request.peer.recv(100) == b"\x81\x0astill here"
+
+
 def test_without_a_thread_the_server_keeps_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -274,12 +298,27 @@ def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
 ) -> None:
     monkeypatch.setattr("hubthread.net.takeover.CAN_MOVE", False)  # as on Windows
     parked = threading.Event()
-    with a_hub(on_connection_start=lambda ctx, meta: parked.set()) as hub, Request() as request:
+    heard: Items[Any] = Items()
+
+    def hear(ctx: Any, meta: Any) -> bool:
+        heard.add(ctx.payload)
+        return True
+
+    with (
+        a_hub(on_connection_start=lambda ctx, meta: parked.set(), on_receive_message=hear) as hub,
+        Request() as request,
+    ):
+        # In the server's buffer when the hub gets the request.
+        request.peer.sendall(b"x" + masked_frame("first"))
+        assert request.environ["wsgi.input"].read(1) == b"x"
 
         def talk() -> tuple[int, int]:
             assert parked.wait(TIMEOUT)
             statistics = hub.statistics()
             assert status_of(request.head()) == 101
+            assert hub.clients()[0].connection_id == 1
+            request.peer.sendall(masked_frame("second"))
+            heard.wait(2)
             hub.clients()[0].close()
             request.peer.shutdown(socket.SHUT_WR)
             return statistics.wsgi_moved, statistics.wsgi_parked
@@ -288,4 +327,5 @@ def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
         assert hub.websocket_handler(request.environ).status[:3] == "101"
         assert figures() == (0, 1)
         assert hub.statistics().wsgi_parked == 0
+        assert heard.now() == ["first", "second"]
         assert read_to_end(request.peer).startswith(b"\x88")
