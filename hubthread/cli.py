@@ -77,14 +77,14 @@ def _serve(chosen: argparse.Namespace) -> None:
 
 
 def _demo(chosen: argparse.Namespace) -> None:
-    chat = demo.Chat()
+    both = demo.Demo()
 
     def listen() -> str:
-        url = demo.serve(chat, chosen.host, chosen.port).http_url
+        url = demo.serve(both, chosen.host, chosen.port).http_url
         # "Every address" is nothing that a browser could open.
         return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
-    _run(chat.hub, listen)
+    _run(both.hub, listen)
 
 
 def _run(hub: Hub[Any, Any], listen: Callable[[], str]) -> None:
@@ -235,8 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat = commands.add_parser(
         "demo",
-        help="serve a chat to look at",
-        description="Serve a chat until Ctrl-C or SIGTERM: open the printed address in two tabs.",
+        help="serve a chat and a game to look at",
+        description="Serve a chat and a game until Ctrl-C or SIGTERM: open the printed address in "
+        "two tabs.",
         allow_abbrev=False,
     )
     for command, run in ((serve, _serve), (chat, _demo)):

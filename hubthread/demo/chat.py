@@ -27,36 +27,20 @@ import time
 import unicodedata
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from hubthread import (
-    Closed,
-    DHub,
-    HotlineOption,
-    Hub,
-    HubSetting,
-    IOContext,
-    JsonHeader,
-    MatcherError,
-    MatcherMap,
-    WebsocketPeriod,
-)
+from hubthread import Closed, DHub, HotlineOption, Hub, IOContext, MatcherMap
 from hubthread.demo.figures import Figures, Statistics
+from hubthread.demo.users import Refused, User, checked_name, free_nick
 
-__all__ = ["HISTORY", "LONGEST_MESSAGE", "LONGEST_NAME", "Chat", "Join", "Say", "User"]
+__all__ = ["HISTORY", "LONGEST_MESSAGE", "Chat", "Join", "Say"]
 
 HISTORY = 50
 """Messages that a room keeps for those who come."""
-LONGEST_NAME = 32
-"""Characters of a nick or of a room's name."""
 LONGEST_MESSAGE = 2000
 """Characters of a message."""
 MOST_ROOMS = 200
 """Rooms that a list of them names: those with most people in them."""
-
-
-class Refused(Exception):
-    """What the user asked for cannot be; the text is for the user."""
 
 
 @dataclass
@@ -68,8 +52,8 @@ class Join:
 
     def __post_init__(self) -> None:
         # A ValueError here refuses the message: handlers only ever see good ones.
-        self.nick = _name("nick", self.nick)
-        self.room = _name("room", self.room)
+        self.nick = checked_name("nick", self.nick)
+        self.room = checked_name("room", self.room)
 
 
 @dataclass
@@ -84,23 +68,6 @@ class Say:
             raise ValueError(f"text: 1 to {LONGEST_MESSAGE:,} characters")
         if any(unicodedata.category(char) == "Cc" and char not in "\n\t" for char in self.text):
             raise ValueError("text: no control characters")
-
-
-def _name(field_name: str, text: str) -> str:
-    text = " ".join(unicodedata.normalize("NFC", text).split())
-    # Printable: without line breaks, or what hides and turns text around.
-    if not (1 <= len(text) <= LONGEST_NAME and text.isprintable()):
-        raise ValueError(f"{field_name}: 1 to {LONGEST_NAME} printable characters")
-    return text
-
-
-@dataclass(eq=False)
-class User:
-    """The meta of one connection.  ``since`` stays; the rest is the hub thread's."""
-
-    since: float = field(default_factory=time.monotonic)
-    nick: str = ""
-    room: Room | None = None
 
 
 class Room:
@@ -121,37 +88,23 @@ class Room:
         self.hotline.push(self.hotline.hub.marshal(event))
         return event
 
-    def free_nick(self, nick: str) -> str:
-        """``nick``, with a number behind it where somebody has it."""
-        free, number = nick, 1
-        while free.casefold() in self.people:
-            number += 1
-            free = f"{nick}-{number}"
-        return free
-
 
 class Chat:
-    """All rooms of one hub.  ``hub`` is made here, and not started yet."""
+    """All rooms of one hub.
 
-    def __init__(self) -> None:
+    :param matcher: gets the handlers, which it takes only before there is a hub.
+    """
+
+    hub: Hub[User, str]
+    """Given before it starts."""
+
+    def __init__(self, matcher: MatcherMap[User, str]) -> None:
         self._rooms: dict[str, Room] = {}  # the hub thread's, by name without case
         self._rooms_due = False
-        self.hub: Hub[User, str] = Hub(
-            HubSetting(
-                meta_gen=User,
-                hub_name="chat",
-                receive_matcher=MatcherMap[User, str](
-                    JsonHeader(),
-                    {"join": self.on_join, "say": self.on_say, "statistics": self.on_statistics},
-                ),
-                receive_matcher_error=self.on_error,
-                on_connection_start=self.on_start,
-                on_connection_close=self.on_close,
-                # JSON may write a character in 12 bytes ("\\ud83d\\ude00").
-                websocket_period=WebsocketPeriod(message_buffer_size=32 * 1024),
-            )
-        )
         self._figures = Figures()
+        matcher.add("join", self.on_join)
+        matcher.add("say", self.on_say)
+        matcher.add("statistics", self.on_statistics)
 
     # Handlers and callbacks: in the order of their client.
 
@@ -171,19 +124,6 @@ class Chat:
         """Say how each connection is; what a handler returns is its reply."""
         return self.hub.exec_sync(self._statistics)
 
-    def on_error(self, ctx: IOContext, user: User, error: Exception) -> None:
-        """Tell the page what was wrong; the connection stays."""
-        about = error.header if isinstance(error, MatcherError) else None
-        if isinstance(error, (MatcherError, Refused)):
-            # What the dataclass itself objects to is the cause, in words for users.
-            text = str(error.__cause__ or error)
-        elif isinstance(error, Closed):
-            text = "The server is going away."
-        else:
-            ctx.logger.error("chat: a handler of %r raised", ctx, exc_info=error)
-            text = "The server failed to do that."
-        ctx.write_json({"type": "error", "about": about, "text": text})
-
     def on_close(self, ctx: IOContext, user: User) -> None:
         """The last of it, however the connection ended."""
         with suppress(Closed):  # the hub's end is everybody's
@@ -198,7 +138,7 @@ class Chat:
         room = self._rooms.get(key)
         if room is None:
             room = self._rooms[key] = Room(self.hub, join.room)
-        user.room, user.nick = room, room.free_nick(join.nick)
+        user.room, user.nick = room, free_nick(join.nick, room.people)
         room.people[user.nick.casefold()] = user
         room.tell("came", nick=user.nick)
         # What was pushed so far is for the others, and stands in what this client is

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hubthread import Client, DHub
-    from hubthread.demo.chat import User
+    from hubthread.demo.users import User
 
 __all__ = ["Figures", "Statistics"]
 
@@ -78,8 +78,8 @@ def _connection(client: Client[User, str], now: float) -> Connection:
     figures, user = client.statistics(), client.meta
     return Connection(
         id=figures.connection_id,
-        nick=user.nick,
-        room=user.room.name if user.room is not None else "",
+        nick=user.nick if user.room is not None else user.player,
+        room=user.room.name if user.room is not None else "arena" if user.player else "",
         received=figures.received,
         written=figures.written,
         waiting=figures.waiting,

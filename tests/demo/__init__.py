@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import json
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 Message = dict[str, Any]
+P = TypeVar("P", bound="Page")
 
 PATIENCE_S = 60.0
 """For one message; only a failing test waits that long."""
@@ -93,7 +94,7 @@ class Page:
         """Leave."""
         self._end.close()
 
-    def __enter__(self) -> Page:
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(

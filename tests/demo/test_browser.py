@@ -1,91 +1,24 @@
-"""The demo's page in a real Chromium: two tabs chat, tags stay text, a restart is survived.
+"""The chat's page in a real Chromium: two tabs chat, tags stay text, a restart is survived.
 
 The tabs share one browser, driven from the test's thread; the server runs in this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
-from hubthread import Server, demo
-from hubthread.demo.chat import Chat
-from tests.browser import chromium
+from tests.demo import tabs
+from tests.demo.tabs import Running
 
 pytestmark = pytest.mark.browser
 
-PATIENCE_S = 60.0
-"""For one condition; only a failing test waits that long."""
 
-
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    with chromium(tmp_path) as driver:
-        yield driver
-
-
-class Running:
-    """A chat that serves, and can be started anew where it was."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self.chat = Chat()
-        self.chat.hub.start()
-        self.server: Server = demo.serve(self.chat, "127.0.0.1", self.port)
-        self.port = int(self.server.address[1])
-
-    def stop(self) -> None:
-        self.chat.hub.close()
-
-
-@pytest.fixture
-def running() -> Iterator[Running]:
-    running = Running()
-    yield running
-    running.stop()
-
-
-class Tab:
-    """One tab of the browser; each call makes it the one in front."""
-
-    def __init__(self, driver: webdriver.Chrome, url: str) -> None:
-        self._driver = driver
-        driver.switch_to.new_window("tab")
-        self._handle = driver.current_window_handle
-        driver.get(url)
-
-    def __getitem__(self, selector: str) -> WebElement:
-        """The first element that matches."""
-        self._front()
-        return self._driver.find_element(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        """The text of all that matches, in one look."""
-        self._front()
-        found: list[str] = self._driver.execute_script(
-            "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)",
-            selector,
-        )
-        return found
-
-    def until(self, condition: Callable[[], object]) -> None:
-        """Wait until it is true."""
-        self._front()
-        WebDriverWait(self._driver, PATIENCE_S, poll_frequency=0.05).until(lambda _: condition())
-
-    def until_texts(self, selector: str, *texts: str) -> None:
-        """Wait until just these are there."""
-        self.until(lambda: self.texts(selector) == list(texts))
+class Tab(tabs.Tab):
+    """A tab with the chat in it."""
 
     def enter(self, nick: str, room: str | None = None) -> None:
         """Fill the first form in, and wait for the room."""
@@ -100,21 +33,6 @@ class Tab:
     def say(self, text: str) -> None:
         """Type it, and press Enter."""
         self["#text"].send_keys(text + Keys.ENTER)
-
-    def back(self) -> None:
-        """The browser's button."""
-        self._front()
-        self._driver.back()
-
-    def trouble(self) -> list[str]:
-        """What the console says of errors and broken rules, since the last call."""
-        self._front()
-        entries = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in entries]
-
-    def _front(self) -> None:
-        if self._driver.current_window_handle != self._handle:
-            self._driver.switch_to.window(self._handle)
 
 
 def test_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:

@@ -1,41 +1,19 @@
-"""The demo's chat over real WebSockets: rooms, history, bad input; and its plain pages."""
+"""The demo's chat over real WebSockets: rooms, history, bad input."""
 
 from __future__ import annotations
 
 import json
-import logging
-import re
 import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
-from typing import Any
 
 import pytest
 
 from hubthread import Server, demo
-from hubthread.demo.chat import HISTORY, LONGEST_MESSAGE, LONGEST_NAME, Chat
+from hubthread.demo import Demo
+from hubthread.demo.chat import HISTORY, LONGEST_MESSAGE
+from hubthread.demo.users import LONGEST_NAME
 from tests.demo import Message, Page
-
-PAGES = resources.files("hubthread.demo") / "pages"
-
-
-@pytest.fixture
-def chat() -> Iterator[Chat]:
-    chat = Chat()
-    chat.hub.start()
-    yield chat
-    chat.hub.close()
-
-
-@pytest.fixture
-def server(chat: Chat, caplog: pytest.LogCaptureFixture) -> Iterator[Server]:
-    with caplog.at_level(logging.WARNING), demo.serve(chat, "127.0.0.1", 0) as server:
-        yield server
-        chat.hub.close()
-    assert [record.getMessage() for record in caplog.records] == []
 
 
 def rooms(message: Message) -> dict[str, int]:
@@ -110,7 +88,7 @@ def test_a_room_is_the_same_whatever_the_case(server: Server) -> None:
         assert joined["people"] == ["ada", "grace"]
 
 
-def test_an_empty_room_vanishes_with_what_was_said(chat: Chat, server: Server) -> None:
+def test_an_empty_room_vanishes_with_what_was_said(site: Demo, server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as watcher:
         ada.join("ada", "attic")
         ada.say("anybody?")
@@ -118,7 +96,7 @@ def test_an_empty_room_vanishes_with_what_was_said(chat: Chat, server: Server) -
         ada.join("ada", "lobby")
         while rooms(watcher.until("rooms")) != {"lobby": 1}:
             pass
-        assert chat.hub.statistics().hotlines == 1
+        assert site.hub.statistics().hotlines == 2  # the arena too
         assert watcher.join("grace", "attic")["messages"] == []
 
 
@@ -232,7 +210,7 @@ def test_moving_between_loud_rooms_has_no_gap_and_no_duplicate(server: Server) -
     assert len(seen) == rounds
 
 
-def test_a_room_that_is_left_and_entered_at_once_is_one_room(chat: Chat, server: Server) -> None:
+def test_a_room_that_is_left_and_entered_at_once_is_one_room(site: Demo, server: Server) -> None:
     def come_and_go(number: int) -> None:
         with Page(server.url) as page:
             for _ in range(10):
@@ -246,7 +224,7 @@ def test_a_room_that_is_left_and_entered_at_once_is_one_room(chat: Chat, server:
         page.join("last", "door")
         while rooms(page.until("rooms")) != {"door": 1}:
             pass
-        assert chat.hub.statistics().hotlines == 1
+        assert site.hub.statistics().hotlines == 2  # the arena too
         assert page.joined["people"] == ["last"]
 
 
@@ -294,9 +272,9 @@ def test_names_and_messages_have_a_longest_length(server: Server) -> None:
         assert page.until("said")["text"] == "🙂" * LONGEST_MESSAGE
 
 
-def test_what_no_page_sends_closes_the_connection(chat: Chat) -> None:
+def test_what_no_page_sends_closes_the_connection(site: Demo) -> None:
     # Without the fixture that forbids warnings: 1009 is one.
-    with demo.serve(chat, "127.0.0.1", 0) as server, Page(server.url) as page:
+    with demo.serve(site, "127.0.0.1", 0) as server, Page(server.url) as page:
         page.say("a" * 40_000)
         assert page.until_closed() == 1009
 
@@ -320,7 +298,7 @@ def test_the_statistics_of_each_connection(server: Server) -> None:
         grace.until("rooms")
         ada.send("statistics")
         figures = ada.until("statistics")
-        assert (figures["clients"], figures["rooms"]) == (2, 1)
+        assert (figures["clients"], figures["rooms"]) == (2, 2)
         one, other = sorted(figures["connections"], key=lambda each: each["id"] != joined["id"])
         assert one["id"] == joined["id"]
         assert (one["nick"], one["room"], one["rooms"]) == ("ada", "lobby", 1)
@@ -328,79 +306,3 @@ def test_the_statistics_of_each_connection(server: Server) -> None:
         assert one["written"] >= 2
         assert (other["nick"], other["room"], other["rooms"]) == ("", "", 0)
         assert "127.0.0.1" not in json.dumps(figures)
-
-
-# The plain pages.
-
-
-def get(url: str) -> tuple[int, Any, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=60) as answer:
-            return answer.status, answer.headers, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.headers, error.read().decode()
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "part"),
-    [
-        ("/", "text/html; charset=utf-8", "<title>hubthread chat</title>"),
-        ("/?room=lobby", "text/html; charset=utf-8", "<title>hubthread chat</title>"),
-        ("/chat.js", "text/javascript; charset=utf-8", "new WebSocket("),
-        ("/chat.css", "text/css; charset=utf-8", "prefers-reduced-motion"),
-    ],
-)
-def test_the_page_comes_with_a_strict_policy(
-    server: Server, path: str, kind: str, part: str
-) -> None:
-    status, headers, body = get(server.http_url.rstrip("/") + path)
-    assert status == 200
-    assert headers["Content-Type"] == kind
-    assert part in body
-    policy = headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "script-src 'self';" in policy
-    assert "unsafe" not in policy
-
-
-def test_the_page_has_nothing_inline_and_the_script_makes_no_html() -> None:
-    page = (PAGES / "chat.html").read_text(encoding="utf-8")
-    assert (
-        re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=|javascript:", page) == []
-    )
-    assert re.findall(r"(?:src|href)=\"(?!/chat\.|data:)", page) == []
-    script = (PAGES / "chat.js").read_text(encoding="utf-8")
-    assert (
-        re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script) == []
-    )
-
-
-def test_health(server: Server) -> None:
-    with Page(server.url) as page:
-        page.join("ada", "lobby")
-        status, headers, body = get(server.http_url + "healthz")
-    assert status == 200
-    assert headers["Content-Type"] == "application/json"
-    report = json.loads(body)
-    assert report.pop("uptime") >= 0
-    assert report == {"status": "ok", "clients": 1, "rooms": 1}
-
-
-def test_a_hub_that_hangs_is_ill(
-    chat: Chat, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(demo, "HUB_PATIENCE", 0.05)
-    release = threading.Event()
-    chat.hub.exec_async(lambda _: release.wait())
-    try:
-        status, _, body = get(server.http_url + "healthz")
-    finally:
-        release.set()
-    assert status == 503
-    assert json.loads(body)["status"] == "the hub thread does not answer"
-
-
-def test_there_is_nothing_else(server: Server) -> None:
-    assert get(server.http_url + "../chat.py")[0] == 404
-    assert get(server.http_url + "ws")[0] == 426

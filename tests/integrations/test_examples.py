@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from hubthread.examples import dashboard, flask_chat
 from tests.browser import chromium
-from tests.demo.test_browser import Tab
+from tests.demo.tabs import Tab
 from tests.integrations.running import running, serving
 from tests.support import TIMEOUT
 

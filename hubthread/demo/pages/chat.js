@@ -1,15 +1,12 @@
 // The chat's page.  What the server sends is shown with textContent alone, never as HTML.
 // The messages both ways are described in hubthread/demo/chat.py.
 
-const $ = (id) => document.getElementById(id);
+import { $, Connection, hueOf, make, showLine, showTotals } from "/shared.js";
 
 const MOST_SHOWN = 500; // messages and notices on the page
 const SAME_SPEAKER_S = 300; // seconds within which a speaker is named once
-const FIRST_DELAY_MS = 500;
-const LONGEST_DELAY_MS = 15_000;
 const LOOK_MS = 2_000; // between questions for figures that somebody sees
 const BEAT_MS = 20_000; // between those that only ask whether the server is there
-const PATIENCE_MS = 10_000; // without an answer the connection counts as lost
 
 const me = {
   // A tab's own, so that two tabs are two people; a reload stays the same one.
@@ -22,84 +19,20 @@ const me = {
 const room = { name: null, seq: 0, people: [], known: new Set() };
 let rooms = [];
 
-// ---- The connection: it comes back by itself, ever more slowly.
-
-const connection = {
-  socket: null,
-  failures: 0,
-  timer: 0,
-  retryAt: 0,
-  asked: 0, // when an unanswered question was asked; 0: none is open
-  lastAsked: 0,
-
-  open() {
-    clearTimeout(this.timer);
-    this.drop();
-    this.asked = 0;
-    const url = new URL("/ws", location.href);
-    url.protocol = url.protocol.replace("http", "ws");
-    const socket = (this.socket = new WebSocket(url));
-    socket.onopen = () => {
-      showState();
-      if (me.wants) send("join", { nick: me.nick, room: me.room });
-      this.ask();
-    };
-    socket.onmessage = (event) => {
-      this.failures = 0;
-      const message = JSON.parse(event.data);
-      handlers[message.type]?.(message);
-    };
-    socket.onclose = () => this.lost();
-    showState();
-  },
-
-  drop() {
-    if (!this.socket) return;
-    this.socket.onopen = this.socket.onmessage = this.socket.onclose = null;
-    this.socket.close();
-    this.socket = null;
-  },
-
-  lost() {
-    this.drop();
-    const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.failures++);
-    // Not all at once, where a server has lost many.
-    const spread = delay * (0.5 + Math.random() / 2);
-    this.retryAt = Date.now() + spread;
-    this.timer = setTimeout(() => this.open(), spread);
-    showState();
-  },
-
-  retryNow() {
-    if (!this.socket) this.open();
-  },
-
-  get isOpen() {
-    return this.socket?.readyState === WebSocket.OPEN;
-  },
-
-  // The question for figures tells too whether the server is there: a line that was cut
-  // without a word would stay "connected" for minutes.
-  ask() {
-    if (!this.isOpen) return;
-    const now = Date.now();
-    if (this.asked && now - this.asked > PATIENCE_MS) {
-      this.lost();
-      return;
-    }
+const connection = new Connection({
+  question: "statistics",
+  pace() {
     const seen = !document.hidden && $("people-side").getClientRects().length > 0;
-    if (!this.asked && now - this.lastAsked >= (seen ? LOOK_MS - 100 : BEAT_MS)) {
-      this.asked = this.lastAsked = now;
-      send("statistics", {});
-    }
+    return seen ? LOOK_MS - 100 : BEAT_MS;
   },
-};
+  opened() {
+    if (me.wants) send("join", { nick: me.nick, room: me.room });
+  },
+  received: (message) => handlers[message.type]?.(message),
+  changed: () => showState(),
+});
 
-function send(type, fields) {
-  if (!connection.isOpen) return false;
-  connection.socket.send(JSON.stringify({ type, ...fields }));
-  return true;
-}
+const send = (type, fields) => connection.send(type, fields);
 
 // ---- What the server says.
 
@@ -154,10 +87,7 @@ const handlers = {
     }
   },
 
-  statistics(message) {
-    connection.asked = 0;
-    showFigures(message);
-  },
+  statistics: (message) => showFigures(message),
 
   error(message) {
     if ($("chat").hidden) {
@@ -179,18 +109,9 @@ function isNext(message) {
 
 // ---- The page: messages.
 
-function make(tag, className, text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
 function avatar(nick) {
   const element = make("span", "avatar", [...nick][0]?.toUpperCase() ?? "");
-  let hash = 0;
-  for (const char of nick) hash = (hash * 31 + char.codePointAt(0)) % 65_521;
-  element.style.setProperty("--hue", (hash * 137.5) % 360); // by golden angles: far apart
+  element.style.setProperty("--hue", hueOf(nick));
   element.setAttribute("aria-hidden", "true");
   return element;
 }
@@ -258,20 +179,7 @@ function showTitle() {
 }
 
 function showState() {
-  const waits = !connection.socket;
-  const [state, text] = connection.isOpen
-    ? ["open", "Connected"]
-    : waits
-      ? ["waiting", "No connection"]
-      : ["connecting", "Connecting…"];
-  for (const line of document.querySelectorAll("[data-state-line]")) {
-    line.dataset.state = state;
-    // Only what is new, since changes are read out; the countdown is on the button.
-    if (line.textContent !== text) line.textContent = text;
-  }
-  const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
-  $("retry").hidden = !waits;
-  $("retry").textContent = `Try now · ${seconds} s`;
+  showLine(connection);
   $("send").disabled = !connection.isOpen;
 }
 
@@ -365,13 +273,7 @@ function span(seconds) {
 
 function showFigures(figures) {
   const totals = { Clients: figures.clients, Rooms: figures.rooms, Threads: figures.threads };
-  $("totals").replaceChildren(
-    ...Object.entries({ ...totals, Up: span(figures.uptime) }).map(([name, value]) => {
-      const pair = make("div");
-      pair.append(make("dt", "", name), make("dd", "", value));
-      return pair;
-    }),
-  );
+  showTotals({ ...totals, Up: span(figures.uptime) });
   $("connections").replaceChildren(
     ...figures.connections.map((each) => {
       const row = make("tr", each.id === me.id ? "mine" : "");

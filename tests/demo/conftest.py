@@ -1,0 +1,44 @@
+"""A demo that serves, and a Chromium to look at it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from hubthread import Server, demo
+from hubthread.demo import Demo
+from tests.browser import chromium
+from tests.demo.tabs import Running
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path) as driver:
+        yield driver
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    running = Running()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def site() -> Iterator[Demo]:
+    site = Demo()
+    site.hub.start()
+    yield site
+    site.hub.close()
+
+
+@pytest.fixture
+def server(site: Demo, caplog: pytest.LogCaptureFixture) -> Iterator[Server]:
+    with caplog.at_level(logging.WARNING), demo.serve(site, "127.0.0.1", 0) as server:
+        yield server
+        site.hub.close()
+    assert [record.getMessage() for record in caplog.records] == []

@@ -1,0 +1,253 @@
+"""The arena's page in a real Chromium: tabs see each other move, stall, pause, come back.
+
+Where the discs are drawn is read from the canvas itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from hubthread.demo import arena
+from hubthread.demo.field import HEIGHT, RADIUS, WIDTH
+from tests.demo import tabs
+from tests.demo.tabs import Running
+
+pytestmark = pytest.mark.browser
+
+# Whether the disc of a player (it has the colour of the face in the list) is drawn around
+# a point of the field: looked at beside its middle, where no letter is.
+DRAWN = """
+const [nick, x, y, radius, width, height] = arguments;
+const item = [...document.querySelectorAll("#players li")]
+  .find((each) => each.querySelector(".name").textContent === nick);
+if (!item) return false;
+const one = document.createElement("canvas").getContext("2d");
+one.fillStyle = getComputedStyle(item.querySelector(".avatar")).backgroundColor;
+one.fillRect(0, 0, 1, 1);
+const colour = [...one.getImageData(0, 0, 1, 1).data];
+const field = document.getElementById("field");
+const at = [[-0.75, 0], [0.75, 0], [0, -0.75], [0, 0.75]].map(([dx, dy]) =>
+  [...field.getContext("2d").getImageData(
+    Math.round((x + dx * radius) * field.width / width),
+    Math.round((y + dy * radius) * field.height / height), 1, 1).data]);
+return at.every((seen) => seen.every((part, place) => Math.abs(part - colour[place]) <= 3));
+"""
+
+
+class Tab(tabs.Tab):
+    """A tab with the arena in it."""
+
+    def enter(self, nick: str) -> None:
+        """Fill the form in, and wait for the field."""
+        self.until(self["#nick"].is_displayed)
+        self["#nick"].send_keys(nick + Keys.ENTER)
+        self.until(self["#field"].is_displayed)
+        self.until(lambda: nick in self.texts("#players .name"))
+
+    def hold(self, *keys: str) -> None:
+        """Press keys, and keep them down."""
+        for key in keys:
+            self._act().key_down(key).perform()
+
+    def let_go(self, *keys: str) -> None:
+        """Release them."""
+        for key in keys:
+            self._act().key_up(key).perform()
+
+    def draws(self, nick: str, x: float, y: float) -> bool:
+        """Whether this player's disc is seen there."""
+        self._front()
+        drawn: bool = self._driver.execute_script(DRAWN, nick, x, y, RADIUS, WIDTH, HEIGHT)
+        return drawn
+
+    def total(self, name: str) -> int:
+        """A figure of the panel; -1: it is not there yet."""
+        figures = dict(zip(self.texts("#totals dt"), self.texts("#totals dd"), strict=False))
+        return int(figures.get(name, "-1").replace(",", ""))
+
+    def touch(self, kind: str, *points: tuple[float, float]) -> None:
+        """A finger on the field: ``touchStart``, ``touchMove``, or ``touchEnd`` without points."""
+        box = self["#field"].rect
+        at = [
+            {"x": box["x"] + x / WIDTH * box["width"], "y": box["y"] + y / HEIGHT * box["height"]}
+            for x, y in points
+        ]
+        self._driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+
+    def trouble(self) -> list[str]:
+        """See ``tabs.Tab``; but that ``draws`` reads much is the tests' own doing."""
+        return [each for each in super().trouble() if "willReadFrequently" not in each]
+
+    def _act(self) -> ActionChains:
+        self._front()
+        return ActionChains(self._driver)
+
+
+def open_arena(driver: webdriver.Chrome, running: Running, nick: str) -> Tab:
+    tab = Tab(driver, running.server.http_url + "arena")
+    tab.enter(nick)
+    return tab
+
+
+LEFT, RIGHT = RADIUS, WIDTH - RADIUS
+TOP, BOTTOM = RADIUS, HEIGHT - RADIUS
+
+
+def test_two_tabs_see_each_other_move(driver: webdriver.Chrome, running: Running) -> None:
+    ada = open_arena(driver, running, "ada")
+    grace = open_arena(driver, running, "grace")
+    ada.until(lambda: sorted(ada.texts("#players .name")) == ["ada", "grace"])
+    ada.hold(Keys.ARROW_LEFT, "w")
+    ada.until(lambda: ada.draws("ada", LEFT, TOP))
+    ada.let_go(Keys.ARROW_LEFT, "w")
+    grace.until(lambda: grace.draws("ada", LEFT, TOP))
+    grace.hold(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    grace.until(lambda: grace.draws("grace", RIGHT, BOTTOM))
+    ada.until(lambda: ada.draws("grace", RIGHT, BOTTOM))
+    assert ada.texts("#note") == ["2 play"]
+    assert ada.trouble() == []
+    assert grace.trouble() == []
+
+
+def test_a_finger_leads(driver: webdriver.Chrome, running: Running) -> None:
+    ada = open_arena(driver, running, "ada")
+    ada.touch("touchStart", (5, 5))
+    ada.until(lambda: ada.draws("ada", LEFT, TOP))
+    ada.touch("touchMove", (WIDTH - 5, HEIGHT - 5))
+    ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+    ada.touch("touchEnd")
+    assert ada.trouble() == []
+
+
+def test_a_stall_shows_in_the_ticks_and_the_picture_goes_on(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    ada = open_arena(driver, running, "ada")
+    ada["#stall"].click()
+    ada.until(lambda: ada.total("Skipped") >= int(arena.STALL * arena.HZ) - 1)
+    assert not ada["#stall"].is_enabled()
+    assert float(ada.texts("#work td")[2]) >= arena.STALL * 1000
+    assert len(ada.texts("#lateness td")) == 3
+    ticks = ada.total("Ticks")
+    ada.until(lambda: ada.total("Ticks") > ticks)
+    ada.hold("d", "w")
+    ada.until(lambda: ada.draws("ada", RIGHT, TOP))
+    ada.until(ada["#stall"].is_enabled)
+    assert ada.trouble() == []
+
+
+def test_pause_and_resume(driver: webdriver.Chrome, running: Running) -> None:
+    ada = open_arena(driver, running, "ada")
+    ada["#pause"].click()
+    ada.until_texts("#pause", "Resume")
+    assert ada.texts("#banner") == ["Paused "]
+    grace = open_arena(driver, running, "grace")  # comes, and sees the same
+    grace.until_texts("#pause", "Resume")
+    grace["#pause"].click()
+    ada.until_texts("#pause", "Pause")
+    ada.hold("a", "s")
+    ada.until(lambda: ada.draws("ada", LEFT, BOTTOM))
+    assert ada.trouble() == []
+
+
+def test_a_round_from_ready_to_its_end(
+    driver: webdriver.Chrome, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arena, "ROUND", 2.0)
+    ada = open_arena(driver, running, "ada")
+    grace = open_arena(driver, running, "grace")
+    ada["#ready"].click()
+    ada.until(lambda: "Waiting for others" in ada["#ready"].text)
+    assert not ada["#ready"].is_enabled()
+    grace.until(lambda: "I am ready" in grace["#ready"].text)
+    assert grace.texts("#news") == ["Are you ready for a round?"]
+    grace["#ready"].click()
+    grace.until(lambda: grace.texts("#banner")[0].startswith("Round"))
+    grace.until(lambda: grace.texts("#news")[0].startswith("The round is over"))
+    ada.until(lambda: ada.texts("#news")[0].startswith("The round is over"))
+    ada.until_texts("#ready", "Play a round")
+    assert ada.trouble() == []
+
+
+def test_a_tab_that_closes_leaves_the_field(driver: webdriver.Chrome, running: Running) -> None:
+    ada = open_arena(driver, running, "ada")
+    grace = open_arena(driver, running, "grace")
+    ada.until(lambda: len(ada.texts("#players li")) == 2)
+    grace.close()
+    ada.until_texts("#players .name", "ada")
+    ada.until_texts("#note", "Only you play")
+
+
+def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
+    image = "<img src=x onerror=alert(1)>"
+    mallory = open_arena(driver, running, image)
+    ada = open_arena(driver, running, "ada")
+    for tab in (mallory, ada):
+        tab.until(lambda tab=tab: image in tab.texts("#players .name"))  # type: ignore[misc]
+        assert tab.texts("body img, body script") == []
+        assert tab.trouble() == []
+    mallory["#ready"].click()
+    ada["#ready"].click()
+    ada.until(lambda: image in ada.texts("#news")[0])
+    assert ada.texts("body img, #news *") == []
+
+
+def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running: Running) -> None:
+    ada = open_arena(driver, running, "ada")
+    ada.until(lambda: ada.total("Ticks") > 5)
+    running.stop()
+    ada.until(lambda: ada["#arena [data-state-line]"].get_attribute("data-state") == "waiting")
+    assert ada["#retry"].is_displayed()
+    assert not ada["#ready"].is_enabled()
+    running.start()
+    ada.until(ada["#ready"].is_enabled)
+    ada.hold("d", "s")
+    ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+    ada.until_texts("#players .name", "ada")
+    # That there was no server for a while is all that the console may tell.
+    assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
+
+
+def test_the_pages_lead_to_each_other_and_keep_the_name(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    tab = Tab(driver, running.server.http_url)
+    tab.until(tab["#nick"].is_displayed)
+    tab["#nick"].send_keys("ada" + Keys.ENTER)
+    tab.until(tab["#text"].is_displayed)
+    tab["#chat .to-other"].click()
+    tab.until(lambda: tab.texts("#players .name") == ["ada"])
+    # Another name, in the same tab.
+    tab["#leave"].click()
+    tab.until(tab["#nick"].is_displayed)
+    tab["#nick"].clear()
+    tab["#nick"].send_keys("grace" + Keys.ENTER)
+    tab.until(lambda: tab.texts("#players .name") == ["grace"])
+    tab["#arena .to-other"].click()
+    tab.until(lambda: driver.find_element(By.ID, "join").is_displayed())
+    assert tab["#nick"].get_attribute("value") == "grace"
+    assert tab.trouble() == []
+
+
+def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: Running) -> None:
+    tab = Tab(driver, running.server.http_url + "arena")
+    tab.until(tab["#nick"].is_displayed)
+    tab["#play .primary"].click()
+    tab.until_texts("#play-error", "Give yourself a name.")
+    tab["#nick"].send_keys("a\u202eda" + Keys.ENTER)
+    tab.until_texts("#play-error", "nick: 1 to 32 printable characters")
+    assert tab.trouble() == []
+
+
+def test_the_narrow_page_has_all_below_each_other(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    driver.set_window_size(500, 800)  # the narrowest window there is
+    ada = open_arena(driver, running, "ada")
+    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    assert ada["#totals"].location["y"] > ada["#ready"].location["y"] > ada["#field"].location["y"]
+    assert ada.trouble() == []

@@ -1,0 +1,211 @@
+"""The arena's rules, as arithmetic: whatever is done, discs and dots stay what they are."""
+
+from __future__ import annotations
+
+from math import hypot
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.demo import field as rules
+from hubthread.demo.field import DOT_RADIUS, HEIGHT, RADIUS, TOP_SPEED, WIDTH, Field, Player
+from hubthread.demo.users import Refused
+
+DT = 0.05
+
+IDS = st.integers(1, 5)
+WISHES = st.floats(-1, 1)
+STEPS = st.one_of(
+    st.tuples(st.just("enter"), IDS),
+    st.tuples(st.just("leave"), IDS),
+    st.tuples(st.just("steer"), IDS, WISHES, WISHES),
+    st.tuples(st.just("step")),
+    st.tuples(st.just("begin"), st.frozensets(IDS)),
+    st.tuples(st.just("end")),
+)
+
+
+def do(field: Field, kind: str, *more: object) -> None:
+    match kind, more:
+        case "enter", (int(player),):
+            field.enter(player, "ada", watches=False)
+        case "leave", (int(player),):
+            field.leave(player)
+        case "steer", (int(player), float(x), float(y)):
+            field.steer(player, x, y)
+        case "begin", (frozenset() as ready,):
+            field.begin_round(ready)
+        case "end", ():
+            field.end_round()
+        case _:
+            field.step(DT)
+
+
+def alone(seed: int = 1) -> tuple[Field, Player]:
+    """A field without dots, and one disc in its middle."""
+    field = Field(Random(seed))
+    field.dots = []
+    player = field.enter(1, "ada", watches=False)
+    player.x, player.y = WIDTH / 2, HEIGHT / 2
+    return field, player
+
+
+def with_another(x: float, y: float) -> tuple[Field, Player, Player]:
+    """The same, with a second disc at a distance from the first."""
+    field, ada = alone()
+    grace = field.enter(2, "grace", watches=False)
+    grace.x, grace.y = ada.x + x, ada.y + y
+    return field, ada, grace
+
+
+@given(st.lists(STEPS, max_size=60), st.integers())
+def test_whatever_happens_all_stay_on_the_field(
+    steps: list[tuple[str, object]], seed: int
+) -> None:
+    field = Field(Random(seed))
+    for step in steps:
+        before = sum(player.score for player in field.players.values())
+        dots = list(field.dots)
+        do(field, *step)
+        for player in field.players.values():
+            assert RADIUS <= player.x <= WIDTH - RADIUS
+            assert RADIUS <= player.y <= HEIGHT - RADIUS
+            assert hypot(player.vx, player.vy) <= TOP_SPEED + 1e-6
+            assert hypot(player.wish_x, player.wish_y) <= 1 + 1e-9
+        nicks = [player.nick.casefold() for player in field.players.values()]
+        assert len(set(nicks)) == len(nicks)
+        assert len(field.dots) == rules.DOTS
+        for x, y in field.dots:
+            assert DOT_RADIUS <= x <= WIDTH - DOT_RADIUS
+            assert DOT_RADIUS <= y <= HEIGHT - DOT_RADIUS
+        if step[0] == "step":
+            # A point for a dot; one may land where the next disc collects it at once.
+            moved = sum(one != other for one, other in zip(dots, field.dots, strict=True))
+            gained = sum(player.score for player in field.players.values()) - before
+            assert (gained > 0) == (moved > 0)
+            assert gained >= moved
+
+
+@given(st.lists(STEPS, max_size=60), st.integers())
+def test_the_same_inputs_give_the_same_field(steps: list[tuple[str, object]], seed: int) -> None:
+    one, other = Field(Random(seed)), Field(Random(seed))
+    for step in steps:
+        do(one, *step)
+        do(other, *step)
+    assert (one.players, one.dots) == (other.players, other.dots)
+
+
+def test_a_disc_goes_where_it_wants_to_and_stops() -> None:
+    field, ada = alone()
+    field.steer(1, 1, 0)
+    for _ in range(10):
+        field.step(DT)
+    assert ada.x > WIDTH / 2 + 100
+    assert ada.y == HEIGHT / 2
+    field.steer(1, 0, 0)
+    for _ in range(100):
+        field.step(DT)
+    assert hypot(ada.vx, ada.vy) < 1e-3
+
+
+def test_across_is_no_faster_than_along() -> None:
+    field, ada = alone()
+    field.steer(1, 1, 1)
+    for _ in range(10):
+        field.step(DT)
+    across = hypot(ada.x - WIDTH / 2, ada.y - HEIGHT / 2)
+    field, ada = alone()
+    field.steer(1, 1, 0)
+    for _ in range(10):
+        field.step(DT)
+    assert across == pytest.approx(ada.x - WIDTH / 2)
+
+
+def test_a_wall_throws_back() -> None:
+    field, ada = alone()
+    ada.x, ada.vx = RADIUS + 1, -300.0
+    field.step(DT)
+    assert ada.x == RADIUS
+    assert ada.vx > 0
+
+
+@given(st.floats(-40, 40), st.floats(-40, 40))
+def test_discs_that_touch_are_apart_after_it(x: float, y: float) -> None:
+    field, ada, grace = with_another(x, y)
+    field.step(DT)
+    assert hypot(grace.x - ada.x, grace.y - ada.y) >= 2 * RADIUS - 1e-6
+
+
+def test_who_runs_into_another_hands_its_speed_on() -> None:
+    field, ada, grace = with_another(2 * RADIUS + 5, 0)
+    ada.vx = 300.0
+    field.step(DT)
+    assert ada.vx < 0 < grace.vx
+    assert grace.vx > 200
+
+
+def test_a_dot_is_a_point_and_appears_elsewhere() -> None:
+    field, ada = alone()
+    field.dots = [(ada.x + RADIUS, ada.y)]
+    field.step(DT)
+    assert ada.score == 1
+    assert field.dots != [(ada.x + RADIUS, ada.y)]
+
+
+def test_who_watches_bumps_nobody_and_gets_nothing() -> None:
+    field, ada, grace = with_another(10, 0)
+    field.begin_round({1})
+    assert (ada.watches, grace.watches) == (False, True)
+    field.dots = [(grace.x + RADIUS, grace.y)]
+    before = grace.x
+    field.steer(2, 1, 0)
+    field.step(DT)
+    assert grace.x > before
+    assert (ada.x, grace.score, ada.score) == (WIDTH / 2, 0, 0)
+
+
+def test_a_round_begins_at_zero_and_ends_with_the_best_first() -> None:
+    field, ada, grace = with_another(200, 0)
+    field.enter(3, "eve", watches=True)
+    ada.score = 9
+    field.begin_round({1, 2})
+    assert ada.score == 0
+    grace.score = 2
+    assert field.end_round() == [("grace", 2), ("ada", 0)]
+    assert all(not each.watches and each.score == 0 for each in field.players.values())
+
+
+def test_a_round_has_contenders_while_one_is_left() -> None:
+    field, *_ = with_another(200, 0)
+    field.begin_round({1})
+    assert field.contended()
+    field.leave(1)
+    assert not field.contended()
+
+
+def test_who_enters_again_gets_another_name_and_stays() -> None:
+    field, ada, _ = with_another(200, 0)
+    ada.score = 3
+    assert field.enter(1, "GRACE", watches=True) is ada
+    assert (ada.nick, ada.score, ada.watches) == ("GRACE-2", 3, False)
+    assert field.enter(1, "GRACE-2", watches=False).nick == "GRACE-2"
+
+
+def test_a_full_field_takes_nobody_but_lets_names_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rules, "MOST_PLAYERS", 2)
+    field, *_ = with_another(200, 0)
+    with pytest.raises(Refused, match="full: 2 play"):
+        field.enter(3, "eve", watches=False)
+    assert list(field.players) == [1, 2]
+    assert field.enter(2, "eve", watches=False).nick == "eve"
+
+
+def test_steering_who_is_gone_does_nothing() -> None:
+    field, _ = alone()
+    field.steer(7, 1, 1)
+    field.leave(7)
+    assert list(field.players) == [1]
