@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -19,6 +19,10 @@ from tests.support import TIMEOUT, Items, Logs, in_thread, together
 
 def wait_for(event: threading.Event) -> None:
     event.wait(TIMEOUT)
+
+
+def meet(barrier: threading.Barrier) -> None:
+    barrier.wait(TIMEOUT)
 
 
 class Pool:
@@ -214,3 +218,85 @@ def test_nothing_is_kept_of_what_has_run(pool: Pool) -> None:
     # free while the maker waits.
     in_thread(lambda: pool.workers.submit(Big()))()
     assert let_go.wait(TIMEOUT)
+
+
+class SlowThreads(Threads):
+    """Threads that begin when they are let, or that are refused."""
+
+    def __init__(self) -> None:
+        super().__init__("test", Logs())
+        self.asked = Items[Callable[[], None]]()
+        self.refusing = False
+
+    def start(self, target: Callable[[], None], what: str) -> None:
+        if self.refusing:
+            raise RuntimeError("can't start new thread")
+        self.asked.add(target)
+
+    def begin(self, number: int) -> None:
+        super().start(self.asked.wait(number + 1)[number], f"worker-{number}")
+
+
+def test_a_burst_of_short_works_needs_few_threads() -> None:
+    """One thread is sent for, and as it begins it sends for the next, whatever waits."""
+    threads = SlowThreads()
+    workers = Workers(threads)
+    ran = Items[int]()
+    for number in range(100):
+        workers.submit(partial(ran.add, number))
+    assert len(threads.asked.now()) == 1
+    threads.begin(0)
+    assert ran.wait(100) == list(range(100))
+    assert len(threads.asked.now()) == 2
+    workers.close()
+    threads.begin(1)
+    assert not threads.join(monotonic() + TIMEOUT)
+
+
+def test_a_burst_of_works_that_block_gets_a_thread_each() -> None:
+    threads = SlowThreads()
+    workers = Workers(threads)
+    barrier = threading.Barrier(5)
+    for _ in range(5):
+        workers.submit(partial(meet, barrier))
+    for number in range(5):
+        threads.begin(number)
+    workers.close()
+    assert not threads.join(monotonic() + TIMEOUT)
+    assert not barrier.broken
+    assert len(threads.asked.now()) == 5
+
+
+def test_what_waits_is_done_by_who_is_there_when_no_more_threads_come() -> None:
+    """And when they come again, they are sent for."""
+    threads = SlowThreads()
+    workers = Workers(threads)
+    ran, go = Items[int](), threading.Event()
+    for number in range(10):
+        workers.submit(partial(ran.add, number))
+    workers.submit(partial(wait_for, go))
+    threads.refusing = True
+    threads.begin(0)
+    assert ran.wait(10) == list(range(10))
+    threads.refusing = False
+    workers.submit(partial(ran.add, 10))
+    threads.begin(1)
+    assert ran.wait(11)[10] == 10
+    go.set()
+    workers.close()
+    assert not threads.join(monotonic() + TIMEOUT)
+
+
+def test_who_relied_on_a_thread_that_does_not_come_is_served() -> None:
+    """A work is accepted since a thread is on its way, and then the system refuses it."""
+
+    class RefusedThreads(SlowThreads):
+        def start(self, target: Callable[[], None], what: str) -> None:
+            workers.submit(partial(ran.add, 2))  # another's, at that moment
+            raise RuntimeError("can't start new thread")
+
+    ran = Items[int]()
+    workers = Workers(RefusedThreads())
+    with pytest.raises(RuntimeError, match="new thread"):
+        workers.submit(partial(ran.add, 1))
+    assert ran.now() == [2]
