@@ -81,7 +81,7 @@ class Schedule:
                 self._start += late
         elif late >= dt:
             # A whole multiple must not be one less for the last bit of a float.
-            due = int(late / dt + 1e-9) + 1
+            due = int(late / dt + 1e-6) + 1
             skipped = max(0, due - self._catch_up)
             late -= skipped * dt
         self.index += 1 + skipped
