@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting
@@ -20,7 +21,9 @@ class HandClock:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self.changed = threading.Condition()
-        self.time = 1000.0
+        # A whole number, so that the sums of tests are exact; near the system's clock, by
+        # which threads are joined.
+        self.time = float(int(monotonic()) + 1)
         self.drives: list[HandDrive] = []
 
     def now(self) -> float:
