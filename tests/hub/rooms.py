@@ -23,7 +23,7 @@ class HandClock:
         self.changed = threading.Condition()
         # A whole number, so that the sums of tests are exact; near the system's clock, by
         # which threads are joined.
-        self.time = float(int(monotonic()) + 1)
+        self.start = self.time = float(int(monotonic()) + 1)
         self.drives: list[HandDrive] = []
 
     def now(self) -> float:
@@ -120,7 +120,7 @@ class Gate:
         self._reached = threading.Semaphore(0)
         self._open = threading.Semaphore(0)
 
-    def __call__(self, *_: object) -> None:
+    def __call__(self, *_: object) -> Any:
         self._reached.release()
         assert self._open.acquire(timeout=TIMEOUT)
 
