@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from selenium import webdriver
 
 from hubthread import Server, demo
 from hubthread.demo import Demo
-from tests.browser import chromium
-from tests.demo.tabs import Running
+from tests.demo.running import Running
+
+if TYPE_CHECKING:
+    from selenium import webdriver
 
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    from tests.browser import chromium  # the tests without a browser do without selenium
+
     with chromium(tmp_path) as driver:
         yield driver
 

@@ -1,4 +1,4 @@
-"""What the browser's tests hold: tabs of one Chromium, and a demo that can be started anew."""
+"""Tabs of one Chromium, as the demo's tests hold them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from hubthread import Server, demo
-from hubthread.demo import Demo
-
 PATIENCE_S = 60.0
 """For one condition; only a failing test waits that long."""
-
-
-class Running:
-    """A demo that serves, and can be started anew where it was."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        self.site = Demo()
-        self.site.hub.start()
-        self.server: Server = demo.serve(self.site, "127.0.0.1", self.port)
-        self.port = int(self.server.address[1])
-
-    def stop(self) -> None:
-        self.site.hub.close()
 
 
 class Tab:

@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from hubthread.demo import arena
 from hubthread.demo.field import HEIGHT, RADIUS, WIDTH
 from tests.demo import tabs
-from tests.demo.tabs import Running
+from tests.demo.running import Running
 
 pytestmark = pytest.mark.browser
 

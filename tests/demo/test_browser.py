@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from tests.demo import tabs
-from tests.demo.tabs import Running
+from tests.demo.running import Running
 
 pytestmark = pytest.mark.browser
 

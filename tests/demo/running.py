@@ -1,0 +1,23 @@
+"""A demo that serves, and can be started anew where it was, as the browser's tests need it."""
+
+from __future__ import annotations
+
+from hubthread import Server, demo
+from hubthread.demo import Demo
+
+
+class Running:
+    """A demo that serves, and can be started anew where it was."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        self.site = Demo()
+        self.site.hub.start()
+        self.server: Server = demo.serve(self.site, "127.0.0.1", self.port)
+        self.port = int(self.server.address[1])
+
+    def stop(self) -> None:
+        self.site.hub.close()
