@@ -374,3 +374,19 @@ def test_a_number_that_no_message_has_is_refused() -> None:
         assert client.wait_write_consumed(number, TIMEOUT)
         with pytest.raises(UsageError, match="no message 2 was written yet: 1 is the last"):
             client.wait_write_consumed(number + 1, TIMEOUT)
+
+
+def test_ids_are_never_given_out_twice() -> None:
+    """Neither to a client nor to a hotline, whoever has gone before."""
+    with serving() as s:
+        clients, hotlines = [], []
+        for _ in range(5):
+            peer, client = s.pair()
+            clients.append(client.connection_id)
+            peer.send_close()
+            client.context.wait(TIMEOUT)
+            hotline = s.hub.hotline()
+            hotlines.append(hotline.hotline_id)
+            hotline.close()
+        assert clients == [1, 2, 3, 4, 5]
+        assert hotlines == [1, 2, 3, 4, 5]

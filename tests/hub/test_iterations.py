@@ -11,7 +11,9 @@ import pytest
 from hubthread import (
     DeadlockError,
     ExecTimeout,
+    FrameControl,
     Hotline,
+    HotlineFrameOption,
     HubClosed,
     Iteration,
     QueueFull,
@@ -36,7 +38,11 @@ def a_hotline(served: Serving) -> Hotline[Any, Any]:
     return hotline
 
 
-both = pytest.mark.parametrize("owner", [the_hub, a_hotline])
+def a_room_with_a_clock(served: Serving) -> FrameControl[Any]:
+    return HotlineFrameOption[dict[str, Any]](dict).run(a_hotline(served))
+
+
+each_owner = pytest.mark.parametrize("owner", [the_hub, a_hotline, a_room_with_a_clock])
 
 
 def who(client_id: Any, ctx: Any, meta: Any) -> Any:
@@ -60,7 +66,7 @@ class Held:
         return self
 
 
-@both
+@each_owner
 def test_each_client_gets_the_task_and_the_caller_the_results(owner: Owner) -> None:
     with serving(on_handshake=lambda request: request.path) as served:
         clients = [served.pair(path=path)[1] for path in ("/a", "/b", "/c")]
@@ -85,7 +91,7 @@ def test_a_hotline_visits_who_is_in() -> None:
         assert hotline.each_client(who, wait_hub=False).wait(TIMEOUT).done
 
 
-@both
+@each_owner
 def test_what_a_task_raises_is_collected_and_logged_and_the_others_go_on(owner: Owner) -> None:
     with serving() as served:
         clients = [client for _, client in served.pairs(3)]
@@ -109,7 +115,7 @@ def test_what_a_task_raises_is_collected_and_logged_and_the_others_go_on(owner: 
         assert repr(clients[1]) in logged[0]
 
 
-@both
+@each_owner
 def test_a_task_takes_its_turn_among_the_client_s_callbacks(owner: Owner) -> None:
     """It comes after what runs and what waits there, and one client holds up no other."""
     order = Items[str]()
@@ -130,7 +136,7 @@ def test_a_task_takes_its_turn_among_the_client_s_callbacks(owner: Owner) -> Non
         assert order.wait(4) == ["idle", "before", "busy", "after"]
 
 
-@both
+@each_owner
 @pytest.mark.parametrize("way", ["context_iter_a_async_exec", "context_iter_a_sync_exec"])
 def test_the_a_ways_return_while_the_hub_is_busy(owner: Owner, way: str) -> None:
     with serving() as served:
@@ -144,7 +150,7 @@ def test_the_a_ways_return_while_the_hub_is_busy(owner: Owner, way: str) -> None
         assert list(iteration.wait(TIMEOUT).results) == [client.connection_id]
 
 
-@both
+@each_owner
 def test_the_s_way_waits_for_the_hub_and_for_no_client(owner: Owner) -> None:
     """It returns after the hub's step, with the tasks still waiting for their turn."""
     order = Items[str]()
@@ -181,7 +187,7 @@ def test_the_order_is_that_of_the_hub_s_closures() -> None:
         assert len(iteration.results) == 1
 
 
-@both
+@each_owner
 def test_a_client_that_leaves_has_its_task_run_before_its_end(owner: Owner) -> None:
     order = Items[str]()
     with serving(on_connection_close=lambda ctx, meta: order.add("close")) as served:
@@ -228,7 +234,7 @@ def test_a_client_whose_queue_is_full_is_an_error() -> None:
         held.go.set()
 
 
-@both
+@each_owner
 def test_a_time_out_tells_what_the_late_client_does(owner: Owner) -> None:
     """The tasks still run: one may wait again."""
     with serving() as served:
@@ -258,7 +264,7 @@ def test_a_time_out_counts_the_hub_s_step_too() -> None:
         assert iteration.wait(TIMEOUT).done
 
 
-@both
+@each_owner
 def test_the_hub_thread_may_not_wait_for_clients(owner: Owner) -> None:
     """It is refused, with nothing done; to queue the tasks it does at once."""
     with serving() as served:
@@ -275,7 +281,23 @@ def test_the_hub_thread_may_not_wait_for_clients(owner: Owner) -> None:
         assert iteration.wait(TIMEOUT).done
 
 
-@both
+def test_a_tick_may_not_wait_for_clients() -> None:
+    """Its room would stand still for them; to have the tasks queued it does not wait."""
+    with serving() as served:
+        _, client = served.pair()
+        frame = a_room_with_a_clock(served)
+        for wait in (True, False):
+            with pytest.raises(WrongThread, match="tick"):
+                frame.exec_sync(
+                    lambda frame, obj: frame.each_client(who, wait_hub=wait).wait()  # noqa: B023
+                )
+        iteration = frame.exec_sync(
+            lambda frame, obj: frame.each_client(who, wait_hub=False, wait_clients=False)
+        )
+        assert list(iteration.wait(TIMEOUT).results) == [client.connection_id]
+
+
+@each_owner
 def test_in_a_client_s_own_callback_its_task_runs_at_once(owner: Owner) -> None:
     """Once, and not again in its turn; the others' tasks are waited for."""
     visits = Items[Any]()
@@ -299,7 +321,7 @@ def test_in_a_client_s_own_callback_its_task_runs_at_once(owner: Owner) -> None:
         assert served.logs.warnings() == []
 
 
-@both
+@each_owner
 def test_a_circle_of_waits_is_refused(owner: Owner) -> None:
     """A client's callback waits for all, and one of them for that client: nobody hangs."""
     with serving() as served:
@@ -351,7 +373,7 @@ def test_one_thread_waits_for_an_iteration() -> None:
         assert iteration.wait(TIMEOUT).done
 
 
-@both
+@each_owner
 def test_the_hub_closes(owner: Owner) -> None:
     """What was accepted is done, and who waits gets it; afterwards it is refused."""
     with serving() as served:
