@@ -235,7 +235,7 @@ class SocketPeriod:
     too; ``None``: never.  A peer that only listens must say something within it."""
     write_wait: float = 10.0
     """Seconds without a byte of progress after which a stalled TCP peer is cut; and what one
-    is given, at the end, to take what waits."""
+    is given, at the end, to take what waits.  One for whom nothing waits is given a second."""
     write_message_type: int = 1
     """``MessageType.TEXT``: messages of raw peers are ``str`` and must be UTF-8; ``BINARY``:
     they are ``bytes``.  What is sent needs no kind: ``str`` goes out as UTF-8, ``bytes`` as

@@ -178,10 +178,14 @@ class Connection:
             self._transport.shutdown()
             return
         if first:
-            self._alarm = self._alarms.set(self._period.close_timeout, self.cut)
+            self._alarm = self._alarms.set(self._closing_time(), self.cut)
         # Also when the peer's Close meets ours: whoever decided on ours may not have come
         # as far as this, and the reader ends the sending side next.
         self._finish(drop_waiting=overflow)
+
+    def _closing_time(self) -> float:
+        """Seconds for the closing handshake."""
+        return self._period.close_timeout
 
     def _finish(self, *, drop_waiting: bool) -> None:
         """Let the last word follow what waits, or replace it."""

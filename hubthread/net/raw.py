@@ -25,6 +25,10 @@ from hubthread.types import Framing
 
 __all__ = ["RawConnection"]
 
+PARTING = 1.0
+"""Seconds for a peer to end its half of the stream when it has been sent everything; the
+system still delivers what is on its way to one that takes longer."""
+
 
 class RawConnection(Connection):
     """The server's end of one raw TCP connection.
@@ -97,6 +101,11 @@ class RawConnection(Connection):
     def _ping(self) -> None:
         if self._framing is not Framing.CHUNKS:
             self.outbox.send_control(encode_message(b"", self._framing), PING)
+
+    def _closing_time(self) -> float:
+        # No answer is owed, and many a peer keeps its half open until its user leaves.
+        waits = self.outbox.waiting()[0]
+        return self._period.close_timeout if waits else min(PARTING, self._period.close_timeout)
 
     def _finish(self, *, drop_waiting: bool) -> None:
         if self.outbox.holding:

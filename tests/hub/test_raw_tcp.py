@@ -303,6 +303,16 @@ def test_the_end_of_the_hub_is_the_end_of_the_stream() -> None:
             connect(server)
 
 
+def test_a_peer_that_stays_does_not_hold_up_the_end() -> None:
+    """Many a program reads nothing of an end while its user types: it gets what it is owed."""
+    with contextlib.ExitStack() as stack:
+        with serving(socket_period=SocketPeriod(write_wait=600.0), close_timeout=600.0) as s:
+            peer = stack.enter_context(tcp_peer(listen(s)))
+            s.came().write("goodbye")
+        assert s.hub.statistics().ended_by == {"server": 1}
+        assert peer.rest() == b"goodbye\n"
+
+
 def test_a_server_that_closes_keeps_its_clients() -> None:
     """Nobody new comes in."""
     with serving(on_receive_message=echo) as s, listen(s) as server, tcp_peer(server) as peer:
