@@ -217,6 +217,9 @@ class IOContext(Protocol):
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection: what waits is sent first; returns at once.
 
+        A raw peer is not told the code: over TCP it sees the end of the stream, over UDP
+        nothing.
+
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,8 +29,8 @@ _RUNNER = """
 import sys
 from hubthread import Hub
 join = Hub.join
-Hub.join = lambda hub: print(hub.servers()[0].http_url, flush=True) or join(hub)
-exec(sys.argv[1].replace("port=8000", "port=0"))
+Hub.join = lambda hub: print(*[each.url for each in hub.servers()], flush=True) or join(hub)
+exec(sys.argv[1].replace("port=8000", "port=0").replace("9000", "0"))
 """
 
 
@@ -49,7 +50,14 @@ def program(name: str) -> str:
 
 @contextlib.contextmanager
 def running(name: str) -> Iterator[str]:
-    """Paste a program into a file and run it until Ctrl-C; where its page is."""
+    """Paste a program into a file and run it until Ctrl-C; where its WebSocket is."""
+    with running_all(name) as urls:
+        yield urls[0]
+
+
+@contextlib.contextmanager
+def running_all(name: str) -> Iterator[list[str]]:
+    """The same; where it listens, its page first."""
     with subprocess.Popen(
         [sys.executable, "-c", _RUNNER, program(name)],
         stdout=subprocess.PIPE,
@@ -57,10 +65,10 @@ def running(name: str) -> Iterator[str]:
     ) as process:
         try:
             assert process.stdout is not None
-            url = process.stdout.readline().decode().strip()
-            with urllib.request.urlopen(url, timeout=10) as page:
+            urls = process.stdout.readline().decode().split()
+            with urllib.request.urlopen(urls[0].replace("ws", "http", 1), timeout=10) as page:
                 assert b"new WebSocket" in page.read()
-            yield url.replace("http", "ws", 1)
+            yield urls
         finally:
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=20)
@@ -94,6 +102,30 @@ def test_the_game_moves_its_players() -> None:
                 break
         assert players[0][1] < 10
         assert players[1] == [300, 200]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
+def test_the_devices_share_a_room_with_a_browser() -> None:
+    """A browser, nothing but bash over TCP, and bash again over UDP; nc, where there is one."""
+    with running_all("devices") as urls, connect(urls[0]) as browser:
+        tcp, udp = (int(url.rpartition(":")[2]) for url in urls[1:])
+        # As in the README, with the port that is free here.
+        answer = shell(f'exec 3<>/dev/tcp/127.0.0.1/{tcp}; echo "on" >&3; head -n 1 <&3')
+        assert answer == "2: on\n"
+        assert browser.recv(10) == "2: on\n"
+        shell(f'echo "21.5 degrees" >/dev/udp/127.0.0.1/{udp}')
+        assert browser.recv(10) == "3: 21.5 degrees\n"
+        if "-N\t" in shell("nc -h 2>&1 || true"):  # OpenBSD's; others differ here
+            answer = shell(f"echo hello | timeout 5 nc -N 127.0.0.1 {tcp}")
+            assert answer == "4: hello\n"
+
+
+def shell(line: str) -> str:
+    """What a line prints, in a plain shell."""
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout
 
 
 def test_the_other_blocks_run_one_after_another() -> None:
