@@ -22,7 +22,7 @@ from typing import Any
 from flask import Flask, abort, redirect, render_template_string, request, session, url_for
 from werkzeug.wrappers import Response
 
-from hubthread import DHub, Hotline, HotlineOption, HubSetting, IOContext
+from hubthread import DHub, Hotline, HotlineOption, Hub, HubSetting, IOContext
 from hubthread.integrations.flask import FlaskHub
 
 __all__ = ["create_app"]
@@ -47,8 +47,11 @@ class Room:
     count: int = 0
 
 
-def create_app() -> Flask:
-    """The application."""
+def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
+    """The application.
+
+    :param hub_class: another one in tests: ``hubthread.testing.VirtualHub``.
+    """
     app = Flask(__name__)
     # With more than one process, or to stay logged in over a restart, give it a key.
     app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_hex()
@@ -67,7 +70,7 @@ def create_app() -> Flask:
         hub.exec_sync(join)
 
     realtime: FlaskHub[Meta, str] = FlaskHub(HubSetting(dict, on_connection_start=on_start))
-    hub = realtime.init_app(app)
+    hub = realtime.init_app(app, hub_class)
 
     def find(name: str) -> Room:
         def look(dhub: DHub[Meta, str]) -> Room | None:

@@ -71,9 +71,11 @@ class FlaskHub(Generic[Meta, Header]):
         if app is not None:
             self.init_app(app)
 
-    def init_app(self, app: Flask) -> Hub[Meta, Header]:
+    def init_app(self, app: Flask, hub_class: type[Hub[Any, Any]] = Hub) -> Hub[Meta, Header]:
         """Give the application its hub, and return that.
 
+        :param hub_class: ``hubthread.testing.VirtualHub`` in tests, whose ``connect_through``
+            connects a client through the views, without threads, sockets and waits.
         :raises SettingError: for a name or a value in the configuration that is wrong.
         :raises UsageError: when the application has one.
         """
@@ -81,7 +83,7 @@ class FlaskHub(Generic[Meta, Header]):
             raise UsageError(f"{app!r} has a hub already: initialise it once")
         config = app.config.get_namespace(_PREFIX)
         most = config.pop("max_connections", _MAX_CONNECTIONS)
-        hub = Hub(_configured(self.setting, config))
+        hub = hub_class(_configured(self.setting, config))
         hub.client_class = functools.partial(_FlaskClient, app)
         app.extensions[_KEY] = _State(hub, most)
         # Before the views: one may push where nobody has connected yet.

@@ -11,9 +11,11 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from hubthread.errors import UsageError
+from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.hub.hub import Hub
+from hubthread.hub.upgrade import Agreed
+from hubthread.hub.wsgi import Entrance
 from hubthread.settings import HubSetting, check_number
 from hubthread.testing.client import VirtualClient
 from hubthread.testing.clock import FakeClock
@@ -68,6 +70,7 @@ class VirtualHub(Hub[Meta, Header]):
         self.errors: list[BaseException] = []
         """What callbacks have raised, and was told to the log only: empty, if all is well."""
         self._last_peer = 0
+        self._admitted: VirtualClient | None = None  # by an application, just now
         super().__init__(setting)
         self.limits = replace(self.limits, linger=0.0)  # a writer ends with its backlog
 
@@ -84,6 +87,7 @@ class VirtualHub(Hub[Meta, Header]):
     def _init_serving(self) -> None:
         super()._init_serving()
         self.tracker = VirtualTracker(self.clock)
+        self.entrance = _VirtualEntrance(self)
 
     # Time.
 
@@ -146,15 +150,46 @@ class VirtualHub(Hub[Meta, Header]):
         fields = HANDSHAKE | {name.lower(): value for name, value in (headers or {}).items()}
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         request = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        self._last_peer += 1
-        transport = MemoryTransport(self.clock, bytes_per_second)
-        client = VirtualClient(self, transport)
+        client = self._new_client(request, bytes_per_second)
         client.on_message = on_message
-        client._reader = Reader(self, transport, request, f"virtual-{self._last_peer}")
         self.clock.run(client._reader.job)
         self.clock.settle()
         if client._reader.refusal is not None:
             raise client._reader.refusal
+        return client
+
+    def connect_through(
+        self, application: Any, path: str = "/", *, headers: Mapping[str, str] | None = None
+    ) -> VirtualClient:
+        """A new client whose request goes through a WSGI application, whose view decides.
+
+        :param application: a test client of it, Flask's or werkzeug's, with its cookies.
+        :param path: with the query.
+        :param headers: more header fields of its request.
+        :raises HandshakeRejected: for an answer of 400 and above: the application's or ours.
+        :raises UsageError: for another answer; the view has not made it a client.
+        """
+        names = {name.lower(): value for name, value in (headers or {}).items()}
+        response = application.get(path, headers=HANDSHAKE | names)
+        client, self._admitted = self._admitted, None
+        if client is not None:
+            self.clock.run(client._reader.job)
+            self.clock.settle()
+            return client
+        if response.status_code < 400:
+            raise UsageError(
+                f"{path} answered {response.status}: its view has not called the hub's "
+                f"websocket_handler"
+            )
+        raise HandshakeRejected(response.status_code, response.get_data(as_text=True))
+
+    def _new_client(
+        self, request: bytes | Agreed, bytes_per_second: float | None = None
+    ) -> VirtualClient:
+        self._last_peer += 1
+        transport = MemoryTransport(self.clock, bytes_per_second)
+        client = VirtualClient(self, transport)
+        client._reader = Reader(self, transport, request, f"virtual-{self._last_peer}")
         return client
 
     # Beginning and end.
@@ -172,14 +207,13 @@ class VirtualHub(Hub[Meta, Header]):
         raise UsageError("a virtual hub is played by its test: use start, or a with statement")
 
     def serve(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """No, nor the other ways in: clients come by ``connect``.
+        """No: clients come by ``connect``, or by ``connect_through`` an application.
 
         :raises UsageError: always.
         """
         raise UsageError("a virtual hub has no sockets: clients come by hub.connect()")
 
     socket_handles = serve
-    websocket_handler = serve
 
     def close(self, timeout: float = 10.0) -> None:
         """End everything, as a hub does; virtual time passes until all have gone.
@@ -192,6 +226,19 @@ class VirtualHub(Hub[Meta, Header]):
     def __enter__(self) -> VirtualHub[Meta, Header]:
         self.start()
         return self
+
+
+class _VirtualEntrance(Entrance):
+    """``websocket_handler`` without a socket; the request is checked as ever."""
+
+    _hub: VirtualHub[Any, Any]
+
+    def start_once(self) -> None:
+        if self._hub.state == "new":
+            self._hub.start()
+
+    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> None:
+        self._hub._admitted = self._hub._new_client(agreed)
 
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.errors import HandshakeRejected
 from hubthread.hub.client import Client
-from hubthread.hub.upgrade import agree, connect
+from hubthread.hub.upgrade import Agreed, agree, connect
 from hubthread.net.connection import INTERNAL_ERROR, Connection, Silence
-from hubthread.protocol.http import Request, RequestParser
+from hubthread.protocol.http import RequestParser
 from hubthread.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
@@ -23,15 +23,22 @@ __all__ = ["Reader"]
 
 
 class Reader:
-    """One connection's, from its request to its end (see ``Connection.run``)."""
+    """One connection's, from its request to its end (see ``Connection.run``).
+
+    :param request: its bytes; or what was agreed on already, by an application.
+    """
 
     def __init__(
-        self, hub: VirtualHub[Any, Any], transport: MemoryTransport, request: bytes, peer: str
+        self,
+        hub: VirtualHub[Any, Any],
+        transport: MemoryTransport,
+        request: bytes | Agreed,
+        peer: str,
     ) -> None:
         self._hub = hub
         self._clock = hub.clock
         self._transport = transport
-        self._head = request
+        self._came = request
         self._peer = peer
         self._silence = Silence(hub.setting.websocket_period.ping_pong_plan)
         self._heard = 0.0  # when something came, or would have had to
@@ -57,10 +64,14 @@ class Reader:
         parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
         connection: Connection | None = None
         try:
-            request = parser.receive(self._head)
-            if request is None:
-                raise HandshakeRejected(400, "The request was not complete.")
-            connection = self._connect(request)
+            if isinstance(self._came, Agreed):
+                agreed = self._came
+            else:
+                request = parser.receive(self._came)
+                if request is None:
+                    raise HandshakeRejected(400, "The request was not complete.")
+                agreed = agree(hub, request)
+            connection = self._connect(agreed)
         except HandshakeRejected as refusal:
             hub.refused(request, refusal.status, refusal.reason)
             self.refusal = refusal
@@ -72,10 +83,9 @@ class Reader:
         self._next = self._receive
         return -math.inf
 
-    def _connect(self, request: Request) -> Connection | None:
+    def _connect(self, agreed: Agreed) -> Connection | None:
         hub = self._hub
         timeout = hub.setting.websocket_period.upgrader.handshake_timeout
-        agreed = agree(hub, request)
         connection = connect(hub, self._transport, agreed, monotonic() + timeout)
         if connection is not None:
             self._connection = connection

@@ -144,7 +144,7 @@ def test_nothing_is_left() -> None:
 
 def test_a_virtual_hub_has_no_sockets_and_no_threads() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
-        for way_in in (hub.serve, hub.socket_handles, hub.websocket_handler):
+        for way_in in (hub.serve, hub.socket_handles):
             with pytest.raises(UsageError, match=r"hub\.connect\(\)"):
                 way_in("127.0.0.1", 0)
         with pytest.raises(UsageError, match="start"):

@@ -1,0 +1,125 @@
+"""Virtual clients that come through a WSGI application: its views, its session, its pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flask
+import pytest
+from werkzeug.test import Client
+
+from hubthread import HandshakeRejected, HubSetting, UsageError
+from hubthread.examples import flask_chat
+from hubthread.integrations.flask import FlaskHub
+from hubthread.testing import VirtualHub
+
+Meta = dict[str, Any]
+
+
+def site() -> tuple[flask.Flask, VirtualHub[Meta, str]]:
+    """An application as users test it."""
+    app = flask.Flask("site")
+    app.secret_key = "secret"
+    realtime: FlaskHub[Meta, str] = FlaskHub(
+        HubSetting(
+            dict,
+            on_connection_start=lambda ctx, meta: room.answer(ctx),
+            on_receive_message=lambda ctx, meta: ctx.write(meta["name"] + " said something") > 0,
+        )
+    )
+    hub = realtime.init_app(app, VirtualHub)
+    assert isinstance(hub, VirtualHub)
+    room = hub.hotline()
+
+    @app.post("/login/<name>")
+    def login(name: str) -> str:
+        flask.session["name"] = name
+        return ""
+
+    @app.post("/push/<text>")
+    def push(text: str) -> str:
+        return str(room.push(text))
+
+    @realtime.route(app, "/ws")
+    def ws() -> Meta:
+        if "name" not in flask.session:
+            flask.abort(401, "Log in first.")
+        return {"name": flask.session["name"], **flask.request.args}
+
+    return app, hub
+
+
+def test_the_view_decides_and_any_route_pushes() -> None:
+    app, hub = site()
+    ada, bob = app.test_client(), app.test_client()
+    with hub:
+        ada.post("/login/ada")
+        client = hub.connect_through(ada, "/ws?table=7")
+        assert client.ctx.meta == {"name": "ada", "table": "7"}
+        assert client.ctx.handshake.query == {"table": "7"}
+        client.send("hello")
+        bob.post("/push/news")
+        assert client.messages() == ["ada said something", "news"]
+        with pytest.raises(HandshakeRejected, match="Log in first") as refused:
+            hub.connect_through(bob, "/ws")
+        assert refused.value.status == 401
+    assert client.close_code == 1001
+
+
+def test_the_hub_is_started_by_the_first_request() -> None:
+    app, hub = site()
+    client = app.test_client()
+    assert hub.state == "new"
+    client.post("/login/ada")
+    assert hub.state == "running"
+    assert hub.connect_through(client, "/ws").inbox == []
+    hub.close()
+
+
+def test_the_checks_are_those_of_real_requests() -> None:
+    app, hub = site()
+    client = app.test_client()
+    client.post("/login/ada")
+    with pytest.raises(HandshakeRejected, match="may not connect") as refused:
+        hub.connect_through(client, "/ws", headers={"Origin": "http://evil.example"})
+    assert refused.value.status == 403
+    assert hub.statistics().handshakes_refused == 1
+    hub.close()
+
+
+def test_any_wsgi_application_will_do() -> None:
+    hub: VirtualHub[str, str] = VirtualHub(HubSetting(lambda: "by the hub"))
+
+    def application(
+        environ: dict[str, Any], start_response: Callable[..., object]
+    ) -> Iterable[bytes]:
+        return hub.websocket_handler(environ, start_response)
+
+    def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [b"a page"]
+
+    with hub:
+        assert hub.connect_through(Client(application)).ctx.meta == "by the hub"
+        with pytest.raises(UsageError, match="200 OK: its view has not called"):
+            hub.connect_through(Client(page))
+
+
+def test_the_chat_of_the_examples() -> None:
+    app = flask_chat.create_app(VirtualHub)
+    hub = app.extensions["hubthread"].hub
+    ada, bob = app.test_client(), app.test_client()
+    for client, name in ((ada, "ada"), (bob, "bob")):
+        client.post("/login", data={"user": name})
+    with pytest.raises(HandshakeRejected, match="Log in first"):
+        hub.connect_through(app.test_client(), "/rooms/lobby/ws")
+    ada.post("/rooms/lobby", data={"text": "first"})
+    watching = hub.connect_through(bob, "/rooms/lobby/ws?after=0")
+    ada.post("/rooms/lobby", data={"text": "second"})
+    ada.post("/rooms/garden", data={"text": "elsewhere"})
+    assert [message.partition('"text":')[2] for message in watching.messages()] == [
+        '"first"}',
+        '"second"}',
+    ]
+    hub.close()
