@@ -19,6 +19,7 @@ import pytest
 from websockets.sync.client import connect
 
 import hubthread
+from hubthread.testing import VirtualHub
 
 README = Path(__file__).parents[1] / "README.rst"
 
@@ -128,6 +129,20 @@ def shell(line: str) -> str:
     return done.stdout
 
 
+def test_a_room_is_tested_as_shown() -> None:
+    """The test in the section on testing passes, and would not if the room were wrong."""
+    code = program("testing")
+    names: dict[str, Any] = {}
+    exec(compile(code, "README block on testing", "exec"), names)
+    names["test_the_rocket"]()
+    exec(
+        compile(code.replace('else "lift-off"', 'else "crash"'), "the same, changed", "exec"),
+        names,
+    )
+    with pytest.raises(AssertionError):
+        names["test_the_rocket"]()
+
+
 def test_the_other_blocks_run_one_after_another() -> None:
     """What the sections show can be run from the first to the last."""
     others = [code for name, code in blocks() if not name]
@@ -149,9 +164,9 @@ def test_the_other_blocks_run_one_after_another() -> None:
 
 def test_every_method_that_it_names_exists() -> None:
     """What is called ``hub.x`` or ``ctx.x`` is an attribute of the class."""
-    owners = {"hub": hubthread.Hub, "ctx": hubthread.Client}
+    owners = {"hub": VirtualHub, "ctx": hubthread.Client}
     named = re.findall(r"``(hub|ctx)\.(\w+)", README.read_text(encoding="utf-8"))
     assert len(named) > 20
-    instance_attributes = {"context", "logger", "hub", "meta", "payload", "ws_conn"}
+    instance_attributes = {"clock", "context", "logger", "hub", "meta", "payload", "ws_conn"}
     for owner, name in named:
         assert hasattr(owners[owner], name) or name in instance_attributes, f"{owner}.{name}"
