@@ -154,7 +154,8 @@ class MemoryTransport:
         now = self._clock.now()
         self._tokens = min(self._burst, self._tokens + (now - self._counted) * self._rate)
         self._counted = now
-        took = min(wanted, int(self._tokens + ROUNDING * self._rate))
+        # More than wait_writable may round: who was told that there is room must find some.
+        took = min(wanted, int(self._tokens + 2 * ROUNDING * self._rate))
         self._tokens = max(0.0, self._tokens - took)
         missing = min(self._burst, wanted - took) - self._tokens
         self._room_at = now + max(0.0, missing) / self._rate
