@@ -44,6 +44,10 @@ class Overrun:
     """How many ticks up to this one have overrun without one between that did not."""
 
 
+ROUNDING = 1e-5
+"""Of a period: a whole multiple of it must not be one less for the last bits of a clock."""
+
+
 class Schedule:
     """The grid of one room.
 
@@ -79,9 +83,8 @@ class Schedule:
         if self._delays:
             if busy or late >= dt:
                 self._start += late
-        elif late >= dt:
-            # A whole multiple must not be one less for the last bit of a float.
-            due = int(late / dt + 1e-6) + 1
+        elif late >= dt * (1 - ROUNDING):
+            due = int(late / dt + ROUNDING) + 1
             skipped = max(0, due - self._catch_up)
             late -= skipped * dt
         self.index += 1 + skipped

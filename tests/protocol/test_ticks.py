@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hubthread.protocol.ticks import OVERRUN_POLICIES, Overrun, Schedule, Tick
@@ -91,6 +91,8 @@ def test_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) -> None:
     st.integers(1, 10_000),
     st.sampled_from(["skip", "burst"]),
 )
+@example(1, 84, 2, "skip")
+@example(10**6, 10_000, 2, "burst")
 def test_a_whole_number_of_periods_is_not_one_less(
     start: int, hz: int, number: int, policy: str
 ) -> None:
