@@ -71,6 +71,8 @@ class Agenda:
         self._paused_at: float | None = None  # of the clock that drives us
         self._lag = 0.0  # of ours behind that one
         self._overdue = False  # a tick was due before the last step had come to its end
+        self._ticking = False  # there was a tick in this step
+        self._ticked = -math.inf  # the end of the last step with one
         self._ending: str | None = None
         self._over = False
 
@@ -178,24 +180,28 @@ class Agenda:
             if make is not None:
                 self._schedule = make(self._now())
 
-    def next_work(self, woke: float) -> Callable[[], object] | None:
+    def next_work(self) -> Callable[[], object] | None:
         """The next closure, unless it is time for a tick.
 
         Where ticks are due all the time, closures get a period of their own between two.
-
-        :param woke: when this step began.
         """
         with self._lock:
-            if not self._queue:
+            if not self._queue or self._now() >= self._turn():
                 return None
-            schedule = self._schedule
-            if schedule is not None and self._paused_at is None and self._ending is None:
-                stop = schedule.deadline
-                if stop <= woke:
-                    stop = woke + schedule.dt
-                if self._now() >= stop:
-                    return None
             return self._queue.popleft()
+
+    def waiting(self) -> int:
+        """How many closures wait."""
+        with self._lock:
+            return len(self._queue)
+
+    def _turn(self) -> float:
+        """Until when closures come before the next tick, if there is one.  Under the lock."""
+        schedule = self._schedule
+        if schedule is None or self._paused_at is not None or self._ending is not None:
+            return math.inf
+        due = schedule.deadline
+        return due if due > self._ticked else self._ticked + schedule.dt
 
     def due_countdown(self, until: float) -> tuple[Countdown, float] | None:
         """The one that has been due the longest, at ``until`` or before, and the time."""
@@ -214,10 +220,11 @@ class Agenda:
             if schedule is None or self._paused_at is not None or self._ending is not None:
                 return None
             now = self._now()
-            if now < schedule.deadline:
+            if now < schedule.deadline or (self._queue and now < self._turn()):
                 return None
             busy = self._overdue or woke < schedule.deadline
             self._window.late += busy
+            self._ticking = True
             return schedule.begin(now, busy=busy)
 
     def ticked(self, tick: Tick, work: float, *, overran: bool, raised: bool) -> None:
@@ -231,8 +238,13 @@ class Agenda:
             return None if self._queue else self._ending
 
     def next_time(self) -> float:
-        """When there is something to do again, on the clock that drives us."""
+        """When there is something to do again, on the clock that drives us.
+
+        To be asked at the end of each step.
+        """
         with self._lock:
+            if self._ticking:
+                self._ticking, self._ticked = False, self._now()
             due = math.inf
             if self._schedule is not None:
                 due = self._schedule.deadline

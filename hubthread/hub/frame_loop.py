@@ -153,9 +153,9 @@ class FrameLoop(Generic[Obj]):
         if not self._began:
             self._began = True
             self._begin(calls)
-        while (work := agenda.next_work(woke)) is not None:
-            self._sending(partial(self._work_off, work, woke))
-            self._ring()
+        work = agenda.next_work()
+        if work is not None:
+            self._sending(partial(self._work_off, work))
         self._ring()
         tick = agenda.due_tick(woke)
         if tick is not None:
@@ -175,12 +175,15 @@ class FrameLoop(Generic[Obj]):
                 lambda now: Schedule(option.period, now, option.overrun, option.catch_up)
             )
 
-    def _work_off(self, work: Callable[[], object] | None, woke: float) -> None:
-        """Run closures that wait together; what they send is kept back for that long."""
+    def _work_off(self, work: Callable[[], object]) -> None:
+        """Run closures that wait now, for a moment; what they send is kept back for that long."""
         until = self._clock.now() + PATIENCE
-        while work is not None:
-            work()
-            work = self.agenda.next_work(woke) if self._clock.now() < until else None
+        count = self.agenda.waiting()
+        work()
+        for _ in range(count):
+            if self._clock.now() >= until or (following := self.agenda.next_work()) is None:
+                return
+            following()
 
     def _ring(self) -> None:
         """Ring what is due, each countdown once: one that calls often holds up nothing."""
