@@ -212,8 +212,13 @@ def running(
             stderr=log,
             text=True,
             cwd=ROOT,
-            # gunicorn keeps a control socket in the home folder.
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "HOME": folder},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONDEVMODE": "1",  # says what is left unclosed
+                "HOME": folder,  # gunicorn keeps a control socket there
+            },
         )
         server = Running(kind, process, Path(log.name))
         try:
