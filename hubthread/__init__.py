@@ -7,10 +7,12 @@ The layers, lowest first; a module imports only from those above its own line:
     concurrency/    threads, waits and order: no sockets
     net/            sockets: transports, listener, connection
     hub/            hub, client, hotline, rooms with a clock
+    integrations/   Flask, which brings an extra of its own
     testing/        a hub in virtual time, for tests
-    cli, demo/      the command line
+    cli, demo/, examples/
 
-Everything that users need is in this namespace and in ``hubthread.testing``; the rest may move.
+Everything that users need is in this namespace, ``hubthread.testing`` and the modules of
+``hubthread.integrations``; the rest may move.
 """
 
 from hubthread.concurrency.context import Context as Context
