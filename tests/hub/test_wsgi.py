@@ -29,6 +29,7 @@ from tests.support import (
     masked_frame,
     read_to_end,
     status_of,
+    together,
 )
 
 FIELDS = {
@@ -216,6 +217,43 @@ def test_more_than_the_limit_get_503() -> None:
         assert answer.status[:3] == "503"
         assert ("Retry-After", "1") in answer.headers
         logs.wait("2 connections, the limit")
+
+
+def test_the_limit_holds_when_many_come_at_once() -> None:
+    statuses: Items[str] = Items()
+    with a_hub(logger=Logs()) as hub, contextlib.ExitStack() as stack:
+        requests = [stack.enter_context(Request()) for _ in range(16)]
+
+        def come(number: int) -> None:
+            answer = hub.websocket_handler(requests[number].environ, max_connections=5)
+            statuses.add(answer.status[:3])
+
+        together(16, come)
+        assert sorted(statuses.now()) == ["101"] * 5 + ["503"] * 11
+        assert hub.statistics().wsgi_moved == 5
+
+
+def test_a_client_that_comes_while_the_hub_closes_is_told_or_refused() -> None:
+    with contextlib.ExitStack() as stack:
+        requests = [stack.enter_context(Request()) for _ in range(8)]
+        hub = stack.enter_context(a_hub())
+        going_away = (1001).to_bytes(2, "big") + b"the server is going away"
+
+        def come(number: int) -> None:
+            if number == 8:
+                hub.close(TIMEOUT)
+                return
+            request, said = requests[number], b""
+            if hub.websocket_handler(request.environ).status[:3] == "503":
+                return
+            # Whoever has got a 101 is told; else there is an answer of ours, or of nobody.
+            while going_away not in said and (part := request.peer.recv(1000)):
+                said += part
+            request.peer.shutdown(socket.SHUT_WR)
+            assert going_away in said or b"101 Switching" not in said, said
+
+        together(9, come)
+        assert hub.statistics().wsgi_moved == 0
 
 
 def test_a_hub_that_is_closed_refuses() -> None:
