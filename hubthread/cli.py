@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hubthread import Hub, HubThreadError, __version__, demo
+from hubthread import Hub, HubThreadError, Server, __version__, demo
 from hubthread.net.certificates import server_context
 
 if TYPE_CHECKING:
@@ -68,12 +68,20 @@ def _serve(chosen: argparse.Namespace) -> None:
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
     hub = _load_hub(chosen.hub)
+    servers: list[Server] = []
 
     def listen() -> str:
-        server = hub.serve(chosen.host, chosen.port, ssl=context)
-        return f"hubthread listens on {server.url} (Ctrl-C stops)"
+        servers.append(hub.serve(chosen.host, chosen.port, ssl=context))
+        return f"hubthread listens on {servers[0].url} (Ctrl-C stops)"
 
-    _run(hub, listen)
+    def renew() -> None:
+        try:
+            servers[0].renew_ssl(server_context(chosen.certfile, chosen.keyfile))
+        except OSError as error:
+            told = error.strerror or error
+            hub.logger.error("SIGHUP: the certificate from before stays in use: %s", told)
+
+    _run(hub, listen, None if context is None else renew)
 
 
 def _demo(chosen: argparse.Namespace) -> None:
@@ -87,15 +95,20 @@ def _demo(chosen: argparse.Namespace) -> None:
     _run(both.hub, listen)
 
 
-def _run(hub: Hub[Any, Any], listen: Callable[[], str]) -> None:
-    """Start ``hub``, print what ``listen`` gives, and close it when a signal says so."""
+def _run(
+    hub: Hub[Any, Any], listen: Callable[[], str], on_hangup: Callable[[], None] | None = None
+) -> None:
+    """Start ``hub``, print what ``listen`` gives, and close it when a signal says so.
+
+    :param on_hangup: called for each SIGHUP, which without it ends the process as ever.
+    """
     # Warnings and errors are for whoever looks at this terminal, unless the program that
     # was loaded has arranged for them already.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # A handler runs between any two instructions of the main thread.  The put of a
     # SimpleQueue may interrupt its get; the set of an Event could wait for a lock that
     # the interrupted wait holds.
-    told: SimpleQueue[str] = SimpleQueue()
+    told: SimpleQueue[str | None] = SimpleQueue()  # why it ends, or None: it hangs up
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
@@ -104,12 +117,16 @@ def _run(hub: Hub[Any, Any], listen: Callable[[], str]) -> None:
 
     for each in SIGNALS:
         signal.signal(each, stop)
+    if on_hangup is not None and hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, lambda number, frame: told.put(None))
     hub.context.add_callback(told.put)  # it may also end by itself
     try:
         if hub.statistics().state == "new":
             hub.start()
         print(listen(), flush=True)
-        told.get()
+        while told.get() is None:
+            assert on_hangup is not None
+            on_hangup()
     finally:
         hub.close()
     hub.join()
@@ -252,7 +269,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)"
         )
-    serve.add_argument("--certfile", metavar="FILE", help="serve TLS: the certificates, in PEM")
+    serve.add_argument(
+        "--certfile",
+        metavar="FILE",
+        help="serve TLS: the certificates, in PEM; SIGHUP reads them again",
+    )
     serve.add_argument(
         "--keyfile", metavar="FILE", help="their private key (default: it is in the CERTFILE)"
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hubthread.hub.hub import Hub
 
-__all__ = ["Server", "Tracker", "answer", "check_place", "open_server"]
+__all__ = ["Server", "Tracker", "answer", "check_place", "check_renewal", "open_server"]
 
 Page = Callable[[Request], Response]
 
@@ -141,6 +141,18 @@ class Server:
             return f"unix:{address}"
         host, port = address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def renew_ssl(self, context: tls.SSLContext) -> None:
+        """Use ``context`` for each handshake from now on; connections that stand stay.
+
+        How a renewed certificate comes into use without a restart.  A context of its own,
+        and not ``load_cert_chain`` on the one that serves: that takes certificate and key
+        one after the other, and a handshake between the two finds no pair.
+
+        :raises SettingError: when it is no ``ssl.SSLContext``, or this server has no TLS;
+            nothing has changed then.
+        """
+        self._context = check_renewal(self._context, context)
 
     def close(self) -> None:
         """Accept nothing more; returns when the socket is closed."""
@@ -277,6 +289,18 @@ def check_place(
     check_number("backlog", backlog, 1, whole=True)
     if context is not None and not hasattr(context, "wrap_bio"):
         raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
+
+
+def check_renewal(before: tls.SSLContext | None, context: tls.SSLContext) -> tls.SSLContext:
+    """What ``renew_ssl`` was given, if it can take the place of ``before``.
+
+    :raises SettingError: when it cannot.
+    """
+    if before is None:
+        raise SettingError("context", "nothing for a server that was opened without ssl=")
+    if not hasattr(context, "wrap_bio"):
+        raise SettingError("context", f"an ssl.SSLContext, not {context!r}")
+    return context
 
 
 def open_server(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.concurrency.workers import Carriers
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
-from hubthread.hub.serving import check_place
+from hubthread.hub.serving import check_place, check_renewal
 from hubthread.hub.socket_client import DatagramClient, SocketClient, request_of
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.hub.upgrade import make_meta
@@ -95,6 +95,13 @@ class SocketServer:
     def _place(self) -> str:
         host, port = self.address
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def renew_ssl(self, context: tls.SSLContext) -> None:
+        """Use ``context`` for each handshake from now on: see ``Server.renew_ssl``.
+
+        :raises SettingError: as there.
+        """
+        self._context = check_renewal(self._context, context)
 
     def close(self) -> None:
         """Let nobody new in."""

@@ -1,0 +1,296 @@
+"""TLS: load in both directions, a renewed certificate, peers that stall or end badly."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import signal
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubthread import ConnectionProtocols, SettingError, Upgrader
+from tests.net.peers import DATA, client_context, server_context
+from tests.support import (
+    TIMEOUT,
+    RawPeer,
+    Serving,
+    connect,
+    fence,
+    masked_frame,
+    raw_handshake,
+    read_to_end,
+    serving,
+)
+from tests.test_cli import APP, started
+
+Record = Callable[[str, object], None]
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def other_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(DATA / "other.pem", DATA / "other.key")
+    return context
+
+
+def trusting_both() -> ssl.SSLContext:
+    context = client_context()
+    context.load_verify_locations(str(DATA / "other.pem"))
+    return context
+
+
+def wrapped(sock: socket.socket, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+    trust = trusting_both() if context is None else context
+    try:
+        return trust.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def certificate(peer: ssl.SSLSocket) -> str:
+    """Which one the server has shown: ``first`` or ``second``."""
+    shown = peer.getpeercert()
+    assert shown is not None
+    return "second" if "the second" in str(shown["subject"]) else "first"
+
+
+def test_both_sides_send_under_load(record_property: Record) -> None:
+    """Messages and their echoes, and a room's pushes among them, cross on one connection."""
+    count, body = 3_000, b"x" * 1_000
+    with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
+        with RawPeer(wrapped(connect(s.server))) as peer:
+            room = s.hub.hotline()
+            room.answer(s.came())
+            fence(s.hub)
+            rest = memoryview(masked_frame(body) * count)
+            sock, got, pushed = peer.sock, bytearray(), 0
+            # An echo and a push, each behind its head of two or four bytes.
+            wanted = count * (4 + len(body)) + count // 10 * (2 + 4)
+            sock.setblocking(False)
+            while rest or len(got) < wanted:
+                if pushed < count // 10:
+                    room.push(f"{pushed:04}")
+                    pushed += 1
+                if not sock.pending():  # type: ignore[attr-defined]
+                    writers = [sock] if rest else []
+                    assert any(select.select([sock], writers, [], TIMEOUT))
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    got += sock.recv(65536)
+                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    rest = rest[sock.send(rest[:16_000]) :]
+            assert len(got) == wanted
+            found = echoes_and_pushes(bytes(got))
+            assert found.count(body) == count
+            pushes = [int(each) for each in found if each != body]
+            assert pushes == list(range(count // 10))
+        assert s.logs.warnings() == []
+    record_property("seen", f"{wanted / 2**20:.1f} MiB each way at once, whole and in order")
+
+
+def echoes_and_pushes(data: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(data):
+        assert data[at] == 0x81
+        size, at = data[at + 1], at + 2
+        if size == 126:
+            (size,) = struct.unpack_from("!H", data, at)
+            at += 2
+        found.append(data[at : at + size])
+        at += size
+    return found
+
+
+def test_a_certificate_is_renewed_without_a_restart(record_property: Record) -> None:
+    """New handshakes see the new one; who is connected goes on; a storm loses nobody."""
+    contexts = [server_context(), other_context()]
+    with serving(serve={"ssl": contexts[0]}, on_receive_message=echo) as s:
+        old = wrapped(connect(s.server))
+        assert certificate(old) == "first"
+        with RawPeer(old) as before:
+            s.server.renew_ssl(contexts[1])
+            new = wrapped(connect(s.server))
+            assert certificate(new) == "second"
+            with RawPeer(new) as after:
+                for peer in (before, after):
+                    peer.send("hello")
+                    assert peer.message() == "hello"
+            for number in range(60):  # renewed all the time: each handshake finds a pair
+                s.server.renew_ssl(contexts[number % 2])
+                with wrapped(connect(s.server)) as peer_:
+                    assert certificate(peer_) == ("first", "second")[number % 2]
+    record_property("seen", "60 renewals, 60 handshakes, each with the latest; the old one stays")
+
+
+def test_a_certificate_for_raw_peers_is_renewed_too() -> None:
+    with serving(on_receive_message=echo) as s:
+        server = s.hub.socket_handles(
+            "127.0.0.1", 0, ConnectionProtocols.TCP, ssl=server_context()
+        )
+        server.renew_ssl(other_context())
+        with wrapped(connect(server)) as peer:
+            assert certificate(peer) == "second"
+            peer.sendall(b"hello\n")
+            assert peer.recv(100) == b"hello\n"
+
+
+def test_what_cannot_take_its_place_is_refused() -> None:
+    """No context, and a server without TLS: nothing has changed."""
+    wrong: Any = "other.pem"
+    with serving(serve={"ssl": server_context()}) as s:
+        with pytest.raises(SettingError, match=r"ssl\.SSLContext"):
+            s.server.renew_ssl(wrong)
+        with wrapped(connect(s.server)) as peer:
+            assert certificate(peer) == "first"
+        plain = s.hub.serve()
+        with pytest.raises(SettingError, match="without ssl="):
+            plain.renew_ssl(server_context())
+        with connect(plain) as sock:
+            sock.sendall(raw_handshake())
+            assert sock.recv(100).startswith(b"HTTP/1.1 101")
+
+
+def test_sighup_reads_the_files_again(tmp_path: Path, record_property: Record) -> None:
+    """``hubthread serve``: a broken file is told of and changes nothing, a good one is used."""
+    (tmp_path / "app.py").write_text(APP)
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def install(name: str) -> None:
+        for file, end in zip(files, ("pem", "key"), strict=True):
+            file.write_bytes((DATA / f"{name}.{end}").read_bytes())
+
+    install("localhost")
+    arguments = ("--certfile", str(files[0]), "--keyfile", str(files[1]))
+    with started("serve", "app:echo", "--port", "0", *arguments, cwd=tmp_path) as command:
+        port = int(command.url.rstrip("/").rpartition(":")[2])
+
+        def shown() -> str:
+            with wrapped(socket.create_connection(("127.0.0.1", port), TIMEOUT)) as peer:
+                return certificate(peer)
+
+        assert shown() == "first"
+        files[1].write_text("no key")
+        command.tell(signal.SIGHUP)
+        assert command.process.stderr is not None
+        assert "stays in use: no certificate in" in command.process.stderr.readline()
+        assert shown() == "first"
+        install("other")
+        command.tell(signal.SIGHUP)
+        handshakes = 1
+        while shown() == "first":  # a signal has no answer: asked again until it shows
+            handshakes += 1
+            assert handshakes < 5_000
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+    record_property("seen", "broken files: one error, the old one stays; good ones: in use")
+
+
+def ends(sock: socket.socket) -> bytes:
+    """What comes to the end of the stream, however that ends."""
+    with contextlib.suppress(OSError):
+        return read_to_end(sock)
+    return b""
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
+def test_a_peer_that_stalls_in_the_handshake(begun: bytes, record_property: Record) -> None:
+    """It is let go after ``handshake_timeout``, and holds nobody else up."""
+    upgrader = Upgrader(handshake_timeout=0.5)
+    with serving(upgrader=upgrader, serve={"ssl": server_context()}, on_receive_message=echo) as s:
+        with connect(s.server) as stalled, connect(s.server) as slow:
+            stalled.sendall(begun)
+            slow.sendall(begun)
+            with contextlib.closing(wrapped(connect(s.server))) as sock:
+                sock.sendall(raw_handshake())
+                assert sock.recv(1000).startswith(b"HTTP/1.1 101")
+                ends(stalled)
+                ends(slow)
+        assert s.hub.statistics().handshakes_refused == 2
+        assert s.hub.statistics().clients_total == 1
+        assert s.logs.warnings() == []
+    record_property("seen", "2 stalled handshakes let go at their time-out; a third came in")
+
+
+def no_close_notify(sock: ssl.SSLSocket) -> None:
+    """The stream just ends, as a program that crashes leaves it."""
+    sock.shutdown(socket.SHUT_WR)  # of the TCP stream: shutdown says nothing of TLS
+
+
+def close_notify(sock: ssl.SSLSocket) -> None:
+    sock.settimeout(TIMEOUT)
+    with contextlib.suppress(OSError):
+        sock.unwrap().close()
+
+
+def half_a_record(sock: ssl.SSLSocket) -> None:
+    raw = socket.socket(fileno=sock.detach())
+    with raw:
+        raw.sendall(b"\x17\x03\x03\x00\x40half")
+
+
+def garbage(sock: ssl.SSLSocket) -> None:
+    with socket.socket(fileno=sock.detach()) as raw:
+        raw.sendall(b"in the open, although TLS was agreed on\r\n\r\n")
+
+
+@pytest.mark.parametrize("end", [no_close_notify, close_notify, half_a_record, garbage])
+def test_every_end_of_a_tls_stream_ends_its_client(
+    end: Callable[[ssl.SSLSocket], None], record_property: Record
+) -> None:
+    """With and without close_notify, within a record, or broken: one client less, no noise."""
+    with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
+        sock, neighbour = wrapped(connect(s.server)), RawPeer(wrapped(connect(s.server)))
+        s.came()
+        sock.sendall(raw_handshake())
+        assert sock.recv(1000).startswith(b"HTTP/1.1 101")
+        client = s.came()
+        end(sock)
+        assert client.context.wait(TIMEOUT)
+        sock.close()
+        neighbour.send("hello")
+        assert neighbour.message() == "hello"
+        neighbour.close()
+        assert s.hub.statistics().clients_total == 2
+        assert s.logs.warnings() == []
+    record_property("seen", "the client is gone, the neighbour stays, no warning")
+
+
+def test_two_directions_end_apart() -> None:
+    """After the server's Close and close_notify the peer may still send, and is not reset."""
+    with serving(serve={"ssl": server_context()}) as s:
+        peer = RawPeer(wrapped(connect(s.server)))
+        client = s.came()
+        client.close(4000, "enough")
+        assert peer.closed() == (4000, "enough")
+        peer.sock.sendall(masked_frame("x" * 50_000))
+        peer.send_close(4000)
+        assert peer.at_end()
+        peer.close()
+
+
+def test_a_server_that_has_many_stalled_handshakes_serves(record_property: Record) -> None:
+    """A hundred that say nothing cost a thread each, for as long as the time-out."""
+    with serving(upgrader=Upgrader(handshake_timeout=1.0), serve={"ssl": server_context()}) as s:
+        stalled = [connect(s.server) for _ in range(100)]
+        with RawPeer(wrapped(connect(s.server))):
+            at_most = s.hub.statistics().threads
+        for sock in stalled:
+            ends(sock)
+            sock.close()
+        assert refused(s) == 100
+    assert at_most <= 100 + 4
+    record_property("seen", f"100 stalled handshakes, {at_most} threads, all gone after it")
+
+
+def refused(s: Serving) -> int:
+    return s.hub.statistics().handshakes_refused
