@@ -169,13 +169,12 @@ class VirtualClient:
 
     def _read(self) -> float | None:
         transport = self._transport
-        deaf = transport.stalled or transport.vanished
-        if transport.outgoing and not deaf:
+        if transport.outgoing and not transport.vanished:
             pieces = transport.outgoing.copy()
             transport.outgoing.clear()
             for opcode, payload in self._frames.read(pieces):
                 self._take_frame(opcode, payload)
-        if transport.cut or (transport.finished and not deaf):
+        if transport.cut or (transport.finished and not transport.vanished):
             self._end()
             return None
         return math.inf

@@ -92,12 +92,7 @@ class VirtualAlarms(Alarms):
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:
         """Call ``action`` in ``delay`` virtual seconds."""
         alarm = Alarm(action)
-
-        def ring() -> None:
-            if not self._closed:
-                alarm._ring()
-
-        self._clock.after(delay, ring)
+        self._clock.after(delay, alarm._ring)
         return alarm
 
 

@@ -116,6 +116,18 @@ def test_a_close_that_is_not_answered_ends_in_time() -> None:
             assert ended(client) == ("server", 1006)
 
 
+def test_a_close_of_a_client_that_reads_nothing_ends_in_time() -> None:
+    with VirtualHub(setting(close_timeout=5)) as hub:
+        client = hub.connect()
+        client.stall()
+        client.ctx.write("waits")
+        client.close()
+        hub.advance(4.999)
+        assert not client.closed
+        hub.advance(0.001)
+        assert ended(client) == ("peer", 1006)
+
+
 # A client that reads nothing, or slowly.
 
 

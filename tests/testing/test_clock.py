@@ -67,6 +67,25 @@ def test_parts_of_time_come_to_the_same_as_the_whole(tenths: list[int]) -> None:
     assert ticks == sorted(ticks)
 
 
+def test_many_small_parts_of_time_do_not_add_up_to_an_error() -> None:
+    clock = FakeClock()
+    for _ in range(100_000):
+        clock.advance(0.1)
+    assert clock.now() == pytest.approx(10_000, abs=1e-9)
+
+
+def test_a_job_that_has_run_since_it_was_woken_is_not_called_again() -> None:
+    clock, called = FakeClock(), []
+
+    def step() -> float:
+        called.append(clock.now())
+        return math.inf
+
+    clock.run(clock.job(step))
+    clock.settle()
+    assert called == [0.0]
+
+
 def test_what_was_woken_is_called_before_time_goes_on() -> None:
     clock, called = FakeClock(), []
 

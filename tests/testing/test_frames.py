@@ -272,6 +272,7 @@ def test_errors_of_a_room_can_be_seen() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         room = room_of(hub, hz=10, logic=logic, close_on_error=True)
         hub.advance(1)
+        hub.logger.warning("no error", exc_info=ValueError("seen, and not one of ours"))
         (error,) = hub.errors
         assert "this far" in str(error)
         assert (room.is_closed, hub.clock.now()) == (True, 1.0)

@@ -128,6 +128,7 @@ def test_what_a_tick_holds_back_stays_its_own() -> None:
 
     def tick(frame: Any, obj: Any) -> None:
         client.ctx.write("one")
+        hub.exec_sync(lambda _: None)  # lets the client read what there is
         seen.append(client.inbox.copy())
         hub.exec_sync(lambda _: client.ctx.write("two"))
         seen.append(client.inbox.copy())
@@ -139,6 +140,47 @@ def test_what_a_tick_holds_back_stays_its_own() -> None:
         assert client.inbox == ["one", "two", "three"]
         assert seen[0] == []
     assert hub.errors == []
+
+
+def test_a_closure_that_waits_holds_up_those_behind_it() -> None:
+    """Of the hub and of a client alike: the others run meanwhile, and these after it."""
+    order: list[str] = []
+
+    def waits(name: str) -> None:
+        order.append(f"{name} begins")
+        hub.exec_async(lambda _: order.append("hub, behind"))
+        client.send("a message, behind")
+        room.exec_sync(lambda frame, obj: order.append("room"))
+        order.append(f"{name} ends")
+
+    def hear(ctx: Any) -> None:
+        order.append(ctx.payload)
+
+    with VirtualHub(answering(hear)) as hub:
+        client, room = hub.connect(), room_of(hub)
+        hub.exec_async(lambda _: waits("hub"))
+        hub.settle()
+        assert order[0] == "hub begins"
+        assert order.index("hub, behind") > order.index("hub ends") > order.index("room")
+        order.clear()
+        client.ctx.exec_async(lambda: waits("client"))
+        hub.settle()
+        assert order[0] == "client begins"
+        assert order[-2:] == ["client ends", "a message, behind"]
+    assert hub.errors == []
+
+
+def test_a_wait_lets_the_others_run_first() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        client, room = hub.connect(), room_of(hub)
+        room.answer(client.ctx)
+        assert room.wait_push_consumed(room.push("now"))
+        gate = room.await_inputs([client.ctx], 5, None)
+        gate.answer(client.ctx, 1)
+        assert len(gate.wait()) == 1
+        assert hub.long_polling(LongPollingOption(lambda hub, done: done(), 5)).wait() == "done"
+        room.close()
+        assert room.join()
 
 
 def test_callbacks_of_a_client_do_not_overlap_while_one_waits() -> None:
