@@ -152,7 +152,8 @@ class Loop(Generic[View]):
 
     def has_to_play(self) -> bool:
         """Whether ``play`` has something to do: work, or to end."""
-        return self.runner is None and (self._mailbox.closed or self.depth() > 0)
+        mailbox = self._mailbox  # just looked at: who posts plays, or is seen the next time
+        return self.runner is None and bool(mailbox.queue or self._batch or mailbox.closed)
 
     def play(self) -> bool:
         """Run what waits, and return: for a thread that plays others, in virtual time.

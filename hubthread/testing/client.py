@@ -44,9 +44,7 @@ class VirtualClient:
         self._code: int | None = None
         self._reason = ""
         self._reader: Reader
-        self.on_message: Callable[[VirtualClient, str | bytes], object] | None = None
-        """Called with ``(client, message)`` for each message that comes, after it was put
-        into the inbox: a client that plays by itself, or answers ``ctx.request``."""
+        self._on_message: Callable[[VirtualClient, str | bytes], object] | None = None
         transport.peer = hub.clock.job(self._read)
 
     @property
@@ -59,12 +57,24 @@ class VirtualClient:
     # What has come.
 
     @property
+    def on_message(self) -> Callable[[VirtualClient, str | bytes], object] | None:
+        """Called with ``(client, message)`` for each message that comes, when it is in the
+        inbox: a client that plays by itself, or answers ``ctx.request``.  May be set."""
+        return self._on_message
+
+    @on_message.setter
+    def on_message(self, do: Callable[[VirtualClient, str | bytes], object] | None) -> None:
+        self._on_message = do
+        self._transport.heard_at_once = do is not None
+
+    @property
     def inbox(self) -> list[str | bytes]:
         """The messages that have come and were not taken, oldest first.
 
         A text message is ``str``, a binary one ``bytes``.  Looking does what is due now.
         """
         self._hub.clock.settle()
+        self._read_frames()
         return self._inbox
 
     def take(self) -> str | bytes:
@@ -117,6 +127,7 @@ class VirtualClient:
 
         As when a phone loses its network: only the keepalive finds out.
         """
+        self._read_frames()  # what it has got until now
         self._transport.vanished = True
         self._transport.changed()
         self._hub.clock.settle()
@@ -169,22 +180,26 @@ class VirtualClient:
 
     def _read(self) -> float | None:
         transport = self._transport
-        if transport.outgoing and not transport.vanished:
-            pieces = transport.outgoing.copy()
-            transport.outgoing.clear()
-            for opcode, payload in self._frames.read(pieces):
-                self._take_frame(opcode, payload)
+        self._read_frames()
         if transport.cut or (transport.finished and not transport.vanished):
             self._end()
             return None
         return math.inf
 
+    def _read_frames(self) -> None:
+        transport = self._transport
+        if transport.outgoing and not transport.vanished:
+            pieces = transport.outgoing.copy()
+            transport.outgoing.clear()
+            for opcode, payload in self._frames.read(pieces):
+                self._take_frame(opcode, payload)
+
     def _take_frame(self, opcode: int, payload: bytes) -> None:
         if opcode == MessageType.TEXT or opcode == MessageType.BINARY:
             message = payload.decode() if opcode == MessageType.TEXT else payload
             self._inbox.append(message)
-            if self.on_message is not None:
-                self.on_message(self, message)
+            if self._on_message is not None:
+                self._on_message(self, message)
         elif opcode == MessageType.PING:
             self._answer(client_frame(MessageType.PONG, payload))
         elif opcode == MessageType.CLOSE:

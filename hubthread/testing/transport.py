@@ -43,6 +43,7 @@ class MemoryTransport:
         self._counted = clock.now()
         self._room_at = 0.0  # when there is room again
         self._patience: float | None = None  # until when the writer waits
+        self._refused = False  # once at least
         self.answer = b""
         """What the handshake was answered with."""
         self.incoming: list[bytes] = []
@@ -63,6 +64,8 @@ class MemoryTransport:
         self.writer: Drive | None = None
         """There while it waits for room."""
         self.peer: Drive | None = None
+        self.heard_at_once = False
+        """Whether the peer is woken for messages too, and not only for control frames."""
 
     # The server's end.
 
@@ -90,7 +93,12 @@ class MemoryTransport:
         took = self._take(len(data))
         if took:
             self.outgoing.append(bytes(data[:took]))
-            _wake(self.peer)
+            # As long as everything was taken, frames are sent whole, and control frames by
+            # themselves: a peer that reads its messages when it is asked for them need not
+            # be woken for each (a third of the time of a room that pushes to ten).
+            if self.heard_at_once or self._refused or data[0] & 0x08:
+                _wake(self.peer)
+        self._refused = self._refused or took < len(data)
         return took
 
     def wait_writable(self, timeout: float) -> bool:

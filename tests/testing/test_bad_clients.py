@@ -34,8 +34,10 @@ def test_a_vanished_client_is_found_by_the_keepalive() -> None:
     with VirtualHub(setting()) as hub:
         client = hub.connect()
         hub.advance(7)
+        client.ctx.write("the last word")
         client.send("the last sign of life")
         client.vanish()
+        client.ctx.write("lost on the way")
         client.send("lost on the way")
         hub.advance(59.999)
         assert (client.closed, hub.clients_num()) == (False, 1)
@@ -43,6 +45,7 @@ def test_a_vanished_client_is_found_by_the_keepalive() -> None:
         assert (client.closed, hub.clients_num()) == (True, 0)
         assert ended(client) == ("silent", 1006)
         assert client.ctx.statistics().received == 1
+        assert client.inbox == ["the last word"]
 
 
 def test_a_client_that_only_answers_pings_stays() -> None:
