@@ -67,13 +67,15 @@ class Demo:
     """The chat and the arena.  ``hub`` is made here, and not started yet.
 
     Threads: the callbacks run in the order of their client.
+
+    :param new_hub: a ``VirtualHub`` plays it in virtual time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, new_hub: Callable[[HubSetting[User, str]], Hub[User, str]] = Hub) -> None:
         matcher = MatcherMap[User, str](JsonHeader())
         self.chat = Chat(matcher)
         self.arena = Arena(matcher)
-        self.hub: Hub[User, str] = Hub(
+        self.hub = new_hub(
             HubSetting(
                 meta_gen=User,
                 hub_name="demo",

@@ -26,6 +26,7 @@ while the room is paused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -109,10 +110,11 @@ class Arena:
     """
 
     frame: Frame
+    """The room, once it is open."""
 
     def __init__(self, matcher: MatcherMap[User, str]) -> None:
-        # Twice what a page sends at the most: a key that is let go must not be missed.
-        self._limiter = RateLimiter(rate=60, burst=120)
+        self.take_long: Callable[[Frame], object] = lambda frame: frame.context.wait(STALL)
+        """What a tick does that is to take long, on the tick thread."""
         matcher.add("play", self.on_play)
         matcher.add("steer", self.on_steer)
         matcher.add("ready", self.on_ready)
@@ -123,6 +125,8 @@ class Arena:
 
     def open(self, hub: Hub[User, str]) -> None:
         """Begin, before anybody comes."""
+        # Twice what a page sends at the most: a key that is let go must not be missed.
+        self._limiter = RateLimiter(rate=60, burst=120, clock=hub.clock.now)
         option = HotlineFrameOption(
             Game, self._tick, hz=HZ, on_start=lambda frame, game: frame.pause()
         )
@@ -182,7 +186,7 @@ class Arena:
     def _tick(self, frame: Frame, game: Game) -> None:
         if game.stall:
             game.stall = False
-            frame.context.wait(STALL)
+            self.take_long(frame)
         game.field.step(frame.tick.dt)
         self._show(frame, game)
 

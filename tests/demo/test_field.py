@@ -146,6 +146,22 @@ def test_who_runs_into_another_hands_its_speed_on() -> None:
     assert grace.vx > 200
 
 
+def test_no_bump_makes_anybody_faster_than_the_fastest() -> None:
+    field, ada, grace = with_another(2 * RADIUS + 5, 0)
+    ada.vx = 1000.0
+    field.step(DT)
+    assert grace.vx == TOP_SPEED
+
+
+def test_nobody_is_pushed_through_a_wall() -> None:
+    field, ada, grace = with_another(0, 0)
+    ada.x, grace.x = RADIUS, RADIUS + 10
+    ada.y = grace.y = HEIGHT - RADIUS
+    field.step(DT)
+    assert (ada.x, ada.y) == (RADIUS, HEIGHT - RADIUS)
+    assert grace.x > RADIUS + 10
+
+
 def test_a_dot_is_a_point_and_appears_elsewhere() -> None:
     field, ada = alone()
     field.dots = [(ada.x + RADIUS, ada.y)]
