@@ -307,3 +307,17 @@ def test_long_polling_asks_until_it_is_done_or_time_is_up(hub: AnyHub) -> None:
     assert third.cancel()
     hub.advance(100)
     assert third.outcome == "cancelled"
+
+
+def test_a_room_may_get_its_clock_before_the_hub_begins() -> None:
+    """As in a program that makes its rooms first; a state that cannot be made is told there."""
+    hub: AnyHub = VirtualHub(HubSetting(dict))
+    ticks: list[int] = []
+    room = room_of(hub, hz=10, logic=lambda frame, _: ticks.append(frame.tick.index))
+    with pytest.raises(ZeroDivisionError):
+        room_of(hub, new_obj=lambda: 1 / 0)
+    with hub:
+        hub.advance(1.0)
+        assert ticks == list(range(1, 11))
+        assert room.exec_sync(lambda frame, obj: obj) == []
+    assert hub.errors == []
