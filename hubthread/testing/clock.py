@@ -79,6 +79,7 @@ class FakeClock:
         self._loops: list[tuple[Callable[[], bool], Job]] = []
         self._playing = 0  # jobs, one on top of the other
         self._hubs = 0
+        self._expects = False
         self._at_once = 0  # steps since time went on
         self.role = self._thread
         """See ``concurrency.waits.World``."""
@@ -128,7 +129,7 @@ class FakeClock:
     def drive(self, step: Step, what: str) -> Job:
         """Call ``step`` now, and again and again (see ``Clock``)."""
         job = self.job(step)
-        if not self._hubs:  # a hub that has not begun: nobody plays while this is waited for
+        if self._expects and not self._hubs:  # nobody plays yet while this is waited for
             self.run(job)
         return job
 
@@ -175,6 +176,10 @@ class FakeClock:
                     self._move(last)
                 return False
             self._move(due)
+
+    def expect_hub(self) -> None:
+        """A hub was made; it may be given rooms before it begins."""
+        self._expects = True
 
     def open_hub(self) -> None:
         """A hub begins: from now on this thread's waits play the others."""

@@ -69,6 +69,7 @@ class VirtualHub(Hub[Meta, Header]):
         self.clock = FakeClock() if clock is None else clock
         self.errors: list[BaseException] = []
         """What callbacks have raised, and was told to the log only: empty, if all is well."""
+        self.clock.expect_hub()
         self._last_peer = 0
         self._admitted: VirtualClient | None = None  # by an application, just now
         super().__init__(setting)
