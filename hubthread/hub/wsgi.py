@@ -82,6 +82,7 @@ class Entrance:
 
     def __init__(self, hub: Hub[Any, Any]) -> None:
         self._hub = hub
+        self._troubled = False  # without a lock: at worst a line is said twice
         self._lock = threading.Lock()  # guards what follows
         self._watched = False
         self.moved = 0
@@ -105,8 +106,9 @@ class Entrance:
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
-                self._hub.logger.warning("%s", refusal.reason)
+                self._trouble(refusal.reason)
             return _refusal(refusal)
+        self._troubled = False
         return WSGIAnswer(101, sink=sink)  # the client has got its own
 
     def start_once(self) -> None:
@@ -165,8 +167,14 @@ class Entrance:
         return sink
 
     def _no_room(self, why: object) -> HandshakeRejected:
-        self._hub.logger.warning("no room for a connection: answering 503 (%s)", why)
+        self._trouble(f"no room for a connection: answering 503 ({why})")
         return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
+
+    def _trouble(self, what: str) -> None:
+        """Log the first of a series: a flood must not fill the log."""
+        if not self._troubled:
+            self._troubled = True
+            self._hub.logger.warning("%s", what)
 
     def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
         taken = takeover.take(place)
