@@ -1,7 +1,7 @@
 """A chat with login and rooms, in Flask: what one form posts reaches everybody's browser.
 
     flask --app hubthread.examples.flask_chat run           # http://127.0.0.1:5000
-    gunicorn --threads 8 'hubthread.examples.flask_chat:create_app()'
+    SECRET_KEY=… gunicorn --threads 8 'hubthread.examples.flask_chat:create_app()'
 
 It is an ordinary site of forms and pages, and works without a line of script; the script
 adds the messages of others as they are posted.  One process: each has rooms of its own.
