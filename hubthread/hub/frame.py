@@ -36,7 +36,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     It is the hotline that was given a clock, and has all that a hotline has.  Three things
     happen on its thread: ticks, closures (``exec_async``, ``exec_sync``), countdowns.  What
     each of them pushes and writes leaves together when it has come to its end, in one send
-    for each member.  The hub's thread has no part in it.
+    for each member; closures that wait together, and are quick, are one in that.  The hub's
+    thread has no part in it.
     """
 
     __slots__ = ("_loop",)

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from hubthread import Context, HotlineClosed, HotlineFrameOption, Hub, HubSetting, Overrun, Tick
+from hubthread import (
+    Context,
+    HotlineClosed,
+    HotlineFrameOption,
+    Hub,
+    HubSetting,
+    Overflow,
+    Overrun,
+    Tick,
+)
 from tests.hub.rooms import AnyFrame, Gate, Notes, by_hand, new_hub, still
 from tests.support import (
     TIMEOUT,
@@ -321,6 +330,54 @@ def test_pushes_before_the_clock_do_not_tear_the_first_tick_apart() -> None:
         inside.open()
         assert peer.messages(2) == ["1", "2"]
         assert len(sends.sizes) == 1
+
+
+def test_closures_that_wait_together_send_together_for_a_moment() -> None:
+    """What they send is kept back for a millisecond, and not behind one that takes long."""
+    with serving() as s:
+        clock = by_hand(s.hub)
+        peer, client = s.pair()
+        frame = still(s.hub)
+        frame.answer(client)
+        sends = Sends(client)
+        inside = Gate()
+        frame.exec_async(inside)
+        inside.reached()
+        for number in range(3):
+            frame.exec_async(lambda frame, _, number=number: frame.push(str(number)))  # type: ignore[misc]
+            frame.exec_async(lambda *_: client.write("w"))
+        frame.exec_async(lambda *_: clock.advance(0.01))
+        frame.exec_async(inside)
+        inside.open()
+        inside.reached()
+        assert peer.messages(6) == ["w", "w", "w", "0", "1", "2"]
+        assert len(sends.sizes) == 1
+        inside.open()
+
+
+def test_where_outboxes_replace_what_waits_pushes_leave_together() -> None:
+    """Nothing is kept back under that policy: each write goes out by itself."""
+    inside = Gate()
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        client.write("w1", key="k")
+        client.write("w2", key="k")
+        frame.push("p1", key="k")
+        inside()
+        frame.push("p2", key="k")
+
+    with serving(overflow=Overflow.LATEST) as s:
+        clock = by_hand(s.hub)
+        peer, client = s.pair()
+        HotlineFrameOption[Any](list, logic, hz=1).run(s.hub.hotline()).answer(client)
+        sends = Sends(client)
+        clock.rest()
+        clock.advance(1)
+        inside.reached()
+        assert peer.messages(2) == ["w1", "w2"]
+        inside.open()
+        assert peer.messages(2) == ["p1", "p2"]
+        assert len(sends.sizes) == 3
 
 
 def _raise(*_: object) -> None:
