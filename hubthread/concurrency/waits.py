@@ -89,7 +89,9 @@ def wait_for(
     world = _world()
     if world is not None:
         world.run_others()
-    with condition:
+    # Its lock itself: a KeyboardInterrupt may strike in the condition's own __enter__, and
+    # then nobody would give the lock back.
+    with condition._lock:  # type: ignore[attr-defined]
         if world is None:
             return condition.wait_for(arrived, timeout)
         if arrived():

@@ -642,6 +642,25 @@ def test_a_hub_closes_in_time_although_a_room_does_not_end() -> None:
     assert notes.now() == ["close"]
 
 
+def test_the_last_callback_may_use_the_hub_that_closes() -> None:
+    """The hub's thread runs until every room has had it."""
+    hub = Hub(HubSetting[Any, Any](dict))
+    notes = Notes()
+    with hub:
+        gate = Gate()
+        for _ in range(5):
+            still(
+                hub,
+                on_close=lambda frame, _: notes.add(frame.hub.exec_sync(lambda _: "done")),
+            ).exec_async(gate)
+            gate.reached()
+        closing = in_thread(hub.close)
+        assert hub.context.wait(TIMEOUT)
+        gate.open(5)
+        closing()
+    assert notes.now() == ["done"] * 5
+
+
 def test_a_push_is_never_forgotten() -> None:
     """Many pushes from many threads, each waited for: none is left behind a look too early."""
     with serving() as s:

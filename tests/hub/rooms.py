@@ -122,7 +122,7 @@ class Gate:
 
     def __call__(self, *_: object) -> Any:
         self._reached.release()
-        assert self._open.acquire(timeout=TIMEOUT)
+        assert self._open.acquire(timeout=3 * TIMEOUT)  # the test gives up before
 
     def reached(self) -> None:
         """Wait until a callback stands here."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from tests.support import TIMEOUT
 
 PROGRAM = """
-import threading
+import os, threading
 from hubthread import HotlineFrameOption, Hub, HubSetting
 
 ticking = threading.Event()
@@ -25,7 +25,7 @@ hub = Hub(HubSetting(dict))
 hub.start()
 rooms = [
     HotlineFrameOption(
-        list, logic, hz=500, on_close=lambda *_: print("closed", flush=True)
+        list, logic, hz=500, on_close=lambda *_: os.write(1, b"closed\\n")
     ).run(hub.hotline())
     for _ in range(5)
 ]
@@ -41,9 +41,12 @@ def running(more: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ticking\n"
-        yield process
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ticking\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_an_interpreter_exits_with_rooms_running() -> None:
@@ -53,11 +56,19 @@ def test_an_interpreter_exits_with_rooms_running() -> None:
     assert (process.returncode, out, errors) == (0, "", "")
 
 
+WAIT = """
+try:
+    print("ticking", flush=True)
+    while not rooms[0].join(0.05):  # Python itself may miss a signal before a wait for ever
+        pass
+finally:
+    hub.close()
+"""
+
+
 def test_control_c_ends_the_rooms_in_order() -> None:
     """It strikes where the main thread waits for a room; each room has its last callback."""
-    with running(
-        "try:\n    print('ticking', flush=True)\n    rooms[0].join()\nfinally:\n    hub.close()"
-    ) as process:
+    with running(WAIT) as process:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=TIMEOUT)
     assert out == "closed\n" * 5

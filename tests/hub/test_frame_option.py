@@ -18,6 +18,7 @@ from hubthread import (
     SettingError,
     UsageError,
 )
+from hubthread.hub.frame_loop import FrameLoop
 from tests.hub.rooms import Gate, Notes, new_hub, still
 from tests.support import TIMEOUT, in_thread, serving, together
 
@@ -289,6 +290,21 @@ def test_a_room_that_ends_at_once_is_not_listed() -> None:
             frame = still(hub, on_start=lambda frame, _: frame.close())
             assert frame.join(TIMEOUT)
             assert hub.exec_sync(lambda hub: hub.hotlines()) == []
+
+
+def test_nor_is_one_that_has_ended_before_run_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end took it off the list, and run does not put it back."""
+    start = FrameLoop.start
+
+    def slow(self: FrameLoop[Any], frame: FrameControl[Any]) -> None:
+        start(self, frame)
+        assert self.agenda.wait_over(TIMEOUT)
+
+    monkeypatch.setattr(FrameLoop, "start", slow)
+    hub, _, _ = new_hub()
+    with hub:
+        assert still(hub, on_start=lambda frame, _: frame.close()).is_closed
+        assert hub.exec_sync(lambda hub: hub.hotlines()) == []
 
 
 def test_a_room_of_a_hub_that_is_not_started() -> None:

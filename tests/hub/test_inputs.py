@@ -157,7 +157,7 @@ def test_the_rooms_end_ends_it_without_on_done() -> None:
         notes = Notes()
         gate = frame.await_inputs([one, two], 5, 0, notes.noting("done"))
         gate.answer(one, 1)
-        waiting = in_thread(lambda: gate.wait(TIMEOUT))
+        waiting = in_thread(lambda: gate.wait(3 * TIMEOUT))  # that it is woken is the point
         frame.close()
         with pytest.raises(HotlineClosed, match="before all inputs were there"):
             waiting()
