@@ -9,6 +9,7 @@ or the certificate is no good, 2 for wrong arguments; the latter two with a line
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import inspect
 import logging
@@ -18,7 +19,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import Hub, HubThreadError, Server, __version__, demo
@@ -105,30 +105,38 @@ def _run(
     # Warnings and errors are for whoever looks at this terminal, unless the program that
     # was loaded has arranged for them already.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A handler runs between any two instructions of the main thread.  The put of a
-    # SimpleQueue may interrupt its get; the set of an Event could wait for a lock that
-    # the interrupted wait holds.
-    told: SimpleQueue[str | None] = SimpleQueue()  # why it ends, or None: it hangs up
+    # Python runs a handler when its main thread comes to the next instruction.  One that is
+    # about to wait for a lock never does, so each signal also writes its number to a pipe,
+    # and the thread waits for that.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, _exit_now)
-        told.put("by a signal")
 
-    for each in SIGNALS:
-        signal.signal(each, stop)
-    if on_hangup is not None and hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, lambda number, frame: told.put(None))
-    hub.context.add_callback(told.put)  # it may also end by itself
-    try:
-        if hub.statistics().state == "new":
-            hub.start()
-        print(listen(), flush=True)
-        while told.get() is None:
-            assert on_hangup is not None
-            on_hangup()
-    finally:
-        hub.close()
+    def ended(reason: str) -> None:
+        with contextlib.suppress(ValueError):  # closed: nobody waits for it any more
+            tell.write(b"\0")
+
+    with open(reading, "rb", buffering=0) as told, open(writing, "wb", buffering=0) as tell:
+        for each in SIGNALS:
+            signal.signal(each, stop)
+        if on_hangup is not None and hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda number, frame: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        hub.context.add_callback(ended)  # it may also end by itself
+        try:
+            if hub.statistics().state == "new":
+                hub.start()
+            print(listen(), flush=True)
+            # Handlers of the program that was loaded write their numbers, too.
+            while (number := told.read(1)[0]) not in (0, *SIGNALS):
+                if on_hangup is not None and number == getattr(signal, "SIGHUP", None):
+                    on_hangup()
+        finally:
+            hub.close()
+            signal.set_wakeup_fd(-1)
     hub.join()
 
 

@@ -181,6 +181,22 @@ def test_a_second_signal_ends_it_at_once(folder: Path, number: signal.Signals) -
             client.shutdown()  # type: ignore[no-untyped-call]
 
 
+def test_a_signal_of_the_program_s_own_ends_nothing(folder: Path) -> None:
+    (folder / "own.py").write_text(
+        "import signal\nfrom app import echo\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))\n"
+    )
+    with started("serve", "own:echo", "--port", "0", cwd=folder) as command:
+        with connect(command.url) as client:
+            command.tell(signal.SIGUSR1)
+            assert command.process.stdout is not None
+            assert command.process.stdout.readline() == "mine\n"
+            client.send("hello")
+            assert client.recv() == "hello"
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+
+
 def test_it_ends_with_its_hub(folder: Path) -> None:
     with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
         with connect(command.url) as client:

@@ -242,12 +242,20 @@ class Lifecycle:
         hub.loop.close()
         # The loop may run on a thread of the user's, not to be joined.
         self._wait(lambda: not self._runs, left(deadline))
-        late = {thread.name: thread.ident for thread in hub.threads.join(deadline)}
+        late: dict[str, list[int | None]] = {}
+        for thread in hub.threads.join(deadline):
+            late.setdefault(thread.name, []).append(thread.ident)
         if self._runs:
-            late.setdefault(f"{hub.threads.prefix}-hub", hub.loop.runner)
-        for name, ident in late.items():
+            late.setdefault(f"{hub.threads.prefix}-hub", [hub.loop.runner])
+        # One of each name: a thousand handlers that hang are not to be as many stacks.
+        for name, (ident, *others) in late.items():
+            more = f" and {len(others)} others of that name" if others else ""
             hub.logger.error(
-                "%r is closed, but %s still runs; it is doing:\n%s", hub, name, stack_of(ident)
+                "%r is closed, but %s%s still runs; it is doing:\n%s",
+                hub,
+                name,
+                more,
+                stack_of(ident),
             )
 
     def _wait(self, arrived: Callable[[], bool], timeout: float) -> None:

@@ -1,0 +1,121 @@
+"""The faults, what is promised of each, and the tests that hold it, here and elsewhere.
+
+Most were held before there was this suite: they stand where the code is that they hold.  A
+test that is named here and not there fails ``tests/faults/test_table.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FAULTS", "Fault"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; ``tests`` are files of ``tests/``, with ``::`` and the name of a function."""
+
+    name: str
+    promise: str
+    tests: tuple[str, ...]
+
+
+_G5 = "guarantees/test_g5_isolation.py::test_"
+_G7 = "guarantees/test_g7_closing.py::test_"
+_G8 = "guarantees/test_g8_input.py::test_"
+_SCARCE = "guarantees/test_g8_scarcity.py::test_"
+_PEERS = "faults/test_peers.py::test_"
+_OWN = "faults/test_own_troubles.py::test_"
+_WHOLE = "faults/test_processes.py::test_"
+_TLS = "faults/test_tls.py::test_"
+_NET = "net/test_connection.py::test_"
+_BAD = "testing/test_bad_clients.py::test_"
+
+
+def _of(name: str, promise: str, *tests: str) -> Fault:
+    return Fault(name, promise, tests)
+
+
+FAULTS = (
+    # Peers.
+    _of("stops reading", "the others get all, memory is bounded, the policy strikes",
+        _G5 + "a_member_that_stops_reading", _G5 + "memory_stays_bounded",
+        _G5 + "a_stalled_client_is_cut_after_write_wait"),
+    _of("reads a byte at a time", "stays as long as its outbox does not overflow",
+        _BAD + "a_slow_client_gets_so_many_bytes_a_second",
+        _BAD + "one_byte_within_write_wait_is_enough",
+        _BAD + "a_slow_client_is_alive_and_one_that_is_too_slow_overflows"),
+    _of("trickles its request", "408 after handshake_timeout, over all of it",
+        _PEERS + "a_handshake_that_trickles",
+        _G8 + "a_request_that_does_not_come_to_an_end_gets_408"),
+    _of("trickles a frame", "read whole; each byte is a sign of life",
+        _PEERS + "a_frame_that_trickles"),
+    _of("trickles a raw message", "the same; silence of pong_wait ends it in mid-message",
+        _PEERS + "a_raw_message_that_trickles",
+        "hub/test_raw_tcp.py::test_half_a_message_and_then_silence"),
+    _of("vanishes without a FIN", "found by ping_timeout, or write_wait if data waits",
+        _PEERS + "a_machine_that_vanishes", _G5 + "a_silent_client_is_cut_after_ping_timeout"),
+    _of("resets", "ends as lost; one close callback",
+        _NET + "the_peer_resets",
+        "guarantees/test_g2_client_order.py::test_close_comes_exactly_once"),
+    _of("closes its half", "ends in order, wherever in a request, frame or line",
+        _G8 + "a_request_that_stops_is_let_go", _NET + "the_stream_ends_without_a_close",
+        "hub/test_raw_tcp.py::test_half_a_message_and_then_the_end"),
+    _of("floods pings", "one pong waits, not all of them",
+        _G8 + "a_reader_of_pings_only_costs_no_memory",
+        _NET + "pings_do_not_close_a_peer_that_does_not_read"),
+    _of("100,000 fragments", "1009 beyond max_fragments",
+        _PEERS + "a_hundred_thousand_fragments"),
+    _of("compress bomb", "1009 before it is inflated",
+        _G8 + "an_inflated_message_over_the_limit_is_1009_and_costs_no_memory"),
+    _of("bytes of any kind", "the right code or status, and nobody else notices",
+        _G8 + "frames_that_break_the_protocol_or_a_limit",
+        _G8 + "random_bytes_hurt_nobody_else"),
+    _of("more than max_connections", "503, and a place again when one has gone",
+        "hub/test_serving.py::test_a_full_server_turns_away_with_503",
+        "net/test_listener.py::test_more_than_the_limit_get_503"),
+    _of("storm of reconnects", "a member who stays misses nothing, nothing is left",
+        _PEERS + "a_storm_of_reconnects"),
+    # The server's own.
+    _of("no descriptors left", "who finds none is closed, one line, the rest goes on",
+        _SCARCE + "descriptors_used_up_cost_the_connections_that_find_none"),
+    _of("no threads left", "503 for who finds none, the rest goes on",
+        _SCARCE + "a_thread_that_cannot_be_started_costs_one_connection_a_503",
+        _NET + "no_thread_for_the_writer_costs_this_connection_only"),
+    _of("log handler fails", "clients and hub go on",
+        _OWN + "a_log_handler_that_fails"),
+    _of("log handler blocks", "who logs waits, nobody else",
+        _OWN + "a_log_handler_that_blocks"),
+    _of("handler blocks for ever", "only its client waits; close returns and names it",
+        _OWN + "handlers_that_never_end", _G7 + "a_callback_that_does_not_end_is_named"),
+    _of("handler raises", "logged, and the next message is handled",
+        _G8 + "messages_that_no_handler_takes_keep_the_connection",
+        "guarantees/test_g2_client_order.py::test_a_callback_that_raises_does_not_end_the_order"),
+    _of("closure never ends", "clients are served; close returns and says so",
+        _OWN + "a_closure_that_never_ends"),
+    _of("callback ends its client, room or hub", "returns, and the end is orderly",
+        _OWN + "a_callback_ends_what_it_stands_on",
+        _OWN + "threads_that_close_and_use_a_hub_at_once"),
+    _of("fork in a handler", "clients and their ends stay the parent's",
+        _WHOLE + "a_fork_in_a_handler", _WHOLE + "a_program_that_a_handler_starts"),
+    _of("interpreter exit with clients", "at once, own status, no traceback",
+        _WHOLE + "an_interpreter_ends_with_clients_connected"),
+    _of("SIGTERM under load", "all are told 1001; status 0",
+        _WHOLE + "sigterm_under_load"),
+    _of("clock jumps", "nothing is decided by the wall clock",
+        _OWN + "a_clock_that_jumps"),
+    # TLS.
+    _of("TLS under load both ways", "whole and in order",
+        _TLS + "both_sides_send_under_load",
+        "net/test_tls.py::test_both_sides_send_under_load_at_once"),
+    _of("TLS certificate renewed", "used at once, nobody is cut",
+        _TLS + "a_certificate_is_renewed_without_a_restart",
+        _TLS + "sighup_reads_the_files_again"),
+    _of("TLS handshake stalls", "let go after handshake_timeout",
+        _TLS + "a_peer_that_stalls_in_the_handshake",
+        _TLS + "a_server_that_has_many_stalled_handshakes_serves"),
+    _of("TLS stream ends badly", "its client ends, without noise",
+        _TLS + "every_end_of_a_tls_stream_ends_its_client",
+        _TLS + "two_directions_end_apart"),
+)  # fmt: skip
+"""All of them, in the order in which they are told."""

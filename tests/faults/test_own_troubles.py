@@ -1,0 +1,281 @@
+"""The program's own troubles: callbacks that block or end what they stand on, bad logs, clocks."""
+
+from __future__ import annotations
+
+import ast
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from hubthread import HotlineFrameOption
+from tests.support import TIMEOUT, Items, Logs, in_thread, masked_frame, serving
+
+Record = Callable[[str, object], None]
+ROOT = Path(__file__).parents[2]
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def test_a_closure_that_never_ends(record_property: Record) -> None:
+    """Clients are served, close returns in time, and the log says what the hub is doing."""
+    inside, release = threading.Event(), threading.Event()
+
+    def never_ends(_: Any) -> None:
+        inside.set()
+        release.wait(TIMEOUT)
+
+    with serving(on_receive_message=echo) as s:
+        peer, _ = s.pair()
+        s.hub.exec_async(never_ends)
+        assert inside.wait(TIMEOUT)
+        peer.send("still here")
+        assert peer.message() == "still here"
+        began = monotonic()
+        s.hub.close(1.0)
+        took = monotonic() - began
+        assert took < 1.0 + 2.0  # it is late by what a loaded machine adds
+        told = s.logs.warnings()
+        assert any("its thread is busy" in each for each in told)
+        assert any("still runs" in each and "in never_ends" in each for each in told)
+        assert len(told) == 2
+        assert peer.closed()[0] == 1001
+        release.set()
+    record_property("seen", f"close(1.0) returned after {took:.1f} s, with its stack in the log")
+
+
+def test_handlers_that_never_end(record_property: Record) -> None:
+    """As many as there are clients: whoever comes next is served."""
+    release, inside = threading.Event(), Items[int]()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "block":
+            inside.add(1)
+            release.wait(TIMEOUT)
+        ctx.write(ctx.payload)
+        return False
+
+    with serving(on_receive_message=receive) as s:
+        for peer, _ in s.pairs(30):
+            peer.send("block")
+        inside.wait(30)
+        good, client = s.pair()
+        s.hub.hotline().answer(client)
+        for number in range(20):
+            good.send(str(number))
+            assert good.message() == str(number)
+        began = monotonic()
+        s.hub.close(1.0)
+        took = monotonic() - began
+        release.set()
+        (told,) = s.logs.warnings()
+        assert "and 29 others of that name still runs" in told
+        assert "in receive" in told
+    record_property("seen", f"30 blocked, the 31st served; close(1.0) took {took:.1f} s, one line")
+
+
+class Stage:
+    """A client, a room and a room with a clock, and a callback that ends one of them."""
+
+    def __init__(self, where: str, ends: str) -> None:
+        self.where, self.ends = where, ends
+        self.ran = threading.Event()
+        self.failed: list[BaseException] = []
+
+    def at(self, where: str, ctx: Any) -> None:
+        if where != self.where or self.ran.is_set():
+            return
+        try:
+            if self.ends == "client":
+                ctx.close(1000, "by itself")
+            elif self.ends == "hub":
+                self.hub.close(5.0)
+            else:
+                (self.room if self.ends == "hotline" else self.game).close()
+        except BaseException as error:  # noqa: BLE001 - the test shows it
+            self.failed.append(error)
+        finally:
+            self.ran.set()
+
+    def run(self) -> Logs:
+        def tick(frame: Any, obj: Any) -> None:
+            for ctx in frame.members:
+                self.at("tick", ctx)
+
+        def start(ctx: Any, meta: Any) -> None:
+            self.room.answer(ctx)
+            self.game.answer(ctx)
+            self.at("start", ctx)
+
+        def receive(ctx: Any, meta: Any) -> bool:
+            self.at("message", ctx)
+            return False
+
+        with serving(
+            on_connection_start=start,
+            on_receive_message=receive,
+            on_connection_close=lambda ctx, meta: self.at("close", ctx),
+            close_timeout=10.0,
+        ) as s:
+            self.hub = s.hub
+            self.room = s.hub.hotline()
+            self.game = HotlineFrameOption(dict, tick, hz=50).run(s.hub.hotline())
+            peer, client = s.pair()
+            if self.where == "message":
+                peer.send("now")
+            elif self.where == "close":
+                peer.send_close()
+                peer.sock.shutdown(socket.SHUT_WR)
+            elif self.where == "hub closure":
+                s.hub.exec_async(lambda _: self.at("hub closure", client))
+            elif self.where == "client closure":
+                client.exec_async(lambda: self.at("client closure", client))
+            assert self.ran.wait(TIMEOUT)
+            if self.where != "close":
+                peer.send_close()  # and goes, or its silence would be waited for
+                peer.sock.shutdown(socket.SHUT_WR)
+            if self.ends == "hub":
+                assert s.hub.join(TIMEOUT)
+            elif self.ends == "client":
+                assert client.context.wait(TIMEOUT)
+            else:
+                s.hub.exec_sync(lambda _: None, TIMEOUT)
+                assert (self.room if self.ends == "hotline" else self.game).is_closed
+        return s.logs
+
+
+@pytest.mark.parametrize("ends", ["client", "hotline", "room with a clock", "hub"])
+@pytest.mark.parametrize(
+    "where", ["start", "message", "close", "tick", "hub closure", "client closure"]
+)
+def test_a_callback_ends_what_it_stands_on(where: str, ends: str, record_property: Record) -> None:
+    """Its client, its room, or the whole hub: it returns, and the end is an orderly one."""
+    stage = Stage(where, ends)
+    logs = stage.run()
+    assert stage.failed == []
+    assert logs.warnings() == []
+    record_property("seen", "returns at once, ends in order, no warning")
+
+
+class Broken(Logs):
+    """A logger whose handler raises, as one that has lost its disk."""
+
+    def handle(self, record: logging.LogRecord) -> None:
+        super().handle(record)
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_handler_that_fails(record_property: Record) -> None:
+    """What is to be logged happens all the same; the next client is served, the hub closes."""
+    logs = Broken()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "raise":
+            raise LookupError("on purpose")
+        return echo(ctx, meta)
+
+    def raising(_: Any) -> None:
+        raise LookupError("in a closure")
+
+    # What tells of listening and closing is the caller's: it comes at a level that is off.
+    logs.setLevel(logging.WARNING)
+    with serving(on_receive_message=receive, logger=logs) as s:
+        (first, _), (second, _) = s.pairs(2)
+        first.send("raise")
+        second.sock.sendall(masked_frame("x", 3))
+        assert second.rest()[1] == 1002
+        s.hub.exec_async(raising)
+        third, _ = s.pair()
+        third.send("hello")
+        assert third.message() == "hello"
+        s.hub.exec_sync(lambda _: None, TIMEOUT)
+        assert s.hub.statistics().state == "running"
+    assert s.hub.statistics().threads == 0
+    count = len(logs.records.now())
+    assert count >= 2
+    record_property("seen", f"{count} records raised, clients and hub went on and closed")
+
+
+class Blocked(Logs):
+    """A logger whose handler waits, as one that writes to a pipe that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.release = threading.Event(), threading.Event()
+
+    def handle(self, record: logging.LogRecord) -> None:
+        super().handle(record)
+        if "on purpose" in str(record.exc_info):
+            self.inside.set()
+            self.release.wait(TIMEOUT)
+
+
+def test_a_log_handler_that_blocks(record_property: Record) -> None:
+    """Who logs waits: one client, whose handler raised; nobody else does."""
+    logs = Blocked()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "raise":
+            raise LookupError("on purpose")
+        return echo(ctx, meta)
+
+    with serving(on_receive_message=receive, logger=logs) as s:
+        (bad, _), (good, client) = s.pairs(2)
+        bad.send("raise")
+        assert logs.inside.wait(TIMEOUT)
+        room = s.hub.hotline()
+        room.answer(client)
+        for number in range(50):
+            good.send(str(number))
+            assert good.message() == str(number)
+        room.push("and rooms go on")
+        assert good.message() == "and rooms go on"
+        s.pair()
+        logs.release.set()
+    record_property("seen", "50 echoes, a push and a new client while one client's log waits")
+
+
+def test_threads_that_close_and_use_a_hub_at_once() -> None:
+    """Eight close it, from its closures and from outside: all return, once it is closed."""
+    with serving() as s:
+        for _ in range(4):
+            s.hub.exec_async(lambda dhub: s.hub.close(5.0))
+        waits = [in_thread(lambda: s.hub.close(10.0)) for _ in range(4)]
+        for wait in waits:
+            wait()
+        assert s.hub.statistics().state == "closed"
+        assert s.hub.statistics().threads == 0
+
+
+WALL_CLOCKS = ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow")
+
+
+def test_a_clock_that_jumps(record_property: Record) -> None:
+    """No decision reads the wall clock, so it may jump: the monotonic one cannot."""
+    modules = [
+        path
+        for path in (ROOT / "hubthread").rglob("*.py")
+        if not {"demo", "examples"} & set(path.parts)  # they show the time of day
+    ]
+    assert len(modules) > 60
+    found = []
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(WALL_CLOCKS):
+                found.append(f"{path.name}:{node.lineno}")
+            elif isinstance(node, ast.ImportFrom) and node.module == "time":
+                found += [
+                    f"{path.name}:{node.lineno}" for name in node.names if name.name == "time"
+                ]
+    # The room's clock has a method of that name: agenda.time() is monotonic.
+    assert found == []
+    record_property("seen", f"{len(modules)} modules, none of which reads the wall clock")

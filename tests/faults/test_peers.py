@@ -1,0 +1,273 @@
+"""Peers: those that trickle, vanish, cut messages to shreds, or come back all the time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    ConnectionProtocols,
+    Framing,
+    PingPongPlan,
+    SocketPeriod,
+    Upgrader,
+    WebsocketPeriod,
+)
+from tests.support import (
+    BINARY,
+    TIMEOUT,
+    Items,
+    RawPeer,
+    Serving,
+    connect,
+    masked_frame,
+    raw_handshake,
+    read_to_end,
+    serving,
+    status_of,
+    together,
+)
+
+Record = Callable[[str, object], None]
+ROOT = Path(__file__).parents[2]
+PAUSE = 0.02
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def trickle(sock: socket.socket, data: bytes) -> int:
+    """Send a byte, and wait whether it is answered, and so on; how many bytes were sent."""
+    for sent in range(len(data)):
+        try:
+            sock.sendall(data[sent : sent + 1])
+        except OSError:
+            return sent
+        if select.select([sock], [], [], PAUSE)[0]:
+            return sent + 1
+    return len(data)
+
+
+def test_a_handshake_that_trickles(record_property: Record) -> None:
+    """The time-out is for the whole request, however steadily it comes."""
+    request = raw_handshake("/", "X-Long: " + "x" * 500)
+    with serving(upgrader=Upgrader(handshake_timeout=0.5), on_receive_message=echo) as s:
+        with s.peer() as good, connect(s.server) as sock:
+            start = monotonic()
+            sent = trickle(sock, request)
+            took = monotonic() - start
+            assert status_of(read_to_end(sock)) == 408
+            assert sent < len(request)
+            good.send("hello")
+            assert good.message() == "hello"
+        assert s.hub.statistics().clients_total == 1
+        assert s.logs.warnings() == []
+    record_property("seen", f"408 after {took:.1f} s of 0.5 s, {sent} of {len(request)} bytes")
+
+
+def test_a_frame_that_trickles(record_property: Record) -> None:
+    """Each byte is a sign of life: it arrives whole, and until then costs others nothing."""
+    plan = PingPongPlan[Any](ping_period=0.5, ping_timeout=1.0)
+    period = WebsocketPeriod[Any](ping_pong_plan=plan)
+    frame = masked_frame("slow " * 10)
+    with serving(period=period, on_receive_message=echo) as s:
+        (slow, client), (good, _) = s.pairs(2)
+        for at in range(len(frame)):
+            slow.sock.sendall(frame[at : at + 1])
+            assert not select.select([slow.sock], [], [], PAUSE)[0] or at == len(frame) - 1
+            good.send("hello")
+            assert good.message() == "hello"
+        assert slow.message() == "slow " * 10
+        assert client.context.wait(TIMEOUT)  # and then it answers no ping
+        assert s.hub.statistics().ended_by["silent"] >= 1
+    record_property("seen", f"whole after {len(frame)} bytes, an echo of another's between each")
+
+
+@pytest.mark.parametrize("framing", [Framing.LINES, Framing.LENGTH_4])
+def test_a_raw_message_that_trickles(framing: Framing, record_property: Record) -> None:
+    """As with frames; when the bytes stop, ``pong_wait`` ends it in mid-message."""
+    message = b"slow " * 6
+    wire = message + b"\n" if framing is Framing.LINES else b"\0\0\0\x1e" + message
+    period = SocketPeriod(framing=framing, pong_wait=1.0)
+    with serving(on_receive_message=echo, socket_period=period) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.TCP)
+        with connect(server) as sock:
+            assert trickle(sock, wire) == len(wire)
+            got = b""
+            while len(got) < len(wire):
+                got += sock.recv(100)
+            assert got == wire
+            sock.sendall(wire[:10])
+            assert read_to_end(sock) == b""
+            assert s.came().context.wait(TIMEOUT)
+        assert s.hub.statistics().ended_by == {"silent": 1}
+    record_property("seen", f"{framing.name}: whole; half a message is cut after 1 s of silence")
+
+
+# Vanishing without a FIN.
+
+PEER = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+from tests.support import RawPeer
+peer = RawPeer(socket.create_connection((sys.argv[2], int(sys.argv[3])), 20))
+print("in", flush=True)
+sys.stdin.read()
+"""
+OURS, THEIRS = "10.213.77.1", "10.213.77.2"
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
+
+
+@contextlib.contextmanager
+def another_machine() -> Iterator[str]:
+    """A network namespace at the other end of a cable; its name."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root and ip(8) for a network namespace")
+    name, cable = f"hubthread{os.getpid()}", f"ht{os.getpid()}"
+    try:
+        ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace to be had: {error.stderr.decode().strip()}")
+    try:
+        ip("link", "add", cable, "type", "veth", "peer", "name", "far", "netns", name)
+        ip("addr", "add", f"{OURS}/30", "dev", cable)
+        ip("link", "set", cable, "up")
+        ip("-n", name, "addr", "add", f"{THEIRS}/30", "dev", "far")
+        ip("-n", name, "link", "set", "far", "up")
+        yield name
+    finally:
+        ip("netns", "del", name)
+        # The cable goes with the namespace, but a moment later.
+        subprocess.run(["ip", "link", "del", cable], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("cause", ["silent", "stalled"])
+def test_a_machine_that_vanishes(cause: str, record_property: Record) -> None:
+    """No FIN, no reset: the keepalive finds out, or ``write_wait`` where something waits."""
+    plan = PingPongPlan[Any](ping_period=0.3, ping_timeout=1.0)
+    if cause == "stalled":
+        plan = PingPongPlan[Any](ping_period=None, ping_timeout=None)
+    period = WebsocketPeriod[Any](ping_pong_plan=plan, write_wait=1.0)
+    with another_machine() as name, serving(period=period, serve={"host": OURS}) as s:
+        port = str(s.server.address[1])
+        command = ["ip", "netns", "exec", name, sys.executable, "-c", PEER, str(ROOT), OURS, port]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            try:
+                client = s.came()
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"in\n"
+                ip("-n", name, "link", "set", "far", "down")
+                gone = monotonic()
+                process.kill()
+                while cause == "stalled" and client.statistics().waiting == 0:
+                    client.write(b"x" * 100_000)
+                assert client.context.wait(TIMEOUT)
+                took = monotonic() - gone
+            finally:
+                process.kill()
+        assert s.hub.statistics().ended_by == {cause: 1}
+    record_property("seen", f"{cause}: found out after {took:.1f} s of 1.0 s")
+
+
+# Shreds.
+
+
+@pytest.mark.parametrize("allowed", [1024, pytest.param(200_000, marks=pytest.mark.load)])
+def test_a_hundred_thousand_fragments(allowed: int, record_property: Record) -> None:
+    """More than ``max_fragments`` are 1009; as many as are allowed make one message."""
+    count = 100_000
+    first, middle = masked_frame(b"x", BINARY, fin=False), masked_frame(b"y", 0, fin=False)
+    wire = first + middle * (count - 2) + masked_frame(b"z", 0)
+    sizes: Items[int] = Items()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        sizes.add(len(ctx.payload))
+        return False
+
+    period = WebsocketPeriod[Any](max_fragments=allowed)
+    with serving(period=period, on_receive_message=receive) as s:
+        peer, client = s.pair()
+        began = monotonic()
+        with contextlib.suppress(OSError):  # closed in the middle of it
+            peer.sock.sendall(wire)
+        if allowed < count:
+            assert peer.closed()[0] == 1009
+            assert client.context.wait(TIMEOUT)
+            assert sizes.now() == []
+        else:
+            assert sizes.wait(1) == [count]
+        peer.close()
+    what = "1009" if allowed < count else "one message"
+    record_property("seen", f"{allowed:,} allowed: {what} after {monotonic() - began:.1f} s")
+
+
+# Coming back.
+
+
+def leave(peer: RawPeer, number: int) -> None:
+    """In another way each time."""
+    if number % 3 == 0:
+        peer.send_close()
+        peer.rest()
+    elif number % 3 == 1:
+        peer.reset()
+    peer.close()
+
+
+def test_a_storm_of_reconnects(record_property: Record) -> None:
+    """Hundreds come, join, and leave in every way; a member who stays misses nothing."""
+    threads, rounds = 8, 40
+
+    def start(ctx: Any, meta: Any) -> None:
+        room.answer(ctx)
+
+    with serving(on_connection_start=start, on_receive_message=echo) as s:
+        room = s.hub.hotline()
+        stays, _ = s.pair()
+        quiet = s.hub.statistics().threads
+
+        def come_and_go(_: int) -> None:
+            for number in range(rounds):
+                peer = RawPeer(connect(s.server))
+                room.push("one more")
+                leave(peer, number)
+
+        began = monotonic()
+        together(threads, come_and_go)
+        took = monotonic() - began
+        assert stays.messages(threads * rounds) == ["one more"] * (threads * rounds)
+        all_gone(s, 1)
+        assert s.hub.statistics().clients_total == threads * rounds + 1
+        assert room.members_num == 1
+        assert s.logs.warnings() == []
+        at_end = s.hub.statistics().threads
+        assert at_end <= quiet + 3  # workers that wait for more, a flusher, alarms
+    record_property(
+        "seen", f"{threads * rounds} in {took:.1f} s, nobody left over, threads {quiet} → {at_end}"
+    )
+
+
+def all_gone(s: Serving, but: int) -> None:
+    """Wait until no more than ``but`` clients are there, and their threads have ended."""
+    for client in s.hub.clients()[but:]:
+        assert client.context.wait(TIMEOUT)
+    deadline = monotonic() + TIMEOUT
+    while s.server.statistics().connections > but:
+        assert monotonic() < deadline
+        s.hub.exec_sync(lambda _: None)

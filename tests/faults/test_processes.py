@@ -1,0 +1,191 @@
+"""Whole processes: how they end with clients connected, and what a fork leaves alone."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from tests.support import CLOSE, TIMEOUT, Items, RawPeer, in_thread
+from tests.test_cli import APP, started
+
+Record = Callable[[str, object], None]
+ROOT = Path(__file__).parents[2]
+
+HUB = """
+    import os, subprocess, sys, threading, warnings
+    sys.path.insert(0, sys.argv[1])
+    from hubthread import Hub, HubSetting
+    from tests.support import RawPeer, connect
+
+    def receive(ctx, meta):
+        ctx.write(ctx.payload)
+        return False
+
+    hub = Hub.started(HubSetting(dict, on_receive_message=receive))
+    server = hub.serve()
+    peers = [RawPeer(connect(server)) for _ in range(20)]
+    for peer in peers:
+        peer.send("hello")
+        assert peer.message() == "hello"
+"""
+
+
+def run(program: str, *arguments: str) -> tuple[str, str, int]:
+    """What a program prints, complains of, and ends with."""
+    code = textwrap.dedent(HUB) + textwrap.dedent(program)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(ROOT), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout, done.stderr, done.returncode
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("pass", 0),
+        ("sys.exit(3)", 3),
+        ("threading.Thread(target=lambda: [hub.broadcast('x') for _ in range(10000)]).start()", 0),
+        ("hub.exec_async(lambda _: threading.Event().wait())", 0),
+    ],
+)
+def test_an_interpreter_ends_with_clients_connected(
+    end: str, status: int, record_property: Record
+) -> None:
+    """No close, no join: it ends with its own status, at once and without a word."""
+    began = monotonic()
+    assert run(f"{end}\n") == ("", "", status)
+    record_property("seen", f"20 clients, whole process {monotonic() - began:.1f} s, no traceback")
+
+
+FORK = """
+    def receive_fork(ctx, meta):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)  # it lives as long as its parent says, with all its sockets
+            os._exit(0)
+        os.close(reading)
+        children.append((child, writing))
+        ctx.write("forked")
+        return False
+
+    children = []
+    other = Hub.started(HubSetting(dict, on_receive_message=receive_fork))
+    forking = other.serve()
+    (first, second) = (RawPeer(connect(forking)) for _ in range(2))
+    first.send("fork")
+    assert first.message() == "forked"
+    for peer in [*peers]:  # the other clients of the process, and the room of the hub
+        peer.send("after the fork")
+        assert peer.message() == "after the fork"
+    hub.broadcast("to all")
+    assert {peer.message() for peer in peers} == {"to all"}
+    for client in other.clients():  # closed here: the child's copies keep nobody waiting
+        client.close()
+    for peer in (first, second):
+        assert peer.closed()[0] == 1000
+        peer.send_close()
+        assert peer.at_end()
+        peer.close()
+    (child, writing), = children
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 0
+    other.close()
+    hub.close(1.0)
+    assert hub.statistics().threads == 0
+    print("done")
+"""
+
+
+def test_a_fork_in_a_handler(record_property: Record) -> None:
+    """A child that lives on takes no client, no message and no end of a stream away."""
+    out, errors, status = run(FORK)
+    assert (out, status) == ("done\n", 0), errors
+    record_property("seen", "22 clients served and closed while the child held their sockets")
+
+
+SUBPROCESS = """
+    def receive_run(ctx, meta):
+        child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
+                                 stdin=subprocess.PIPE, close_fds=False)
+        children.append(child)
+        ctx.write("runs")
+        return False
+
+    children = []
+    other = Hub.started(HubSetting(dict, on_receive_message=receive_run))
+    with other.serve() as running:
+        peer = RawPeer(connect(running))
+        peer.send("run")
+        assert peer.message() == "runs"
+        port = running.address[1]
+    with other.serve(port=port):  # nobody else holds the port
+        pass
+    other.clients()[0].ws_conn.cut()
+    assert peer.at_end()  # nor the stream
+    children[0].communicate()
+    other.close()
+    print("done")
+"""
+
+
+def test_a_program_that_a_handler_starts(record_property: Record) -> None:
+    """It inherits no socket, even where it is given all that can be."""
+    out, errors, status = run(SUBPROCESS)
+    assert (out, status) == ("done\n", 0), errors
+    record_property("seen", "port and stream are free although the program runs")
+
+
+def test_sigterm_under_load(tmp_path: Path, record_property: Record) -> None:
+    """All are told 1001 behind whole messages, and the process ends with 0 and no line."""
+    (tmp_path / "app.py").write_text(APP)
+    count = 12
+    here = threading.Barrier(count)
+    codes: Items[int] = Items()
+    echoes: Items[int] = Items()
+    with started("serve", "app:echo", "--port", "0", cwd=tmp_path) as command:
+        port = int(command.url.rstrip("/").rpartition(":")[2])
+
+        def talk() -> None:
+            with RawPeer(socket.create_connection(("127.0.0.1", port), TIMEOUT)) as peer:
+                here.wait(TIMEOUT)
+                while True:
+                    with contextlib.suppress(OSError):
+                        peer.send(*["x" * 500] * 20)
+                    for _ in range(20):
+                        opcode, payload = peer.frame()
+                        if opcode == CLOSE:
+                            codes.add(int.from_bytes(payload[:2], "big"))
+                            with contextlib.suppress(OSError):
+                                peer.send_close(1001)
+                            return
+                        assert payload == b"x" * 500
+                    echoes.add(20)
+
+        waits = [in_thread(talk) for _ in range(count)]
+        echoes.wait(40)
+        began = monotonic()
+        command.tell(signal.SIGTERM)
+        for wait in waits:
+            wait()
+        assert command.end() == (0, "", "")
+        took = monotonic() - began
+    assert codes.now() == [1001] * count
+    record_property(
+        "seen", f"{count} busy clients told 1001, ended after {took:.1f} s, status 0, no line"
+    )

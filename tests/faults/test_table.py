@@ -1,0 +1,46 @@
+"""The table of faults and the tests agree."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.faults.__main__ import main
+from tests.faults.table import FAULTS
+
+TESTS = Path(__file__).parents[1]
+
+
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_each_test_of_the_table_exists() -> None:
+    for fault in FAULTS:
+        for test in fault.tests:
+            file, _, name = test.partition("::")
+            assert name in functions(TESTS / file), test
+
+
+def test_no_fault_is_left_out_of_the_table() -> None:
+    """Each test of this folder holds one, but those of the suite itself and of bad arguments."""
+    told = {test for fault in FAULTS for test in fault.tests}
+    for path in TESTS.glob("faults/test_*.py"):
+        if path.name != "test_table.py":
+            mine = {f"faults/{path.name}::{name}" for name in functions(path) if "test_" in name}
+            assert mine - told <= {
+                "faults/test_tls.py::test_what_cannot_take_its_place_is_refused",
+                "faults/test_tls.py::test_a_certificate_for_raw_peers_is_renewed_too",
+            }
+
+
+def test_they_are_listed_and_asked_for_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    assert capsys.readouterr().out.count("\n") == len(FAULTS)
+    with pytest.raises(SystemExit) as ended:
+        main(["no such fault"])
+    assert ended.value.code == 2
+    assert "no fault called 'no such fault'" in capsys.readouterr().err
