@@ -317,6 +317,10 @@ class HubSetting(Generic[Meta, Header]):
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)
     delayed_execution: Callable[[Any], object] | None = None
     """Called with the hub, on its thread, before it opens for work."""
+    watchdog: float | None = 10.0
+    """Seconds after which a closure of the hub, or a callback of a client or of a room with a
+    clock, counts as stuck: a warning with its stack is logged, and a line when it has ended.
+    Most callbacks take less than a thousandth of it; ``None``: nobody watches."""
 
     def __post_init__(self) -> None:
         _is("meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict")
@@ -329,6 +333,7 @@ class HubSetting(Generic[Meta, Header]):
         if self.receive_matcher is not None:
             _has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
+        check_number("watchdog", self.watchdog, 0, optional=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
         _is("overflow", self.overflow, Overflow, f"one of {policies}")

@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.mailbox import Mailbox
@@ -34,6 +35,7 @@ class Loop(Generic[View]):
 
     :param view: what each closure is given.
     :param on_failure: called with the error, on the loop's thread, when it stops by a bug.
+    :param now: the clock, in seconds.
     """
 
     def __init__(
@@ -43,14 +45,18 @@ class Loop(Generic[View]):
         view: View,
         logger: logging.Logger,
         on_failure: Callable[[BaseException], None],
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name
         self._view = view
         self._logger = logger
         self._on_failure = on_failure
+        self._now = now
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name)
         # The loop's thread; the others only look.
         self.runner: int | None = None
+        self.since: float | None = None  # when the present job began; None: it waits for one
+        self.longest = 0.0  # of all jobs so far, in seconds
         self._batch: deque[Callable[[], object]] = deque()
         self.closures_run = 0
         self.closures_failed = 0
@@ -119,6 +125,15 @@ class Loop(Generic[View]):
                 f"thread: call it from a handler, from client.exec_async, or from your own thread"
             )
 
+    def turn(self) -> float | None:
+        """When what it does now began, or ``None`` (see ``watchdog.Watched``)."""
+        return None if self.runner is None else self.since
+
+    def running(self) -> float:
+        """For how many seconds the present job has been running; 0 while there is none."""
+        since = self.turn()
+        return 0.0 if since is None else max(0.0, self._now() - since)
+
     def depth(self) -> int:
         """How many closures and jobs wait."""
         return self._mailbox.depth() + len(self._batch)
@@ -176,11 +191,19 @@ class Loop(Generic[View]):
     def _work_some(self) -> bool:
         """Wait for work and do it; false: closed, and nothing left."""
         # All that has piled up is taken under one lock instead of one lock for each.
+        self.since = None
         batch = self._batch = self._batch or self._mailbox.take()
         if not batch:
             return False
+        now = self._now
+        began = self.since = now()
+        longest = self.longest
         while batch:
             batch.popleft()()
+            ended = now()
+            if ended - began > longest:
+                longest = self.longest = ended - began
+            began = self.since = ended
         return True
 
     def _report(self, error: BaseException) -> None:

@@ -54,7 +54,17 @@ class Strand:
     :param name: who it belongs to, for error messages.
     """
 
-    __slots__ = ("_bound", "_closed", "_lock", "_queue", "_report", "_workers", "name", "runner")
+    __slots__ = (
+        "_bound",
+        "_closed",
+        "_lock",
+        "_queue",
+        "_report",
+        "_workers",
+        "name",
+        "runner",
+        "turns",
+    )
 
     def __init__(
         self, workers: Staff, bound: int, report: Callable[[BaseException], None], name: str
@@ -69,12 +79,15 @@ class Strand:
         self._queue: deque[Callable[[], object] | _Gate] | None = None
         self._closed = False
         self.runner: int | None = None
+        # Of the reader, and of closures, so far: whoever looks twice sees whether it went on.
+        self.turns = 0
 
     def enter(self) -> None:
         """Take the baton, after everything that was accepted before.  Blocks until then."""
         with self._lock:
             if self.runner is None:
                 self.runner = me()
+                self.turns += 1
                 return
             gate = _Gate()
             self._enqueue(gate)
@@ -154,6 +167,10 @@ class Strand:
         if claimed:
             self._start()
 
+    def turn(self) -> int | None:
+        """The number of the turn that runs now; ``None`` while none does."""
+        return None if self.runner in (None, _CLAIMED) else self.turns
+
     def waiting(self) -> int:
         """How many closures wait."""
         with self._lock:
@@ -208,6 +225,7 @@ class Strand:
                     self.runner = _CLAIMED
                     break
                 work = self._queue.popleft()
+                self.turns += 1
                 if isinstance(work, _Gate):
                     self.runner = work.ident
                     work.opened.release()

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
-from hubthread.concurrency.waits import me
 from hubthread.errors import Closed, MatcherError, UsageError
 from hubthread.hub.questions import Questions, ask
 from hubthread.hub.statistics import ClientStatistics
+from hubthread.hub.turns import Turns
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
@@ -28,7 +28,6 @@ from hubthread.protocol.jsontext import brief
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
-    from hubthread.concurrency.waits import Call
     from hubthread.hub.hub import Hub
     from hubthread.hub.room import Room
     from hubthread.interfaces import Link
@@ -43,7 +42,7 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Client(Generic[Meta, Header]):
+class Client(Turns, Generic[Meta, Header]):
     """One client.  It satisfies ``IOContext``, where its methods are documented.
 
     Threads: the hub makes it, its connection calls the ``on_…`` methods on the reader.
@@ -60,14 +59,12 @@ class Client(Generic[Meta, Header]):
         "_questions",
         "_rooms",
         "_started",
-        "_strand",
         "connection_id",
         "handshake",
         "hub",
         "matcher",
         "meta",
         "payload",
-        "received",
         "subprotocol",
         "ws_conn",
     )
@@ -276,14 +273,6 @@ class Client(Generic[Meta, Header]):
                 self.logger.exception("on_connection_start raised for %r: closing it", self)
                 self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
 
-    def is_here(self) -> bool:
-        """Whether the caller is in one of this client's callbacks."""
-        return self._strand.runner == me()
-
-    def wait_for(self, call: Call[T], timeout: float | None) -> T:
-        """Wait for what is to run in this client's turn; see ``Call.result``."""
-        return call.result(self._strand, self._strand.name, timeout)
-
     def enter(self) -> None:
         """Take this client's turn."""
         self._strand.enter()
@@ -380,7 +369,8 @@ class Client(Generic[Meta, Header]):
         """In its turn, the last one."""
         callback = self.hub.setting.on_connection_close
         if callback is not None and self._started:
-            self._call(lambda: callback(self, self.meta))
+            with self.hub.registry.ending(self):
+                self._call(lambda: callback(self, self.meta))
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

@@ -54,6 +54,11 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
             if name != "__weakref__":
                 setattr(self, name, getattr(hotline, name))
 
+    @property
+    def loop(self) -> FrameLoop[Obj]:
+        """What its thread does; for the hub."""
+        return self._loop
+
     # Time.
 
     @property

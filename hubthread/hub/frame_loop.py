@@ -49,6 +49,7 @@ class FrameLoop(Generic[Obj]):
         self._calls: FrameCalls[Obj] | None = None  # when it has not
         # The tick thread's.
         self.runner: int | None = None
+        self._turns = 0  # callbacks so far: whoever looks twice sees whether it goes on
         self.tick = Tick(0, option.period, 0.0, 0)
         self._gather = Gather()
         self._began = False
@@ -77,6 +78,10 @@ class FrameLoop(Generic[Obj]):
     def is_here(self) -> bool:
         """Whether the caller is the tick thread, in one of the room's callbacks."""
         return self.runner == me()
+
+    def turn(self) -> int | None:
+        """The number of the callback that runs now, or ``None`` (see ``watchdog.Watched``)."""
+        return None if self.runner is None else self._turns
 
     def exec_async(self, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
         """See ``FrameControl``."""
@@ -132,6 +137,7 @@ class FrameLoop(Generic[Obj]):
 
     def step(self) -> float | None:
         """Do what is due; when there is more (see ``concurrency.clock.Step``)."""
+        self._turns += 1
         self.runner = me()
         try:
             if self._making is not None:
@@ -187,6 +193,7 @@ class FrameLoop(Generic[Obj]):
         for _ in range(count):
             if self._clock.now() >= until or (following := self.agenda.next_work()) is None:
                 return
+            self._turns += 1
             following()
 
     def _ring(self) -> None:
@@ -209,9 +216,11 @@ class FrameLoop(Generic[Obj]):
 
     def _sending(self, work: Callable[[], object]) -> None:
         """Do ``work``, and let all that it sends leave together."""
+        self._turns += 1
         gather = self._gather
         gather.begin()
         try:
+            self._turns += 1
             work()
             self._flush()
         finally:

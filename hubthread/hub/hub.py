@@ -18,6 +18,7 @@ from hubthread.concurrency.context import Context
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.watchdog import Watchdog
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import InternalError
 from hubthread.hub.client import Client
@@ -69,10 +70,21 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         bound = setting.chan_queue_size
         self._equip()
         self.loop: Loop[DHub[Meta, Header]] = Loop(
-            f"hub {self.name}", bound, DHub(self), self.logger, self.lifecycle.failed
+            f"hub {self.name}",
+            bound,
+            DHub(self),
+            self.logger,
+            self.lifecycle.failed,
+            self.clock.now,
         )
         self.registry: Registry[Meta, Header] = Registry(
             Room(self.loop.schedule, bound, f"hub {self.name}")
+        )
+        self.watchdog = Watchdog(
+            setting.watchdog,
+            self.clock,
+            lambda: [self.loop, *self.registry.watched()],
+            self.logger,
         )
         self._init_serving()
         self.frame = framer(setting.websocket_period)

@@ -57,6 +57,7 @@ class Lifecycle:
                 if self.state == "running":  # not "closing": somebody is about to end it
                     self.state = "new"
             raise
+        self._hub.watchdog.start()
 
     def start_once(self) -> None:
         """Start, unless somebody has; a hub that has ended stays so.
@@ -81,6 +82,7 @@ class Lifecycle:
         """
         self._begin()
         self._runs = True
+        self._hub.watchdog.start()
         self._run()
 
     def _begin(self) -> None:
@@ -238,6 +240,7 @@ class Lifecycle:
                 hotline.join(left(deadline - timeout * FORCE_SHARE / 4))
         hub.workers.close()
         hub.alarms.close()
+        hub.watchdog.close()
         hub.flusher.close()
         hub.loop.close()
         # The loop may run on a thread of the user's, not to be joined.

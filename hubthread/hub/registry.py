@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
+from hubthread.concurrency.watchdog import Watched
 from hubthread.errors import Closed
 from hubthread.hub.client import Client
+from hubthread.hub.frame import FrameControl
 from hubthread.hub.hotline import Hotline
 from hubthread.hub.room import Room
 from hubthread.types import ClientID, HotlineID
@@ -38,6 +40,7 @@ class Registry(Generic[Meta, Header]):
         self._last_hotline = 0
         self._clients: dict[ClientID, Client[Meta, Header]] = {}
         self._hotlines: dict[HotlineID, Hotline[Meta, Header]] = {}
+        self._ending: dict[Client[Meta, Header], None] = {}
         self._ended: Counter[str] = Counter()
         self._total = 0
         self._dropped = 0
@@ -74,6 +77,26 @@ class Registry(Generic[Meta, Header]):
         # Closed: the hub thread has ended, and nobody fans out any more.
         with contextlib.suppress(Closed):
             self.everyone.leave(client)
+
+    @contextlib.contextmanager
+    def ending(self, client: Client[Meta, Header]) -> Iterator[None]:
+        """A client that is forgotten is in its last callback."""
+        with self._lock:
+            self._ending[client] = None
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._ending[client]
+
+    def watched(self) -> list[Watched]:
+        """Everybody that may be in a callback: clients, those that end, rooms with a clock."""
+        with self._lock:
+            return [
+                *self._clients.values(),
+                *self._ending,
+                *(room.loop for room in self._hotlines.values() if isinstance(room, FrameControl)),
+            ]
 
     def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
         """The client of that id."""

@@ -402,7 +402,7 @@ def test_statistics_and_repr() -> None:
     with hub, hub.serve() as server:
         assert repr(hub) == "<Hub games running, 0 clients>"
         statistics = hub.statistics()
-        assert (statistics.name, statistics.state, statistics.threads) == ("games", "running", 2)
+        assert (statistics.name, statistics.state, statistics.threads) == ("games", "running", 3)
         assert hub.servers() == [server]
         hub.hotline()
         assert hub.statistics().hotlines == 1

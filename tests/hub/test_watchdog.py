@@ -1,0 +1,199 @@
+"""The watchdog: what is stuck is told of once, with its stack, and so is its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hubthread import HotlineFrameOption, Hub, HubSetting, SettingError
+from hubthread.concurrency.watchdog import Watchdog
+from hubthread.testing import FakeClock, VirtualHub
+from tests.hub.rooms import Gate
+from tests.support import AnyHub, Items, Logs, Serving, serving
+
+LIMIT = 0.02
+
+STUCK, ENDED = "it is doing:", "has ended"
+
+
+class Stuck:
+    """A served hub whose clients say what is to hang, and the gate where it does."""
+
+    def __init__(self, served: Serving, gate: Gate) -> None:
+        self.hub: AnyHub = served.hub
+        self.served = served
+        self.hang_here = gate
+
+
+def hang_in_the_hub(stuck: Stuck) -> str:
+    stuck.hub.exec_async(stuck.hang_here)
+    return f"hub {stuck.hub.name}"
+
+
+def hang_in_a_filter(stuck: Stuck) -> str:
+    stuck.served.pair()
+    stuck.hub.broadcast_with_filter("x", stuck.hang_here)
+    return f"hub {stuck.hub.name}"
+
+
+def hang_in_a_handler(stuck: Stuck) -> str:
+    peer, _ = stuck.served.pair()
+    peer.send("hang")
+    return "client 1"
+
+
+def hang_in_a_closure_of_a_client(stuck: Stuck) -> str:
+    _, client = stuck.served.pair()
+    client.exec_async(stuck.hang_here)
+    return "client 1"
+
+
+def hang_at_the_end(stuck: Stuck) -> str:
+    peer, _ = stuck.served.pair()
+    peer.close()
+    return "client 1"
+
+
+def hang_in_a_tick(stuck: Stuck) -> str:
+    hotline = stuck.hub.hotline()
+    HotlineFrameOption[Any](list, stuck.hang_here, hz=1000).run(hotline)
+    return "the clock of hotline 1"
+
+
+def hang_in_a_closure_of_a_room(stuck: Stuck) -> str:
+    HotlineFrameOption[Any](list).run(stuck.hub.hotline()).exec_async(stuck.hang_here)
+    return "the clock of hotline 1"
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        hang_in_the_hub,
+        hang_in_a_filter,
+        hang_in_a_handler,
+        hang_in_a_closure_of_a_client,
+        hang_at_the_end,
+        hang_in_a_tick,
+        hang_in_a_closure_of_a_room,
+    ],
+)
+def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck], str]) -> None:
+    """With the stack, in which the line that hangs is to be seen."""
+    gate = Gate()
+
+    def hang_if_asked(ctx: Any, meta: Any) -> bool:
+        gate()
+        return True
+
+    fields: dict[str, Any] = {"on_receive_message": hang_if_asked}
+    if hang is hang_at_the_end:
+        fields["on_connection_close"] = hang_if_asked
+    with serving(watchdog=LIMIT, **fields) as s:
+        try:
+            name = hang(Stuck(s, gate))
+            gate.reached()
+            told = s.logs.wait(STUCK)
+            assert name in told
+            assert "in __call__" in told  # of the gate
+            assert s.hub.watchdog.stuck == 1
+        finally:
+            gate.open(1_000_000)
+        assert name in s.logs.wait(ENDED)
+    records = [each for each in s.logs.records.now() if STUCK in each.msg or ENDED in each.msg]
+    assert [each.levelno for each in records] == [logging.WARNING, logging.INFO]
+    assert s.hub.watchdog.stuck == 0
+
+
+def test_many_messages_in_one_turn_are_no_incident() -> None:
+    """Each takes a part of the limit, and all together much more."""
+    with VirtualHub(HubSetting[Any, Any](dict, logger=(logs := Logs()), watchdog=10.0)) as hub:
+        client = hub.connect()
+        for _ in range(20):
+
+            def work() -> None:
+                hub.clock.spend(3)
+                hub.exec_sync(lambda _: None)  # where the watchdog may look
+
+            client.ctx.exec_async(work)
+        hub.settle()
+        assert logs.warnings() == []
+
+        def long() -> None:
+            for _ in range(20):
+                work()
+
+        client.ctx.exec_async(long)
+        hub.settle()
+        assert len(logs.warnings()) == 1
+        hub.advance(5)
+        assert "client 1: the callback that was stuck has ended" in logs.wait(ENDED)
+
+
+class Hanging:
+    """Somebody who is in one callback until told otherwise."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"client {number}"
+        self.runner = threading.get_ident()
+        self.busy = True
+
+    def turn(self) -> object:
+        return 1 if self.busy else None
+
+
+def test_a_flood_of_incidents_is_no_flood_of_lines() -> None:
+    """Five stacks for one look, and a number; and the ends of those five."""
+    clock, logs = FakeClock(), Logs()
+    all_hang = [Hanging(number) for number in range(9)]
+    watchdog = Watchdog(10.0, clock, lambda: all_hang, logs)
+    watchdog.start()
+    clock.advance(100)
+    told = logs.warnings()
+    assert [STUCK in each for each in told] == [True] * 5 + [False]
+    assert "4 more callbacks" in told[-1]
+    assert watchdog.stuck == 9
+    for each in all_hang:
+        each.busy = False
+    clock.advance(5)
+    assert sum(ENDED in each for each in logs.at_least(logging.INFO)) == 5
+    assert watchdog.stuck == 0
+
+
+class FailingOnce(Logs):
+    """A log that fails when it is first told of something stuck."""
+
+    failed = False
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if STUCK in str(record.msg) and not self.failed:
+            self.failed = True
+            raise OSError("the disk is full")
+        super().handle(record)
+
+
+def test_a_log_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown where the errors of threads are, and the next incident is told of."""
+    shown: Items[BaseException | None] = Items()
+    monkeypatch.setattr(threading, "excepthook", lambda args: shown.add(args.exc_value))
+    gate = Gate()
+    with Hub(HubSetting[Any, Any](dict, logger=(logs := FailingOnce()), watchdog=LIMIT)) as hub:
+        try:
+            hub.exec_async(gate)
+            assert isinstance(shown.wait(1)[0], OSError)
+            gate.open()
+            hub.exec_async(gate)
+            logs.wait(STUCK)
+        finally:
+            gate.open(2)
+
+
+def test_nobody_watches_where_nobody_is_to() -> None:
+    """``None`` starts no thread; the setting is checked as all are."""
+    with Hub(HubSetting[Any, Any](dict, watchdog=None)) as hub:
+        assert hub.statistics().threads == 1
+    with pytest.raises(SettingError, match="watchdog"):
+        HubSetting[Any, Any](dict, watchdog=0)
