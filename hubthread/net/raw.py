@@ -108,8 +108,6 @@ class RawConnection(Connection):
         return self._period.close_timeout if waits else min(PARTING, self._period.close_timeout)
 
     def _finish(self, *, drop_waiting: bool) -> None:
-        if self.outbox.holding:
-            self.outbox.release()
         self.outbox.half_close(drop_waiting=drop_waiting)
 
     def _lost(self, error: OSError | None) -> None:

@@ -84,6 +84,25 @@ def test_everything_runs_whoever_submits(pool: Pool) -> None:
     assert len(set(on.now())) <= MOST
 
 
+def test_one_idle_carrier_is_not_two(pool: Pool) -> None:
+    """Two works that come before it has woken up both begin."""
+    pool.carriers.submit(lambda: None)
+    while not pool.carriers._idle:
+        assert pool.carriers._carriers == 1
+    gate = threading.Event()
+    begun: Items[int] = Items()
+
+    def work(number: int) -> None:
+        begun.add(number)
+        assert gate.wait(TIMEOUT)
+
+    with pool.carriers._condition:  # it cannot wake up in between
+        pool.carriers.submit(partial(work, 0))
+        pool.carriers.submit(partial(work, 1))
+    assert sorted(begun.wait(2)) == [0, 1]
+    gate.set()
+
+
 def test_a_strand_that_is_never_empty_lets_others_have_their_turn(pool: Pool) -> None:
     """As many busy clients as there are carriers, and one more that has a word to say."""
     heard = threading.Event()

@@ -6,10 +6,12 @@ import contextlib
 import json
 from typing import Any
 
+import pytest
 from websockets.sync.client import connect as websocket
 
 from hubthread import (
     ClientClosed,
+    ConnectionProtocols,
     HandshakeRejected,
     JsonHeader,
     MatcherMap,
@@ -20,6 +22,7 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
+from tests.hub.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import (
     PING,
     PONG,
@@ -74,6 +77,41 @@ class Probe:
         for server in hub.servers():
             server.statistics()
         hub.statistics()
+
+
+@pytest.mark.parametrize("protocol", list(ConnectionProtocols))
+def test_callbacks_of_raw_peers_run_without_a_lock(protocol: ConnectionProtocols) -> None:
+    """Their hook, their first and last callback, and what comes between."""
+    probe = Probe()
+
+    def shake(request: Any) -> dict[str, Any]:
+        probe(request.method)
+        return {}
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        probe("message", ctx)
+        ctx.context.add_callback(lambda reason: probe("context", ctx))
+        return False
+
+    with serving(
+        on_handshake=shake,
+        on_connection_start=lambda ctx, meta: probe("start", ctx),
+        on_receive_message=receive,
+        on_connection_close=lambda ctx, meta: probe("close", ctx),
+    ) as s:
+        probe.hub = s.hub
+        server = listen(s, protocol)
+        tcp = protocol is ConnectionProtocols.TCP
+        with tcp_peer(server) if tcp else udp_peer(server) as peer:
+            peer.send(b"message\n")
+            ctx = s.came()
+            probe.passed.wait(3)
+            ctx.close()
+            # A TCP peer's end is awaited.
+            peer.close()
+            found = probe.passed.wait(5)
+            assert found == [protocol.name, "start", "message", "context", "close"]
+        assert not s.logs.warnings()
 
 
 def test_every_callback_runs_without_a_lock() -> None:

@@ -22,6 +22,7 @@ from hubthread import (
     Request,
     SettingError,
     SocketPeriod,
+    WebsocketPeriod,
 )
 from tests.hub.raw_peers import TcpPeer, ended, how_it_ended, listen, tcp_peer
 from tests.support import TIMEOUT, Items, connect, fence, in_thread, serving
@@ -81,6 +82,14 @@ def test_other_framings_carry_bytes(framing: Framing, wire: bytes) -> None:
         assert peer.take(len(wire)) == wire
         wanted = [wire] if framing is Framing.CHUNKS else [b"one", b"\xff\x00"]
         assert got.now() == wanted
+
+
+def test_what_is_done_to_websocket_messages_is_not_done_to_raw_ones() -> None:
+    """The framing has taken off what is no part of them."""
+    period = WebsocketPeriod[Any](read_buffer_preprocessing=str.strip)
+    with serving(on_receive_message=echo, period=period) as s, tcp_peer(listen(s)) as peer:
+        peer.send(b"  two blanks  \n")
+        assert peer.line() == "  two blanks  "
 
 
 def test_handlers_answer_raw_peers_too() -> None:
@@ -174,7 +183,7 @@ def test_a_peer_that_resets() -> None:
 
 def test_a_peer_that_ends_its_stream_has_closed() -> None:
     """No loss; and what it asked before, it is still answered, however long that is."""
-    answer = b"y" * 2_000_000
+    answer = b"y" * 20_000_000  # more than the system takes at once
 
     def reply(ctx: Any, meta: Any) -> bool:
         ctx.write(answer)
@@ -248,6 +257,8 @@ def test_a_peer_that_stops_reading_meets_the_policy(policy: Overflow) -> None:
                 fence(s.hub)
                 assert other.wait_write_consumed(other.write_count, TIMEOUT)
             assert found() == list(range(PUSHES))
+            if policy is Overflow.CLOSE:  # what waited is no more
+                assert ctx.statistics().waiting <= 1
             room.hangup(ctx)
             fence(s.hub)
             ctx.close()

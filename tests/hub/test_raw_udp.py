@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
+import socket
 import ssl
 import threading
 import tracemalloc
@@ -54,6 +56,75 @@ def test_a_datagram_is_a_message_in_both_directions() -> None:
         host, port = peer.sock.getsockname()
         assert repr(ctx) == f"<Client 1 open UDP {host}:{port}>"
         assert s.hub.clients() == [ctx]
+
+
+def test_on_ipv6() -> None:
+    """Where the address has four parts."""
+    with serving(on_receive_message=echo) as s:
+        server = s.hub.socket_handles("::1", 0, UDP)
+        assert server.url == f"udp://[::1]:{server.address[1]}"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(TIMEOUT)
+            peer.connect(server.address)
+            peer.send(b"hello")
+            assert peer.recv(100) == b"hello"
+            assert s.came().handshake.peer == peer.getsockname()[:2]
+
+
+def test_a_handler_may_close_the_hub() -> None:
+    """It returns at once, and the hub ends, this peer's last callback included."""
+    closed: Items[Any] = Items()
+
+    def stop(ctx: Any, meta: Any) -> bool:
+        ctx.hub.close(TIMEOUT)
+        return False
+
+    with (
+        serving(
+            on_receive_message=stop, on_connection_close=lambda ctx, meta: closed.add(ctx)
+        ) as s,
+        udp_peer(listen(s, UDP)) as peer,
+    ):
+        peer.send(b"stop")
+        assert s.hub.join(TIMEOUT)
+        assert closed.now() == [s.came()]
+
+
+def test_callbacks_of_one_peer_never_overlap() -> None:
+    """Datagrams and closures from many threads, each seeing what the one before has left."""
+    state = {"inside": 0, "steps": 0}
+    order: Items[int] = Items()
+
+    def step() -> None:
+        assert state["inside"] == 0
+        state["inside"] += 1
+        state["steps"] += 1
+        state["inside"] -= 1
+
+    def handle(ctx: Any, meta: Any) -> bool:
+        step()
+        order.add(int(ctx.payload))
+        return echo(ctx, meta)
+
+    count, at_once = 1_000, 20
+    with serving(on_receive_message=handle) as s, udp_peer(listen(s, UDP)) as peer:
+        peer.send(b"0")
+        assert peer.message() == b"0"
+        ctx = s.came()
+
+        def post() -> None:
+            for _ in range(count):
+                ctx.exec_sync(step, TIMEOUT)
+
+        posting = [in_thread(post) for _ in range(3)]
+        for number in range(1, count):
+            peer.send(b"%d" % number)
+            if number % at_once == 0:
+                peer.messages(at_once)
+        for wait in posting:
+            wait()
+        assert order.wait(count) == list(range(count))
+        assert state == {"inside": 0, "steps": 4 * count}
 
 
 def test_a_browser_a_script_and_a_device_share_a_room() -> None:
@@ -180,27 +251,32 @@ def test_a_flood_of_forged_addresses(max_peers: int) -> None:
 
 
 def test_a_full_table_lets_in_only_over_who_has_spoken_once() -> None:
-    """Who has spoken twice keeps its place, also from one who has not."""
-    with serving(on_receive_message=echo) as s:
-        server = s.hub.socket_handles("127.0.0.1", 0, UDP, max_peers=2)
-        with udp_peer(server) as first, udp_peer(server) as second, udp_peer(server) as third:
-            first.send(b"1", b"2")
-            assert first.messages(2) == [b"1", b"2"]
-            second.send(b"1")
-            assert second.message() == b"1"
-            third.send(b"1")
-            assert third.message() == b"1"
-            assert ended(s) == {"crowded out": 1}
-            assert how_it_ended(s)[0] == logging.DEBUG
-            third.send(b"2")
-            assert third.message() == b"2"
-            second.send(b"nobody listens")
-            first.send(b"3")
-            assert first.message() == b"3"
-            statistics = server.statistics()
-            assert (statistics.accepted, statistics.refused) == (3, 1)
-            assert "2 UDP peers, the limit" in s.logs.wait("the limit")
-            assert s.hub.clients_num() == 2
+    """Who has spoken twice keeps its place; of the others the longest silent goes."""
+    with serving(on_receive_message=echo) as s, contextlib.ExitStack() as stack:
+        server = s.hub.socket_handles("127.0.0.1", 0, UDP, max_peers=3)
+        peers = [stack.enter_context(udp_peer(server)) for _ in range(4)]
+        first, second, third, fourth = peers
+        for peer in peers[:3]:
+            peer.send(b"1")
+            assert peer.message() == b"1"
+        first.send(b"2")
+        assert first.message() == b"2"
+        fourth.send(b"1")
+        assert fourth.message() == b"1"
+        assert ended(s) == {"crowded out": 1}
+        level, text = how_it_ended(s)
+        assert level == logging.DEBUG
+        assert f":{second.sock.getsockname()[1]}>" in text
+        for peer in (third, fourth):
+            peer.send(b"2")
+            assert peer.message() == b"2"
+        second.send(b"nobody listens")
+        first.send(b"3")
+        assert first.message() == b"3"
+        statistics = server.statistics()
+        assert (statistics.accepted, statistics.refused) == (4, 1)
+        assert "3 UDP peers, the limit" in s.logs.wait("the limit")
+        assert s.hub.clients_num() == 3
 
 
 def test_silence_ends_a_peer_and_pings_keep_one() -> None:
@@ -213,26 +289,30 @@ def test_silence_ends_a_peer_and_pings_keep_one() -> None:
         socket_period=period,
     ) as s:
         server = listen(s, UDP)
-        with udp_peer(server) as alive, udp_peer(server) as once:
+        with udp_peer(server) as alive, udp_peer(server) as mute, udp_peer(server) as once:
+            alive.send(b"", b"")
+            s.came()
+            mute.send(b"", b"")
             once.send(b"knock")
             assert once.message() == b"knock"
-            gone = s.came()
-            alive.send(b"", b"")
+            gone = {s.came(), s.came()}
             for _ in range(12):  # longer than it may be silent
                 assert alive.message() == b""
                 alive.send(b"")
-            assert closed.wait(1) == [gone]
-            assert gone.ws_conn.ended_by == "silent"
-            assert gone.ws_conn.reason == "silent for 1 s"
+            assert set(closed.wait(2)) == gone
+            for ctx in gone:
+                assert ctx.ws_conn.ended_by == "silent"
+                assert ctx.ws_conn.reason == "silent for 1 s"
+            assert mute.messages(2) == [b"", b""]
             alive.send(b"still here")
             while (answer := alive.message()) == b"":
                 alive.send(b"")
             assert answer == b"still here"
-            closed.wait(2)
-            assert s.hub.statistics().ended_by == {"silent": 2}
+            closed.wait(3)
+            assert s.hub.statistics().ended_by == {"silent": 3}
             once.send(b"again")  # a new peer, whatever it was before
             assert once.message() == b"again"
-            assert s.hub.statistics().clients_total == 3
+            assert s.hub.statistics().clients_total == 4
 
 
 @pytest.mark.parametrize("datagram", [b"x" * 1025, b"x" * 60_000, b"\xff"])
@@ -381,6 +461,7 @@ def test_the_hook_is_asked_about_udp_peers() -> None:
             assert seen.now()[1].peer == peer.sock.getsockname()
         statistics = s.hub.statistics()
         assert (statistics.clients_total, statistics.handshakes_refused) == (1, 1)
+        assert statistics.ended_by == {}
 
 
 def test_a_start_callback_that_raises_ends_the_peer() -> None:
