@@ -6,12 +6,14 @@ workers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hubthread.concurrency.strand import Strand
-from hubthread.errors import ClientClosed, HandshakeRejected, QueueFull
+from hubthread.errors import ClientClosed, Closed, HandshakeRejected, QueueFull
 from hubthread.hub.client import Client
 from hubthread.hub.upgrade import make_meta
 from hubthread.protocol.request import Headers, Request
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from hubthread.net.datagrams import Datagrams
 
 __all__ = ["DatagramClient", "SocketClient", "request_of"]
+
+FLUSH_TIME = 1.0
+"""Seconds for a busy hub to send what was pushed to a peer that has ended its half."""
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
@@ -54,6 +59,19 @@ class SocketClient(Client[Meta, Header]):
     ) -> None:
         super().__init__(hub, connection_id, meta, request)
         self._preprocess = None  # the framing has taken off what does not belong to a message
+
+    def on_leaving(self) -> None:
+        """Leave every room; who has ended its half of the stream is still sent what is due.
+
+        What was pushed while it was in may be waiting for the hub thread, and
+        ``echo hello | nc -N`` waits for it too.
+        """
+        super().on_leaving()
+        if self.ws_conn.ended_by == "peer":
+            flushed = threading.Event()
+            with contextlib.suppress(Closed):
+                self.hub.loop.schedule(flushed.set)
+                flushed.wait(FLUSH_TIME)
 
     def _log_end(self) -> None:
         link = self.ws_conn

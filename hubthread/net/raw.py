@@ -108,7 +108,9 @@ class RawConnection(Connection):
         return self._period.close_timeout if waits else min(PARTING, self._period.close_timeout)
 
     def _finish(self, *, drop_waiting: bool) -> None:
-        self.outbox.half_close(drop_waiting=drop_waiting)
+        # A peer that has ended its half may still read: ``leave`` ends ours, after the rooms.
+        if self.ended_by != "peer":
+            self.outbox.half_close(drop_waiting=drop_waiting)
 
     def _lost(self, error: OSError | None) -> None:
         if error is not None:

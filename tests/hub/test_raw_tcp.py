@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hubthread import (
+    ClientClosed,
     ConnectionProtocols,
     ConnectionType,
     Framing,
@@ -197,6 +199,32 @@ def test_a_peer_that_ends_its_stream_has_closed() -> None:
         assert peer.rest() == answer + b"\n"
         assert how_it_ended(s)[0] == logging.DEBUG
         assert (ctx.ws_conn.code, ctx.ws_conn.clean) == (1005, True)
+
+
+def test_a_peer_that_ends_its_stream_gets_the_pushes_before_it() -> None:
+    """What was accepted while it was in the room, though the hub comes to it later."""
+    busy = threading.Event()
+
+    def say(ctx: Any, meta: Any) -> bool:
+        ctx.hub.exec_async(lambda _: busy.wait(TIMEOUT))
+        room.answer(ctx)
+        room.push(ctx.payload)
+        return False
+
+    with serving(on_receive_message=say) as s, tcp_peer(listen(s)) as peer:
+        room = s.hub.hotline()
+        peer.send(b"hello\n")
+        peer.half_close()
+        ctx = s.came()
+        while ctx in room:
+            fence_of_client(ctx)
+        busy.set()
+        assert peer.rest() == b"hello\n"
+
+
+def fence_of_client(ctx: Any) -> None:
+    with contextlib.suppress(ClientClosed):
+        ctx.exec_sync(lambda: None)
 
 
 def test_silence_is_asked_about_and_ends_a_peer() -> None:
