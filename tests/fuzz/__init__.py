@@ -1,0 +1,1 @@
+"""What must hold whatever bytes come: targets, and a run of them that is as long as it may be."""
