@@ -2,6 +2,8 @@
 
 Layer: top.  Threads: the main thread, which imports, starts, and then waits for a signal.
 
+SIGUSR1 writes the stack of every thread to stderr, and changes nothing.
+
 Exit status: 0 after an orderly end (Ctrl-C and SIGTERM are that), 1 when it cannot listen
 or the certificate is no good, 2 for wrong arguments; the latter two with a line on stderr.
 """
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import importlib
 import inspect
 import logging
@@ -71,7 +74,8 @@ def _serve(chosen: argparse.Namespace) -> None:
     servers: list[Server] = []
 
     def listen() -> str:
-        servers.append(hub.serve(chosen.host, chosen.port, ssl=context))
+        pages = {"/health": hub.health} if chosen.health else {}
+        servers.append(hub.serve(chosen.host, chosen.port, ssl=context, pages=pages))
         return f"hubthread listens on {servers[0].url} (Ctrl-C stops)"
 
     def renew() -> None:
@@ -124,6 +128,10 @@ def _run(
             signal.signal(each, stop)
         if on_hangup is not None and hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda number, frame: None)
+        # By the C runtime, not by a handler in Python: it answers whatever hangs.  A program
+        # with a handler of its own keeps that.
+        if _free("SIGUSR1") and hasattr(faulthandler, "register"):
+            faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         hub.context.add_callback(ended)  # it may also end by itself
         try:
@@ -138,6 +146,12 @@ def _run(
             hub.close()
             signal.set_wakeup_fd(-1)
     hub.join()
+
+
+def _free(name: str) -> bool:
+    """Whether there is a signal of that name here, and nobody uses it."""
+    number = getattr(signal, name, None)
+    return number is not None and signal.getsignal(number) is signal.SIG_DFL
 
 
 def _exit_now(number: int, frame: FrameType | None) -> NoReturn:
@@ -277,6 +291,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)"
         )
+    serve.add_argument(
+        "--health",
+        action="store_true",
+        help="answer GET /health with the hub's statistics, 503 when it is stuck or ends",
+    )
     serve.add_argument(
         "--certfile",
         metavar="FILE",

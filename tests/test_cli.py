@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import http.client
 import signal
 import socket
 import ssl
@@ -195,6 +197,32 @@ def test_a_signal_of_the_program_s_own_ends_nothing(folder: Path) -> None:
             assert client.recv() == "hello"
         command.tell(signal.SIGTERM)
         assert command.end() == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(faulthandler, "register"), reason="not on this system")
+def test_sigusr1_shows_every_thread_whatever_hangs(folder: Path) -> None:
+    with (
+        started("serve", "app:echo", "--port", "0", cwd=folder) as command,
+        connect(command.url) as client,
+    ):
+        client.send("block")
+        assert client.recv() == "blocked"
+        command.tell(signal.SIGUSR1)
+        assert command.process.stderr is not None
+        while "in on_message" not in (line := command.process.stderr.readline()):
+            assert line, "it has ended"
+        command.process.kill()
+
+
+def test_health_is_a_page_for_who_asks_for_it(folder: Path) -> None:
+    for options, status in (((), 426), (("--health",), 200)):
+        with started("serve", "app:echo", "--port", "0", *options, cwd=folder) as command:
+            place = command.url.removeprefix("ws://").rstrip("/")
+            with contextlib.closing(http.client.HTTPConnection(place, timeout=60)) as connection:
+                connection.request("GET", "/health")
+                answer = connection.getresponse()
+                assert answer.status == status
+                assert (b'"state": "running"' in answer.read()) == (status == 200)
 
 
 def test_it_ends_with_its_hub(folder: Path) -> None:

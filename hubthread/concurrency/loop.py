@@ -52,7 +52,7 @@ class Loop(Generic[View]):
         self._logger = logger
         self._on_failure = on_failure
         self._now = now
-        self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name)
+        self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name, now)
         # The loop's thread; the others only look.
         self.runner: int | None = None
         self.since: float | None = None  # when the present job began; None: it waits for one
@@ -137,6 +137,17 @@ class Loop(Generic[View]):
     def depth(self) -> int:
         """How many closures and jobs wait."""
         return self._mailbox.depth() + len(self._batch)
+
+    def oldest(self) -> float:
+        """How many seconds the oldest of those has waited, at the most; 0 if none waits."""
+        mailbox = self._mailbox
+        if self._batch:
+            since = mailbox.taken_since
+        elif mailbox.depth():
+            since = mailbox.filling_since
+        else:
+            return 0.0
+        return max(0.0, self._now() - since)
 
     # The loop's thread.
 

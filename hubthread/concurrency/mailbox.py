@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import queue
 from collections import deque
+from collections.abc import Callable
+from time import monotonic
 from typing import Generic, TypeVar
 
 from hubthread.errors import HubClosed, QueueFull
@@ -27,10 +29,15 @@ class Mailbox(queue.Queue[T], Generic[T]):
 
     :param bound: how many entries may wait; essential entries are not counted against it.
     :param name: who owns it, for error messages.
+    :param now: the clock, in seconds.
     """
 
-    def __init__(self, bound: int, name: str) -> None:
+    def __init__(self, bound: int, name: str, now: Callable[[], float] = monotonic) -> None:
         super().__init__()
+        self._now = now
+        # The oldest entry was posted at this time, or later: when the mailbox was last taken,
+        # or when the first one woke the owner.  Not read for each entry.
+        self.filling_since = self.taken_since = now()  # the same for what was taken last
         self.bound = bound
         self.name = name
         self.closed = False
@@ -59,6 +66,7 @@ class Mailbox(queue.Queue[T], Generic[T]):
             # An owner that is at work looks by itself, and notify is a third of what a post costs.
             if self._owner_waits:
                 self._owner_waits = False
+                self.filling_since = self._now()
                 self.not_empty.notify()
 
     def take(self, timeout: float | None = None) -> deque[T]:
@@ -73,6 +81,7 @@ class Mailbox(queue.Queue[T], Generic[T]):
                 self.not_empty.wait_for(lambda: self.queue or self.closed, timeout)
             taken: deque[T] = self.queue
             self.queue = deque()
+            self.taken_since, self.filling_since = self.filling_since, self._now()
             return taken
 
     def close(self) -> None:

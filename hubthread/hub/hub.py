@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Hashable
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,11 +37,13 @@ from hubthread.hub.statistics import HubStatistics
 from hubthread.net.outbox import OutboxLimits
 from hubthread.protocol.convert import marshal_json, unmarshal_json
 from hubthread.protocol.handshake import validate_origin_check
+from hubthread.protocol.http import Response
 from hubthread.settings import HotlineOption, HubSetting
 from hubthread.types import Key, check_key
 
 if TYPE_CHECKING:
     from hubthread.interfaces import IOContext
+    from hubthread.protocol.request import Request
 
 __all__ = ["Hub"]
 
@@ -338,7 +341,25 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             ended_by=ended,
             wsgi_moved=self.entrance.moved,
             wsgi_parked=self.entrance.parked,
+            queue_age=self.loop.oldest(),
+            closure_running=self.loop.running(),
+            closure_longest=self.loop.longest,
+            stuck=self.watchdog.stuck,
         )
+
+    def health(self, request: Request) -> Response:
+        """A page that says how the hub is: ``hub.serve(pages={"/health": hub.health})``.
+
+        Its statistics as JSON, with status 200, or 503 while the hub thread has been in one
+        closure for longer than ``HubSetting.watchdog``, before the hub has been started, and
+        from when it closes.  It is made on the request's own thread, so it answers where the
+        hub thread does not.  It names no client, but tells everybody how many there are.
+        """
+        statistics = self.statistics()
+        limit = self.setting.watchdog
+        stuck = limit is not None and statistics.closure_running > limit
+        well = statistics.state == "running" and not stuck
+        return Response.json(asdict(statistics), 200 if well else 503)
 
     def __repr__(self) -> str:
         return f"<Hub {self.name} {self.state}, {self.clients_num()} clients>"

@@ -51,6 +51,15 @@ class HubStatistics:
     """Connections here that were taken from a WSGI server."""
     wsgi_parked: int = 0
     """Connections here that keep a thread of their WSGI server."""
+    queue_age: float = 0.0
+    """Seconds for which the oldest entry of the queue has waited, at the most; 0: it is empty."""
+    closure_running: float = 0.0
+    """Seconds for which the hub thread has been at its present closure or flush; 0: it waits."""
+    closure_longest: float = 0.0
+    """Seconds of the longest closure or flush that has ended so far."""
+    stuck: int = 0
+    """Callbacks of the hub, of clients and of rooms with a clock that have been running for
+    longer than ``HubSetting.watchdog``, when the watchdog last looked."""
 
 
 @dataclass(frozen=True)

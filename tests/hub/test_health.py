@@ -1,0 +1,98 @@
+"""Whether a hub is well, as seen from outside: the figures of its queue, and the page."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import pytest
+
+from hubthread import Hub, HubSetting, Request, Server
+from hubthread.hub.statistics import HubStatistics
+from hubthread.protocol.request import Headers
+from hubthread.testing import VirtualHub
+from tests.hub.rooms import Gate
+from tests.support import TIMEOUT, AnyHub, Logs, ask, in_thread, status_of
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(server: Server) -> tuple[int, dict[str, Any]]:
+    """What the page answers."""
+    answer = ask(server, HEALTH)
+    return status_of(answer), json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+@pytest.mark.parametrize("limit", [0.02, None])
+def test_the_page_answers_while_the_hub_thread_hangs(limit: float | None) -> None:
+    """With 503 when that is too long, where there is a limit; then the hub is well again."""
+    gate = Gate()
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict, watchdog=limit, logger=(logs := Logs())))
+    with hub, hub.serve(pages={"/health": hub.health}) as server:
+        status, figures = get(server)
+        assert status == 200
+        assert list(figures) == [field.name for field in fields(HubStatistics)]
+        try:
+            hub.exec_async(gate)
+            gate.reached()
+            hub.exec_async(lambda _: None)
+            if limit is not None:
+                logs.wait("it is doing:")
+            status, figures = get(server)
+        finally:
+            gate.open()
+        assert (status, figures["stuck"]) == ((200, 0) if limit is None else (503, 1))
+        assert (figures["state"], figures["queue_depth"]) == ("running", 1)
+        hub.exec_sync(lambda _: None)
+        if limit is not None:
+            logs.wait("has ended")
+        status, figures = get(server)
+        assert (status, figures["stuck"]) == (200, 0)
+
+
+def test_the_page_says_that_the_hub_is_closing() -> None:
+    """It may be asked by other ways than this hub's own port, which is closed by then."""
+    request = Request("GET", "/health", Headers([]))
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict))
+    assert hub.health(request).status == 503  # nobody has started it
+    with hub:
+        assert hub.health(request).status == 200
+        hub.wait_add()
+        closing = in_thread(hub.close)
+        ended = threading.Event()
+        hub.context.add_callback(lambda reason: ended.set())
+        while hub.state == "running":
+            hub.exec_sync(lambda _: None)
+        response = hub.health(request)
+        assert (response.status, json.loads(response.body)["state"]) == (503, "closing")
+        hub.wait_done()
+        closing()
+        assert ended.wait(TIMEOUT)
+    assert hub.health(request).status == 503
+
+
+def test_the_figures_of_the_queue_are_right_to_the_second() -> None:
+    """In virtual time: how long the oldest waits, the present one runs, and the longest ran."""
+    seen: list[tuple[int, float, float, float]] = []
+    with VirtualHub(HubSetting[Any, Any](dict, watchdog=None)) as hub:
+
+        def look() -> None:
+            s = hub.statistics()
+            seen.append((s.queue_depth, s.queue_age, s.closure_running, s.closure_longest))
+
+        def work(seconds: float, dhub: object) -> None:
+            hub.clock.spend(seconds)
+            look()
+
+        hub.advance(5)
+        hub.exec_async(lambda _: None)
+        hub.settle()
+        for seconds in (3, 1, 2):
+            hub.exec_async(partial(work, seconds))
+        hub.settle()
+        look()
+    # Two wait behind the first, one behind the second; the first one's three are the longest.
+    assert seen == [(2, 3.0, 3.0, 0.0), (1, 4.0, 1.0, 3.0), (0, 0.0, 2.0, 3.0), (0, 0.0, 0.0, 3.0)]
