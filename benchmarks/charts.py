@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.peers import BARE, SUBJECT
 from benchmarks.runner import Result
 
-__all__ = ["write_charts"]
+__all__ = ["STYLE", "text", "write_charts"]
 
 _WIDTH = 760
 _LEFT = 170
@@ -25,7 +25,7 @@ _ROW = 30
 _BAR = 18
 _FOOT = 34
 
-_STYLE = """
+STYLE = """
   text { font: 14px system-ui, sans-serif; fill: #24292f }
   .title { font-size: 16px; font-weight: 600 }
   .quiet { fill: #6e7781; font-size: 12px }
@@ -78,16 +78,16 @@ def _chart(results: list[Result], machine: str) -> str:
     label = escape(case.title)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">',
-        f"<style>{_STYLE}</style>",
+        f"<style>{STYLE}</style>",
         f'<rect class="ground" width="{_WIDTH}" height="{height}" rx="6"/>',
-        _text(20, 28, case.title, "title"),
-        _text(
+        text(20, 28, case.title, "title"),
+        text(
             20, 48, f"{column.heading}, {better}; medians, with the range of the rounds", "quiet"
         ),
     ]
     for number, one in enumerate(results):
         parts += _bar(one, _TOP + _ROW * number, scale)
-    parts += [_text(20, height - 12, machine, "quiet"), "</svg>"]
+    parts += [text(20, height - 12, machine, "quiet"), "</svg>"]
     return "\n".join(parts) + "\n"
 
 
@@ -99,9 +99,9 @@ def _bar(result: Result, top: float, scale: float) -> list[str]:
     line = top + _BAR / 2
     size = f'width="{max(1.0, middle * scale):.1f}" height="{_BAR}"'
     parts = [
-        _text(_LEFT - 10, top + 14, name, kind, end=True),
+        text(_LEFT - 10, top + 14, name, kind, end=True),
         f'<rect class="bar {kind}" x="{_LEFT}" y="{top}" {size} rx="3"/>',
-        _text(_LEFT + max(values) * scale + 8, top + 14, column.show(middle), kind),
+        text(_LEFT + max(values) * scale + 8, top + 14, column.show(middle), kind),
     ]
     if len(values) > 1:
         low, high = (_LEFT + value * scale for value in (min(values), max(values)))
@@ -112,6 +112,7 @@ def _bar(result: Result, top: float, scale: float) -> list[str]:
     return parts
 
 
-def _text(x: float, y: float, text: str, kind: str = "", *, end: bool = False) -> str:
+def text(x: float, y: float, text: str, kind: str = "", *, end: bool = False) -> str:
+    """A text of one of the style's kinds, from ``x`` on, or up to it."""
     anchor = ' text-anchor="end"' if end else ""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{anchor}>{escape(text)}</text>'

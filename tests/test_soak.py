@@ -1,0 +1,30 @@
+"""The soak's verdict: what is flat, and what grows."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.soak import Sample, verdict_of
+
+
+def day(memory: float = 0.0, threads: float = 0.0, descriptors: float = 0.0) -> list[Sample]:
+    """A hundred samples that grow by so much at each."""
+    return [
+        Sample(
+            at, 50_000_000 + int(at * memory), 40 + int(at * threads), 45 + int(at * descriptors)
+        )
+        for at in range(100)
+    ]
+
+
+def test_what_does_not_grow_is_flat() -> None:
+    assert [one.name for one in verdict_of(day())] == ["memory", "threads", "descriptors"]
+    assert all(one.flat for one in verdict_of(day()))
+
+
+@pytest.mark.parametrize(
+    ("grows", "rate"), [("memory", 100_000.0), ("threads", 0.2), ("descriptors", 0.25)]
+)
+def test_what_grows_is_told(grows: str, rate: float) -> None:
+    """A leak of any of the three, and no other."""
+    assert [one.name for one in verdict_of(day(**{grows: rate})) if not one.flat] == [grows]
