@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
+from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.mailbox import Mailbox
@@ -106,8 +107,25 @@ class Loop(Generic[View]):
         def strike() -> None:
             raise error
 
-        with contextlib.suppress(HubClosed):  # it ends anyway
+        self.wake(strike)
+
+    def interrupt_next(self, strike: Callable[[], object]) -> None:
+        """Let ``strike`` be the next job, for a signal handler: on the loop's thread, no lock.
+
+        The thread may be on its way to wait for jobs: ``wake`` is for that.
+        """
+        self._batch.appendleft(strike)
+
+    def wake(self, strike: Callable[[], object]) -> None:
+        """Let ``strike`` be a job, if it is not too late."""
+        with contextlib.suppress(HubClosed):
             self.schedule(strike)
+
+    @staticmethod
+    def callers() -> frozenset[CodeType]:
+        """The functions that call closures of the user's on the loop's thread."""
+        functions = (_Closure.__call__, _Waited._run, Loop.exec_sync)
+        return frozenset(function.__code__ for function in functions)
 
     def close(self) -> None:
         """Accept nothing more; ``run`` returns when what was accepted has run."""
@@ -160,15 +178,19 @@ class Loop(Generic[View]):
         """
         self.runner = me()
         interrupt: KeyboardInterrupt | None = None
+        told = True
         try:
             while True:
                 try:
+                    if not told:  # in here, since a second one may strike in it
+                        on_interrupt()
+                        told = True
                     while self._work_some():
                         pass
                     break
                 except KeyboardInterrupt as error:
                     interrupt = error
-                    on_interrupt()
+                    told = False
         except BaseException as error:  # noqa: BLE001 - our own bug: stop, and say so
             self._fail(error)
         finally:

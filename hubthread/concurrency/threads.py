@@ -120,6 +120,10 @@ class Threads:
 
     def guard(self, target: Callable[[], None]) -> None:
         """Run ``target`` on the calling thread, the last thing that it does."""
+        with self._lock:
+            arrival = self._running.get(threading.current_thread())
+        if arrival is not None:  # as Thread does, as long as it calls that _started
+            arrival.set()
         try:
             target()
         except BaseException:  # SystemExit too, which a thread would die of in silence

@@ -134,7 +134,9 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         """Run the hub on the calling thread, until it is closed (``Run``).
 
         :raises UsageError: when it was started before.
-        :raises KeyboardInterrupt: after an orderly close, when it struck here.
+        :raises KeyboardInterrupt: after an orderly close, when it struck here: on the main
+            thread, without a SIGINT handler of the program's own, at once in a closure and
+            else between two jobs; a second one at once.
         """
         self.lifecycle.run_here()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hubthread.concurrency.interrupt import interrupts_between_jobs
 from hubthread.concurrency.waits import stack_of, wait_for
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.frame import FrameControl
@@ -83,7 +84,8 @@ class Lifecycle:
         self._begin()
         self._runs = True
         self._hub.watchdog.start()
-        self._run()
+        with interrupts_between_jobs(self._hub.loop):
+            self._run()
 
     def _begin(self) -> None:
         with self._changed:

@@ -190,3 +190,30 @@ def test_many_start_and_end() -> None:
     assert threads.join(monotonic() + TIMEOUT) == []
     assert ran == [10] * 4
     assert threads.count() == 0
+
+
+class Renamed(threading.Thread):
+    """A thread of a Python that calls ``_started`` otherwise."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "_started" or type(value) is threading.Event:
+            super().__setattr__(name, value)
+
+
+def test_join_waits_for_no_arrival_that_is_never_told() -> None:
+    """Wherever Python keeps that a thread has started, ``guard`` says so too."""
+    threads = Threads("test", Logs())
+    inside, gate = threading.Event(), threading.Event()
+
+    def work() -> None:
+        inside.set()
+        gate.wait(TIMEOUT)
+
+    thread = Renamed(target=threads.guard, args=(work,))
+    threads.launch(thread, "renamed")
+    assert inside.wait(TIMEOUT)
+    with threads._lock:
+        arrival = threads._running[thread]
+    assert arrival.is_set()
+    gate.set()
+    assert threads.join(monotonic() + TIMEOUT) == []

@@ -1,0 +1,121 @@
+"""Ctrl-C while a hub runs on the main thread, in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to a process")
+
+# The process interrupts itself where the test wants it: real signals, at a known place.
+PROGRAM = """
+import signal, threading, time
+from hubthread import Hub, HubSetting
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+hub = Hub(HubSetting(dict))
+seen = []
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)  # its handler has run when this returns
+
+{body}
+
+try:
+    hub.run()
+except KeyboardInterrupt:
+    seen.append("interrupted")
+hub.join(60)
+default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+seen.append("default" if default else "own")
+print(*seen)
+"""
+
+IN_A_CLOSURE = """
+def closure(dhub):
+    seen.append("begins")
+    ctrl_c()
+    seen.append("goes on")
+
+hub.exec_async(closure)
+hub.exec_async(lambda dhub: seen.append("accepted"))
+"""
+
+# Where take has emptied the queue, and holds what it has taken.
+IN_TAKE = """
+def now():
+    if seen == ["first"]:
+        seen.append("struck")
+        ctrl_c()
+    return time.monotonic()
+
+hub.loop._mailbox._now = now
+def first(dhub):
+    hub.exec_async(lambda dhub: seen.append("second"))
+    hub.exec_async(lambda dhub: seen.append("third"))
+    seen.append("first")
+hub.exec_async(first)
+"""
+
+IN_A_JOB = """
+def job():
+    seen.append("begins")
+    ctrl_c()
+    seen.append("ends")
+
+hub.loop.schedule(job)
+hub.exec_async(lambda dhub: seen.append("accepted"))
+"""
+
+TWICE = """
+def job():
+    seen.append("begins")
+    ctrl_c()
+    ctrl_c()
+    seen.append("goes on")
+
+hub.loop.schedule(job)
+hub.exec_async(lambda dhub: seen.append("accepted"))
+"""
+
+WHILE_IDLE = """
+main = threading.get_ident()
+later = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
+hub.exec_async(lambda dhub: later.start())
+"""
+
+OF_ITS_OWN = """
+signal.signal(signal.SIGINT, lambda number, frame: seen.append("mine"))
+hub.exec_async(lambda dhub: ctrl_c())
+hub.exec_async(lambda dhub: hub.close())
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "seen"),
+    [
+        (IN_A_CLOSURE, "begins accepted interrupted default"),
+        (IN_TAKE, "first struck second third interrupted default"),
+        (IN_A_JOB, "begins ends accepted interrupted default"),
+        (TWICE, "begins accepted interrupted default"),
+        (WHILE_IDLE, "interrupted default"),
+        (OF_ITS_OWN, "mine own"),
+    ],
+)
+def test_ctrl_c_loses_nothing_that_was_accepted(tmp_path: Path, body: str, seen: str) -> None:
+    """At once in a closure, else between two jobs; a second one at once; then all is as before."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("{body}", body))
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (seen + "\n", "", 0)
