@@ -5,6 +5,8 @@ own looks around.
 
 Callbacks tell nobody that they begin: with thousands of messages a second, a clock that is
 read or an object that is shared would cost each of them more than the watching is worth.
+Clients and rooms count their turns, which nobody shares.  (A look at 10,000 idle clients:
+1.1 ms of CPU, CPython 3.11.)
 The watchdog looks twice within the limit at what everybody does, and what was the same for
 as long as the limit is stuck.  So it is told of after one limit at the earliest, and after
 one and a half at the latest.
