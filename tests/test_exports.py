@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import get_origin
 
 import pytest
 
@@ -32,6 +33,8 @@ def _in_order(name: str) -> tuple[bool, list[tuple[int, str]]]:
 def test_every_public_name_exists_and_is_documented() -> None:
     for name in hubthread.__all__:
         thing = getattr(hubthread, name)
+        if get_origin(thing) is not None:  # an alias, which Python 3.10 calls a class
+            continue
         if inspect.isclass(thing) or inspect.isroutine(thing):
             # Its own, not inherited; a dataclass is given its signature for want of one.
             doc = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__

@@ -185,6 +185,10 @@ class Agenda:
 
         Where ticks are due all the time, closures get a period of their own between two.
         """
+        # Here and below: mostly there is nothing, and who adds something wakes us after it.
+        # Each look without the lock and the clock is time that 1,000 rooms do not have.
+        if not self._queue:
+            return None
         with self._lock:
             if not self._queue or self._now() >= self._turn():
                 return None
@@ -203,10 +207,12 @@ class Agenda:
         due = schedule.deadline
         return due if due > self._ticked else self._ticked + schedule.dt
 
+    def counts_down(self) -> bool:
+        """Whether any countdown stands."""
+        return bool(self._countdowns)
+
     def due_countdown(self, until: float) -> tuple[Countdown, float] | None:
         """The one that has been due the longest, at ``until`` or before, and the time."""
-        if not self._countdowns:
-            return None
         with self._lock:
             first = min(self._countdowns, key=lambda each: each.due, default=None)
             now = self._now()
@@ -234,6 +240,8 @@ class Agenda:
 
     def ended(self) -> str | None:
         """The reason, once everything that was accepted is done."""
+        if self._ending is None:
+            return None
         with self._lock:
             return None if self._queue else self._ending
 
@@ -243,12 +251,12 @@ class Agenda:
         To be asked at the end of each step.
         """
         with self._lock:
-            if self._ticking:
-                self._ticking, self._ticked = False, self._now()
             due = math.inf
             if self._schedule is not None:
-                due = self._schedule.deadline
-                self._overdue = self._now() >= due
+                due, now = self._schedule.deadline, self._now()
+                self._overdue = now >= due
+                if self._ticking:
+                    self._ticking, self._ticked = False, now
             if self._queue or self._ending is not None:
                 return -math.inf
             if self._paused_at is not None:

@@ -162,7 +162,8 @@ class FrameLoop(Generic[Obj]):
         work = agenda.next_work()
         if work is not None:
             self._sending(partial(self._work_off, work))
-        self._ring()
+        if agenda.counts_down():
+            self._ring()
         tick = agenda.due_tick(woke)
         if tick is not None:
             self._run_tick(calls, tick)
