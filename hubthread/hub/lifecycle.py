@@ -13,6 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.interrupt import interrupts_between_jobs
 from hubthread.concurrency.waits import stack_of, wait_for
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
 
 __all__ = ["Lifecycle"]
+
+LOOK_UP = 1.0
+"""Seconds after which ``join`` waits anew, and so sees a signal that was missed."""
 
 FORCE_SHARE = 0.25
 """The part of the time to close that is kept for cutting and joining what is left."""
@@ -162,7 +166,17 @@ class Lifecycle:
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the hub is closed; whether it is."""
-        return wait_for(self._changed, lambda: self.state == "closed", timeout)
+
+        def closed() -> bool:
+            return self.state == "closed"
+
+        if timeout is None and isinstance(self._hub.clock, RealClock):
+            # Python may miss a signal that comes as a wait begins, until that wait is over:
+            # a program that waits here for Ctrl-C would wait for ever.
+            while not wait_for(self._changed, closed, LOOK_UP):
+                pass
+            return True
+        return wait_for(self._changed, closed, timeout)
 
     def close(self, timeout: float) -> None:
         """Walk the order of closing, once; a second caller waits for the first."""
