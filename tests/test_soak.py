@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.soak import Sample, verdict_of
+from benchmarks.soak import Sample, growth_of, verdict_of
 
 
 def day(memory: float = 0.0, threads: float = 0.0, descriptors: float = 0.0) -> list[Sample]:
@@ -28,3 +28,10 @@ def test_what_does_not_grow_is_flat() -> None:
 def test_what_grows_is_told(grows: str, rate: float) -> None:
     """A leak of any of the three, and no other."""
     assert [one.name for one in verdict_of(day(**{grows: rate})) if not one.flat] == [grows]
+
+
+def test_the_growth_is_that_of_the_last_two_thirds() -> None:
+    """Bytes in an hour, whatever the begin was like."""
+    samples = day(memory=1000.0)
+    samples[:10] = [Sample(each.at, 10**9, 1, 1) for each in samples[:10]]
+    assert growth_of(samples) == pytest.approx(3_600_000)
