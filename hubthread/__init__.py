@@ -45,6 +45,7 @@ from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
 from hubthread.errors import QueueFull as QueueFull
 from hubthread.errors import SettingError as SettingError
+from hubthread.errors import TooManyRooms as TooManyRooms
 from hubthread.errors import UsageError as UsageError
 from hubthread.errors import WrongThread as WrongThread
 from hubthread.hub.client import Client as Client
@@ -67,6 +68,7 @@ from hubthread.hub.silent import SilentHotline as SilentHotline
 from hubthread.hub.socket_client import SocketClient as SocketClient
 from hubthread.hub.socket_serving import SocketServer as SocketServer
 from hubthread.interfaces import IOContext as IOContext
+from hubthread.limits import Limits as Limits
 from hubthread.logger import default_logger as default_logger
 from hubthread.protocol.codecs import IncrementByte as IncrementByte
 from hubthread.protocol.codecs import bytes_i8 as bytes_i8
@@ -152,6 +154,7 @@ __all__ = [
     "InternalError",
     "Iteration",
     "JsonHeader",
+    "Limits",
     "LongPollingOption",
     "LongPollingResult",
     "LongPollingTimeoutZero",
@@ -179,6 +182,7 @@ __all__ = [
     "SocketServer",
     "SubMatcher",
     "Tick",
+    "TooManyRooms",
     "Upgrader",
     "UsageError",
     "WebsocketPeriod",

@@ -20,6 +20,7 @@ The branches say who can mend it::
     │   └── HotlineClosed
     ├── QueueFull               a bounded queue is full; nothing was done, try later
     ├── ExecTimeout             the time-out passed first (also TimeoutError)
+    ├── TooManyRooms            a client is in as many rooms as it may; it was not let in
     ├── PeerError               the other end of the connection
     │   ├── HandshakeRejected       carries the HTTP status and reason to answer with
     │   └── MatcherError            a message that no handler can be given
@@ -56,6 +57,7 @@ __all__ = [
     "PeerError",
     "QueueFull",
     "SettingError",
+    "TooManyRooms",
     "UsageError",
     "WrongThread",
 ]
@@ -154,6 +156,10 @@ class ExecTimeout(HubThreadError, TimeoutError):
     def __init__(self, message: str, stack: str = "") -> None:
         super().__init__(f"{message}\n{stack}" if stack else message)
         self.stack = stack
+
+
+class TooManyRooms(HubThreadError):
+    """A client is in ``Limits.rooms_per_client`` rooms, and was not let into one more."""
 
 
 class PeerError(HubThreadError):

@@ -61,6 +61,10 @@ class Link(Protocol):
         """The close reason that goes with ``code``."""
 
     @property
+    def limit(self) -> str | None:
+        """The limit that has ended it (``hubthread.limits``), if one did."""
+
+    @property
     def clean(self) -> bool:
         """Whether both sides have said that it ends."""
 
@@ -77,9 +81,17 @@ class Link(Protocol):
     def send_control(self, frame: Frame) -> None:
         """Send a ping or pong, or what is one there."""
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(
+        self,
+        code: int = 1000,
+        reason: str = "",
+        *,
+        ended_by: str = "server",
+        limit: str | None = None,
+    ) -> None:
         """Begin to close it; returns at once.
 
+        :param ended_by, limit: what it has ended by, if this is the first to end it.
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
 

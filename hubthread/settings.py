@@ -8,14 +8,15 @@ allowed.  Source: the specification's ``HubSetting``, ``WebsocketPeriod``,
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from hubthread.checks import check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError
+from hubthread.limits import Limits
 from hubthread.logger import default_logger
 from hubthread.types import DataSize, Framing
 
@@ -64,42 +65,6 @@ class Overflow(Enum):
     """
 
 
-def check_number(
-    name: str, value: object, low: float, *, optional: bool = False, whole: bool = False
-) -> None:
-    """Refuse what is no finite number ≥ ``low`` (above it, where ``low`` is zero).
-
-    :raises SettingError: that names the field and what is allowed.
-    """
-    if value is None and optional:
-        return
-    kind = "a whole number" if whole else "a number"
-    right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if right_type:
-        assert isinstance(value, (int, float))
-        if math.isfinite(value) and (value > 0 if low == 0 else value >= low):
-            return
-    bound = "above 0" if low == 0 else f"of at least {low:g}"
-    none = ", or None" if optional else ""
-    raise SettingError(name, f"{kind} {bound}{none}, not {value!r}")
-
-
-def _is(name: str, value: object, kind: Any, wanted: str) -> None:
-    if not isinstance(value, kind):
-        raise SettingError(name, f"{wanted}, not {value!r}")
-
-
-def _has(name: str, value: object, method: str, wanted: str) -> None:
-    """Refuse what has no such method: for what may be of any class, or of a higher layer's."""
-    if not callable(getattr(value, method, None)):
-        raise SettingError(name, f"{wanted}, not {value!r}")
-
-
-def _function(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise SettingError(name, f"a function or None, not {value!r}")
-
-
 @dataclass(frozen=True)
 class Upgrader:
     """How a request becomes a WebSocket connection (``DefaultUpgrader``)."""
@@ -125,8 +90,8 @@ class Upgrader:
         check_number("handshake_timeout", self.handshake_timeout, 0)
         check_number("max_head", self.max_head, 256, whole=True)
         check_number("write_buffer_size", self.write_buffer_size, 1 * KB, whole=True)
-        _is("compression", self.compression, bool, "True or False")
-        _function("error", self.error)
+        check_kind("compression", self.compression, bool, "True or False")
+        check_function("error", self.error)
         origin: object = self.check_origin
         if isinstance(origin, str) and origin not in ("same", "any"):
             raise SettingError(
@@ -170,8 +135,8 @@ class PingPongPlan(Generic[Meta]):
                 f"more than ping_period ({self.ping_period:g} s), not {self.ping_timeout:g}: "
                 f"a ping must have time to be answered",
             )
-        _function("ping_handler", self.ping_handler)
-        _function("pong_handler", self.pong_handler)
+        check_function("ping_handler", self.ping_handler)
+        check_function("pong_handler", self.pong_handler)
 
 
 @dataclass(frozen=True)
@@ -199,9 +164,9 @@ class WebsocketPeriod(Generic[Meta]):
     """Seconds without a byte of progress after which a stalled connection is cut."""
 
     def __post_init__(self) -> None:
-        _is("upgrader", self.upgrader, Upgrader, "an Upgrader")
-        _is("ping_pong_plan", self.ping_pong_plan, PingPongPlan, "a PingPongPlan")
-        _is("expected_ws_error", self.expected_ws_error, Collection, "a set of close codes")
+        check_kind("upgrader", self.upgrader, Upgrader, "an Upgrader")
+        check_kind("ping_pong_plan", self.ping_pong_plan, PingPongPlan, "a PingPongPlan")
+        check_kind("expected_ws_error", self.expected_ws_error, Collection, "a set of close codes")
         for code in self.expected_ws_error:
             check_number("expected_ws_error", code, 1000, whole=True)
         if self.write_message_type not in (None, 1, 2):
@@ -209,10 +174,10 @@ class WebsocketPeriod(Generic[Meta]):
                 "write_message_type",
                 f"MessageType.TEXT, MessageType.BINARY or None, not {self.write_message_type!r}",
             )
-        _is("write_newline", self.write_newline, bytes, "bytes")
+        check_kind("write_newline", self.write_newline, bytes, "bytes")
         if self.write_newline.decode(errors="replace").encode() != self.write_newline:
             raise SettingError("write_newline", f"UTF-8, for text, not {self.write_newline!r}")
-        _function("read_buffer_preprocessing", self.read_buffer_preprocessing)
+        check_function("read_buffer_preprocessing", self.read_buffer_preprocessing)
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         check_number("max_fragments", self.max_fragments, 1, whole=True)
         check_number("close_timeout", self.close_timeout, 0)
@@ -262,7 +227,7 @@ class SocketPeriod:
             )
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         kinds = ", ".join(f"Framing.{framing.name}" for framing in Framing)
-        _is("framing", self.framing, Framing, f"one of {kinds}")
+        check_kind("framing", self.framing, Framing, f"one of {kinds}")
 
 
 @dataclass(frozen=True)
@@ -273,7 +238,7 @@ class HotlineOption:
     """Shown in logs, statistics and ``repr``; need not be unique."""
 
     def __post_init__(self) -> None:
-        _is("name", self.name, str, "a string")
+        check_kind("name", self.name, str, "a string")
 
 
 @dataclass(frozen=True)
@@ -315,6 +280,8 @@ class HubSetting(Generic[Meta, Header]):
     """What is done with a client whose outbox is full."""
     websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)
+    limits: Limits = field(default_factory=Limits)
+    """How much one client, and one address, may ask of the hub."""
     delayed_execution: Callable[[Any], object] | None = None
     """Called with the hub, on its thread, before it opens for work."""
     watchdog: float | None = 10.0
@@ -323,22 +290,25 @@ class HubSetting(Generic[Meta, Header]):
     Most callbacks take less than a thousandth of it; ``None``: nobody watches."""
 
     def __post_init__(self) -> None:
-        _is("meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict")
-        _is("hub_name", self.hub_name, str, "a string")
+        check_kind(
+            "meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict"
+        )
+        check_kind("hub_name", self.hub_name, str, "a string")
         if self.context is not None:
-            _has("context", self.context, "add_callback", "a Context or None")
+            check_has("context", self.context, "add_callback", "a Context or None")
             if self.context.cancelled:
                 raise SettingError("context", f"one that is not cancelled, not {self.context!r}")
-        _has("logger", self.logger, "exception", "a logging.Logger, or what has its methods")
+        check_has("logger", self.logger, "exception", "a logging.Logger, or what has its methods")
         if self.receive_matcher is not None:
-            _has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
+            check_has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
         check_number("watchdog", self.watchdog, 0, optional=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
-        _is("overflow", self.overflow, Overflow, f"one of {policies}")
-        _is("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
-        _is("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
+        check_kind("overflow", self.overflow, Overflow, f"one of {policies}")
+        check_kind("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
+        check_kind("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
+        check_kind("limits", self.limits, Limits, "a Limits")
         for name in (
             "receive_matcher_error",
             "on_handshake",
@@ -347,4 +317,4 @@ class HubSetting(Generic[Meta, Header]):
             "on_connection_close",
             "delayed_execution",
         ):
-            _function(name, getattr(self, name))
+            check_function(name, getattr(self, name))

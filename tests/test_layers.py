@@ -62,7 +62,8 @@ LAYERS = {
 
 # The first part of a module's name below hubthread; a folder not named here is its own layer.
 LAYER_OF = {
-    **dict.fromkeys(("errors", "types", "interfaces", "settings", "defaults", "logger"), "base"),
+    **dict.fromkeys(("checks", "errors", "types", "interfaces", "limits"), "base"),
+    **dict.fromkeys(("settings", "defaults", "logger"), "base"),
     **dict.fromkeys(("__init__", "__main__", "cli", "demo"), "top"),
     **{name: name for name in LAYERS if name not in ("base", "top")},
 }

@@ -7,18 +7,16 @@ Source: the specification's ``Client`` and ``IOContext``.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
-from hubthread.errors import Closed, MatcherError, UsageError
+from hubthread.errors import Closed, MatcherError, TooManyRooms, UsageError
+from hubthread.hub.membership import Membership
 from hubthread.hub.questions import Questions, ask
 from hubthread.hub.statistics import ClientStatistics
-from hubthread.hub.turns import Turns
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
@@ -29,11 +27,9 @@ from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
-    from hubthread.hub.room import Room
     from hubthread.interfaces import Link
     from hubthread.protocol.matcher import MatcherMap, SubMatcher
     from hubthread.protocol.request import Request
-    from hubthread.protocol.run import Run
 
 __all__ = ["Client"]
 
@@ -42,7 +38,7 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Client(Turns, Generic[Meta, Header]):
+class Client(Membership, Generic[Meta, Header]):
     """One client.  It satisfies ``IOContext``, where its methods are documented.
 
     Threads: the hub makes it, its connection calls the ``on_…`` methods on the reader.
@@ -52,12 +48,9 @@ class Client(Turns, Generic[Meta, Header]):
         "__weakref__",
         "_context",
         "_frame",
-        "_gone",
         "_intercept",
-        "_lock",
         "_preprocess",
         "_questions",
-        "_rooms",
         "_started",
         "connection_id",
         "handshake",
@@ -96,9 +89,8 @@ class Client(Turns, Generic[Meta, Header]):
         self._strand = Strand(
             hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
         )
-        self._lock = threading.Lock()  # guards what follows
-        self._rooms: dict[Room[Client[Meta, Header]], None] = {}  # in the order of coming
-        self._gone = False
+        super().__init__()
+        # Guarded by its lock:
         self._context: Context | None = None
         self._questions: Questions | None = None
 
@@ -213,37 +205,6 @@ class Client(Turns, Generic[Meta, Header]):
         # The path is the peer's to choose, so it is quoted: this goes into logs.
         return f"<Client {self.connection_id} {state} {self.handshake.path!r}>"
 
-    # What rooms call: see room.Member.
-
-    def send_run(self, run: Run) -> int:
-        """Send what was pushed to a room that it is in."""
-        return self.ws_conn.send_run(run)
-
-    def is_run_consumed(self, number: int) -> bool:
-        """Whether a push waits no more; one to a client that has gone is waited for by none."""
-        return self._gone or self.ws_conn.outbox.is_consumed(number)
-
-    def wait_run_consumed(self, number: int, timeout: float | None) -> bool:
-        """Wait for a push; the room has looked at which thread it is."""
-        return self.ws_conn.outbox.wait_consumed(number, timeout)
-
-    # A room's lock is taken under the client's, never the other way round: so being in a
-    # room and remembering it, to leave it at the end, are one step.
-
-    def enter_room(self, room: Room[Client[Meta, Header]]) -> None:
-        """Join and remember it; nothing once the connection has ended."""
-        with self._lock:
-            if not self._gone:
-                room.join(self)
-                self._rooms[room] = None
-
-    def leave_room(self, room: Room[Client[Meta, Header]]) -> None:
-        """Leave and forget it."""
-        # Closed: the thread that fans out has ended.
-        with self._lock, contextlib.suppress(Closed):
-            self._rooms.pop(room, None)
-            room.leave(self)
-
     # What the connection calls, on the reader: see connection.Sink.
 
     def begin(self) -> None:
@@ -323,6 +284,8 @@ class Client(Turns, Generic[Meta, Header]):
                 handler(self, self.meta, error)
             except BaseException:
                 self.logger.exception("receive_matcher_error raised for %r", self)
+        elif isinstance(error, TooManyRooms):
+            pass  # the log was told when it struck
         elif isinstance(error, MatcherError):
             self.logger.warning("%r: %s", self, error)
         else:
@@ -343,6 +306,8 @@ class Client(Turns, Generic[Meta, Header]):
     def on_leaving(self) -> None:
         """Leave every room: nothing is pushed to this client any more."""
         # Counted first: whoever sees the context cancelled finds the end in the statistics.
+        if self.ws_conn.limit is not None:
+            self.hub.strikes.count(self.ws_conn.limit)
         self.hub.registry.forget(self)
         with self._lock:
             self._gone = True
@@ -362,8 +327,13 @@ class Client(Turns, Generic[Meta, Header]):
 
     def _log_end(self) -> None:
         connection = self.ws_conn
-        if connection.code not in self.hub.setting.websocket_period.expected_ws_error:
-            self.logger.warning("%r closed: %s %r", self, connection.code, connection.reason)
+        expected = connection.code in self.hub.setting.websocket_period.expected_ws_error
+        text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
+        if connection.limit is not None:
+            level = logging.INFO if expected else logging.WARNING
+            self.hub.strikes.tell(connection.limit, level, text, *args)
+        elif not expected:
+            self.logger.warning(text, *args)
 
     def _tell_end(self) -> None:
         """In its turn, the last one."""

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from hubthread.checks import check_number
 from hubthread.errors import SettingError, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.hub.hotline import Hotline
 from hubthread.hub.silent import SilentHotline
 from hubthread.protocol.ticks import OVERRUN_POLICIES, Overrun, OverrunPolicy
-from hubthread.settings import check_number
 
 __all__ = ["HotlineFrameOption"]
 

@@ -66,6 +66,7 @@ class Hotline(EachClient[Meta, Header]):
         A client that is in stays in; one whose connection has ended is not let in.
 
         :raises ContextNotClient: for anything but a client.
+        :raises TooManyRooms: when it is in as many as ``Limits.rooms_per_client`` lets it.
         :raises HotlineClosed, HubClosed: after the end of either.
         """
         self._client(ctx).enter_room(self.room)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Hashable
 from dataclasses import asdict
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,7 @@ from hubthread.concurrency.clock import Clock, RealClock
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.loop import Loop
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.concurrency.workers import Workers
@@ -34,6 +36,7 @@ from hubthread.hub.room import Room
 from hubthread.hub.serves import Serves
 from hubthread.hub.silent import SilentHotline
 from hubthread.hub.statistics import HubStatistics
+from hubthread.limits import OUTBOX
 from hubthread.net.outbox import OutboxLimits
 from hubthread.protocol.convert import marshal_json, unmarshal_json
 from hubthread.protocol.handshake import validate_origin_check
@@ -89,6 +92,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             lambda: [self.loop, *self.registry.watched()],
             self.logger,
         )
+        self.strikes = Strikes(self.logger, self.clock.now)
         self._init_serving()
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
@@ -98,6 +102,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             setting.overflow,
             period.upgrader.write_buffer_size,
             period.write_wait,
+            on_drop=partial(self.strikes.count, OUTBOX),
         )
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
@@ -346,6 +351,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             queue_age=self.loop.oldest(),
             closure_running=self.loop.running(),
             closure_longest=self.loop.longest,
+            limits_struck=self.strikes.counts(),
             stuck=self.watchdog.stuck,
         )
 

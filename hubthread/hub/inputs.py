@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hubthread.checks import check_number
 from hubthread.concurrency.waits import wait_for
 from hubthread.errors import (
     ContextNotClient,
@@ -21,7 +22,6 @@ from hubthread.errors import (
 )
 from hubthread.hub.client import Client
 from hubthread.hub.frame_loop import FrameLoop
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.frame import FrameControl

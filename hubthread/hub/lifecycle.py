@@ -13,13 +13,13 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hubthread.checks import check_number
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.interrupt import interrupts_between_jobs
 from hubthread.concurrency.waits import stack_of, wait_for
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.net.connection import GOING_AWAY
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub

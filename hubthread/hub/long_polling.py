@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from hubthread.checks import check_number
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import wait_for
 from hubthread.errors import LongPollingTimeoutZero, SettingError
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from hubthread.checks import check_number
 from hubthread.errors import HotlineClosed, SettingError
 from hubthread.hub.frame_loop import FrameLoop
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.client import Client

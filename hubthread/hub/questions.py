@@ -10,11 +10,11 @@ import threading
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from hubthread.checks import check_number
 from hubthread.concurrency.waits import Call
 from hubthread.errors import ClientClosed, DeadlockError, QueueFull, UsageError
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.headers import ID
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.client import Client

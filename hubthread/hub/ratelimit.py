@@ -11,8 +11,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hubthread.checks import check_number
 from hubthread.errors import SettingError
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub

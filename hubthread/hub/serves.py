@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import ssl as tls
     from collections.abc import Mapping
 
+    from hubthread.concurrency.strikes import Strikes
     from hubthread.hub.hub import Hub
     from hubthread.hub.lifecycle import Lifecycle
     from hubthread.protocol.http import Response
@@ -44,6 +45,7 @@ class Serves(Generic[Meta, Header]):
     # The hub's.
     lifecycle: Lifecycle
     logger: logging.Logger
+    strikes: Strikes
     setting: HubSetting[Meta, Header]
 
     client_class: Callable[..., Client[Any, Any]] = Client
@@ -186,11 +188,22 @@ class Serves(Generic[Meta, Header]):
             if server in self._servers:
                 self._servers.remove(server)
 
-    def refused(self, request: Request | None, status: int, reason: str) -> None:
-        """From a server: a request was answered with an error status."""
+    def refused(
+        self,
+        request: Request | None,
+        status: int,
+        reason: str,
+        limit: str | None = None,
+        peer: object = None,
+    ) -> None:
+        """From a server: a request was answered with an error status, by ``limit`` if named."""
         with self._serving_lock:
             self._refused += 1
-        self.logger.debug("request refused: %s %s (%r)", status, reason, request)
+        text = "request refused: %s %s (%r)"
+        if limit is not None:
+            self.strikes.strike(limit, logging.INFO, text, status, reason, peer)
+        else:
+            self.logger.debug(text, status, reason, request)
         callback = self.setting.websocket_period.upgrader.error
         if callback is not None:
             try:

@@ -12,15 +12,16 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.hub.upgrade import agree, connect
+from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport, send_all
 from hubthread.protocol.http import Request, RequestParser, Response
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     import ssl as tls
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
 
 __all__ = ["Server", "Tracker", "answer", "check_place", "check_renewal", "open_server"]
+
+_LIMITS = {408: HANDSHAKE, 431: HEAD}
+"""Whom the status tells of, before there is a request."""
 
 Page = Callable[[Request], Response]
 
@@ -215,7 +219,8 @@ class Server:
                 connection = connect(self._hub, transport, agreed, deadline)
                 del agreed  # as below
         except HandshakeRejected as refusal:
-            self._hub.refused(request, refusal.status, refusal.reason)
+            limit = _LIMITS.get(refusal.status) if request is None else None
+            self._hub.refused(request, refusal.status, refusal.reason, limit, peer)
             response = self._refusal(refusal)
         except OSError as error:  # the connection broke, or TLS did not come about
             self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
@@ -329,7 +334,9 @@ def open_server(
     server = Server(hub, context, path, pages)
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
     try:
-        server._listener = Listener(sock, server._serve, hub.threads, hub.logger, max_connections)
+        server._listener = Listener(
+            sock, server._serve, hub.threads, hub.logger, max_connections, hub.strikes
+        )
         server._listener.start()
     except BaseException:
         sock.close()

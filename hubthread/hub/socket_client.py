@@ -81,7 +81,11 @@ class SocketClient(Client[Meta, Header]):
             level = self._violation
         else:
             level = self._trouble
-        self.logger.log(level, "%r ended: %s", self, link.reason or "no reason given")
+        text, args = "%r ended: %s", (self, link.reason or "no reason given")
+        if link.limit is not None:
+            self.hub.strikes.tell(link.limit, level, text, *args)
+        else:
+            self.logger.log(level, text, *args)
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
@@ -152,7 +156,9 @@ class DatagramClient(SocketClient[Meta, Header]):
     def _handle(self, message: str | bytes | ProtocolFailure, size: int) -> None:
         try:
             if isinstance(message, ProtocolFailure):
-                self._peer.close(message.code, message.reason, ended_by="violation")
+                self._peer.close(
+                    message.code, message.reason, ended_by="violation", limit=message.limit
+                )
             elif self._peer.ended_by is None:
                 self.on_message(message)
         finally:

@@ -10,19 +10,20 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from hubthread.checks import check_number
 from hubthread.concurrency.workers import Carriers
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.serving import check_place, check_renewal
 from hubthread.hub.socket_client import DatagramClient, SocketClient, request_of
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.hub.upgrade import make_meta
+from hubthread.limits import HANDSHAKE
 from hubthread.net.datagram_peer import DatagramPeer
 from hubthread.net.datagrams import Datagrams
 from hubthread.net.listener import Address, Listener, open_tcp, open_udp
 from hubthread.net.raw import RawConnection
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport
-from hubthread.settings import check_number
 from hubthread.types import ConnectionProtocols
 
 if TYPE_CHECKING:
@@ -77,7 +78,13 @@ class SocketServer:
         hub = self._hub
         if self.protocol is ConnectionProtocols.TCP:
             self._listener = Listener(
-                sock, self._serve, hub.threads, hub.logger, max_peers, refusal=b""
+                sock,
+                self._serve,
+                hub.threads,
+                hub.logger,
+                max_peers,
+                hub.strikes,
+                polite=False,
             )
         else:
             self._listener = Datagrams(
@@ -87,7 +94,7 @@ class SocketServer:
                 self._limits,
                 hub.threads,
                 hub.alarms,
-                hub.logger,
+                hub.strikes,
                 max_peers,
             )
         self._listener.start()
@@ -147,11 +154,16 @@ class SocketServer:
         """Make the client; its start callback has run when this returns."""
         hub = self._hub
         request = request_of(self.protocol, peer, secure=self._context is not None)
+        upgrader = hub.setting.websocket_period.upgrader
         try:
-            transport.handshake(hub.setting.websocket_period.upgrader.handshake_timeout)
+            transport.handshake(upgrader.handshake_timeout)
             meta = make_meta(hub, request)
         except HandshakeRejected as refusal:
             hub.refused(request, refusal.status, refusal.reason)
+            return None
+        except TimeoutError:
+            reason = f"no TLS within {upgrader.handshake_timeout:g} s"
+            hub.refused(request, 408, reason, HANDSHAKE, peer)
             return None
         except OSError as error:  # the connection broke, or TLS did not come about
             hub.refused(request, 400, f"{type(error).__name__}: {error}")

@@ -7,7 +7,7 @@ all of one snapshot are of nearly the same moment.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "ClientStatistics",
@@ -57,6 +57,8 @@ class HubStatistics:
     """Seconds for which the hub thread has been at its present closure or flush; 0: it waits."""
     closure_longest: float = 0.0
     """Seconds of the longest closure or flush that has ended so far."""
+    limits_struck: Mapping[str, int] = field(default_factory=dict)
+    """How often each limit has struck, by the names of the table in README.rst ("Limits")."""
     stuck: int = 0
     """Callbacks of the hub, of clients and of rooms with a clock that have been running for
     longer than ``HubSetting.watchdog``, when the watchdog last looked."""

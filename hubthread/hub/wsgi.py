@@ -8,6 +8,7 @@ thread is the reader, and is parked until the client goes.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -15,16 +16,17 @@ from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.serving import answer
 from hubthread.hub.upgrade import Agreed, agree, connect
+from hubthread.limits import CONNECTIONS
 from hubthread.net import takeover
 from hubthread.net.parked import open_parked
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.protocol.environ import request_of
 from hubthread.protocol.http import Response
 from hubthread.protocol.request import Request
-from hubthread.settings import check_number
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
@@ -148,7 +150,9 @@ class Entrance:
             self.moved += move and not full
             self.parked += not move and not full
         if full:
-            raise self._no_room(f"{most} connections, the limit")
+            text = "%d connections, the limit of websocket_handler: turning one away"
+            self._hub.strikes.strike(CONNECTIONS, logging.WARNING, text, most)
+            raise _full()
         if not move:
             environ[_TAKEN] = True
             try:
@@ -168,7 +172,7 @@ class Entrance:
 
     def _no_room(self, why: object) -> HandshakeRejected:
         self._trouble(f"no room for a connection: answering 503 ({why})")
-        return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
+        return _full()
 
     def _trouble(self, what: str) -> None:
         """Log the first of a series: a flood must not fill the log."""
@@ -221,6 +225,10 @@ class Entrance:
         finally:
             transport.close()
             hub.tracker.end(transport)
+
+
+def _full() -> HandshakeRejected:
+    return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
 
 
 def _refusal(refusal: HandshakeRejected) -> WSGIAnswer:

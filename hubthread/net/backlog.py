@@ -7,7 +7,7 @@ lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -39,6 +39,8 @@ class OutboxLimits:
     write_wait: float
     linger: float = 1.0
     """Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
+    on_drop: Callable[[], object] = lambda: None
+    """Called for each message that a policy drops for want of room, under the lock."""
 
     @cached_property
     def hold_messages(self) -> int:
@@ -137,14 +139,15 @@ class Backlog:
                 self.dropped += 1
                 return self.size <= self._limits.max_bytes or len(self) == 1
         if not self._fits(size):
-            if policy is Overflow.DROP_NEWEST:
-                self.dropped += number is not None
-                return True
             if policy is not Overflow.DROP_OLDEST:
                 self.dropped += number is not None
-                return False
+                if policy is not Overflow.DROP_NEWEST:
+                    return False
+                self._limits.on_drop()
+                return True
             while self._entries and not self._fits(size):
                 self.dropped += self._take_entry().number is not None
+                self._limits.on_drop()
         self._add(_Entry(number, wire, key))
         return True
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.waits import me
+from hubthread.limits import OUTBOX, SILENCE, STALL
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
 from hubthread.net.transport import Transport
@@ -78,6 +79,7 @@ class Connection:
     (``close`` was called), ``"violation"`` (of the protocol or a limit), ``"overflow"``
     (outbox full), ``"stalled"`` (took no byte), ``"silent"`` (keepalive), ``"lost"`` (the
     stream ended without a Close), ``"no thread"`` (for its writer); ``None`` while open.
+    ``limit`` names the limit that has struck (``hubthread.limits``), if one did.
 
     Threads: ``run`` is the reader's; the rest is for any thread.
     """
@@ -107,6 +109,7 @@ class Connection:
         self._closing = Closing()
         self._alarm: Alarm | None = None
         self.ended_by: str | None = None
+        self.limit: str | None = None
 
     # Any thread.
 
@@ -126,7 +129,14 @@ class Connection:
         """Send a ping or pong."""
         self.outbox.send_control(frame.wire)
 
-    def close(self, code: int = 1000, reason: str = "", *, ended_by: str = "server") -> None:
+    def close(
+        self,
+        code: int = 1000,
+        reason: str = "",
+        *,
+        ended_by: str = "server",
+        limit: str | None = None,
+    ) -> None:
         """Begin the closing handshake, once; returns at once.
 
         What waits is sent first, except for the overflowing outbox that is the reason.
@@ -134,11 +144,11 @@ class Connection:
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
-        self._on(CloseEvent.LOCAL_CLOSE, code, reason, ended_by)
+        self._on(CloseEvent.LOCAL_CLOSE, code, reason, ended_by, limit)
 
-    def cut(self, ended_by: str = "server") -> None:
+    def cut(self, ended_by: str = "server", limit: str | None = None) -> None:
         """End the connection now, without a word."""
-        self._on(CloseEvent.TIMEOUT, None, "", ended_by)
+        self._on(CloseEvent.TIMEOUT, None, "", ended_by, limit)
 
     @property
     def is_open(self) -> bool:
@@ -165,14 +175,21 @@ class Connection:
         """Whether both sides have said Close."""
         return self._closing.clean
 
-    def _on(self, event: CloseEvent, code: int | None, reason: str, ended_by: str) -> None:
+    def _on(
+        self,
+        event: CloseEvent,
+        code: int | None,
+        reason: str,
+        ended_by: str,
+        limit: str | None = None,
+    ) -> None:
         with self._lock:
             actions = self._closing.on(event, code, reason)
             if not actions:
                 return
             first = self.ended_by is None
             if first:
-                self.ended_by = ended_by
+                self.ended_by, self.limit = ended_by, limit
             overflow = self.ended_by == "overflow"
         if Action.DROP_TRANSPORT in actions:
             self._transport.shutdown()
@@ -194,12 +211,13 @@ class Connection:
     def _on_broken(self, trouble: str) -> None:
         """From the outbox, on the thread that sent or on the writer."""
         if trouble == "overflow":
-            self.close(TRY_AGAIN_LATER, "reads too slowly; come back", ended_by=trouble)
+            reason = "reads too slowly; come back"
+            self.close(TRY_AGAIN_LATER, reason, ended_by=trouble, limit=OUTBOX)
         elif trouble == "lost":
             # The reader still finds what came before, which may be the peer's Close.
             self._transport.shutdown()
         else:
-            self.cut(trouble)
+            self.cut(trouble, STALL if trouble == "stalled" else None)
 
     # The reader.
 
@@ -267,7 +285,7 @@ class Connection:
         return True
 
     def _silent(self) -> None:
-        self._on(CloseEvent.TIMEOUT, None, "", "silent")
+        self._on(CloseEvent.TIMEOUT, None, "", "silent", SILENCE)
 
     def _ping(self) -> None:
         self.outbox.send_control(encode_ping(), PING)
@@ -312,7 +330,9 @@ class Connection:
                     self._on(CloseEvent.PEER_CLOSE, event.code, event.reason, "peer")
                     return False
                 elif isinstance(event, ProtocolFailure):
-                    self._on(CloseEvent.PROTOCOL_FAILURE, event.code, event.reason, "violation")
+                    code, reason = event.code, event.reason
+                    failure = CloseEvent.PROTOCOL_FAILURE
+                    self._on(failure, code, reason, "violation", event.limit)
                     return False
         finally:
             if held:

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.limits import OUTBOX
 from hubthread.net.backlog import Backlog, OutboxLimits
 from hubthread.net.connection import TRY_AGAIN_LATER
 from hubthread.protocol.frames import Frame, is_sendable_code
@@ -89,6 +90,7 @@ class DatagramPeer:
         "count",
         "ended_by",
         "heard",
+        "limit",
         "reason",
         "sink",
         "unhandled",
@@ -119,6 +121,7 @@ class DatagramPeer:
         self._alarm: Alarm | None = None
         self.count = 0
         self.ended_by: str | None = None
+        self.limit: str | None = None
         self.code: int | None = None
         self.reason = ""
 
@@ -158,18 +161,25 @@ class DatagramPeer:
         with self._lock:
             self._allowance = None
 
-    def close(self, code: int = 1000, reason: str = "", *, ended_by: str = "server") -> None:
+    def close(
+        self,
+        code: int = 1000,
+        reason: str = "",
+        *,
+        ended_by: str = "server",
+        limit: str | None = None,
+    ) -> None:
         """End it, once what waits is out; returns at once.  The peer is not told.
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
         if not is_sendable_code(code):
             raise ValueError(f"close code {code} must not be sent")
-        self._end(code, reason, ended_by, drain=True)
+        self._end(code, reason, ended_by, limit, drain=True)
 
-    def cut(self, ended_by: str = "server", reason: str = "") -> None:
+    def cut(self, ended_by: str = "server", reason: str = "", limit: str | None = None) -> None:
         """End it now."""
-        self._end(_ABNORMAL, reason, ended_by, drain=False)
+        self._end(_ABNORMAL, reason, ended_by, limit, drain=False)
 
     def shutdown(self) -> None:
         """End it now."""
@@ -228,7 +238,8 @@ class DatagramPeer:
         if lags:
             self._port.lag(self)
         if full:
-            self.close(TRY_AGAIN_LATER, "its network takes too little", ended_by="overflow")
+            reason = "its network takes too little"
+            self.close(TRY_AGAIN_LATER, reason, ended_by="overflow", limit=OUTBOX)
         return number, waits
 
     def _take(self, wire: bytes, key: Hashable) -> bool:
@@ -271,11 +282,14 @@ class DatagramPeer:
 
     # The end, without the lock.
 
-    def _end(self, code: int, reason: str, ended_by: str, *, drain: bool) -> None:
+    def _end(
+        self, code: int, reason: str, ended_by: str, limit: str | None, *, drain: bool
+    ) -> None:
         with self._lock:
             first = self.ended_by is None
             if first:
-                self.code, self.reason, self.ended_by = code, reason, ended_by
+                self.code, self.reason = code, reason
+                self.ended_by, self.limit = ended_by, limit
             self._open = False
             if not drain:
                 self._backlog.forget()

@@ -8,16 +8,18 @@ pair.
 from __future__ import annotations
 
 import contextlib
-import logging
 import selectors
 import socket
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from logging import WARNING
 from time import monotonic
 
 from hubthread.concurrency.alarms import Alarms
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
+from hubthread.limits import CONNECTIONS, SILENCE, UNHANDLED
 from hubthread.net.backlog import OutboxLimits
 from hubthread.net.datagram_peer import Address, DatagramPeer
 from hubthread.protocol.frames import MessageType
@@ -67,7 +69,7 @@ class Datagrams:
         limits: OutboxLimits,
         threads: Threads,
         alarms: Alarms,
-        logger: logging.Logger,
+        strikes: Strikes,
         max_peers: int,
     ) -> None:
         self._sock = sock
@@ -77,7 +79,7 @@ class Datagrams:
         self._limits = limits
         self._threads = threads
         self._alarms = alarms
-        self._logger = logger
+        self._strikes = strikes
         self._max_peers = max_peers
         self._waker, self._wake = socket.socketpair()
         for each in (sock, self._waker, self._wake):
@@ -86,7 +88,6 @@ class Datagrams:
         self._selector.register(sock, selectors.EVENT_READ)
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._writing = False  # whether it waits for room too
-        self._full = False  # and the log has been told
         self._ended = threading.Event()
         self._lock = threading.Lock()  # guards what follows
         self._runner: int | None = None
@@ -228,6 +229,8 @@ class Datagrams:
         if peer is None:
             if not isinstance(message, ProtocolFailure):
                 peer = self._admit(address, len(data))
+            elif message.limit is not None:
+                self._strikes.count(message.limit)
             if peer is None:
                 with self._lock:
                     self.refused += 1
@@ -273,9 +276,9 @@ class Datagrams:
                 self._once[address] = peer
                 self.connections += 1
                 self.accepted += 1
-        if full and not self._full:
-            self._logger.warning("%d UDP peers, the limit of %s", self._max_peers, self.address)
-        self._full = full
+        if full:
+            text = "%d UDP peers, the limit of %s"
+            self._strikes.strike(CONNECTIONS, WARNING, text, self._max_peers, self.address)
         if displaced is not None:
             displaced.cut("crowded out", "others came, and it had spoken only once")
         if peer is not None and not self._welcome(peer):
@@ -293,6 +296,7 @@ class Datagrams:
                 or self._unhandled_bytes + size > MOST_UNHANDLED_BYTES
             ):
                 self.refused += 1
+                self._strikes.count(UNHANDLED)
                 return
             peer.unhandled += 1
             self._unhandled_bytes += size
@@ -335,4 +339,4 @@ class Datagrams:
         for peer in pinged:
             peer.ping()
         for peer in silent:
-            peer.cut("silent", f"silent for {period.pong_wait:g} s")
+            peer.cut("silent", f"silent for {period.pong_wait:g} s", SILENCE)

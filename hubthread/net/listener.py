@@ -16,7 +16,9 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
+from hubthread.limits import CONNECTIONS
 
 __all__ = ["Listener", "open_tcp", "open_udp", "open_unix"]
 
@@ -116,8 +118,8 @@ class Listener:
 
     :param serve: called with ``(socket, peer address)`` on a thread of the connection's
         own; it owns the socket.
-    :param max_connections: at the same time; more get ``refusal`` and are closed.
-    :param refusal: 503, where HTTP is spoken.
+    :param max_connections: at the same time; more are turned away.
+    :param polite: with an answer, since HTTP is spoken.
     """
 
     def __init__(
@@ -127,14 +129,17 @@ class Listener:
         threads: Threads,
         logger: logging.Logger,
         max_connections: int,
-        refusal: bytes = BUSY,
+        strikes: Strikes,
+        *,
+        polite: bool = True,
     ) -> None:
         self._sock = sock
         self._serve = serve
         self._threads = threads
         self._logger = logger
         self._max_connections = max_connections
-        self._refusal = refusal
+        self._strikes = strikes
+        self._refusal = BUSY if polite else b""
         self._waker, self._wake = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
@@ -219,7 +224,9 @@ class Listener:
                 self.connections += 1
                 self.accepted += 1
         if full:
-            self._trouble(f"{self._max_connections} connections, the limit: turning one away")
+            text = "%d connections, the limit of %s: turning one away"
+            where = self._max_connections, self.address
+            self._strikes.strike(CONNECTIONS, logging.WARNING, text, *where)
             self._turn_away(sock)
             return True
         address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address

@@ -12,6 +12,7 @@ from typing import Any
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.waits import me
+from hubthread.limits import SILENCE
 from hubthread.net.connection import Connection, Sink
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, OutboxLimits
@@ -125,7 +126,7 @@ class RawConnection(Connection):
     def _silent(self) -> None:
         within = " in the middle of a message" if self._reader.unfinished else ""
         limit = self._period.ping_pong_plan.ping_timeout
-        self._on(CloseEvent.TIMEOUT, None, f"silent for {limit:g} s{within}", "silent")
+        self._on(CloseEvent.TIMEOUT, None, f"silent for {limit:g} s{within}", "silent", SILENCE)
 
     def _read_to_the_end(self) -> None:
         """As for a WebSocket; and a peer that has ended its half may still want the rest."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 
+from hubthread.limits import MESSAGE
 from hubthread.protocol.websocket import ProtocolFailure, WebSocketEvent
 from hubthread.types import Framing
 
@@ -51,7 +52,7 @@ def read_datagram(
     if framing is Framing.LINES and data.endswith(b"\n"):
         data = data[: -2 if data.endswith(b"\r\n") else -1]
     if len(data) > limit:
-        return ProtocolFailure(_TOO_BIG, f"a datagram of more than {limit} bytes")
+        return ProtocolFailure(_TOO_BIG, f"a datagram of more than {limit} bytes", MESSAGE)
     return _decoded(data) if text else data
 
 
@@ -167,7 +168,7 @@ class MessageReader:
         return True
 
     def _fail(self, reason: str, events: list[WebSocketEvent]) -> None:
-        events.append(ProtocolFailure(_TOO_BIG, reason))
+        events.append(ProtocolFailure(_TOO_BIG, reason, MESSAGE))
         self._end()
 
     def _end(self) -> None:

@@ -23,6 +23,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import XorMaskerSimple
 
+from hubthread.limits import FRAGMENTS, MESSAGE
 from hubthread.protocol.deflate import CappedDeflate, DeflateWindows
 
 __all__ = ["PeerClose", "Ping", "Pong", "ProtocolFailure", "WebSocketEvent", "WebSocketProtocol"]
@@ -55,11 +56,13 @@ class ProtocolFailure:
     """The peer broke the protocol or a limit: the last event.
 
     ``code`` is what to close with: 1002 (protocol), 1007 (invalid data) or 1009 (too
-    big); ``reason`` says it in words, fit for a Close frame.
+    big); ``reason`` says it in words, fit for a Close frame.  ``limit`` is the name of
+    the limit that was broken (``hubthread.limits``), None where it was the protocol.
     """
 
     code: int
     reason: str
+    limit: str | None = None
 
 
 #: What :meth:`WebSocketProtocol.receive` returns; ``str`` is a text message, ``bytes`` a
@@ -245,7 +248,7 @@ class WebSocketProtocol:
         if is_data:
             excess = self._excess(size, compressed=first & 0x40 != 0)
             if excess:
-                self._end(ProtocolFailure(_TOO_BIG, excess), events)
+                self._end(ProtocolFailure(_TOO_BIG, *excess), events)
                 return False
         # Some clients send header and payload by themselves; a plain frame's header waits
         # for its payload, so that the two can still go the short way.
@@ -260,17 +263,17 @@ class WebSocketProtocol:
         self._missing = header + size
         return True
 
-    def _excess(self, size: int, *, compressed: bool) -> str:
-        """Which limit a data frame of ``size`` bytes would break, in words; "" for none."""
+    def _excess(self, size: int, *, compressed: bool) -> tuple[str, str] | None:
+        """Which limit a data frame of ``size`` bytes would break: in words, and its name."""
         if not self._fragments:
             self._message_limit = self._max_wire if compressed else self._max_message
         if size > self._max_frame:
-            return f"frame of more than {self._max_frame} bytes"
+            return f"frame of more than {self._max_frame} bytes", MESSAGE
         if self._message_size + size > self._message_limit:
-            return f"message of more than {self._max_message} bytes"
+            return f"message of more than {self._max_message} bytes", MESSAGE
         if self._fragments >= self._max_fragments:
-            return f"message of more than {self._max_fragments} frames"
-        return ""
+            return f"message of more than {self._max_fragments} frames", FRAGMENTS
+        return None
 
     def _feed(self, data: bytes, events: list[WebSocketEvent]) -> None:
         """Give wsproto a piece of the current frame, and take what it makes of it."""
@@ -303,6 +306,7 @@ class WebSocketProtocol:
         if code == _TOO_BIG:
             # Our extension's; wsproto says "error in extension".
             reason = f"message of more than {self._max_message} bytes"
+            return ProtocolFailure(code, reason, MESSAGE)
         return ProtocolFailure(code, reason)
 
     def _assemble(

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 
+from hubthread.checks import check_number
 from hubthread.concurrency.clock import Step
 from hubthread.concurrency.waits import World, play_for
 from hubthread.errors import UsageError, WrongThread
-from hubthread.settings import check_number
 
 __all__ = ["FakeClock", "Job"]
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
+from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.hub.hub import Hub
 from hubthread.hub.upgrade import Agreed
 from hubthread.hub.wsgi import Entrance
-from hubthread.settings import HubSetting, check_number
+from hubthread.settings import HubSetting
 from hubthread.testing.client import VirtualClient
 from hubthread.testing.clock import FakeClock
 from hubthread.testing.reader import Reader

@@ -373,6 +373,7 @@ def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
                 other.send(b"o%d" % number)
                 assert other.message() == b"o%d" % number
             assert server.statistics().refused == 100 - 63  # the one that blocks waits, too
+            assert s.hub.statistics().limits_struck["unhandled"] == 100 - 63
             gate.set()
             assert busy.messages(64) == [b"block", *(b"%d" % number for number in range(63))]
             busy.send(b"on")

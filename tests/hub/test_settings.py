@@ -11,6 +11,7 @@ from hubthread import (
     HotlineOption,
     Hub,
     HubSetting,
+    Limits,
     PingPongPlan,
     SettingError,
     SocketPeriod,
@@ -25,6 +26,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
     SocketPeriod: {},
     Upgrader: {},
     HotlineOption: {},
+    Limits: {},
 }
 
 
@@ -72,6 +74,9 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (Upgrader, "check_origin", "https://x.example", "use ['https://x.example']"),
         (Upgrader, "error", 5, "a function or None"),
         (HubSetting, "socket_period", 5, "a SocketPeriod"),
+        (HubSetting, "limits", None, "a Limits"),
+        (Limits, "rooms_per_client", 0, "a whole number of at least 1, or None"),
+        (Limits, "rooms_per_client", 2.5, "a whole number of at least 1, or None"),
         (SocketPeriod, "ping_period", 0, "above 0, or None"),
         (SocketPeriod, "pong_wait", "60", "a number above 0, or None"),
         (SocketPeriod, "write_wait", None, "above 0"),

@@ -18,6 +18,7 @@ from time import monotonic
 
 import pytest
 
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.listener import Listener, open_tcp, open_unix
@@ -55,7 +56,8 @@ def listening(
     logger = logging.getLogger("tests.net")
     threads = Refusing("test", logger)
     sock = sock or open_tcp("127.0.0.1", 0, 100)
-    listener = Listener(sock, serve, threads, logger, max_connections)
+    strikes = Strikes(logger, monotonic)
+    listener = Listener(sock, serve, threads, logger, max_connections, strikes)
     if start:
         listener.start()
     try:
@@ -344,6 +346,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
     script = """
         import errno, logging, os, resource, socket, sys, threading
         from time import monotonic
+        from hubthread.concurrency.strikes import Strikes
         from hubthread.concurrency.threads import Threads
         from hubthread.net.listener import Listener, open_tcp
 
@@ -369,7 +372,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
             client.settimeout(20)
         sock = Counted(fileno=open_tcp("127.0.0.1", 0, 100).detach())
         threads = Threads("x", logger)
-        listener = Listener(sock, serve, threads, logger, 100)
+        listener = Listener(sock, serve, threads, logger, 100, Strikes(logger, monotonic))
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         hoard = []

@@ -168,7 +168,7 @@ def test_how_messages_are_written(framing: Framing, body: bytes, wire: bytes) ->
 )
 def test_what_is_too_long(framing: Framing, data: bytes, reason: str) -> None:
     """It is told as soon as it can be known, and in words that hold nothing of the peer's."""
-    assert read(framing, [data], text=False) == [ProtocolFailure(1009, reason)]
+    assert read(framing, [data], text=False) == [ProtocolFailure(1009, reason, "message")]
 
 
 @pytest.mark.parametrize("framing", list(Framing))

@@ -223,19 +223,19 @@ def test_a_limit_says_which_it_was() -> None:
     """Frame, message, inflated message and fragments: the words name limit and number."""
     protocol = WebSocketProtocol(max_message=99, max_frame=50)
     (event,) = protocol.receive(announced(BINARY, 65536))
-    assert event == ProtocolFailure(1009, "frame of more than 50 bytes")
+    assert event == ProtocolFailure(1009, "frame of more than 50 bytes", "message")
     (event,) = receiver(99).receive(
         client_frame(TEXT, b"x" * 99, fin=False) + client_frame(CONTINUATION, b"x")
     )
-    assert event == ProtocolFailure(1009, "message of more than 99 bytes")
+    assert event == ProtocolFailure(1009, "message of more than 99 bytes", "message")
     zeros = zlib.compressobj(wbits=-15)
     deflated = zeros.compress(bytes(100)) + zeros.flush(zlib.Z_SYNC_FLUSH)
     protocol = receiver(99, deflate=DeflateParameters())
     (event,) = protocol.receive(client_frame(BINARY, deflated[:-4], rsv=4))
-    assert event == ProtocolFailure(1009, "message of more than 99 bytes")
+    assert event == ProtocolFailure(1009, "message of more than 99 bytes", "message")
     protocol = WebSocketProtocol(max_message=99, max_fragments=1)
     (event,) = protocol.receive(client_frame(TEXT, fin=False) + client_frame(CONTINUATION))
-    assert event == ProtocolFailure(1009, "message of more than 1 frames")
+    assert event == ProtocolFailure(1009, "message of more than 1 frames", "fragments")
 
 
 def test_bad_text_fails_before_its_frame_is_complete() -> None:

@@ -1,0 +1,67 @@
+"""Every limit of a hub by its name, and those that have no older place.  Layer: base.
+
+A limit keeps one client, or one stranger, from costing the others their share of memory,
+threads or time.  ``hub.statistics().limits_struck`` counts how often each has struck, by the
+names below; README.rst ("Limits") has a table of where each is set, its default and why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from hubthread.checks import check_number
+
+__all__ = ["LIMITS", "Limits"]
+
+CONNECTIONS: Final = "connections"
+"""Connections in all: ``max_connections`` of ``hub.serve`` and ``hub.websocket_handler``,
+``max_peers`` of ``hub.socket_handles``."""
+ADDRESS: Final = "connections_per_address"
+"""Connections of one address: ``Limits.connections_per_address``."""
+HANDSHAKE: Final = "handshake_time"
+"""TLS and the request head: ``Upgrader.handshake_timeout``."""
+HEAD: Final = "head"
+"""Bytes of the request head: ``Upgrader.max_head``."""
+MESSAGE: Final = "message"
+"""Bytes of a message: ``message_buffer_size`` of ``WebsocketPeriod`` and ``SocketPeriod``."""
+FRAGMENTS: Final = "fragments"
+"""Frames of a message: ``WebsocketPeriod.max_fragments``."""
+MESSAGE_TIME: Final = "message_time"
+"""From the first part of a message to its last: ``Limits.message_time``."""
+RATE: Final = "messages_per_second"
+"""Messages of one client: ``Limits.messages_per_second``."""
+IDLE: Final = "idle_time"
+"""Since the last message of a client: ``Limits.idle_time``."""
+SILENCE: Final = "silence"
+"""Since the last byte: ``PingPongPlan.ping_timeout``, ``SocketPeriod.pong_wait``."""
+OUTBOX: Final = "outbox"
+"""What waits for one client: ``HubSetting.chan_queue_size``, ``HubSetting.outbox_bytes``."""
+STALL: Final = "stall"
+"""Since a client that is to read has taken a byte: ``write_wait`` of ``WebsocketPeriod`` and
+``SocketPeriod``."""
+ROOMS: Final = "rooms_per_client"
+"""Rooms that one client is in: ``Limits.rooms_per_client``."""
+UNHANDLED: Final = "unhandled"
+"""Messages of UDP peers that wait for their handlers: fixed, see ``net.datagrams``."""
+
+LIMITS: Final = (
+    CONNECTIONS, ADDRESS, HANDSHAKE, HEAD, MESSAGE, FRAGMENTS, MESSAGE_TIME, RATE, IDLE, SILENCE,
+    OUTBOX, STALL, ROOMS, UNHANDLED,
+)  # fmt: skip
+"""The keys of ``limits_struck``."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one client, and one address, may ask of a hub: ``HubSetting.limits``.
+
+    ``None`` is no limit.
+    """
+
+    rooms_per_client: int | None = 1000
+    """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for one more.
+    A client that may choose its rooms would else fill the memory, 150 bytes and more for each."""
+
+    def __post_init__(self) -> None:
+        check_number("rooms_per_client", self.rooms_per_client, 1, optional=True, whole=True)

@@ -1,0 +1,82 @@
+"""What is counted of limits, and how little of a flood the log is told."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from hubthread.concurrency.strikes import QUIET, Strikes
+from hubthread.limits import LIMITS
+from tests.support import Logs, together
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    now = 1000.0
+
+
+def strikes_and_logs() -> tuple[Strikes, Logs, Clock]:
+    logs, clock = Logs(), Clock()
+    return Strikes(logs, lambda: clock.now), logs, clock
+
+
+def test_each_strike_is_counted_by_its_name() -> None:
+    """Names are fixed: a dashboard sees them all, and a misspelt one is a bug."""
+    strikes, logs, _ = strikes_and_logs()
+    assert strikes.counts() == dict.fromkeys(LIMITS, 0)
+    strikes.count("head")
+    strikes.strike("message", logging.WARNING, "%d bytes", 7)
+    assert strikes.counts() == dict.fromkeys(LIMITS, 0) | {"head": 1, "message": 1}
+    assert logs.warnings() == ["7 bytes"]
+    with pytest.raises(KeyError):
+        strikes.count("headd")
+
+
+def test_a_flood_is_one_line_and_then_how_many_more_there_were() -> None:
+    strikes, logs, clock = strikes_and_logs()
+    for number in range(1000):
+        strikes.strike("head", logging.WARNING, "number %d", number)
+    strikes.strike("message", logging.WARNING, "another")  # a limit does not hide another
+    strikes.strike("head", logging.ERROR, "worse")  # nor what is less what is more
+    clock.now += QUIET
+    strikes.strike("head", logging.WARNING, "again")
+    clock.now += QUIET
+    strikes.strike("head", logging.WARNING, "and again")
+    assert logs.warnings() == [
+        "number 0",
+        "another",
+        "worse",
+        "again (and 999 more like this since the last such line)",
+        "and again",
+    ]
+    assert strikes.counts()["head"] == 1003
+
+
+def test_many_threads_lose_no_strike_and_one_of_them_tells() -> None:
+    strikes, logs, _ = strikes_and_logs()
+
+    def flood(number: int) -> None:
+        for _ in range(500):
+            strikes.strike("outbox", logging.INFO, "thread %d", number)
+
+    together(8, flood)
+    assert strikes.counts()["outbox"] == 4000
+    assert len(logs.at_least(logging.INFO)) == 1
+
+
+def test_a_log_handler_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it raises goes where the errors of threads go."""
+    strikes, logs, _ = strikes_and_logs()
+    shown: list[Any] = []
+    monkeypatch.setattr("threading.excepthook", shown.append)
+
+    def fail(record: logging.LogRecord) -> None:
+        raise RuntimeError("the disk is full")
+
+    monkeypatch.setattr(logs, "handle", fail)
+    strikes.strike("head", logging.WARNING, "a line")
+    assert strikes.counts()["head"] == 1
+    assert [str(each.exc_value) for each in shown] == ["the disk is full"]

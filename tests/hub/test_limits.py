@@ -1,0 +1,262 @@
+"""Each limit is set, struck and counted, by real peers, and others go on as ever."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    ConnectionProtocols,
+    HubSetting,
+    Limits,
+    Overflow,
+    SocketPeriod,
+    TooManyRooms,
+    Upgrader,
+    WebsocketPeriod,
+)
+from hubthread.hub.hub import Hub
+from hubthread.limits import LIMITS
+from hubthread.testing import VirtualHub
+from tests.hub.raw_peers import ended, tcp_peer, udp_peer
+from tests.net.peers import server_context
+from tests.support import (
+    Logs,
+    Serving,
+    connect,
+    masked_frame,
+    raw_handshake,
+    read_to_end,
+    serving,
+    status_of,
+)
+
+TCP, UDP = ConnectionProtocols.TCP, ConnectionProtocols.UDP
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return True
+
+
+def struck(hub: Hub[Any, Any]) -> dict[str, int]:
+    """The limits that have struck."""
+    counts = hub.statistics().limits_struck
+    assert set(counts) == set(LIMITS)
+    return {limit: count for limit, count in counts.items() if count}
+
+
+@contextlib.contextmanager
+def limited(**fields: Any) -> Iterator[Serving]:
+    """A hub that echoes, and whose one good client is served before and after."""
+    fields.setdefault("on_receive_message", echo)
+    with serving(**fields) as s:
+        good, _ = s.pair()
+        yield s
+        good.send("still here")
+        assert good.message() == "still here"
+
+
+def test_a_hub_that_nothing_befell_shows_zeros() -> None:
+    with limited() as s:
+        assert struck(s.hub) == {}
+
+
+def test_connections() -> None:
+    """The one too many gets 503, and a flood of them one line in the log."""
+    with limited(serve={"max_connections": 2}) as s:
+        _second = s.peer()
+        for _ in range(3):
+            with connect(s.server) as third:
+                third.sendall(raw_handshake())
+                assert status_of(read_to_end(third)) == 503
+        assert struck(s.hub) == {"connections": 3}
+        (line,) = s.logs.warnings()
+        assert line.startswith("2 connections, the limit of ")
+
+
+def test_connections_of_raw_peers() -> None:
+    """TCP: closed without a word.  UDP: who has spoken once makes room."""
+    with limited() as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
+        with tcp_peer(server) as first, tcp_peer(server) as second:
+            assert second.rest() == b""
+            assert struck(s.hub) == {"connections": 1}
+            first.send(b"hello\n")
+            assert first.line() == "hello"
+        datagrams = s.hub.socket_handles("127.0.0.1", 0, UDP, max_peers=1)
+        with udp_peer(datagrams) as one, udp_peer(datagrams) as two:
+            one.send(b"1")
+            assert one.message() == b"1"
+            two.send(b"2", b"2")
+            assert two.messages(2) == [b"2", b"2"]
+            assert struck(s.hub) == {"connections": 2}
+            one.send(b"3")
+            two.send(b"4")
+            assert two.message() == b"4"
+            assert struck(s.hub) == {"connections": 3}
+            assert datagrams.statistics().refused == 1
+
+
+def test_handshake_time() -> None:
+    with limited(upgrader=Upgrader(handshake_timeout=0.2)) as s, connect(s.server) as slow:
+        slow.sendall(b"GET / HT")
+        assert status_of(read_to_end(slow)) == 408
+        assert struck(s.hub) == {"handshake_time": 1}
+        assert "not complete in 0.2 s" in s.logs.wait("request refused")
+
+
+def test_handshake_time_of_raw_peers() -> None:
+    """TLS that does not come about."""
+    with limited(upgrader=Upgrader(handshake_timeout=0.2)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=server_context())
+        with tcp_peer(server) as slow:
+            assert slow.rest() == b""
+        s.logs.wait("no TLS within 0.2 s")
+        assert struck(s.hub) == {"handshake_time": 1}
+
+
+def test_head() -> None:
+    with limited(upgrader=Upgrader(max_head=300)) as s, connect(s.server) as peer:
+        peer.sendall(raw_handshake("/", f"Cookie: {'x' * 300}"))
+        assert status_of(read_to_end(peer)) == 431
+        assert struck(s.hub) == {"head": 1}
+        assert "xxx" not in s.logs.wait("request refused")
+
+
+@pytest.mark.parametrize(
+    ("frames", "limit"),
+    [
+        (masked_frame("x" * 11), "message"),
+        (masked_frame("x" * 6, fin=False) + masked_frame("x" * 6, 0), "message"),
+        (masked_frame("x", fin=False) + 2 * masked_frame("x", 0, fin=False), "fragments"),
+    ],
+    ids=["frame", "message", "fragments"],
+)
+def test_messages(frames: bytes, limit: str) -> None:
+    """Too long or in too many pieces is 1009, one line, and no payload in it."""
+    period = WebsocketPeriod[Any](message_buffer_size=10, max_fragments=2)
+    with limited(period=period) as s:
+        bad = s.peer()
+        bad.sock.sendall(frames)
+        assert bad.closed()[0] == 1009
+        bad.close()
+        assert "xxx" not in s.logs.wait("closed: 1009")
+        assert struck(s.hub) == {limit: 1}
+
+
+@pytest.mark.parametrize("data", [b"x" * 13, b"x" * 13 + b"\n"], ids=["endless", "whole"])
+def test_a_raw_line(data: bytes) -> None:
+    with limited(socket_period=SocketPeriod(message_buffer_size=10)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        with tcp_peer(server) as bad:
+            bad.send(data)
+            assert bad.rest() == b""
+            bad.close()
+            assert "xxx" not in s.logs.wait("a line of more than 10 bytes")
+        assert struck(s.hub) == {"message": 1}
+
+
+def test_datagrams() -> None:
+    """A stranger's that is too long makes no peer; a peer's ends it."""
+    with limited(socket_period=SocketPeriod(message_buffer_size=10)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, UDP)
+        with udp_peer(server) as stranger, udp_peer(server) as peer:
+            stranger.send(b"x" * 11)
+            peer.send(b"hello", b"hello")
+            assert peer.messages(2) == [b"hello"] * 2
+            assert struck(s.hub) == {"message": 1}
+            peer.send(b"x" * 11)
+            s.logs.wait("a datagram of more than 10 bytes")
+            assert struck(s.hub) == {"message": 2}
+
+
+def virtual(**fields: Any) -> VirtualHub[Any, Any]:
+    return VirtualHub(HubSetting[Any, Any](dict, logger=Logs(), **fields))
+
+
+@pytest.mark.parametrize(
+    ("policy", "count"),
+    [(Overflow.CLOSE, 1), (Overflow.DROP_OLDEST, 6), (Overflow.DROP_NEWEST, 6)],
+)
+def test_outbox(policy: Overflow, count: int) -> None:
+    """Who is closed counts once; of others, each message that was dropped, at once."""
+    with virtual(overflow=policy, chan_queue_size=4) as hub:
+        good, bad = hub.connect(), hub.connect()
+        bad.stall()
+        for number in range(10):
+            hub.broadcast(str(number))
+            hub.settle()
+        assert struck(hub) == ({} if policy is Overflow.CLOSE else {"outbox": 6})
+        bad.resume()
+        hub.settle()
+        assert struck(hub) == {"outbox": count}
+        assert good.messages() == [str(number) for number in range(10)]
+
+
+def test_stall_and_silence() -> None:
+    """A peer that takes no byte, and one that is gone without a word."""
+    with virtual() as hub:
+        good, mute, stalled = hub.connect(), hub.connect(), hub.connect()
+        mute.vanish()
+        stalled.stall()
+        hub.broadcast("news")
+        hub.advance(200)
+        assert struck(hub) == {"stall": 1, "silence": 1}
+        assert good.messages() == ["news"]
+
+
+def test_silence_of_raw_peers() -> None:
+    with limited(socket_period=SocketPeriod(pong_wait=0.1)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        with tcp_peer(server) as peer:
+            assert peer.rest() == b""
+        s.logs.wait("silent for 0.1 s")
+        assert struck(s.hub) == {"silence": 1}
+        datagrams = s.hub.socket_handles("127.0.0.1", 0, UDP)
+        with udp_peer(datagrams) as one:
+            one.send(b"hello")
+            assert one.message() == b"hello"
+            assert ended(s, 2) == {"silent": 2}
+        assert struck(s.hub) == {"silence": 2}
+
+
+def test_rooms() -> None:
+    """One more is refused to the program, with one line in the log; those it is in stay."""
+
+    def join(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "leave":
+            rooms[0].hangup(ctx)
+        else:
+            rooms[int(ctx.payload)].answer(ctx)
+        return True
+
+    limits = Limits(rooms_per_client=2)
+    with virtual(limits=limits, on_receive_message=join) as hub:
+        rooms = [hub.hotline() for _ in range(3)]
+        good, bad = hub.connect(), hub.connect()
+        for number in (0, 1, 0, 2, 2, 2):
+            bad.send(str(number))
+        good.send("2")
+        assert [room.members_num for room in rooms] == [1, 1, 1]
+        assert struck(hub) == {"rooms_per_client": 3}
+        with pytest.raises(TooManyRooms, match="is in 2 rooms, the limit"):
+            rooms[2].answer(bad.ctx)
+        bad.send("leave")
+        bad.send("2")
+        assert [room.members_num for room in rooms] == [0, 1, 2]
+        assert struck(hub) == {"rooms_per_client": 4}
+        (line,) = hub.setting.logger.warnings()  # type: ignore[attr-defined]
+        assert "in 2 rooms, the limit" in line
+
+
+def test_rooms_without_a_limit() -> None:
+    with virtual(limits=Limits(rooms_per_client=None)) as hub:
+        client = hub.connect()
+        for _ in range(1001):
+            hub.hotline().answer(client.ctx)
+        assert client.ctx.statistics().hotlines == 1001
+        assert struck(hub) == {}
