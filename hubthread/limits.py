@@ -8,9 +8,11 @@ names below; README.rst ("Limits") has a table of where each is set, its default
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final
 
 from hubthread.checks import check_number
+from hubthread.errors import SettingError
 
 __all__ = ["LIMITS", "Limits"]
 
@@ -51,6 +53,14 @@ LIMITS: Final = (
 )  # fmt: skip
 """The keys of ``limits_struck``."""
 
+SHARED: Final = (
+    "127.0.0.0/8", "::1/128",  # this machine
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7",  # private: RFC 1918, RFC 4193
+    "100.64.0.0/10",  # behind a provider's address translation: RFC 6598
+    "169.254.0.0/16", "fe80::/10",  # one link
+)  # fmt: skip
+"""Addresses that are nobody's on the internet."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -59,9 +69,30 @@ class Limits:
     ``None`` is no limit.
     """
 
+    connections_per_address: int | None = 1000
+    """Connections of one IPv4 address, or of the /64 of an IPv6 one, at a time; more get 429,
+    or are closed, where they are raw TCP.  A tenth of ``max_connections``: no single address
+    takes all the places, and a school behind one address still comes in.  The address is that
+    of the socket, or what a WSGI server says (``REMOTE_ADDR``): no header is looked at.  UDP
+    peers are not counted: with forged addresses one could keep others out."""
+    shared_addresses: tuple[str, ...] = SHARED
+    """Networks, such as ``"203.0.113.7"`` or ``"10.0.0.0/8"``, whose addresses stand for many
+    people, and are not counted.  By default this machine and private networks, where proxies
+    and load balancers are.  A proxy with a public address has to be named."""
     rooms_per_client: int | None = 1000
     """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for one more.
     A client that may choose its rooms would else fill the memory, 150 bytes and more for each."""
 
     def __post_init__(self) -> None:
+        most = self.connections_per_address
+        check_number("connections_per_address", most, 1, optional=True, whole=True)
+        shared: object = self.shared_addresses
+        try:
+            if not isinstance(shared, (tuple, list)):
+                raise ValueError("it is none")
+            for each in shared:
+                ip_network(each)
+        except ValueError as error:
+            wanted = f"a tuple of networks such as '10.0.0.0/8', not {shared!r}: {error}"
+            raise SettingError("shared_addresses", wanted) from None
         check_number("rooms_per_client", self.rooms_per_client, 1, optional=True, whole=True)

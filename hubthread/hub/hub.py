@@ -37,6 +37,7 @@ from hubthread.hub.serves import Serves
 from hubthread.hub.silent import SilentHotline
 from hubthread.hub.statistics import HubStatistics
 from hubthread.limits import OUTBOX
+from hubthread.net.addresses import Addresses
 from hubthread.net.outbox import OutboxLimits
 from hubthread.protocol.convert import marshal_json, unmarshal_json
 from hubthread.protocol.handshake import validate_origin_check
@@ -93,6 +94,8 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             self.logger,
         )
         self.strikes = Strikes(self.logger, self.clock.now)
+        most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
+        self.addresses = Addresses(most, shared, self.strikes)
         self._init_serving()
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period

@@ -335,7 +335,13 @@ def open_server(
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
     try:
         server._listener = Listener(
-            sock, server._serve, hub.threads, hub.logger, max_connections, hub.strikes
+            sock,
+            server._serve,
+            hub.threads,
+            hub.logger,
+            max_connections,
+            hub.strikes,
+            hub.addresses,
         )
         server._listener.start()
     except BaseException:

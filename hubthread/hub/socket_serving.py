@@ -84,6 +84,7 @@ class SocketServer:
                 hub.logger,
                 max_peers,
                 hub.strikes,
+                hub.addresses,
                 polite=False,
             )
         else:

@@ -22,6 +22,7 @@ from hubthread.hub.serving import answer
 from hubthread.hub.upgrade import Agreed, agree, connect
 from hubthread.limits import CONNECTIONS
 from hubthread.net import takeover
+from hubthread.net.listener import Address
 from hubthread.net.parked import open_parked
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.protocol.environ import request_of
@@ -145,11 +146,16 @@ class Entrance:
                 "A connection with TLS of the WSGI server's own takes one of its threads, and "
                 "this server has only one: give it threads, or end TLS in a proxy before it.",
             )
+        addresses, peer = self._hub.addresses, agreed.request.peer
+        if not addresses.enter(peer):
+            reason = "Your address has too many open here."
+            raise HandshakeRejected(429, reason, (("Retry-After", "1"),))
         with self._lock:
             full = self.moved + self.parked >= most
             self.moved += move and not full
             self.parked += not move and not full
         if full:
+            addresses.leave(peer)
             text = "%d connections, the limit of websocket_handler: turning one away"
             self._hub.strikes.strike(CONNECTIONS, logging.WARNING, text, most)
             raise _full()
@@ -159,13 +165,14 @@ class Entrance:
                 transport, trailing = open_parked(place)
                 self._serve(transport, agreed, trailing)
             finally:
+                addresses.leave(peer)
                 with self._lock:
                     self.parked -= 1
             return takeover.bury(place.sock) if takeover.CAN_MOVE else None
         try:
             sink = self._move(place, agreed)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread
-            self._end_moved()
+            self._end_moved(peer)
             raise self._no_room(error) from None
         environ[_TAKEN] = True
         return sink
@@ -182,12 +189,13 @@ class Entrance:
 
     def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
         taken = takeover.take(place)
+        peer = agreed.request.peer
 
         def read() -> None:
             try:
                 self._serve(PlainTransport(taken.sock), agreed, taken.trailing)
             finally:
-                self._end_moved()
+                self._end_moved(peer)
 
         try:
             self._hub.threads.start(read, "reader")
@@ -196,7 +204,8 @@ class Entrance:
             raise
         return taken.sink
 
-    def _end_moved(self) -> None:
+    def _end_moved(self, peer: Address) -> None:
+        self._hub.addresses.leave(peer)
         with self._lock:
             self.moved -= 1
 

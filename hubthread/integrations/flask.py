@@ -31,6 +31,7 @@ from flask import Blueprint, Flask, current_app, request
 from hubthread.errors import SettingError, UsageError
 from hubthread.hub.client import Client
 from hubthread.hub.hub import Hub
+from hubthread.limits import Limits
 from hubthread.settings import HubSetting, PingPongPlan, Upgrader, WebsocketPeriod
 
 __all__ = ["FlaskHub"]
@@ -59,7 +60,7 @@ class FlaskHub(Generic[Meta, Header]):
     and the query are in ``ctx.handshake``.
 
     :param setting: of every hub.  Values that differ between applications come from their
-        configuration: ``HUBTHREAD_`` and the name of a field of ``HubSetting``,
+        configuration: ``HUBTHREAD_`` and the name of a field of ``HubSetting``, ``Limits``,
         ``WebsocketPeriod``, ``Upgrader`` or ``PingPongPlan`` in capitals, such as
         ``HUBTHREAD_CHECK_ORIGIN``; and ``HUBTHREAD_MAX_CONNECTIONS`` for each process
         (10,000 by default).
@@ -156,7 +157,7 @@ def _configured(
     period = setting.websocket_period
     changed: dict[type, dict[str, Any]] = {
         kind: {field.name: config.pop(field.name) for field in _fields(kind, config)}
-        for kind in (HubSetting, WebsocketPeriod, Upgrader, PingPongPlan)
+        for kind in (HubSetting, Limits, WebsocketPeriod, Upgrader, PingPongPlan)
     }
     if config:
         name = _PREFIX + min(config).upper()
@@ -167,7 +168,9 @@ def _configured(
         ping_pong_plan=dataclasses.replace(period.ping_pong_plan, **changed[PingPongPlan]),
         **changed[WebsocketPeriod],
     )
-    return dataclasses.replace(setting, **{"websocket_period": period, **changed[HubSetting]})
+    limits = dataclasses.replace(setting.limits, **changed[Limits])
+    parts = {"websocket_period": period, "limits": limits}
+    return dataclasses.replace(setting, **{**parts, **changed[HubSetting]})
 
 
 def _fields(kind: type, config: dict[str, Any]) -> list[dataclasses.Field[Any]]:

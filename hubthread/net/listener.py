@@ -19,16 +19,18 @@ from collections.abc import Callable, Iterator
 from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.limits import CONNECTIONS
+from hubthread.net.addresses import Addresses
 
 __all__ = ["Listener", "open_tcp", "open_udp", "open_unix"]
 
 Address = tuple[str, int] | str
 
-_FULL = b"This server is full. Try again soon."
-BUSY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(_FULL), _FULL)
+_REFUSAL = (
+    b"HTTP/1.1 %b\r\nConnection: close\r\nRetry-After: 1\r\n"
+    b"Content-Type: text/plain\r\nContent-Length: 36\r\n\r\n%b"
 )
+BUSY = _REFUSAL % (b"503 Service Unavailable", b"This server is full. Try again soon.")
+TOO_MANY = _REFUSAL % (b"429 Too Many Requests", b"Your address has too many open here.")
 
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
@@ -130,6 +132,7 @@ class Listener:
         logger: logging.Logger,
         max_connections: int,
         strikes: Strikes,
+        addresses: Addresses,
         *,
         polite: bool = True,
     ) -> None:
@@ -139,7 +142,8 @@ class Listener:
         self._logger = logger
         self._max_connections = max_connections
         self._strikes = strikes
-        self._refusal = BUSY if polite else b""
+        self._addresses = addresses
+        self._polite = polite
         self._waker, self._wake = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
@@ -218,26 +222,30 @@ class Listener:
             self._trouble("cannot accept a connection", error)
             self._closing.wait(PAUSE)
             return False
+        address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address
         with self._lock:
             full = self.connections >= self._max_connections
-            if not full:
-                self.connections += 1
-                self.accepted += 1
         if full:
             text = "%d connections, the limit of %s: turning one away"
             where = self._max_connections, self.address
             self._strikes.strike(CONNECTIONS, logging.WARNING, text, *where)
-            self._turn_away(sock)
+            self._turn_away(sock, BUSY)
             return True
-        address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address
+        if not self._addresses.enter(address):
+            self._turn_away(sock, TOO_MANY)
+            return True
+        with self._lock:
+            self.connections += 1
+            self.accepted += 1
         try:
             self._threads.start(lambda: self._run(sock, address), "reader")
         except RuntimeError as error:
+            self._addresses.leave(address)
             with self._lock:
                 self.connections -= 1
                 self.accepted -= 1
             self._trouble("no thread for a connection: turning it away", error)
-            self._turn_away(sock)
+            self._turn_away(sock, BUSY)
         else:
             self._troubled = False
         return True
@@ -247,15 +255,17 @@ class Listener:
             self._serve(sock, peer)
         finally:
             sock.close()
+            self._addresses.leave(peer)
             with self._lock:
                 self.connections -= 1
 
-    def _turn_away(self, sock: socket.socket) -> None:
+    def _turn_away(self, sock: socket.socket, answer: bytes) -> None:
         with self._lock:
             self.refused += 1
         with sock, contextlib.suppress(OSError):
             sock.setblocking(False)
-            sock.send(self._refusal)
+            if self._polite:
+                sock.send(answer)
             sock.shutdown(socket.SHUT_WR)
             # Unread bytes would turn the close into a reset, which overtakes the answer.
             sock.recv(64 * 1024)

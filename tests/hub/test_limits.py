@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,9 +26,12 @@ from hubthread.testing import VirtualHub
 from tests.hub.raw_peers import ended, tcp_peer, udp_peer
 from tests.net.peers import server_context
 from tests.support import (
+    TIMEOUT,
     Logs,
+    RawPeer,
     Serving,
     connect,
+    fence,
     masked_frame,
     raw_handshake,
     read_to_end,
@@ -99,6 +104,44 @@ def test_connections_of_raw_peers() -> None:
             assert two.message() == b"4"
             assert struck(s.hub) == {"connections": 3}
             assert datagrams.statistics().refused == 1
+
+
+def from_address(s: Serving, host: str) -> socket.socket:
+    """A connection of another address of this machine."""
+    assert isinstance(s.server.address, tuple)
+    return socket.create_connection(s.server.address, TIMEOUT, (host, 0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has all of 127.0.0.0/8")
+def test_connections_of_an_address() -> None:
+    """The one too many gets 429, another address comes in, and a place is free again."""
+    limits = Limits(connections_per_address=2, shared_addresses=("127.0.0.1",))
+    with limited(limits=limits) as s:
+        first, second = (RawPeer(from_address(s, "127.0.0.2")) for _ in range(2))
+        with first, second:
+            with from_address(s, "127.0.0.2") as third:
+                third.sendall(raw_handshake())
+                answer = read_to_end(third)
+                assert status_of(answer) == 429
+                head, _, body = answer.partition(b"\r\n\r\n")
+                assert b"Content-Length: %d" % len(body) in head
+            with RawPeer(from_address(s, "127.0.0.3")) as other:
+                other.send("hello")
+                assert other.message() == "hello"
+            server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+            raw = socket.create_connection(server.address, TIMEOUT, ("127.0.0.2", 0))
+            with raw:  # the same hub's
+                assert raw.recv(100) == b""
+            assert struck(s.hub) == {"connections_per_address": 2}
+            (line,) = s.logs.warnings()
+            assert "2 connections of 127.0.0.2, the limit" in line
+            second.send_close()
+            assert second.closed() == (1000, "")
+            assert second.at_end()
+        while s.server.statistics().connections > 1:
+            fence(s.hub)
+        with RawPeer(from_address(s, "127.0.0.2")), RawPeer(from_address(s, "127.0.0.2")):
+            assert struck(s.hub) == {"connections_per_address": 2}
 
 
 def test_handshake_time() -> None:

@@ -17,7 +17,15 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 
-from hubthread import HandshakeRejected, Hub, HubSetting, Upgrader, UsageError, WebsocketPeriod
+from hubthread import (
+    HandshakeRejected,
+    Hub,
+    HubSetting,
+    Limits,
+    Upgrader,
+    UsageError,
+    WebsocketPeriod,
+)
 from hubthread.hub.wsgi import WSGIAnswer
 from tests.support import (
     KEY,
@@ -219,6 +227,22 @@ def test_more_than_the_limit_get_503_and_a_flood_one_line_in_the_log() -> None:
             assert ("Retry-After", "1") in answer.headers
         (warning,) = logs.warnings()
         assert "2 connections, the limit" in warning
+
+
+def test_who_comes_from_one_address_is_counted_by_the_servers_word() -> None:
+    """``REMOTE_ADDR`` may come from a proxy, by a middleware that trusts it; "": a Unix socket."""
+    limits = Limits(connections_per_address=1)
+    with a_hub(logger=(logs := Logs()), limits=limits) as hub, contextlib.ExitStack() as stack:
+
+        def status(address: str) -> str:
+            request = stack.enter_context(Request(REMOTE_ADDR=address))
+            return hub.websocket_handler(request.environ).status[:3]
+
+        assert [status("198.51.100.7") for _ in range(3)] == ["101", "429", "429"]
+        assert [status(each) for each in ("198.51.100.8", "", "", "10.0.0.1")] == ["101"] * 4
+        assert hub.statistics().limits_struck["connections_per_address"] == 2
+        (warning,) = logs.warnings()
+        assert "1 connections of 198.51.100.7, the limit" in warning
 
 
 def test_the_limit_holds_when_many_come_at_once() -> None:

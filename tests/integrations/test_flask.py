@@ -201,6 +201,7 @@ def test_the_configuration_has_its_say() -> None:
         HUBTHREAD_CHECK_ORIGIN=["https://example.org"],
         HUBTHREAD_PING_PERIOD=7,
         HUBTHREAD_MAX_CONNECTIONS=5,
+        HUBTHREAD_ROOMS_PER_CLIENT=3,
     )
     hub = realtime.init_app(app)
     period = hub.setting.websocket_period
@@ -208,6 +209,7 @@ def test_the_configuration_has_its_say() -> None:
     assert period.close_timeout == 2.5
     assert period.upgrader.check_origin == ["https://example.org"]
     assert period.ping_pong_plan.ping_period == 7
+    assert hub.setting.limits.rooms_per_client == 3
     assert realtime.init_app(other).setting == realtime.setting
     with app.app_context():
         assert realtime.hub is hub

@@ -21,6 +21,7 @@ import pytest
 from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
+from hubthread.net.addresses import Addresses
 from hubthread.net.listener import Listener, open_tcp, open_unix
 from tests.net.peers import TIMEOUT, Task, read_to_the_end
 
@@ -57,7 +58,8 @@ def listening(
     threads = Refusing("test", logger)
     sock = sock or open_tcp("127.0.0.1", 0, 100)
     strikes = Strikes(logger, monotonic)
-    listener = Listener(sock, serve, threads, logger, max_connections, strikes)
+    addresses = Addresses(None, (), strikes)
+    listener = Listener(sock, serve, threads, logger, max_connections, strikes, addresses)
     if start:
         listener.start()
     try:
@@ -348,6 +350,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         from time import monotonic
         from hubthread.concurrency.strikes import Strikes
         from hubthread.concurrency.threads import Threads
+        from hubthread.net.addresses import Addresses
         from hubthread.net.listener import Listener, open_tcp
 
         def serve(sock, peer):
@@ -372,7 +375,9 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
             client.settimeout(20)
         sock = Counted(fileno=open_tcp("127.0.0.1", 0, 100).detach())
         threads = Threads("x", logger)
-        listener = Listener(sock, serve, threads, logger, 100, Strikes(logger, monotonic))
+        strikes = Strikes(logger, monotonic)
+        addresses = Addresses(None, (), strikes)
+        listener = Listener(sock, serve, threads, logger, 100, strikes, addresses)
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         hoard = []
