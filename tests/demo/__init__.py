@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -59,7 +60,9 @@ class Page:
 
     def until(self, kind: str, **fields: object) -> Message:
         """Take what comes, up to the first message of this kind with these fields."""
+        deadline = monotonic() + PATIENCE_S
         while True:
+            assert monotonic() < deadline, f"no {kind!r}"  # others may come for ever
             message = self.take()
             if (
                 message is not None
