@@ -79,6 +79,13 @@ class Limits:
     """Networks, such as ``"203.0.113.7"`` or ``"10.0.0.0/8"``, whose addresses stand for many
     people, and are not counted.  By default this machine and private networks, where proxies
     and load balancers are.  A proxy with a public address has to be named."""
+    messages_per_second: float | None = None
+    """Messages of one client, by a ``RateLimiter``; who sends more is closed with 1008, and of
+    a UDP peer the message is lost.  Off by default, since only the program knows what is much:
+    a mouse moves 60 times a second, and nobody types a line 10 times."""
+    message_burst: int | None = None
+    """Messages that may come at once; ``None``: those of two seconds.  Whoever was cut off
+    from the network sends what has piled up."""
     rooms_per_client: int | None = 1000
     """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for one more.
     A client that may choose its rooms would else fill the memory, 150 bytes and more for each."""
@@ -86,6 +93,12 @@ class Limits:
     def __post_init__(self) -> None:
         most = self.connections_per_address
         check_number("connections_per_address", most, 1, optional=True, whole=True)
+        check_number("messages_per_second", self.messages_per_second, 0, optional=True)
+        check_number("message_burst", self.message_burst, 1, optional=True, whole=True)
+        if self.message_burst is not None and self.messages_per_second is None:
+            burst = self.message_burst
+            wanted = f"None where messages_per_second is, not {burst!r}"
+            raise SettingError("message_burst", wanted)
         shared: object = self.shared_addresses
         try:
             if not isinstance(shared, (tuple, list)):

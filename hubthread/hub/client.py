@@ -17,7 +17,8 @@ from hubthread.errors import Closed, MatcherError, TooManyRooms, UsageError
 from hubthread.hub.membership import Membership
 from hubthread.hub.questions import Questions, ask
 from hubthread.hub.statistics import ClientStatistics
-from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
+from hubthread.limits import RATE
+from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
@@ -80,7 +81,7 @@ class Client(Membership, Generic[Meta, Header]):
         setting = hub.setting
         # Its own references to what each message needs: those to the hub are shared.
         self._frame = hub.frame
-        self._intercept = setting.on_receive_message
+        self._intercept = hub.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
         # The reader's.
         self.payload: str | bytes = b""
@@ -258,6 +259,12 @@ class Client(Membership, Generic[Meta, Header]):
                     self.write(reply)
         except BaseException as error:  # noqa: BLE001 - told to the user or the log
             self._failed(error)
+
+    def talks_too_much(self) -> None:
+        """It has sent more messages than it may."""
+        rate = self.hub.setting.limits.messages_per_second
+        reason = f"more than {rate:g} messages a second"
+        self.ws_conn.close(POLICY_VIOLATION, reason, ended_by="violation", limit=RATE)
 
     def _set_payload(self, payload: str | bytes) -> None:
         """From the matcher: the payload without its header."""

@@ -31,6 +31,7 @@ from hubthread.hub.hotline import Hotline
 from hubthread.hub.iterations import EachClient
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.long_polling import LongPollingOption, LongPollingResult
+from hubthread.hub.ratelimit import behind_limit
 from hubthread.hub.registry import Registry
 from hubthread.hub.room import Room
 from hubthread.hub.serves import Serves
@@ -97,6 +98,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
         self.addresses = Addresses(most, shared, self.strikes)
         self._init_serving()
+        self.intercept = behind_limit(setting.limits, setting.on_receive_message, self.clock.now)
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
         self.limits = OutboxLimits(

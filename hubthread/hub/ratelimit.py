@@ -6,6 +6,7 @@ Source: the specification's ``OnReceiveMessage``, "to prevent continuous command
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -17,9 +18,13 @@ from hubthread.errors import SettingError
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
     from hubthread.interfaces import IOContext
+    from hubthread.limits import Limits
     from hubthread.types import ClientID
 
-__all__ = ["RateLimiter"]
+__all__ = ["Intercept", "RateLimiter", "behind_limit"]
+
+Intercept: TypeAlias = "Callable[[Any, Any], bool] | None"
+"""``HubSetting.on_receive_message``."""
 
 _Key: TypeAlias = "tuple[Hub[Any, Any], ClientID]"
 
@@ -115,3 +120,22 @@ class RateLimiter:
 
     def __repr__(self) -> str:
         return f"RateLimiter(rate={self.rate:g}, burst={self.burst})"
+
+
+def behind_limit(limits: Limits, intercept: Intercept, clock: Callable[[], float]) -> Intercept:
+    """``intercept`` behind ``Limits.messages_per_second``: itself, where there is no such limit.
+
+    So a hub without one looks at nothing more for each message.
+    """
+    rate = limits.messages_per_second
+    if rate is None:
+        return intercept
+    limiter = RateLimiter(rate, limits.message_burst or math.ceil(2 * rate), clock)
+
+    def look(client: Any, meta: Any) -> bool:
+        if not limiter(client, meta):
+            client.talks_too_much()
+            return False
+        return intercept is None or intercept(client, meta)
+
+    return look

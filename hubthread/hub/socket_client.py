@@ -16,6 +16,7 @@ from hubthread.concurrency.strand import Strand
 from hubthread.errors import ClientClosed, Closed, HandshakeRejected, QueueFull
 from hubthread.hub.client import Client
 from hubthread.hub.upgrade import make_meta
+from hubthread.limits import RATE
 from hubthread.protocol.request import Headers, Request
 from hubthread.protocol.websocket import ProtocolFailure
 from hubthread.types import ClientID, ConnectionProtocols, ConnectionType
@@ -142,6 +143,12 @@ class DatagramClient(SocketClient[Meta, Header]):
         return True
 
     # In its turn.
+
+    def talks_too_much(self) -> None:
+        """The message is lost, as datagrams are: a peer that was ended could come back at once."""
+        text = "%r sends more than %g messages a second: losing some"
+        rate = self.hub.setting.limits.messages_per_second
+        self.hub.strikes.strike(RATE, logging.INFO, text, self, rate)
 
     def _come(self) -> None:
         try:

@@ -34,6 +34,7 @@ __all__ = ["Connection", "Silence", "Sink"]
 
 TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
+POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
 
 

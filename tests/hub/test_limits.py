@@ -14,7 +14,9 @@ from hubthread import (
     ConnectionProtocols,
     HubSetting,
     Limits,
+    MatcherMap,
     Overflow,
+    PrefixHeader,
     SocketPeriod,
     TooManyRooms,
     Upgrader,
@@ -265,6 +267,62 @@ def test_silence_of_raw_peers() -> None:
             assert one.message() == b"hello"
             assert ended(s, 2) == {"silent": 2}
         assert struck(s.hub) == {"silence": 2}
+
+
+def test_messages_per_second() -> None:
+    """A burst and then the rate pass; who sends more is closed, and others talk on."""
+    limits = Limits(messages_per_second=2, message_burst=3)
+    with virtual(limits=limits, on_receive_message=echo) as hub:
+        good, bad = hub.connect(), hub.connect()
+        for _ in range(3):
+            bad.send("burst")
+        for number in range(20):
+            hub.advance(0.5)
+            good.send(f"g{number}")
+            bad.send(f"b{number}")
+        assert struck(hub) == {}
+        assert bad.closed is False
+        bad.send_wire(masked_frame("more") * 6)
+        assert (bad.close_code, bad.close_reason) == (1008, "more than 2 messages a second")
+        assert bad.messages() == ["burst"] * 3 + [f"b{number}" for number in range(20)]
+        good.send("still here")
+        assert good.messages() == [*(f"g{number}" for number in range(20)), "still here"]
+        assert struck(hub) == {"messages_per_second": 1}
+
+
+def test_messages_per_second_behind_an_interceptor_or_without() -> None:
+    """Those of two seconds come at once; what is refused reaches neither user's function."""
+    seen: list[str] = []
+    matcher = MatcherMap[Any, str](PrefixHeader(" "))
+    matcher.handle("say")(lambda ctx, meta: seen.append(ctx.payload))
+    for fields in ({}, {"on_receive_message": lambda ctx, meta: ctx.payload != "say no"}):
+        seen.clear()
+        limits = Limits(messages_per_second=2.1)
+        with virtual(limits=limits, receive_matcher=matcher, **fields) as hub:
+            client = hub.connect()
+            client.send_wire(masked_frame("say no") + masked_frame("say yes") * 7)
+            assert seen == [*["no"] * (not fields), *["yes"] * 4]
+            assert client.close_code == 1008
+
+
+def test_messages_per_second_of_raw_peers() -> None:
+    """TCP: the peer is ended.  UDP: messages are lost, since it could come back at once."""
+    limits = Limits(messages_per_second=0.001, message_burst=3)
+    with limited(limits=limits) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        with tcp_peer(server) as peer:
+            peer.send(b"1\n2\n3\n4\n5\n")
+            assert peer.end() == b"1\n2\n3\n"
+        assert "more than 0.001 messages a second" in s.logs.wait(" ended: ")
+        assert struck(s.hub) == {"messages_per_second": 1}
+        datagrams = s.hub.socket_handles("127.0.0.1", 0, UDP)
+        with udp_peer(datagrams) as one:
+            one.send(b"1", b"2", b"3", b"4", b"5")
+            assert one.messages(3) == [b"1", b"2", b"3"]
+            s.logs.wait("losing some")
+        while struck(s.hub) != {"messages_per_second": 3}:
+            fence(s.hub)
+        assert s.hub.statistics().ended_by == {"violation": 1}
 
 
 def test_rooms() -> None:
