@@ -86,6 +86,15 @@ class Limits:
     message_burst: int | None = None
     """Messages that may come at once; ``None``: those of two seconds.  Whoever was cut off
     from the network sends what has piled up."""
+    message_time: float | None = 120.0
+    """Seconds from the first part of a message to its last; who takes longer is closed with
+    1008.  Looked at when a part comes: for who sends nothing any more there is the keepalive,
+    which a byte from time to time would satisfy for ever.  A phone with 9 KB a second still
+    sends a megabyte."""
+    idle_time: float | None = None
+    """Seconds without a message, after which a client is closed with 1000; pings, pongs and
+    empty lines are none.  Seen after a quarter more of it, at the latest.  Off by default:
+    who watches a dashboard says nothing, and the keepalive finds who is gone."""
     rooms_per_client: int | None = 1000
     """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for one more.
     A client that may choose its rooms would else fill the memory, 150 bytes and more for each."""
@@ -99,6 +108,8 @@ class Limits:
             burst = self.message_burst
             wanted = f"None where messages_per_second is, not {burst!r}"
             raise SettingError("message_burst", wanted)
+        check_number("message_time", self.message_time, 0, optional=True)
+        check_number("idle_time", self.idle_time, 0, optional=True)
         shared: object = self.shared_addresses
         try:
             if not isinstance(shared, (tuple, list)):

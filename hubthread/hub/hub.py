@@ -28,6 +28,7 @@ from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
 from hubthread.hub.framing import framer
 from hubthread.hub.hotline import Hotline
+from hubthread.hub.idle import Idle
 from hubthread.hub.iterations import EachClient
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.long_polling import LongPollingOption, LongPollingResult
@@ -97,6 +98,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         self.strikes = Strikes(self.logger, self.clock.now)
         most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
         self.addresses = Addresses(most, shared, self.strikes)
+        self.idle = Idle(setting.limits.idle_time, self.clients, self.alarms)
         self._init_serving()
         self.intercept = behind_limit(setting.limits, setting.on_receive_message, self.clock.now)
         self.frame = framer(setting.websocket_period)

@@ -63,6 +63,7 @@ class Lifecycle:
                     self.state = "new"
             raise
         self._hub.watchdog.start()
+        self._hub.idle.start()
 
     def start_once(self) -> None:
         """Start, unless somebody has; a hub that has ended stays so.
@@ -88,6 +89,7 @@ class Lifecycle:
         self._begin()
         self._runs = True
         self._hub.watchdog.start()
+        self._hub.idle.start()
         with interrupts_between_jobs(self._hub.loop):
             self._run()
 

@@ -178,6 +178,7 @@ class SocketServer:
             start_thread=hub.threads.start,
             alarms=hub.alarms,
             flusher=hub.flusher,
+            message_time=hub.setting.limits.message_time,
         )
         if not hub.tracker.opened(transport):
             return None

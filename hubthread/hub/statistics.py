@@ -46,7 +46,8 @@ class HubStatistics:
     """By the overflow policy, of clients that are gone; see each client for those here."""
     ended_by: Mapping[str, int]
     """Ended connections by cause: ``peer``, ``server``, ``violation``, ``overflow``,
-    ``stalled``, ``silent``, ``lost``, ``no thread``; of UDP peers also ``crowded out``."""
+    ``stalled``, ``silent``, ``idle``, ``lost``, ``no thread``; of UDP peers also ``crowded
+    out``."""
     wsgi_moved: int = 0
     """Connections here that were taken from a WSGI server."""
     wsgi_parked: int = 0

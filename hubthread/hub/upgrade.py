@@ -99,6 +99,7 @@ def connect(
         start_thread=hub.threads.start,
         alarms=hub.alarms,
         flusher=hub.flusher,
+        message_time=hub.setting.limits.message_time,
     )
     # Before the answer: whoever has got a 101 is told 1001 and not just cut.
     if not hub.tracker.opened(transport):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.waits import me
-from hubthread.limits import OUTBOX, SILENCE, STALL
+from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
+from hubthread.net.seams import Receiver, Sink
+from hubthread.net.silence import Silence
 from hubthread.net.transport import Transport
 from hubthread.protocol.closing import Action, CloseEvent, Closing
 from hubthread.protocol.frames import Frame, encode_ping, encode_pong
@@ -30,7 +32,7 @@ from hubthread.protocol.websocket import (
 )
 from hubthread.settings import WebsocketPeriod
 
-__all__ = ["Connection", "Silence", "Sink"]
+__all__ = ["Connection"]
 
 TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
@@ -38,48 +40,14 @@ POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
 
 
-class Sink(Protocol):
-    """What a connection calls, on the reader thread."""
-
-    def enter(self) -> None:
-        """Events follow: wait until it is their turn."""
-
-    def leave(self) -> None:
-        """That was all for now."""
-
-    def on_message(self, message: str | bytes) -> None:
-        """A whole message."""
-
-    def on_ping(self, payload: bytes) -> None:
-        """A ping, already answered."""
-
-    def on_pong(self, payload: bytes) -> None:
-        """A pong."""
-
-    def on_leaving(self) -> None:
-        """It will send and receive no more; called before the socket is let go."""
-
-    def on_closed(self) -> None:
-        """The last call; ``code``, ``reason`` and ``ended_by`` are settled."""
-
-
-class Receiver(Protocol):
-    """What a connection's bytes go through."""
-
-    def receive(self, data: bytes) -> list[WebSocketEvent]:
-        """All that they complete, in order; never raises.
-
-        After ``PeerClose`` or ``ProtocolFailure`` everything is ignored.
-        """
-
-
 class Connection:
     """The server's end of one WebSocket.
 
     ``ended_by`` says why it ended, in one word: ``"peer"`` (it closed), ``"server"``
     (``close`` was called), ``"violation"`` (of the protocol or a limit), ``"overflow"``
-    (outbox full), ``"stalled"`` (took no byte), ``"silent"`` (keepalive), ``"lost"`` (the
-    stream ended without a Close), ``"no thread"`` (for its writer); ``None`` while open.
+    (outbox full), ``"stalled"`` (took no byte), ``"silent"`` (keepalive), ``"idle"``
+    (no message), ``"lost"`` (the stream ended without a Close), ``"no thread"`` (for its
+    writer); ``None`` while open.
     ``limit`` names the limit that has struck (``hubthread.limits``), if one did.
 
     Threads: ``run`` is the reader's; the rest is for any thread.
@@ -97,6 +65,7 @@ class Connection:
         start_thread: Callable[[Callable[[], None], str], None],
         alarms: Alarms,
         flusher: Flusher,
+        message_time: float | None = None,
     ) -> None:
         self._transport = transport
         self._protocol = protocol
@@ -105,6 +74,9 @@ class Connection:
         self._alarms = alarms
         self._flusher = flusher
         self._window_bits = window_bits
+        self._message_time = message_time
+        # The reader's: when the message began whose end has not come; None: a read had it all.
+        self._message_began: float | None = None
         self.outbox = Outbox(transport, limits, start_thread, self._on_broken)
         self._lock = threading.Lock()  # guards what follows; for a table look-up at a time
         self._closing = Closing()
@@ -270,7 +242,31 @@ class Connection:
             self._lost(None)
             return False
         events = self._protocol.receive(data)
+        if events and self._message_began is None:
+            return self._deliver(events)
+        return self._receive_part(events)
+
+    def _receive_part(self, events: list[WebSocketEvent]) -> bool:
+        """As ``receive``: a message has come in parts, or has not come to its end.
+
+        A message that is whole in one read costs no look at the clock.
+        """
+        if (
+            any(isinstance(event, str | bytes) for event in events)
+            or not self._protocol.unfinished
+        ):
+            self._message_began = None
+        elif self._message_began is None:
+            self._message_began = monotonic()
+        elif self._takes_too_long(monotonic() - self._message_began):
+            reason = f"more than {self._message_time:g} s for a message"
+            failure = CloseEvent.PROTOCOL_FAILURE
+            self._on(failure, POLICY_VIOLATION, reason, "violation", MESSAGE_TIME)
+            return False
         return not events or self._deliver(events)
+
+    def _takes_too_long(self, seconds: float) -> bool:
+        return self._message_time is not None and seconds > self._message_time
 
     def _lost(self, error: OSError | None) -> None:
         """The stream has ended (``None``), or broken."""
@@ -365,34 +361,3 @@ class Connection:
                     return
         except OSError:  # TimeoutError included
             pass
-
-
-class Silence:
-    """How long a peer has been silent, in receive deadlines instead of clock readings.
-
-    The deadline of a reader's ``recv`` is the keepalive: it passes only when nothing
-    came, so a peer that sends is not even looked at.
-    """
-
-    __slots__ = ("_limit", "_period", "lasted", "patience")
-
-    def __init__(self, plan: Any) -> None:
-        self._period: float | None = plan.ping_period
-        self._limit: float | None = plan.ping_timeout
-        self.end()
-
-    def end(self) -> None:
-        """The peer has spoken."""
-        self.lasted = 0.0
-        self.patience: float | None = self._period or self._limit
-
-    def lasts(self) -> bool:
-        """One more deadline has passed; true when the peer counts as gone."""
-        assert self.patience is not None
-        self.lasted += self.patience
-        if self._limit is not None:
-            left = self._limit - self.lasted
-            if left <= 0:
-                return True
-            self.patience = min(self._period or left, left)
-        return False

@@ -67,8 +67,8 @@ class DatagramPeer:
     bytes than came, ``OVERHEAD`` for each datagram counted on both sides; what goes beyond is
     dropped, not kept: an unproven peer costs no memory.
 
-    ``ended_by`` is ``"server"``, ``"violation"``, ``"overflow"``, ``"silent"``, or ``"crowded
-    out"`` (had spoken once, and had to make room); ``None`` while it is open.
+    ``ended_by`` is ``"server"``, ``"violation"``, ``"overflow"``, ``"silent"``, ``"idle"``, or
+    ``"crowded out"`` (had spoken once, and had to make room); ``None`` while it is open.
     """
 
     __slots__ = (

@@ -13,9 +13,10 @@ from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.waits import me
 from hubthread.limits import SILENCE
-from hubthread.net.connection import Connection, Sink
+from hubthread.net.connection import Connection
 from hubthread.net.gather import gathers
 from hubthread.net.outbox import PING, OutboxLimits
+from hubthread.net.seams import Sink
 from hubthread.net.transport import Transport
 from hubthread.protocol.closing import CloseEvent
 from hubthread.protocol.frames import Frame, MessageType
@@ -49,6 +50,7 @@ class RawConnection(Connection):
         start_thread: Callable[[Callable[[], None], str], None],
         alarms: Alarms,
         flusher: Flusher,
+        message_time: float | None = None,
     ) -> None:
         text = period.write_message_type == MessageType.TEXT
         self._reader = MessageReader(period.framing, period.message_buffer_size, text=text)
@@ -67,6 +69,7 @@ class RawConnection(Connection):
             start_thread=start_thread,
             alarms=alarms,
             flusher=flusher,
+            message_time=message_time,
         )
         self._framing = period.framing
         self._unfit = 0

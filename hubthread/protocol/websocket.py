@@ -138,6 +138,11 @@ class WebSocketProtocol:
         self._parts: Any = None
         self._ended = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the stream stands in the middle of a message or frame."""
+        return not self._ended and bool(self._missing or self._fragments or self._held)
+
     def receive(self, data: bytes) -> list[WebSocketEvent]:
         """Take what the socket gave; returns all that it completes, in order.
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hubthread.errors import HandshakeRejected
 from hubthread.hub.client import Client
 from hubthread.hub.upgrade import Agreed, agree, connect
-from hubthread.net.connection import INTERNAL_ERROR, Connection, Silence
+from hubthread.net.connection import INTERNAL_ERROR, Connection
+from hubthread.net.silence import Silence
 from hubthread.protocol.http import RequestParser
 from hubthread.testing.transport import MemoryTransport
 

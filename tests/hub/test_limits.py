@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from hubthread import (
     ConnectionProtocols,
+    Framing,
     HubSetting,
     Limits,
     MatcherMap,
@@ -28,6 +31,8 @@ from hubthread.testing import VirtualHub
 from tests.hub.raw_peers import ended, tcp_peer, udp_peer
 from tests.net.peers import server_context
 from tests.support import (
+    CLOSE,
+    PING,
     TIMEOUT,
     Logs,
     RawPeer,
@@ -361,3 +366,114 @@ def test_rooms_without_a_limit() -> None:
             hub.hotline().answer(client.ctx)
         assert client.ctx.statistics().hotlines == 1001
         assert struck(hub) == {}
+
+
+def test_idle_time() -> None:
+    """Pings and pongs are no messages; handlers are not idle, and who talks is not either."""
+    with virtual(limits=Limits(idle_time=60), on_receive_message=echo) as hub:
+        good, quiet, mute = hub.connect(), hub.connect(), hub.connect()
+        for second in range(76):
+            hub.advance(1)
+            good.send(str(second))
+            if not quiet.closed:
+                quiet.send_wire(masked_frame(b"", PING))
+            assert mute.closed == quiet.closed
+            assert mute.closed or second < 75
+            assert second >= 59 or not mute.closed
+        for client in (quiet, mute):
+            assert (client.close_code, client.close_reason) == (1000, "no message for 60 s")
+        assert not good.closed
+        assert struck(hub) == {"idle_time": 2}
+        assert hub.statistics().ended_by == {"idle": 2}
+
+
+def test_idle_time_and_a_handler_that_takes_longer() -> None:
+    """Its client waits for the server, not the other way round."""
+    gate = threading.Event()
+    limits = Limits(idle_time=0.2)
+
+    def wait(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "wait":
+            assert gate.wait(TIMEOUT)
+        return echo(ctx, meta)
+
+    with serving(limits=limits, on_receive_message=wait) as s:
+        busy, quiet = s.peer(), s.peer()
+        busy.send("wait")
+        for peer in (quiet, s.peer()):  # the second begins when the first has been idle
+            assert peer.closed() == (1000, "no message for 0.2 s")
+            peer.close()
+        gate.set()
+        assert busy.message() == "wait"
+        assert busy.closed() == (1000, "no message for 0.2 s")
+        busy.close()
+        while struck(s.hub) != {"idle_time": 3}:
+            fence(s.hub)
+
+
+def test_idle_time_of_raw_peers() -> None:
+    """Empty lines and datagrams are signs of life, and no messages."""
+    with serving(limits=Limits(idle_time=0.2), on_receive_message=echo) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        datagrams = s.hub.socket_handles("127.0.0.1", 0, UDP)
+        with tcp_peer(server) as peer, udp_peer(datagrams) as one:
+            one.send(b"", b"hello")
+            assert one.message() == b"hello"
+            peer.send(b"\n\n")
+            assert peer.end() == b""
+            assert ended(s, 2) == {"idle": 2}
+        assert struck(s.hub) == {"idle_time": 2}
+
+
+def trickle(peer: socket.socket, *parts: bytes) -> None:
+    """Send ``parts`` over and over, until the other side closes."""
+    peer.settimeout(0.01)
+    with contextlib.suppress(ConnectionError):
+        for part in itertools.cycle(parts):
+            with contextlib.suppress(TimeoutError):
+                peer.sendall(part)
+                said = peer.recv(1000)
+                if not said or 0x80 | CLOSE in said:
+                    break
+
+
+ONE, EMPTY = masked_frame("x", fin=False), masked_frame("", 0, fin=False)
+
+
+@pytest.mark.parametrize(
+    ("first", "parts"),
+    [
+        (masked_frame("x" * 1000)[:20], [b"\x00"]),
+        (ONE, [EMPTY]),
+        (ONE, [masked_frame(b"", PING), EMPTY]),
+    ],
+    ids=["frame", "fragments", "pings between"],
+)
+def test_message_time(first: bytes, parts: list[bytes]) -> None:
+    """From the first byte to the last, whatever comes between; a message in time counts new."""
+    limits = Limits(message_time=0.2)
+    with limited(limits=limits, upgrader=Upgrader()) as s:
+        slow = s.peer()
+        for _ in range(3):
+            slow.sock.sendall(ONE)
+            slow.sock.sendall(EMPTY)
+            slow.sock.sendall(masked_frame("y", 0))
+            assert slow.message() == "xy"
+        slow.sock.sendall(first)
+        trickle(slow.sock, *parts)
+        slow.close()
+        line = s.logs.wait("closed: 1008")
+        assert "more than 0.2 s for a message" in line
+        assert struck(s.hub) == {"message_time": 1}
+
+
+@pytest.mark.parametrize("framing", [Framing.LINES, Framing.LENGTH_2])
+def test_message_time_of_raw_peers(framing: Framing) -> None:
+    limits = Limits(message_time=0.2)
+    with limited(limits=limits, socket_period=SocketPeriod(framing=framing)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        with tcp_peer(server) as peer:
+            peer.send(b"\x03\xe8" if framing is Framing.LENGTH_2 else b"hell")
+            trickle(peer.sock, b"x")
+        s.logs.wait("more than 0.2 s for a message")
+        assert struck(s.hub) == {"message_time": 1}

@@ -81,6 +81,8 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (Limits, "shared_addresses", ("proxy.example",), "does not appear to be"),
         (Limits, "messages_per_second", 0, "a number above 0, or None"),
         (Limits, "message_burst", 5, "None where messages_per_second is"),
+        (Limits, "message_time", 0, "a number above 0, or None"),
+        (Limits, "idle_time", "60", "a number above 0, or None"),
         (Limits, "rooms_per_client", 0, "a whole number of at least 1, or None"),
         (Limits, "rooms_per_client", 2.5, "a whole number of at least 1, or None"),
         (SocketPeriod, "ping_period", 0, "above 0, or None"),
