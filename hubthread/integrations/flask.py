@@ -27,7 +27,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from flask import Blueprint, Flask, current_app, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response
 
+from hubthread.checks import check_kind, check_number
 from hubthread.errors import SettingError, UsageError
 from hubthread.hub.client import Client
 from hubthread.hub.hub import Hub
@@ -68,6 +71,7 @@ class FlaskHub(Generic[Meta, Header]):
     """
 
     def __init__(self, setting: HubSetting[Meta, Header], app: Flask | None = None) -> None:
+        check_kind("setting", setting, HubSetting, "a HubSetting")
         self.setting = setting
         if app is not None:
             self.init_app(app)
@@ -84,6 +88,7 @@ class FlaskHub(Generic[Meta, Header]):
             raise UsageError(f"{app!r} has a hub already: initialise it once")
         config = app.config.get_namespace(_PREFIX)
         most = config.pop("max_connections", _MAX_CONNECTIONS)
+        check_number("max_connections", most, 1, whole=True)
         hub = hub_class(_configured(self.setting, config))
         hub.client_class = functools.partial(_FlaskClient, app)
         app.extensions[_KEY] = _State(hub, most)
@@ -106,8 +111,11 @@ class FlaskHub(Generic[Meta, Header]):
 
         The view decides who may come, by Flask's own means, on the request's thread:
         ``session``, ``before_request``, ``abort``.  What it returns is the client's meta; a
-        response is sent instead.  It cannot set cookies or the session: the client gets its
-        answer before Flask would add them.
+        response, or an HTTP exception, is sent instead, and a tuple refused: elsewhere in
+        Flask ``"no", 401`` would be a response.  It cannot set cookies or the session: the
+        client gets its answer before Flask would add them.
+
+        One view may have several of these, with an ``endpoint`` each.
 
         :param app: the application, or a blueprint of it.
         :param rule: the path, with variables as in any rule.
@@ -118,8 +126,13 @@ class FlaskHub(Generic[Meta, Header]):
             @functools.wraps(view)
             def connect(*args: P.args, **kwargs: P.kwargs) -> Any:
                 meta: Any = view(*args, **kwargs)
-                if isinstance(meta, current_app.response_class):
+                if isinstance(meta, (Response, HTTPException)):
                     return meta
+                if type(meta) is tuple:  # of a class of its own it is not meant for Flask
+                    raise UsageError(
+                        f"{view.__name__} returned the tuple {meta!r}: to refuse a client, abort "
+                        f"or return a response; a meta is a dict, or of a class of your own"
+                    )
                 state = _state()
                 return state.hub.websocket_handler(
                     request.environ, meta=meta, max_connections=state.max_connections
@@ -154,7 +167,6 @@ def _configured(
     setting: HubSetting[Meta, Header], config: dict[str, Any]
 ) -> HubSetting[Meta, Header]:
     """The setting with the values of the configuration in their places."""
-    period = setting.websocket_period
     changed: dict[type, dict[str, Any]] = {
         kind: {field.name: config.pop(field.name) for field in _fields(kind, config)}
         for kind in (HubSetting, Limits, WebsocketPeriod, Upgrader, PingPongPlan)
@@ -162,15 +174,16 @@ def _configured(
     if config:
         name = _PREFIX + min(config).upper()
         raise SettingError(name, "no setting of a hub is called so")
+    # From the outside in: what is given whole may be changed in part, too.
+    setting = dataclasses.replace(setting, **changed[HubSetting])
+    period = dataclasses.replace(setting.websocket_period, **changed[WebsocketPeriod])
     period = dataclasses.replace(
         period,
         upgrader=dataclasses.replace(period.upgrader, **changed[Upgrader]),
         ping_pong_plan=dataclasses.replace(period.ping_pong_plan, **changed[PingPongPlan]),
-        **changed[WebsocketPeriod],
     )
     limits = dataclasses.replace(setting.limits, **changed[Limits])
-    parts = {"websocket_period": period, "limits": limits}
-    return dataclasses.replace(setting, **{**parts, **changed[HubSetting]})
+    return dataclasses.replace(setting, websocket_period=period, limits=limits)
 
 
 def _fields(kind: type, config: dict[str, Any]) -> list[dataclasses.Field[Any]]:

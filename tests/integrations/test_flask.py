@@ -8,12 +8,26 @@ from typing import Any
 
 import flask
 import pytest
+import werkzeug.wrappers
 from flask import Flask, abort, session
+from werkzeug.exceptions import Forbidden
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from hubthread import HubSetting, MatcherMap, PrefixHeader, SettingError, UsageError
+from hubthread import (
+    HandshakeRejected,
+    HubSetting,
+    Limits,
+    MatcherMap,
+    PingPongPlan,
+    PrefixHeader,
+    SettingError,
+    Upgrader,
+    UsageError,
+    WebsocketPeriod,
+)
 from hubthread.integrations.flask import FlaskHub
+from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.support import TIMEOUT, Items, Logs
 from tests.test_readme import program
@@ -112,6 +126,51 @@ def test_before_request_and_a_response_of_the_view_count_too() -> None:
                 pass
             assert refused.value.response.status_code == status
     assert site.hub.statistics().clients_total == 0
+
+
+class OtherResponse(flask.Response):
+    """What an application may have set as its ``response_class``."""
+
+
+@pytest.mark.parametrize(
+    ("refuse", "status"),
+    [
+        (lambda: flask.Response("no", 401), 401),
+        (lambda: werkzeug.wrappers.Response("no", 402), 402),
+        (Forbidden, 403),
+        (lambda: ("no", 401), 500),
+        (lambda: ({"error": "no"}, 403, {}), 500),
+    ],
+)
+def test_nothing_that_a_view_refuses_with_is_taken_for_a_meta(
+    refuse: Callable[[], Any], status: int
+) -> None:
+    realtime: FlaskHub[Any, str] = FlaskHub(HubSetting(dict))
+    app = Flask("site")
+    app.response_class = OtherResponse
+    app.logger.disabled = True  # a tuple is the view's mistake, and Flask logs it
+    realtime.route(app, "/ws")(refuse)
+    with realtime.init_app(app, VirtualHub) as hub:
+        assert isinstance(hub, VirtualHub)
+        with pytest.raises(HandshakeRejected) as refused:
+            hub.connect_through(app.test_client(), "/ws")
+        assert refused.value.status == status
+        assert hub.statistics().clients_total == 0
+
+
+def test_a_view_has_several_routes() -> None:
+    realtime: FlaskHub[Any, str] = FlaskHub(HubSetting(dict))
+    app = Flask("site")
+
+    @realtime.route(app, "/one")
+    @realtime.route(app, "/two", endpoint="two")
+    def ws() -> str:
+        return flask.request.path
+
+    with realtime.init_app(app, VirtualHub) as hub:
+        assert isinstance(hub, VirtualHub)
+        for path in ("/one", "/two"):
+            assert hub.connect_through(app.test_client(), path).ctx.meta == path
 
 
 def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
@@ -217,9 +276,32 @@ def test_the_configuration_has_its_say() -> None:
         assert realtime.hub is not hub
 
 
+def test_what_the_configuration_gives_whole_it_may_change_in_part() -> None:
+    app = Flask("one")
+    app.config.from_mapping(
+        HUBTHREAD_WEBSOCKET_PERIOD=WebsocketPeriod(write_wait=3.0),
+        HUBTHREAD_CLOSE_TIMEOUT=2.5,
+        HUBTHREAD_UPGRADER=Upgrader(compression=True),
+        HUBTHREAD_CHECK_ORIGIN="any",
+        HUBTHREAD_PING_PONG_PLAN=PingPongPlan(ping_timeout=90.0),
+        HUBTHREAD_PING_PERIOD=7.0,
+        HUBTHREAD_LIMITS=Limits(rooms_per_client=3),
+        HUBTHREAD_CONNECTIONS_PER_ADDRESS=5,
+    )
+    setting = FlaskHub(HubSetting(dict)).init_app(app).setting
+    assert setting.websocket_period == WebsocketPeriod(
+        write_wait=3.0,
+        close_timeout=2.5,
+        upgrader=Upgrader(compression=True, check_origin="any"),
+        ping_pong_plan=PingPongPlan(ping_timeout=90.0, ping_period=7.0),
+    )
+    assert setting.limits == Limits(rooms_per_client=3, connections_per_address=5)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        ("HUBTHREAD_MAX_CONNECTIONS", "5", "max_connections: a whole number"),
         ("HUBTHREAD_CHEK_ORIGIN", "any", "HUBTHREAD_CHEK_ORIGIN: no setting"),
         ("HUBTHREAD_PING_PERIOD", "7", "ping_period: a number"),
     ],
@@ -247,6 +329,9 @@ def test_an_application_has_one_hub() -> None:
     realtime.init_app(app)
     with pytest.raises(UsageError, match="already"):
         realtime.init_app(app)
+    nobody: Any = app
+    with pytest.raises(SettingError, match="setting: a HubSetting"):
+        FlaskHub(nobody)
 
 
 def test_the_readme_s_application() -> None:
