@@ -10,9 +10,9 @@ import flask
 import pytest
 import werkzeug.wrappers
 from flask import Flask, abort, session
-from werkzeug.exceptions import Forbidden
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from werkzeug.exceptions import Forbidden
 
 from hubthread import (
     HandshakeRejected,
@@ -288,7 +288,8 @@ def test_what_the_configuration_gives_whole_it_may_change_in_part() -> None:
         HUBTHREAD_LIMITS=Limits(rooms_per_client=3),
         HUBTHREAD_CONNECTIONS_PER_ADDRESS=5,
     )
-    setting = FlaskHub(HubSetting(dict)).init_app(app).setting
+    realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
+    setting = realtime.init_app(app).setting
     assert setting.websocket_period == WebsocketPeriod(
         write_wait=3.0,
         close_timeout=2.5,
