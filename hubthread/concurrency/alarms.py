@@ -2,8 +2,9 @@
 
 Layer: concurrency.  Threads: any sets and cancels; the alarm thread runs what is due.
 
-Only closing needs it (a peer that does not answer our Close), so an idle hub has no
-alarm and no thread for them: the thread starts with the first and ends after the last.
+Only closing needs it (a peer that does not answer our Close), and ``Limits.idle_time``
+where it is set, so an idle hub has no alarm and no thread for them: the thread starts with the
+first and ends after the last.
 """
 
 from __future__ import annotations

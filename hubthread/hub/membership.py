@@ -58,8 +58,10 @@ class Membership(Turns):
         """
         most = self.hub.setting.limits.rooms_per_client
         with self._lock:
+            if self._gone:
+                return
             full = most is not None and len(self._rooms) >= most and room not in self._rooms
-            if not self._gone and not full:
+            if not full:
                 room.join(self)
                 self._rooms[room] = None
         if full:

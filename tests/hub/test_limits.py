@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -477,3 +478,29 @@ def test_message_time_of_raw_peers(framing: Framing) -> None:
             trickle(peer.sock, b"x")
         s.logs.wait("more than 0.2 s for a message")
         assert struck(s.hub) == {"message_time": 1}
+
+
+def test_message_time_is_that_of_each_message() -> None:
+    """Not of all together, where each read has the end of one and the beginning of the next."""
+    with limited(limits=Limits(message_time=0.2)) as s:
+        busy = s.peer()
+        busy.sock.sendall(ONE)
+        until = monotonic() + 0.5
+        while monotonic() < until:
+            busy.sock.sendall(masked_frame("y", 0) + ONE)
+            assert busy.message() == "xy"
+        assert struck(s.hub) == {}
+
+
+def test_message_time_does_not_count_between_empty_lines() -> None:
+    with limited(limits=Limits(message_time=0.1)) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP)
+        with tcp_peer(server) as peer:
+            client = s.came()
+            until = monotonic() + 0.3
+            while monotonic() < until:
+                peer.send(b"\n")
+                client.exec_sync(lambda: None, TIMEOUT)
+            peer.send(b"hello\n")
+            assert peer.line() == "hello"
+        assert struck(s.hub) == {}

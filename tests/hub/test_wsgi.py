@@ -33,6 +33,7 @@ from tests.support import (
     AnyHub,
     Items,
     Logs,
+    fence,
     in_thread,
     masked_frame,
     read_to_end,
@@ -240,6 +241,10 @@ def test_who_comes_from_one_address_is_counted_by_the_servers_word() -> None:
 
         assert [status("198.51.100.7") for _ in range(3)] == ["101", "429", "429"]
         assert [status(each) for each in ("198.51.100.8", "", "", "10.0.0.1")] == ["101"] * 4
+        hub.clients()[0].close()
+        while hub.clients_num() == 5 or hub.statistics().wsgi_moved == 5:
+            fence(hub)
+        assert status("198.51.100.7") == "101"
         assert hub.statistics().limits_struck["connections_per_address"] == 2
         (warning,) = logs.warnings()
         assert "1 connections of 198.51.100.7, the limit" in warning
