@@ -80,9 +80,9 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
         for _ in range(32):
             stalled.write(b"\0" * 2**20)
         start = monotonic()
-        s.hub.close(1.0)
+        s.hub.close(3.0)
         took = monotonic() - start
-        assert 0.5 < took < 1.0 + 2.0  # room for a loaded machine
+        assert 1.5 < took < 3.0 + 2.0  # room for a loaded machine
         assert mute.closed() == (1001, "the server is going away")
         assert s.hub.statistics().threads == 0
         assert s.hub.statistics().clients == 0

@@ -229,7 +229,7 @@ def fence_of_client(ctx: Any) -> None:
 
 def test_silence_is_asked_about_and_ends_a_peer() -> None:
     """The question is an empty line; an empty line is an answer, and no message."""
-    period = SocketPeriod(ping_period=0.1, pong_wait=1.0)
+    period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
     fields: dict[str, Any] = {"on_receive_message": echo, "socket_period": period}
     with serving(**fields) as s, tcp_peer(listen(s)) as peer:
         s.came()
@@ -240,7 +240,7 @@ def test_silence_is_asked_about_and_ends_a_peer() -> None:
         assert next(line for line in iter(peer.line, None) if line) == "still here"
         assert set(peer.rest()) <= {0x0A}  # pings only
         assert ended(s) == {"silent": 1}
-        assert "silent for 1 s" in how_it_ended(s)[1]
+        assert "silent for 2 s" in how_it_ended(s)[1]
         assert "middle" not in how_it_ended(s)[1]
 
 

@@ -285,7 +285,7 @@ def test_a_full_table_lets_in_only_over_who_has_spoken_once() -> None:
 
 def test_silence_ends_a_peer_and_pings_keep_one() -> None:
     """A ping is an empty datagram, for those who have spoken twice; so is its answer."""
-    period = SocketPeriod(ping_period=0.1, pong_wait=1.0)
+    period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
     closed: Items[Any] = Items()
     with serving(
         on_receive_message=echo,
@@ -306,7 +306,7 @@ def test_silence_ends_a_peer_and_pings_keep_one() -> None:
             assert set(closed.wait(2)) == gone
             for ctx in gone:
                 assert ctx.ws_conn.ended_by == "silent"
-                assert ctx.ws_conn.reason == "silent for 1 s"
+                assert ctx.ws_conn.reason == "silent for 2 s"
             assert mute.messages(2) == [b"", b""]
             alive.send(b"still here")
             while (answer := alive.message()) == b"":
