@@ -155,12 +155,12 @@ class Sending:
         return True
 
     def _settle(self) -> None:
-        """Note what has gone; after each change."""
+        """Note what has gone; after each change, with nothing kept."""
         pending = self._pending()
         self._clear = self._open and not pending
         self._direct = self._clear and not (self.holding or self._alone)
         if not pending:
-            self._consumed = self.count - len(self._kept or ())
+            self._consumed = self.count
             if self._half_closing and not self._lost:
                 self._half_closing = False
                 self._transport.finish()
