@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
-from hubthread.hub.upgrade import agree, connect
+from hubthread.hub.upgrade import agree, connect, refusal_response
 from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener, open_tcp, open_unix
@@ -221,7 +221,7 @@ class Server:
         except HandshakeRejected as refusal:
             limit = _LIMITS.get(refusal.status) if request is None else None
             self._hub.refused(request, refusal.status, refusal.reason, limit, peer)
-            response = self._refusal(refusal)
+            response = refusal_response(self._hub, refusal)
         except OSError as error:  # the connection broke, or TLS did not come about
             self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
             return
@@ -252,13 +252,6 @@ class Server:
             self._hub.logger.exception("the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
         return response
-
-    def _refusal(self, refusal: HandshakeRejected) -> Response:
-        try:
-            return Response.text(refusal.status, refusal.reason, refusal.headers)
-        except Exception:  # a hook's or a page's: line breaks in a header, a lone surrogate
-            self._hub.logger.exception("a refusal that cannot be sent: %r", refusal)
-            return Response.text(500, "The server failed to say why it refuses.")
 
 
 def answer(transport: Transport, response: bytes, deadline: float) -> None:

@@ -12,13 +12,13 @@ from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import Connection
 from hubthread.net.transport import Transport, send_all
 from hubthread.protocol.handshake import Accepted, accept
-from hubthread.protocol.http import Request
+from hubthread.protocol.http import Request, Response
 from hubthread.protocol.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
 
-__all__ = ["ASK", "Agreed", "agree", "connect", "make_meta"]
+__all__ = ["ASK", "Agreed", "agree", "connect", "make_meta", "refusal_response"]
 
 _FAILED = "The server failed to accept the connection."
 
@@ -69,6 +69,15 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
         hub.logger.exception("the origin check raised for %r", request)
         raise HandshakeRejected(500, _FAILED) from None
     return Agreed(request, accepted, make_meta(hub, request) if meta is ASK else meta)
+
+
+def refusal_response(hub: Hub[Any, Any], refusal: HandshakeRejected) -> Response:
+    """What is answered to a request that is refused."""
+    try:
+        return Response.text(refusal.status, refusal.reason, refusal.headers)
+    except Exception:  # a hook's or a page's: line breaks in a header, a lone surrogate
+        hub.logger.exception("a refusal that cannot be sent: %r", refusal)
+        return Response.text(500, "The server failed to say why it refuses.")
 
 
 def connect(

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.serving import answer
-from hubthread.hub.upgrade import Agreed, agree, connect
+from hubthread.hub.upgrade import Agreed, agree, connect, refusal_response
 from hubthread.limits import CONNECTIONS
 from hubthread.net import takeover
 from hubthread.net.listener import Address
 from hubthread.net.parked import open_parked
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.protocol.environ import request_of
-from hubthread.protocol.http import Response
+from hubthread.protocol.http import Response, reason_phrase
 from hubthread.protocol.request import Request
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class WSGIAnswer:
         body: bytes = b"",
         sink: takeover.Sink | None = None,
     ) -> None:
-        self.status = f"{status} {HTTPStatus(status).phrase}"
+        self.status = f"{status} {reason_phrase(status) or 'Refused'}"
         self.headers = list(headers)
         self.body = body
         self._sink = sink
@@ -110,7 +110,8 @@ class Entrance:
             self._hub.refused(request, refusal.status, refusal.reason)
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
                 self._trouble(refusal.reason)
-            return _refusal(refusal)
+            response = refusal_response(self._hub, refusal)
+            return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
         self._troubled = False
         return WSGIAnswer(101, sink=sink)  # the client has got its own
 
@@ -240,15 +241,14 @@ def _full() -> HandshakeRejected:
     return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
 
 
-def _refusal(refusal: HandshakeRejected) -> WSGIAnswer:
-    response = Response.text(refusal.status, refusal.reason)
+def _refused_with(response: Response, *, head: bool) -> WSGIAnswer:
     return WSGIAnswer(
-        refusal.status,
+        response.status,
         [
-            *(each for each in refusal.headers if each[0].lower() not in _HOP_BY_HOP),
+            *(each for each in response.headers if each[0].lower() not in _HOP_BY_HOP),
             ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
             ("X-Content-Type-Options", "nosniff"),
         ],
-        response.body,
+        b"" if head else response.body,  # few servers leave it out
     )

@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
     sock: Stream
     read_ahead: Callable[[], bytes]
-    """Takes what the server's buffer holds, piece by piece; then reads the socket."""
+    """Takes all that the server's buffer holds; where that is nothing, reads the socket."""
 
 
 class Sink:
@@ -158,12 +158,14 @@ def bury(sock: Stream) -> Sink:
 
 
 def read_buffer(place: Place) -> bytes:
-    """What the server has read beyond the request; the socket must not block."""
-    parts = []
-    with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
-        while part := place.read_ahead():
-            parts.append(part)
-    return b"".join(parts)
+    """What the server has read beyond the request; the socket must not block.
+
+    One read empties a buffer.  Where that was empty it is of the socket, and not repeated:
+    a peer that goes on sending is the connection's to bound.
+    """
+    with contextlib.suppress(OSError):  # would block; or broken, as the next read will say
+        return place.read_ahead()
+    return b""
 
 
 # One function for each kind of server: environ and wsgi.input → socket or None, and what

@@ -111,7 +111,7 @@ class Response:
         head = h11.Connection(h11.SERVER).send(
             h11.Response(
                 status_code=self.status,
-                reason=_reason_phrase(self.status),
+                reason=reason_phrase(self.status),
                 headers=[(name.encode(), value.encode("latin-1")) for name, value in fields],
             )
         )
@@ -290,7 +290,8 @@ def _check_target(request: Request) -> None:
         raise HandshakeRejected(400, "The request target and the Host header differ.")
 
 
-def _reason_phrase(status: int) -> str:
+def reason_phrase(status: int) -> str:
+    """What a status is called, ``""`` for one that has no name."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

@@ -11,7 +11,7 @@ import io
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
 
@@ -201,6 +201,37 @@ def test_what_is_refused(status: int, why: str, fields: dict[str, Any]) -> None:
     ((told_status, reason),) = told.now()
     assert told_status == status
     assert why in reason
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (lambda: HandshakeRejected(499, "odd"), "499 Refused"),
+        (lambda: HandshakeRejected(401, "no", (("A", "b\r\nC: d"),)), "500 "),
+        (lambda: HandshakeRejected(401, "no", (("Content-Length", "7"),)), "500 "),
+        (lambda: HandshakeRejected(401, "\ud800"), "500 "),
+    ],
+)
+def test_what_a_hook_refuses_with_can_be_sent(
+    refusal: Callable[[], HandshakeRejected], status: str
+) -> None:
+    def shake(request: Any) -> None:
+        raise refusal()
+
+    with a_hub(on_handshake=shake, logger=(logs := Logs())) as hub, Request() as request:
+        answer = hub.websocket_handler(request.environ)
+        assert answer.status.startswith(status)
+        names = [name for name, _ in answer.headers]
+        assert names == ["Content-Type", "Content-Length", "X-Content-Type-Options"]
+        assert len(logs.warnings()) == (status == "500 ")
+
+
+def test_a_head_request_is_refused_without_a_body() -> None:
+    with a_hub() as hub, Request(REQUEST_METHOD="HEAD") as request:
+        answer = hub.websocket_handler(request.environ)
+        assert answer.status == "405 Method Not Allowed"
+        assert int(dict(answer.headers)["Content-Length"]) > 0
+        assert body(answer) == ""
 
 
 def test_the_hook_decides_unless_a_meta_is_given() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 import pytest
@@ -18,13 +20,15 @@ from tests.support import TIMEOUT, in_thread
 class Pair:
     """The server's socket, as a WSGI server has it, and a client's."""
 
-    def __init__(self) -> None:
+    def __init__(self, early: Callable[[ssl.SSLSocket], object] = bool) -> None:
+        """``early`` is what the client does before the server's socket is used."""
         near, far = socket.socketpair()
         near.settimeout(TIMEOUT)
         far.settimeout(TIMEOUT)
         shaken = in_thread(lambda: server_context().wrap_socket(near, server_side=True))
         self.client = client_context().wrap_socket(far, server_hostname="localhost")
         self.server = shaken()
+        early(self.client)
         transport, self.trailing = open_parked(Place(self.server, lambda: self.server.recv(100)))
         assert isinstance(transport, ParkedTLS)
         self.transport = transport
@@ -120,4 +124,29 @@ def test_what_the_server_has_read_comes_along() -> None:
         assert trailing == b"frames"
         far.sendall(b"more")
         assert transport.recv() == b"more"
+        transport.close()
+
+
+def test_of_a_peer_that_goes_on_sending_one_piece_is_taken() -> None:
+    sent = bytearray()
+
+    def flood(client: ssl.SSLSocket) -> None:
+        client.settimeout(0.0)
+        with contextlib.suppress(ssl.SSLWantWriteError):
+            while True:
+                sent.extend(bytes(client.send(bytes(range(250)))))
+
+    with contextlib.closing(Pair(flood)) as pair:
+        assert len(sent) > 10_000
+        assert len(pair.trailing) <= 100
+
+
+def test_a_peer_that_has_gone_already_is_seen_by_who_reads() -> None:
+    near, far = socket.socketpair()
+    with near, near.makefile("rb") as file:
+        near.sendall(b"never read")
+        far.close()
+        transport, trailing = open_parked(Place(near, file.read1))
+        assert trailing == b""
+        assert transport.recv() == b""
         transport.close()
