@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.concurrency.waits import wait_for
 from hubthread.errors import Closed, HotlineClosed, QueueFull, UsageError
 from hubthread.hub.laggards import Laggards, Member
@@ -370,10 +371,11 @@ class Room(Generic[M]):
         run = Run(frames, keys)
         last = number + len(frames)
         lagging = []
-        for member in self._present:
-            write = member.send_run(run)
-            if write:
-                lagging.append((member, write))
+        with fan_outs.of(len(self._present)):
+            for member in self._present:
+                write = member.send_run(run)
+                if write:
+                    lagging.append((member, write))
         if lagging:
             with self._lock:
                 for member, write in lagging:

@@ -10,6 +10,7 @@ Where outboxes replace what waits (``Overflow.LATEST``) each write goes out by i
 
 from __future__ import annotations
 
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.concurrency.waits import me
 from hubthread.errors import WrongThread
 from hubthread.net.outbox import Outbox
@@ -53,5 +54,6 @@ class Gather:
         del gathers[self._thread]
         if self._held:
             held, self._held = self._held, {}
-            for outbox in held:
-                outbox.release(alone=True)
+            with fan_outs.of(len(held)):
+                for outbox in held:
+                    outbox.release(alone=True)

@@ -16,6 +16,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.limits import CONNECTIONS
@@ -252,6 +253,7 @@ class Listener:
 
     def _run(self, sock: socket.socket, peer: Address) -> None:
         try:
+            fan_outs.let_through()
             self._serve(sock, peer)
         finally:
             sock.close()

@@ -12,8 +12,10 @@ import socket
 import struct
 import sys
 import threading
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Protocol
+
+from hubthread.concurrency.courtesy import SLICE, give_way
 
 __all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
 
@@ -32,9 +34,10 @@ rate of 100 clients (18,800 against 26,900 messages/s on CPython 3.11, 2 cores),
 each call that may block gives the interpreter lock away.  Elsewhere: ``select``.
 """
 
+_LEAST_READ = 8
 _FIRST_READ = 11
 _MOST_READ = 18
-"""How much a recv may read: 2 KiB to 256 KiB, as powers of two."""
+"""How much a recv may read, as powers of two: 2 KiB at first, then 256 bytes to 256 KiB."""
 _LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
 
 
@@ -92,11 +95,12 @@ class PlainTransport:
     :param sock: connected; the transport owns it from now on.
     """
 
-    __slots__ = ("_closing", "_deadline", "_read_power", "_sock", "unsent")
+    __slots__ = ("_busy_since", "_closing", "_deadline", "_read_power", "_sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_power = _FIRST_READ
+        self._busy_since: float | None = None  # CPU time; None: the last read took all
         self._deadline: float | None = None
         # Between the two, the number of a descriptor could be another connection's.
         self._closing = threading.Lock()  # held by shutdown and close
@@ -123,6 +127,8 @@ class PlainTransport:
         """Block for bytes."""
         if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
             raise TimeoutError
+        if self._busy_since is not None:
+            self._read_on(self._busy_since)
         power = self._read_power
         size = 1 << power
         try:
@@ -130,12 +136,30 @@ class PlainTransport:
         except BlockingIOError:
             raise TimeoutError from None
         # A recv allocates what it may read: small while messages are, which also keeps a
-        # thread that waits small; larger as soon as a read comes back full.
+        # thread that waits small.
         if len(data) == size:
-            self._read_power = min(power + 2, _MOST_READ)
-        elif power > _FIRST_READ and len(data) < size // 4:
-            self._read_power = _FIRST_READ
+            if self._busy_since is None:
+                self._busy_since = thread_time()
+        else:
+            self._busy_since = None
+            if power > _FIRST_READ and len(data) < size // 4:
+                self._read_power = _FIRST_READ
         return data
+
+    def _read_on(self, busy_since: float) -> None:
+        """The last read left some: give way in time, and read what is dealt with by then.
+
+        256 KiB of a large message are, but as many bytes of small ones are thousands of
+        callbacks.
+        """
+        took = thread_time() - busy_since
+        if took >= SLICE:
+            give_way()
+            self._busy_since = None
+            if took >= 2 * SLICE:
+                self._read_power = max(_LEAST_READ, self._read_power - 1)
+        elif took < SLICE / 4:
+            self._read_power = min(_MOST_READ, self._read_power + 2)
 
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now."""

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from hubthread.concurrency import courtesy
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.errors import HotlineClosed, HubClosed, QueueFull, UsageError
 from hubthread.hub.room import Room
 from hubthread.protocol.run import Run
@@ -368,3 +370,25 @@ def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
         room.push(frame(3))
     room.flush(driver)
     assert peer.got() == [1, 2]
+
+
+def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it sends, others know; to few it is not worth it."""
+    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+    seen: list[int] = []
+
+    class Looks(Peer):
+        def send_run(self, run: Run) -> int:
+            seen.append(fan_outs.running)
+            return super().send_run(run)
+
+    for count in (courtesy.CROWD, courtesy.CROWD - 1):
+        scheduled: list[Callable[[], None]] = []
+        room: Room[Peer] = Room(scheduled.append, 10, "room")
+        for _ in range(count):
+            room.join(Looks())
+        room.push(frame(1))
+        for flush in scheduled:
+            flush()
+        assert fan_outs.running == 0
+    assert seen == [1] * courtesy.CROWD + [0] * (courtesy.CROWD - 1)

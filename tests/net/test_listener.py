@@ -18,12 +18,15 @@ from time import monotonic
 
 import pytest
 
+from hubthread.concurrency import courtesy
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.addresses import Addresses
 from hubthread.net.listener import Listener, open_tcp, open_unix
 from tests.net.peers import TIMEOUT, Task, read_to_the_end
+from tests.support import Items
 
 Serve = Callable[[socket.socket, object], None]
 
@@ -442,3 +445,22 @@ def test_a_connection_that_fails_is_given_back(caplog: pytest.LogCaptureFixture)
         assert threads.join(monotonic() + TIMEOUT) == []
         assert listener.connections == 0
         assert "a bug" in str(caplog.records[0].exc_info)
+
+
+def test_newcomers_let_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are accepted, and nothing is done for them before its end."""
+    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+    monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
+    seen: Items[int] = Items()
+
+    def serve(sock: socket.socket, peer: object) -> None:
+        seen.add(fan_outs.running)
+
+    with listening(serve=serve) as (listener, _), contextlib.ExitStack() as stack:
+        with fan_outs.of(courtesy.CROWD):
+            for _ in range(20):
+                stack.enter_context(connect(listener))
+            deadline = monotonic() + TIMEOUT
+            while listener.accepted < 20:
+                assert monotonic() < deadline
+        assert seen.wait(20) == [0] * 20

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
 import threading
 from collections.abc import Iterator
-from time import monotonic
+from time import monotonic, thread_time
 
 import pytest
 
@@ -279,3 +280,58 @@ def test_finish_shows_the_peer_the_end(pair: Pair) -> None:
     transport.send(b"last words")
     transport.finish()
     assert read_to_the_end(peer) == b"last words"
+
+
+# How much is read at once.
+
+
+def fill_up(peer: socket.socket) -> None:
+    peer.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            peer.send(bytes(65536))
+
+
+def work(seconds: float) -> None:
+    """Use so much CPU."""
+    until = thread_time() + seconds
+    while thread_time() < until:
+        pass
+
+
+def test_large_messages_are_read_in_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What costs little to deal with: fewer calls, and no pause between them."""
+    pauses: list[None] = []
+    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
+    monkeypatch.setattr(transport_module, "SLICE", 10.0)
+    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+        fill_up(peer)
+        sizes = [len(transport.recv()) for _ in range(3)]
+    assert sizes == [2048, 8192, 32768]
+    assert pauses == []
+
+
+def test_many_small_messages_are_read_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long is done in slices, and others go first between them."""
+    pauses: list[None] = []
+    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
+    sizes = []
+    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+        fill_up(peer)
+        for _ in range(6):
+            sizes.append(len(transport.recv()))
+            work(0.002)
+    assert sizes == [2048, 1024, 512, 256, 256, 256]
+    assert len(pauses) == 5
+
+
+def test_who_sends_little_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: a read that took all says that nothing more waits."""
+    pauses: list[None] = []
+    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
+    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+        for _ in range(3):
+            peer.sendall(bytes(2047))
+            assert len(transport.recv()) == 2047
+            work(0.002)
+    assert pauses == []

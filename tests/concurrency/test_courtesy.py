@@ -1,0 +1,87 @@
+"""Courtesy: a fan-out is let through, once, and one that never ends stops nobody."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+
+import pytest
+
+from hubthread.concurrency import courtesy
+from hubthread.concurrency.courtesy import CROWD, FanOuts, give_way
+from tests.support import TIMEOUT, in_thread, together
+
+
+@pytest.fixture(autouse=True)
+def _as_with_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+
+
+def test_a_fan_out_is_waited_for() -> None:
+    """Until it ends, or for as long as there is patience."""
+    fan_outs = FanOuts()
+    assert fan_outs.let_through()
+    with fan_outs.of(CROWD):
+        assert not fan_outs.let_through()
+    assert fan_outs.let_through()
+
+
+def test_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
+    fan_outs = FanOuts()
+    with fan_outs.of(CROWD):
+        through = in_thread(fan_outs.let_through)
+    assert through()
+
+
+def test_those_that_follow_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is under way all the time, as in a busy room: who waits goes on all the same."""
+    monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
+    fan_outs, over = FanOuts(), threading.Event()
+
+    def wait() -> bool:
+        try:
+            return fan_outs.let_through()
+        finally:
+            over.set()
+
+    with fan_outs.of(CROWD):
+        through = in_thread(wait)
+        deadline = monotonic() + TIMEOUT
+        while not over.is_set():
+            with fan_outs.of(CROWD):
+                assert monotonic() < deadline
+        assert fan_outs.running == 1
+    assert through()
+
+
+def test_a_few_sends_are_not_waited_for() -> None:
+    fan_outs = FanOuts()
+    with fan_outs.of(CROWD - 1):
+        assert fan_outs.running == 0
+    with fan_outs.of(CROWD):
+        assert fan_outs.running == 1
+    assert fan_outs.running == 0
+
+
+def test_no_interpreter_lock_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courtesy, "_ONE_LOCK", False)
+    fan_outs = FanOuts()
+    with fan_outs.of(CROWD):
+        assert fan_outs.running == 0
+        assert fan_outs.let_through()
+
+
+def test_many_at_once_are_counted() -> None:
+    """Rooms with clocks fan out on threads of their own."""
+    fan_outs = FanOuts()
+
+    def fan_out(number: int) -> None:
+        for _ in range(500):
+            with fan_outs.of(CROWD + number):
+                assert fan_outs.running >= 1
+            give_way()
+            fan_outs.let_through()
+
+    together(4, fan_out)
+    assert fan_outs.running == 0
