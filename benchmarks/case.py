@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from benchmarks.peers import Peer
@@ -87,9 +88,22 @@ class Case:
         return (self.measure or measure_traffic)(self, peer, options)
 
 
-def measure_traffic(case: Case, peer: Peer, options: Options) -> Measurement:
-    """A server, the load client, and what both have said."""
-    with serving(peer, case.job) as server:
+@contextmanager
+def _nobody(port: int) -> Iterator[Callable[[str], None]]:
+    yield lambda phase: None
+
+
+def measure_traffic(
+    case: Case,
+    peer: Peer,
+    options: Options,
+    beside: Callable[[int], AbstractContextManager[Callable[[str], None]]] = _nobody,
+) -> Measurement:
+    """A server, the load client, and what both have said.
+
+    :param beside: somebody else who is there, given the server's port, and told each phase.
+    """
+    with serving(peer, case.job) as server, beside(server.port) as tell:
         arguments = [
             *("--mode", case.mode, "--clients", str(case.clients)),
             *("--size", str(case.job.size), "--seconds", str(options.seconds)),
@@ -103,6 +117,7 @@ def measure_traffic(case: Case, peer: Peer, options: Options) -> Measurement:
                 before = server.usage()
             elif phase == "measured":
                 after = server.usage()
+            tell(phase)
 
         result = run_load(server.port, arguments, options.seconds, at)
         if "error" in result:

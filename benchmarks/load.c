@@ -1,9 +1,11 @@
 /* The load client: N WebSocket clients in one thread, the same for every server.
  *
  * load --port P --mode echo|storm|publish|idle|parse --clients N [--window K] [--size BYTES]
- *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--tls] [--deflate] [--socketio]
+ *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--rate R] [--turns T]
+ *      [--tls] [--deflate] [--socketio]
  *
  *   echo     each client keeps K messages in flight; each must come back, in order
+ *            (with --rate: one after another sends one, R a second in all)
  *   storm    each sends its next message when its last came back; each gets those of all
  *   publish  they only listen; client 0 says "go" and "stop"
  *   idle     they only stay
@@ -11,6 +13,10 @@
  *
  * With --socketio it speaks to python-socketio: a WebSocket with the packets of Engine.IO 4
  * and Socket.IO 5 in it, of which it knows what it needs.
+ *
+ * With --turns the time that is measured is cut into turns of T seconds, odd and even ones,
+ * and each kind has a histogram of its own: two conditions within one run, side by side.  The
+ * first quarter of a turn is in neither.
  *
  * In storm and publish a server says "joined" to a client that is in: nothing starts before
  * all have heard it.  Prints a line of JSON at each phase (opened, measuring, measured), and
@@ -45,12 +51,12 @@ static const char *const modes[] = {"echo", "storm", "publish", "idle", "parse"}
 
 static enum mode mode = PARSE;
 static int port, clients = 1, window = 1, stalled, use_tls, deflate, socketio;
-static double seconds = 4, warmup = 0.5, drain = 15;
+static double seconds = 4, warmup = 0.5, drain = 15, rate, turns;
 
 static conn *conns;
 static int poller, opened, joined, shaking, failed;
 static uint8_t *reads;
-static histogram latencies;
+static histogram latencies, of_turn[2], *also;
 static int measuring, sending;
 static uint64_t frames, bytes, total_sent, clock_now;
 static double opening;
@@ -213,7 +219,9 @@ void on_message(conn *c, const uint8_t *head, uint64_t size) {
     c->got++;
     if (measuring) {
         frames++;
-        histogram_add(&latencies, clock_now > sent ? clock_now - sent : 0);
+        uint64_t took = clock_now > sent ? clock_now - sent : 0;
+        histogram_add(&latencies, took);
+        if (also) histogram_add(also, took);
     }
     if (mode == STORM) {
         if (sender >= (uint64_t)clients) {
@@ -230,7 +238,7 @@ void on_message(conn *c, const uint8_t *head, uint64_t size) {
     c->next = sequence + 1;
     if (mode == ECHO) {
         if (sender != (uint64_t)c->index) on_broken(c, "somebody else's message");
-        else if (sending) put_message(c);
+        else if (sending && !rate) put_message(c);
     } else if (mode == PUBLISH && sender == 1) {
         c->ended = 1;
         ended++;
@@ -396,23 +404,55 @@ static double cpu(void) {
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
+/* Until then, and send what is due meanwhile. */
+static void run(double until) {
+    static double due;
+    static int next;
+    while (now() < until) {
+        if (!rate || mode != ECHO) {
+            turn(until);
+            continue;
+        }
+        for (due = due ? due : now(); now() >= due; due += 1 / rate) {
+            conn *c = &conns[next++ % clients];
+            if (c->state != OPEN) continue;
+            put_message(c);
+            flush(c);
+        }
+        turn(due < until ? due : until);
+    }
+}
+
+static void measure(double until) {
+    for (int number = 0; turns && now() < until; number++) {
+        double start = now();
+        also = NULL;
+        say(number & 1 ? "odd turn" : "even turn", start);
+        run(start + turns / 4);
+        also = &of_turn[number & 1];
+        run(start + turns);
+    }
+    run(until);
+    also = NULL;
+}
+
 static void drive(void) {
     sending = mode == ECHO || mode == STORM;
     for (int i = clients - stalled; i < clients; i++) {
         conns[i].state = STALLED;
         epoll_ctl(poller, EPOLL_CTL_DEL, conns[i].fd, NULL);
     }
-    for (int i = 0; sending && i < clients; i++) {
+    for (int i = 0; sending && !rate && i < clients; i++) {
         if (conns[i].state != OPEN) continue;
         for (int k = 0; k < (mode == ECHO ? window : 1); k++) put_message(&conns[i]);
         flush(&conns[i]);
     }
     if (mode == PUBLISH) tell(&conns[0], "go");
-    for (double end = now() + warmup; now() < end;) turn(end);
+    run(now() + warmup);
     measuring = 1;
     say("measuring", warmup);
     double start = now(), used = cpu();
-    while (now() < start + seconds) turn(start + seconds);
+    measure(start + seconds);
     double took = now() - start;
     measuring = 0;
     used = cpu() - used;
@@ -431,12 +471,15 @@ static void drive(void) {
     printf("{\"phase\":\"result\",\"seconds\":%.4f,\"frames\":%llu,\"rate\":%.1f,"
            "\"bytes\":%llu,\"open_s\":%.4f,"
            "\"p50_ms\":%.4f,\"p90_ms\":%.4f,\"p99_ms\":%.4f,\"max_ms\":%.4f,"
+           "\"even_p50_ms\":%.4f,\"even_p99_ms\":%.4f,\"odd_p50_ms\":%.4f,\"odd_p99_ms\":%.4f,"
            "\"opened\":%d,\"failed\":%d,\"lost\":%llu,\"missing\":%llu,\"repeated\":%llu,"
            "\"broken\":%llu,\"disordered\":%llu,\"incomplete\":%llu,\"drain_s\":%.3f,"
            "\"client_cpu\":%.3f,\"fault\":\"%s\"}\n",
            took, (unsigned long long)frames, (double)frames / took,
            (unsigned long long)bytes, opening, histogram_ms(&latencies, 0.5), histogram_ms(&latencies, 0.9),
-           histogram_ms(&latencies, 0.99), (double)latencies.max / 1e6, opened, failed,
+           histogram_ms(&latencies, 0.99), (double)latencies.max / 1e6,
+           histogram_ms(&of_turn[0], 0.5), histogram_ms(&of_turn[0], 0.99),
+           histogram_ms(&of_turn[1], 0.5), histogram_ms(&of_turn[1], 0.99), opened, failed,
            (unsigned long long)lost, (unsigned long long)missing, (unsigned long long)repeated,
            (unsigned long long)broken, (unsigned long long)disordered,
            (unsigned long long)incomplete, now() - start, used / took, first_fault);
@@ -527,6 +570,8 @@ int main(int argc, char **argv) {
     seconds = option(argc, argv, "--seconds", seconds);
     warmup = option(argc, argv, "--warmup", warmup);
     drain = option(argc, argv, "--drain", drain);
+    rate = option(argc, argv, "--rate", 0);
+    turns = option(argc, argv, "--turns", 0);
     message_size = (size_t)option(argc, argv, "--size", 100);
     use_tls = flag(argc, argv, "--tls");
     deflate = flag(argc, argv, "--deflate");

@@ -21,9 +21,21 @@ from pathlib import Path
 from benchmarks.peers import Peer
 from benchmarks.peers.contract import Job
 
-__all__ = ["CACHE", "Server", "Unavailable", "Usage", "compiled_load", "run_load", "serving"]
+__all__ = [
+    "CACHE",
+    "ROOT",
+    "Server",
+    "Unavailable",
+    "Usage",
+    "compiled_load",
+    "end",
+    "read_line",
+    "run_load",
+    "serving",
+]
 
 _HERE = Path(__file__).parent
+ROOT = _HERE.parent
 CACHE = _HERE / ".cache"
 _START_S = 30.0
 _SOURCES = ("load.c", "frames.c", "wire.c", "load.h")
@@ -82,21 +94,21 @@ def serving(peer: Peer, job: Job) -> Iterator[Server]:
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
-            cwd=_HERE.parent,
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,  # Ctrl-C is for the runner, which then ends it
         )
         try:
-            line = _line(process, _START_S)
+            line = read_line(process, _START_S)
             if not line.startswith("listening "):
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines()
                 raise Unavailable(said[-1] if said else "did not start to listen")
             yield Server(process, int(line.split()[1]))
         finally:
-            _end(process)
+            end(process)
 
 
 def run_load(
@@ -115,7 +127,7 @@ def run_load(
     )
     try:
         while True:
-            line = _line(process, seconds + 120)
+            line = read_line(process, seconds + 120)
             if not line:
                 raise Unavailable("the load client ended early, or did not end")
             said: dict[str, object] = json.loads(line)
@@ -124,7 +136,7 @@ def run_load(
                 return said
             at(phase)
     finally:
-        _end(process)
+        end(process)
 
 
 def compiled_load(arguments: Sequence[str] = ()) -> Path:
@@ -160,7 +172,7 @@ def compiled_load(arguments: Sequence[str] = ()) -> Path:
     return program
 
 
-def _line(process: subprocess.Popen[bytes], timeout: float) -> str:
+def read_line(process: subprocess.Popen[bytes], timeout: float) -> str:
     """The next line that it prints; empty if it ends, or says nothing for so long."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
@@ -178,7 +190,8 @@ def _read_line(descriptor: int) -> str:
     return parts.decode()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End it now, and give its pipes back."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):

@@ -19,6 +19,7 @@ WORKS = (
     "storm",
     "echo",
     "stalled",
+    "hostile",
     "idle",
     "closures",
     "large",
