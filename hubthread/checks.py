@@ -1,6 +1,6 @@
 """What settings and arguments are checked with.  Layer: base.  Pure functions: any thread.
 
-An error names the field and what is allowed (``SettingError``).
+An error names the field and what is allowed (``SettingError``, or ``UsageError`` for work).
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hubthread.errors import SettingError
+from hubthread.errors import SettingError, UsageError
 
-__all__ = ["check_function", "check_has", "check_kind", "check_number"]
+__all__ = ["check_function", "check_has", "check_kind", "check_number", "check_work"]
 
 
 def check_number(
@@ -49,3 +49,12 @@ def check_function(name: str, value: object) -> None:
     """Refuse what cannot be called, and is not ``None``."""
     if value is not None and not callable(value):
         raise SettingError(name, f"a function or None, not {value!r}")
+
+
+def check_work(work: object) -> None:
+    """Refuse what cannot be called where it is handed over: elsewhere only a log would tell.
+
+    :raises UsageError: such as for ``exec_async(work())`` in place of ``exec_async(work)``.
+    """
+    if not callable(work):
+        raise UsageError(f"a function is wanted, not {work!r}: give it without calling it")

@@ -214,8 +214,8 @@ class IOContext(Protocol):
         that comes too late is logged at debug.
 
         :param timeout: seconds.
-        :param into: what the answer is unmarshalled into, as for a handler; by default
-            the decoded value.
+        :param into: what the answer is unmarshalled into, as for a handler, but for
+            ``bytes``; by default the decoded value.
         :raises ClientClosed: when the client has left, or leaves meanwhile.
         :raises ExecTimeout: with the stack of what the client's callbacks are doing.
         :raises PayloadError: when the answer does not fit ``into``.
@@ -223,6 +223,7 @@ class IOContext(Protocol):
             for this thread: the answer could never be read.
         :raises WrongThread: on the hub thread, and in a tick.
         :raises QueueFull: when ``chan_queue_size`` questions wait for this client.
+        :raises HandleAnyNotPtr: for an ``into`` that no answer becomes; nothing is asked.
         :raises UsageError: for a matcher whose messages carry no ids, or none.
         """
 

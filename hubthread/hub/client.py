@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hubthread.checks import check_kind, check_work
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import Closed, MatcherError, TooManyRooms, UsageError
@@ -168,6 +169,7 @@ class Client(Membership, Generic[Meta, Header]):
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection; returns at once.  See ``IOContext``."""
+        check_kind("reason", reason, str, "text")
         self.ws_conn.close(code, reason)
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
@@ -176,10 +178,12 @@ class Client(Membership, Generic[Meta, Header]):
 
     def exec_async(self, work: Callable[[], object]) -> None:
         """Run ``work`` in the order of this client's callbacks.  See ``IOContext``."""
+        check_work(work)
         self._strand.post(work)
 
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
         """Run ``work`` in that order and return its result.  See ``IOContext``."""
+        check_work(work)
         return self._strand.call(work, timeout)
 
     def statistics(self) -> ClientStatistics:

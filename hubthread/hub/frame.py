@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hubthread.checks import check_work
 from hubthread.errors import UsageError, WrongThread
 from hubthread.hub.frame_loop import FrameLoop
 from hubthread.hub.hotline import Hotline
@@ -115,6 +116,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises HotlineClosed: when the room is closing; what was accepted before still runs.
         :raises QueueFull: when ``control_size`` closures wait.
         """
+        check_work(work)
         self._loop.exec_async(work)
 
     def exec_sync(
@@ -128,6 +130,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises DeadlockError: when the room waits for this thread.
         :raises ExecTimeout: with the stack of what the room is doing; the work still runs.
         """
+        check_work(work)
         return self._loop.exec_sync(work, timeout)
 
     # Waiting for players.

@@ -14,6 +14,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hubthread.checks import check_kind, check_work
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.clock import Clock, RealClock
 from hubthread.concurrency.context import Context
@@ -163,6 +164,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises HubClosed: when the hub is closed; the closure will not run.
         :raises QueueFull: when ``chan_queue_size`` closures wait.
         """
+        check_work(work)
         self.loop.exec_async(work)
 
     def exec_sync(
@@ -178,6 +180,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises DeadlockError: when the hub waits for this thread.
         :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
         """
+        check_work(work)
         return self.loop.exec_sync(work, timeout)
 
     # Sending to all.
@@ -207,6 +210,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
 
         :raises HubClosed, QueueFull: as ``broadcast``.
         """
+        check_work(predicate)
         frame = self.frame(data)
 
         def send(clients: list[Client[Meta, Header]]) -> None:
@@ -240,6 +244,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
         """``prefix`` and the marshalled ``obj``, of the prefix's kind (``ByteSplicing``)."""
+        check_kind("prefix", prefix, str | bytes, "text or bytes")
         data = self.marshal(obj)
         if isinstance(prefix, str):
             return prefix + (data if isinstance(data, str) else data.decode())
@@ -252,6 +257,8 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
 
         :raises HubClosed: when the hub is closing.
         """
+        if option is not None:
+            check_kind("option", option, HotlineOption, "a HotlineOption or None")
         self.lifecycle.refuse_closing("opens no hotline")
         name = option.name if option is not None else ""
         hotline = Hotline(self, self.registry.next_hotline_id(), name)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from hubthread.checks import check_work
 from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
@@ -290,6 +291,7 @@ class EachClient(Generic[Meta, Header]):
         :raises DeadlockError, ExecTimeout, WrongThread: see ``Iteration.wait``.  On the hub
             thread ``wait_hub`` alone queues the tasks at once.
         """
+        check_work(task)
         hub, members = self._to_visit()
         until = None if timeout is None else monotonic() + timeout
         if wait_hub and wait_clients:

@@ -20,7 +20,7 @@ from hubthread.errors import (
     SettingError,
     UsageError,
 )
-from hubthread.protocol.convert import convert, marshal_json, unmarshal_json
+from hubthread.protocol.convert import compile_converter, marshal_json, unmarshal_json
 from hubthread.protocol.handlers import (
     Empty,
     HandleFunc,
@@ -66,6 +66,8 @@ class _Coding(Generic[Header]):
         unmarshal: Unmarshal | None,
     ) -> None:
         form: Any = JsonHeader() if header_parsing is None else header_parsing
+        if isinstance(form, type):
+            raise SettingError("header_parsing", f"{form.__name__}(…), an object, not the class")
         self.parse: HeaderParsing[Header] = getattr(form, "parse", form)
         self.join: Callable[[Header, object, Marshal], str | bytes] | None = getattr(
             form, "join", None
@@ -209,13 +211,22 @@ class _Matcher(Generic[Meta, Header]):
             )
         return correlated.join_question(header, obj, self._coding.marshal, number)
 
-    def answer(self, payload: Any, into: Any) -> Any:
-        """The payload of an answer as an ``into``; ``PayloadError`` where it does not fit."""
+    def answer_as(self, into: Any) -> Callable[[Any], Any]:
+        """What makes an ``into`` of an answer's payload; ``PayloadError`` where it cannot.
+
+        Raises ``HandleAnyNotPtr`` for a target that no payload becomes.
+        """
         coding = self._coding
-        if coding.unmarshal is not None:
-            return unmarshal_with(coding.unmarshal, payload, into)
-        encoded = isinstance(payload, (str, bytes)) and not coding.decoded_text
-        return convert(load_json(payload) if encoded else payload, into)
+        unmarshal = coding.unmarshal
+        if unmarshal is not None:
+            return lambda payload: unmarshal_with(unmarshal, payload, into)
+        convert = compile_converter(into)
+
+        def load(payload: Any) -> Any:
+            encoded = isinstance(payload, (str, bytes)) and not coding.decoded_text
+            return convert(load_json(payload) if encoded else payload)
+
+        return load
 
     def header_parsing(self, data: str | bytes) -> tuple[Header, Any]:
         """The header and the payload of ``data`` (specification: ``HeaderParsing``)."""

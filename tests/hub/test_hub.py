@@ -15,12 +15,14 @@ from hubthread import (
     DeadlockError,
     DHub,
     ExecTimeout,
+    HotlineFrameOption,
     Hub,
     HubSetting,
     MatcherMap,
     MessageType,
     PayloadError,
     QueueFull,
+    SettingError,
     UsageError,
     WebsocketPeriod,
     WrongThread,
@@ -285,6 +287,33 @@ def test_what_is_no_message_is_refused() -> None:
                 send("\ud800")
         assert client.write("only this") == 1
         assert peer.message() == "only this"
+
+
+def test_what_is_no_work_is_refused_where_it_is_handed_over() -> None:
+    """Such as what a function returned, in place of the function: no log, no lost wait."""
+    with serving() as s:
+        client: Any = s.pair()[1]
+        hub: Any = s.hub
+        room: Any = HotlineFrameOption(dict).run(hub.hotline())
+        ways = [
+            *(each.exec_async for each in (hub, client, room)),
+            *(each.exec_sync for each in (hub, client, room)),
+            *(each.each_client for each in (hub, room)),
+            lambda work: hub.broadcast_with_filter("text", work),
+        ]
+        for way in ways:
+            with pytest.raises(UsageError, match="a function is wanted, not None"):
+                way(None)
+        with pytest.raises(SettingError, match="option: a HotlineOption"):
+            hub.hotline("lobby")
+        for prefix in (None, 5, bytearray(b"p")):
+            with pytest.raises(SettingError, match="prefix: text or bytes"):
+                hub.byte_splicing(prefix, {})
+        for reason in (None, b"bye"):
+            with pytest.raises(SettingError, match="reason: text"):
+                client.close(1000, reason)
+        assert s.logs.warnings() == []
+        assert client.exec_sync(lambda: 5, TIMEOUT) == 5
 
 
 def test_marshal_unmarshal_and_byte_splicing() -> None:

@@ -19,6 +19,7 @@ from hubthread import (
     DeadlockError,
     Empty,
     ExecTimeout,
+    HandleAnyNotPtr,
     HotlineFrameOption,
     IntHeader,
     IOContext,
@@ -429,6 +430,16 @@ def test_it_needs_a_matcher_and_a_time() -> None:
         for timeout in (0, -1, float("nan"), None):
             with pytest.raises(SettingError, match="timeout"):
                 client.request("q", {}, timeout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("into", [bytes, set, 5])
+def test_what_no_answer_becomes_is_refused_before_it_is_asked(into: Any) -> None:
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        with pytest.raises(HandleAnyNotPtr):
+            client.request("q", {}, TIMEOUT, into=into)
+        client.write_json({"said": "first"})
+        assert read(peer) == {"said": "first"}
 
 
 @pytest.mark.load

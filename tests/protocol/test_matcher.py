@@ -322,6 +322,9 @@ def test_functions_are_checked_when_given(name: str) -> None:
     settings: dict[str, Any] = {name: 3}
     with pytest.raises(SettingError, match=rf"^{name}: a function, not 3"):
         MatcherMap(**settings)
+    form: Any = JsonHeader
+    with pytest.raises(SettingError, match=r"header_parsing: JsonHeader\(…\), an object, not the"):
+        MatcherMap(form)
 
 
 def test_an_overlay_wins_and_falls_through() -> None:
