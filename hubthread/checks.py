@@ -5,7 +5,7 @@ An error names the field and what is allowed (``SettingError``, or ``UsageError`
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 from hubthread.errors import SettingError, UsageError
@@ -26,7 +26,9 @@ def check_number(
     right_type = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
     if right_type:
         assert isinstance(value, (int, float))
-        if math.isfinite(value) and (value > 0 if low == 0 else value >= low):
+        # Nor NaN, and no int that arithmetic with floats would fail on.
+        finite = value <= sys.float_info.max
+        if finite and (value > 0 if low == 0 else value >= low):
             return
     bound = "above 0" if low == 0 else f"of at least {low:g}"
     none = ", or None" if optional else ""

@@ -10,11 +10,14 @@ from hubthread import HotlineClosed, HotlineFrameOption, SettingError
 from tests.hub.rooms import AnyFrame, Gate, Notes, new_hub, still
 from tests.support import TIMEOUT, together
 
+HUGE = pytest.param(10**400, id="huge")
+"""No float is as large."""
+
 
 def _nothing(*_: object) -> None: ...
 
 
-@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), True, "1", None])
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), HUGE, True, "1", None])
 def test_a_wrong_time_is_refused_at_the_call(wrong: Any) -> None:
     """Zero, below, not finite, no number; nothing is counted down then."""
     hub, clock, _ = new_hub()
