@@ -181,8 +181,10 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def join(self, timeout: float | None = None) -> bool:
         """Wait until ``on_close`` has run, ``timeout`` seconds at most; whether it has.
 
-        :raises WrongThread: from inside the room's own callbacks.
+        :raises WrongThread: on the hub thread, which ``on_close`` may need, and from inside the
+            room's own callbacks.
         """
+        self.hub.loop.refuse_here("frame.join")
         if self._loop.is_here():
             raise WrongThread("join from inside the room's own callbacks would wait for itself")
         return self._loop.agenda.wait_over(timeout)

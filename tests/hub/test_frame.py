@@ -269,6 +269,26 @@ def test_exec_sync_from_inside_is_refused_at_once() -> None:
     assert logs.warnings() == []
 
 
+def test_the_hub_thread_does_not_wait_for_a_rooms_end() -> None:
+    """Its last callback may need the hub: then both would wait for ever."""
+    hub, _, logs = new_hub()
+    done = Notes()
+    with hub:
+        frame = still(
+            hub, on_close=lambda *_: done.add(hub.exec_sync(lambda view: view.clients_num()))
+        )
+
+        def end(_: Any) -> None:
+            frame.close()
+            with pytest.raises(WrongThread, match=r"frame\.join"):
+                frame.join(TIMEOUT)
+
+        hub.exec_sync(end)
+        assert frame.join(TIMEOUT)
+    assert done.now() == [0]
+    assert logs.warnings() == []
+
+
 def test_what_waits_for_the_end_of_a_tick_is_refused_in_it() -> None:
     """It would wait for itself."""
     with serving() as s:
