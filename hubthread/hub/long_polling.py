@@ -16,8 +16,8 @@ from hubthread.checks import check_number
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import wait_for
-from hubthread.errors import LongPollingTimeoutZero, SettingError
+from hubthread.concurrency.waits import me, wait_for
+from hubthread.errors import LongPollingTimeoutZero, SettingError, WrongThread
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["LongPollingOption", "LongPollingResult"]
 
 PollingOutcome = Literal["done", "timeout", "cancelled"]
+
+SHORTEST_FREQUENCY = 0.0001
+"""Seconds, as between ticks."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class LongPollingOption:
     """How often ``do`` is called at the most; 0: until ``timeout``.  After the last time
     ``done`` has another ``frequency`` to come."""
     frequency: float = 1.0
-    """Seconds between calls."""
+    """Seconds between calls, 0.0001 at the least."""
     timeout_callback: Callable[[Hub[Any, Any]], object] | None = None
     """Called with ``hub`` when nothing was done in time, on the same thread."""
 
@@ -49,7 +52,7 @@ class LongPollingOption:
         if self.timeout == 0:
             raise LongPollingTimeoutZero("LongPolling option.timeout can't be zero")
         check_number("timeout", self.timeout, 0)
-        check_number("frequency", self.frequency, 0)
+        check_number("frequency", self.frequency, SHORTEST_FREQUENCY)
         if self.retry != 0:
             check_number("retry", self.retry, 1, whole=True)
         if not callable(self.do):
@@ -72,6 +75,7 @@ class LongPollingResult:
         # The poll's own thread's.
         self._due = hub.clock.now()
         self._asked = 0
+        self._runner: int | None = None  # while a callback runs
         self._lock = threading.Lock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._outcome: PollingOutcome | None = None
@@ -95,9 +99,14 @@ class LongPollingResult:
     def wait(self, timeout: float | None = None) -> PollingOutcome | None:
         """Wait until it ends, ``timeout`` seconds at most; its outcome.
 
-        :raises WrongThread: on the hub thread.
+        :raises WrongThread: on the hub thread, and in the poll's own callbacks.
         """
         self._hub.loop.refuse_here("wait")
+        if self._runner == me():
+            raise WrongThread(
+                "wait from inside the poll's own callback would wait for itself: call done(), or "
+                "return and be called again"
+            )
         wait_for(self._changed, lambda: self._outcome is not None, timeout)
         return self._outcome
 
@@ -128,8 +137,9 @@ class LongPollingResult:
             return None
         exhausted = option.retry and self._asked >= option.retry
         if now >= deadline or (exhausted and now >= self._due):
-            if self._end("timeout") and option.timeout_callback is not None:
-                callback = option.timeout_callback
+            self._call(lambda: self._end("timeout"))  # which calls those of its context
+            callback = option.timeout_callback
+            if self.outcome == "timeout" and callback is not None:
                 self._call(lambda: callback(self._hub))
             return None
         if now < self._due:  # woken for nothing
@@ -144,7 +154,10 @@ class LongPollingResult:
         def report(error: BaseException) -> None:
             self._hub.logger.error("%r: a callback raised", self, exc_info=error)
 
+        self._runner = me()
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - told to the log, and asked again
             tell(report, error)
+        finally:
+            self._runner = None

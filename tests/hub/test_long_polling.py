@@ -32,6 +32,8 @@ def _nothing(*_: object) -> None: ...
         ("timeout", {"timeout": None}),
         ("frequency", {"frequency": 0}),
         ("frequency", {"frequency": -1}),
+        ("frequency", {"frequency": 0.00009}),
+        ("frequency", {"frequency": 10**400}),
         ("frequency", {"frequency": float("nan")}),
         ("retry", {"retry": -1}),
         ("retry", {"retry": 1.5}),
@@ -241,6 +243,53 @@ def test_it_runs_off_the_hub_thread() -> None:
         assert poll.wait(TIMEOUT) == "done"
         with pytest.raises(WrongThread):
             hub.exec_sync(lambda _: poll.wait(0))
+
+
+def test_it_does_not_wait_for_itself() -> None:
+    """In its own callbacks ``wait`` is refused, where it would keep its own end away."""
+    hub, clock, logs = new_hub()
+    told, refused, gate = Notes(), Notes(), Gate()
+
+    def waits(*_: Any) -> None:
+        with pytest.raises(WrongThread, match="would wait for itself"):
+            told.now()[0].wait(TIMEOUT)
+        refused.add(clock.time - clock.start)
+
+    def do(*_: Any) -> None:
+        gate()
+        waits()
+
+    with hub:
+        told.add(hub.long_polling(LongPollingOption(do, 1, timeout_callback=waits)))
+        gate.open()
+        refused.wait(1)
+        clock.rest()
+        clock.go(1)
+        assert refused.wait(2) == [0, 1]
+        assert told.now()[0].wait(TIMEOUT) == "timeout"
+    assert logs.warnings() == []
+
+
+def test_what_a_callback_of_its_context_raises_is_told_of() -> None:
+    """And keeps nothing from happening: the time-out is told of as ever."""
+    hub, clock, logs = new_hub()
+    notes = Notes()
+
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(_nothing, 1, timeout_callback=notes.noting("timeout"))
+        )
+        poll.context.add_callback(fail)
+        clock.rest()
+        clock.advance(1)
+        assert notes.wait(1) == ["timeout"]
+        assert poll.wait(TIMEOUT) == "timeout"
+    (told,) = logs.warnings()
+    assert "a callback raised" in told
+    assert "ZeroDivisionError" in told
 
 
 @pytest.mark.usefixtures("hasty_threads")
