@@ -32,6 +32,9 @@ ROUNDING = 1e-9
 MOST_AT_ONCE = 100_000
 """Steps at one moment, after which it seems that something wakes itself for ever."""
 
+_open: dict[int, list[FakeClock]] = {}
+"""By thread: the clocks that a hub goes by now, in the order in which they were begun."""
+
 # Below zero, where no thread's ident is, and -1 is taken (see strand).  Of all clocks.
 _roles = count(-2, -1)
 
@@ -157,8 +160,10 @@ class FakeClock:
             self._run(job)
 
     def run_others(self) -> None:
-        """See ``concurrency.waits.World``."""
-        self._run_due(self._now)
+        """See ``concurrency.waits.World``.  Those of other hubs' clocks, too."""
+        others = [clock for clock in _open.get(self._thread, ()) if clock is not self]
+        for clock in [self, *others, self] if others else [self]:
+            clock._run_due(clock._now)
 
     def run_until(self, arrived: Callable[[], bool], timeout: float | None) -> bool:
         """Let time pass until ``arrived()``, so many seconds at most; whether it is so.
@@ -184,16 +189,23 @@ class FakeClock:
     def open_hub(self) -> None:
         """A hub begins: from now on this thread's waits play the others."""
         self._hubs += 1
+        if self._hubs == 1:
+            _open.setdefault(self._thread, []).append(self)
         play_for(self._thread, self)
 
     def close_hub(self) -> None:
         """A hub has ended."""
         self._hubs -= 1
+        if not self._hubs:
+            _open[self._thread].remove(self)
         self._yield_to(play_for(self._thread, None))
 
     def _yield_to(self, last: World | None) -> None:
-        """Let ``last`` be the thread's world, unless that is ours, and over."""
-        play_for(self._thread, last if last is not self or self._hubs else None)
+        """Let ``last`` be the thread's world; if that is over, another that is open."""
+        if not isinstance(last, FakeClock) or not (last._hubs or last._playing):
+            clocks = _open.get(self._thread)
+            last = clocks[-1] if clocks else None
+        play_for(self._thread, last)
 
     @contextmanager
     def played(self) -> Iterator[None]:

@@ -57,11 +57,13 @@ class VirtualHub(Hub[Meta, Header]):
     In virtual time a callback happens at one moment.  One that waits (``exec_sync``,
     ``gate.wait``, ``poll.wait`` …) lets happen what is due at that moment; if that does not
     bring what it waits for, the wait ends at once, as after its time-out, or with
-    ``DeadlockError`` where it has none.
+    ``DeadlockError`` where it has none.  This goes for all that its thread waits for while it
+    is open: a real hub beside it needs a thread of its own.
 
     Threads: only the one that made it; ``WrongThread`` on others.
 
-    :param clock: one that is shared with other hubs; a new one if not given.
+    :param clock: one that is shared with other hubs; a new one if not given, and then its time
+        passes by itself: a wait lets the other hubs act, but at the time that they have.
     """
 
     clock: FakeClock
@@ -105,9 +107,13 @@ class VirtualHub(Hub[Meta, Header]):
 
         Everything else that is due until then is done too.
 
-        :raises UsageError: when it will not tick: it has no rate, is paused, or has closed.
+        :raises UsageError: when it will not tick: it has no rate, is paused, or has closed; or
+            has another clock than this hub.
         """
         check_number("count", count, 1, whole=True)
+        given: object = room
+        if not isinstance(given, FrameControl) or given.hub.clock is not self.clock:
+            raise UsageError(f"tick is for a room of this hub's clock, not for {given!r}")
         if self.clock.in_callback:
             raise UsageError("tick is for the test itself, not for a callback")
 

@@ -10,6 +10,7 @@ import pytest
 
 from hubthread import (
     Context,
+    DeadlockError,
     HandshakeRejected,
     HotlineFrameOption,
     HubClosed,
@@ -163,3 +164,22 @@ def test_two_hubs_can_share_the_time() -> None:
             two.advance(1)
             assert one.clock.now() == two.clock.now() == 2.0
         assert one.exec_sync(lambda _: 1) == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_two_hubs_may_have_a_time_each(first: int) -> None:
+    """Either waits for the other, and for itself when that has gone, whichever goes first."""
+    one, two = (VirtualHub(HubSetting[Any, Any](dict)) for _ in range(2))
+    with one, two:
+        assert one.exec_sync(lambda _: two.exec_sync(lambda _: one.clients_num())) == 0
+        assert two.exec_sync(lambda _: one.exec_sync(lambda _: 1)) == 1
+        with pytest.raises(DeadlockError, match="waiting for this thread"):
+            one.exec_sync(lambda _: two.exec_sync(lambda _: one.exec_sync(lambda _: 1, 1)))
+        two.advance(1)
+        one.advance(2)
+        assert (one.clock.now(), two.clock.now()) == (2.0, 1.0)
+        goes, stays = (one, two) if first == 0 else (two, one)
+        goes.close()
+        assert stays.exec_sync(lambda _: 1) == 1
+    context = Context()
+    assert not context.wait(0.001)

@@ -110,6 +110,18 @@ def test_a_room_that_will_not_tick_says_why(hub: AnyHub) -> None:
         hub.tick(pauses, 5)
 
 
+def test_only_rooms_of_its_time_can_be_ticked(hub: AnyHub) -> None:
+    """Time would pass for ever, and never bring a tick of one that has another clock."""
+    no_clock: Any = hub.hotline()
+    with VirtualHub(HubSetting[Any, Any](dict)) as other:
+        with VirtualHub(HubSetting[Any, Any](dict), hub.clock) as companion:
+            hub.tick(ticking(companion, hz=10)[0], 3)
+            assert hub.clock.now() == pytest.approx(0.3)
+        for room in (no_clock, ticking(other, hz=10)[0]):
+            with pytest.raises(UsageError, match="a room of this hub's clock"):
+                hub.tick(room)
+
+
 # Overruns.
 
 
