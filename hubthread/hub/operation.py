@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from hubthread.checks import check_number
+from hubthread.checks import check_number, check_work
 from hubthread.errors import HotlineClosed, SettingError
 from hubthread.hub.frame_loop import FrameLoop
 
@@ -70,6 +70,7 @@ class OperationCountdown(Generic[Obj]):
         :returns: false when it has ended already.
         :raises QueueFull: as ``frame.exec_async``.
         """
+        check_work(work)
         agenda = self._loop.agenda
 
         def run() -> None:

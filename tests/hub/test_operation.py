@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hubthread import HotlineClosed, HotlineFrameOption, SettingError
+from hubthread import HotlineClosed, HotlineFrameOption, SettingError, UsageError
 from tests.hub.rooms import AnyFrame, Gate, Notes, new_hub, still
 from tests.support import TIMEOUT, together
 
@@ -49,6 +49,9 @@ def test_what_cannot_be_called_is_refused_at_the_call(wrong: Any) -> None:
         with pytest.raises(SettingError, match=r"^interval: a number of at least 0\.0001"):
             frame.operation_ticker(1, _nothing, 0.00009, _nothing)
         assert not frame._loop.agenda.countdowns()
+        with pytest.raises(UsageError, match="a function is wanted"):
+            frame.operation_timeout(1, _nothing).operation(wrong)
+        assert frame.statistics().closures_waiting == 0
 
 
 def test_time_runs_out() -> None:
