@@ -93,7 +93,9 @@ def wait_for(
     # then nobody would give the lock back.
     with condition._lock:  # type: ignore[attr-defined]
         if world is None:
-            return condition.wait_for(arrived, timeout)
+            # Python refuses longer ones, such as an infinite one.
+            most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            return condition.wait_for(arrived, most)
         if arrived():
             return True
     if timeout is None:
@@ -188,7 +190,7 @@ class Call(Generic[T]):
                 if timeout is None:
                     raise _in_vain(name)
                 raise ExecTimeout(
-                    f"{name} gave no result within {timeout} s; it is doing:",
+                    f"{name} gave no result within {timeout:.4g} s; it is doing:",
                     stack_of(executor.runner) or "(nothing: it has not got a thread)",
                 )
         error = self._error

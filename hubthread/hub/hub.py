@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hubthread.checks import check_kind, check_work
 from hubthread.concurrency.alarms import Alarms
@@ -234,6 +234,10 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         matcher = self.setting.receive_matcher
         return marshal_json(obj) if matcher is None else matcher.marshal(obj)
 
+    @overload
+    def unmarshal(self, data: str | bytes, into: type[T]) -> T: ...
+    @overload
+    def unmarshal(self, data: str | bytes, into: Any) -> Any: ...
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
         """A payload as an object of type ``into`` (``Unmarshal``).
 

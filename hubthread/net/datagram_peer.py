@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.concurrency.waits import wait_for
 from hubthread.limits import OUTBOX
 from hubthread.net.backlog import Backlog, OutboxLimits
 from hubthread.net.connection import TRY_AGAIN_LATER
@@ -192,10 +193,11 @@ class DatagramPeer:
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
         """Wait until message ``number`` is consumed (``None``: all); whether it is."""
         with self._lock:
-            if self._condition is None:
+            condition = self._condition
+            if condition is None:
                 return True  # there never was a backlog
             wanted = self.count if number is None else number
-            return self._condition.wait_for(lambda: wanted <= self._consumed, timeout)
+        return wait_for(condition, lambda: wanted <= self._consumed, timeout)
 
     def waiting(self) -> tuple[int, int]:
         """How many messages wait here, and their bytes."""

@@ -136,6 +136,15 @@ def test_waiters_are_woken() -> None:
     assert all(wait() for wait in waiting)
 
 
+@pytest.mark.parametrize("timeout", [None, 1e300, float("inf")])
+@pytest.mark.parametrize("deadline", [None, float("inf")])
+def test_a_wait_without_an_end(timeout: float | None, deadline: float | None) -> None:
+    context = Context(deadline=deadline)
+    ended = in_thread(lambda: context.wait(timeout))
+    context.cancel()
+    assert ended() is True
+
+
 def test_a_wait_gives_up() -> None:
     """A time-out says that it was not cancelled."""
     assert not Context().wait(0.001)

@@ -82,6 +82,7 @@ assert_type(matcher.header_parsing(b"\0\1"), tuple[Code, Any])
 
 hub = Hub(HubSetting(meta_gen=Meta, receive_matcher=matcher))
 assert_type(hub, Hub[Meta, Code])
+assert_type(hub.unmarshal(b"{}", Move), Move)
 
 
 def ask(client: Client[Meta, Code]) -> None:
