@@ -6,6 +6,7 @@ Source: the specification's ``IOperationCountdown``, ``IOperationCountdownTicker
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -52,6 +53,7 @@ class OperationCountdown(Generic[Obj]):
         self._timeout = timeout
         self._on_timeout = on_timeout
         self._deadline = 0.0
+        self._lock = threading.Lock()  # of its end: who comes too late finds the outcome
         self.due = 0.0
         loop.agenda.add(self)
         loop.wake()
@@ -91,10 +93,13 @@ class OperationCountdown(Generic[Obj]):
         return self._end("done")
 
     def _end(self, outcome: Outcome) -> bool:
-        if not self._loop.agenda.drop(self):
-            return False
-        self.outcome = outcome
-        return True
+        with self._lock:
+            ends = self._loop.agenda.drop(self)
+            if ends:
+                self.outcome = outcome
+            elif self.outcome is None:
+                self.outcome = "closed"  # which the tick thread is about to tell us
+        return ends
 
     # As a countdown of the agenda.
 

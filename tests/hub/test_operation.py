@@ -8,7 +8,7 @@ import pytest
 
 from hubthread import HotlineClosed, HotlineFrameOption, SettingError, UsageError
 from tests.hub.rooms import AnyFrame, Gate, Notes, new_hub, still
-from tests.support import TIMEOUT, together
+from tests.support import TIMEOUT, Items, together
 
 HUGE = pytest.param(10**400, id="huge")
 """No float is as large."""
@@ -352,3 +352,25 @@ def test_exactly_one_of_done_time_out_and_close(kind: str) -> None:
         assert logs.warnings() == []
     assert outcomes <= {"done", "timeout", "closed"}
     assert outcomes != {"done"}  # nobody calls it every third time
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_who_comes_too_late_finds_what_has_ended_it() -> None:
+    """Another's done, or the room's closing: a handler may tell its client which."""
+    found: Items[Any] = Items()
+    hub, _, _ = new_hub()
+    with hub:
+        for _ in range(30):
+            frame = still(hub)
+            countdowns = [frame.operation_timeout(60, _nothing) for _ in range(100)]
+
+            def act(who: int, frame: AnyFrame = frame, countdowns: Any = countdowns) -> None:
+                for each in countdowns if who else ():
+                    if not each.done():
+                        found.add(each.outcome)
+                if not who:
+                    frame.close()
+
+            together(3, act)
+            assert frame.join(TIMEOUT)
+    assert set(found.now()) <= {"done", "closed"}
