@@ -285,8 +285,9 @@ class HubSetting(Generic[Meta, Header]):
     delayed_execution: Callable[[Any], object] | None = None
     """Called with the hub, on its thread, before it opens for work."""
     watchdog: float | None = 10.0
-    """Seconds after which a closure of the hub, or a callback of a client or of a room with a
-    clock, counts as stuck: a warning with its stack is logged, and a line when it has ended.
+    """Seconds after which a closure of the hub, a callback of a client or of a room with a
+    clock, a hook or a page counts as stuck: a warning with its stack is logged, and a line when
+    it has ended.
     Most callbacks take less than a thousandth of it; ``None``: nobody watches."""
 
     def __post_init__(self) -> None:

@@ -350,7 +350,7 @@ class Client(Membership, Generic[Meta, Header]):
         """In its turn, the last one."""
         callback = self.hub.setting.on_connection_close
         if callback is not None and self._started:
-            with self.hub.registry.ending(self):
+            with self.hub.registry.busy(self):
                 self._call(lambda: callback(self, self.meta))
 
     def _call(self, callback: Callable[[], object]) -> None:

@@ -17,6 +17,8 @@ from hubthread.hub.client import Client
 from hubthread.hub.frame import FrameControl
 from hubthread.hub.hotline import Hotline
 from hubthread.hub.room import Room
+from hubthread.hub.turns import Asking
+from hubthread.protocol.request import Request
 from hubthread.types import ClientID, HotlineID
 
 __all__ = ["Registry"]
@@ -40,7 +42,7 @@ class Registry(Generic[Meta, Header]):
         self._last_hotline = 0
         self._clients: dict[ClientID, Client[Meta, Header]] = {}
         self._hotlines: dict[HotlineID, Hotline[Meta, Header]] = {}
-        self._ending: dict[Client[Meta, Header], None] = {}
+        self._busy: dict[Watched, None] = {}
         self._ended: Counter[str] = Counter()
         self._total = 0
         self._dropped = 0
@@ -79,22 +81,32 @@ class Registry(Generic[Meta, Header]):
             self.everyone.leave(client)
 
     @contextlib.contextmanager
-    def ending(self, client: Client[Meta, Header]) -> Iterator[None]:
-        """A client that is forgotten is in its last callback."""
+    def busy(self, watched: Watched) -> Iterator[None]:
+        """Somebody who is not to be found here is in a callback: not yet a client, or no more."""
         with self._lock:
-            self._ending[client] = None
+            self._busy[watched] = None
         try:
             yield
         finally:
             with self._lock:
-                del self._ending[client]
+                del self._busy[watched]
+
+    @contextlib.contextmanager
+    def asking(self, what: str, request: Request) -> Iterator[None]:
+        """A hook or page of the user's is asked about a request, on the calling thread."""
+        asked = Asking(what, request)
+        with self.busy(asked):
+            try:
+                yield
+            finally:
+                asked.runner = None
 
     def watched(self) -> list[Watched]:
-        """Everybody that may be in a callback: clients, those that end, rooms with a clock."""
+        """Whoever may be in a callback: clients, rooms with a clock, and who is ``busy``."""
         with self._lock:
             return [
                 *self._clients.values(),
-                *self._ending,
+                *self._busy,
                 *(room.loop for room in self._hotlines.values() if isinstance(room, FrameControl)),
             ]
 

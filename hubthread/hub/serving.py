@@ -243,7 +243,8 @@ class Server:
                 return None  # the handshake knows what to say to it
             raise HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
         try:
-            response: object = page(request)
+            with self._hub.registry.asking("the page", request):
+                response: object = page(request)
             if not isinstance(response, Response):
                 raise TypeError(f"a page returns a Response, not {response!r}")
         except HandshakeRejected:

@@ -1,4 +1,4 @@
-"""What others see of a client's turn: whose it is, and whether it goes on.
+"""What others see of a turn: whose it is, and whether it goes on.
 
 Layer: hub.  Threads: any.
 """
@@ -12,8 +12,9 @@ from hubthread.concurrency.waits import me
 if TYPE_CHECKING:
     from hubthread.concurrency.strand import Strand
     from hubthread.concurrency.waits import Call
+    from hubthread.protocol.request import Request
 
-__all__ = ["Turns"]
+__all__ = ["Asking", "Turns"]
 
 T = TypeVar("T")
 
@@ -48,3 +49,23 @@ class Turns:
     def wait_for(self, call: Call[T], timeout: float | None) -> T:
         """Wait for what is to run in this client's turn; see ``Call.result``."""
         return call.result(self._strand, self._strand.name, timeout)
+
+
+class Asking:
+    """A hook or page that is asked about a request, and is watched (``watchdog.Watched``)."""
+
+    __slots__ = ("_request", "_what", "runner")
+
+    def __init__(self, what: str, request: Request) -> None:
+        self._what = what
+        self._request = request
+        self.runner: int | None = me()
+
+    @property
+    def name(self) -> str:
+        """What the log calls it; the path is the peer's to choose, so it is quoted and cut."""
+        return f"{self._what} for {self._request.path[:100]!r} of {self._request.peer}"
+
+    def turn(self) -> int | None:
+        """The only one, until it has answered."""
+        return None if self.runner is None else 0

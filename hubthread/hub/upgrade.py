@@ -6,6 +6,7 @@ that is to be the client's reader; on our own server both are the same.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hubthread.errors import HandshakeRejected
@@ -41,7 +42,10 @@ def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
     """
     shake = hub.setting.on_handshake
     try:
-        return hub.setting.meta_gen() if shake is None else shake(request)
+        if shake is None:
+            return hub.setting.meta_gen()
+        with hub.registry.asking("on_handshake", request):
+            return shake(request)
     except HandshakeRejected:
         raise
     except BaseException:
@@ -56,13 +60,16 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
     :raises HandshakeRejected: with what is to be answered.
     """
     upgrader = hub.setting.websocket_period.upgrader
+    check = upgrader.check_origin
+    asking = hub.registry.asking("check_origin", request) if callable(check) else nullcontext()
     try:
-        accepted = accept(
-            request,
-            subprotocols=upgrader.subprotocols,
-            check_origin=upgrader.check_origin,
-            compression=upgrader.compression,
-        )
+        with asking:
+            accepted = accept(
+                request,
+                subprotocols=upgrader.subprotocols,
+                check_origin=check,
+                compression=upgrader.compression,
+            )
     except HandshakeRejected:
         raise
     except BaseException:

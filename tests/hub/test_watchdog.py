@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hubthread import HotlineFrameOption, Hub, HubSetting, SettingError
+from hubthread import HotlineFrameOption, Hub, HubSetting, SettingError, Upgrader
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.testing import FakeClock, VirtualHub
 from tests.hub.rooms import Gate
-from tests.support import AnyHub, Items, Logs, Serving, serving
+from tests.support import AnyHub, Items, Logs, Serving, connect, raw_handshake, serving
 
-LIMIT = 0.02
+LIMIT = 0.2
+"""Nothing else takes that long, on a loaded machine either."""
 
 STUCK, ENDED = "it is doing:", "has ended"
 
@@ -27,6 +29,12 @@ class Stuck:
         self.hub: AnyHub = served.hub
         self.served = served
         self.hang_here = gate
+        self.sock: socket.socket | None = None
+
+    def ask(self, request: bytes) -> None:
+        """Send a request, and wait for no answer."""
+        self.sock = connect(self.served.server)
+        self.sock.sendall(request)
 
 
 def hang_in_the_hub(stuck: Stuck) -> str:
@@ -69,6 +77,21 @@ def hang_in_a_closure_of_a_room(stuck: Stuck) -> str:
     return "the clock of hotline 1"
 
 
+def hang_in_a_handshake(stuck: Stuck) -> str:
+    stuck.ask(raw_handshake("/hang"))
+    return "on_handshake for '/hang' of ('127.0.0.1', "
+
+
+def hang_in_an_origin_check(stuck: Stuck) -> str:
+    stuck.ask(raw_handshake("/hang"))
+    return "check_origin for '/hang' of ('127.0.0.1', "
+
+
+def hang_in_a_page(stuck: Stuck) -> str:
+    stuck.ask(b"GET /page HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return "the page for '/page' of ('127.0.0.1', "
+
+
 @pytest.mark.parametrize(
     "hang",
     [
@@ -79,6 +102,9 @@ def hang_in_a_closure_of_a_room(stuck: Stuck) -> str:
         hang_at_the_end,
         hang_in_a_tick,
         hang_in_a_closure_of_a_room,
+        hang_in_a_handshake,
+        hang_in_an_origin_check,
+        hang_in_a_page,
     ],
 )
 def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck], str]) -> None:
@@ -92,9 +118,16 @@ def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck],
     fields: dict[str, Any] = {"on_receive_message": hang_if_asked}
     if hang is hang_at_the_end:
         fields["on_connection_close"] = hang_if_asked
+    elif hang is hang_in_a_handshake:
+        fields["on_handshake"] = gate
+    elif hang is hang_in_an_origin_check:
+        fields["upgrader"] = Upgrader(check_origin=gate)
+    elif hang is hang_in_a_page:
+        fields["serve"] = {"path": "/ws", "pages": {"/page": gate}}
     with serving(watchdog=LIMIT, **fields) as s:
+        stuck = Stuck(s, gate)
         try:
-            name = hang(Stuck(s, gate))
+            name = hang(stuck)
             gate.reached()
             told = s.logs.wait(STUCK)
             assert name in told
@@ -102,6 +135,8 @@ def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck],
             assert s.hub.watchdog.stuck == 1
         finally:
             gate.open(1_000_000)
+            if stuck.sock is not None:
+                stuck.sock.close()
         assert name in s.logs.wait(ENDED)
     records = [each for each in s.logs.records.now() if STUCK in each.msg or ENDED in each.msg]
     assert [each.levelno for each in records] == [logging.WARNING, logging.INFO]
