@@ -228,11 +228,14 @@ class Lifecycle:
         for server in hub.servers():
             server.close()
         # 2. What the user has asked to wait for, and what was submitted so far.
-        self._wait(lambda: self._busy == 0, left(gentle))
+        done = self._wait(lambda: self._busy == 0, left(gentle))
+        if not done:
+            hub.logger.error("%r is closing, but %d wait_done are missing", hub, self._busy)
         try:
             hub.loop.exec_sync(lambda _: None, left(gentle))
         except ExecTimeout as error:
-            hub.logger.error("%r is closing, but its thread is busy: %s", hub, error)
+            if done:  # else there was no time for it
+                hub.logger.error("%r is closing, but its thread is busy: %s", hub, error)
         except HubThreadError:
             pass  # it has failed, or its queue is full of what will still run
         # 3. Everybody is told.  Under the room's lock a client that comes now is either
@@ -279,9 +282,9 @@ class Lifecycle:
                 stack_of(ident),
             )
 
-    def _wait(self, arrived: Callable[[], bool], timeout: float) -> None:
+    def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         with self._changed:
-            self._changed.wait_for(arrived, timeout)
+            return self._changed.wait_for(arrived, timeout)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

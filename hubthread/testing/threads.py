@@ -143,5 +143,6 @@ class VirtualLifecycle(Lifecycle):
         self._runs = False
         return None
 
-    def _wait(self, arrived: Callable[[], bool], timeout: float) -> None:
+    def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         self._clock.run_until(arrived, timeout)
+        return arrived()

@@ -110,6 +110,19 @@ def test_close_waits_for_wait_done() -> None:
             s.hub.wait_add(0)
 
 
+def test_a_wait_done_that_never_comes_is_named() -> None:
+    """Not the hub's thread, for which no time is left: that is idle."""
+    with serving() as s:
+        ran = threading.Event()
+        s.hub.wait_add(3)
+        s.hub.wait_done()
+        s.hub.exec_async(lambda _: ran.set())
+        s.hub.close(0.2)
+        assert ran.is_set()
+        (error,) = s.logs.warnings()
+        assert "2 wait_done are missing" in error
+
+
 def test_a_second_close_waits_for_the_first() -> None:
     """Closing is idempotent, from any number of threads, and after it everything is over."""
     with serving() as s:
