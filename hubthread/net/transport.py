@@ -95,12 +95,13 @@ class PlainTransport:
     :param sock: connected; the transport owns it from now on.
     """
 
-    __slots__ = ("_busy_since", "_closing", "_deadline", "_read_power", "_sock", "unsent")
+    __slots__ = ("_busy", "_closing", "_deadline", "_read_power", "_since", "_sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_power = _FIRST_READ
-        self._busy_since: float | None = None  # CPU time; None: the last read took all
+        self._since: float | None = None  # CPU time of the last read; None: it took all
+        self._busy = 0.0  # CPU time since others went first
         self._deadline: float | None = None
         # Between the two, the number of a descriptor could be another connection's.
         self._closing = threading.Lock()  # held by shutdown and close
@@ -127,8 +128,8 @@ class PlainTransport:
         """Block for bytes."""
         if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
             raise TimeoutError
-        if self._busy_since is not None:
-            self._read_on(self._busy_since)
+        if self._since is not None:
+            self._read_on(self._since)
         power = self._read_power
         size = 1 << power
         try:
@@ -138,28 +139,28 @@ class PlainTransport:
         # A recv allocates what it may read: small while messages are, which also keeps a
         # thread that waits small.
         if len(data) == size:
-            if self._busy_since is None:
-                self._busy_since = thread_time()
+            self._since = thread_time()
         else:
-            self._busy_since = None
+            self._since, self._busy = None, 0.0
             if power > _FIRST_READ and len(data) < size // 4:
                 self._read_power = _FIRST_READ
         return data
 
-    def _read_on(self, busy_since: float) -> None:
+    def _read_on(self, since: float) -> None:
         """The last read left some: give way in time, and read what is dealt with by then.
 
         256 KiB of a large message are, but as many bytes of small ones are thousands of
         callbacks.
         """
-        took = thread_time() - busy_since
-        if took >= SLICE:
-            give_way()
-            self._busy_since = None
-            if took >= 2 * SLICE:
-                self._read_power = max(_LEAST_READ, self._read_power - 1)
+        took = thread_time() - since
+        if took >= 2 * SLICE:
+            self._read_power = max(_LEAST_READ, self._read_power - 1)
         elif took < SLICE / 4:
             self._read_power = min(_MOST_READ, self._read_power + 2)
+        self._busy += took
+        if self._busy >= SLICE:
+            give_way()
+            self._busy = 0.0
 
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now."""
