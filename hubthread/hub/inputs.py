@@ -133,7 +133,7 @@ class InputGate(Generic[Obj, V]):
 
     @property
     def is_complete(self) -> bool:
-        """Whether each member's input, or its default, is there."""
+        """Whether it has ended with an input for each member: from just before ``on_done`` on."""
         return self._complete
 
     def wait(self, timeout: float | None = None) -> dict[IOContext, Input[V]]:
