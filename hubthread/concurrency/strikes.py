@@ -43,6 +43,7 @@ class Strikes:
     def tell(self, limit: str, level: int, text: str, *args: object) -> None:
         """Tell the log of it, unless it was told of the like just now; under no lock.
 
+        :param limit: or another word for what one peer can provoke as often as it likes.
         What a log handler raises is shown by ``threading.excepthook``, and goes no further.
         """
         kind = (limit, level)

@@ -340,9 +340,9 @@ class Client(Membership, Generic[Meta, Header]):
         connection = self.ws_conn
         expected = connection.code in self.hub.setting.websocket_period.expected_ws_error
         text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
-        if connection.limit is not None:
-            level = logging.INFO if expected else logging.WARNING
-            self.hub.strikes.tell(connection.limit, level, text, *args)
+        level = logging.INFO if expected else logging.WARNING
+        if connection.limit is not None or connection.ended_by == "violation":
+            self.hub.strikes.tell(connection.limit or "violation", level, text, *args)
         elif not expected:
             self.logger.warning(text, *args)
 

@@ -83,8 +83,8 @@ class SocketClient(Client[Meta, Header]):
         else:
             level = self._trouble
         text, args = "%r ended: %s", (self, link.reason or "no reason given")
-        if link.limit is not None:
-            self.hub.strikes.tell(link.limit, level, text, *args)
+        if link.limit is not None or link.ended_by == "violation":
+            self.hub.strikes.tell(link.limit or "violation", level, text, *args)
         else:
             self.logger.log(level, text, *args)
 

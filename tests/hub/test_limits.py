@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import sys
 import threading
@@ -38,6 +39,7 @@ from tests.support import (
     Logs,
     RawPeer,
     Serving,
+    ask,
     connect,
     fence,
     masked_frame,
@@ -197,6 +199,33 @@ def test_messages(frames: bytes, limit: str) -> None:
         bad.close()
         assert "xxx" not in s.logs.wait("closed: 1009")
         assert struck(s.hub) == {limit: 1}
+
+
+def test_a_flood_of_bad_clients_is_two_lines() -> None:
+    """Of those who break a limit, and of those who break the protocol; all are counted."""
+    period = WebsocketPeriod[Any](message_buffer_size=10)
+    with limited(period=period) as s:
+        for frames, code in ((masked_frame("x" * 11), 1009), (masked_frame("x", 3), 1002)):
+            for _ in range(20):
+                bad = s.peer()
+                bad.sock.sendall(frames)
+                assert bad.closed()[0] == code
+                bad.close()
+        while s.hub.statistics().ended_by != {"violation": 40}:
+            fence(s.hub)
+        assert struck(s.hub) == {"message": 20}
+        while s.hub.statistics().threads > 4:  # the last of them have told the log
+            fence(s.hub)
+        assert len(s.logs.warnings()) == 2
+
+
+def test_the_page_of_a_hub_shows_the_counters() -> None:
+    upgrader = Upgrader(max_head=300)
+    with serving(upgrader=upgrader) as s, s.hub.serve(pages={"/": s.hub.health}) as server:
+        assert status_of(ask(server, raw_handshake("/", f"Cookie: {'x' * 300}"))) == 431
+        answer = ask(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        figures = json.loads(answer.partition(b"\r\n\r\n")[2])
+        assert figures["limits_struck"] == dict.fromkeys(LIMITS, 0) | {"head": 1}
 
 
 @pytest.mark.parametrize("data", [b"x" * 13, b"x" * 13 + b"\n"], ids=["endless", "whole"])
