@@ -29,6 +29,7 @@ _OWN = "faults/test_own_troubles.py::test_"
 _WHOLE = "faults/test_processes.py::test_"
 _TLS = "faults/test_tls.py::test_"
 _NET = "net/test_connection.py::test_"
+_LIMITS = "hub/test_limits.py::test_"
 _BAD = "testing/test_bad_clients.py::test_"
 
 
@@ -48,8 +49,9 @@ FAULTS = (
     _of("trickles its request", "408 after handshake_timeout, over all of it",
         _PEERS + "a_handshake_that_trickles",
         _G8 + "a_request_that_does_not_come_to_an_end_gets_408"),
-    _of("trickles a frame", "read whole; each byte is a sign of life",
-        _PEERS + "a_frame_that_trickles"),
+    _of("trickles a frame", "read whole, or ended with 1008 after message_time",
+        _PEERS + "a_frame_that_trickles", _LIMITS + "message_time",
+        _LIMITS + "message_time_is_that_of_each_message"),
     _of("trickles a raw message", "the same; silence of pong_wait ends it in mid-message",
         _PEERS + "a_raw_message_that_trickles",
         "hub/test_raw_tcp.py::test_half_a_message_and_then_silence"),
@@ -71,6 +73,10 @@ FAULTS = (
     _of("bytes of any kind", "the right code or status, and nobody else notices",
         _G8 + "frames_that_break_the_protocol_or_a_limit",
         _G8 + "random_bytes_hurt_nobody_else"),
+    _of("one address opens all", "429 beyond connections_per_address, others come in",
+        _LIMITS + "connections_of_an_address"),
+    _of("talks too much, or breaks every limit", "each strike is counted, a flood is one line",
+        _LIMITS + "messages_per_second", _LIMITS + "a_flood_of_bad_clients_is_two_lines"),
     _of("more than max_connections", "503, and a place again when one has gone",
         "hub/test_serving.py::test_a_full_server_turns_away_with_503",
         "net/test_listener.py::test_more_than_the_limit_get_503"),
