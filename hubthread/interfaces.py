@@ -228,7 +228,10 @@ class IOContext(Protocol):
         """
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection: what waits is sent first; returns at once.
+        """Close the connection: what waits here is sent first; returns at once.
+
+        That is what was written to it.  A push to one of its rooms may still be on its way,
+        in a tick until the tick's end, and then it is not sent: write the last word.
 
         A raw peer is not told the code: over TCP it sees the end of the stream, over UDP
         nothing.
