@@ -115,6 +115,8 @@ class Limits:
             if not isinstance(shared, (tuple, list)):
                 raise ValueError("it is none")
             for each in shared:
+                if not isinstance(each, str):  # a number is an address, too, for ip_network
+                    raise ValueError(f"{each!r} is no text")
                 ip_network(each)
         except ValueError as error:
             wanted = f"a tuple of networks such as '10.0.0.0/8', not {shared!r}: {error}"

@@ -147,8 +147,9 @@ class Serves(Generic[Meta, Header]):
             ``meta_gen`` are not asked then: whoever calls this has decided who may come.
         :param max_connections: through this method at the same time; more get 503.
         :returns: what the application is to return: the end of the request, or its refusal
-            (426 for what is no WebSocket, 403 for a foreign page, 501 for a server whose
-            sockets cannot be had, 503 for a hub that is closed, full or out of threads).
+            (426 for what is no WebSocket, 403 for a foreign page, 429 for an address beyond
+            ``Limits.connections_per_address``, 501 for a server whose sockets cannot be had,
+            503 for a hub that is closed, full or out of threads).
         :raises UsageError: for an environ whose request is a client already, and for a hub
             that was started in another process, before it forked.
         """

@@ -79,6 +79,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (Limits, "shared_addresses", "10.0.0.0/8", "a tuple of networks"),
         (Limits, "shared_addresses", ("10.0.0.1/8",), "has host bits set"),
         (Limits, "shared_addresses", ("proxy.example",), "does not appear to be"),
+        (Limits, "shared_addresses", (10,), "10 is no text"),
         (Limits, "messages_per_second", 0, "a number above 0, or None"),
         (Limits, "message_burst", 5, "None where messages_per_second is"),
         (Limits, "message_time", 0, "a number above 0, or None"),
