@@ -75,17 +75,20 @@ def cases(quick: bool) -> list[Case]:
                     ("--warmup", "1", "--turns", str(turns), *client),
                     columns=_COLUMNS,
                     chart=_RATIO,
-                    measure=partial(_measure, kind),
+                    measure=partial(_measure, kind, turns),
                     only=(SUBJECT,),
                 )
             )
     return found
 
 
-def _measure(kind: str, case: Case, peer: Peer, options: Options) -> Measurement:
+def _measure(kind: str, turns: float, case: Case, peer: Peer, options: Options) -> Measurement:
     told: list[dict[str, float]] = []
+    options = replace(options, seconds=max(options.seconds, 2 * turns))
     measured = measure_traffic(case, peer, options, partial(_intruder, kind, told))
     figures = dict(measured.figures)
+    if not told:
+        raise Unavailable("the hostile client had no turn")
     for key in ("rate", "cpu"):
         figures[f"hostile_{key}"] = mean(each[key] for each in told)
     if figures["even_p99_ms"]:
@@ -122,6 +125,6 @@ def _intruder(
             told.append(json.loads(line))
 
     try:
-        yield at
+        yield at  # its last turn is ended by "measured"
     finally:
         end(process)

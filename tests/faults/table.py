@@ -42,7 +42,8 @@ FAULTS = (
     _of("stops reading", "the others get all, memory is bounded, the policy strikes",
         _G5 + "a_member_that_stops_reading", _G5 + "memory_stays_bounded",
         _G5 + "a_stalled_client_is_cut_after_write_wait"),
-    _of("reads a byte at a time", "stays as long as its outbox does not overflow",
+    _of("reads a byte at a time", "others get all; stays while its system takes something",
+        _PEERS + "a_peer_that_reads_byte_by_byte",
         _BAD + "a_slow_client_gets_so_many_bytes_a_second",
         _BAD + "one_byte_within_write_wait_is_enough",
         _BAD + "a_slow_client_is_alive_and_one_that_is_too_slow_overflows"),
@@ -63,6 +64,9 @@ FAULTS = (
     _of("closes its half", "ends in order, wherever in a request, frame or line",
         _G8 + "a_request_that_stops_is_let_go", _NET + "the_stream_ends_without_a_close",
         "hub/test_raw_tcp.py::test_half_a_message_and_then_the_end"),
+    _of("floods messages", "read in slices, between which others and fan-outs go first",
+        "net/test_transport.py::test_many_small_messages_are_read_in_small_pieces",
+        "hub/test_room.py::test_a_fan_out_to_many_is_let_through"),
     _of("floods pings", "one pong waits, not all of them",
         _G8 + "a_reader_of_pings_only_costs_no_memory",
         _NET + "pings_do_not_close_a_peer_that_does_not_read"),
@@ -81,7 +85,8 @@ FAULTS = (
         "hub/test_serving.py::test_a_full_server_turns_away_with_503",
         "net/test_listener.py::test_more_than_the_limit_get_503"),
     _of("storm of reconnects", "a member who stays misses nothing, nothing is left",
-        _PEERS + "a_storm_of_reconnects"),
+        _PEERS + "a_storm_of_reconnects",
+        "net/test_listener.py::test_newcomers_let_a_fan_out_through"),
     # The server's own.
     _of("no descriptors left", "who finds none is closed, one line, the rest goes on",
         _SCARCE + "descriptors_used_up_cost_the_connections_that_find_none"),
@@ -123,5 +128,7 @@ FAULTS = (
     _of("TLS stream ends badly", "its client ends, without noise",
         _TLS + "every_end_of_a_tls_stream_ends_its_client",
         _TLS + "two_directions_end_apart"),
+    _of("TLS keys change, renegotiation", "goes on; refused, without noise",
+        _TLS + "keys_are_changed", _TLS + "a_renegotiation_is_refused"),
 )  # fmt: skip
 """All of them, in the order in which they are told."""

@@ -61,6 +61,29 @@ def trickle(sock: socket.socket, data: bytes) -> int:
     return len(data)
 
 
+def test_a_peer_that_reads_byte_by_byte(record_property: Record) -> None:
+    """The system tells us of room by the kilobyte: so slow, it counts as one that stalls."""
+    count, body = 450, "x" * 16_000  # more than the system keeps for a stream
+    with serving(period=WebsocketPeriod[Any](write_wait=1.0)) as s:
+        (slow, client), (good, other) = s.pair(receive_buffer=65536), s.pair()
+        room = s.hub.hotline()
+        room.answer(client)
+        room.answer(other)
+        for _ in range(count):
+            number = room.push(body)
+        assert good.messages(count) == [body] * count
+        assert not room.is_push_consumed(number)
+        began = monotonic()
+        read = 0
+        while not client.context.wait(PAUSE):
+            read += len(slow.sock.recv(1))
+        took = monotonic() - began
+        assert s.hub.statistics().ended_by == {"stalled": 1}
+        room.push("and on")
+        assert good.message() == "and on"
+    record_property("seen", f"the other got all; cut after {took:.1f} s of 1.0 s, {read} bytes")
+
+
 def test_a_handshake_that_trickles(record_property: Record) -> None:
     """The time-out is for the whole request, however steadily it comes."""
     request = raw_handshake("/", "X-Long: " + "x" * 500)

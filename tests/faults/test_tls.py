@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
+import shutil
 import signal
 import socket
 import ssl
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +266,82 @@ def test_every_end_of_a_tls_stream_ends_its_client(
         assert s.hub.statistics().clients_total == 2
         assert s.logs.warnings() == []
     record_property("seen", "the client is gone, the neighbour stays, no warning")
+
+
+class Openssl:
+    """``openssl s_client``, which can be told to change keys, or to renegotiate."""
+
+    def __init__(self, port: int, version: str) -> None:
+        program = shutil.which("openssl")
+        if program is None:
+            pytest.skip("needs the openssl program")
+        self.process = subprocess.Popen(
+            [program, "s_client", "-connect", f"127.0.0.1:{port}", version],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.said = b""
+
+    def tell(self, data: bytes, answer: bytes) -> None:
+        """Type this, and wait until that stands in what it says."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+        while answer not in self.said:
+            more = self.more()
+            assert more, self.said
+            self.said += more
+
+    def more(self) -> bytes:
+        """What it says next; nothing when it has ended."""
+        out = self.process.stdout
+        assert out is not None
+        assert select.select([out], [], [], TIMEOUT)[0]
+        return os.read(out.fileno(), 65536)
+
+    def __enter__(self) -> Openssl:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.mark.parametrize("command", [b"k", b"K"])
+def test_keys_are_changed(command: bytes, record_property: Record) -> None:
+    """TLS 1.3: the peer's, or those of both sides, in the middle of a connection."""
+    with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
+        with Openssl(s.server.address[1], "-tls1_3") as peer:  # type: ignore[arg-type]
+            peer.tell(raw_handshake(), b"101 Switching Protocols")
+            peer.tell(masked_frame("before"), b"before")
+            for number in range(3):
+                peer.said = b""
+                peer.tell(command + b"\n", b"KEYUPDATE")
+                peer.tell(masked_frame(f"after {number}"), b"after %d" % number)
+        assert s.came().context.wait(TIMEOUT)
+        assert s.logs.warnings() == []
+    record_property("seen", "three changes of keys, an echo after each")
+
+
+def test_a_renegotiation_is_refused(record_property: Record) -> None:
+    """TLS 1.2: OpenSSL's refusal ends who asks for it, and nobody else."""
+    with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
+        neighbour = RawPeer(wrapped(connect(s.server)))
+        s.came()
+        with Openssl(s.server.address[1], "-tls1_2") as peer:  # type: ignore[arg-type]
+            peer.tell(raw_handshake(), b"101 Switching Protocols")
+            client = s.came()
+            peer.tell(masked_frame("before"), b"before")
+            peer.tell(b"R\n", b"no renegotiation")
+            while peer.more():
+                pass
+            assert client.context.wait(TIMEOUT)
+        neighbour.send("hello")
+        assert neighbour.message() == "hello"
+        neighbour.close()
+        assert s.logs.warnings() == []
+    record_property("seen", "refused; the client is gone, the neighbour stays")
 
 
 def test_two_directions_end_apart() -> None:
