@@ -283,7 +283,9 @@ class HubSetting(Generic[Meta, Header]):
     limits: Limits = field(default_factory=Limits)
     """How much one client, and one address, may ask of the hub."""
     delayed_execution: Callable[[Any], object] | None = None
-    """Called with the hub, on its thread, before it opens for work."""
+    """Called with the hub, on its thread, before it opens for work: closures and callbacks of
+    clients come after it.  Here begins what has a thread, such as rooms with a clock, where
+    the program forks once the hub is made (``gunicorn --preload``)."""
     watchdog: float | None = 10.0
     """Seconds after which a closure of the hub, a callback of a client or of a room with a
     clock, a hook or a page counts as stuck: a warning with its stack is logged, and a line when

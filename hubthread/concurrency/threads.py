@@ -6,6 +6,7 @@ Layer: concurrency.  Threads: any starts one; ``join`` is for the thread that cl
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -53,8 +54,9 @@ class Threads:
     def __init__(self, prefix: str, logger: logging.Logger) -> None:
         self.prefix = prefix
         self._logger = logger
-        self._lock = threading.Lock()  # guards _running
+        self._lock = threading.Lock()  # guards what follows
         self._running: dict[threading.Thread, _Arrival] = {}
+        self._process = 0  # of those that run
 
     def start(self, target: Callable[[], None], what: str) -> None:
         """Run ``target`` on a new thread.
@@ -76,6 +78,8 @@ class Threads:
         arrival = _Arrival()
         thread._started = arrival  # type: ignore[attr-defined]
         with self._lock:
+            if not self._running:
+                self._process = os.getpid()
             self._running[thread] = arrival
         try:
             thread.start()
@@ -99,6 +103,11 @@ class Threads:
         """How many run now."""
         with self._lock:
             return len(self._running)
+
+    def left_behind(self) -> bool:
+        """Whether some ran when this process was forked: they have not come along."""
+        with self._lock:
+            return bool(self._running) and self._process != os.getpid()
 
     def join(self, deadline: float) -> list[threading.Thread]:
         """Wait for all until ``deadline`` (monotonic); returns those that still run."""

@@ -228,6 +228,7 @@ class Client(Membership, Generic[Meta, Header]):
         """In its turn."""
         callback = self.hub.setting.on_connection_start
         try:
+            self.hub.lifecycle.wait_open()
             self.hub.registry.admit(self)
             self._started = True
             if callback is not None:

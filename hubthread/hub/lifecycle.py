@@ -45,6 +45,7 @@ class Lifecycle:
         self._busy = 0
         self._runs = False  # the loop
         self._process = 0  # where it was started
+        self.opened = hub.setting.delayed_execution is None
         self.state = "new"
         self.failure: BaseException | None = None
 
@@ -66,20 +67,22 @@ class Lifecycle:
         self._hub.idle.start()
 
     def start_once(self) -> None:
-        """Start, unless somebody has; a hub that has ended stays so.
+        """Start, unless somebody has, and wait until it is open; one that has ended stays so.
 
-        :raises UsageError: when that was in another process, before it forked.
+        :raises UsageError: when it had threads in another process, before that forked.
         :raises RuntimeError: as ``start``.
         """
+        self._refuse_forked()
         with contextlib.suppress(UsageError):  # it was started meanwhile
             if self.state == "new":
                 self.start()
-        if self._process not in (0, os.getpid()):
-            raise UsageError(
-                f"hub {self._hub.name} was started in process {self._process}, and its threads "
-                f"have not come along when that forked: make it with Hub(setting), and let the "
-                f"first request start it"
-            )
+        if self.state == "running":
+            self.wait_open()
+
+    def wait_open(self) -> None:
+        """Return when ``delayed_execution`` has run; on the hub thread at once."""
+        if not self.opened and not self._hub.loop.is_here():
+            wait_for(self._changed, lambda: self.opened, None)
 
     def run_here(self) -> None:
         """Run the hub on the calling thread, until it is closed.
@@ -93,7 +96,17 @@ class Lifecycle:
         with interrupts_between_jobs(self._hub.loop):
             self._run()
 
+    def _refuse_forked(self) -> None:
+        if self._process not in (0, os.getpid()) or self._hub.threads.left_behind():
+            raise UsageError(
+                f"hub {self._hub.name} had threads in another process, before this one was "
+                f"forked from it, and they have not come along: make it with Hub(setting), let "
+                f"the first request start it, and begin rooms with a clock and polls in "
+                f"HubSetting.delayed_execution"
+            )
+
     def _begin(self) -> None:
+        self._refuse_forked()
         with self._changed:
             if self.state != "new":
                 raise UsageError(f"this hub is {self.state}: a hub runs once, make a new one")
@@ -133,6 +146,10 @@ class Lifecycle:
             raise  # meant for the program
         except BaseException:
             self._hub.logger.exception("%r: delayed_execution raised", self._hub)
+        finally:
+            with self._changed:
+                self.opened = True
+                self._changed.notify_all()
 
     def refuse_closing(self, what: str) -> None:
         """:raises HubClosed: when the hub is closing or closed."""

@@ -151,7 +151,7 @@ class Serves(Generic[Meta, Header]):
             ``Limits.connections_per_address``, 501 for a server whose sockets cannot be had,
             503 for a hub that is closed, full or out of threads).
         :raises UsageError: for an environ whose request is a client already, and for a hub
-            that was started in another process, before it forked.
+            that had threads in another process, before it forked.
         """
         answer = self.entrance.enter(environ, meta, max_connections)
         if start_response is not None:
@@ -159,12 +159,13 @@ class Serves(Generic[Meta, Header]):
         return answer
 
     def start_once(self) -> None:
-        """Start a new hub in this process, and close it when the process ends; returns at once.
+        """Start a new hub in this process, and close it when the process ends.
 
-        For a WSGI application that pushes before anybody has come by ``websocket_handler``,
-        which does the same.  A hub that was started here, or has ended, stays as it is.
+        Returns when its ``delayed_execution``, if any, has run.  For a WSGI application that
+        pushes before anybody has come by ``websocket_handler``, which does the same.  A hub
+        that was started here, or has ended, stays as it is.
 
-        :raises UsageError: when it was started in another process, before that forked.
+        :raises UsageError: when it had threads in another process, before that forked.
         :raises RuntimeError: when the system gives no thread; it may be tried again.
         """
         self.entrance.start_once()

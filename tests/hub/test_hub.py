@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from hubthread import (
+    ConnectionProtocols,
     Context,
     DeadlockError,
     DHub,
@@ -223,6 +225,34 @@ def test_delayed_execution_comes_first() -> None:
     with hub:
         fence(hub)
     assert seen == [True, 0, 1, "submitted"]
+
+
+def test_no_client_comes_before_delayed_execution_has_run() -> None:
+    """It may make what their callbacks use; nor is ``start_once`` over before."""
+    seen: Items[str] = Items()
+    release = threading.Event()
+
+    def delayed(hub: AnyHub) -> None:
+        release.wait(TIMEOUT)
+        seen.add("open")
+
+    def start(ctx: Any, meta: Any) -> None:
+        seen.add("client")
+
+    def ask(hub: AnyHub) -> None:
+        hub.start_once()
+        seen.add("asked")
+
+    with serving(delayed_execution=delayed, on_connection_start=start) as s:
+        peer = RawPeer(connect(s.server))
+        asked = in_thread(lambda: ask(s.hub))
+        udp = s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.UDP)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
+            device.sendto(b"hello", udp.address)
+            release.set()
+            assert seen.wait(4)[0] == "open"
+        asked()
+        peer.close()
 
 
 @pytest.mark.parametrize("error", [LookupError("late"), SystemExit(1)])

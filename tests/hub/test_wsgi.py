@@ -19,6 +19,7 @@ import pytest
 
 from hubthread import (
     HandshakeRejected,
+    HotlineFrameOption,
     Hub,
     HubSetting,
     Limits,
@@ -334,9 +335,16 @@ def test_a_request_becomes_a_client_once() -> None:
         assert hub.statistics().wsgi_moved == 1
 
 
-def test_a_hub_that_was_started_before_the_fork_says_so() -> None:
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda hub: hub.start(),
+        lambda hub: HotlineFrameOption(dict).run(hub.hotline()),  # its clock has a thread
+    ],
+)
+def test_a_hub_with_threads_before_the_fork_says_so(begin: Callable[[AnyHub], object]) -> None:
     with a_hub() as hub, Request() as request:
-        hub.start()
+        begin(hub)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
@@ -348,7 +356,7 @@ def test_a_hub_that_was_started_before_the_fork_says_so() -> None:
                 os._exit(0)
         os.close(writing)
         with open(reading) as told:
-            assert "was started in process" in told.read()
+            assert "had threads in another process" in told.read()
         os.waitpid(child, 0)
 
 
