@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import socket
 import sys
 import threading
@@ -106,3 +107,13 @@ def _described(left: set[tuple[int, str]]) -> list[str]:
         if isinstance(thing, socket.socket)
     }
     return [owners.get(fd, f"descriptor {fd} ({target})") for fd, target in sorted(left)]
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many descriptors as the system lets this process have, up to 20,000."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 20_000 if hard == resource.RLIM_INFINITY else min(20_000, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -87,6 +87,8 @@ FAULTS = (
     _of("storm of reconnects", "a member who stays misses nothing, nothing is left",
         _PEERS + "a_storm_of_reconnects",
         "net/test_listener.py::test_newcomers_let_a_fan_out_through"),
+    _of("crowd vanishes at once", "all are gone soon, a neighbour is served meanwhile",
+        _PEERS + "a_crowd_that_vanishes_at_once"),
     # The server's own.
     _of("no descriptors left", "who finds none is closed, one line, the rest goes on",
         _SCARCE + "descriptors_used_up_cost_the_connections_that_find_none"),

@@ -286,6 +286,44 @@ def test_a_storm_of_reconnects(record_property: Record) -> None:
     )
 
 
+CROWD = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+from tests.support import raw_handshake
+socks = []
+for _ in range(int(sys.argv[3])):
+    sock = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 20)
+    sock.sendall(raw_handshake())
+    assert sock.recv(1000).startswith(b"HTTP/1.1 101")
+    socks.append(sock)
+print("in", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.load
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_crowd_that_vanishes_at_once(record_property: Record) -> None:
+    """A proxy dies with thousands behind it: all are gone, a neighbour is served meanwhile."""
+    count = 2_000
+    with serving(on_receive_message=echo) as s:
+        stays, _ = s.pair()
+        port = str(s.server.address[1])
+        command = [sys.executable, "-c", CROWD, str(ROOT), port, str(count)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"in\n"
+            assert s.hub.statistics().clients == count + 1
+            process.kill()
+            gone = monotonic()
+        stays.send("still here")
+        assert stays.message() == "still here"
+        all_gone(s, 1)
+        took = monotonic() - gone
+        assert s.hub.statistics().ended_by == {"lost": count}
+    record_property("seen", f"{count:,} gone after {took:.1f} s")
+
+
 def all_gone(s: Serving, but: int) -> None:
     """Wait until no more than ``but`` clients are there, and their threads have ended."""
     for client in s.hub.clients()[but:]:

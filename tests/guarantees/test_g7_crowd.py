@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import threading
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
 from hubthread import WebsocketPeriod
 from tests.support import TIMEOUT, AnyClient, Serving, connect, raw_handshake, serving
-
-
-@pytest.fixture
-def many_descriptors() -> Iterator[None]:
-    """As many descriptors as the system lets this process have, up to 20,000."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 20_000 if hard == resource.RLIM_INFINITY else min(20_000, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def crowd(s: Serving, count: int) -> list[tuple[socket.socket, AnyClient]]:
