@@ -234,6 +234,7 @@ class Client(Membership, Generic[Meta, Header]):
             if callback is not None:
                 callback(self, self.meta)
         except BaseException as error:
+            self.note(error)
             if not self._started and isinstance(error, Closed):
                 self.ws_conn.close(GOING_AWAY, "the server is going away")
             else:
@@ -289,7 +290,14 @@ class Client(Membership, Generic[Meta, Header]):
         if not self.questions().answer(number, payload):
             self.logger.debug("%r: nobody waits for the answer to %s", self, brief(number))
 
+    def note(self, error: BaseException) -> None:
+        """A callback of the user's raised, in its turn; for integrations, which may have to know.
+
+        Not called for closures, which raise through what an integration puts around them.
+        """
+
     def _failed(self, error: BaseException) -> None:
+        self.note(error)
         handler = self.hub.setting.receive_matcher_error
         if handler is not None and isinstance(error, Exception):
             try:

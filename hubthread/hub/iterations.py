@@ -189,6 +189,7 @@ class Iteration(Generic[T]):
         try:
             result = self._task(client_id, client, client.meta)
         except BaseException as error:  # noqa: BLE001 - logged, and kept for who waits
+            client.note(error)
             self._raised(client, error)
         else:
             with self._lock:

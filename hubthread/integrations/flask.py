@@ -225,9 +225,9 @@ class _FlaskClient(Client[Meta, Header]):
         with self._inside():
             super().on_message(message)
 
-    def _failed(self, error: BaseException) -> None:
-        self._error = error  # for those who end what hangs on the context
-        super()._failed(error)
+    def note(self, error: BaseException) -> None:
+        """Keep it for those who end what hangs on the context: they may have to undo it."""
+        self._error = error
 
     def exec_async(self, work: Callable[[], object]) -> None:
         """Inside a context."""

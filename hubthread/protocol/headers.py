@@ -150,7 +150,9 @@ class JsonHeader:
 
         → {"type": "where", "id": 7}            ← {"type": "where", "reply": 7, "x": 1}
 
-    A question is always answered: with the id alone where the handler returns ``None``.
+    A question is answered with the id alone where the handler returns ``None``.  Where there
+    is no handler, or it raises, nothing is sent: ``receive_matcher_error`` is told, and may
+    write an answer.
     """
 
     def __init__(
@@ -298,7 +300,10 @@ class IntHeader(Generic[Number]):
     def join(self, header: Number, obj: Any, marshal: Marshal) -> bytes:
         """The header's bytes and ``obj``; ``UsageError`` for a header that does not fit."""
         body = obj if isinstance(obj, (str, bytes)) else marshal(obj)
-        return encode_int(header, self._width) + as_bytes(body)
+        try:
+            return encode_int(header, self._width) + as_bytes(body)
+        except PayloadError as error:
+            raise UsageError(f"the reply to {header!r} is {error}") from error
 
     def __repr__(self) -> str:
         return f"IntHeader({self._width}{f', {self._enum.__name__}' if self._enum else ''})"

@@ -10,7 +10,7 @@ import flask
 import pytest
 import werkzeug.wrappers
 from flask import Flask, abort, session
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from werkzeug.exceptions import Forbidden
 
@@ -230,6 +230,30 @@ def test_each_callback_has_an_application_context_of_its_own() -> None:
         ("error", "site", "error"), ("teardown", "LookupError"),
         ("close", "site", "close"), ended,
     ]  # fmt: skip
+
+
+def test_what_ends_a_session_learns_of_every_error() -> None:
+    """A teardown that commits where nothing was raised would else keep half of a change."""
+
+    def fail(*_: object) -> None:
+        flask.g.by = "test"
+        raise LookupError("tripped")
+
+    def start(ctx: Any, meta: Fields) -> None:
+        if meta["name"] == "bob":
+            fail()
+
+    site = Site(on_connection_start=start, on_connection_close=fail)
+    with site.served() as place:
+        with as_user(place, site) as ada:
+            iteration = site.hub.each_client(fail, timeout=TIMEOUT)
+            assert list(iteration.errors) == [1]
+            ada.ping().wait(TIMEOUT)
+        with as_user(place, site, "bob") as bob, pytest.raises(ConnectionClosed):
+            bob.recv(TIMEOUT)
+        told = site.told.wait(4)
+    # A task for each client, the end of ada, the start of bob, and his end.
+    assert told == [("teardown", "LookupError")] * 4
 
 
 def test_a_teardown_that_raises_ends_nobody() -> None:

@@ -151,6 +151,7 @@ def test_the_marshal_function_encodes_the_reply(name: str) -> None:
         ("prefix", "move", {1, 2}, "marshal: set is no JSON"),
         ("json", "move", {"type": "other"}, "the reply to 'move' has a field 'type'"),
         ("int", 40_000, 1, "2 bytes can hold -32768 to 32767, not 40000"),
+        ("int", 7, "\ud800", "the reply to 7 is not UTF-8"),
         ("int", "move", 1, "a whole number is wanted, not 'move'"),
     ],
 )
