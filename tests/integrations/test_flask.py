@@ -176,6 +176,7 @@ def test_a_view_has_several_routes() -> None:
 def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
     def start(ctx: Any, meta: Fields) -> None:
         site.room.answer(ctx)
+        ctx.write("in")
 
     site = Site(on_connection_start=start)
     assert site.hub.state == "new"
@@ -184,7 +185,7 @@ def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
         assert client.post("/push", data="too early for all").text == "1"
         assert site.hub.state == "running"
         with as_user(place, site) as ada:
-            site.hub.exec_sync(lambda _: None, TIMEOUT)
+            assert ada.recv(TIMEOUT) == "in"
             assert client.post("/push", data="news").text == "2"
             assert ada.recv(TIMEOUT) == "news"
 
