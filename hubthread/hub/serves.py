@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from hubthread.hub.client import Client
+from hubthread.hub.listening import Listening
 from hubthread.hub.serving import Server, Tracker, open_server
 from hubthread.hub.socket_serving import SocketServer, open_socket_server
 from hubthread.hub.upgrade import ASK
@@ -35,7 +36,6 @@ Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 
 
-Listening: TypeAlias = Server | SocketServer
 """What a hub listens with."""
 
 

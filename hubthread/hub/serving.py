@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hubthread.checks import check_number
-from hubthread.errors import HandshakeRejected, HubClosed, SettingError
-from hubthread.hub.statistics import ServerStatistics
+from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.hub.listening import Listening, check_place
 from hubthread.hub.upgrade import agree, connect, refusal_response
 from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.connection import Connection
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from hubthread.hub.hub import Hub
 
-__all__ = ["Server", "Tracker", "answer", "check_place", "check_renewal", "open_server"]
+__all__ = ["Server", "Tracker", "answer", "open_server"]
 
 _LIMITS = {408: HANDSHAKE, 431: HEAD}
 """Whom the status tells of, before there is a request."""
@@ -101,7 +100,7 @@ class Tracker:
             return self._changed.wait_for(lambda: not self._shaking and not self._open, timeout)
 
 
-class Server:
+class Server(Listening):
     """A listening socket of a hub; made by ``hub.serve``.
 
     ``close`` stops it from accepting; the clients that came through it stay until they,
@@ -117,16 +116,9 @@ class Server:
         path: str | None,
         pages: Mapping[str, Page],
     ) -> None:
-        self._hub = hub
-        self._context = context
+        super().__init__(hub, context)
         self._path = path
         self._pages = pages
-        self._listener: Listener
-
-    @property
-    def address(self) -> Address:
-        """``(host, port)`` as bound, or the path of a Unix socket."""
-        return self._listener.address
 
     @property
     def url(self) -> str:
@@ -138,48 +130,6 @@ class Server:
     def http_url(self) -> str:
         """The same place for a browser: ``http://host:port/``."""
         return f"{'http' if self._context is None else 'https'}://{self._place()}/"
-
-    def _place(self) -> str:
-        address = self.address
-        if isinstance(address, str):
-            return f"unix:{address}"
-        host, port = address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def renew_ssl(self, context: tls.SSLContext) -> None:
-        """Use ``context`` for each handshake from now on; connections that stand stay.
-
-        How a renewed certificate comes into use without a restart.  A context of its own,
-        and not ``load_cert_chain`` on the one that serves: that takes certificate and key
-        one after the other, and a handshake between the two finds no pair.
-
-        :raises SettingError: when it is no ``ssl.SSLContext``, or this server has no TLS;
-            nothing has changed then.
-        """
-        self._context = check_renewal(self._context, context)
-
-    def close(self) -> None:
-        """Accept nothing more; returns when the socket is closed."""
-        self._listener.close()
-        self._hub.forget_server(self)
-
-    def statistics(self) -> ServerStatistics:
-        """What is to be known of this server now."""
-        listener = self._listener
-        return ServerStatistics(
-            self._place(), listener.connections, listener.accepted, listener.refused
-        )
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Server {self.url} {self._listener.connections} connections>"
@@ -271,37 +221,6 @@ def answer(transport: Transport, response: bytes, deadline: float) -> None:
         pass
 
 
-def check_place(
-    field: str, host: str, port: int, backlog: int, context: tls.SSLContext | None
-) -> None:
-    """Refuse what cannot be listened on.
-
-    :param field: what the caller's parameter for the host is called.
-    :raises SettingError: that names the parameter and what is allowed.
-    """
-    if not host or not isinstance(host, str):
-        raise SettingError(
-            field, f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
-        )
-    if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
-        raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
-    check_number("backlog", backlog, 1, whole=True)
-    if context is not None and not hasattr(context, "wrap_bio"):
-        raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
-
-
-def check_renewal(before: tls.SSLContext | None, context: tls.SSLContext) -> tls.SSLContext:
-    """What ``renew_ssl`` was given, if it can take the place of ``before``.
-
-    :raises SettingError: when it cannot.
-    """
-    if before is None:
-        raise SettingError("context", "nothing for a server that was opened without ssl=")
-    if not hasattr(context, "wrap_bio"):
-        raise SettingError("context", f"an ssl.SSLContext, not {context!r}")
-    return context
-
-
 def open_server(
     hub: Hub[Any, Any],
     host: str,
@@ -327,8 +246,9 @@ def open_server(
             raise SettingError("path", f"a string that begins with a slash, not {each!r}")
     server = Server(hub, context, path, pages)
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
-    try:
-        server._listener = Listener(
+    server._open(
+        sock,
+        lambda: Listener(
             sock,
             server._serve,
             hub.threads,
@@ -336,15 +256,6 @@ def open_server(
             max_connections,
             hub.strikes,
             hub.addresses,
-        )
-        server._listener.start()
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        hub.remember_server(server)
-    except HubClosed:
-        server.close()
-        raise
-    hub.logger.info("%s listens on %s", hub.name, server.url)
+        ),
+    )
     return server

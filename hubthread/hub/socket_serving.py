@@ -7,15 +7,13 @@ of each UDP socket; a ``SocketServer`` is for any.
 from __future__ import annotations
 
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_number
 from hubthread.concurrency.workers import Carriers
-from hubthread.errors import HandshakeRejected, HubClosed, SettingError
-from hubthread.hub.serving import check_place, check_renewal
+from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.hub.listening import Listening, check_place
 from hubthread.hub.socket_client import DatagramClient, SocketClient, request_of
-from hubthread.hub.statistics import ServerStatistics
 from hubthread.hub.upgrade import make_meta
 from hubthread.limits import HANDSHAKE
 from hubthread.net.datagram_peer import DatagramPeer
@@ -38,7 +36,7 @@ MOST_CARRIERS = 64
 """Callbacks of UDP peers that run at the same time, of one socket; further ones wait."""
 
 
-class SocketServer:
+class SocketServer(Listening):
     """A socket of a hub that raw peers come to; made by ``hub.socket_handles``.
 
     ``close`` lets nobody new in; the clients that came through it stay until they, or the
@@ -53,13 +51,11 @@ class SocketServer:
         protocol: ConnectionProtocols,
         context: tls.SSLContext | None,
     ) -> None:
-        self._hub = hub
+        super().__init__(hub, context)
         self.protocol = protocol
-        self._context = context
         self._period = hub.setting.socket_period
         self._limits = replace(hub.limits, write_wait=self._period.write_wait)
         self._carriers = Carriers(hub.workers, MOST_CARRIERS)
-        self._listener: Listener | Datagrams
 
     @property
     def address(self) -> tuple[str, int]:
@@ -74,21 +70,10 @@ class SocketServer:
         scheme = self.protocol.value if self._context is None else "tls"
         return f"{scheme}://{self._place()}"
 
-    def _listen(self, sock: socket.socket, max_peers: int) -> None:
+    def _listens(self, sock: socket.socket, max_peers: int) -> Listener | Datagrams:
         hub = self._hub
-        if self.protocol is ConnectionProtocols.TCP:
-            self._listener = Listener(
-                sock,
-                self._serve,
-                hub.threads,
-                hub.logger,
-                max_peers,
-                hub.strikes,
-                hub.addresses,
-                polite=False,
-            )
-        else:
-            self._listener = Datagrams(
+        if self.protocol is ConnectionProtocols.UDP:
+            return Datagrams(
                 sock,
                 self._welcome,
                 self._period,
@@ -98,42 +83,21 @@ class SocketServer:
                 hub.strikes,
                 max_peers,
             )
-        self._listener.start()
-
-    def _place(self) -> str:
-        host, port = self.address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-    def renew_ssl(self, context: tls.SSLContext) -> None:
-        """Use ``context`` for each handshake from now on: see ``Server.renew_ssl``.
-
-        :raises SettingError: as there.
-        """
-        self._context = check_renewal(self._context, context)
+        return Listener(
+            sock,
+            self._serve,
+            hub.threads,
+            hub.logger,
+            max_peers,
+            hub.strikes,
+            hub.addresses,
+            polite=False,
+        )
 
     def close(self) -> None:
         """Let nobody new in."""
-        self._listener.close()
+        super().close()
         self._carriers.close()
-        self._hub.forget_server(self)
-
-    def statistics(self) -> ServerStatistics:
-        """What is to be known of it now."""
-        listener = self._listener
-        return ServerStatistics(
-            self._place(), listener.connections, listener.accepted, listener.refused
-        )
-
-    def __enter__(self) -> SocketServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<SocketServer {self.url} {self._listener.connections} peers>"
@@ -222,15 +186,5 @@ def open_socket_server(
     check_number("max_peers", max_peers, 1, whole=True)
     server = SocketServer(hub, protocol, context)
     sock = open_udp(host, port) if udp else open_tcp(host, port, backlog)
-    try:
-        server._listen(sock, max_peers)
-    except BaseException:
-        sock.close()
-        raise
-    try:
-        hub.remember_server(server)
-    except HubClosed:
-        server.close()
-        raise
-    hub.logger.info("%s listens on %s", hub.name, server.url)
+    server._open(sock, lambda: server._listens(sock, max_peers))
     return server
