@@ -80,9 +80,9 @@ class Lifecycle:
             self.wait_open()
 
     def wait_open(self) -> None:
-        """Return when ``delayed_execution`` has run; on the hub thread at once."""
+        """Return when ``delayed_execution`` has run, or never will; on the hub thread at once."""
         if not self.opened and not self._hub.loop.is_here():
-            wait_for(self._changed, lambda: self.opened, None)
+            wait_for(self._changed, lambda: self.opened or self.state == "closed", None)
 
     def run_here(self) -> None:
         """Run the hub on the calling thread, until it is closed.

@@ -255,6 +255,28 @@ def test_no_client_comes_before_delayed_execution_has_run() -> None:
         peer.close()
 
 
+def test_a_hub_that_is_closed_before_it_opens_keeps_nobody() -> None:
+    release = threading.Event()
+    started: list[Any] = []
+    delays: list[bool] = []
+    hub = Hub(
+        setting(
+            delayed_execution=lambda hub: delays.append(release.wait(TIMEOUT)),
+            on_connection_start=lambda ctx, meta: started.append(ctx),
+            logger=(logs := Logs()),
+        )
+    )
+    hub.start()
+    peer = RawPeer(connect(hub.serve()))
+    hub.close(0.2)
+    logs.wait("still runs")
+    while hub.statistics().threads > 1 and not delays:
+        assert started == []
+    assert delays == []  # nobody has waited for it
+    release.set()
+    peer.close()
+
+
 @pytest.mark.parametrize("error", [LookupError("late"), SystemExit(1)])
 def test_delayed_execution_that_raises_is_logged(error: BaseException) -> None:
     """And the hub opens for work."""
