@@ -13,9 +13,11 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from hubthread import Client, Hub, HubSetting, Server, SocketServer, Upgrader, WebsocketPeriod
+from hubthread.concurrency.strikes import Strikes
 
 T = TypeVar("T")
 
@@ -87,6 +89,11 @@ class Logs(logging.Logger):
 
         self.records.until(lambda _: bool(found()))
         return found()[0]
+
+
+def telling(logger: logging.Logger) -> Strikes:
+    """What tells ``logger`` of a hub's incidents."""
+    return Strikes(logger, monotonic)
 
 
 class Serving:

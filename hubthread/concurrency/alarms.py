@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 
 __all__ = ["Alarm", "Alarms"]
@@ -45,9 +46,9 @@ class Alarms:
     Threads: ``set`` and ``close`` from any.
     """
 
-    def __init__(self, threads: Threads, logger: logging.Logger) -> None:
+    def __init__(self, threads: Threads, strikes: Strikes) -> None:
         self._threads = threads
-        self._logger = logger
+        self._strikes = strikes
         self._condition = threading.Condition()  # guards what follows; not held for actions
         self._heap: list[tuple[float, int, Alarm]] = []
         self._tie = count()
@@ -74,7 +75,8 @@ class Alarms:
             except RuntimeError:
                 with self._condition:
                     self._awake = False
-                self._logger.error("no thread for deadlines: closing may take longer")
+                text = "no thread for deadlines: closing may take longer"
+                self._strikes.tell("no thread for deadlines", logging.ERROR, text)
         return alarm
 
     def close(self) -> None:
@@ -100,6 +102,7 @@ class Alarms:
                 alarm = heapq.heappop(self._heap)[2]
             try:
                 alarm._ring()
-            except BaseException:
-                self._logger.critical("a bug in hubthread: an alarm raised", exc_info=True)
+            except BaseException as error:  # noqa: BLE001 - told to the log
+                text = "a bug in hubthread: an alarm raised"
+                self._strikes.raised(error, text, level=logging.CRITICAL)
             del alarm

@@ -14,7 +14,7 @@ from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.mailbox import Mailbox
-from hubthread.concurrency.threads import tell
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.waits import Call, me
 from hubthread.errors import HubClosed, WrongThread
 
@@ -44,13 +44,13 @@ class Loop(Generic[View]):
         name: str,
         bound: int,
         view: View,
-        logger: logging.Logger,
+        strikes: Strikes,
         on_failure: Callable[[BaseException], None],
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name
         self._view = view
-        self._logger = logger
+        self._strikes = strikes
         self._on_failure = on_failure
         self._now = now
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name, now)
@@ -239,14 +239,9 @@ class Loop(Generic[View]):
             began = self.since = ended
         return True
 
-    def _report(self, error: BaseException) -> None:
-        self._logger.error("%s: a closure raised", self.name, exc_info=error)
-
-    def _report_bug(self, error: BaseException) -> None:
-        self._logger.critical("a bug in hubthread: %s stops", self.name, exc_info=error)
-
     def _fail(self, error: BaseException) -> None:
-        tell(self._report_bug, error)
+        text = "a bug in hubthread: %s stops"
+        self._strikes.raised(error, text, self.name, level=logging.CRITICAL)
         self._mailbox.close()
         for job in [*self._batch, *self._mailbox.take()]:
             if isinstance(job, _Waited):
@@ -273,7 +268,7 @@ class _Closure:
             raise  # meant for the program, not for the closure that it struck
         except BaseException as error:  # noqa: BLE001 - told to the log
             loop.closures_failed += 1
-            tell(loop._report, error)
+            loop._strikes.raised(error, "%s: a closure raised", loop.name)
 
 
 class _Waited:

@@ -10,6 +10,10 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hubthread.concurrency.strikes import Strikes
 
 __all__ = ["Threads", "tell"]
 
@@ -51,9 +55,9 @@ class Threads:
     :param prefix: every thread is called ``<prefix>-<what>``.
     """
 
-    def __init__(self, prefix: str, logger: logging.Logger) -> None:
+    def __init__(self, prefix: str, strikes: Strikes) -> None:
         self.prefix = prefix
-        self._logger = logger
+        self._strikes = strikes
         self._lock = threading.Lock()  # guards what follows
         self._running: dict[threading.Thread, _Arrival] = {}
         self._process = 0  # of those that run
@@ -135,10 +139,10 @@ class Threads:
             arrival.set()
         try:
             target()
-        except BaseException:  # SystemExit too, which a thread would die of in silence
-            self._logger.critical(
-                "a bug in hubthread: %s died", threading.current_thread().name, exc_info=True
-            )
+        except BaseException as error:  # noqa: BLE001 - SystemExit too: it would die in silence
+            name = threading.current_thread().name
+            text = "a bug in hubthread: %s died"
+            self._strikes.raised(error, text, name, level=logging.CRITICAL)
         finally:
             with self._lock:
                 self._running.pop(threading.current_thread(), None)

@@ -24,7 +24,6 @@ from hubthread.net.gather import refuse_in_tick
 from hubthread.protocol.convert import marshal_json
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.headers import ID
-from hubthread.protocol.jsontext import brief
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
@@ -207,8 +206,8 @@ class Client(Membership, Generic[Meta, Header]):
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
-        # The path is the peer's to choose, so it is quoted: this goes into logs.
-        return f"<Client {self.connection_id} {state} {self.handshake.path!r}>"
+        # The path is the peer's to choose, so it is quoted and cut: this goes into logs.
+        return f"<Client {self.connection_id} {state} {self.handshake.path[:100]!r}>"
 
     # What the connection calls, on the reader: see connection.Sink.
 
@@ -233,12 +232,13 @@ class Client(Membership, Generic[Meta, Header]):
             self._started = True
             if callback is not None:
                 callback(self, self.meta)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - told to the peer, or to the log
             self.note(error)
             if not self._started and isinstance(error, Closed):
                 self.ws_conn.close(GOING_AWAY, "the server is going away")
             else:
-                self.logger.exception("on_connection_start raised for %r: closing it", self)
+                text = "on_connection_start raised for %r: closing it"
+                self.hub.strikes.raised(error, text, self)
                 self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
 
     def enter(self) -> None:
@@ -288,7 +288,7 @@ class Client(Membership, Generic[Meta, Header]):
     def _take_answer(self, number: ID, payload: object) -> None:
         """From the matcher: the answer to a question of ours, perhaps too late."""
         if not self.questions().answer(number, payload):
-            self.logger.debug("%r: nobody waits for the answer to %s", self, brief(number))
+            self.logger.debug("%r: nobody waits for an answer that has come", self)
 
     def note(self, error: BaseException) -> None:
         """A callback of the user's raised, in its turn; for integrations, which may have to know.
@@ -302,14 +302,14 @@ class Client(Membership, Generic[Meta, Header]):
         if handler is not None and isinstance(error, Exception):
             try:
                 handler(self, self.meta, error)
-            except BaseException:
-                self.logger.exception("receive_matcher_error raised for %r", self)
+            except BaseException as another:  # noqa: BLE001 - told to the log
+                self.hub.strikes.raised(another, "receive_matcher_error raised for %r", self)
         elif isinstance(error, TooManyRooms):
             pass  # the log was told when it struck
         elif isinstance(error, MatcherError):
-            self.logger.warning("%r: %s", self, error)
+            self.hub.strikes.misfit(error, self)
         else:
-            self.logger.error("a handler of %r raised", self, exc_info=error)
+            self.hub.strikes.raised(error, "a handler of %r raised", self)
 
     def on_ping(self, payload: bytes) -> None:
         """Tell the user's ping handler."""
@@ -350,10 +350,9 @@ class Client(Membership, Generic[Meta, Header]):
         expected = connection.code in self.hub.setting.websocket_period.expected_ws_error
         text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
         level = logging.INFO if expected else logging.WARNING
-        if connection.limit is not None or connection.ended_by == "violation":
-            self.hub.strikes.tell(connection.limit or "violation", level, text, *args)
-        elif not expected:
-            self.logger.warning(text, *args)
+        kind = connection.limit or connection.ended_by  # not the code: a peer has thousands
+        if connection.limit is not None or connection.ended_by == "violation" or not expected:
+            self.hub.strikes.tell(kind, level, text, *args)
 
     def _tell_end(self) -> None:
         """In its turn, the last one."""
@@ -369,4 +368,4 @@ class Client(Membership, Generic[Meta, Header]):
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        self.logger.error("a callback of %r raised", self, exc_info=error)
+        self.hub.strikes.raised(error, "a callback of %r raised", self)

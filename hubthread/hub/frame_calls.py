@@ -5,11 +5,10 @@ Layer: hub.  Threads: the tick thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from hubthread.concurrency.threads import tell
+from hubthread.concurrency.strikes import Strikes
 from hubthread.protocol.ticks import Overrun, Tick
 
 if TYPE_CHECKING:
@@ -34,16 +33,17 @@ class FrameCalls(Generic[Obj]):
         obj: Obj,
         close: Callable[[str], object],
         name: str,
-        logger: logging.Logger,
+        strikes: Strikes,
     ) -> None:
         self._option = option
         self.frame = frame
         self.obj = obj
         self._close = close
         self._name = name
-        self._logger = logger
+        self._strikes = strikes
         self._overran = 0  # in a row
-        self._raised = 0  # in a row
+        self.raised = False
+        """Whether the last tick did."""
 
     def start(self) -> None:
         """The first callback: a room that cannot begin is closed."""
@@ -57,20 +57,12 @@ class FrameCalls(Generic[Obj]):
         try:
             logic(self.frame, self.obj)
         except BaseException as error:  # noqa: BLE001 - told to the log
-            self._raised += 1
-            count = self._raised
-            # The 1st, 2nd, 4th, 8th …: sixty lines a second would help nobody.
-            if count & (count - 1) == 0:
-                self.report("logic", error, f" ({count} in a row)" if count > 1 else "")
+            self.raised = True
+            self.report("logic", error)
             if self._option.close_on_error:
                 self._close(f"logic raised {type(error).__name__}")
         else:
-            self._raised = 0
-
-    @property
-    def raised(self) -> bool:
-        """Whether the last tick did."""
-        return self._raised > 0
+            self.raised = False
 
     def ticked(self, tick: Tick, work: float) -> Callable[[], None] | None:
         """A tick took ``work`` seconds; what is to be called for that, if it is too much."""
@@ -102,10 +94,6 @@ class FrameCalls(Generic[Obj]):
             return False
         return True
 
-    def report(self, what: str, error: BaseException, more: str = "") -> None:
+    def report(self, what: str, error: BaseException) -> None:
         """Tell the log that something of the user's raised."""
-
-        def log(error: BaseException) -> None:
-            self._logger.error("%s: %s raised%s", self._name, what, more, exc_info=error)
-
-        tell(log, error)
+        self._strikes.raised(error, "%s: %s raised", self._name, what)

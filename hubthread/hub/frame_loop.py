@@ -71,7 +71,7 @@ class FrameLoop(Generic[Obj]):
             self._drive.wake()
             raise
         self._calls = FrameCalls(
-            self._option, frame, obj, self._room.close, self.name, frame.hub.logger
+            self._option, frame, obj, self._room.close, self.name, frame.hub.strikes
         )
         self._drive.wake()
 

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Hashable
 from dataclasses import asdict
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -83,7 +84,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             f"hub {self.name}",
             bound,
             DHub(self),
-            self.logger,
+            self.strikes,
             self.lifecycle.failed,
             self.clock.now,
         )
@@ -96,7 +97,6 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             lambda: [self.loop, *self.registry.watched()],
             self.logger,
         )
-        self.strikes = Strikes(self.logger, self.clock.now)
         most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
         self.addresses = Addresses(most, shared, self.strikes)
         self.idle = Idle(setting.limits.idle_time, self.clients, self.alarms)
@@ -122,10 +122,11 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
     def _equip(self) -> None:
         """What it runs on: threads and real time.  In virtual time: ``hubthread.testing``."""
         self.lifecycle = Lifecycle(self)
-        self.threads = Threads(f"hubthread-{self.name}", self.logger)
+        self.strikes = Strikes(self.logger, monotonic)
+        self.threads = Threads(f"hubthread-{self.name}", self.strikes)
         self.clock: Clock = RealClock(self.threads)
         self.workers = Workers(self.threads)
-        self.alarms = Alarms(self.threads, self.logger)
+        self.alarms = Alarms(self.threads, self.strikes)
         self.flusher = Flusher(self.threads)
 
     @classmethod
@@ -219,8 +220,8 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
                     wanted = predicate(self, client, client.meta)
                 except KeyboardInterrupt as error:
                     self.loop.interrupt(error)  # meant for the program, not for the filter
-                except BaseException:
-                    self.logger.exception("a broadcast filter raised for %r", client)
+                except BaseException as error:  # noqa: BLE001 - told to the log
+                    self.strikes.raised(error, "a broadcast filter raised for %r", client)
                 else:
                     if wanted:
                         client.ws_conn.send(frame)

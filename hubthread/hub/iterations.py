@@ -15,7 +15,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
-from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import Call
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
 from hubthread.net.gather import refuse_in_tick
@@ -200,12 +199,7 @@ class Iteration(Generic[T]):
         with self._lock:
             self._errors[client.connection_id] = error
             self._count_one()
-        tell(
-            lambda raised: self._hub.logger.error(
-                "the task for each client raised for %r", client, exc_info=raised
-            ),
-            error,
-        )
+        self._hub.strikes.raised(error, "the task for each client raised for %r", client)
 
     def _left_before(self, client: Client[Any, Any]) -> None:
         with self._lock:

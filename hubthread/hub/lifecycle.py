@@ -144,8 +144,8 @@ class Lifecycle:
             work(self._hub)
         except KeyboardInterrupt:
             raise  # meant for the program
-        except BaseException:
-            self._hub.logger.exception("%r: delayed_execution raised", self._hub)
+        except BaseException as error:  # noqa: BLE001 - told to the log
+            self._hub.strikes.raised(error, "%r: delayed_execution raised", self._hub)
         finally:
             with self._changed:
                 self.opened = True
@@ -308,5 +308,5 @@ class Lifecycle:
             callback()
         except HubClosed:
             pass
-        except Exception:
-            self._hub.logger.exception("%r: a context's callback raised", self._hub)
+        except Exception as error:  # noqa: BLE001 - told to the log
+            self._hub.strikes.raised(error, "%r: a context's callback raised", self._hub)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubthread.checks import check_number
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
-from hubthread.concurrency.threads import tell
 from hubthread.concurrency.waits import me, wait_for
 from hubthread.errors import LongPollingTimeoutZero, SettingError, WrongThread
 
@@ -151,13 +150,10 @@ class LongPollingResult:
         return None if self.outcome else min(self._due, deadline)
 
     def _call(self, work: Callable[[], object]) -> None:
-        def report(error: BaseException) -> None:
-            self._hub.logger.error("%r: a callback raised", self, exc_info=error)
-
         self._runner = me()
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - told to the log, and asked again
-            tell(report, error)
+            self._hub.strikes.raised(error, "%r: a callback raised", self)
         finally:
             self._runner = None

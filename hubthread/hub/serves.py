@@ -210,5 +210,5 @@ class Serves(Generic[Meta, Header]):
         if callback is not None:
             try:
                 callback(request, status, reason)
-            except Exception:
-                self.logger.exception("Upgrader.error raised")
+            except BaseException as error:  # noqa: BLE001 - told to the log
+                self.strikes.raised(error, "Upgrader.error raised")

@@ -196,11 +196,11 @@ class Server(Listening):
             with self._hub.registry.asking("the page", request):
                 response: object = page(request)
             if not isinstance(response, Response):
-                raise TypeError(f"a page returns a Response, not {response!r}")
+                raise TypeError(f"a page returns a Response, not {type(response).__name__}")
         except HandshakeRejected:
             raise
-        except BaseException:
-            self._hub.logger.exception("the page %r raised", request.path)
+        except BaseException as error:  # noqa: BLE001 - told to the log
+            self._hub.strikes.raised(error, "the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
         return response
 
@@ -252,7 +252,6 @@ def open_server(
             sock,
             server._serve,
             hub.threads,
-            hub.logger,
             max_connections,
             hub.strikes,
             hub.addresses,

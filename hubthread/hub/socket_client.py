@@ -83,10 +83,10 @@ class SocketClient(Client[Meta, Header]):
         else:
             level = self._trouble
         text, args = "%r ended: %s", (self, link.reason or "no reason given")
-        if link.limit is not None or link.ended_by == "violation":
-            self.hub.strikes.tell(link.limit or "violation", level, text, *args)
+        if level == logging.DEBUG:  # part of life
+            self.logger.debug(text, *args)
         else:
-            self.logger.log(level, text, *args)
+            self.hub.strikes.tell(link.limit or link.ended_by, level, text, *args)
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"

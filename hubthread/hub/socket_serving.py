@@ -87,7 +87,6 @@ class SocketServer(Listening):
             sock,
             self._serve,
             hub.threads,
-            hub.logger,
             max_peers,
             hub.strikes,
             hub.addresses,

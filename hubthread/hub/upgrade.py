@@ -48,8 +48,8 @@ def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
             return shake(request)
     except HandshakeRejected:
         raise
-    except BaseException:
-        hub.logger.exception("the handshake hook raised for %r", request)
+    except BaseException as error:  # noqa: BLE001 - told to the log
+        hub.strikes.raised(error, "the handshake hook raised for %r", request)
         raise HandshakeRejected(500, _FAILED) from None
 
 
@@ -72,8 +72,8 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
             )
     except HandshakeRejected:
         raise
-    except BaseException:
-        hub.logger.exception("the origin check raised for %r", request)
+    except BaseException as error:  # noqa: BLE001 - told to the log
+        hub.strikes.raised(error, "the origin check raised for %r", request)
         raise HandshakeRejected(500, _FAILED) from None
     return Agreed(request, accepted, make_meta(hub, request) if meta is ASK else meta)
 
@@ -82,8 +82,8 @@ def refusal_response(hub: Hub[Any, Any], refusal: HandshakeRejected) -> Response
     """What is answered to a request that is refused."""
     try:
         return Response.text(refusal.status, refusal.reason, refusal.headers)
-    except Exception:  # a hook's or a page's: line breaks in a header, a lone surrogate
-        hub.logger.exception("a refusal that cannot be sent: %r", refusal)
+    except Exception as error:  # noqa: BLE001 - a hook's or a page's: line breaks in a header
+        hub.strikes.raised(error, "a refusal that cannot be sent: %r", refusal)
         return Response.text(500, "The server failed to say why it refuses.")
 
 

@@ -85,7 +85,6 @@ class Entrance:
 
     def __init__(self, hub: Hub[Any, Any]) -> None:
         self._hub = hub
-        self._troubled = False  # without a lock: at worst a line is said twice
         self._lock = threading.Lock()  # guards what follows
         self._watched = False
         self.moved = 0
@@ -109,10 +108,9 @@ class Entrance:
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
-                self._trouble(refusal.reason)
+                self._trouble(refusal.reason, refusal.reason)
             response = refusal_response(self._hub, refusal)
             return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
-        self._troubled = False
         return WSGIAnswer(101, sink=sink)  # the client has got its own
 
     def start_once(self) -> None:
@@ -179,14 +177,11 @@ class Entrance:
         return sink
 
     def _no_room(self, why: object) -> HandshakeRejected:
-        self._trouble(f"no room for a connection: answering 503 ({why})")
+        self._trouble("no room", f"no room for a connection: answering 503 ({why})")
         return _full()
 
-    def _trouble(self, what: str) -> None:
-        """Log the first of a series: a flood must not fill the log."""
-        if not self._troubled:
-            self._troubled = True
-            self._hub.logger.warning("%s", what)
+    def _trouble(self, kind: str, what: str) -> None:
+        self._hub.strikes.tell(kind, logging.WARNING, "%s", what)
 
     def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
         taken = takeover.take(place)

@@ -130,7 +130,6 @@ class Listener:
         sock: socket.socket,
         serve: Callable[[socket.socket, Address], None],
         threads: Threads,
-        logger: logging.Logger,
         max_connections: int,
         strikes: Strikes,
         addresses: Addresses,
@@ -140,7 +139,6 @@ class Listener:
         self._sock = sock
         self._serve = serve
         self._threads = threads
-        self._logger = logger
         self._max_connections = max_connections
         self._strikes = strikes
         self._addresses = addresses
@@ -154,7 +152,6 @@ class Listener:
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = threading.Event()
         self._ended = threading.Event()
-        self._troubled = False  # the listener thread's
         self._lock = threading.Lock()  # guards what follows
         self._started = False
         self.connections = 0
@@ -247,8 +244,6 @@ class Listener:
                 self.accepted -= 1
             self._trouble("no thread for a connection: turning it away", error)
             self._turn_away(sock, BUSY)
-        else:
-            self._troubled = False
         return True
 
     def _run(self, sock: socket.socket, peer: Address) -> None:
@@ -293,8 +288,5 @@ class Listener:
             self.refused += 1
         return True
 
-    def _trouble(self, what: str, error: Exception | None = None) -> None:
-        """Log the first of a series of equal troubles: a flood must not fill the log."""
-        if not self._troubled:
-            self._troubled = True
-            self._logger.warning("%s (%s)", what, error or self.address)
+    def _trouble(self, what: str, error: Exception) -> None:
+        self._strikes.tell(what, logging.WARNING, "%s (%s)", what, error)

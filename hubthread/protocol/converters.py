@@ -167,8 +167,8 @@ def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
         kind = type(value)
         if kind in accepts and (kind, value) in values:
             return values[kind, value]
-        shown = brief(value) if kind in accepts else _kind_name(kind)
-        raise Mismatch(f"expected {name}, got {shown}")
+        other = "another " if kind in accepts else ""  # not the value: this goes into logs
+        raise Mismatch(f"expected {name}, got {other}{_kind_name(kind)}")
 
     return Plan(convert, accepts, name, rank)
 

@@ -214,11 +214,12 @@ class Request:
         return value == token or token in _list_tokens(value)
 
     def __repr__(self) -> str:
-        """Method, path, version and peer; no query, since tokens travel in it."""
+        """Method, path (cut), version and peer; no query, since tokens travel in it."""
         peer = self.peer if isinstance(self.peer, str) else f"{self.peer[0]}:{self.peer[1]}"
         kind = "WebSocket " if self.is_websocket else ""
         return (
-            f"<{kind}Request {self.method} {self.path!r} HTTP/{self.http_version} from {peer!r}>"
+            f"<{kind}Request {self.method[:20]} {self.path[:100]!r} "
+            f"HTTP/{self.http_version} from {peer!r}>"
         )
 
     @cached_property

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.checks import check_number
+from hubthread.concurrency.strikes import Strikes
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.frame import FrameControl
 from hubthread.hub.hub import Hub
@@ -81,11 +82,12 @@ class VirtualHub(Hub[Meta, Header]):
     def _equip(self) -> None:
         """See ``Hub``."""
         clock = self.clock
+        self.strikes = _Hearing(self.logger, clock.now, self.errors)
         self.logger = cast("logging.Logger", _Listening(self.logger, self.errors))
         self.lifecycle = VirtualLifecycle(self, clock)
-        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.logger)
+        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.strikes)
         self.workers = VirtualWorkers(clock, self.threads)
-        self.alarms = VirtualAlarms(clock, self.threads, self.logger)
+        self.alarms = VirtualAlarms(clock, self.threads, self.strikes)
         self.flusher = VirtualFlusher(self.threads)
 
     def _init_serving(self) -> None:
@@ -255,8 +257,25 @@ else:
     _Adapter = logging.LoggerAdapter  # generic from Python 3.11 on
 
 
+class _Hearing(Strikes):
+    """What the hub tells the log, with an ear for errors: for those, too, that it leaves out."""
+
+    def __init__(
+        self, logger: logging.Logger, now: Callable[[], float], errors: list[BaseException]
+    ) -> None:
+        super().__init__(logger, now)
+        self._errors = errors
+
+    def raised(
+        self, error: BaseException, text: str, *args: object, level: int = logging.ERROR
+    ) -> None:
+        """Remember it, and tell the log."""
+        self._errors.append(error)
+        super().raised(error, text, *args, level=level)
+
+
 class _Listening(_Adapter):
-    """The user's logger, with an ear for errors."""
+    """The user's logger, with an ear for what callbacks tell it themselves."""
 
     def __init__(self, logger: logging.Logger, errors: list[BaseException]) -> None:
         super().__init__(logger, {})

@@ -5,7 +5,6 @@ Layer: testing.  Threads: the one that plays all.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.flusher import Flusher, Held
+from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import HubClosed
@@ -35,8 +35,8 @@ __all__ = [
 class VirtualThreads(Threads):
     """Plays what comes to an end by itself: writers, and the one that closes a hub."""
 
-    def __init__(self, clock: FakeClock, prefix: str, logger: logging.Logger) -> None:
-        super().__init__(prefix, logger)
+    def __init__(self, clock: FakeClock, prefix: str, strikes: Strikes) -> None:
+        super().__init__(prefix, strikes)
         self._clock = clock
         self._left: int | None = None
 
@@ -85,8 +85,8 @@ class VirtualWorkers(Workers):
 class VirtualAlarms(Alarms):
     """Calls functions at their virtual time."""
 
-    def __init__(self, clock: FakeClock, threads: Threads, logger: logging.Logger) -> None:
-        super().__init__(threads, logger)
+    def __init__(self, clock: FakeClock, threads: Threads, strikes: Strikes) -> None:
+        super().__init__(threads, strikes)
         self._clock = clock
 
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:

@@ -7,7 +7,7 @@ from time import monotonic
 from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from tests.support import TIMEOUT, Logs
+from tests.support import TIMEOUT, Logs, telling
 
 BOUND = 1000
 
@@ -16,7 +16,7 @@ class Made:
     """A strand with workers of its own, and what was reported."""
 
     def __init__(self, bound: int = BOUND) -> None:
-        self.threads = Threads("test", Logs())
+        self.threads = Threads("test", telling(Logs()))
         self.workers = Workers(self.threads)
         self.reported: list[BaseException] = []
         self.strand = Strand(self.workers, bound, self.reported.append, "client 7")

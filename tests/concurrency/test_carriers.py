@@ -13,7 +13,7 @@ from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Carriers, Workers
 from hubthread.errors import ClientClosed
-from tests.support import TIMEOUT, Items, Logs, together
+from tests.support import TIMEOUT, Items, Logs, telling, together
 
 MOST = 3
 
@@ -23,7 +23,7 @@ class Pool:
 
     def __init__(self) -> None:
         self.logs = Logs()
-        self.threads = Threads("test", self.logs)
+        self.threads = Threads("test", telling(self.logs))
         self.workers = Workers(self.threads)
         self.carriers = Carriers(self.workers, MOST)
 

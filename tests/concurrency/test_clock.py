@@ -11,7 +11,7 @@ import pytest
 
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Items, Logs, together
+from tests.support import TIMEOUT, Items, Logs, telling, together
 
 
 class Clocked:
@@ -19,7 +19,7 @@ class Clocked:
 
     def __init__(self) -> None:
         self.logs = Logs()
-        self.threads = Threads("test", self.logs)
+        self.threads = Threads("test", telling(self.logs))
         self.clock = RealClock(self.threads)
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hubthread.concurrency import flusher as flusher_module
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Logs
+from tests.support import TIMEOUT, Logs, telling
 
 
 class Box:
@@ -33,7 +33,7 @@ class Made:
     """A flusher and its threads."""
 
     def __init__(self) -> None:
-        self.threads = Threads("test", Logs())
+        self.threads = Threads("test", telling(Logs()))
         self.flusher = Flusher(self.threads)
 
 

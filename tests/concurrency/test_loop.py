@@ -13,7 +13,7 @@ import pytest
 
 from hubthread.concurrency.loop import Loop
 from hubthread.errors import ExecTimeout, HubClosed, QueueFull, WrongThread
-from tests.support import TIMEOUT, Logs, in_thread, together
+from tests.support import TIMEOUT, Logs, in_thread, telling, together
 
 BOUND = 50
 
@@ -25,7 +25,9 @@ class Running:
         self.logs = Logs()
         self.failures: list[BaseException] = []
         self.interrupts = 0
-        self.loop: Loop[str] = Loop("hub x", BOUND, "the view", self.logs, self.failures.append)
+        self.loop: Loop[str] = Loop(
+            "hub x", BOUND, "the view", telling(self.logs), self.failures.append
+        )
         self.ended: Callable[[], None] | None = None
 
     def start(self) -> Loop[str]:

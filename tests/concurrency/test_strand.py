@@ -16,14 +16,14 @@ from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, ExecTimeout, QueueFull
 from tests.concurrency.made import Made
-from tests.support import TIMEOUT, Items, Logs, in_thread, together
+from tests.support import TIMEOUT, Items, Logs, in_thread, telling, together
 
 
 class Late(Workers):
     """Workers that come when a test wants them to, on its own thread."""
 
     def __init__(self) -> None:
-        super().__init__(Threads("test", Logs()))
+        super().__init__(Threads("test", telling(Logs())))
         self.due: list[Callable[[], None]] = []
 
     def submit(self, work: Callable[[], None]) -> None:

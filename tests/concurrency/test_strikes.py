@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from hubthread.concurrency.strikes import QUIET, Strikes
+from hubthread.checks import check_work
+from hubthread.concurrency.strikes import MOST_KINDS, QUIET, Strikes
+from hubthread.errors import UsageError
 from hubthread.limits import LIMITS
 from tests.support import Logs, together
 
@@ -80,3 +84,54 @@ def test_a_log_handler_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) 
     strikes.strike("head", logging.WARNING, "a line")
     assert strikes.counts()["head"] == 1
     assert [str(each.exc_value) for each in shown] == ["the disk is full"]
+
+
+def test_more_kinds_than_can_be_told_apart_share_a_line_until_others_are_quiet() -> None:
+    """What is kept is bounded, whatever comes."""
+    strikes, logs, clock = strikes_and_logs()
+    for number in range(MOST_KINDS):
+        strikes.tell(number, logging.WARNING, "known")
+    for number in range(MOST_KINDS, MOST_KINDS + 100):
+        strikes.tell(number, logging.WARNING, "kind %d", number)
+        strikes.tell(0, logging.WARNING, "known")
+    assert [each for each in logs.warnings() if each != "known"] == [f"kind {MOST_KINDS}"]
+    assert len(logs.warnings()) == MOST_KINDS + 1
+    clock.now += QUIET
+    for name in ("a", "b"):
+        strikes.tell(name, logging.WARNING, "kind %s", name)
+    assert logs.warnings()[-2:] == ["kind a", "kind b"]
+
+
+def raised_by(work: Callable[[], object]) -> BaseException:
+    """What ``work`` has raised, as the library would have caught it."""
+    try:
+        work()
+    except (LookupError, ValueError, UsageError) as error:
+        trace = error.__traceback__
+        return error.with_traceback(trace and trace.tb_next)
+    raise AssertionError
+
+
+def test_two_bugs_are_two_kinds_wherever_they_come_out() -> None:
+    """Two lines that call the same function wrongly, two types; but not each depth."""
+
+    def deep(depth: int) -> object:
+        return deep(depth - 1) if depth else json.loads("{")
+
+    strikes, logs, _ = strikes_and_logs()
+    bugs: list[Callable[[], object]] = [
+        lambda: json.loads("["),
+        lambda: json.loads("]"),
+        lambda: "x".index("y"),
+        lambda: check_work(None),  # the library's own says so
+        lambda: check_work(1),
+        lambda: deep(3),
+    ]
+    for _ in range(3):
+        for bug in bugs:
+            strikes.raised(raised_by(bug), "a bug")
+    assert len(logs.warnings()) == len(bugs)
+    strikes.raised(raised_by(lambda: deep(4)), "a bug")
+    strikes.raised(LookupError("never raised"), "a bug")
+    strikes.raised(LookupError("never raised"), "a bug")
+    assert len(logs.warnings()) == len(bugs) + 2

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Logs, in_thread, together
+from tests.support import TIMEOUT, Logs, in_thread, telling, together
 
 
 def wait_for(event: threading.Event) -> None:
@@ -19,7 +19,7 @@ def wait_for(event: threading.Event) -> None:
 
 def test_a_thread_has_a_name_and_is_counted() -> None:
     """While it runs it is one of the hub's, a daemon, called after what it does."""
-    threads = Threads("hubthread-x", Logs())
+    threads = Threads("hubthread-x", telling(Logs()))
     go, told = threading.Event(), threading.Event()
     found: list[object] = []
 
@@ -40,7 +40,7 @@ def test_a_thread_has_a_name_and_is_counted() -> None:
 
 def test_join_returns_who_still_runs() -> None:
     """At the deadline those that run are named, and none that has ended."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     go = threading.Event()
     threads.start(lambda: None, "quick")
     threads.start(partial(wait_for, go), "slow")
@@ -53,7 +53,7 @@ def test_join_returns_who_still_runs() -> None:
 
 def test_join_waits_for_the_last_of_a_line() -> None:
     """A thread that starts another one and ends is no way past the join."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     ended: list[int] = []
 
     def step(left: int) -> None:
@@ -71,7 +71,7 @@ def test_join_waits_for_the_last_of_a_line() -> None:
 
 def test_one_that_leaves_is_not_waited_for() -> None:
     """A thread that takes itself out may join the others: that is how a closer works."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     others: list[list[threading.Thread]] = []
     done = threading.Event()
 
@@ -90,7 +90,7 @@ def test_one_that_leaves_is_not_waited_for() -> None:
 def test_a_crash_is_told(error: BaseException) -> None:
     """Whatever ends a thread of ours before its time is logged, with its name."""
     logs = Logs()
-    threads = Threads("test", logs)
+    threads = Threads("test", telling(logs))
 
     def crash() -> None:
         raise error
@@ -105,7 +105,7 @@ def test_a_crash_is_told(error: BaseException) -> None:
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
 def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The caller is told, nothing is counted, and the next start may work."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
 
     def refuse(_: threading.Thread) -> None:
         raise error
@@ -133,7 +133,7 @@ class Late(threading.Thread):
 
 def test_a_start_does_not_wait_for_the_thread() -> None:
     """It is counted and waited for from then on, although it has not taken a step."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     late = Late(target=threads.guard, args=(lambda: None,))
     late.gate = threading.Event()
     threads.launch(late, "late")
@@ -149,7 +149,7 @@ def test_a_start_does_not_wait_for_the_thread() -> None:
 
 def test_a_start_that_fails_holds_no_join_up() -> None:
     """Whoever waits for a thread that does not come is told, long before the deadline."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     starting, joining = threading.Event(), threading.Event()
 
     class Refused(threading.Thread):
@@ -175,7 +175,7 @@ def test_a_start_that_fails_holds_no_join_up() -> None:
 
 def test_many_start_and_end() -> None:
     """Started from everywhere, all run, and in the end none is counted."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     ran = [0] * 4
 
     def work(number: int) -> None:
@@ -202,7 +202,7 @@ class Renamed(threading.Thread):
 
 def test_join_waits_for_no_arrival_that_is_never_told() -> None:
     """Wherever Python keeps that a thread has started, ``guard`` says so too."""
-    threads = Threads("test", Logs())
+    threads = Threads("test", telling(Logs()))
     inside, gate = threading.Event(), threading.Event()
 
     def work() -> None:

@@ -18,7 +18,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.waits import Call, stack_of
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import DeadlockError, ExecTimeout
-from tests.support import TIMEOUT, in_thread, together
+from tests.support import TIMEOUT, in_thread, telling, together
 
 Exec = Callable[[Callable[[], Any]], Any]
 
@@ -28,14 +28,14 @@ class Parties:
 
     def __init__(self) -> None:
         logger = logging.getLogger("hubthread.tests")
-        self._threads = Threads("test", logger)
+        self._threads = Threads("test", telling(logger))
         self._workers = Workers(self._threads)
         self._logger = logger
         self._loops: list[Loop[None]] = []
         self.errors: list[BaseException] = []
 
     def hub(self) -> Loop[None]:
-        loop: Loop[None] = Loop("hub", 100, None, self._logger, self.errors.append)
+        loop: Loop[None] = Loop("hub", 100, None, telling(self._logger), self.errors.append)
         self._loops.append(loop)
         self._threads.start(lambda: loop.run(lambda: None), "hub")
         return loop

@@ -14,7 +14,7 @@ from hubthread.concurrency import workers as module
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import HubClosed
-from tests.support import TIMEOUT, Items, Logs, in_thread, together
+from tests.support import TIMEOUT, Items, Logs, in_thread, telling, together
 
 
 def wait_for(event: threading.Event) -> None:
@@ -28,7 +28,7 @@ def meet(barrier: threading.Barrier) -> None:
 class Pool:
     def __init__(self) -> None:
         self.logs = Logs()
-        self.threads = Threads("test", self.logs)
+        self.threads = Threads("test", telling(self.logs))
         self.workers = Workers(self.threads)
 
     def end(self) -> None:
@@ -224,7 +224,7 @@ class SlowThreads(Threads):
     """Threads that begin when they are let, or that are refused."""
 
     def __init__(self) -> None:
-        super().__init__("test", Logs())
+        super().__init__("test", telling(Logs()))
         self.asked = Items[Callable[[], None]]()
         self.refusing = False
 

@@ -37,6 +37,7 @@ from tests.net.peers import (
     read_to_the_end,
     transport_pair,
 )
+from tests.support import telling
 
 LOGGER = logging.getLogger("tests.net")
 
@@ -113,8 +114,8 @@ def running(
 ) -> Iterator[Running]:
     sink = Sink()
     sink.echo, sink.raises = echo, raises
-    threads = Threads("test", LOGGER)
-    alarms = Alarms(threads, LOGGER)
+    threads = Threads("test", telling(LOGGER))
+    alarms = Alarms(threads, telling(LOGGER))
     flusher = Flusher(threads)
     plan = PingPongPlan[object](ping_period=ping_period, ping_timeout=ping_timeout)
     period = WebsocketPeriod[object](

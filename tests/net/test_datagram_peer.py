@@ -17,7 +17,7 @@ from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.run import Run
 from hubthread.settings import Overflow
 from tests.net.peers import TIMEOUT, Task, limits
-from tests.support import Logs
+from tests.support import Logs, telling
 
 ADDRESS = ("192.0.2.1", 9)
 
@@ -66,7 +66,7 @@ class Over:
 def made(
     cable: Cable, *, proven: bool = True, received: int = 0, **bounds: Any
 ) -> tuple[DatagramPeer, Over]:
-    alarms = Alarms(Threads("test", Logs()), Logs())
+    alarms = Alarms(Threads("test", telling(Logs())), telling(Logs()))
     peer = DatagramPeer(ADDRESS, received, cable, limits(**bounds), alarms)
     peer.sink = sink = Over()
     if proven:

@@ -58,11 +58,11 @@ def listening(
     start: bool = True,
 ) -> Iterator[tuple[Listener, Refusing]]:
     logger = logging.getLogger("tests.net")
-    threads = Refusing("test", logger)
-    sock = sock or open_tcp("127.0.0.1", 0, 100)
     strikes = Strikes(logger, monotonic)
+    threads = Refusing("test", strikes)
+    sock = sock or open_tcp("127.0.0.1", 0, 100)
     addresses = Addresses(None, (), strikes)
-    listener = Listener(sock, serve, threads, logger, max_connections, strikes, addresses)
+    listener = Listener(sock, serve, threads, max_connections, strikes, addresses)
     if start:
         listener.start()
     try:
@@ -223,9 +223,13 @@ def test_without_threads_clients_get_503_and_the_listener_goes_on(
             assert_refused(connect(listener))
         assert (listener.connections, listener.accepted, listener.refused) == (0, 0, 5)
         assert len(caplog.records) == 1
-        threads.refuse = False
-        with connect(listener) as sock:
-            assert_echoes(sock)
+        for _ in range(3):  # one that comes through between does not make it another trouble
+            threads.refuse = False
+            with connect(listener) as sock:
+                assert_echoes(sock)
+            threads.refuse = True
+            assert_refused(connect(listener))
+        assert len(caplog.records) == 1
 
 
 def test_a_listener_without_a_thread_lets_go(tmp_path: Path) -> None:
@@ -377,10 +381,10 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         for client in clients:
             client.settimeout(20)
         sock = Counted(fileno=open_tcp("127.0.0.1", 0, 100).detach())
-        threads = Threads("x", logger)
         strikes = Strikes(logger, monotonic)
+        threads = Threads("x", strikes)
         addresses = Addresses(None, (), strikes)
-        listener = Listener(sock, serve, threads, logger, 100, strikes, addresses)
+        listener = Listener(sock, serve, threads, 100, strikes, addresses)
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         hoard = []
