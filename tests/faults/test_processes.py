@@ -129,12 +129,13 @@ SUBPROCESS = """
 
     children = []
     other = Hub.started(HubSetting(dict, on_receive_message=receive_run))
-    with other.serve() as running:
+    # An address of its own: on 127.0.0.1 a client of another test may get the free port.
+    with other.serve("127.0.0.9") as running:
         peer = RawPeer(connect(running))
         peer.send("run")
         assert peer.message() == "runs"
-        port = running.address[1]
-    with other.serve(port=port):  # nobody else holds the port
+        host, port = running.address
+    with other.serve(host, port):  # nobody else holds the port
         pass
     other.clients()[0].ws_conn.cut()
     assert peer.at_end()  # nor the stream
