@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hubthread.errors import ClientClosed
+from hubthread.checks import check_number
+from hubthread.errors import ClientClosed, SettingError
 from hubthread.protocol.frames import MessageType
 from hubthread.testing.transport import MemoryTransport
 from hubthread.testing.wire import FrameReader, client_close, client_frame, close_of
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["VirtualClient"]
 
 ABNORMAL = 1006
+MOST_CODE = 0xFFFF
+"""A Close frame has two bytes for it (RFC 6455 section 5.5.1)."""
 
 
 class VirtualClient:
@@ -113,7 +116,14 @@ class VirtualClient:
         self._put(data)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection as RFC 6455 says; see ``send``."""
+        """Close the connection as RFC 6455 says; see ``send``.
+
+        :param code: any number that a Close frame can hold, also one that may not be sent.
+        :raises SettingError: for another.
+        """
+        check_number("code", code, 1, whole=True)
+        if code > MOST_CODE:
+            raise SettingError("code", f"a whole number of at most {MOST_CODE}, not {code!r}")
         self._put(client_close(code, reason), closes=True)
 
     def drop(self) -> None:

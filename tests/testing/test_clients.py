@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from hubthread import ClientClosed, HandshakeRejected, HubSetting, Upgrader, WebsocketPeriod
+from hubthread import (
+    ClientClosed,
+    HandshakeRejected,
+    HubSetting,
+    SettingError,
+    Upgrader,
+    WebsocketPeriod,
+)
 from hubthread.testing import VirtualHub
 
 
@@ -64,6 +71,18 @@ def test_a_refused_client_is_told_why() -> None:
         assert hub.clients_num() == 0
         assert hub.statistics().handshakes_refused == 2
         assert told == [(401, "Log in first."), (403, told[1][1])]
+
+
+@pytest.mark.parametrize("code", [70000, -1, 0, 1000.0, "1000"])
+def test_a_close_code_that_no_frame_can_hold(code: Any) -> None:
+    """It is refused, and the client stays; one that may not be sent is for the hub to answer."""
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        client = hub.connect()
+        with pytest.raises(SettingError, match=r"^code: a whole number .*, not "):
+            client.close(code)
+        assert not client.closed
+        client.close(65535)
+        assert client.closed
 
 
 def test_the_closing_handshake_from_either_side() -> None:
