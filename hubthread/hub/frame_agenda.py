@@ -150,6 +150,11 @@ class Agenda:
                 self._ending = reason
 
     @property
+    def ending(self) -> bool:
+        """Whether it accepts nothing more."""
+        return self._ending is not None
+
+    @property
     def is_over(self) -> bool:
         """Whether all is done, the last callback too."""
         return self._over

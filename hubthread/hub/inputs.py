@@ -102,16 +102,17 @@ class InputGate(Generic[Obj, V]):
     def answer(self, ctx: IOContext, value: V) -> bool:
         """A member's input; the first one counts.
 
-        :returns: false when it is not waited for: too late, given before, or never asked.
+        :returns: false when it is not waited for: too late, given before, or never asked; or
+            the room is closing, and ``on_done`` does not run any more.
         """
-        return self._settle(ctx, InputState.ANSWERED, value)
+        return not self._loop.agenda.ending and self._settle(ctx, InputState.ANSWERED, value)
 
     def done(self) -> bool:
-        """Wait no longer: who has not answered gets the default.  False when it is over."""
-        if not self._loop.agenda.drop(self):
-            return False
-        self._post_end()
-        return True
+        """Wait no longer: who has not answered gets the default.
+
+        :returns: false when it is over, or the room is closing.
+        """
+        return self._loop.agenda.drop(self) and self._post_end()
 
     @property
     def remaining(self) -> float:
@@ -168,21 +169,27 @@ class InputGate(Generic[Obj, V]):
                 return False
             del self._waiting[member]
             self._inputs[member] = Input(state, value)
-        self._end_if_all()
+        return self._end_if_all()
+
+    def _end_if_all(self) -> bool:
+        """End it, if nobody is waited for; false where the room has begun to close first."""
+        if not self._waiting and self._loop.agenda.drop(self):
+            return self._post_end()
         return True
 
-    def _end_if_all(self) -> None:
-        if not self._waiting and self._loop.agenda.drop(self):
-            self._post_end()
+    def _post_end(self) -> bool:
+        """It has been dropped from the agenda, by us: so this happens once.
 
-    def _post_end(self) -> None:
-        """It has been dropped from the agenda, by us: so this happens once."""
+        False where the room is closing: then it ends without ``on_done``.
+        """
         self._give_defaults()
         try:
             self._loop.agenda.post(self._end, essential=True)
         except HotlineClosed:
             self.closed()
+            return False
         self._loop.wake()
+        return True
 
     def _give_defaults(self) -> None:
         with self._lock:

@@ -170,19 +170,25 @@ def test_the_rooms_end_ends_it_without_on_done() -> None:
             frame.await_inputs([one], 5, 0)
 
 
-def test_the_last_answer_while_the_room_closes() -> None:
-    """The close was first: there is no on_done, and who waits is told."""
+def test_answers_while_the_room_closes() -> None:
+    """The close was first: none is taken, there is no on_done, and who waits is told."""
     with serving() as s:
-        clock, frame, _, (one,) = table(s, 1)
+        clock, frame, _, (one, two) = table(s, 2)
         notes, stop = Notes(), Gate()
-        gate = frame.await_inputs([one], 5, 0, notes.noting("done"))
+        gate = frame.await_inputs([one, two], 5, 0, notes.noting("done"))
+        other = frame.await_inputs([one], 5, 0, notes.noting("done"))
         frame.exec_async(stop)
         stop.reached()
         frame.close()
-        assert gate.answer(one, 1)
+        assert not gate.answer(one, 1)
+        assert not gate.answer(two, 2)
+        assert gate.inputs == {}
+        assert not other.done()
+        with pytest.raises(HotlineClosed):
+            other.wait(TIMEOUT)
+        stop.open()
         with pytest.raises(HotlineClosed):
             gate.wait(TIMEOUT)
-        stop.open()
         assert frame.join(TIMEOUT)
         assert notes.now() == []
         clock.rest()
