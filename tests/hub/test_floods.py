@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -161,6 +162,24 @@ def test_what_a_user_s_function_raises(fields: dict[str, Any], act: Act) -> None
         assert "bug one" in last
         assert MORE % (FLOOD - 1) in last.splitlines()[0]
         assert len([each for each in hub.errors if "bug" in str(each)]) == FLOOD + 2
+
+
+def test_two_lines_that_call_the_same_wrongly() -> None:
+    """What they call raises in one line of the standard library's, both times."""
+    logs = Logs()
+
+    def receive(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "one":
+            json.loads("[")
+        json.loads("[")
+        return True
+
+    setting = HubSetting[Any, Any](dict, on_receive_message=receive, logger=logs)
+    with VirtualHub(setting) as hub:
+        client = hub.connect()
+        for message in ("one", "two") * 10:
+            client.send(message)
+    assert len(logs.warnings()) == 2
 
 
 def told_of(logs: Logs, *which: str) -> list[str]:
