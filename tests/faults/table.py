@@ -30,6 +30,7 @@ _WHOLE = "faults/test_processes.py::test_"
 _TLS = "faults/test_tls.py::test_"
 _NET = "net/test_connection.py::test_"
 _LIMITS = "hub/test_limits.py::test_"
+_FLOODS = "hub/test_floods.py::test_"
 _BAD = "testing/test_bad_clients.py::test_"
 
 
@@ -67,6 +68,11 @@ FAULTS = (
     _of("floods messages", "read in slices, between which others and fan-outs go first",
         "net/test_transport.py::test_many_small_messages_are_read_in_small_pieces",
         "hub/test_room.py::test_a_fan_out_to_many_is_let_through"),
+    _of("floods messages that fit nothing", "one line of each kind, then how many more",
+        _FLOODS + "messages_that_reach_no_handler",
+        _FLOODS + "what_others_say_of_a_message_is_not_told"),
+    _of("storms with odd close codes", "one line, whatever the codes",
+        _FLOODS + "peers_that_close_with_odd_codes", _FLOODS + "raw_peers_that_vanish"),
     _of("floods pings", "one pong waits, not all of them",
         _G8 + "a_reader_of_pings_only_costs_no_memory",
         _NET + "pings_do_not_close_a_peer_that_does_not_read"),
@@ -101,7 +107,8 @@ FAULTS = (
         _OWN + "a_log_handler_that_blocks"),
     _of("handler blocks for ever", "only its client waits; close returns and names it",
         _OWN + "handlers_that_never_end", _G7 + "a_callback_that_does_not_end_is_named"),
-    _of("handler raises", "logged, and the next message is handled",
+    _of("handler raises", "logged, once of a kind, and the next message is handled",
+        _FLOODS + "what_a_user_s_function_raises",
         _G8 + "messages_that_no_handler_takes_keep_the_connection",
         "guarantees/test_g2_client_order.py::test_a_callback_that_raises_does_not_end_the_order"),
     _of("closure never ends", "clients are served; close returns and says so",
