@@ -177,7 +177,8 @@ class Entrance:
         return sink
 
     def _no_room(self, why: object) -> HandshakeRejected:
-        self._trouble("no room", f"no room for a connection: answering 503 ({why})")
+        what = f"no room for a connection: answering 503 ({why})"
+        self._trouble(f"no room: {type(why).__name__}", what)  # a thread, or a descriptor
         return _full()
 
     def _trouble(self, kind: str, what: str) -> None:

@@ -383,11 +383,13 @@ def test_without_a_thread_the_server_keeps_the_connection(
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    with a_hub(logger=Logs()) as hub:
+    with a_hub(logger=(logs := Logs())) as hub:
         hub.start()
         monkeypatch.setattr(threading.Thread, "start", fail)
-        refused(hub, 503, "full")
+        for _ in range(3):
+            refused(hub, 503, "full")
         assert hub.statistics().wsgi_moved == 0
+        assert ["no room" in each for each in logs.warnings()] == [True]
 
 
 def test_without_a_descriptor_the_server_keeps_the_connection(
@@ -396,10 +398,12 @@ def test_without_a_descriptor_the_server_keeps_the_connection(
     def fail(descriptor: int) -> int:
         raise OSError(24, "Too many open files")
 
-    with a_hub(logger=Logs()) as hub:
+    with a_hub(logger=(logs := Logs())) as hub:
         monkeypatch.setattr(os, "dup", fail)
-        refused(hub, 503, "full")
+        for _ in range(3):
+            refused(hub, 503, "full")
         assert hub.statistics().wsgi_moved == 0
+        assert ["no room" in each for each in logs.warnings()] == [True]
 
 
 def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
