@@ -227,7 +227,6 @@ class Client(Membership, Generic[Meta, Header]):
         """In its turn."""
         callback = self.hub.setting.on_connection_start
         try:
-            self.hub.lifecycle.wait_open()
             self.hub.registry.admit(self)
             self._started = True
             if callback is not None:

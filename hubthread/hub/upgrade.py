@@ -40,6 +40,7 @@ def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
 
     :raises HandshakeRejected: when the user wants no such client, or the hook fails.
     """
+    hub.lifecycle.wait_open()  # the hooks may use what it makes, and so may all that follows
     shake = hub.setting.on_handshake
     try:
         if shake is None:
@@ -59,6 +60,7 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
     :param meta: the client's, where somebody has decided on it already.
     :raises HandshakeRejected: with what is to be answered.
     """
+    hub.lifecycle.wait_open()
     upgrader = hub.setting.websocket_period.upgrader
     check = upgrader.check_origin
     asking = hub.registry.asking("check_origin", request) if callable(check) else nullcontext()

@@ -24,7 +24,9 @@ from hubthread import (
     MessageType,
     PayloadError,
     QueueFull,
+    Request,
     SettingError,
+    Upgrader,
     UsageError,
     WebsocketPeriod,
     WrongThread,
@@ -38,6 +40,7 @@ from tests.support import (
     connect,
     fence,
     in_thread,
+    raw_handshake,
     serving,
 )
 
@@ -236,6 +239,13 @@ def test_no_client_comes_before_delayed_execution_has_run() -> None:
         release.wait(TIMEOUT)
         seen.add("open")
 
+    def meta() -> None:
+        seen.add("meta")
+
+    def origin(request: Request) -> bool:
+        seen.add("origin")
+        return True
+
     def start(ctx: Any, meta: Any) -> None:
         seen.add("client")
 
@@ -243,16 +253,20 @@ def test_no_client_comes_before_delayed_execution_has_run() -> None:
         hub.start_once()
         seen.add("asked")
 
-    with serving(delayed_execution=delayed, on_connection_start=start) as s:
-        peer = RawPeer(connect(s.server))
+    fields: dict[str, Any] = {"delayed_execution": delayed, "on_connection_start": start}
+    with serving(**fields, meta_gen=meta, upgrader=Upgrader(check_origin=origin)) as s:
+        sock = connect(s.server)
+        sock.sendall(raw_handshake())
         asked = in_thread(lambda: ask(s.hub))
         udp = s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.UDP)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as device:
             device.sendto(b"hello", udp.address)
             release.set()
-            assert seen.wait(4)[0] == "open"
+            told = seen.wait(7)
+            assert told[0] == "open"
+            assert sorted(told[1:]) == ["asked", "client", "client", "meta", "meta", "origin"]
         asked()
-        peer.close()
+        sock.close()
 
 
 def test_a_hub_that_is_closed_before_it_opens_keeps_nobody() -> None:
@@ -267,14 +281,15 @@ def test_a_hub_that_is_closed_before_it_opens_keeps_nobody() -> None:
         )
     )
     hub.start()
-    peer = RawPeer(connect(hub.serve()))
+    sock = connect(hub.serve())
+    sock.sendall(raw_handshake())
     hub.close(0.2)
     logs.wait("still runs")
     while hub.statistics().threads > 1 and not delays:
         assert started == []
     assert delays == []  # nobody has waited for it
     release.set()
-    peer.close()
+    sock.close()
 
 
 @pytest.mark.parametrize("error", [LookupError("late"), SystemExit(1)])
