@@ -121,8 +121,11 @@ def test_a_fork_in_a_handler(record_property: Record) -> None:
 
 SUBPROCESS = """
     def receive_run(ctx, meta):
-        child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
-                                 stdin=subprocess.PIPE, close_fds=False)
+        code = "import sys; print('runs', flush=True); sys.stdin.read()"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                                 stdout=subprocess.PIPE, close_fds=False)
+        # Popen may return before the system has closed what is not to be inherited.
+        assert child.stdout.readline() == b"runs\\n"
         children.append(child)
         ctx.write("runs")
         return False
