@@ -62,9 +62,9 @@ def test_closing_with_a_thousand_clients_some_stalled() -> None:
             for _ in range(10):
                 client.write(b"\0" * 2**20)
         start = monotonic()
-        s.hub.close(6.0)
+        s.hub.close(12.0)
         took = monotonic() - start
-        assert took < 6.0 + 2.0
+        assert took < 12.0 + 2.0
         assert s.hub.statistics().threads == 0
         assert s.hub.statistics().clients == 0
         assert s.hub.statistics().ended_by == {"server": 1000}
