@@ -277,6 +277,8 @@ def test_a_client_that_arrives_during_close_is_never_forgotten() -> None:
                             ends.add(str(peer.closed()[0]))
                     except (OSError, EOFError):
                         ends.add("cut")  # in its handshake
+                    except AssertionError as refused:  # its request was just in time for that
+                        ends.add("503" if "HTTP/1.1 503 " in str(refused) else str(refused))
 
             storms = [in_thread(lambda: storm(going, ends, s.server)) for _ in range(4)]  # noqa: B023
             going.wait(TIMEOUT)
@@ -285,7 +287,7 @@ def test_a_client_that_arrives_during_close_is_never_forgotten() -> None:
             for wait in storms:
                 wait()
             assert s.hub.statistics().threads == 0
-            assert set(ends.now()) <= {"1001", "cut", "None"}
+            assert set(ends.now()) <= {"1001", "503", "cut", "None"}
         counted = Counter(calls.now())
         assert set(counted.values()) == {1}
         starts = {who for what, who in counted if what == "start"}

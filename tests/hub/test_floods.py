@@ -26,7 +26,7 @@ from hubthread import (
 )
 from hubthread.concurrency.strikes import QUIET
 from hubthread.testing import VirtualHub
-from tests.hub.raw_peers import ended, listen, tcp_peer, udp_peer
+from tests.hub.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import TIMEOUT, Items, Logs, ask, serving
 
 Act = Callable[[VirtualHub[Any, Any], str], object]
@@ -357,7 +357,8 @@ def test_raw_peers_that_vanish() -> None:
                 peer.send(b"hello\n")
                 got.wait(number)
                 peer.reset()
-        ended(s)
+        for client in s.hub.clients():
+            assert client.context.wait(TIMEOUT)
         s.hub.close(TIMEOUT)
         told = [each for each in s.logs.at_least(logging.INFO) if " ended: " in each]
         assert len(told) == 1
