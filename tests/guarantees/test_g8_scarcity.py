@@ -63,14 +63,17 @@ def test_a_hub_without_a_thread_can_be_started_again(monkeypatch: pytest.MonkeyP
 
 
 DESCRIPTORS = """
-    import os, resource, socket, sys
+    import os, queue, resource, socket, sys
     sys.path.insert(0, sys.argv[1])
     from hubthread import Hub, HubSetting
     from tests.support import RawPeer, Logs, connect, raw_handshake
 
     logs = Logs()
-    with Hub(HubSetting(dict, logger=logs)) as hub, hub.serve() as server:
+    came = queue.Queue()
+    setting = HubSetting(dict, logger=logs, on_connection_start=lambda ctx, _: came.put(ctx))
+    with Hub(setting) as hub, hub.serve() as server:
         first = RawPeer(connect(server))
+        came.get(timeout=20)  # the 101 comes before it is in the hub
         extra = [connect(server) for _ in range(5)]  # they need no more here
         waiting = [socket.socket() for _ in range(3)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
