@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from tests.hub.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import (
     PING,
     PONG,
+    TIMEOUT,
     AnyClient,
     AnyHub,
     Items,
@@ -243,6 +245,32 @@ def test_every_callback_runs_without_a_lock() -> None:
         "task for each client",
         "unmarshal",
     }
+
+
+def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is no thread for the deadline of a close: in the log's call a second client ends."""
+    ended: list[bool] = []
+    with serving() as s:
+        (first, _), (second, other) = s.pairs(2)
+        start = s.hub.threads.start
+
+        def no_alarms(target: Any, what: str) -> None:
+            if what == "alarms":
+                raise RuntimeError("can't start new thread")
+            start(target, what)
+
+        def log(record: logging.LogRecord) -> None:
+            if "no thread for deadlines" in record.getMessage() and not ended:
+                second.reset()
+                ended.append(other.context.wait(TIMEOUT))
+
+        monkeypatch.setattr(s.hub.threads, "start", no_alarms)
+        monkeypatch.setattr(s.logs, "handle", log)
+        first.send_close()
+        assert first.closed()[0] == 1000
+    assert ended == [True]
 
 
 def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
