@@ -21,6 +21,9 @@ __all__ = ["CappedDeflate", "DeflateWindows"]
 
 # RFC 7692 section 7.2.2: what the sender took off the end of each message.
 _TAIL = b"\x00\x00\xff\xff"
+# Bytes inflated at a time: from one to the next another thread can have the interpreter lock,
+# and a bomb takes no fresh megabytes from the system for each of its kind.
+_PIECE = 64 * 1024
 
 
 class DeflateWindows(Protocol):
@@ -96,18 +99,23 @@ class CappedDeflate(Extension):
         return b"" if inflater.eof else self._inflate(inflater, _TAIL)
 
     def _inflate(self, inflater: zlib._Decompress, data: bytes) -> bytes | CloseReason:
-        # One byte over the cap is how a message that is too big shows.  Never 0, which
-        # zlib takes for "no limit"; and never flush(), which has none.
-        room = self._max_message - self._inflated + 1
-        try:
-            inflated = inflater.decompress(data, room)
-        except zlib.error:
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        if len(inflated) == room:
-            return CloseReason.MESSAGE_TOO_BIG
-        # After a final block only the empty block's header may follow, as in the
-        # example of section 7.2.3.4.  zlib would collect anything else without end.
-        if inflater.eof and inflater.unused_data not in (b"", b"\x00"):
-            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
-        self._inflated += len(inflated)
-        return inflated
+        pieces: list[bytes] = []
+        while True:
+            # One byte over the cap is how a message that is too big shows.  Never 0, which
+            # zlib takes for "no limit"; and never flush(), which has none.
+            room = self._max_message - self._inflated + 1
+            try:
+                piece = inflater.decompress(data, min(room, _PIECE))
+            except zlib.error:
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            if len(piece) == room:
+                return CloseReason.MESSAGE_TOO_BIG
+            # After a final block only the empty block's header may follow, as in the
+            # example of section 7.2.3.4.  zlib would collect anything else without end.
+            if inflater.eof and inflater.unused_data not in (b"", b"\x00"):
+                return CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            self._inflated += len(piece)
+            pieces.append(piece)
+            if len(piece) < _PIECE:
+                return b"".join(pieces)
+            data = inflater.unconsumed_tail  # none, perhaps, and zlib still has some

@@ -25,6 +25,7 @@ from tests.protocol.test_websocket import (
     in_pieces,
 )
 
+PIECE = 64 * 1024
 WORDS = b"the same words, the same words, and some others. " * 30
 
 
@@ -79,6 +80,15 @@ def test_fragments_cut_anywhere() -> None:
         frames = client_frame(TEXT, payload[:cut], fin=False, rsv=4)
         frames += client_frame(CONTINUATION, payload[cut:])
         assert receiver().receive(frames) == [WORDS.decode()]
+
+
+@pytest.mark.parametrize("size", [n * PIECE + d for n in (1, 2, 5) for d in (-1, 0, 1)])
+def test_what_is_inflated_in_several_pieces_is_whole(size: int) -> None:
+    """However the message ends where a piece does; and the cap counts them all together."""
+    data = (b"0123456789abcdef!" * (size // 17 + 1))[:size]
+    frame = client_frame(BINARY, deflate(data), rsv=4)
+    assert receiver(max_message=size).receive(frame) == [data]
+    assert failure_code(receiver(max_message=size - 1).receive(frame)) == 1009
 
 
 def test_many_blocks_and_empty_ones() -> None:
