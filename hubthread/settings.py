@@ -116,9 +116,11 @@ class PingPongPlan(Generic[Meta]):
     Pings of the client are always answered.  Any byte received is a sign of life.
     """
 
-    ping_period: float | None = 20.0
-    """Seconds of silence after which the server pings; ``None`` waits for the client's
-    pings only (the specification's way; browsers never send one by themselves)."""
+    ping_period: float | None = 16.0
+    """Seconds of silence after which the server pings, or up to a quarter less, so that those
+    who came together are not all pinged at once (above 16 s Linux's timers end in steps of
+    2 s); ``None`` waits for the client's pings only (the specification's way; browsers never
+    send one by themselves)."""
     ping_timeout: float | None = 60.0
     """Seconds of silence after which the client counts as gone; ``None``: never."""
     ping_handler: Callable[[IOContext, Meta, bytes], object] | None = None

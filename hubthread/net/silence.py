@@ -5,9 +5,15 @@ Layer: net, without a socket or a thread of its own.  Threads: the reader's.
 
 from __future__ import annotations
 
+from random import random
 from typing import Any
 
 __all__ = ["Silence"]
+
+SPREAD = 0.25
+"""By what share of the period some are pinged earlier than others: a thousand clients that came
+together, and then only listen, would be pinged together, and their pongs wake a thousand readers
+at once.  The fan-out that met them beside one flood took 700 ms and not 13."""
 
 
 class Silence:
@@ -15,12 +21,15 @@ class Silence:
 
     The deadline of a reader's ``recv`` is the keepalive: it passes only when nothing
     came, so a peer that sends is not even looked at.
+
+    :param early: how much earlier than others this peer is pinged, 0 to 1 of the most.
     """
 
     __slots__ = ("_limit", "_period", "lasted", "patience")
 
-    def __init__(self, plan: Any) -> None:
-        self._period: float | None = plan.ping_period
+    def __init__(self, plan: Any, early: float | None = None) -> None:
+        share = 1.0 - SPREAD * (random() if early is None else early)
+        self._period: float | None = plan.ping_period and plan.ping_period * share
         self._limit: float | None = plan.ping_timeout
         self.end()
 

@@ -61,7 +61,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (PingPongPlan, "ping_period", 0, "above 0, or None"),
         (PingPongPlan, "ping_period", True, "above 0, or None"),
         (PingPongPlan, "ping_timeout", -1, "above 0, or None"),
-        (PingPongPlan, "ping_timeout", 20.0, "more than ping_period"),
+        (PingPongPlan, "ping_timeout", 16.0, "more than ping_period"),
         (PingPongPlan, "ping_handler", 5, "a function or None"),
         (PingPongPlan, "pong_handler", 5, "a function or None"),
         (Upgrader, "handshake_timeout", 0, "above 0"),
