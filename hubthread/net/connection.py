@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from hubthread.concurrency.alarms import Alarm, Alarms
+from hubthread.concurrency.courtesy import fan_outs
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.waits import me
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
@@ -285,6 +286,7 @@ class Connection:
             self._silent()
             return False
         if self.is_open:
+            fan_outs.let_through()  # there is no hurry, and others may have to ping, too
             self._ping()
         return True
 

@@ -208,6 +208,7 @@ class Listener:
 
     def _accept_one(self) -> bool:
         """Accept one connection; false when it is time to select again."""
+        fan_outs.let_through()  # a storm of connections is no reason to hold one up
         try:
             sock, peer = self._sock.accept()
         except (BlockingIOError, InterruptedError):

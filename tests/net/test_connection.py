@@ -16,6 +16,7 @@ import pytest
 from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
+from hubthread.net import connection as connection_module
 from hubthread.net.connection import Connection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.websocket import WebSocketProtocol
@@ -359,6 +360,21 @@ def test_a_peer_that_answers_pings_stays(kind: str) -> None:
             assert read_frame(here.peer) == (PING, b"")
             here.peer.sendall(frame(PONG))
         assert here.connection.is_open
+
+
+def test_a_ping_lets_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand silent readers may wake at once, and none of them is in a hurry."""
+    waited: list[None] = []
+
+    class Stub:
+        def let_through(self) -> bool:
+            waited.append(None)
+            return True
+
+    monkeypatch.setattr(connection_module, "fan_outs", Stub())
+    with running("tcp", ping_period=0.02, ping_timeout=5.0) as here:
+        assert read_frame(here.peer) == (PING, b"")
+        assert waited
 
 
 def test_a_silent_peer_without_pings_is_cut() -> None:
