@@ -6,8 +6,8 @@ A thread that computes gives the interpreter lock away when it is asked to, and 
 after ``sys.getswitchinterval()``, 5 ms.  A fan-out gives the lock away with each of its sends,
 and may get it back as late each time: one client that floods a server turned the 7 ms of a
 fan-out to 1,000 members into a second.  So whoever has worked for ``SLICE`` seconds on what
-one peer has sent, and finds more of it, waits for a moment, in which the lock changes hands,
-and lets the fan-out through that is under way, if there is one; and so does who has just come.
+one peer sends, without rest, waits for a moment, in which the lock changes hands, and lets the
+fan-out through that is under way, if there is one; and so does who has just come.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from time import monotonic, thread_time
 
-__all__ = ["CROWD", "SLICE", "FanOuts", "fan_outs", "give_way"]
+__all__ = ["CROWD", "SLICE", "Burden", "FanOuts", "fan_outs", "give_way"]
 
 SLICE = 0.0005
 """Seconds of work on one peer's input before others go first."""
+
+REST = 0.25
+"""The part of the time that a reader waits for more, if its work is no burden: one message after
+the other, each after the answer to the last, leaves half."""
 
 CROWD = 16
 """How many sends are worth waiting for."""
@@ -86,3 +91,33 @@ def give_way() -> None:
     if _ONE_LOCK:
         _turnstile.acquire(timeout=_MOMENT)
         fan_outs.let_through()
+
+
+class Burden:
+    """What one peer makes its reader do; kept by CPU time, in which waiting is free.
+
+    Threads: the reader.
+    """
+
+    __slots__ = ("_seen", "_used", "_work")
+
+    def __init__(self) -> None:
+        self._used = thread_time()
+        self._seen = monotonic()
+        self._work = 0.0  # without rest, since others went first
+
+    def look(self, *, more: bool) -> float:
+        """Give way where that is due; seconds of CPU since the last look.  Takes 1 µs.
+
+        :param more: there was more to read than was read, so there will be no rest.
+        """
+        used, seen = thread_time(), monotonic()
+        took, passed = used - self._used, seen - self._seen
+        self._used, self._seen = used, seen
+        self._work += took if more else took - (1 - REST) * passed
+        if self._work >= SLICE:
+            give_way()
+            self._work = 0.0
+        elif self._work < 0:
+            self._work = 0.0
+        return took

@@ -12,6 +12,7 @@ import ssl
 import threading
 from time import monotonic
 
+from hubthread.concurrency.courtesy import Burden
 from hubthread.net.takeover import Place, read_buffer
 from hubthread.net.transport import PlainTransport, Transport
 
@@ -38,6 +39,7 @@ class ParkedTLS:
         self._sock = sock
         self._deadline: float | None = None
         self._timeout = sock.gettimeout()
+        self._burden = Burden()
         self._lock = threading.Lock()  # guards what follows
         self._begun = b""  # OpenSSL may have made a record of it, and has to get it again
         self._finished = False
@@ -56,6 +58,7 @@ class ParkedTLS:
     def recv(self) -> bytes:
         """Block for bytes."""
         until = None if self._deadline is None else monotonic() + self._deadline
+        self._burden.look(more=False)
         while True:
             try:
                 with self._lock:

@@ -12,10 +12,10 @@ import socket
 import struct
 import sys
 import threading
-from time import monotonic, thread_time
+from time import monotonic
 from typing import Protocol
 
-from hubthread.concurrency.courtesy import SLICE, give_way
+from hubthread.concurrency.courtesy import SLICE, Burden
 
 __all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
 
@@ -35,9 +35,13 @@ each call that may block gives the interpreter lock away.  Elsewhere: ``select``
 """
 
 _LEAST_READ = 8
-_FIRST_READ = 11
+_FIRST_READ = 9
 _MOST_READ = 18
-"""How much a recv may read, as powers of two: 2 KiB at first, then 256 bytes to 256 KiB."""
+"""How much a recv may read, as powers of two: 512 bytes at first, then 256 to 256 KiB.  Tiny
+fragments go through wsproto at 12 µs each: 2 KiB of them would be 3.5 ms of work."""
+_SMALL = 1024
+_SMALL_READS = 8
+"""A look at the burden is worth its 1 µs after so many smaller reads."""
 _LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
 
 
@@ -95,13 +99,23 @@ class PlainTransport:
     :param sock: connected; the transport owns it from now on.
     """
 
-    __slots__ = ("_busy", "_closing", "_deadline", "_read_power", "_since", "_sock", "unsent")
+    __slots__ = (
+        "_burden",
+        "_closing",
+        "_deadline",
+        "_full",
+        "_read_power",
+        "_reads",
+        "_sock",
+        "unsent",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_power = _FIRST_READ
-        self._since: float | None = None  # CPU time of the last read; None: it took all
-        self._busy = 0.0  # CPU time since others went first
+        self._full = False  # the last read took as much as it may, and so may have left some
+        self._reads = 0  # since the last look; a larger one counts as many
+        self._burden: Burden | None = None  # made for those who send more than a little
         self._deadline: float | None = None
         # Between the two, the number of a descriptor could be another connection's.
         self._closing = threading.Lock()  # held by shutdown and close
@@ -128,8 +142,8 @@ class PlainTransport:
         """Block for bytes."""
         if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
             raise TimeoutError
-        if self._since is not None:
-            self._read_on(self._since)
+        if self._reads >= _SMALL_READS:
+            self._look()
         power = self._read_power
         size = 1 << power
         try:
@@ -138,29 +152,28 @@ class PlainTransport:
             raise TimeoutError from None
         # A recv allocates what it may read: small while messages are, which also keeps a
         # thread that waits small.
-        if len(data) == size:
-            self._since = thread_time()
-        else:
-            self._since, self._busy = None, 0.0
-            if power > _FIRST_READ and len(data) < size // 4:
-                self._read_power = _FIRST_READ
+        got = len(data)
+        self._full = got == size
+        if got < size // 4 and power > _FIRST_READ:
+            self._read_power = _FIRST_READ
+        self._reads += 1 if got < _SMALL and not self._full else _SMALL_READS
+        if self._reads >= _SMALL_READS and self._burden is None:
+            self._burden = Burden()
         return data
 
-    def _read_on(self, since: float) -> None:
-        """The last read left some: give way in time, and read what is dealt with by then.
+    def _look(self) -> None:
+        """What came is dealt with: give way if that is due, and read what fits into a slice.
 
-        256 KiB of a large message are, but as many bytes of small ones are thousands of
+        256 KiB of a large message do, but as many bytes of small ones are thousands of
         callbacks.
         """
-        took = thread_time() - since
-        if took >= 2 * SLICE:
+        self._reads = 0
+        assert self._burden is not None
+        took = self._burden.look(more=self._full)
+        if self._full and took >= 2 * SLICE:
             self._read_power = max(_LEAST_READ, self._read_power - 1)
-        elif took < SLICE / 4:
+        elif self._full and took < SLICE / 4:
             self._read_power = min(_MOST_READ, self._read_power + 2)
-        self._busy += took
-        if self._busy >= SLICE:
-            give_way()
-            self._busy = 0.0
 
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now."""

@@ -8,7 +8,7 @@ from time import monotonic
 import pytest
 
 from hubthread.concurrency import courtesy
-from hubthread.concurrency.courtesy import CROWD, FanOuts, give_way
+from hubthread.concurrency.courtesy import CROWD, SLICE, Burden, FanOuts, give_way
 from tests.support import TIMEOUT, in_thread, together
 
 
@@ -85,3 +85,61 @@ def test_many_at_once_are_counted() -> None:
 
     together(4, fan_out)
     assert fan_outs.running == 0
+
+
+class Work:
+    """A reader that works and rests, on clocks of its own.
+
+    :param monkeypatch: ``courtesy`` reads these clocks from now on.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cpu = self.time = 100.0
+        self.given_way = 0
+        monkeypatch.setattr(courtesy, "thread_time", lambda: self.cpu)
+        monkeypatch.setattr(courtesy, "monotonic", lambda: self.time)
+        monkeypatch.setattr(courtesy, "give_way", self._give_way)
+        self.burden = Burden()
+
+    def _give_way(self) -> None:
+        self.given_way += 1
+
+    def do(self, seconds: float, rest: float = 0.0, *, more: bool = False) -> None:
+        """Work, and rest, and look."""
+        self.cpu += seconds
+        self.time += seconds + rest
+        assert self.burden.look(more=more) == pytest.approx(seconds)
+
+
+def test_who_works_without_rest_gives_way_after_each_slice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where each read takes all there is: the peer sends just as fast as it is served."""
+    work = Work(monkeypatch)
+    for _ in range(100):
+        work.do(SLICE / 2)
+    assert 10 <= work.given_way <= 25
+
+
+def test_who_rests_in_between_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a peer that waits for each answer, however long the work takes."""
+    work = Work(monkeypatch)
+    for _ in range(100):
+        work.do(10 * SLICE, rest=10 * SLICE)
+    assert work.given_way == 0
+
+
+def test_there_is_no_rest_where_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the time that passed was another thread's: it had the lock."""
+    work = Work(monkeypatch)
+    for _ in range(100):
+        work.do(0.51 * SLICE, rest=10 * SLICE, more=True)
+    assert work.given_way == 50
+
+
+def test_a_rest_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Work(monkeypatch)
+    work.do(SLICE / 2, rest=1000.0)
+    for _ in range(8):
+        work.do(SLICE)
+    assert work.given_way >= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import ssl
 import struct
@@ -12,6 +13,7 @@ from time import monotonic, thread_time
 
 import pytest
 
+from hubthread.concurrency import courtesy
 from hubthread.net import transport as transport_module
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import PlainTransport, Transport, send_all
@@ -299,39 +301,62 @@ def work(seconds: float) -> None:
         pass
 
 
-def test_large_messages_are_read_in_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What costs little to deal with: fewer calls, and no pause between them."""
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Where the reader has given way, so far: no time passes but that of its work."""
     pauses: list[None] = []
-    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
-    monkeypatch.setattr(transport_module, "SLICE", 10.0)
+    monkeypatch.setattr(courtesy, "give_way", lambda: pauses.append(None))
+    monkeypatch.setattr(courtesy, "monotonic", lambda: 0.0)
+    return pauses
+
+
+def test_large_messages_are_read_in_large_pieces(
+    pauses: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What costs little to deal with: fewer calls, and no pause between them."""
+    for module in (transport_module, courtesy):
+        monkeypatch.setattr(module, "SLICE", 10.0)
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         fill_up(peer)
-        sizes = [len(transport.recv()) for _ in range(3)]
-    assert sizes == [2048, 8192, 32768]
+        sizes = [len(transport.recv()) for _ in range(4)]
+    assert sizes == [512, 2048, 8192, 32768]
     assert pauses == []
 
 
-def test_many_small_messages_are_read_in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_messages_are_read_in_small_pieces(pauses: list[None]) -> None:
     """What takes long is done in slices, and others go first between them."""
-    pauses: list[None] = []
-    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
     sizes = []
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         fill_up(peer)
-        for _ in range(6):
+        for _ in range(4):
             sizes.append(len(transport.recv()))
             work(0.002)
-    assert sizes == [2048, 1024, 512, 256, 256, 256]
-    assert len(pauses) == 5
+    assert sizes == [512, 256, 256, 256]
+    assert len(pauses) == 3
 
 
-def test_who_sends_little_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long it takes: a read that took all says that nothing more waits."""
-    pauses: list[None] = []
-    monkeypatch.setattr(transport_module, "give_way", lambda: pauses.append(None))
+def test_who_keeps_a_reader_busy_gives_way_though_each_read_takes_all(pauses: list[None]) -> None:
+    """As a peer that sends no faster than it is served."""
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
-        for _ in range(3):
-            peer.sendall(bytes(2047))
-            assert len(transport.recv()) == 2047
+        for _ in range(9):
+            peer.sendall(b"few")
+            assert transport.recv() == b"few"
+            work(0.002)
+        assert pauses == [None]
+        peer.sendall(bytes(400))
+        assert len(transport.recv()) == 400
+    assert pauses == [None]
+
+
+def test_who_sends_now_and_then_never_gives_way(
+    pauses: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long each message takes: what counts is the share of the time."""
+    passed = itertools.count(0.0, 1.0)
+    monkeypatch.setattr(courtesy, "monotonic", lambda: next(passed))
+    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+        for _ in range(20):
+            peer.sendall(bytes(511))
+            assert len(transport.recv()) == 511
             work(0.002)
     assert pauses == []
