@@ -14,9 +14,9 @@
  * With --socketio it speaks to python-socketio: a WebSocket with the packets of Engine.IO 4
  * and Socket.IO 5 in it, of which it knows what it needs.
  *
- * With --turns the time that is measured is cut into turns of T seconds, odd and even ones,
- * and each kind has a histogram of its own: two conditions within one run, side by side.  The
- * first quarter of a turn is in neither.
+ * With --turns the time that is measured is cut into turns of T seconds, 0, 1, 2, 0, 1 and so
+ * on, and each kind has a histogram of its own: three conditions within one run, side by side.
+ * The first quarter of a turn is in none.
  *
  * In storm and publish a server says "joined" to a client that is in: nothing starts before
  * all have heard it.  Prints a line of JSON at each phase (opened, measuring, measured), and
@@ -56,7 +56,7 @@ static double seconds = 4, warmup = 0.5, drain = 15, rate, turns;
 static conn *conns;
 static int poller, opened, joined, shaking, failed;
 static uint8_t *reads;
-static histogram latencies, of_turn[2], *also;
+static histogram latencies, of_turn[3], *also;
 static int measuring, sending;
 static uint64_t frames, bytes, total_sent, clock_now;
 static double opening;
@@ -425,11 +425,12 @@ static void run(double until) {
 
 static void measure(double until) {
     for (int number = 0; turns && now() < until; number++) {
+        static const char *const names[3] = {"turn 0", "turn 1", "turn 2"};
         double start = now();
         also = NULL;
-        say(number & 1 ? "odd turn" : "even turn", start);
+        say(names[number % 3], start);
         run(start + turns / 4);
-        also = &of_turn[number & 1];
+        also = &of_turn[number % 3];
         run(start + turns);
     }
     run(until);
@@ -471,7 +472,8 @@ static void drive(void) {
     printf("{\"phase\":\"result\",\"seconds\":%.4f,\"frames\":%llu,\"rate\":%.1f,"
            "\"bytes\":%llu,\"open_s\":%.4f,"
            "\"p50_ms\":%.4f,\"p90_ms\":%.4f,\"p99_ms\":%.4f,\"max_ms\":%.4f,"
-           "\"even_p50_ms\":%.4f,\"even_p99_ms\":%.4f,\"odd_p50_ms\":%.4f,\"odd_p99_ms\":%.4f,"
+           "\"turn0_p50_ms\":%.4f,\"turn0_p99_ms\":%.4f,\"turn1_p50_ms\":%.4f,"
+           "\"turn1_p99_ms\":%.4f,\"turn2_p50_ms\":%.4f,\"turn2_p99_ms\":%.4f,"
            "\"opened\":%d,\"failed\":%d,\"lost\":%llu,\"missing\":%llu,\"repeated\":%llu,"
            "\"broken\":%llu,\"disordered\":%llu,\"incomplete\":%llu,\"drain_s\":%.3f,"
            "\"client_cpu\":%.3f,\"fault\":\"%s\"}\n",
@@ -479,7 +481,8 @@ static void drive(void) {
            (unsigned long long)bytes, opening, histogram_ms(&latencies, 0.5), histogram_ms(&latencies, 0.9),
            histogram_ms(&latencies, 0.99), (double)latencies.max / 1e6,
            histogram_ms(&of_turn[0], 0.5), histogram_ms(&of_turn[0], 0.99),
-           histogram_ms(&of_turn[1], 0.5), histogram_ms(&of_turn[1], 0.99), opened, failed,
+           histogram_ms(&of_turn[1], 0.5), histogram_ms(&of_turn[1], 0.99),
+           histogram_ms(&of_turn[2], 0.5), histogram_ms(&of_turn[2], 0.99), opened, failed,
            (unsigned long long)lost, (unsigned long long)missing, (unsigned long long)repeated,
            (unsigned long long)broken, (unsigned long long)disordered,
            (unsigned long long)incomplete, now() - start, used / took, first_fault);
