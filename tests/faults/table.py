@@ -123,7 +123,9 @@ FAULTS = (
     _of("SIGTERM under load", "all are told 1001; status 0",
         _WHOLE + "sigterm_under_load"),
     _of("clock jumps", "nothing is decided by the wall clock",
-        _OWN + "a_clock_that_jumps"),
+        _OWN + "a_clock_that_jumps", _WHOLE + "a_clock_that_is_set"),
+    _of("process is stopped", "goes on: clients stay, a clock leaves out what it missed",
+        _WHOLE + "a_process_that_is_stopped_goes_on"),
     # TLS.
     _of("TLS under load both ways", "whole and in order",
         _TLS + "both_sides_send_under_load",

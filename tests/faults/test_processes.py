@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -40,9 +43,9 @@ HUB = """
 """
 
 
-def run(program: str, *arguments: str) -> tuple[str, str, int]:
-    """What a program prints, complains of, and ends with."""
-    code = textwrap.dedent(HUB) + textwrap.dedent(program)
+def run(program: str, *arguments: str, before: str = "") -> tuple[str, str, int]:
+    """What a program prints, complains of, and ends with; ``before`` runs first of all."""
+    code = "".join(textwrap.dedent(part) for part in (before, HUB, program))
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(ROOT), *arguments],
         capture_output=True,
@@ -195,3 +198,97 @@ def test_sigterm_under_load(tmp_path: Path, record_property: Record) -> None:
     record_property(
         "seen", f"{count} busy clients told 1001, ended after {took:.1f} s, status 0, no line"
     )
+
+
+SLEEPER = """
+from hubthread import Hub, HubSetting, HotlineFrameOption, PingPongPlan, WebsocketPeriod
+
+def receive(ctx, meta):
+    if ctx.payload == "ticks":
+        told = clock.statistics()
+        ctx.write_json([told.ticks, told.skipped])
+    else:
+        ctx.write(ctx.payload)
+    return False
+
+plan = PingPongPlan(ping_period=1.0, ping_timeout=3.0)
+hub = Hub(HubSetting(dict, on_receive_message=receive,
+                     websocket_period=WebsocketPeriod(ping_pong_plan=plan)))
+clock = HotlineFrameOption(dict, lambda frame, obj: None, hz=100).run(hub.hotline())
+"""
+
+
+def test_a_process_that_is_stopped_goes_on(tmp_path: Path, record_property: Record) -> None:
+    """As one whose machine was suspended: nobody is cut for the time that it was not there,
+    what was sent meanwhile is served, and a clock leaves out what it missed."""
+    (tmp_path / "app.py").write_text(SLEEPER)
+    stopped, count, half = 3.5, 20, 10
+    with started("serve", "app:hub", "--port", "0", cwd=tmp_path) as command:
+        port = int(command.url.rstrip("/").rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            address = ("127.0.0.1", port)
+            peers = [
+                stack.enter_context(RawPeer(socket.create_connection(address, TIMEOUT)))
+                for _ in range(count)
+            ]
+
+            def ask(peer: RawPeer, question: str) -> str | bytes:
+                peer.send(question)
+                return peer.message()
+
+            assert [ask(peer, "here") for peer in peers] == ["here"] * count
+            before = json.loads(ask(peers[0], "ticks"))
+            command.tell(signal.SIGSTOP)
+            assert os.WIFSTOPPED(os.waitpid(command.process.pid, os.WUNTRACED)[1])
+            for peer in peers[:half]:
+                peer.send("meanwhile")
+            # Longer than a silent peer is given; that nothing comes is the proof.
+            assert select.select([peers[0].sock], [], [], stopped)[0] == []
+            command.tell(signal.SIGCONT)
+            assert [peer.message() for peer in peers[:half]] == ["meanwhile"] * half
+            assert [ask(peer, "still here") for peer in peers] == ["still here"] * count
+            after = json.loads(ask(peers[0], "ticks"))
+        missed = after[1] - before[1]
+        assert missed >= 0.9 * stopped * 100
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+    record_property("seen", f"{stopped} s: {count} clients kept, {missed} ticks left out")
+
+
+def test_a_clock_that_is_set(record_property: Record) -> None:
+    """Whatever the wall clock says from one moment to the next, nothing depends on it."""
+    jumps = """
+        import random, time
+        def any_time():
+            return 1.8e9 + random.uniform(-1e8, 1e8)
+        time.time, time.time_ns = any_time, lambda: int(any_time() * 1e9)
+    """
+    program = """
+        from hubthread import HotlineFrameOption, PingPongPlan, WebsocketPeriod
+        plan = PingPongPlan(ping_period=0.1, ping_timeout=0.4)
+        period = WebsocketPeriod(ping_pong_plan=plan)
+        silent = Hub.started(HubSetting(dict, websocket_period=period))
+        place = silent.serve()
+        mute, alive = RawPeer(connect(place)), RawPeer(connect(place))
+        ticks, enough = [], threading.Event()
+        def logic(frame, obj):
+            ticks.append(frame.tick.index)
+            if len(ticks) == 100:
+                enough.set()
+        clock = HotlineFrameOption(dict, logic, hz=200).run(hub.hotline())
+        assert enough.wait(30)
+        assert clock.statistics().skipped < 100
+        for peer in peers:
+            peer.send("still")
+            assert peer.message() == "still"
+        assert hub.exec_sync(lambda _: 7, timeout=30) == 7
+        assert not hub.hotline().wait_push_consumed(1, 0.01)
+        while silent.statistics().clients:
+            pass  # neither of them answers a ping
+        silent.close(30.0)
+        hub.close(0.1)
+        print("done")
+    """
+    out, errors, status = run(program, before=jumps)
+    assert (out, status) == ("done\n", 0), errors
+    record_property("seen", "100 ticks, echoes, time-outs, two ends by silence: as ever")
