@@ -189,6 +189,7 @@ class Listener:
         try:
             while not self._closing.is_set():
                 self._selector.select()
+                fan_outs.let_through()  # once for all who wait, be they a thousand
                 while not self._closing.is_set() and self._accept_one():
                     pass
         finally:
@@ -208,7 +209,6 @@ class Listener:
 
     def _accept_one(self) -> bool:
         """Accept one connection; false when it is time to select again."""
-        fan_outs.let_through()  # a storm of connections is no reason to hold one up
         try:
             sock, peer = self._sock.accept()
         except (BlockingIOError, InterruptedError):
