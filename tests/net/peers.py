@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import thread_time
 from typing import Any
 
 from hubthread.net.outbox import OutboxLimits
@@ -234,3 +235,10 @@ def read_close(sock: socket.socket) -> int:
         if opcode == CLOSE:
             assert read_to_the_end(sock) == b"", "something came after the Close"
             return int.from_bytes(payload[:2], "big")
+
+
+def work(seconds: float) -> None:
+    """Use so much CPU."""
+    until = thread_time() + seconds
+    while thread_time() < until:
+        pass

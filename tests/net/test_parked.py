@@ -13,7 +13,7 @@ import pytest
 from hubthread.net.parked import ParkedTLS, open_parked
 from hubthread.net.takeover import Place
 from hubthread.net.transport import send_all
-from tests.net.peers import client_context, server_context
+from tests.net.peers import client_context, server_context, work
 from tests.support import TIMEOUT, in_thread
 
 
@@ -60,6 +60,15 @@ def test_a_deadline_passes(pair: Pair) -> None:
     pair.transport.set_deadline(None)
     pair.client.sendall(b"late")
     assert pair.transport.recv() == b"late"
+
+
+def test_who_keeps_its_reader_busy_gives_way(pauses: list[None], pair: Pair) -> None:
+    for count in range(3):
+        pauses.clear()
+        pair.client.sendall(b"much to do")
+        assert pair.transport.recv() == b"much to do"
+        assert not count or pauses == [None]
+        work(0.002)
 
 
 def test_what_does_not_fit_waits_and_comes_whole(pair: Pair) -> None:

@@ -9,7 +9,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Iterator
-from time import monotonic, thread_time
+from time import monotonic
 
 import pytest
 
@@ -27,6 +27,7 @@ from tests.net.peers import (
     tcp_pair,
     transport_pair,
     unix_pair,
+    work,
 )
 
 Pair = tuple[Transport, socket.socket]
@@ -292,22 +293,6 @@ def fill_up(peer: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             peer.send(bytes(65536))
-
-
-def work(seconds: float) -> None:
-    """Use so much CPU."""
-    until = thread_time() + seconds
-    while thread_time() < until:
-        pass
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Where the reader has given way, so far: no time passes but that of its work."""
-    pauses: list[None] = []
-    monkeypatch.setattr(courtesy, "give_way", lambda: pauses.append(None))
-    monkeypatch.setattr(courtesy, "monotonic", lambda: 0.0)
-    return pauses
 
 
 def test_large_messages_are_read_in_large_pieces(

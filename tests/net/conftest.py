@@ -1,0 +1,16 @@
+"""What tests of several transports share."""
+
+from __future__ import annotations
+
+import pytest
+
+from hubthread.concurrency import courtesy
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Where the reader has given way, so far: no time passes but that of its work."""
+    pauses: list[None] = []
+    monkeypatch.setattr(courtesy, "give_way", lambda: pauses.append(None))
+    monkeypatch.setattr(courtesy, "monotonic", lambda: 0.0)
+    return pauses
