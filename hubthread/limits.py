@@ -32,7 +32,7 @@ FRAGMENTS: Final = "fragments"
 MESSAGE_TIME: Final = "message_time"
 """From the first part of a message to its last: ``Limits.message_time``."""
 RATE: Final = "messages_per_second"
-"""Messages of one client: ``Limits.messages_per_second``."""
+"""Messages and pings of one client: ``Limits.messages_per_second``."""
 IDLE: Final = "idle_time"
 """Since the last message of a client: ``Limits.idle_time``."""
 SILENCE: Final = "silence"
@@ -81,8 +81,9 @@ class Limits:
     and load balancers are.  A proxy with a public address has to be named."""
     messages_per_second: float | None = None
     """Messages of one client, by a ``RateLimiter``; who sends more is closed with 1008, and of
-    a UDP peer the message is lost.  Off by default, since only the program knows what is much:
-    a mouse moves 60 times a second, and nobody types a line 10 times."""
+    a UDP peer the message is lost.  A client's pings count, too, since each is answered.  Off
+    by default, since only the program knows what is much: a mouse moves 60 times a second, and
+    nobody types a line 10 times."""
     message_burst: int | None = None
     """Messages that may come at once; ``None``: those of two seconds.  Whoever was cut off
     from the network sends what has piled up."""

@@ -311,7 +311,11 @@ class Client(Membership, Generic[Meta, Header]):
             self.hub.strikes.raised(error, "a handler of %r raised", self)
 
     def on_ping(self, payload: bytes) -> None:
-        """Tell the user's ping handler."""
+        """Tell the user's ping handler.  A ping counts as a message where these are limited."""
+        limiter = self.hub.limiter
+        if limiter is not None and not limiter(self, self.meta):
+            self.talks_too_much()
+            return
         handler = self.hub.setting.websocket_period.ping_pong_plan.ping_handler
         if handler is not None:
             self._call(lambda: handler(self, self.meta, payload))

@@ -34,7 +34,7 @@ from hubthread.hub.idle import Idle
 from hubthread.hub.iterations import EachClient
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.long_polling import LongPollingOption, LongPollingResult
-from hubthread.hub.ratelimit import behind_limit
+from hubthread.hub.ratelimit import behind_limit, limiter_of
 from hubthread.hub.registry import Registry
 from hubthread.hub.room import Room
 from hubthread.hub.serves import Serves
@@ -101,7 +101,8 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         self.addresses = Addresses(most, shared, self.strikes)
         self.idle = Idle(setting.limits.idle_time, self.clients, self.alarms)
         self._init_serving()
-        self.intercept = behind_limit(setting.limits, setting.on_receive_message, self.clock.now)
+        self.limiter = limiter_of(setting.limits, self.clock.now)
+        self.intercept = behind_limit(self.limiter, setting.on_receive_message)
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
         self.limits = OutboxLimits(

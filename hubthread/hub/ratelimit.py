@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hubthread.limits import Limits
     from hubthread.types import ClientID
 
-__all__ = ["Intercept", "RateLimiter", "behind_limit"]
+__all__ = ["Intercept", "RateLimiter", "behind_limit", "limiter_of"]
 
 Intercept: TypeAlias = "Callable[[Any, Any], bool] | None"
 """``HubSetting.on_receive_message``."""
@@ -122,15 +122,21 @@ class RateLimiter:
         return f"RateLimiter(rate={self.rate:g}, burst={self.burst})"
 
 
-def behind_limit(limits: Limits, intercept: Intercept, clock: Callable[[], float]) -> Intercept:
-    """``intercept`` behind ``Limits.messages_per_second``: itself, where there is no such limit.
+def limiter_of(limits: Limits, clock: Callable[[], float]) -> RateLimiter | None:
+    """Of ``Limits.messages_per_second``, where it is set."""
+    rate = limits.messages_per_second
+    if rate is None:
+        return None
+    return RateLimiter(rate, limits.message_burst or math.ceil(2 * rate), clock)
+
+
+def behind_limit(limiter: RateLimiter | None, intercept: Intercept) -> Intercept:
+    """``intercept`` behind the limit: itself, where there is none.
 
     So a hub without one looks at nothing more for each message.
     """
-    rate = limits.messages_per_second
-    if rate is None:
+    if limiter is None:
         return intercept
-    limiter = RateLimiter(rate, limits.message_burst or math.ceil(2 * rate), clock)
 
     def look(client: Any, meta: Any) -> bool:
         if not limiter(client, meta):

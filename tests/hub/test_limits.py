@@ -21,6 +21,7 @@ from hubthread import (
     Limits,
     MatcherMap,
     Overflow,
+    PingPongPlan,
     PrefixHeader,
     SocketPeriod,
     TooManyRooms,
@@ -320,6 +321,24 @@ def test_messages_per_second() -> None:
         assert bad.messages() == ["burst"] * 3 + [f"b{number}" for number in range(20)]
         good.send("still here")
         assert good.messages() == [*(f"g{number}" for number in range(20)), "still here"]
+        assert struck(hub) == {"messages_per_second": 1}
+
+
+def test_pings_count_as_messages() -> None:
+    """Each costs an answer; and no user's function hears of the one that is too much."""
+    heard: list[bytes] = []
+    plan = PingPongPlan[Any](ping_handler=lambda ctx, meta, payload: heard.append(payload))
+    period = WebsocketPeriod[Any](ping_pong_plan=plan)
+    limits = Limits(messages_per_second=1, message_burst=3)
+    with virtual(limits=limits, websocket_period=period) as hub:
+        good, bad = hub.connect(), hub.connect()
+        for number in range(60):
+            hub.advance(1.0)
+            good.send_wire(masked_frame(b"%d" % number, PING))
+        assert not good.closed
+        bad.send_wire(masked_frame(b"flood", PING) * 1000)
+        assert (bad.close_code, bad.close_reason) == (1008, "more than 1 messages a second")
+        assert heard == [*(b"%d" % number for number in range(60)), *[b"flood"] * 3]
         assert struck(hub) == {"messages_per_second": 1}
 
 
