@@ -116,6 +116,7 @@ class CappedDeflate(Extension):
                 return CloseReason.INVALID_FRAME_PAYLOAD_DATA
             self._inflated += len(piece)
             pieces.append(piece)
-            if len(piece) < _PIECE:
+            # At the end of the stream what follows it would be counted twice.
+            if len(piece) < _PIECE or inflater.eof:
                 return b"".join(pieces)
             data = inflater.unconsumed_tail  # none, perhaps, and zlib still has some

@@ -91,6 +91,19 @@ def test_what_is_inflated_in_several_pieces_is_whole(size: int) -> None:
     assert failure_code(receiver(max_message=size - 1).receive(frame)) == 1009
 
 
+@pytest.mark.parametrize("size", [n * PIECE + d for n in (1, 2, 3) for d in (-1, 0, 1)])
+def test_a_final_block_may_end_where_a_piece_does(size: int) -> None:
+    """With the header of the empty block behind it (section 7.2.3.4), and nothing else."""
+    compressor = zlib.compressobj(wbits=-15)
+    data = bytes(size)
+    final = compressor.compress(data) + compressor.flush()
+    for rest in (b"", b"\x00"):
+        frame = client_frame(BINARY, final + rest, rsv=4)
+        assert receiver(max_message=size).receive(frame) == [data]
+    frame = client_frame(BINARY, final + b"\x00\x00", rsv=4)
+    assert failure_code(receiver(max_message=size).receive(frame)) == 1007
+
+
 def test_many_blocks_and_empty_ones() -> None:
     """A sender that flushes after each word sends one message all the same."""
     compressor = zlib.compressobj(wbits=-15)
