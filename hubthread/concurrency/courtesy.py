@@ -117,6 +117,7 @@ class Burden:
         self._work += took if more else took - (1 - REST) * passed
         if self._work >= SLICE:
             give_way()
+            self._seen = monotonic()  # that was no rest: there may have been more all the time
             self._work = 0.0
         elif self._work < 0:
             self._work = 0.0

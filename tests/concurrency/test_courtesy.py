@@ -103,6 +103,7 @@ class Work:
 
     def _give_way(self) -> None:
         self.given_way += 1
+        self.time += 100 * SLICE  # a fan-out is let through
 
     def do(self, seconds: float, rest: float = 0.0, *, more: bool = False) -> None:
         """Work, and rest, and look."""
@@ -119,6 +120,14 @@ def test_who_works_without_rest_gives_way_after_each_slice(
     for _ in range(100):
         work.do(SLICE / 2)
     assert 10 <= work.given_way <= 25
+
+
+def test_to_give_way_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the fan-out took that was let through."""
+    work = Work(monkeypatch)
+    for _ in range(20):
+        work.do(5 * SLICE)
+    assert work.given_way == 20
 
 
 def test_who_rests_in_between_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
