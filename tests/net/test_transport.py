@@ -320,6 +320,43 @@ def test_many_small_messages_are_read_in_small_pieces(pauses: list[None]) -> Non
     assert len(pauses) == 3
 
 
+def test_messages_that_are_dear_are_read_in_smaller_pieces_though_no_read_is_full(
+    pauses: list[None],
+) -> None:
+    """As a peer that has sent something large, and then bursts of what takes long."""
+    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+        peer.sendall(bytes(513))
+        assert len(transport.recv()) + len(transport.recv()) == 513
+        for _ in range(4):
+            peer.sendall(bytes(1100))
+            left = 1100
+            sizes = []
+            while left:
+                sizes.append(len(transport.recv()))
+                left -= sizes[-1]
+                work(0.002)
+    assert max(sizes) <= 512
+
+
+def test_messages_of_one_size_are_soon_read_whole(
+    pauses: list[None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame in two reads takes more than twice the time of one that is whole."""
+    for module in (transport_module, courtesy):
+        monkeypatch.setattr(module, "SLICE", 10.0)
+    for size in (520, 600, 1016, 1500, 2048):
+        with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+            peer.sendall(bytes(size))
+            left = size
+            while left:
+                left -= len(transport.recv())
+            for _ in range(3):
+                peer.sendall(bytes(size))
+                assert len(transport.recv()) == size
+                peer.sendall(b"few")
+                assert transport.recv() == b"few"
+
+
 def test_who_keeps_a_reader_busy_gives_way_though_each_read_takes_all(pauses: list[None]) -> None:
     """As a peer that sends no faster than it is served."""
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
