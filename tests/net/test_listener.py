@@ -465,3 +465,35 @@ def test_newcomers_let_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> Non
             for _ in range(20):
                 stack.enter_context(connect(listener))
         assert seen.wait(20) == [0] * 20
+
+
+def test_a_room_that_fans_out_without_cease_lets_newcomers_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All who wait between two fan-outs; and each lets one through before it is served."""
+    waits: Items[tuple[int, int]] = Items()
+    served: Items[int] = Items()
+
+    class Stub:
+        def let_through(self) -> bool:
+            waits.add((threading.get_ident(), listener.accepted))
+            return True
+
+    def serve(sock: socket.socket, peer: object) -> None:
+        served.add(threading.get_ident())
+        read_to_the_end(sock)  # so that no thread has the number of another
+
+    monkeypatch.setattr(listener_module, "fan_outs", Stub())
+    crowd = 40
+    with (
+        listening(serve=serve, start=False) as (listener, _),
+        contextlib.ExitStack() as stack,
+    ):
+        for _ in range(crowd):
+            stack.enter_context(connect(listener))
+        listener.start()
+        readers = served.wait(crowd)
+        assert set(readers) <= {who for who, _ in waits.now()}
+        accepted = [count for who, count in waits.now() if who not in readers]
+        assert accepted[0] == 0
+        assert len(accepted) <= 2  # the other is that it was woken once more
