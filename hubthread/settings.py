@@ -195,8 +195,9 @@ class SocketPeriod:
     """
 
     ping_period: float | None = None
-    """Seconds of silence after which the peer is sent an empty message, and so on; ``None``:
-    never, since few raw peers expect one.  ``Framing.CHUNKS`` has none."""
+    """Seconds of silence after which the peer is sent an empty message, and so on; over TCP up
+    to a quarter less, as with ``PingPongPlan``.  ``None``: never, since few raw peers expect
+    one.  ``Framing.CHUNKS`` has none."""
     pong_wait: float | None = 300.0
     """Seconds of silence after which the peer counts as gone, in the middle of a message
     too; ``None``: never.  A peer that only listens must say something within it."""
