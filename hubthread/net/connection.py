@@ -282,11 +282,13 @@ class Connection:
 
     def keep_alive(self, silence: Silence) -> bool:
         """Nothing came for as long as ``silence`` has patience; false: the peer is gone."""
+        first = not silence.lasted
         if silence.lasts():
             self._silent()
             return False
         if self.is_open:
-            fan_outs.let_through()  # there is no hurry, and others may have to ping, too
+            if first:  # there is no hurry, and others may have to ping, too
+                fan_outs.let_through()
             self._ping()
         return True
 

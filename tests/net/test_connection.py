@@ -375,6 +375,10 @@ def test_a_ping_lets_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
     with running("tcp", ping_period=0.02, ping_timeout=5.0) as here:
         assert read_frame(here.peer) == (PING, b"")
         assert waited
+    waited.clear()
+    with running("tcp", ping_period=0.02, ping_timeout=0.1) as here:
+        here.ended("silent", 1006)
+        assert len(waited) == 1, "the time of the dead is not stretched by each of their pings"
 
 
 def test_a_silent_peer_without_pings_is_cut() -> None:
