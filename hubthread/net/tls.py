@@ -36,6 +36,7 @@ class TLSTransport:
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._cipher = b""  # encrypted, and not yet taken by the socket
+        self._shaken = False  # the handshake is done
         self._finished = False  # our close_notify is made: nothing is decrypted any more
         self.unsent = 0
 
@@ -63,6 +64,7 @@ class TLSTransport:
             if not flushed:
                 self._plain.wait_writable(remaining)
             elif done:
+                self._shaken = True
                 return
             else:
                 self._plain.set_deadline(remaining)
@@ -116,8 +118,10 @@ class TLSTransport:
             while taken < len(data) and not self._cipher:
                 try:
                     taken += self._ssl.write(data[taken : taken + _RECORDS])
-                except ssl.SSLWantReadError:  # a renegotiation is under way: the reader's turn
-                    break
+                except ssl.SSLWantReadError:
+                    if not self._shaken:  # room in the socket will not help
+                        raise
+                    break  # a renegotiation is under way: the reader's turn
                 self._flush()
         return taken
 

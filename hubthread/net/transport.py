@@ -75,7 +75,7 @@ class Transport(Protocol):
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now, and say how much; never blocks.  Under the outbox's lock.
 
-        :raises OSError: when the connection is broken.
+        :raises OSError: when the connection is broken, or never came about.
         """
 
     def wait_writable(self, timeout: float) -> bool:

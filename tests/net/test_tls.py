@@ -146,6 +146,16 @@ def test_a_peer_that_stalls_in_the_handshake(begun: bytes) -> None:
             TLSTransport(server, server_context()).handshake(0.02)
 
 
+def test_nothing_is_said_before_the_handshake() -> None:
+    """It raises, and takes no zero bytes: the socket has room, so it would be tried again."""
+    with tcp_pair() as (server, _):
+        transport = TLSTransport(server, server_context())
+        with pytest.raises(TimeoutError):
+            transport.handshake(0.02)
+        with pytest.raises(ssl.SSLWantReadError):
+            transport.send(b"too late")
+
+
 def test_a_peer_that_speaks_no_tls_is_refused() -> None:
     """Plain HTTP fails the handshake."""
     with tcp_pair() as (server, plain):
