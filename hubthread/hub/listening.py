@@ -14,6 +14,7 @@ from hubthread.errors import HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.net.datagrams import Datagrams
 from hubthread.net.listener import Address, Listener
+from hubthread.net.tls import can_serve
 
 if TYPE_CHECKING:
     import socket
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Listening", "check_place"]
 
 Self = TypeVar("Self", bound="Listening")
+
+_FOR_SERVERS = "an ssl.SSLContext for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
 
 
 class Listening:
@@ -76,13 +79,13 @@ class Listening:
         and not ``load_cert_chain`` on the one that serves: that takes certificate and key
         one after the other, and a handshake between the two finds no pair.
 
-        :raises SettingError: when it is no ``ssl.SSLContext``, or this server has no TLS;
-            nothing has changed then.
+        :raises SettingError: when it is no ``ssl.SSLContext`` for servers, or this server has
+            no TLS; nothing has changed then.
         """
         if self._context is None:
             raise SettingError("context", "nothing for a server that was opened without ssl=")
-        if not hasattr(context, "wrap_bio"):
-            raise SettingError("context", f"an ssl.SSLContext, not {context!r}")
+        if not can_serve(context):
+            raise SettingError("context", f"{_FOR_SERVERS}, not {context!r}")
         self._context = context
 
     def close(self) -> None:
@@ -124,5 +127,5 @@ def check_place(
     if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
         raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
     check_number("backlog", backlog, 1, whole=True)
-    if context is not None and not hasattr(context, "wrap_bio"):
-        raise SettingError("ssl", f"an ssl.SSLContext or None, not {context!r}")
+    if context is not None and not can_serve(context):
+        raise SettingError("ssl", f"{_FOR_SERVERS}, or None, not {context!r}")

@@ -17,7 +17,7 @@ from time import monotonic
 
 from hubthread.net.transport import PlainTransport, Stream, Transport
 
-__all__ = ["TLSTransport", "open_transport"]
+__all__ = ["TLSTransport", "can_serve", "open_transport"]
 
 _RECORDS = 64 * 1024
 """Plain bytes encrypted at a time: what is encrypted can no more be dropped."""
@@ -154,6 +154,20 @@ class TLSTransport:
     def close(self) -> None:
         """Give the descriptor back."""
         self._plain.close()
+
+
+def can_serve(context: object) -> bool:
+    """Whether it is an ``ssl.SSLContext`` for the server's side of a connection.
+
+    ``ssl.create_default_context()`` is not: it is for clients, and each handshake would fail.
+    """
+    if not isinstance(context, ssl.SSLContext):
+        return False
+    try:
+        context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:

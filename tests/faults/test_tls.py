@@ -148,11 +148,16 @@ def test_a_certificate_for_raw_peers_is_renewed_too() -> None:
 
 
 def test_what_cannot_take_its_place_is_refused() -> None:
-    """No context, and a server without TLS: nothing has changed."""
+    """No context, one for clients, and a server without TLS: nothing has changed."""
     wrong: Any = "other.pem"
     with serving(serve={"ssl": server_context()}) as s:
-        with pytest.raises(SettingError, match=r"ssl\.SSLContext"):
-            s.server.renew_ssl(wrong)
+        for context in (wrong, ssl.create_default_context()):
+            with pytest.raises(SettingError, match=r"ssl\.SSLContext for servers"):
+                s.server.renew_ssl(context)
+            with pytest.raises(SettingError, match=r"ssl\.SSLContext for servers"):
+                s.hub.serve(ssl=context)
+            with pytest.raises(SettingError, match=r"ssl\.SSLContext for servers"):
+                s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.TCP, ssl=context)
         with wrapped(connect(s.server)) as peer:
             assert certificate(peer) == "first"
         plain = s.hub.serve()
