@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import Hub, HubThreadError, Server, __version__, demo
+from hubthread.concurrency.threads import say
 from hubthread.net.certificates import server_context
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def _serve(chosen: argparse.Namespace) -> None:
             servers[0].renew_ssl(server_context(chosen.certfile, chosen.keyfile))
         except OSError as error:
             told = error.strerror or error
-            hub.logger.error("SIGHUP: the certificate from before stays in use: %s", told)
+            text = "SIGHUP: the certificate from before stays in use: %s"
+            say(hub.logger, logging.ERROR, text, told)
 
     _run(hub, listen, None if context is None else renew)
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import Final, NoReturn
+from typing import Final
 
-from hubthread.concurrency.threads import tell
+from hubthread.concurrency.threads import say
 from hubthread.limits import LIMITS
 
 __all__ = ["Strikes", "place"]
@@ -68,10 +68,7 @@ class Strikes:
         if untold:
             text += " (and %d more like this since the last such line)"
             args = (*args, untold)
-        try:
-            self._logger.log(level, text, *args, exc_info=error)
-        except BaseException as another:  # noqa: BLE001 - of a user's log handler
-            tell(_raise, another)
+        say(self._logger, level, text, *args, error=error)
 
     def strike(self, limit: str, level: int, text: str, *args: object) -> None:
         """Count it, and tell the log."""
@@ -163,7 +160,3 @@ def _lines(error: BaseException) -> tuple[str, ...]:
     return tuple(
         f"{each.tb_frame.f_code.co_filename}:{each.tb_lineno}" for each in lines[:1] + lines[-1:]
     )
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error

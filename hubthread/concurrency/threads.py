@@ -10,12 +10,12 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from hubthread.concurrency.strikes import Strikes
 
-__all__ = ["Threads", "tell"]
+__all__ = ["Threads", "say", "tell"]
 
 
 def tell(report: Callable[[BaseException], object], error: BaseException) -> None:
@@ -30,6 +30,27 @@ def tell(report: Callable[[BaseException], object], error: BaseException) -> Non
         here = threading.current_thread()
         shown = (type(another), another, another.__traceback__, here)
         threading.excepthook(threading.ExceptHookArgs(shown))
+
+
+def say(
+    logger: logging.Logger,
+    level: int,
+    text: str,
+    *args: object,
+    error: BaseException | None = None,
+) -> None:
+    """Log it, and go on whatever a log handler raises: see ``tell``.
+
+    :param error: told with its traceback.
+    """
+    try:
+        logger.log(level, text, *args, exc_info=error)
+    except BaseException as another:  # noqa: BLE001 - shown by the hook
+        tell(_raise, another)
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 class _Arrival(threading.Event):

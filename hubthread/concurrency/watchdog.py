@@ -17,10 +17,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 from hubthread.concurrency.clock import Clock, Drive
-from hubthread.concurrency.threads import tell
+from hubthread.concurrency.threads import say
 from hubthread.concurrency.waits import stack_of
 
 __all__ = ["Watchdog", "Watched"]
@@ -88,7 +88,8 @@ class Watchdog:
                 if self._limit is not None and not self._closed:
                     self._drive = self._clock.drive(self._step, "watchdog")
         except RuntimeError as error:
-            self._logger.warning("no thread for the watchdog: nobody will be watched (%s)", error)
+            text = "no thread for the watchdog: nobody will be watched (%s)"
+            self._say(logging.WARNING, text, error)
 
     def close(self) -> None:
         """Look no more; the thread ends."""
@@ -140,11 +141,4 @@ class Watchdog:
         return [each for each in self._watched() if each.turn() is not None]
 
     def _say(self, level: int, text: str, *args: object) -> None:
-        try:
-            self._logger.log(level, text, *args)
-        except BaseException as error:  # noqa: BLE001 - a user's log handler: shown by the hook
-            tell(_raise, error)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
+        say(self._logger, level, text, *args)

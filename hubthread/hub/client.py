@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from hubthread.checks import check_kind, check_work
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.strand import Strand
+from hubthread.concurrency.threads import say
 from hubthread.errors import Closed, MatcherError, TooManyRooms, UsageError
 from hubthread.hub.membership import Membership
 from hubthread.hub.questions import Questions, ask
@@ -287,7 +288,7 @@ class Client(Membership, Generic[Meta, Header]):
     def _take_answer(self, number: ID, payload: object) -> None:
         """From the matcher: the answer to a question of ours, perhaps too late."""
         if not self.questions().answer(number, payload):
-            self.logger.debug("%r: nobody waits for an answer that has come", self)
+            say(self.logger, logging.DEBUG, "%r: nobody waits for an answer that has come", self)
 
     def note(self, error: BaseException) -> None:
         """A callback of the user's raised, in its turn; for integrations, which may have to know.

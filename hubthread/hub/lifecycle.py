@@ -7,6 +7,7 @@ calls it, or by a thread for it where the caller is one of the hub's own.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hubthread.checks import check_number
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.interrupt import interrupts_between_jobs
+from hubthread.concurrency.threads import say
 from hubthread.concurrency.waits import stack_of, wait_for
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.frame import FrameControl
@@ -247,12 +249,12 @@ class Lifecycle:
         # 2. What the user has asked to wait for, and what was submitted so far.
         done = self._wait(lambda: self._busy == 0, left(gentle))
         if not done:
-            hub.logger.error("%r is closing, but %d wait_done are missing", hub, self._busy)
+            self._say("%r is closing, but %d wait_done are missing", hub, self._busy)
         try:
             hub.loop.exec_sync(lambda _: None, left(gentle))
         except ExecTimeout as error:
             if done:  # else there was no time for it
-                hub.logger.error("%r is closing, but its thread is busy: %s", hub, error)
+                self._say("%r is closing, but its thread is busy: %s", hub, error)
         except HubThreadError:
             pass  # it has failed, or its queue is full of what will still run
         # 3. Everybody is told.  Under the room's lock a client that comes now is either
@@ -291,13 +293,16 @@ class Lifecycle:
         # One of each name: a thousand handlers that hang are not to be as many stacks.
         for name, (ident, *others) in late.items():
             more = f" and {len(others)} others of that name" if others else ""
-            hub.logger.error(
+            self._say(
                 "%r is closed, but %s%s still runs; it is doing:\n%s",
                 hub,
                 name,
                 more,
                 stack_of(ident),
             )
+
+    def _say(self, text: str, *args: object) -> None:
+        say(self._hub.logger, logging.ERROR, text, *args)
 
     def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         with self._changed:

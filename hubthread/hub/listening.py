@@ -5,11 +5,13 @@ Layer: hub.  Threads: any; the socket is its listener's.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.checks import check_number
+from hubthread.concurrency.threads import say
 from hubthread.errors import HubClosed, SettingError
 from hubthread.hub.statistics import ServerStatistics
 from hubthread.net.datagrams import Datagrams
@@ -53,7 +55,7 @@ class Listening:
         except HubClosed:
             self.close()
             raise
-        self._hub.logger.info("%s listens on %s", self._hub.name, self.url)
+        say(self._hub.logger, logging.INFO, "%s listens on %s", self._hub.name, self.url)
 
     @property
     def address(self) -> Address:

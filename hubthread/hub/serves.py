@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from hubthread.concurrency.threads import say
 from hubthread.hub.client import Client
 from hubthread.hub.listening import Listening
 from hubthread.hub.serving import Server, Tracker, open_server
@@ -205,7 +206,7 @@ class Serves(Generic[Meta, Header]):
         if limit is not None:
             self.strikes.strike(limit, logging.INFO, text, status, reason, peer)
         else:
-            self.logger.debug(text, status, reason, request)
+            say(self.logger, logging.DEBUG, text, status, reason, request)
         callback = self.setting.websocket_period.upgrader.error
         if callback is not None:
             try:

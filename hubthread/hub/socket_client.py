@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hubthread.concurrency.strand import Strand
+from hubthread.concurrency.threads import say
 from hubthread.errors import ClientClosed, Closed, HandshakeRejected, QueueFull
 from hubthread.hub.client import Client
 from hubthread.hub.upgrade import make_meta
@@ -84,7 +85,7 @@ class SocketClient(Client[Meta, Header]):
             level = self._trouble
         text, args = "%r ended: %s", (self, link.reason or "no reason given")
         if level == logging.DEBUG:  # part of life
-            self.logger.debug(text, *args)
+            say(self.logger, logging.DEBUG, text, *args)
         else:
             self.hub.strikes.tell(link.limit or link.ended_by, level, text, *args)
 

@@ -17,6 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_number
+from hubthread.concurrency.threads import say
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.hub.serving import answer
 from hubthread.hub.upgrade import Agreed, agree, connect, refusal_response
@@ -224,10 +225,9 @@ class Entrance:
             del agreed
             if connection is not None:
                 connection.run(trailing)
-                hub.logger.info(
-                    "%r ended after %.1f s: %s %s",
-                    request, monotonic() - began, connection.ended_by, connection.code,
-                )  # fmt: skip
+                text = "%r ended after %.1f s: %s %s"
+                told = request, monotonic() - began, connection.ended_by, connection.code
+                say(hub.logger, logging.INFO, text, *told)
         finally:
             transport.close()
             hub.tracker.end(transport)

@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
-from hubthread import HotlineFrameOption
-from tests.support import TIMEOUT, Items, Logs, in_thread, masked_frame, serving
+from hubthread import ConnectionProtocols, HotlineFrameOption
+from tests.support import (
+    TIMEOUT,
+    Items,
+    Logs,
+    connect,
+    in_thread,
+    masked_frame,
+    raw_handshake,
+    serving,
+)
 
 Record = Callable[[str, object], None]
 ROOT = Path(__file__).parents[2]
@@ -186,8 +195,6 @@ def test_a_log_handler_that_fails(record_property: Record) -> None:
     def raising(_: Any) -> None:
         raise LookupError("in a closure")
 
-    # What tells of listening and closing is the caller's: it comes at a level that is off.
-    logs.setLevel(logging.WARNING)
     with serving(on_receive_message=receive, logger=logs) as s:
         (first, _), (second, _) = s.pairs(2)
         first.send("raise")
@@ -201,8 +208,35 @@ def test_a_log_handler_that_fails(record_property: Record) -> None:
         assert s.hub.statistics().state == "running"
     assert s.hub.statistics().threads == 0
     count = len(logs.records.now())
-    assert count >= 2
+    assert count >= 3  # the server's, the handler's, the closure's
     record_property("seen", f"{count} records raised, clients and hub went on and closed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_handler_that_fails_at_every_level() -> None:
+    """Who is refused is told so, a raw peer's end is too, and a busy hub closes to its end."""
+    release, inside, gone = threading.Event(), threading.Event(), Items[Any]()
+
+    def busy(_: Any) -> None:
+        inside.set()
+        release.wait(TIMEOUT)
+
+    def leave(ctx: Any, meta: Any) -> None:
+        gone.add(ctx)
+
+    with serving(on_receive_message=echo, logger=Broken(), on_connection_close=leave) as s:
+        with connect(s.server) as refused:
+            refused.sendall(raw_handshake("/", "Origin: https://elsewhere.example"))
+            assert refused.recv(100).startswith(b"HTTP/1.1 403 ")
+        raw = s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.TCP)
+        connect(raw).close()
+        gone.wait(1)
+        peer, _ = s.pair()
+        s.hub.exec_async(busy)
+        assert inside.wait(TIMEOUT)
+        s.hub.close(1.0)
+        assert peer.rest()[1] == 1001
+        release.set()
 
 
 class Blocked(Logs):
