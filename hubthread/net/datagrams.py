@@ -13,7 +13,7 @@ import socket
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from logging import WARNING
+from logging import INFO, WARNING
 from time import monotonic
 
 from hubthread.concurrency.alarms import Alarms
@@ -230,7 +230,9 @@ class Datagrams:
             if not isinstance(message, ProtocolFailure):
                 peer = self._admit(address, len(data))
             elif message.limit is not None:
+                text = "%s is no peer, and has sent %s"
                 self._strikes.count(message.limit)
+                self._strikes.tell("no peer", INFO, text, address, message.reason)
             if peer is None:
                 with self._lock:
                     self.refused += 1
@@ -291,16 +293,19 @@ class Datagrams:
         self, peer: DatagramPeer, message: str | bytes | ProtocolFailure, size: int
     ) -> None:
         with self._lock:
-            if (
+            full = (
                 peer.unhandled >= MOST_UNHANDLED
                 or self._unhandled_bytes + size > MOST_UNHANDLED_BYTES
-            ):
+            )
+            if full:
                 self.refused += 1
-                self._strikes.count(UNHANDLED)
-                return
-            peer.unhandled += 1
-            self._unhandled_bytes += size
-        if not peer.sink.arrive(message, size):
+            else:
+                peer.unhandled += 1
+                self._unhandled_bytes += size
+        if full:
+            text = "%s has sent more than its handler has dealt with: losing some"
+            self._strikes.strike(UNHANDLED, INFO, text, peer.address)
+        elif not peer.sink.arrive(message, size):
             self.handled(peer, size)
 
     def _bring_out(self) -> None:

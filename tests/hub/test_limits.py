@@ -249,7 +249,7 @@ def test_datagrams() -> None:
             assert peer.messages(2) == [b"hello"] * 2
             assert struck(s.hub) == {"message": 1}
             peer.send(b"x" * 11)
-            s.logs.wait("a datagram of more than 10 bytes")
+            s.logs.wait("ended: a datagram of more than 10 bytes")
             assert struck(s.hub) == {"message": 2}
 
 

@@ -378,11 +378,32 @@ def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
                 assert other.message() == b"o%d" % number
             assert server.statistics().refused == 100 - 63  # the one that blocks waits, too
             assert s.hub.statistics().limits_struck["unhandled"] == 100 - 63
+            (line,) = [each for each in s.logs.at_least(logging.INFO) if "losing some" in each]
+            assert "more than its handler has dealt with" in line
             gate.set()
             assert busy.messages(64) == [b"block", *(b"%d" % number for number in range(63))]
             busy.send(b"on")
             assert busy.message() == b"on"
         assert len(handled.now()) == 165
+
+
+def test_a_stranger_who_breaks_a_limit_is_told_of() -> None:
+    """No peer is made for it, and it is counted; a flood of such datagrams is one line."""
+    with serving() as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as stranger:
+            for _ in range(20):
+                stranger.send(b"payload" * 1000)
+            line = s.logs.wait("is no peer")
+            assert "more than 1024 bytes" in line
+            assert "payload" not in line
+        with udp_peer(server) as other:
+            other.send(b"hello")
+            s.came()
+        struck = s.hub.statistics().limits_struck["message"]
+        assert struck == server.statistics().refused == 20
+        told = [each for each in s.logs.at_least(logging.INFO) if "is no peer" in each]
+        assert told == [line]
 
 
 def test_more_peers_than_carriers() -> None:
