@@ -17,7 +17,7 @@ from hubthread.concurrency.waits import wait_for
 from hubthread.limits import OUTBOX
 from hubthread.net.backlog import Backlog, OutboxLimits
 from hubthread.net.connection import TRY_AGAIN_LATER
-from hubthread.protocol.frames import Frame, is_sendable_code
+from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.run import Run
 from hubthread.protocol.websocket import ProtocolFailure
 from hubthread.types import Framing
@@ -174,8 +174,7 @@ class DatagramPeer:
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
-        if not is_sendable_code(code):
-            raise ValueError(f"close code {code} must not be sent")
+        check_code(code)
         self._end(code, reason, ended_by, limit, drain=True)
 
     def cut(self, ended_by: str = "server", reason: str = "", limit: str | None = None) -> None:

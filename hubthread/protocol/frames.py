@@ -18,6 +18,7 @@ from enum import IntEnum
 __all__ = [
     "Frame",
     "MessageType",
+    "check_code",
     "encode_close",
     "encode_ping",
     "encode_pong",
@@ -173,6 +174,13 @@ def is_sendable_code(code: int) -> bool:
     return 3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))
 
 
+def check_code(code: object) -> None:
+    """Refuse what is no code that a Close frame may carry; raises :class:`ValueError`."""
+    if not isinstance(code, int) or not is_sendable_code(code):
+        allowed = "1000 to 1003, 1007 to 1014, or one of your own, 3000 to 4999"
+        raise ValueError(f"close code {code!r} must not be sent: {allowed}")
+
+
 def encode_close(code: int | None, reason: str = "") -> bytes:
     """A Close frame (RFC 6455 section 5.5.1).
 
@@ -186,8 +194,7 @@ def encode_close(code: int | None, reason: str = "") -> bytes:
         if reason:
             raise ValueError("a close reason needs a code")
         return b"\x88\x00"
-    if not is_sendable_code(code):
-        raise ValueError(f"close code {code} must not be sent")
+    check_code(code)
     text = reason.encode("utf-8", "replace")
     if len(text) > MAX_CLOSE_REASON:
         text = text[:MAX_CLOSE_REASON].decode("utf-8", "ignore").encode()

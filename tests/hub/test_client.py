@@ -89,9 +89,9 @@ def test_writes_that_cannot_be() -> None:
         ):
             with pytest.raises(ValueError, match=r".+"):
                 ctx.write_message_type(kind, data)  # type: ignore[arg-type]
-        for code in (1005, 1006, 999, 5000):
-            with pytest.raises(ValueError, match="must not be sent"):
-                ctx.close(code)
+        for code in (1005, 1006, 999, 5000, True, 1000.0, "1000"):
+            with pytest.raises(ValueError, match=r"must not be sent: .* your own, 3000 to 4999"):
+                ctx.close(code)  # type: ignore[arg-type]
         ctx.write("on")
         assert peer.message() == "on"
 
