@@ -6,6 +6,7 @@ that is to be the client's reader; on our own server both are the same.
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ASK", "Agreed", "agree", "connect", "make_meta", "refusal_response"]
 
+_FOREIGN = 403
 _FAILED = "The server failed to accept the connection."
 
 ASK: Final[Any] = object()
@@ -72,7 +74,10 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
                 check_origin=check,
                 compression=upgrader.compression,
             )
-    except HandshakeRejected:
+    except HandshakeRejected as refusal:
+        if refusal.status == _FOREIGN:  # a browser's console has no more than the number
+            text = "%s  Upgrader.check_origin says which pages may."
+            hub.strikes.tell("origin", logging.WARNING, text, refusal.reason)
         raise
     except BaseException as error:  # noqa: BLE001 - told to the log
         hub.strikes.raised(error, "the origin check raised for %r", request)
