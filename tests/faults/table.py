@@ -102,7 +102,7 @@ FAULTS = (
         _SCARCE + "a_thread_that_cannot_be_started_costs_one_connection_a_503",
         _NET + "no_thread_for_the_writer_costs_this_connection_only"),
     _of("log handler fails", "clients and hub go on",
-        _OWN + "a_log_handler_that_fails"),
+        _OWN + "a_log_handler_that_fails", _OWN + "a_log_handler_that_fails_at_every_level"),
     _of("log handler blocks", "who logs waits, nobody else",
         _OWN + "a_log_handler_that_blocks"),
     _of("handler blocks for ever", "only its client waits; close returns and names it",
