@@ -2,8 +2,8 @@
 
 Fan-out to 1,000 members, 20 messages a second, and an echo of 1,000 messages a second over 100
 clients: their p99 alone and beside one hostile client (``intruder``), which is a process of
-its own.  Both are taken in one run, in turns of three seconds (six for the one that stops
-reading, whose buffers have to fill), so that whatever else the machine does hits both.
+its own.  Both are taken in one run, in turns of three seconds, so that whatever else the machine
+does hits both.
 
 The hostile client and the load client share the machine with the server, so that on one with
 few cores it costs by being there at all.  So there are turns of a third kind, in which it does
@@ -30,6 +30,7 @@ from benchmarks.processes import ROOT, Unavailable, end, read_line, serving
 
 __all__ = ["cases"]
 
+_TURN_S = 3.0
 _RATIO = Column("p99_ratio", "beside / alone", 2)
 _COLUMNS = (
     Column("turn0_p99_ms", "p99 ms alone", 1),
@@ -51,7 +52,7 @@ def cases(quick: bool) -> list[Case]:
     found = []
     for kind in KINDS:
         # Large ones for who does not read: they are to fill its buffers.
-        size, turns = (2000, 6) if kind == "stall" else (100, 3)
+        size = 4000 if kind == "stall" else 100
         for name, title, job, clients, client in (
             (
                 "fan-out",
@@ -76,19 +77,19 @@ def cases(quick: bool) -> list[Case]:
                     replace(job, deflate=kind == "bomb"),
                     job.mode,
                     clients,
-                    ("--warmup", "1", "--turns", str(turns), *client),
+                    ("--warmup", "1", "--turns", str(_TURN_S), *client),
                     columns=_COLUMNS,
                     chart=_RATIO,
-                    measure=partial(_measure, kind, turns),
+                    measure=partial(_measure, kind),
                     only=(SUBJECT,),
                 )
             )
     return found
 
 
-def _measure(kind: str, turns: float, case: Case, peer: Peer, options: Options) -> Measurement:
+def _measure(kind: str, case: Case, peer: Peer, options: Options) -> Measurement:
     told: list[dict[str, float]] = []
-    options = replace(options, seconds=max(options.seconds, 3 * turns))
+    options = replace(options, seconds=max(options.seconds, 3 * _TURN_S))
     with serving(peer, case.job) as other:
         beside = partial(_intruders, kind, told, other.port)
         measured = measure_traffic(case, peer, options, beside)
