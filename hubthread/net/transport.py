@@ -46,6 +46,7 @@ _SMALL = 1024
 _SMALL_READS = 8
 """A look at the burden is worth its 1 µs after so many smaller reads."""
 _LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
+_LONGEST_WAIT = 2.0**31 - 1  # seconds
 
 
 class Transport(Protocol):
@@ -138,7 +139,8 @@ class PlainTransport:
         """See ``Transport``, as for all that follows."""
         self._deadline = seconds
         if KERNEL_DEADLINE:
-            whole = 0.0 if seconds is None else max(seconds, 0.001)  # zero means "for ever"
+            # Zero means "for ever", and a timeval has an end.
+            whole = 0.0 if seconds is None else min(max(seconds, 0.001), _LONGEST_WAIT)
             timeval = struct.pack("@ll", int(whole), int(whole % 1 * 1_000_000))
             with contextlib.suppress(OSError):  # already broken: the next recv says so
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
