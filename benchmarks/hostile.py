@@ -98,7 +98,7 @@ def _measure(kind: str, case: Case, peer: Peer, options: Options) -> Measurement
         raise Unavailable("the hostile client had no turn")
     for key in ("rate", "cpu"):
         figures[f"hostile_{key}"] = mean(each[key] for each in told)
-    if alone := figures["turn0_p99_ms"]:
+    if alone := figures.get("turn0_p99_ms"):  # none where no frame came
         figures["machine_ratio"] = figures["turn1_p99_ms"] / alone
         figures["p99_ratio"] = figures["turn2_p99_ms"] / alone
     return Measurement(figures, measured.faults, measured.note)

@@ -118,9 +118,9 @@ class PingPongPlan(Generic[Meta]):
 
     ping_period: float | None = 16.0
     """Seconds of silence after which the server pings, or up to a quarter less, so that those
-    who came together are not all pinged at once (above 16 s Linux's timers end in steps of
-    2 s); ``None`` waits for the client's pings only (the specification's way; browsers never
-    send one by themselves)."""
+    who came together are not all pinged at once (above 16 s a Linux of 250 Hz ends such waits
+    in steps of 2 s); ``None`` waits for the client's pings only (the specification's way;
+    browsers never send one by themselves)."""
     ping_timeout: float | None = 60.0
     """Seconds of silence after which the client counts as gone; ``None``: never."""
     ping_handler: Callable[[IOContext, Meta, bytes], object] | None = None
