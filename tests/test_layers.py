@@ -216,7 +216,13 @@ def _is_everything(node: ast.expr) -> bool:
 
 
 def _files(*folders: Path) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+    """Return the Python files below the folders; the documentation is no part of the package."""
+    return sorted(
+        path
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if PACKAGE / "docs" not in path.parents
+    )
 
 
 def _name(path: Path) -> str:
