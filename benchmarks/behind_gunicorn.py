@@ -5,7 +5,7 @@ page, asked for one at a time on a new connection each, without clients and with
 are connected.  Rounds alternate, and the last line has the ratio of the medians; the aim is
 at most 1.5.
 
-Caveats: the clients say nothing meanwhile.  Asking, answering and holding the other ends is
+Caveats: the clients say nothing meanwhile.  HookCall, answering and holding the other ends is
 done on one machine.
 """
 

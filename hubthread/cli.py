@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import Hub, HubThreadError, Server, __version__, demo
-from hubthread.concurrency.threads import say
+from hubthread.concurrency.logs import log_safely
 from hubthread.net.certificates import server_context
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _serve(chosen: argparse.Namespace) -> None:
         except OSError as error:
             told = error.strerror or error
             text = "SIGHUP: the certificate from before stays in use: %s"
-            say(hub.logger, logging.ERROR, text, told)
+            log_safely(hub.logger, logging.ERROR, text, told)
 
     _run(hub, listen, None if context is None else renew)
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from hubthread.concurrency.context import Context
     from hubthread.hub.hub import Hub
-    from hubthread.hub.statistics import ClientStatistics
+    from hubthread.protocol.batch import FrameBatch
     from hubthread.protocol.frames import Frame, MessageType
     from hubthread.protocol.request import Request
-    from hubthread.protocol.run import Run
+    from hubthread.statistics import ClientStatistics
     from hubthread.types import ClientID, ConnectionType, Key
 
 __all__ = ["IOContext", "Link", "Outgoing"]
@@ -75,7 +75,7 @@ class Link(Protocol):
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; its number, at once."""
 
-    def send_run(self, run: Run) -> int:
+    def send_batch(self, run: FrameBatch) -> int:
         """Send or queue a run; the number of its last message if that waits, else zero."""
 
     def send_control(self, frame: Frame) -> None:
@@ -246,7 +246,7 @@ class IOContext(Protocol):
         """What is to be known of this client now: what waits, what was dropped, and more."""
 
     def exec_async(self, work: Callable[[], object]) -> None:
-        """Run ``work`` in the order of this client's callbacks; returns at once.
+        """FrameBatch ``work`` in the order of this client's callbacks; returns at once.
 
         What it raises is logged.
 
@@ -255,7 +255,7 @@ class IOContext(Protocol):
         """
 
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
-        """Run ``work`` in the order of this client's callbacks and return its result.
+        """FrameBatch ``work`` in the order of this client's callbacks and return its result.
 
         Inside one of the client's own callbacks it runs at once.
 

@@ -23,8 +23,8 @@ from hubthread.types import DataSize, Framing
 if TYPE_CHECKING:
     from hubthread.concurrency.context import Context
     from hubthread.interfaces import IOContext
+    from hubthread.matcher.matcher import MatcherMap
     from hubthread.protocol.http import Request
-    from hubthread.protocol.matcher import MatcherMap
 
 __all__ = [
     "HotlineOption",

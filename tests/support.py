@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from hubthread import Client, Hub, HubSetting, Server, SocketServer, Upgrader, WebsocketPeriod
-from hubthread.concurrency.strikes import Strikes
+from hubthread.concurrency.incidents import Incidents
 
 T = TypeVar("T")
 
@@ -91,9 +91,9 @@ class Logs(logging.Logger):
         return found()[0]
 
 
-def telling(logger: logging.Logger) -> Strikes:
+def telling(logger: logging.Logger) -> Incidents:
     """What tells ``logger`` of a hub's incidents."""
-    return Strikes(logger, monotonic)
+    return Incidents(logger, monotonic)
 
 
 class Serving:

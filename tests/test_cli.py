@@ -379,7 +379,7 @@ def test_no_permission_gets_a_line(
     def refuse(host: str, port: int, backlog: int) -> socket.socket:
         raise PermissionError(13, f"cannot listen on {host}:{port}: Permission denied")
 
-    monkeypatch.setattr("hubthread.hub.serving.open_tcp", refuse)
+    monkeypatch.setattr("hubthread.serving.server.open_tcp", refuse)
     handlers = [(number, signal.getsignal(number)) for number in cli.SIGNALS]
     try:
         assert cli.main(["demo", "--port", "80"]) == 1

@@ -23,7 +23,7 @@ from hubthread import (
     read_buffer_preprocessing_binary,
     read_buffer_preprocessing_text,
 )
-from hubthread.protocol import codecs
+from hubthread.matcher import codecs
 from tests.support import PING, PONG, Items, masked_frame, serving
 
 AROUND = " \t\r\n"

@@ -19,54 +19,47 @@ PACKAGE = ROOT / "hubthread"
 MAX_LINES = 400
 
 
-class Layer(NamedTuple):
-    """One row of the table: what its modules may import."""
-
-    layers: str
-    """Names of layers, its own included."""
-    third_party: str = ""
-    not_stdlib: str = ""
-    typed_only: str = ""
-    """What it may name in annotations, so import under TYPE_CHECKING: modules of the
-    standard library, or layers."""
-
-
 # asyncio is what hubthread does without; sockets are net's.
 _IO = "asyncio selectors select socket socketserver ssl"
-_BELOW_EDGES = "base protocol concurrency net hub"
+_THREADS = "_thread concurrent multiprocessing queue sched signal threading time"
+_WSGI = "flask werkzeug"
 
-LAYERS = {
-    # The seams are drawn in base, so it names the types on their other sides.
-    "base": Layer("base", not_stdlib=_IO, typed_only="protocol concurrency net hub"),
-    "protocol": Layer(
-        "base protocol",
-        third_party="wsproto h11",
-        # No threads, no clocks: what it does depends on the bytes alone.
-        not_stdlib=_IO + " _thread concurrent multiprocessing queue sched signal threading time",
-    ),
-    "concurrency": Layer("base concurrency", not_stdlib=_IO),
-    "net": Layer("base protocol concurrency net", not_stdlib="asyncio"),
-    "hub": Layer(_BELOW_EDGES, not_stdlib=_IO, typed_only="socket ssl"),
-    "integrations": Layer(
-        _BELOW_EDGES + " integrations",
-        third_party="flask werkzeug",
-        not_stdlib=_IO,
-        typed_only="socket ssl",
-    ),
-    "testing": Layer(_BELOW_EDGES + " testing", not_stdlib=_IO, typed_only="socket ssl"),
-    "top": Layer(
-        _BELOW_EDGES + " integrations testing top", not_stdlib=_IO, typed_only="socket ssl"
-    ),
-    "examples": Layer("top integrations", third_party="flask werkzeug", not_stdlib=_IO),
-}
 
-# The first part of a module's name below hubthread; a folder not named here is its own layer.
-LAYER_OF = {
-    **dict.fromkeys(("checks", "errors", "types", "interfaces", "limits"), "base"),
-    **dict.fromkeys(("settings", "defaults", "logger"), "base"),
-    **dict.fromkeys(("__init__", "__main__", "cli", "demo"), "top"),
-    **{name: name for name in LAYERS if name not in ("base", "top")},
-}
+class Row(NamedTuple):
+    """One row of the table of layers, lowest first: it may import from the rows above it."""
+
+    packages: str
+    """Packages and modules below ``hubthread``."""
+    third_party: str = ""
+    not_stdlib: str = _IO
+    typed_stdlib: str = ""
+    """Modules of the standard library that annotations may name all the same."""
+
+
+ROWS = (
+    Row("errors statistics"),
+    Row("checks types"),
+    Row("limits"),
+    # No threads, no clocks: what these two do depends on the bytes alone.
+    Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
+    Row("protocol", third_party="wsproto h11", not_stdlib=f"{_IO} {_THREADS}"),
+    Row("concurrency"),
+    Row("net", not_stdlib="asyncio"),
+    Row("net.udp net.wsgi", not_stdlib="asyncio"),
+    Row("interfaces"),
+    Row("settings"),
+    Row("defaults"),
+    Row("core"),
+    Row("clients", typed_stdlib="socket ssl"),
+    Row("rooms"),
+    Row("rooms.ticking"),
+    Row("serving", typed_stdlib="socket ssl"),
+    Row("hub", typed_stdlib="socket ssl"),
+    Row("integrations", third_party=_WSGI, typed_stdlib="socket ssl"),
+    Row("testing", typed_stdlib="socket ssl"),
+    Row("__init__ __main__ cli demo", typed_stdlib="socket ssl"),
+    Row("examples", third_party=_WSGI),
+)
 
 
 class Import(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 import hubthread
 from hubthread import Hub, Limits
 from hubthread.limits import LIMITS
-from hubthread.net import datagrams
+from hubthread.net.udp import socket as datagrams
 
 README = Path(__file__).parents[1] / "README.rst"
 

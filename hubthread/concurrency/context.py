@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from functools import partial
 from time import monotonic
 
-from hubthread.concurrency.waits import wait_for
+from hubthread.concurrency.calls import wait_for
 
 __all__ = ["Context"]
 

@@ -13,9 +13,9 @@ from time import monotonic
 from types import CodeType
 from typing import Any, Generic, TypeVar
 
+from hubthread.concurrency.calls import Call, thread_id
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.mailbox import Mailbox
-from hubthread.concurrency.strikes import Strikes
-from hubthread.concurrency.waits import Call, me
 from hubthread.errors import HubClosed, WrongThread
 
 __all__ = ["Loop"]
@@ -44,13 +44,13 @@ class Loop(Generic[View]):
         name: str,
         bound: int,
         view: View,
-        strikes: Strikes,
+        incidents: Incidents,
         on_failure: Callable[[BaseException], None],
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.name = name
         self._view = view
-        self._strikes = strikes
+        self._incidents = incidents
         self._on_failure = on_failure
         self._now = now
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name, now)
@@ -133,7 +133,7 @@ class Loop(Generic[View]):
 
     def is_here(self) -> bool:
         """Whether the caller is the loop's thread."""
-        return self.runner == me()
+        return self.runner == thread_id()
 
     def refuse_here(self, what: str) -> None:
         """:raises WrongThread: on the loop's thread."""
@@ -172,11 +172,11 @@ class Loop(Generic[View]):
     def run(self, on_interrupt: Callable[[], None]) -> None:
         """Run closures until the loop is closed and nothing waits.
 
-        :param on_interrupt: called when ``KeyboardInterrupt`` strikes here (the main
+        :param on_interrupt: called when ``KeyboardInterrupt`` incidents here (the main
             thread); it is to see that the loop is closed, and the rest runs until then.
         :raises KeyboardInterrupt: at the end, when it struck.
         """
-        self.runner = me()
+        self.runner = thread_id()
         interrupt: KeyboardInterrupt | None = None
         told = True
         try:
@@ -209,7 +209,7 @@ class Loop(Generic[View]):
         :returns: whether it has ended, where ``run`` would return.
         :raises KeyboardInterrupt: at once; the rest still waits.
         """
-        self.runner = me()
+        self.runner = thread_id()
         try:
             if self.depth():
                 self._work_some()
@@ -241,7 +241,7 @@ class Loop(Generic[View]):
 
     def _fail(self, error: BaseException) -> None:
         text = "a bug in hubthread: %s stops"
-        self._strikes.raised(error, text, self.name, level=logging.CRITICAL)
+        self._incidents.log_exception(error, text, self.name, level=logging.CRITICAL)
         self._mailbox.close()
         for job in [*self._batch, *self._mailbox.take()]:
             if isinstance(job, _Waited):
@@ -268,7 +268,7 @@ class _Closure:
             raise  # meant for the program, not for the closure that it struck
         except BaseException as error:  # noqa: BLE001 - told to the log
             loop.closures_failed += 1
-            loop._strikes.raised(error, "%s: a closure raised", loop.name)
+            loop._incidents.log_exception(error, "%s: a closure raised", loop.name)
 
 
 class _Waited:

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from hubthread.concurrency.threads import tell
-from hubthread.concurrency.waits import Call, acquire, me
-from hubthread.concurrency.workers import Staff
+from hubthread.concurrency.calls import Call, acquire, thread_id
+from hubthread.concurrency.logs import report_safely
+from hubthread.concurrency.workers import Pool
 from hubthread.errors import ClientClosed, QueueFull
 
 __all__ = ["Strand"]
@@ -37,7 +37,7 @@ class _Gate:
     __slots__ = ("ident", "opened")
 
     def __init__(self) -> None:
-        self.ident = me()
+        self.ident = thread_id()
         self.opened = threading.Lock()
         self.opened.acquire()
 
@@ -67,7 +67,7 @@ class Strand:
     )
 
     def __init__(
-        self, workers: Staff, bound: int, report: Callable[[BaseException], None], name: str
+        self, workers: Pool, bound: int, report: Callable[[BaseException], None], name: str
     ) -> None:
         self._workers = workers
         self._bound = bound
@@ -86,7 +86,7 @@ class Strand:
         """Take the baton, after everything that was accepted before.  Blocks until then."""
         with self._lock:
             if self.runner is None:
-                self.runner = me()
+                self.runner = thread_id()
                 self.turns += 1
                 return
             gate = _Gate()
@@ -119,7 +119,7 @@ class Strand:
         :param timeout: seconds.
         :raises ClientClosed, QueueFull, DeadlockError, ExecTimeout: see ``Call.result``.
         """
-        if self.runner == me():
+        if self.runner == thread_id():
             return work()
         call = Call(work)
         if self._append(call.run):
@@ -208,7 +208,7 @@ class Strand:
         self._run_claimed(self._workers.share)
 
     def _run_claimed(self, most: int | None = None) -> None:
-        self.runner = me()
+        self.runner = thread_id()
         self._run(most)
 
     def _run(self, most: int | None = None) -> None:
@@ -233,7 +233,7 @@ class Strand:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 - reported, and the next one runs
-                tell(self._report, error)
+                report_safely(self._report, error)
             del work  # nothing of the user's is kept alive while the strand is idle
             if most is not None:
                 most -= 1

@@ -10,47 +10,12 @@ import os
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hubthread.concurrency.strikes import Strikes
+    from hubthread.concurrency.incidents import Incidents
 
-__all__ = ["Threads", "say", "tell"]
-
-
-def tell(report: Callable[[BaseException], object], error: BaseException) -> None:
-    """Call ``report(error)``, and go on whatever that raises.
-
-    A user's log handler may raise, and must not take the thread of others with it.  What
-    it raises goes where the errors of threads go when nobody catches them.
-    """
-    try:
-        report(error)
-    except BaseException as another:  # noqa: BLE001 - shown by the hook
-        here = threading.current_thread()
-        shown = (type(another), another, another.__traceback__, here)
-        threading.excepthook(threading.ExceptHookArgs(shown))
-
-
-def say(
-    logger: logging.Logger,
-    level: int,
-    text: str,
-    *args: object,
-    error: BaseException | None = None,
-) -> None:
-    """Log it, and go on whatever a log handler raises: see ``tell``.
-
-    :param error: told with its traceback.
-    """
-    try:
-        logger.log(level, text, *args, exc_info=error)
-    except BaseException as another:  # noqa: BLE001 - shown by the hook
-        tell(_raise, another)
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error
+__all__ = ["Threads"]
 
 
 class _Arrival(threading.Event):
@@ -76,9 +41,9 @@ class Threads:
     :param prefix: every thread is called ``<prefix>-<what>``.
     """
 
-    def __init__(self, prefix: str, strikes: Strikes) -> None:
+    def __init__(self, prefix: str, incidents: Incidents) -> None:
         self.prefix = prefix
-        self._strikes = strikes
+        self._incidents = incidents
         self._lock = threading.Lock()  # guards what follows
         self._running: dict[threading.Thread, _Arrival] = {}
         self._process = 0  # of those that run
@@ -163,7 +128,7 @@ class Threads:
         except BaseException as error:  # noqa: BLE001 - SystemExit too: it would die in silence
             name = threading.current_thread().name
             text = "a bug in hubthread: %s died"
-            self._strikes.raised(error, text, name, level=logging.CRITICAL)
+            self._incidents.log_exception(error, text, name, level=logging.CRITICAL)
         finally:
             with self._lock:
                 self._running.pop(threading.current_thread(), None)

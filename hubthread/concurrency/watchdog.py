@@ -19,9 +19,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from hubthread.concurrency.calls import stack_of
 from hubthread.concurrency.clock import Clock, Drive
-from hubthread.concurrency.threads import say
-from hubthread.concurrency.waits import stack_of
+from hubthread.concurrency.logs import log_safely
 
 __all__ = ["Watchdog", "Watched"]
 
@@ -141,4 +141,4 @@ class Watchdog:
         return [each for each in self._watched() if each.turn() is not None]
 
     def _say(self, level: int, text: str, *args: object) -> None:
-        say(self._logger, level, text, *args)
+        log_safely(self._logger, level, text, *args)

@@ -13,13 +13,13 @@ from typing import Protocol
 from hubthread.concurrency.threads import Threads
 from hubthread.errors import HubClosed
 
-__all__ = ["Carriers", "Staff", "Workers"]
+__all__ = ["BoundedPool", "Pool", "Workers"]
 
 LINGER = 2.0
 """Seconds that an idle worker stays: longer than a burst, shorter than anyone minds."""
 
 
-class Staff(Protocol):
+class Pool(Protocol):
     """Threads that work can be given to."""
 
     @property
@@ -146,7 +146,7 @@ class Workers:
         return work
 
 
-class Carriers:
+class BoundedPool:
     """At most so many workers at a time, for clients who have no thread of their own.
 
     What finds them all busy waits its turn, so a crowd costs no crowd of threads.

@@ -46,7 +46,7 @@ from hubthread import (
 )
 from hubthread.demo.field import DOT_RADIUS, HEIGHT, RADIUS, WIDTH, Field
 from hubthread.demo.users import Refused, User, checked_name
-from hubthread.hub.statistics import FrameStatistics
+from hubthread.statistics import FrameStatistics
 
 __all__ = ["GATE", "HZ", "ROUND", "STALL", "Arena", "Game", "Play", "Steer"]
 

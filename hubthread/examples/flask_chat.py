@@ -121,7 +121,7 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
         return render_template_string(PAGE, name=name, messages=messages, rooms=others)
 
     @app.post("/rooms/<name>")
-    def say(name: str) -> Response:
+    def log_safely(name: str) -> Response:
         room, text, user = find(name), request.form.get("text", "").strip()[:500], session["user"]
 
         def add(dhub: DHub[Meta, str]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from hubthread.clients.client import Client
 from hubthread.errors import WrongThread
-from hubthread.hub.client import Client
-from hubthread.hub.hotline import Hotline
+from hubthread.rooms.hotline import Hotline
 from hubthread.types import ClientID, HotlineID
 
 if TYPE_CHECKING:

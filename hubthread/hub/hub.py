@@ -16,37 +16,37 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hubthread.checks import check_kind, check_work
-from hubthread.concurrency.alarms import Alarms
+from hubthread.clients.client import Client
+from hubthread.clients.each import EachClient
+from hubthread.clients.idle import Idle
+from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.concurrency.clock import Clock, RealClock
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.flusher import Flusher
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.loop import Loop
-from hubthread.concurrency.strikes import Strikes
 from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Timers
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.concurrency.workers import Workers
+from hubthread.core.framer import framer
+from hubthread.core.push_log import PushLog
+from hubthread.core.registry import Registry
 from hubthread.errors import InternalError
-from hubthread.hub.client import Client
 from hubthread.hub.dhub import DHub
-from hubthread.hub.framing import framer
-from hubthread.hub.hotline import Hotline
-from hubthread.hub.idle import Idle
-from hubthread.hub.iterations import EachClient
+from hubthread.hub.entrances import Serves
 from hubthread.hub.lifecycle import Lifecycle
-from hubthread.hub.long_polling import LongPollingOption, LongPollingResult
-from hubthread.hub.ratelimit import behind_limit, limiter_of
-from hubthread.hub.registry import Registry
-from hubthread.hub.room import Room
-from hubthread.hub.serves import Serves
-from hubthread.hub.silent import SilentHotline
-from hubthread.hub.statistics import HubStatistics
+from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.limits import OUTBOX
-from hubthread.net.addresses import Addresses
-from hubthread.net.outbox import OutboxLimits
-from hubthread.protocol.convert import marshal_json, unmarshal_json
+from hubthread.matcher.compile import marshal_json, unmarshal_json
+from hubthread.net.address_limit import Addresses
+from hubthread.net.outbox import OutboxBounds
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
+from hubthread.rooms.hotline import Hotline
+from hubthread.rooms.silent import SilentHotline
 from hubthread.settings import HotlineOption, HubSetting
+from hubthread.statistics import HubStatistics
 from hubthread.types import Key, check_key
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             f"hub {self.name}",
             bound,
             DHub(self),
-            self.strikes,
+            self.incidents,
             self.lifecycle.failed,
             self.clock.now,
         )
         self.registry: Registry[Meta, Header] = Registry(
-            Room(self.loop.schedule, bound, f"hub {self.name}")
+            PushLog(self.loop.schedule, bound, f"hub {self.name}")
         )
         self.watchdog = Watchdog(
             setting.watchdog,
@@ -98,20 +98,20 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             self.logger,
         )
         most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
-        self.addresses = Addresses(most, shared, self.strikes)
-        self.idle = Idle(setting.limits.idle_time, self.clients, self.alarms)
+        self.addresses = Addresses(most, shared, self.incidents)
+        self.idle = Idle(setting.limits.idle_time, self.clients, self.timers)
         self._init_serving()
         self.limiter = limiter_of(setting.limits, self.clock.now)
         self.intercept = behind_limit(self.limiter, setting.on_receive_message)
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
-        self.limits = OutboxLimits(
+        self.limits = OutboxBounds(
             bound,
             setting.outbox_bytes,
             setting.overflow,
             period.upgrader.write_buffer_size,
             period.write_wait,
-            on_drop=partial(self.strikes.count, OUTBOX),
+            on_drop=partial(self.incidents.count_limit, OUTBOX),
         )
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
@@ -123,11 +123,11 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
     def _equip(self) -> None:
         """What it runs on: threads and real time.  In virtual time: ``hubthread.testing``."""
         self.lifecycle = Lifecycle(self)
-        self.strikes = Strikes(self.logger, monotonic)
-        self.threads = Threads(f"hubthread-{self.name}", self.strikes)
+        self.incidents = Incidents(self.logger, monotonic)
+        self.threads = Threads(f"hubthread-{self.name}", self.incidents)
         self.clock: Clock = RealClock(self.threads)
         self.workers = Workers(self.threads)
-        self.alarms = Alarms(self.threads, self.strikes)
+        self.timers = Timers(self.threads, self.incidents)
         self.flusher = Flusher(self.threads)
 
     @classmethod
@@ -222,7 +222,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
                 except KeyboardInterrupt as error:
                     self.loop.interrupt(error)  # meant for the program, not for the filter
                 except BaseException as error:  # noqa: BLE001 - told to the log
-                    self.strikes.raised(error, "a broadcast filter raised for %r", client)
+                    self.incidents.log_exception(error, "a broadcast filter raised for %r", client)
                 else:
                     if wanted:
                         client.ws_conn.send(frame)
@@ -371,7 +371,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             queue_age=self.loop.oldest(),
             closure_running=self.loop.running(),
             closure_longest=self.loop.longest,
-            limits_struck=self.strikes.counts(),
+            limits_struck=self.incidents.counts(),
             stuck=self.watchdog.stuck,
         )
 

@@ -15,13 +15,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_number
+from hubthread.concurrency.calls import stack_of, wait_for
 from hubthread.concurrency.clock import RealClock
-from hubthread.concurrency.interrupt import interrupts_between_jobs
-from hubthread.concurrency.threads import say
-from hubthread.concurrency.waits import stack_of, wait_for
+from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.sigint import interrupts_between_jobs
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
-from hubthread.hub.frame import FrameControl
 from hubthread.net.connection import GOING_AWAY
+from hubthread.rooms.ticking.control import FrameControl
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
@@ -136,7 +136,7 @@ class Lifecycle:
     def _watch_deadline(self) -> None:
         deadline = self._hub.context.deadline
         if deadline is not None:  # nobody is told when it passes, so it is watched
-            self._hub.alarms.set(deadline - monotonic(), self._close_if_open)
+            self._hub.timers.set(deadline - monotonic(), self._close_if_open)
 
     def delayed_execution(self) -> None:
         """On the hub thread, before anything else there: what the user has put off."""
@@ -147,7 +147,7 @@ class Lifecycle:
         except KeyboardInterrupt:
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - told to the log
-            self._hub.strikes.raised(error, "%r: delayed_execution raised", self._hub)
+            self._hub.incidents.log_exception(error, "%r: delayed_execution raised", self._hub)
         finally:
             with self._changed:
                 self.opened = True
@@ -262,13 +262,13 @@ class Lifecycle:
         hub.registry.everyone.seal()
         for client in hub.clients():
             client.close(GOING_AWAY, "the server is going away")
-        hub.tracker.cut_handshakes()
+        hub.connections.cut_handshakes()
         # 4. Outboxes drain and closing handshakes end, by themselves; then force.
-        hub.tracker.wait_empty(left(gentle))
-        hub.tracker.cut_all()
+        hub.connections.wait_empty(left(gentle))
+        hub.connections.cut_all()
         # Handlers that wait for a context, and so keep their client from seeing its end.
         self._call(lambda: hub.context.cancel("the hub was closed"))
-        hub.tracker.wait_empty(left(deadline - timeout * FORCE_SHARE / 2))
+        hub.connections.wait_empty(left(deadline - timeout * FORCE_SHARE / 2))
         # 5. What the last callbacks have submitted still finds its rooms.
         with contextlib.suppress(HubThreadError):  # a busy hub is told of below
             hub.loop.exec_sync(lambda _: None, left(deadline - timeout * FORCE_SHARE / 4))
@@ -279,7 +279,7 @@ class Lifecycle:
             if isinstance(hotline, FrameControl):  # its last callback may use the hub
                 hotline.join(left(deadline - timeout * FORCE_SHARE / 4))
         hub.workers.close()
-        hub.alarms.close()
+        hub.timers.close()
         hub.watchdog.close()
         hub.flusher.close()
         hub.loop.close()
@@ -302,7 +302,7 @@ class Lifecycle:
             )
 
     def _say(self, text: str, *args: object) -> None:
-        say(self._hub.logger, logging.ERROR, text, *args)
+        log_safely(self._hub.logger, logging.ERROR, text, *args)
 
     def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         with self._changed:
@@ -314,4 +314,4 @@ class Lifecycle:
         except HubClosed:
             pass
         except Exception as error:  # noqa: BLE001 - told to the log
-            self._hub.strikes.raised(error, "%r: a context's callback raised", self._hub)
+            self._hub.incidents.log_exception(error, "%r: a context's callback raised", self._hub)

@@ -31,8 +31,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from hubthread.checks import check_kind, check_number
+from hubthread.clients.client import Client
 from hubthread.errors import SettingError, UsageError
-from hubthread.hub.client import Client
 from hubthread.hub.hub import Hub
 from hubthread.limits import Limits
 from hubthread.settings import HubSetting, PingPongPlan, Upgrader, WebsocketPeriod

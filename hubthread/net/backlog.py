@@ -14,7 +14,7 @@ from typing import Final
 
 from hubthread.settings import Overflow
 
-__all__ = ["PING", "PONG", "Backlog", "OutboxLimits"]
+__all__ = ["PING", "PONG", "Backlog", "OutboxBounds"]
 
 PING: Final = object()
 PONG: Final = object()
@@ -29,7 +29,7 @@ HOLD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class OutboxLimits:
+class OutboxBounds:
     """What one outbox may hold, and how it is emptied; shared by all of a hub's clients."""
 
     max_messages: int
@@ -88,7 +88,7 @@ class Backlog:
         "size",
     )
 
-    def __init__(self, limits: OutboxLimits) -> None:
+    def __init__(self, limits: OutboxBounds) -> None:
         self._limits = limits
         self._rest: bytes | memoryview = b""
         self._rest_number: int | None = None  # of its message; None: a control frame's

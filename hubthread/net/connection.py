@@ -11,19 +11,19 @@ from collections.abc import Callable, Hashable
 from time import monotonic
 from typing import Any
 
-from hubthread.concurrency.alarms import Alarm, Alarms
-from hubthread.concurrency.courtesy import fan_outs
+from hubthread.concurrency.calls import thread_id
+from hubthread.concurrency.fairness import fan_outs
 from hubthread.concurrency.flusher import Flusher
-from hubthread.concurrency.waits import me
+from hubthread.concurrency.timers import Alarm, Timers
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
-from hubthread.net.gather import gathers
-from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
-from hubthread.net.seams import Receiver, Sink
-from hubthread.net.silence import Silence
+from hubthread.net.interfaces import Receiver, Sink
+from hubthread.net.keepalive import Silence
+from hubthread.net.outbox import PING, PONG, Outbox, OutboxBounds
+from hubthread.net.tick_batch import tick_batches
 from hubthread.net.transport import Transport
+from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.closing import Action, CloseEvent, Closing
 from hubthread.protocol.frames import Frame, encode_ping, encode_pong
-from hubthread.protocol.run import Run
 from hubthread.protocol.websocket import (
     PeerClose,
     Ping,
@@ -65,12 +65,12 @@ class Connection:
         transport: Transport,
         protocol: Receiver,
         period: WebsocketPeriod[Any],
-        limits: OutboxLimits,
+        limits: OutboxBounds,
         sink: Sink,
         *,
         window_bits: int | None,
         start_thread: Callable[[Callable[[], None], str], None],
-        alarms: Alarms,
+        timers: Timers,
         flusher: Flusher,
         message_time: float | None = None,
     ) -> None:
@@ -78,7 +78,7 @@ class Connection:
         self._protocol = protocol
         self._period = period
         self._sink = sink
-        self._alarms = alarms
+        self._timers = timers
         self._flusher = flusher
         self._window_bits = window_bits
         self._message_time = message_time
@@ -95,15 +95,15 @@ class Connection:
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; its number, at once."""
-        if gathers and (gather := gathers.get(me())) is not None:
-            gather.add(self.outbox)
+        if tick_batches and (tick_batch := tick_batches.get(thread_id())) is not None:
+            tick_batch.add(self.outbox)
         bits = self._window_bits
         return self.outbox.send(frame.wire if bits is None else frame.deflated(bits), key)
 
-    def send_run(self, run: Run) -> int:
+    def send_batch(self, run: FrameBatch) -> int:
         """Send or queue a run; the number of its last message if that waits, else zero."""
         joined, wires = run.encoded(self._window_bits)
-        return self.outbox.send_run(joined, wires, run.keys)
+        return self.outbox.send_batch(joined, wires, run.keys)
 
     def send_control(self, frame: Frame) -> None:
         """Send a ping or pong."""
@@ -176,7 +176,7 @@ class Connection:
                 self._transport.shutdown()
             return
         if first:
-            self._alarm = self._alarms.set(self._closing_time(), self.cut)
+            self._alarm = self._timers.set(self._closing_time(), self.cut)
         # Also when the peer's Close meets ours: whoever decided on ours may not have come
         # as far as this, and the reader ends the sending side next.
         self._finish(drop_waiting=overflow)

@@ -16,11 +16,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
-from hubthread.concurrency.courtesy import fan_outs
-from hubthread.concurrency.strikes import Strikes
+from hubthread.concurrency.fairness import fan_outs
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.limits import CONNECTIONS
-from hubthread.net.addresses import Addresses
+from hubthread.net.address_limit import Addresses
 
 __all__ = ["Listener", "open_tcp", "open_udp", "open_unix"]
 
@@ -131,7 +131,7 @@ class Listener:
         serve: Callable[[socket.socket, Address], None],
         threads: Threads,
         max_connections: int,
-        strikes: Strikes,
+        incidents: Incidents,
         addresses: Addresses,
         *,
         polite: bool = True,
@@ -140,7 +140,7 @@ class Listener:
         self._serve = serve
         self._threads = threads
         self._max_connections = max_connections
-        self._strikes = strikes
+        self._incidents = incidents
         self._addresses = addresses
         self._polite = polite
         self._waker, self._wake = socket.socketpair()
@@ -227,7 +227,7 @@ class Listener:
         if full:
             text = "%d connections, the limit of %s: turning one away"
             where = self._max_connections, self.address
-            self._strikes.strike(CONNECTIONS, logging.WARNING, text, *where)
+            self._incidents.log_limit(CONNECTIONS, logging.WARNING, text, *where)
             self._turn_away(sock, BUSY)
             return True
         if not self._addresses.enter(address):
@@ -290,4 +290,4 @@ class Listener:
         return True
 
     def _trouble(self, what: str, error: Exception) -> None:
-        self._strikes.tell(what, logging.WARNING, "%s (%s)", what, error)
+        self._incidents.log_limited(what, logging.WARNING, "%s (%s)", what, error)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 
-from hubthread.concurrency.waits import me, wait_for
-from hubthread.net.backlog import PING, PONG, OutboxLimits
+from hubthread.concurrency.calls import thread_id, wait_for
+from hubthread.net.backlog import PING, PONG, OutboxBounds
 from hubthread.net.sending import Sending
 from hubthread.net.transport import Transport
 from hubthread.settings import Overflow
 
-__all__ = ["PING", "PONG", "Outbox", "OutboxLimits"]
+__all__ = ["PING", "PONG", "Outbox", "OutboxBounds"]
 
 
 class Outbox(Sending):
@@ -42,7 +42,7 @@ class Outbox(Sending):
     def __init__(
         self,
         transport: Transport,
-        limits: OutboxLimits,
+        limits: OutboxBounds,
         start_thread: Callable[[Callable[[], None], str], None],
         on_broken: Callable[[str], None],
     ) -> None:
@@ -71,7 +71,7 @@ class Outbox(Sending):
         self._see_to(start, trouble)
         return number
 
-    def send_run(self, joined: bytes, wires: Sequence[bytes], keys: Sequence[Hashable]) -> int:
+    def send_batch(self, joined: bytes, wires: Sequence[bytes], keys: Sequence[Hashable]) -> int:
         """Send messages that belong together with one system call.
 
         :param joined: ``b"".join(wires)``, made once for all who get the same run.
@@ -138,7 +138,7 @@ class Outbox(Sending):
             return False  # what waits is replaced there: a peer that reads should miss nothing
         with self._lock:
             if alone:
-                self._alone |= {me()}
+                self._alone |= {thread_id()}
             else:
                 self.holding = True
             self._direct = False
@@ -148,7 +148,7 @@ class Outbox(Sending):
         """Send what was held, and hold no more; from any thread, but for one's own hold."""
         with self._lock:
             if alone:
-                self._alone -= {me()}
+                self._alone -= {thread_id()}
             else:
                 self.holding = False
             start, trouble = self._send_kept()

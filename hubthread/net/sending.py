@@ -13,8 +13,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Sequence
 
-from hubthread.concurrency.waits import me
-from hubthread.net.backlog import Backlog, OutboxLimits
+from hubthread.concurrency.calls import thread_id
+from hubthread.net.backlog import Backlog, OutboxBounds
 from hubthread.net.transport import Transport
 
 __all__ = ["Sending"]
@@ -33,7 +33,7 @@ class Sending:
         "_transport", "_writer", "count", "holding",
     )  # fmt: skip
 
-    def __init__(self, transport: Transport, limits: OutboxLimits) -> None:
+    def __init__(self, transport: Transport, limits: OutboxBounds) -> None:
         self._transport = transport
         self._limits = limits
         self._lock = threading.Lock()  # the outbox's; it guards all that follows
@@ -92,7 +92,7 @@ class Sending:
 
         A message of 16 takes 0.6 µs, kept and sent; by the backlog it was 2.8 (CPython 3.11).
         """
-        if not self._clear or not (self.holding or me() in self._alone):
+        if not self._clear or not (self.holding or thread_id() in self._alone):
             return False
         kept = self._kept
         if kept is None:

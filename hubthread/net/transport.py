@@ -15,7 +15,7 @@ import threading
 from time import monotonic
 from typing import Protocol
 
-from hubthread.concurrency.courtesy import SLICE, Burden
+from hubthread.concurrency.fairness import SLICE, CpuBudget
 
 __all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
 
@@ -121,7 +121,7 @@ class PlainTransport:
         self._full = False  # the last read took as much as it may, and so may have left some
         self._got = 0  # bytes of the last read
         self._reads = 0  # since the last look; a larger one counts as many
-        self._burden: Burden | None = None  # made for those who send more than a little
+        self._burden: CpuBudget | None = None  # made for those who send more than a little
         self._deadline: float | None = None
         # Between the two, the number of a descriptor could be another connection's.
         self._closing = threading.Lock()  # held by shutdown and close
@@ -165,7 +165,7 @@ class PlainTransport:
             self._read_power = _USUAL_READ
         self._reads += 1 if got < _SMALL and not self._full else _SMALL_READS
         if self._reads >= _SMALL_READS and self._burden is None:
-            self._burden = Burden()
+            self._burden = CpuBudget()
         return data
 
     def _look(self) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from hubthread.errors import HandshakeRejected, SettingError
-from hubthread.protocol.deflate_offer import (
+from hubthread.protocol.deflate_negotiation import (
     DeflateParameters,
     choose_deflate,
     parse_extension_offers,

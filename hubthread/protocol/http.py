@@ -19,7 +19,7 @@ from http import HTTPStatus
 import h11
 
 from hubthread.errors import HandshakeRejected, SettingError
-from hubthread.protocol.head import parse_head, read_plain_head
+from hubthread.protocol.http_head import parse_head, read_plain_head
 from hubthread.protocol.request import (
     ABSOLUTE_FORM,
     Headers,

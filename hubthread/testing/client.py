@@ -17,7 +17,7 @@ from hubthread.testing.transport import MemoryTransport
 from hubthread.testing.wire import FrameReader, client_close, client_frame, close_of
 
 if TYPE_CHECKING:
-    from hubthread.hub.client import Client
+    from hubthread.clients.client import Client
     from hubthread.testing.hub import VirtualHub
     from hubthread.testing.reader import Reader
 

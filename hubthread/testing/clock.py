@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from itertools import count
 
 from hubthread.checks import check_number
+from hubthread.concurrency.calls import World, play_for
 from hubthread.concurrency.clock import Step
-from hubthread.concurrency.waits import World, play_for
 from hubthread.errors import UsageError, WrongThread
 
 __all__ = ["FakeClock", "Job"]

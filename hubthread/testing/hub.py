@@ -12,22 +12,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.checks import check_number
-from hubthread.concurrency.strikes import Strikes
+from hubthread.concurrency.incidents import Incidents
 from hubthread.errors import HandshakeRejected, UsageError
-from hubthread.hub.frame import FrameControl
 from hubthread.hub.hub import Hub
-from hubthread.hub.upgrade import Agreed
-from hubthread.hub.wsgi import Entrance
+from hubthread.rooms.ticking.control import FrameControl
+from hubthread.serving.accept import Agreed
+from hubthread.serving.wsgi import WSGIBridge
 from hubthread.settings import HubSetting
 from hubthread.testing.client import VirtualClient
 from hubthread.testing.clock import FakeClock
 from hubthread.testing.reader import Reader
 from hubthread.testing.threads import (
-    VirtualAlarms,
+    VirtualConnections,
     VirtualFlusher,
     VirtualLifecycle,
     VirtualThreads,
-    VirtualTracker,
+    VirtualTimers,
     VirtualWorkers,
 )
 from hubthread.testing.transport import MemoryTransport
@@ -82,18 +82,18 @@ class VirtualHub(Hub[Meta, Header]):
     def _equip(self) -> None:
         """See ``Hub``."""
         clock = self.clock
-        self.strikes = _Hearing(self.logger, clock.now, self.errors)
+        self.incidents = _Hearing(self.logger, clock.now, self.errors)
         self.logger = cast("logging.Logger", _Listening(self.logger, self.errors))
         self.lifecycle = VirtualLifecycle(self, clock)
-        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.strikes)
+        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.incidents)
         self.workers = VirtualWorkers(clock, self.threads)
-        self.alarms = VirtualAlarms(clock, self.threads, self.strikes)
+        self.timers = VirtualTimers(clock, self.threads, self.incidents)
         self.flusher = VirtualFlusher(self.threads)
 
     def _init_serving(self) -> None:
         super()._init_serving()
-        self.tracker = VirtualTracker(self.clock)
-        self.entrance = _VirtualEntrance(self)
+        self.connections = VirtualConnections(self.clock)
+        self.entrance = _VirtualBridge(self)
 
     # Time.
 
@@ -238,7 +238,7 @@ class VirtualHub(Hub[Meta, Header]):
         return self
 
 
-class _VirtualEntrance(Entrance):
+class _VirtualBridge(WSGIBridge):
     """``websocket_handler`` without a socket; the request is checked as ever."""
 
     _hub: VirtualHub[Any, Any]
@@ -257,7 +257,7 @@ else:
     _Adapter = logging.LoggerAdapter  # generic from Python 3.11 on
 
 
-class _Hearing(Strikes):
+class _Hearing(Incidents):
     """What the hub tells the log, with an ear for errors: for those, too, that it leaves out."""
 
     def __init__(
@@ -266,12 +266,12 @@ class _Hearing(Strikes):
         super().__init__(logger, now)
         self._errors = errors
 
-    def raised(
+    def log_exception(
         self, error: BaseException, text: str, *args: object, level: int = logging.ERROR
     ) -> None:
         """Remember it, and tell the log."""
         self._errors.append(error)
-        super().raised(error, text, *args, level=level)
+        super().log_exception(error, text, *args, level=level)
 
 
 class _Listening(_Adapter):

@@ -9,12 +9,12 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hubthread.clients.client import Client
 from hubthread.errors import HandshakeRejected
-from hubthread.hub.client import Client
-from hubthread.hub.upgrade import Agreed, agree, connect
 from hubthread.net.connection import INTERNAL_ERROR, Connection
-from hubthread.net.silence import Silence
+from hubthread.net.keepalive import Silence
 from hubthread.protocol.http import RequestParser
+from hubthread.serving.accept import Agreed, agree, connect
 from hubthread.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Reader:
         """The hub's, when the handshake has come about."""
         self.refusal: HandshakeRejected | None = None
         """What was answered instead."""
-        hub.tracker.begin(transport)
+        hub.connections.begin(transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
     def _may_run(self) -> bool:
@@ -78,7 +78,7 @@ class Reader:
             self.refusal = refusal
         if connection is None:
             self._transport.shutdown()
-            hub.tracker.end(self._transport)
+            hub.connections.end(self._transport)
             return None
         self._heard = self._clock.now()
         self._next = self._receive
@@ -132,5 +132,5 @@ class Reader:
         if transport.writer is not None:
             return -math.inf  # it has been woken, and makes its last call first
         self._connection.end()
-        self._hub.tracker.end(transport)
+        self._hub.connections.end(transport)
         return None

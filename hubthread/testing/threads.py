@@ -10,24 +10,24 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from hubthread.concurrency.alarms import Alarm, Alarms
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.flusher import Flusher, Held
-from hubthread.concurrency.strikes import Strikes
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Alarm, Timers
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import HubClosed
 from hubthread.hub.lifecycle import Lifecycle
-from hubthread.hub.serving import Tracker
+from hubthread.serving.server import Connections
 from hubthread.testing.clock import FakeClock
 from hubthread.testing.transport import Parked
 
 __all__ = [
-    "VirtualAlarms",
+    "VirtualConnections",
     "VirtualFlusher",
     "VirtualLifecycle",
     "VirtualThreads",
-    "VirtualTracker",
+    "VirtualTimers",
     "VirtualWorkers",
 ]
 
@@ -35,8 +35,8 @@ __all__ = [
 class VirtualThreads(Threads):
     """Plays what comes to an end by itself: writers, and the one that closes a hub."""
 
-    def __init__(self, clock: FakeClock, prefix: str, strikes: Strikes) -> None:
-        super().__init__(prefix, strikes)
+    def __init__(self, clock: FakeClock, prefix: str, incidents: Incidents) -> None:
+        super().__init__(prefix, incidents)
         self._clock = clock
         self._left: int | None = None
 
@@ -82,11 +82,11 @@ class VirtualWorkers(Workers):
         self._clock.drive(work, "worker")
 
 
-class VirtualAlarms(Alarms):
+class VirtualTimers(Timers):
     """Calls functions at their virtual time."""
 
-    def __init__(self, clock: FakeClock, threads: Threads, strikes: Strikes) -> None:
-        super().__init__(threads, strikes)
+    def __init__(self, clock: FakeClock, threads: Threads, incidents: Incidents) -> None:
+        super().__init__(threads, incidents)
         self._clock = clock
 
     def set(self, delay: float, action: Callable[[], None]) -> Alarm:
@@ -104,7 +104,7 @@ class VirtualFlusher(Flusher):
         return False
 
 
-class VirtualTracker(Tracker):
+class VirtualConnections(Connections):
     """Lets time pass while the hub closes."""
 
     def __init__(self, clock: FakeClock) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from hubthread.concurrency.waits import Call, Executor
+from hubthread.concurrency.calls import Call, Executor
 from tests.concurrency.made import Made
 
 

@@ -136,7 +136,7 @@ def test_many_producers() -> None:
 
 @pytest.mark.parametrize("strikes_at", range(12))
 def test_an_interrupt_leaves_no_lock_behind(strikes_at: int) -> None:
-    """Wherever a KeyboardInterrupt strikes a post, the next one is accepted and taken."""
+    """Wherever a KeyboardInterrupt incidents a post, the next one is accepted and taken."""
     mailbox: Mailbox[str] = Mailbox(10, "box")
     calls = 0
 

@@ -280,7 +280,7 @@ def test_a_storm_of_reconnects(record_property: Record) -> None:
         assert room.members_num == 1
         assert s.logs.warnings() == []
         at_end = s.hub.statistics().threads
-        assert at_end <= quiet + 3  # workers that wait for more, a flusher, alarms
+        assert at_end <= quiet + 3  # workers that wait for more, a flusher, timers
     record_property(
         "seen", f"{threads * rounds} in {took:.1f} s, nobody left over, threads {quiet} → {at_end}"
     )

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from hubthread import IntHeader, JsonHeader, MatcherError, MatcherMap, PrefixHeader
 from hubthread.errors import HandshakeRejected
-from hubthread.protocol.deflate_offer import DeflateParameters
+from hubthread.protocol.deflate_negotiation import DeflateParameters
 from hubthread.protocol.http import Request, RequestParser, Response
-from hubthread.protocol.messages import MessageReader
+from hubthread.protocol.raw_framing import MessageReader
 from hubthread.protocol.websocket import (
     PeerClose,
     ProtocolFailure,

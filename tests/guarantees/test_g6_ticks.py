@@ -22,7 +22,7 @@ from hubthread import (
     Overrun,
     Tick,
 )
-from tests.hub.rooms import AnyFrame, Gate, Notes, by_hand, new_hub, still
+from tests.rooms.ticking.hand_clock import AnyFrame, Gate, Notes, by_hand, new_hub, still
 from tests.support import (
     TIMEOUT,
     AnyClient,

@@ -23,7 +23,7 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
-from tests.hub.raw_peers import listen, tcp_peer, udp_peer
+from tests.clients.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import (
     PING,
     PONG,
@@ -257,7 +257,7 @@ def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
         start = s.hub.threads.start
 
         def no_alarms(target: Any, what: str) -> None:
-            if what == "alarms":
+            if what == "timers":
                 raise RuntimeError("can't start new thread")
             start(target, what)
 

@@ -24,9 +24,9 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
-from hubthread.concurrency.strikes import QUIET
+from hubthread.concurrency.incidents import QUIET
 from hubthread.testing import VirtualHub
-from tests.hub.raw_peers import listen, tcp_peer, udp_peer
+from tests.clients.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import TIMEOUT, Items, Logs, ask, serving
 
 Act = Callable[[VirtualHub[Any, Any], str], object]

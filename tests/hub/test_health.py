@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hubthread import Hub, HubSetting, Request, Server
-from hubthread.hub.statistics import HubStatistics
 from hubthread.protocol.request import Headers
+from hubthread.statistics import HubStatistics
 from hubthread.testing import VirtualHub
-from tests.hub.rooms import Gate
+from tests.rooms.ticking.hand_clock import Gate
 from tests.support import TIMEOUT, AnyHub, Logs, ask, in_thread, status_of
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -31,7 +31,7 @@ from hubthread import (
 from hubthread.hub.hub import Hub
 from hubthread.limits import LIMITS
 from hubthread.testing import VirtualHub
-from tests.hub.raw_peers import ended, tcp_peer, udp_peer
+from tests.clients.raw_peers import ended, tcp_peer, udp_peer
 from tests.net.peers import server_context
 from tests.support import (
     CLOSE,

@@ -13,7 +13,7 @@ import pytest
 from hubthread import HotlineFrameOption, Hub, HubSetting, SettingError, Upgrader
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.testing import FakeClock, VirtualHub
-from tests.hub.rooms import Gate
+from tests.rooms.ticking.hand_clock import Gate
 from tests.support import AnyHub, Items, Logs, Serving, connect, raw_handshake, serving
 
 LIMIT = 0.2

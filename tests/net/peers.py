@@ -12,7 +12,7 @@ from pathlib import Path
 from time import thread_time
 from typing import Any
 
-from hubthread.net.outbox import OutboxLimits
+from hubthread.net.outbox import OutboxBounds
 from hubthread.net.tls import TLSTransport
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.settings import Overflow
@@ -165,8 +165,8 @@ def limits(
     write_buffer: int = 64 * 1024,
     write_wait: float = TIMEOUT,
     linger: float = 0.02,
-) -> OutboxLimits:
-    return OutboxLimits(max_messages, max_bytes, overflow, write_buffer, write_wait, linger)
+) -> OutboxBounds:
+    return OutboxBounds(max_messages, max_bytes, overflow, write_buffer, write_wait, linger)
 
 
 def fill(transport: Transport) -> bytes:

@@ -13,9 +13,9 @@ from time import monotonic
 
 import pytest
 
-from hubthread.concurrency.alarms import Alarms
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Timers
 from hubthread.net import connection as connection_module
 from hubthread.net.connection import Connection
 from hubthread.protocol.frames import Frame, MessageType
@@ -116,7 +116,7 @@ def running(
     sink = Sink()
     sink.echo, sink.raises = echo, raises
     threads = Threads("test", telling(LOGGER))
-    alarms = Alarms(threads, telling(LOGGER))
+    timers = Timers(threads, telling(LOGGER))
     flusher = Flusher(threads)
     plan = PingPongPlan[object](ping_period=ping_period, ping_timeout=ping_timeout)
     period = WebsocketPeriod[object](
@@ -131,14 +131,14 @@ def running(
             sink,
             window_bits=None,
             start_thread=threads.start,
-            alarms=alarms,
+            timers=timers,
             flusher=flusher,
         )
         reader = Task(lambda: connection.run(first))
         yield Running(connection, sink, peer, reader, threads)
         connection.cut()
         reader.join()  # what it raised is for whoever expects it
-        alarms.close()
+        timers.close()
         flusher.close()
         assert threads.join(monotonic() + TIMEOUT) == []
         assert sink.endings() == ["leaving", "closed"]

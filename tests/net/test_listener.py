@@ -18,12 +18,12 @@ from time import monotonic
 
 import pytest
 
-from hubthread.concurrency import courtesy
-from hubthread.concurrency.courtesy import fan_outs
-from hubthread.concurrency.strikes import Strikes
+from hubthread.concurrency import fairness as courtesy
+from hubthread.concurrency.fairness import fan_outs
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
-from hubthread.net.addresses import Addresses
+from hubthread.net.address_limit import Addresses
 from hubthread.net.listener import Listener, open_tcp, open_unix
 from tests.net.peers import TIMEOUT, Task, read_to_the_end
 from tests.support import Items
@@ -58,11 +58,11 @@ def listening(
     start: bool = True,
 ) -> Iterator[tuple[Listener, Refusing]]:
     logger = logging.getLogger("tests.net")
-    strikes = Strikes(logger, monotonic)
-    threads = Refusing("test", strikes)
+    incidents = Incidents(logger, monotonic)
+    threads = Refusing("test", incidents)
     sock = sock or open_tcp("127.0.0.1", 0, 100)
-    addresses = Addresses(None, (), strikes)
-    listener = Listener(sock, serve, threads, max_connections, strikes, addresses)
+    addresses = Addresses(None, (), incidents)
+    listener = Listener(sock, serve, threads, max_connections, incidents, addresses)
     if start:
         listener.start()
     try:
@@ -355,9 +355,9 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
     script = """
         import errno, logging, os, resource, socket, sys, threading
         from time import monotonic
-        from hubthread.concurrency.strikes import Strikes
+        from hubthread.concurrency.incidents import Incidents
         from hubthread.concurrency.threads import Threads
-        from hubthread.net.addresses import Addresses
+        from hubthread.net.address_limit import Addresses
         from hubthread.net.listener import Listener, open_tcp
 
         def serve(sock, peer):
@@ -381,10 +381,10 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         for client in clients:
             client.settimeout(20)
         sock = Counted(fileno=open_tcp("127.0.0.1", 0, 100).detach())
-        strikes = Strikes(logger, monotonic)
-        threads = Threads("x", strikes)
-        addresses = Addresses(None, (), strikes)
-        listener = Listener(sock, serve, threads, 100, strikes, addresses)
+        incidents = Incidents(logger, monotonic)
+        threads = Threads("x", incidents)
+        addresses = Addresses(None, (), incidents)
+        listener = Listener(sock, serve, threads, 100, incidents, addresses)
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         hoard = []

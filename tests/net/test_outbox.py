@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from hubthread.net.backlog import Backlog
-from hubthread.net.outbox import PONG, Outbox, OutboxLimits
+from hubthread.net.outbox import PONG, Outbox, OutboxBounds
 from hubthread.settings import Overflow
 from tests.net.peers import (
     TIMEOUT,
@@ -62,7 +62,7 @@ class Counting(Scripted):
 
 
 def box(
-    transport: Scripted, outbox_limits: OutboxLimits | None = None
+    transport: Scripted, outbox_limits: OutboxBounds | None = None
 ) -> tuple[Outbox, Starter, Notes]:
     starter, troubles = Starter(), Notes()
     return Outbox(transport, outbox_limits or limits(), starter, troubles), starter, troubles
@@ -237,12 +237,12 @@ def test_a_reset_is_told_once(kind: str) -> None:
 
 def test_a_broken_socket_is_found_by_the_sender() -> None:
     """Every way of sending reports it, the first one only."""
-    for first in ("send", "send_run", "send_control", "finish"):
+    for first in ("send", "send_batch", "send_control", "finish"):
         transport = Gated()
         transport.broken = True
         outbox, _, troubles = box(transport)
-        if first == "send_run":
-            assert outbox.send_run(b"ab", [b"a", b"b"], [None, None]) == 0
+        if first == "send_batch":
+            assert outbox.send_batch(b"ab", [b"a", b"b"], [None, None]) == 0
         else:
             getattr(outbox, first)(b"message")
         outbox.send(b"message")
@@ -282,7 +282,7 @@ def test_what_is_sent_after_the_end_has_a_number_and_is_consumed() -> None:
     outbox.end()
     assert outbox.send(b"late") == 2
     assert outbox.wait_consumed(2, TIMEOUT)
-    assert outbox.send_run(b"ab", [b"a", b"b"], [None, None]) == 0
+    assert outbox.send_batch(b"ab", [b"a", b"b"], [None, None]) == 0
     assert outbox.count == 4
     assert outbox.is_consumed(4)
     starter.join()
@@ -338,7 +338,7 @@ def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
     transport = Gated()
     transport.room = 3
     outbox, starter, troubles = box(transport, limits(max_messages=1))
-    outbox.send_run(b"firstsecond", [b"first", b"second"], [None, None])
+    outbox.send_batch(b"firstsecond", [b"first", b"second"], [None, None])
     assert troubles.now() == ["overflow"]
     transport.wait_for_writer()
     transport.room = 100
@@ -409,7 +409,7 @@ def test_many_threads_write_and_each_stays_in_order(kind: str) -> None:
                 if place % 3:
                     outbox.send(wire)
                 else:
-                    outbox.send_run(wire, [wire], [None])
+                    outbox.send_batch(wire, [wire], [None])
 
         senders = [Task(lambda thread=thread: send(thread)) for thread in range(threads)]  # type: ignore[misc]
         gate.wait(TIMEOUT)
@@ -495,7 +495,7 @@ def test_what_is_held_leaves_together() -> None:
     outbox, starter, troubles = box(transport)
     outbox.hold()
     numbers = [outbox.send(wire) for wire in (b"one", b"two", b"three")]
-    assert outbox.send_run(b"fourfive", (b"four", b"five"), (None, None)) == 5
+    assert outbox.send_batch(b"fourfive", (b"four", b"five"), (None, None)) == 5
     assert (numbers, transport.out) == ([1, 2, 3], b"")
     assert not outbox.is_consumed(1)
     outbox.release()
@@ -529,9 +529,9 @@ def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
     outbox.hold()
     for _ in range(50):
         outbox.send(b"0123456789", "key")
-    outbox.send_run(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it holds at the most
+    outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it holds at the most
     outbox.send(b"one")
-    outbox.send_run(b"run" * 4, [b"run"] * 4, [None] * 4)
+    outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)
     outbox.send(b"x" * 5000)
     outbox.release()
     assert transport.out == b"0123456789" * 50 + b"run" * 4 + b"one" + b"run" * 4 + b"x" * 5000
@@ -611,7 +611,7 @@ def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
     assert Task(lambda: outbox.send(b"|other|")).result() == 3
     assert transport.out == b"ab|other|"
     outbox.send(b"c")
-    outbox.send_run(b"de", (b"d", b"e"), (None, None))
+    outbox.send_batch(b"de", (b"d", b"e"), (None, None))
     assert (transport.out, outbox.is_consumed(4)) == (b"ab|other|", False)
     calls = transport.calls
     outbox.release(alone=True)

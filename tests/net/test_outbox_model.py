@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hubthread.net.outbox import PING, PONG, Outbox, OutboxLimits
+from hubthread.net.outbox import PING, PONG, Outbox, OutboxBounds
 from hubthread.settings import Overflow
 
 MAX_MESSAGES = 4
@@ -188,7 +188,7 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         self.model = Model(policy)
         self.started: Callable[[], None] | None = None
         self.troubles: list[str] = []
-        limits = OutboxLimits(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0, 0.0)
+        limits = OutboxBounds(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0, 0.0)
         self.outbox = Outbox(self.transport, limits, self.start, self.troubles.append)
         self.was_direct = False
         self.letter = 0
@@ -240,10 +240,10 @@ class OutboxAgainstAList(RuleBasedStateMachine):
             self.note(before, [Waiting(wire, self.model.count, key)])
 
     @rule(sizes=st.lists(st.integers(2, 30), min_size=1, max_size=5))
-    def send_run(self, sizes: list[int]) -> None:
+    def send_batch(self, sizes: list[int]) -> None:
         wires, before, was_open = [*map(self.wire, sizes)], self.begin(), self.model.open
         keys = [(None, "a", "b")[size % 3] for size in sizes]
-        number = self.outbox.send_run(b"".join(wires), wires, keys)
+        number = self.outbox.send_batch(b"".join(wires), wires, keys)
         first = self.model.count + 1
         self.model.count += len(wires)
         assert number in (0, self.model.count)

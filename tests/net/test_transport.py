@@ -13,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from hubthread.concurrency import courtesy
+from hubthread.concurrency import fairness as courtesy
 from hubthread.net import transport as transport_module
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import PlainTransport, Transport, send_all

@@ -12,7 +12,7 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from hubthread.protocol.deflate import CappedDeflate
-from hubthread.protocol.deflate_offer import DeflateParameters
+from hubthread.protocol.deflate_negotiation import DeflateParameters
 from hubthread.protocol.websocket import Ping, WebSocketEvent, WebSocketProtocol
 from tests.protocol.test_websocket import (
     BINARY,

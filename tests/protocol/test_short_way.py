@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wsproto import events as wsproto_events
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 
-from hubthread.protocol.deflate_offer import DeflateParameters
+from hubthread.protocol.deflate_negotiation import DeflateParameters
 from hubthread.protocol.websocket import (
     PeerClose,
     Ping,

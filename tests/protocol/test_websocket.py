@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubthread.protocol.deflate_offer import DeflateParameters
+from hubthread.protocol.deflate_negotiation import DeflateParameters
 from hubthread.protocol.websocket import (
     PeerClose,
     Ping,

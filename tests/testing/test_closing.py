@@ -18,7 +18,7 @@ from hubthread import (
     LongPollingOption,
     UsageError,
 )
-from hubthread.concurrency import waits
+from hubthread.concurrency import calls as waits
 from hubthread.testing import FakeClock, VirtualClient, VirtualHub
 
 

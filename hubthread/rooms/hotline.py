@@ -1,0 +1,191 @@
+"""A hotline: a room whose members get what is pushed to it.
+
+Layer: hub.  Threads: everything from any; the hub thread fans out.
+Source: the specification's ``IHotline``, ``NewHotline``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, TypeVar
+
+from hubthread.clients.client import Client
+from hubthread.clients.each import EachClient
+from hubthread.concurrency.context import Context
+from hubthread.core.push_log import PushLog
+from hubthread.errors import ContextNotClient
+from hubthread.matcher.compile import marshal_json
+from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.statistics import HotlineStatistics
+from hubthread.types import HotlineID, Key, check_key
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+    from hubthread.interfaces import IOContext
+
+__all__ = ["Hotline"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class Hotline(EachClient[Meta, Header]):
+    """A room.  Made by ``hub.hotline()``.
+
+    All members see its pushes in one order.  A member gets exactly the pushes accepted
+    between its ``answer`` and its ``hangup``, whatever was still waiting when it came or
+    went.  Between a push and a direct ``write`` to a member no order is promised.
+
+    Threads: every method from any.
+    """
+
+    __slots__ = ("__weakref__", "_frame", "context", "hotline_id", "hub", "name", "room")
+
+    def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID, name: str) -> None:
+        self.hub = hub
+        self._frame = hub.frame
+        self.hotline_id = hotline_id
+        self.name = name
+        label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
+        # What clients and clocks are built on; not for users.
+        self.room: PushLog[Client[Meta, Header]] = PushLog(
+            hub.loop.schedule, hub.setting.chan_queue_size, label
+        )
+        self.context = Context(hub.context)
+        """Cancelled when the hotline closes, or the hub."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The hub's logger."""
+        return self.hub.logger
+
+    def answer(self, ctx: IOContext) -> None:
+        """Let a client in: it gets every push accepted from now on.
+
+        A client that is in stays in; one whose connection has ended is not let in.
+
+        :raises ContextNotClient: for anything but a client.
+        :raises TooManyRooms: when it is in as many as ``Limits.rooms_per_client`` lets it.
+        :raises HotlineClosed, HubClosed: after the end of either.
+        """
+        self._client(ctx).enter_room(self.room)
+
+    def hangup(self, ctx: IOContext) -> None:
+        """Let a client out: it still gets what was pushed so far.
+
+        One that is not in is ignored.  A client that disconnects leaves by itself.
+
+        :raises ContextNotClient: for anything but a client.
+        """
+        self._client(ctx).leave_room(self.room)
+
+    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
+        """Send a text (``str``) or binary (``bytes``) message to all members.
+
+        Encoded once for all.  Never waits: for members that take it slowly there is the
+        overflow policy, and for a pusher that wants to keep pace ``wait_push_consumed``.
+
+        :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        :returns: the push's number, at once.
+        :raises HotlineClosed, HubClosed: after the end of either.
+        :raises QueueFull: when ``chan_queue_size`` pushes wait for the hub.
+        :raises ValueError: for text that UTF-8 cannot carry.
+        """
+        if key is not None:
+            check_key(key)
+        return self.room.push(self._frame(data), key)
+
+    def push_json(self, obj: object) -> int:
+        """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""
+        return self.push(marshal_json(obj))
+
+    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+        """Push ``prefix`` and the marshalled ``obj`` as one message; see ``push``."""
+        return self.push(self.hub.byte_splicing(prefix, obj))
+
+    @property
+    def push_count(self) -> int:
+        """The number of the last push."""
+        return self.room.counts()[0]
+
+    def is_push_consumed(self, number: int) -> bool:
+        """Whether push ``number`` was handed to each member of its moment, or that is gone.
+
+        Handed over as in ``IOContext.is_write_consumed``.
+        """
+        return self.room.is_consumed(number)
+
+    def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
+        """Wait for that, ``timeout`` seconds at most; whether it is so.
+
+        :raises WrongThread: on the hub thread or in a room's tick, which it would wait for.
+        """
+        self.hub.loop.refuse_here("wait_push_consumed")
+        refuse_in_tick("wait_push_consumed")
+        return self.room.wait_consumed(number, timeout)
+
+    @property
+    def members(self) -> list[Client[Meta, Header]]:
+        """Who is in, in the order of coming."""
+        return self.room.members()
+
+    @property
+    def members_num(self) -> int:
+        """How many are in."""
+        return self.room.members_num()
+
+    def __contains__(self, ctx: object) -> bool:
+        return isinstance(ctx, Client) and ctx in self.room
+
+    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
+        return self.hub, self.room.members
+
+    def close(self) -> None:
+        """Let everybody out and refuse what comes; what was pushed is still sent."""
+        reason = "the hotline was closed"
+        if self.room.close(reason):
+            self.end(reason)
+
+    def close_if_empty(self) -> bool:
+        """Close it if nobody is in, in one step; whether it is closed after the call."""
+        reason = "the hotline was empty"
+        if self.room.close(reason, only_if_empty=True):
+            self.end(reason)
+        return self.room.closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self.room.closed
+
+    def statistics(self) -> HotlineStatistics:
+        """What is to be known of this hotline now."""
+        pushes, waiting, lagging = self.room.counts()
+        return HotlineStatistics(
+            hotline_id=self.hotline_id,
+            name=self.name,
+            closed=self.is_closed,
+            members=self.members_num,
+            pushes=pushes,
+            waiting=waiting,
+            lagging=lagging,
+        )
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        state = "closed" if self.is_closed else "open"
+        return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
+
+    def end(self, reason: str) -> None:
+        """Let everybody out of a room that was shut.  Not for users: they ``close`` it."""
+        for client in self.room.members():
+            self.hangup(client)
+        self.hub.registry.remove(self)
+        self.context.cancel(reason)
+
+    @staticmethod
+    def _client(ctx: object) -> Client[Meta, Header]:
+        if not isinstance(ctx, Client):
+            raise ContextNotClient(f"context not client: {ctx!r}; give the handler's ctx")
+        return ctx

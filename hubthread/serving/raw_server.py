@@ -1,0 +1,189 @@
+"""From a raw TCP connection, or a datagram from a new address, to a client.
+
+Layer: hub.  Threads: each TCP connection's own, which then is its client's reader, and that
+of each UDP socket; a ``SocketServer`` is for any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hubthread.checks import check_number
+from hubthread.clients.raw import DatagramClient, SocketClient, request_of
+from hubthread.concurrency.workers import BoundedPool
+from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.limits import HANDSHAKE
+from hubthread.net.listener import Address, Listener, open_tcp, open_udp
+from hubthread.net.tcp import RawConnection
+from hubthread.net.tls import open_transport
+from hubthread.net.transport import Stream, Transport
+from hubthread.net.udp.peer import DatagramPeer
+from hubthread.net.udp.socket import Datagrams
+from hubthread.serving.accept import make_meta
+from hubthread.serving.listening import Listening, check_place
+from hubthread.types import ConnectionProtocols
+
+if TYPE_CHECKING:
+    import socket
+    import ssl as tls
+
+    from hubthread.hub.hub import Hub
+
+__all__ = ["SocketServer", "open_socket_server"]
+
+MOST_WORKERS = 64
+"""Callbacks of UDP peers that run at the same time, of one socket; further ones wait."""
+
+
+class SocketServer(Listening):
+    """A socket of a hub that raw peers come to; made by ``hub.socket_handles``.
+
+    ``close`` lets nobody new in; the clients that came through it stay until they, or the
+    hub, close, and so does a UDP socket with any left.  It is a context manager.
+
+    Threads: every method from any.
+    """
+
+    def __init__(
+        self,
+        hub: Hub[Any, Any],
+        protocol: ConnectionProtocols,
+        context: tls.SSLContext | None,
+    ) -> None:
+        super().__init__(hub, context)
+        self.protocol = protocol
+        self._period = hub.setting.socket_period
+        self._limits = replace(hub.limits, write_wait=self._period.write_wait)
+        self._pool = BoundedPool(hub.workers, MOST_WORKERS)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """``(host, port)`` as bound."""
+        address = self._listener.address
+        assert isinstance(address, tuple)
+        return address
+
+    @property
+    def url(self) -> str:
+        """Where peers connect: ``tcp://host:port``, ``tls://…`` or ``udp://…``."""
+        scheme = self.protocol.value if self._context is None else "tls"
+        return f"{scheme}://{self._place()}"
+
+    def _listens(self, sock: socket.socket, max_peers: int) -> Listener | Datagrams:
+        hub = self._hub
+        if self.protocol is ConnectionProtocols.UDP:
+            return Datagrams(
+                sock,
+                self._welcome,
+                self._period,
+                self._limits,
+                hub.threads,
+                hub.timers,
+                hub.incidents,
+                max_peers,
+            )
+        return Listener(
+            sock,
+            self._serve,
+            hub.threads,
+            max_peers,
+            hub.incidents,
+            hub.addresses,
+            polite=False,
+        )
+
+    def close(self) -> None:
+        """Let nobody new in."""
+        super().close()
+        self._pool.close()
+
+    def __repr__(self) -> str:
+        return f"<SocketServer {self.url} {self._listener.connections} peers>"
+
+    # On a TCP connection's own thread.
+
+    def _serve(self, stream: Stream, peer: Address) -> None:
+        transport = open_transport(stream, self._context)
+        self._hub.connections.begin(transport)
+        try:
+            connection = self._attend(transport, peer)
+            if connection is not None:
+                connection.run()
+        finally:
+            transport.close()
+            self._hub.connections.end(transport)
+
+    def _attend(self, transport: Transport, peer: Address) -> RawConnection | None:
+        """Make the client; its start callback has run when this returns."""
+        hub = self._hub
+        request = request_of(self.protocol, peer, secure=self._context is not None)
+        upgrader = hub.setting.websocket_period.upgrader
+        try:
+            transport.handshake(upgrader.handshake_timeout)
+            meta = make_meta(hub, request)
+        except HandshakeRejected as refusal:
+            hub.refused(request, refusal.status, refusal.reason)
+            return None
+        except TimeoutError:
+            reason = f"no TLS within {upgrader.handshake_timeout:g} s"
+            hub.refused(request, 408, reason, HANDSHAKE, peer)
+            return None
+        except OSError as error:  # the connection broke, or TLS did not come about
+            hub.refused(request, 400, f"{type(error).__name__}: {error}")
+            return None
+        client = SocketClient(hub, hub.registry.next_client_id(), meta, request)
+        connection = client.ws_conn = RawConnection(
+            transport,
+            self._period,
+            self._limits,
+            client,
+            start_thread=hub.threads.start,
+            timers=hub.timers,
+            flusher=hub.flusher,
+            message_time=hub.setting.limits.message_time,
+        )
+        if not hub.connections.opened(transport):
+            return None
+        client.begin()
+        return connection
+
+    # On the UDP socket's thread.
+
+    def _welcome(self, peer: DatagramPeer) -> bool:
+        """Make a client of the peer; false when the hub is closing."""
+        assert isinstance(self._listener, Datagrams)
+        request = request_of(self.protocol, (peer.address[0], peer.address[1]))
+        client = DatagramClient(self._hub, request, peer, self._listener, self._pool)
+        peer.sink = client
+        if not self._hub.connections.opened(peer):
+            return False
+        client.come()
+        return True
+
+
+def open_socket_server(
+    hub: Hub[Any, Any],
+    host: str,
+    port: int,
+    protocol: ConnectionProtocols,
+    context: tls.SSLContext | None,
+    max_peers: int,
+    backlog: int,
+) -> SocketServer:
+    """Check the arguments of ``hub.socket_handles``, bind, and begin."""
+    check_place("addr", host, port, backlog, context)
+    try:
+        protocol = ConnectionProtocols(protocol)
+    except ValueError:
+        raise SettingError(
+            "protocol", f"ConnectionProtocols.TCP or ConnectionProtocols.UDP, not {protocol!r}"
+        ) from None
+    udp = protocol is ConnectionProtocols.UDP
+    if udp and context is not None:
+        raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
+    check_number("max_peers", max_peers, 1, whole=True)
+    server = SocketServer(hub, protocol, context)
+    sock = open_udp(host, port) if udp else open_tcp(host, port, backlog)
+    server._open(sock, lambda: server._listens(sock, max_peers))
+    return server

@@ -1,0 +1,250 @@
+"""The way in through a WSGI server: its request becomes a client, and its worker is free.
+
+Layer: hub.  Threads: ``enter`` runs on the WSGI server's; each client's reader is a thread
+of the hub, as ever, except where a connection cannot be moved: there the request's own
+thread is the reader, and is parked until the client goes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hubthread.checks import check_number
+from hubthread.concurrency.logs import log_safely
+from hubthread.errors import HandshakeRejected, UsageError
+from hubthread.limits import CONNECTIONS
+from hubthread.net.listener import Address
+from hubthread.net.transport import PlainTransport, Transport
+from hubthread.net.wsgi import hijack as takeover
+from hubthread.net.wsgi.parked import open_parked
+from hubthread.protocol.http import Response, reason_phrase
+from hubthread.protocol.request import Request
+from hubthread.protocol.wsgi_environ import request_of
+from hubthread.serving.accept import Agreed, agree, connect, refusal_response
+from hubthread.serving.server import answer
+
+if TYPE_CHECKING:
+    from hubthread.hub.hub import Hub
+
+__all__ = ["WSGIAnswer", "WSGIBridge"]
+
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+_TAKEN = "hubthread.taken"
+"""In the environ of a request whose connection has become a client's."""
+
+_HOP_BY_HOP = ("connection", "upgrade")
+"""An application must not send these (PEP 3333), and wsgiref ends with an assertion."""
+
+
+class WSGIAnswer:
+    """What a WSGI application returns for a request: an iterable of its body.
+
+    It is a WSGI application too, so a Flask view may return it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        sink: takeover.Sink | None = None,
+    ) -> None:
+        self.status = f"{status} {reason_phrase(status) or 'Refused'}"
+        self.headers = list(headers)
+        self.body = body
+        self._sink = sink
+
+    def __iter__(self) -> Any:
+        return iter([self.body] if self.body else [])
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer as an application."""
+        start_response(self.status, self.headers)
+        return self
+
+    def close(self) -> None:
+        """From the server, which has sent it."""
+        if self._sink is not None:
+            self._sink.close()
+
+
+class WSGIBridge:
+    """One hub's way in through WSGI servers.
+
+    Threads: every method from any.
+    """
+
+    def __init__(self, hub: Hub[Any, Any]) -> None:
+        self._hub = hub
+        self._lock = threading.Lock()  # guards what follows
+        self._watched = False
+        self.moved = 0
+        self.parked = 0
+
+    def enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
+        """Make the request a client, or say why not; see ``hub.websocket_handler``."""
+        check_number("max_connections", max_connections, 1, whole=True)
+        if environ.get(_TAKEN):
+            raise UsageError(
+                "this request has become a client already: call websocket_handler once for "
+                "each request, and return what it returns"
+            )
+        request: Request | None = None
+        try:
+            takeover.refuse_green(environ)
+            self._start_for_client()
+            request = request_of(environ)
+            agreed = agree(self._hub, request, meta)
+            sink = self._admit(environ, agreed, max_connections)
+        except HandshakeRejected as refusal:
+            self._hub.refused(request, refusal.status, refusal.reason)
+            if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
+                self._trouble(refusal.reason, refusal.reason)
+            response = refusal_response(self._hub, refusal)
+            return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
+        return WSGIAnswer(101, sink=sink)  # the client has got its own
+
+    def start_once(self) -> None:
+        """Start the hub in this process, where it is new; see that it ends with it."""
+        self._hub.lifecycle.start_once()
+        with self._lock:
+            watched, self._watched = self._watched, True
+        if not watched:
+            atexit.register(self._at_exit, os.getpid())
+            # Or a hub that is made and closed in a test would stay for ever.
+            self._hub.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
+
+    def _at_exit(self, process: int) -> None:
+        if os.getpid() == process:  # and not one that it has forked, with the same sockets
+            self._hub.close()
+
+    def _start_for_client(self) -> None:
+        """:raises HandshakeRejected: when the hub is closed, or the system gives no thread."""
+        try:
+            self.start_once()
+        except RuntimeError as error:
+            raise self._no_room(error) from None
+        if self._hub.state not in ("new", "running"):
+            raise HandshakeRejected(503, "The server is going away.")
+
+    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> takeover.Sink | None:
+        place = takeover.find(environ)
+        move = takeover.CAN_MOVE and takeover.is_plain(place.sock)
+        if not move and not environ.get("wsgi.multithread"):
+            raise HandshakeRejected(
+                501,
+                "A connection with TLS of the WSGI server's own takes one of its threads, and "
+                "this server has only one: give it threads, or end TLS in a proxy before it.",
+            )
+        addresses, peer = self._hub.addresses, agreed.request.peer
+        if not addresses.enter(peer):
+            reason = "Your address has too many open here."
+            raise HandshakeRejected(429, reason, (("Retry-After", "1"),))
+        with self._lock:
+            full = self.moved + self.parked >= most
+            self.moved += move and not full
+            self.parked += not move and not full
+        if full:
+            addresses.leave(peer)
+            text = "%d connections, the limit of websocket_handler: turning one away"
+            self._hub.incidents.log_limit(CONNECTIONS, logging.WARNING, text, most)
+            raise _full()
+        if not move:
+            environ[_TAKEN] = True
+            try:
+                transport, trailing = open_parked(place)
+                self._serve(transport, agreed, trailing)
+            finally:
+                addresses.leave(peer)
+                with self._lock:
+                    self.parked -= 1
+            return takeover.bury(place.sock) if takeover.CAN_MOVE else None
+        try:
+            sink = self._move(place, agreed)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+            self._end_moved(peer)
+            raise self._no_room(error) from None
+        environ[_TAKEN] = True
+        return sink
+
+    def _no_room(self, why: object) -> HandshakeRejected:
+        what = f"no room for a connection: answering 503 ({why})"
+        self._trouble(f"no room: {type(why).__name__}", what)  # a thread, or a descriptor
+        return _full()
+
+    def _trouble(self, kind: str, what: str) -> None:
+        self._hub.incidents.log_limited(kind, logging.WARNING, "%s", what)
+
+    def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
+        taken = takeover.take(place)
+        peer = agreed.request.peer
+
+        def read() -> None:
+            try:
+                self._serve(PlainTransport(taken.sock), agreed, taken.trailing)
+            finally:
+                self._end_moved(peer)
+
+        try:
+            self._hub.threads.start(read, "reader")
+        except RuntimeError:
+            taken.undo()
+            raise
+        return taken.sink
+
+    def _end_moved(self, peer: Address) -> None:
+        self._hub.addresses.leave(peer)
+        with self._lock:
+            self.moved -= 1
+
+    # On the reader.
+
+    def _serve(self, transport: Transport, agreed: Agreed, trailing: bytes) -> None:
+        hub, request = self._hub, agreed.request
+        began = monotonic()
+        hub.connections.begin(transport)
+        try:
+            deadline = began + hub.setting.websocket_period.upgrader.handshake_timeout
+            try:
+                connection = connect(hub, transport, agreed, deadline)
+            except HandshakeRejected as refusal:
+                hub.refused(request, refusal.status, refusal.reason)
+                response = Response.text(refusal.status, refusal.reason)
+                answer(transport, response.encode(request), deadline)
+                return
+            del agreed
+            if connection is not None:
+                connection.run(trailing)
+                text = "%r ended after %.1f s: %s %s"
+                told = request, monotonic() - began, connection.ended_by, connection.code
+                log_safely(hub.logger, logging.INFO, text, *told)
+        finally:
+            transport.close()
+            hub.connections.end(transport)
+
+
+def _full() -> HandshakeRejected:
+    return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
+
+
+def _refused_with(response: Response, *, head: bool) -> WSGIAnswer:
+    return WSGIAnswer(
+        response.status,
+        [
+            *(each for each in response.headers if each[0].lower() not in _HOP_BY_HOP),
+            ("Content-Type", response.content_type),
+            ("Content-Length", str(len(response.body))),
+            ("X-Content-Type-Options", "nosniff"),
+        ],
+        b"" if head else response.body,  # few servers leave it out
+    )

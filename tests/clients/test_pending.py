@@ -1,0 +1,484 @@
+"""PendingRequests and answers with ids, both ways: who gets which answer, and what ends a wait."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread import (
+    ClientClosed,
+    DeadlockError,
+    Empty,
+    ExecTimeout,
+    HandleAnyNotPtr,
+    HotlineFrameOption,
+    IntHeader,
+    IOContext,
+    JsonHeader,
+    MatcherMap,
+    PayloadError,
+    PrefixHeader,
+    QueueFull,
+    SettingError,
+    UsageError,
+    WrongThread,
+)
+from tests.clients.raw_peers import listen, tcp_peer
+from tests.support import TIMEOUT, Items, RawPeer, Serving, in_thread, serving, together
+
+
+@dataclass
+class Choice:
+    yes: bool
+
+
+def matcher(**fields: Any) -> MatcherMap[Any, Any]:
+    made = MatcherMap[Any, Any](JsonHeader(id_field="id", **fields))
+
+    @made.handle("double")
+    def double(ctx: IOContext, meta: Any, req: dict[str, Any]) -> dict[str, Any]:
+        return {"twice": req["n"] * 2, "seen": sorted(req)}
+
+    @made.handle("nothing")
+    def nothing(ctx: IOContext, meta: Any, _: Empty) -> None:
+        """Has nothing to say."""
+
+    @made.handle("fail")
+    def fail(ctx: IOContext, meta: Any) -> None:
+        raise LookupError("tripped")
+
+    return made
+
+
+def read(peer: RawPeer) -> Any:
+    return json.loads(peer.message())
+
+
+def send(peer: RawPeer, **fields: Any) -> None:
+    peer.send(json.dumps(fields))
+
+
+# The client asks.
+
+
+@given(number=st.integers() | st.text())
+def test_an_answer_carries_the_id_of_its_question(number: int | str) -> None:
+    """Whatever text or whole number the client has chosen; a message without one gets none."""
+    made = matcher()
+    text = json.dumps({"type": "double", "n": 4, "id": number})
+    answer = made.dispatch(None, None, text)
+    assert json.loads(answer or "") == {
+        "type": "double", "reply": number, "twice": 8, "seen": ["n"],
+    }  # fmt: skip
+    plain = made.dispatch(None, None, '{"type": "double", "n": 4}')
+    assert json.loads(plain or "") == {"type": "double", "twice": 8, "seen": ["n"]}
+
+
+def test_a_question_is_answered_even_with_nothing() -> None:
+    """With the id alone; a message that asks for no answer gets none, as ever."""
+    with serving(receive_matcher=matcher()) as served:
+        peer = served.peer()
+        send(peer, type="nothing")
+        send(peer, type="nothing", id=None)
+        send(peer, type="nothing", id="q")
+        assert read(peer) == {"type": "nothing", "reply": "q"}
+
+
+def test_under_a_body_too() -> None:
+    with serving(receive_matcher=matcher(body="is", reply_field="re")) as served:
+        peer, client = served.pair()
+        send(peer, type="double", id=1, **{"is": {"n": 5}})
+        assert read(peer) == {"type": "double", "re": 1, "is": {"twice": 10, "seen": ["n"]}}
+        send(peer, type="nothing", id=2)
+        assert read(peer) == {"type": "nothing", "re": 2, "is": None}
+        asking = in_thread(lambda: client.request("pick", [1, 2], TIMEOUT))
+        assert read(peer) == {"type": "pick", "id": 1, "is": [1, 2]}
+        send(peer, re=1, **{"is": 2})
+        assert asking() == 2
+
+
+def test_errors_reach_the_hook_and_the_question_stays_open() -> None:
+    """The peer's own time-out ends its wait; the connection goes on."""
+    errors = Items[Exception]()
+    with serving(
+        receive_matcher=matcher(),
+        receive_matcher_error=lambda ctx, meta, error: errors.add(error),
+    ) as served:
+        peer = served.peer()
+        send(peer, type="fail", id=1)
+        send(peer, type="unknown", id=2)
+        send(peer, type="double", id=[3], n=1)
+        send(peer, type="double", id=True, n=1)
+        send(peer, reply=1.0)
+        send(peer, type="double", id=4, n=1)
+        assert read(peer)["reply"] == 4
+        kinds = [type(error).__name__ for error in errors.wait(5)]
+        assert kinds == ["LookupError", "HandleNotFind", *["PayloadError"] * 3]
+        assert "the field 'id' must be text or a whole number" in str(errors.now()[2])
+
+
+def test_a_reply_may_not_have_the_format_s_fields() -> None:
+    made = matcher()
+    made.add("clash", lambda ctx, meta, req: {"reply": 1})
+    for text in ('{"type": "clash"}', '{"type": "clash", "id": 1}'):
+        with pytest.raises(UsageError, match="has a field 'reply'"):
+            made.dispatch(None, None, text)
+
+
+def test_without_id_field_an_id_is_like_any_other() -> None:
+    made = MatcherMap[Any, Any](JsonHeader())
+    made.add("delete", lambda ctx, meta, req: {"deleted": req["id"], "reply": req["reply"]})
+    answer = made.dispatch(None, None, '{"type": "delete", "id": 5, "reply": 6}')
+    assert json.loads(answer or "") == {"type": "delete", "deleted": 5, "reply": 6}
+
+
+# The server asks.
+
+
+def test_the_caller_gets_the_answer() -> None:
+    """As a value, or as what it asks for; the client's answer reaches no handler."""
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        asking = in_thread(lambda: client.request("confirm", {"text": "Sure?"}, TIMEOUT))
+        assert read(peer) == {"type": "confirm", "id": 1, "text": "Sure?"}
+        send(peer, type="whatever", reply=1, yes=True)
+        assert asking() == {"yes": True}
+        typed = in_thread(lambda: client.request("confirm", Choice(False), into=Choice))
+        assert read(peer) == {"type": "confirm", "id": 2, "yes": False}
+        send(peer, reply=2, yes=False)
+        assert typed() == Choice(False)
+        wrong = in_thread(lambda: client.request("confirm", None, into=Choice))
+        assert read(peer) == {"type": "confirm", "id": 3}
+        send(peer, reply=3, yes="maybe")
+        with pytest.raises(PayloadError, match=r"\$\.yes: expected bool"):
+            wrong()
+        assert served.logs.warnings() == []
+
+
+def test_answers_in_any_order_find_their_questions() -> None:
+    """Threads ask one client at once; ids of the two directions never meet."""
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        count = 20
+        answers = Items[tuple[int, Any]]()
+
+        def answer_all() -> None:
+            questions = [read(peer) for _ in range(count)]
+            assert len({each["id"] for each in questions}) == count
+            for each in sorted(questions, key=lambda each: each["n"]):
+                send(peer, type="double", id=each["id"], n=each["n"])  # the same id, asked by us
+                send(peer, reply=each["id"], n=each["n"])
+
+        answering = in_thread(answer_all)
+        together(
+            count,
+            lambda n: answers.add((n, client.request("n", {"n": n}, TIMEOUT)["n"])),
+        )
+        answering()
+        assert sorted(answers.now()) == [(n, n) for n in range(count)]
+        replies = [read(peer) for _ in range(count)]
+        assert sorted(each["twice"] for each in replies) == [2 * n for n in range(count)]
+
+
+def test_a_matcher_s_own_functions_are_used() -> None:
+    """``marshal`` encodes the question, ``unmarshal`` the answer."""
+    made = MatcherMap[Any, Any](
+        JsonHeader(id_field="id"),
+        marshal=lambda obj: json.dumps(obj, indent=1),
+        unmarshal=lambda payload, into: into(**payload),
+    )
+    with serving(receive_matcher=made) as served:
+        peer, client = served.pair()
+        for number, good in ((1, True), (2, False)):
+            asking = in_thread(lambda: client.request("confirm", {}, into=Choice))
+            assert "\n" in str(peer.message())
+            send(peer, reply=number, **({"yes": True} if good else {"no": 1}))
+            if good:
+                assert asking() == Choice(True)
+            else:
+                with pytest.raises(PayloadError, match="cannot be unmarshalled"):
+                    asking()
+
+
+def test_a_format_of_the_user_s_may_carry_ids() -> None:
+    """Text or bytes for a payload are unmarshalled as JSON, as everywhere."""
+
+    class Lines:
+        correlated = True
+
+        def parse(self, data: Any) -> Any:
+            return self.parse_correlated(data)[:2]
+
+        def parse_correlated(self, data: Any) -> Any:
+            sign, number, header, payload = data.split(" ", 3)
+            question, answered = (int(number), None) if sign == "?" else (None, int(number))
+            return header, payload, question, answered
+
+        def join(self, header: Any, obj: Any, marshal: Any) -> str:
+            raise AssertionError("each of these is a question or an answer")
+
+        def join_question(self, header: Any, obj: Any, marshal: Any, question: Any) -> str:
+            return f"? {question} {header} {marshal(obj)}"
+
+        def join_answer(self, header: Any, obj: Any, marshal: Any, question: Any) -> str:
+            return f"! {question} {header} {marshal(obj)}"
+
+    made = MatcherMap[Any, str](Lines())
+    made.add("double", lambda ctx, meta, req: req * 2)
+    with serving(receive_matcher=made) as served:
+        peer, client = served.pair()
+        peer.send("? 9 double 21")
+        assert peer.message() == "! 9 double 42"
+        asking = in_thread(lambda: client.request("half", 42, into=list[int]))
+        assert peer.message() == "? 1 half 42"
+        peer.send("! 1 half [21]")
+        assert asking() == [21]
+
+
+def test_in_another_client_s_handler_and_through_the_hub_s_iteration() -> None:
+    """HookCall is for any thread but those that the answer would have to wait for."""
+    with serving(receive_matcher=matcher()) as served:
+        (_, one), (peer, other) = served.pairs(2)
+        asking = in_thread(lambda: one.exec_sync(lambda: other.request("q", {}, TIMEOUT)))
+        send(peer, reply=read(peer)["id"], a=1)
+        assert asking() == {"a": 1}
+
+
+def test_raw_peers_and_browsers_alike() -> None:
+    """One hub asks a TCP script and a WebSocket client, all in one iteration."""
+    with serving(receive_matcher=matcher()) as served, tcp_peer(listen(served)) as script:
+        raw = served.came()
+        peer, client = served.pair()
+        raw_asked, asked = (
+            in_thread(lambda each=each: each.request("who", {}, TIMEOUT))  # type: ignore[misc]
+            for each in (raw, client)
+        )
+        assert json.loads(script.line()) == {"type": "who", "id": 1}
+        script.send(b'{"reply": 1, "is": "a script"}\n')
+        send(peer, reply=read(peer)["id"], **{"is": "a browser"})
+        assert (raw_asked(), asked()) == ({"is": "a script"}, {"is": "a browser"})
+        script.send(b'{"type": "double", "id": 5, "n": 4}\n')
+        assert json.loads(script.line())["reply"] == 5
+        visited = served.hub.each_client(
+            lambda client_id, ctx, meta: ctx.connection_type.name, timeout=TIMEOUT
+        )
+        assert visited.results == {
+            raw.connection_id: "SOCKET", client.connection_id: "WEBSOCKET",
+        }  # fmt: skip
+
+
+# What ends a wait, and what is refused.
+
+
+@pytest.mark.parametrize("leave", ["close", "reset", "server"])
+def test_a_client_that_leaves_ends_the_wait(leave: str) -> None:
+    """At once, however it leaves; afterwards asking is refused."""
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        asking = [in_thread(lambda: client.request("q", {}, 1000)) for _ in range(3)]
+        for _ in asking:
+            read(peer)
+        if leave == "close":
+            peer.send_close()
+        elif leave == "reset":
+            peer.reset()
+        else:
+            client.close(1000)
+            peer.close()
+        for each in asking:
+            with pytest.raises(ClientClosed, match="left without an answer"):
+                each()
+        with pytest.raises(ClientClosed, match="answers nothing more"):
+            client.request("q", {}, TIMEOUT)
+
+
+def test_a_hub_that_closes_ends_the_wait() -> None:
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        asking = in_thread(lambda: client.request("q", {}, 1000))
+        read(peer)
+        closing = in_thread(lambda: served.hub.close(TIMEOUT))
+        peer.send_close(1001)
+        with pytest.raises(ClientClosed):
+            asking()
+        peer.close()
+        closing()
+
+
+def test_a_late_answer_is_ignored_and_logged_at_debug() -> None:
+    """As is one to nothing, and a second one; the client stays."""
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        with pytest.raises(ExecTimeout, match="client 1 gave no result within"):
+            client.request("q", {}, 0.01)
+        number = read(peer)["id"]
+        for late in (number, 77, "x", 10**30):
+            send(peer, reply=late)
+        asking = in_thread(lambda: client.request("q", {}, TIMEOUT))
+        after = read(peer)["id"]
+        assert after != number
+        peer.send(*(json.dumps({"reply": after, "n": n}) for n in (1, 2)))
+        assert asking() == {"n": 1}
+        send(peer, type="double", n=1, id=1)
+        assert read(peer)["twice"] == 2
+        debug = [each for each in served.logs.at_least(logging.DEBUG) if "nobody waits" in each]
+        assert len(debug) == 5
+        assert served.logs.warnings() == []
+
+
+def test_open_questions_are_bounded() -> None:
+    """What ended in any way makes room."""
+    with serving(receive_matcher=matcher(), chan_queue_size=2) as served:
+        peer, client = served.pair()
+        asking = [in_thread(lambda: client.request("q", {}, TIMEOUT)) for _ in range(2)]
+        numbers = [read(peer)["id"] for _ in asking]
+        with pytest.raises(QueueFull, match="chan_queue_size"):
+            client.request("q", {}, TIMEOUT)
+        send(peer, reply=numbers[0])
+        send(peer, type="double", n=1)
+        assert read(peer)["twice"] == 2
+        with pytest.raises(ExecTimeout):
+            client.request("q", {}, 0.01)
+        with pytest.raises(UsageError, match="is no JSON"):
+            client.request("q", {"a": object()}, TIMEOUT)
+        last = in_thread(lambda: client.request("q", {}, TIMEOUT))
+        read(peer)
+        send(peer, reply=read(peer)["id"])
+        send(peer, reply=numbers[1])
+        for each in (*asking, last):
+            assert each() == {}
+
+
+def test_where_it_could_never_be_answered_it_is_refused() -> None:
+    """In the client's own callbacks, on the hub thread and in a tick; nothing is sent."""
+    refusals = Items[Any]()
+
+    def receive(ctx: IOContext, meta: Any) -> bool:
+        try:
+            ctx.request("q", {}, TIMEOUT)
+        except DeadlockError as error:
+            refusals.add(error)
+        return True
+
+    with serving(receive_matcher=matcher(), on_receive_message=receive) as served:
+        peer, client = served.pair()
+        send(peer, type="double", n=1)
+        assert "ask on another thread" in str(refusals.wait(1)[0])
+        with pytest.raises(WrongThread, match="hub thread"):
+            served.hub.exec_sync(lambda _: client.request("q", {}, TIMEOUT))
+        frame = HotlineFrameOption[dict[str, Any]](dict).run(served.hub.hotline())
+        with pytest.raises(WrongThread, match="tick"):
+            frame.exec_sync(lambda frame, obj: client.request("q", {}, TIMEOUT))
+        assert read(peer)["twice"] == 2
+        client.close()
+        assert peer.closed() == (1000, "")
+
+
+def test_a_circle_of_waits_is_refused() -> None:
+    """A callback asks another client, whose callback waits for the first one's."""
+    with serving(receive_matcher=matcher()) as served:
+        (_, one), (peer, other) = served.pairs(2)
+        busy = threading.Event()
+
+        def back() -> None:
+            busy.set()
+            one.exec_sync(lambda: None)
+
+        def callback() -> None:
+            other.exec_async(back)
+            assert busy.wait(TIMEOUT)
+            other.request("q", {}, TIMEOUT)
+
+        ended = Items[Any]()
+
+        def run() -> None:
+            try:
+                ended.add(one.exec_sync(callback))
+            except DeadlockError as error:
+                ended.add(error)
+
+        running = in_thread(run)
+        send(peer, reply=read(peer)["id"])
+        running()
+        told = isinstance(ended.wait(1)[0], DeadlockError)
+        assert told or "DeadlockError" in served.logs.wait("wait for ever")
+
+
+@pytest.mark.parametrize("form", [JsonHeader(), PrefixHeader(), IntHeader(2)])
+def test_other_formats_carry_no_ids(form: Any) -> None:
+    """The error says which one does."""
+    with serving(receive_matcher=MatcherMap[Any, Any](form)) as served:
+        client = served.pair()[1]
+        with pytest.raises(UsageError, match="id_field"):
+            client.request("q", {}, TIMEOUT)
+
+
+def test_it_needs_a_matcher_and_a_time() -> None:
+    with serving() as served:
+        client = served.pair()[1]
+        with pytest.raises(UsageError, match="receive_matcher"):
+            client.request("q", {}, TIMEOUT)
+        for timeout in (0, -1, float("nan"), None):
+            with pytest.raises(SettingError, match="timeout"):
+                client.request("q", {}, timeout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("into", [bytes, set, 5])
+def test_what_no_answer_becomes_is_refused_before_it_is_asked(into: Any) -> None:
+    with serving(receive_matcher=matcher()) as served:
+        peer, client = served.pair()
+        with pytest.raises(HandleAnyNotPtr):
+            client.request("q", {}, TIMEOUT, into=into)
+        client.write_json({"said": "first"})
+        assert read(peer) == {"said": "first"}
+
+
+@pytest.mark.load
+def test_every_question_ends_once_whatever_the_client_does() -> None:
+    """Answers, time-outs and the end of the connection race: each wait has one outcome."""
+    with serving(receive_matcher=matcher()) as served:
+        outcomes: Counter[str] = Counter()
+        for _ in range(10):
+            _one_round(served, outcomes)
+        assert sum(outcomes.values()) == 10 * 8 * 10
+        assert outcomes.keys() <= {"answer", "ExecTimeout", "ClientClosed"}
+        assert outcomes["answer"]
+
+
+def _one_round(served: Serving, outcomes: Counter[str]) -> None:
+    peer, client = served.pair()
+    lock = threading.Lock()
+
+    def serve() -> None:
+        for count in range(40):
+            question = read(peer)
+            if count % 4:
+                send(peer, reply=question["id"], n=question["n"])
+        peer.reset()
+
+    def ask(thread: int) -> None:
+        for step in range(10):
+            name = outcome(lambda n: client.request("q", {"n": n}, 0.05)["n"], thread * 100 + step)
+            with lock:
+                outcomes[name] += 1
+
+    serving_peer = in_thread(serve)
+    together(8, ask)
+    serving_peer()
+
+
+def outcome(request: Callable[[int], Any], number: int) -> str:
+    try:
+        assert request(number) == number
+    except (ExecTimeout, ClientClosed) as error:
+        return type(error).__name__
+    return "answer"

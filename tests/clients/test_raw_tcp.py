@@ -1,0 +1,465 @@
+"""Raw TCP peers: clients like any other, however they end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    ClientClosed,
+    ConnectionProtocols,
+    ConnectionType,
+    Framing,
+    HandshakeRejected,
+    MatcherMap,
+    MessageType,
+    Overflow,
+    PrefixHeader,
+    Request,
+    SettingError,
+    SocketPeriod,
+    WebsocketPeriod,
+)
+from tests.clients.raw_peers import TcpPeer, ended, how_it_ended, listen, tcp_peer
+from tests.support import TIMEOUT, Items, connect, fence, in_thread, serving
+
+DATA = Path(__file__).parents[1] / "data"
+TCP = ConnectionProtocols.TCP
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def test_a_line_is_a_message_in_both_directions() -> None:
+    """The peer is a client with all that one has."""
+    with serving(on_receive_message=echo) as s, tcp_peer(listen(s)) as peer:
+        ctx = s.came()
+        peer.send(b"hel")
+        peer.send("lo\nwörld\r\nthird\n".encode())
+        assert peer.lines(3) == ["hello", "wörld", "third"]
+        assert ctx.write(b"bytes") == 4
+        assert ctx.wait_write_consumed(4, TIMEOUT)
+        assert peer.line() == "bytes"
+        assert ctx.connection_type is ConnectionType.SOCKET
+        assert ctx.handshake.method == "TCP"
+        assert ctx.handshake.peer == peer.sock.getsockname()
+        assert not ctx.handshake.headers
+        statistics = ctx.statistics()
+        assert (statistics.received, statistics.written, statistics.state) == (3, 4, "open")
+        host, port = peer.sock.getsockname()
+        assert repr(ctx) == f"<Client 1 open TCP {host}:{port}>"
+        assert ctx in s.hub.clients()
+
+
+@pytest.mark.parametrize(
+    ("framing", "wire"),
+    [
+        (Framing.LENGTH_1, b"\x03one\x02\xff\x00"),
+        (Framing.LENGTH_2, b"\x00\x03one\x00\x02\xff\x00"),
+        (Framing.LENGTH_4, b"\x00\x00\x00\x03one\x00\x00\x00\x02\xff\x00"),
+        (Framing.LENGTH_8, bytes(7) + b"\x03one" + bytes(7) + b"\x02\xff\x00"),
+        (Framing.CHUNKS, b"one\xff\x00"),
+    ],
+)
+def test_other_framings_carry_bytes(framing: Framing, wire: bytes) -> None:
+    """What comes back from an echo is what was sent, byte for byte."""
+    period = SocketPeriod(framing=framing, write_message_type=MessageType.BINARY)
+    got: Items[object] = Items()
+
+    def note(ctx: Any, meta: Any) -> bool:
+        got.add(ctx.payload)
+        return echo(ctx, meta)
+
+    fields: dict[str, Any] = {"on_receive_message": note, "socket_period": period}
+    with serving(**fields) as s, tcp_peer(listen(s)) as peer:
+        peer.send(wire)
+        assert peer.take(len(wire)) == wire
+        wanted = [wire] if framing is Framing.CHUNKS else [b"one", b"\xff\x00"]
+        assert got.now() == wanted
+
+
+def test_what_is_done_to_websocket_messages_is_not_done_to_raw_ones() -> None:
+    """The framing has taken off what is no part of them."""
+    period = WebsocketPeriod[Any](read_buffer_preprocessing=str.strip)
+    with serving(on_receive_message=echo, period=period) as s, tcp_peer(listen(s)) as peer:
+        peer.send(b"  two blanks  \n")
+        assert peer.line() == "  two blanks  "
+
+
+def test_handlers_answer_raw_peers_too() -> None:
+    """The matcher, typed handlers and all."""
+    matcher = MatcherMap[Any, str](PrefixHeader(" "))
+
+    @matcher.handle("add")
+    def on_add(ctx: Any, meta: Any, numbers: list[int]) -> int:
+        return sum(numbers)
+
+    with serving(receive_matcher=matcher) as s, tcp_peer(listen(s)) as peer:
+        peer.send(b"add [1, 2, 3]\nsub [1]\nadd [4]\n")
+        assert peer.lines(2) == ["add 6", "add 4"]
+        assert "handle not find header: 'sub'" in s.logs.wait("sub")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent", "reason"),
+    [
+        ({}, b"x" * 1026, "a line of more than 1024 bytes"),
+        ({}, b"x" * 1025 + b"\n", "a line of more than 1024 bytes"),
+        ({}, b"\xff\n", "not UTF-8"),
+        ({"framing": Framing.CHUNKS}, b"\xff", "not UTF-8"),
+        ({"framing": Framing.LENGTH_2}, b"\x04\x01", "a message of 1025 bytes, more than 1024"),
+    ],
+)
+def test_a_peer_that_breaks_a_rule_is_closed(
+    fields: dict[str, Any], sent: bytes, reason: str
+) -> None:
+    """The log has one warning that says why, with nothing of what it sent; others go on."""
+    with serving(on_receive_message=echo, socket_period=SocketPeriod(**fields)) as s:
+        server = listen(s)
+        with tcp_peer(server) as peer, tcp_peer(server) as other:
+            s.came()
+            s.came()
+            peer.send(sent)
+            assert peer.rest() == b""
+            assert ended(s) == {"violation": 1}
+            level, text = how_it_ended(s)
+            assert level == logging.WARNING
+            assert "violation TCP 127.0.0.1:" in text
+            assert reason in text
+            assert "xxx" not in text
+            message = b"\x00\x02on" if "framing" in fields else b"on\n"
+            if fields.get("framing") is Framing.CHUNKS:
+                message = b"on"
+            other.send(message)
+            assert other.take(len(message)) == message
+
+
+def test_half_a_message_and_then_silence() -> None:
+    """The peer counts as gone, and the log says that it was in the middle of something."""
+    with serving(socket_period=SocketPeriod(pong_wait=0.05)) as s, tcp_peer(listen(s)) as peer:
+        peer.send(b"half a mess")
+        assert peer.rest() == b""
+        assert ended(s) == {"silent": 1}
+        level, text = how_it_ended(s)
+        assert level == logging.INFO
+        assert "silent for 0.05 s in the middle of a message" in text
+        assert "half" not in text
+
+
+def test_half_a_message_and_then_the_end() -> None:
+    """What may have been cut short is no message."""
+    got: Items[object] = Items()
+    with serving(on_receive_message=lambda ctx, meta: got.add(ctx.payload)) as s:
+        with tcp_peer(listen(s)) as peer:
+            peer.send(b"transfer 1000")
+            peer.half_close()
+            assert peer.rest() == b""
+            assert ended(s) == {"lost": 1}
+            assert "the stream ended in the middle of a message" in how_it_ended(s)[1]
+        assert got.now() == []
+
+
+def test_a_peer_that_resets() -> None:
+    """It is lost, the log says how, and its close callback runs."""
+    closed: Items[Any] = Items()
+    with serving(on_connection_close=lambda ctx, meta: closed.add(ctx)) as s:
+        peer = TcpPeer(connect(listen(s)))
+        ctx = s.came()
+        peer.reset()
+        assert closed.wait(1) == [ctx]
+        assert ended(s) == {"lost": 1}
+        level, text = how_it_ended(s)
+        assert level == logging.INFO
+        assert "the connection broke: " in text
+        assert ctx.ws_conn.code == 1006
+        assert not ctx.ws_conn.clean
+
+
+def test_a_peer_that_ends_its_stream_has_closed() -> None:
+    """No loss; and what it asked before, it is still answered, however long that is."""
+    answer = b"y" * 20_000_000  # more than the system takes at once
+
+    def reply(ctx: Any, meta: Any) -> bool:
+        ctx.write(answer)
+        return False
+
+    with serving(on_receive_message=reply) as s, tcp_peer(listen(s), 65536) as peer:
+        ctx = s.came()
+        peer.send(b"go on\n")
+        peer.half_close()
+        assert ended(s) == {"peer": 1}
+        assert peer.rest() == answer + b"\n"
+        assert how_it_ended(s)[0] == logging.DEBUG
+        assert (ctx.ws_conn.code, ctx.ws_conn.clean) == (1005, True)
+
+
+def test_a_peer_that_ends_its_stream_gets_the_pushes_before_it() -> None:
+    """What was accepted while it was in the room, though the hub comes to it later."""
+    busy = threading.Event()
+
+    def say(ctx: Any, meta: Any) -> bool:
+        ctx.hub.exec_async(lambda _: busy.wait(TIMEOUT))
+        room.answer(ctx)
+        room.push(ctx.payload)
+        return False
+
+    with serving(on_receive_message=say) as s, tcp_peer(listen(s)) as peer:
+        room = s.hub.hotline()
+        peer.send(b"hello\n")
+        peer.half_close()
+        ctx = s.came()
+        while ctx in room:
+            fence_of_client(ctx)
+        busy.set()
+        assert peer.rest() == b"hello\n"
+
+
+def fence_of_client(ctx: Any) -> None:
+    with contextlib.suppress(ClientClosed):
+        ctx.exec_sync(lambda: None)
+
+
+def test_silence_is_asked_about_and_ends_a_peer() -> None:
+    """The question is an empty line; an empty line is an answer, and no message."""
+    period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
+    fields: dict[str, Any] = {"on_receive_message": echo, "socket_period": period}
+    with serving(**fields) as s, tcp_peer(listen(s)) as peer:
+        s.came()
+        for _ in range(12):  # longer than it may be silent
+            assert peer.line() == ""
+            peer.send(b"\n")
+        peer.send(b"still here\n")
+        assert next(line for line in iter(peer.line, None) if line) == "still here"
+        assert set(peer.rest()) <= {0x0A}  # pings only
+        assert ended(s) == {"silent": 1}
+        assert "silent for 2 s" in how_it_ended(s)[1]
+        assert "middle" not in how_it_ended(s)[1]
+
+
+def test_a_ping_of_the_user_is_an_empty_message() -> None:
+    """And where nothing can be empty there is none."""
+    with serving() as s, tcp_peer(listen(s)) as peer:
+        ctx = s.came()
+        ctx.write_message_type(MessageType.PING, "anything")
+        ctx.write_message_type(MessageType.TEXT, "text")
+        ctx.write_message_type(MessageType.CLOSE, "enough")
+        assert peer.end() == b"\ntext\n"
+        assert ended(s) == {"server": 1}
+    chunks = SocketPeriod(framing=Framing.CHUNKS)
+    with serving(socket_period=chunks) as s, tcp_peer(listen(s)) as peer:
+        ctx = s.came()
+        ctx.write_message_type(MessageType.PING, "anything")
+        ctx.close()
+        assert peer.end() == b""
+
+
+PADDING = "." * 4_000
+PUSHES = 3_000
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("policy", list(Overflow))
+def test_a_peer_that_stops_reading_meets_the_policy(policy: Overflow) -> None:
+    """As a WebSocket does; a peer in the same room that reads gets everything."""
+    period = SocketPeriod(write_wait=60.0)
+    with serving(overflow=policy, outbox_bytes=2**20, socket_period=period) as s:
+        server = listen(s)
+        with tcp_peer(server, 65536) as stalled, tcp_peer(server) as reader:
+            room = s.hub.hotline()
+            clients = {ctx.handshake.peer: ctx for ctx in (s.came(), s.came())}
+            ctx = clients[stalled.sock.getsockname()]
+            for each in clients.values():
+                room.answer(each)
+            found = in_thread(lambda: [int(reader.line().split()[0]) for _ in range(PUSHES)])
+            other = clients[reader.sock.getsockname()]
+            for number in range(PUSHES):
+                room.push(f"{number} {PADDING}", key="state")
+                fence(s.hub)
+                assert other.wait_write_consumed(other.write_count, TIMEOUT)
+            assert found() == list(range(PUSHES))
+            if policy is Overflow.CLOSE:  # what waited is no more
+                assert ctx.statistics().waiting <= 1
+            room.hangup(ctx)
+            fence(s.hub)
+            ctx.close()
+            lines = stalled.end().splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n"):
+                lines.pop()
+            got = [int(line.split()[0]) for line in lines]
+            assert got == sorted(set(got))
+            dropped = ctx.statistics().dropped
+            if policy is Overflow.CLOSE:
+                assert ended(s) == {"overflow": 1}
+                assert 0 < len(got) < PUSHES
+            else:
+                assert ended(s) == {"server": 1}
+                assert len(got) + dropped == PUSHES
+                assert dropped > 0
+                assert (got[-1] == PUSHES - 1) == (policy is not Overflow.DROP_NEWEST)
+            assert s.hub.statistics().messages_dropped == dropped
+
+
+def test_a_message_too_long_for_its_prefix_is_dropped() -> None:
+    """For that peer alone, and counted; what comes before and after it arrives."""
+    period = SocketPeriod(framing=Framing.LENGTH_1)
+    with serving(socket_period=period) as s, tcp_peer(listen(s)) as peer:
+        ctx = s.came()
+        browser, web = s.pair()
+        room = s.hub.hotline()
+        room.answer(ctx)
+        room.answer(web)
+        for text in ("first", "x" * 256, "last"):
+            room.push(text)
+        fence(s.hub)
+        number = ctx.write("y" * 300)
+        assert browser.messages(3) == ["first", "x" * 256, "last"]
+        assert peer.take(11) == b"\x05first\x04last"
+        assert ctx.is_write_consumed(number)
+        assert ctx.statistics().dropped == 2
+
+
+def test_the_end_of_the_hub_is_the_end_of_the_stream() -> None:
+    """What was written before comes first."""
+    with contextlib.ExitStack() as stack:
+        with serving() as s:
+            server = listen(s)
+            peer = stack.enter_context(tcp_peer(server))
+            ctx = s.came()
+            ctx.write("goodbye")
+            rest = in_thread(peer.end)
+        assert rest() == b"goodbye\n"
+        assert (ctx.ws_conn.code, ctx.ws_conn.reason) == (1001, "the server is going away")
+        assert s.hub.statistics().threads == 0
+        with pytest.raises(OSError, match="refused"):
+            connect(server)
+
+
+def test_a_peer_that_stays_does_not_hold_up_the_end() -> None:
+    """Many a program reads nothing of an end while its user types: it gets what it is owed."""
+    with contextlib.ExitStack() as stack:
+        with serving(socket_period=SocketPeriod(write_wait=600.0), close_timeout=600.0) as s:
+            peer = stack.enter_context(tcp_peer(listen(s)))
+            s.came().write("goodbye")
+        assert s.hub.statistics().ended_by == {"server": 1}
+        assert peer.rest() == b"goodbye\n"
+
+
+def test_a_server_that_closes_keeps_its_clients() -> None:
+    """Nobody new comes in."""
+    with serving(on_receive_message=echo) as s, listen(s) as server, tcp_peer(server) as peer:
+        s.came()
+        assert s.hub.servers()[-1] is server
+        server.close()
+        assert server not in s.hub.servers()
+        peer.send(b"still\n")
+        assert peer.line() == "still"
+        with pytest.raises(OSError, match="refused"):
+            connect(server)
+
+
+def test_more_peers_than_allowed_are_turned_away() -> None:
+    """At once, without a word of HTTP; the server counts them."""
+    with serving(on_receive_message=echo) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
+        with tcp_peer(server) as peer:
+            s.came()
+            with tcp_peer(server) as late:
+                assert late.rest() == b""
+            peer.send(b"me\n")
+            assert peer.line() == "me"
+        statistics = server.statistics()
+        assert (statistics.accepted, statistics.refused) == (1, 1)
+        host, port = server.address
+        assert statistics.address == f"{host}:{port}"
+        assert server.url == f"tcp://{host}:{port}"
+        assert repr(server).startswith(f"<SocketServer tcp://{host}:{port} ")
+
+
+def test_the_hook_is_asked_about_raw_peers() -> None:
+    """It sees where they come from, makes their meta, or refuses them: they get nothing."""
+    seen: Items[Request] = Items()
+
+    def shake(request: Request) -> str:
+        seen.add(request)
+        if len(seen.now()) > 1:
+            raise HandshakeRejected(403, "One is enough.")
+        return f"by {request.method}"
+
+    def greet(ctx: Any, meta: str) -> None:
+        ctx.write(meta)
+
+    with serving(on_handshake=shake, on_connection_start=greet) as s:
+        server = listen(s)
+        with tcp_peer(server) as peer, tcp_peer(server) as other:
+            greetings = {peer.take(7) or other.take(7)}
+            assert greetings == {b"by TCP\n"}
+            assert s.hub.statistics().clients_total == 1
+            seen.wait(2)
+        s.logs.wait("request refused: 403 One is enough.")
+        assert s.hub.statistics().handshakes_refused == 1
+        assert s.hub.statistics().clients_total == 1
+
+
+def test_a_start_callback_that_raises_ends_the_peer() -> None:
+    """As with any client; the log has the traceback."""
+
+    def fail(ctx: Any, meta: Any) -> None:
+        raise RuntimeError("no start today")
+
+    with serving(on_connection_start=fail) as s, tcp_peer(listen(s)) as peer:
+        assert peer.end() == b""
+        s.logs.wait("no start today")
+        assert ended(s) == {"server": 1}
+
+
+def test_over_tls() -> None:
+    """The same through TLS; a peer that speaks no TLS is none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(DATA / "localhost.pem", DATA / "localhost.key")
+    trusting = ssl.create_default_context(cafile=str(DATA / "localhost.pem"))
+    with serving(on_receive_message=echo) as s:
+        server = s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=context)
+        assert server.url.startswith("tls://127.0.0.1:")
+        sock = trusting.wrap_socket(connect(server), server_hostname="localhost")
+        peer = TcpPeer(sock)
+        assert s.came().handshake.secure
+        peer.send(b"in secret\n")
+        assert peer.line() == "in secret"
+        s.hub.clients()[0].close()
+        assert peer.end() == b""
+        with tcp_peer(server) as plain:
+            plain.send(b"in the open, and longer than the head of a record\n")
+            plain.rest()
+        s.logs.wait("request refused: 400 SSLError")
+        assert s.hub.statistics().clients_total == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (("", 0, TCP), "addr"),
+        (("127.0.0.1", "9000", TCP), "port"),
+        (("127.0.0.1", 0, "sctp"), "protocol"),
+        (("127.0.0.1", 0, None), "protocol"),
+    ],
+)
+def test_what_socket_handles_refuses(arguments: tuple[Any, ...], field: str) -> None:
+    """Each error names the parameter."""
+    with serving() as s:
+        with pytest.raises(SettingError) as caught:
+            s.hub.socket_handles(*arguments)
+        assert caught.value.field == field
+        with pytest.raises(SettingError, match="max_peers"):
+            s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=0)
+        with pytest.raises(SettingError, match="backlog"):
+            s.hub.socket_handles("127.0.0.1", 0, TCP, backlog=0)
+        with pytest.raises(SettingError, match="ssl"):
+            s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=5)  # type: ignore[arg-type]

@@ -1,0 +1,575 @@
+"""Raw UDP peers: clients by address, proven by a second datagram, ended by silence."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import socket
+import ssl
+import threading
+import tracemalloc
+from time import monotonic
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect as websocket
+
+from hubthread import (
+    ConnectionProtocols,
+    ConnectionType,
+    HandshakeRejected,
+    Hub,
+    HubSetting,
+    MessageType,
+    Request,
+    SettingError,
+    SocketPeriod,
+)
+from tests.clients.raw_peers import UdpPeer, ended, how_it_ended, listen, tcp_peer, udp_peer
+from tests.support import TIMEOUT, Items, fence, in_thread, serving
+
+UDP = ConnectionProtocols.UDP
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def test_a_datagram_is_a_message_in_both_directions() -> None:
+    """The peer is a client with all that one has; a line end is not part of a text."""
+    with serving(on_receive_message=echo) as s, udp_peer(listen(s, UDP)) as peer:
+        peer.send(b"hello")
+        assert peer.message() == b"hello"
+        ctx = s.came()
+        peer.send("wörld\r\n".encode(), b"", b"third\n")
+        assert peer.messages(2) == ["wörld".encode(), b"third"]
+        number = ctx.write(b"two\nlines\n")
+        assert number == 4
+        assert ctx.wait_write_consumed(number, TIMEOUT)
+        assert peer.message() == b"two\nlines\n"
+        assert ctx.connection_type is ConnectionType.SOCKET
+        assert ctx.handshake.method == "UDP"
+        assert ctx.handshake.peer == peer.sock.getsockname()
+        statistics = ctx.statistics()
+        assert (statistics.received, statistics.written, statistics.state) == (3, 4, "open")
+        host, port = peer.sock.getsockname()
+        assert repr(ctx) == f"<Client 1 open UDP {host}:{port}>"
+        assert s.hub.clients() == [ctx]
+
+
+def test_on_ipv6() -> None:
+    """Where the address has four parts."""
+    with serving(on_receive_message=echo) as s:
+        server = s.hub.socket_handles("::1", 0, UDP)
+        assert server.url == f"udp://[::1]:{server.address[1]}"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+            peer.settimeout(TIMEOUT)
+            peer.connect(server.address)
+            peer.send(b"hello")
+            assert peer.recv(100) == b"hello"
+            assert s.came().handshake.peer == peer.getsockname()[:2]
+
+
+def test_a_handler_may_close_the_hub() -> None:
+    """It returns at once, and the hub ends, this peer's last callback included."""
+    closed: Items[Any] = Items()
+
+    def stop(ctx: Any, meta: Any) -> bool:
+        ctx.hub.close(TIMEOUT)
+        return False
+
+    with (
+        serving(
+            on_receive_message=stop, on_connection_close=lambda ctx, meta: closed.add(ctx)
+        ) as s,
+        udp_peer(listen(s, UDP)) as peer,
+    ):
+        peer.send(b"stop")
+        assert s.hub.join(TIMEOUT)
+        assert closed.now() == [s.came()]
+
+
+def test_callbacks_of_one_peer_never_overlap() -> None:
+    """Datagrams and closures from many threads, each seeing what the one before has left."""
+    state = {"inside": 0, "steps": 0}
+    order: Items[int] = Items()
+
+    def step() -> None:
+        assert state["inside"] == 0
+        state["inside"] += 1
+        state["steps"] += 1
+        state["inside"] -= 1
+
+    def handle(ctx: Any, meta: Any) -> bool:
+        step()
+        order.add(int(ctx.payload))
+        return echo(ctx, meta)
+
+    count, at_once = 1_000, 20
+    with serving(on_receive_message=handle) as s, udp_peer(listen(s, UDP)) as peer:
+        peer.send(b"0")
+        assert peer.message() == b"0"
+        ctx = s.came()
+
+        def post() -> None:
+            for _ in range(count):
+                ctx.exec_sync(step, TIMEOUT)
+
+        posting = [in_thread(post) for _ in range(3)]
+        for number in range(1, count):
+            peer.send(b"%d" % number)
+            if number % at_once == 0:
+                peer.messages(at_once)
+        for wait in posting:
+            wait()
+        assert order.wait(count) == list(range(count))
+        assert state == {"inside": 0, "steps": 4 * count}
+
+
+def test_a_browser_a_script_and_a_device_share_a_room() -> None:
+    """Three kinds of members see the same pushes, in the same order, whoever pushes."""
+    room: Any = None
+
+    def join(ctx: Any, meta: Any) -> None:
+        room.answer(ctx)
+
+    def say(ctx: Any, meta: Any) -> bool:
+        room.push(f"{ctx.connection_id}: {ctx.payload}")
+        return True
+
+    each_says = 50
+    with serving(on_connection_start=join, on_receive_message=say) as s:
+        room = s.hub.hotline()
+        with (
+            websocket(s.server.url) as browser,
+            tcp_peer(listen(s)) as script,
+            udp_peer(listen(s, UDP)) as device,
+        ):
+            s.came(), s.came()
+            device.send(b"", b"")  # hello, and again: proven
+            s.came()
+            fence(s.hub)
+            in_order = {
+                "browser": in_thread(lambda: [str(browser.recv()) for _ in range(3 * each_says)]),
+                "script": in_thread(lambda: script.lines(3 * each_says)),
+                "device": in_thread(
+                    lambda: [each.decode() for each in device.messages(3 * each_says)]
+                ),
+            }
+            for number in range(each_says):
+                browser.send(f"b{number}")
+                script.send(f"s{number}\n".encode())
+                device.send(f"d{number}".encode())
+            found = {name: wait() for name, wait in in_order.items()}
+            assert found["browser"] == found["script"] == found["device"]
+            texts = [text.split(": ")[1] for text in found["browser"]]
+            for who in "bsd":
+                assert [t for t in texts if t[0] == who] == [f"{who}{n}" for n in range(each_says)]
+
+
+def test_what_goes_beyond_what_it_sent_is_dropped_until_it_speaks_twice() -> None:
+    """A forged address is sent no more than the forger sent."""
+    greeting = "x" * 1_000
+    heard: Items[Any] = Items()
+
+    def greet(ctx: Any, meta: Any) -> None:
+        ctx.write(greeting)
+        ctx.write("hi")
+
+    def note(ctx: Any, meta: Any) -> bool:
+        heard.add(ctx.payload)
+        return False
+
+    with serving(on_connection_start=greet, on_receive_message=note) as s:
+        with udp_peer(listen(s, UDP)) as peer:
+            peer.send(b"hello")
+            ctx = s.came()
+            heard.wait(1)
+            number = ctx.write("one more")
+            assert ctx.is_write_consumed(number)
+            assert ctx.statistics().dropped == 2
+            assert ctx.statistics().waiting == 0
+            peer.send(b"hello")
+            heard.wait(2)
+            ctx.write(greeting)
+            assert peer.messages(2) == [b"hi", greeting.encode()]
+        ctx.close()
+        ended(s)
+        assert s.hub.statistics().messages_dropped == 2
+
+
+def forge(address: tuple[str, int], number: int, *datagrams: bytes) -> None:
+    """Send from an address of its own, and forget it."""
+    with UdpPeer(address, f"127.1.{number >> 8}.{number & 255}") as peer:
+        peer.send(*datagrams)
+
+
+@pytest.mark.load
+@pytest.mark.parametrize("max_peers", [1_000, 12_000])
+def test_a_flood_of_forged_addresses(max_peers: int) -> None:
+    """Ten thousand senders: bounded peers, memory and threads, and who is in stays in."""
+    senders, at_once = 10_000, 100
+    threads = peers = 0
+    # Not ``serving``, which remembers every client.
+    with Hub(HubSetting[Any, Any](dict, on_receive_message=echo)) as hub:
+        server = hub.socket_handles("127.0.0.1", 0, UDP, max_peers=max_peers)
+        with udp_peer(server) as honest:
+            honest.send(b"first", b"second")
+            assert honest.messages(2) == [b"first", b"second"]
+            room = hub.hotline()
+            room.answer(hub.clients()[0])
+            tracemalloc.start()
+            try:
+                for number in range(senders):
+                    forge(server.address, number, b"knock")
+                    if number % at_once == at_once - 1:  # no more than the system holds
+                        honest.send(b"%d" % number)
+                        assert honest.message() == b"%d" % number
+                        threads = max(threads, hub.statistics().threads)
+                        peers = max(peers, server.statistics().connections)
+                # Bounded at once, but for those who are being sent away: these end soon.
+                deadline = monotonic() + TIMEOUT
+                while tracemalloc.get_traced_memory()[0] > peers * 5_000 + 5_000_000:
+                    assert monotonic() < deadline
+                    fence(hub)
+                    gc.collect()
+            finally:
+                tracemalloc.stop()
+            room.push("still here")
+            assert honest.message() == b"still here"
+            late = [UdpPeer(server.address) for _ in range(3)]
+            for peer in late:  # who comes now gets in all the same
+                peer.send(b"late", b"later")
+                assert peer.messages(2) == [b"late", b"later"]
+                peer.close()
+    # The hub, its socket, its carriers, and what else there may be for a moment.
+    assert threads <= 64 + 10
+    assert peers <= max_peers + 1024
+    statistics = hub.statistics()
+    assert statistics.clients_total == server.statistics().accepted
+    assert statistics.clients_total > senders * 0.9
+    assert sum(statistics.ended_by.values()) == statistics.clients_total
+    assert (statistics.ended_by.get("crowded out", 0) > 0) == (max_peers < senders)
+
+
+def test_a_full_table_lets_in_only_over_who_has_spoken_once() -> None:
+    """Who has spoken twice keeps its place; of the others the longest silent goes."""
+    with serving(on_receive_message=echo) as s, contextlib.ExitStack() as stack:
+        server = s.hub.socket_handles("127.0.0.1", 0, UDP, max_peers=3)
+        peers = [stack.enter_context(udp_peer(server)) for _ in range(4)]
+        first, second, third, fourth = peers
+        for peer in peers[:3]:
+            peer.send(b"1")
+            assert peer.message() == b"1"
+        first.send(b"2")
+        assert first.message() == b"2"
+        fourth.send(b"1")
+        assert fourth.message() == b"1"
+        assert ended(s) == {"crowded out": 1}
+        level, text = how_it_ended(s)
+        assert level == logging.DEBUG
+        assert f":{second.sock.getsockname()[1]}>" in text
+        for peer in (third, fourth):
+            peer.send(b"2")
+            assert peer.message() == b"2"
+        second.send(b"nobody listens")
+        first.send(b"3")
+        assert first.message() == b"3"
+        statistics = server.statistics()
+        assert (statistics.accepted, statistics.refused) == (4, 1)
+        assert "3 UDP peers, the limit" in s.logs.wait("the limit")
+        assert s.hub.clients_num() == 3
+
+
+def test_silence_ends_a_peer_and_pings_keep_one() -> None:
+    """A ping is an empty datagram, for those who have spoken twice; so is its answer."""
+    period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
+    closed: Items[Any] = Items()
+    with serving(
+        on_receive_message=echo,
+        on_connection_close=lambda ctx, meta: closed.add(ctx),
+        socket_period=period,
+    ) as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as alive, udp_peer(server) as mute, udp_peer(server) as once:
+            alive.send(b"", b"")
+            s.came()
+            mute.send(b"", b"")
+            once.send(b"knock")
+            assert once.message() == b"knock"
+            gone = {s.came(), s.came()}
+            for _ in range(12):  # longer than it may be silent
+                assert alive.message() == b""
+                alive.send(b"")
+            assert set(closed.wait(2)) == gone
+            for ctx in gone:
+                assert ctx.ws_conn.ended_by == "silent"
+                assert ctx.ws_conn.reason == "silent for 2 s"
+            assert mute.messages(2) == [b"", b""]
+            alive.send(b"still here")
+            while (answer := alive.message()) == b"":
+                alive.send(b"")
+            assert answer == b"still here"
+            closed.wait(3)
+            assert s.hub.statistics().ended_by == {"silent": 3}
+            once.send(b"again")  # a new peer, whatever it was before
+            assert once.message() == b"again"
+            assert s.hub.statistics().clients_total == 4
+
+
+@pytest.mark.parametrize("datagram", [b"x" * 1025, b"x" * 60_000, b"\xff"])
+def test_a_datagram_that_is_no_message(datagram: bytes) -> None:
+    """It makes no peer, and ends one; the log says why in one line, others go on."""
+    with serving(on_receive_message=echo) as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as other, udp_peer(server) as peer:
+            other.send(b"1")
+            assert other.message() == b"1"
+            peer.send(datagram)
+            other.send(b"2")
+            assert other.message() == b"2"
+            assert server.statistics().refused == 1
+            peer.send(b"fine", datagram)
+            assert peer.message() == b"fine"
+            assert ended(s) == {"violation": 1}
+            level, text = how_it_ended(s)
+            assert level == logging.INFO
+            assert "violation UDP 127.0.0.1:" in text
+            assert ("UTF-8" if datagram == b"\xff" else "more than 1024 bytes") in text
+            assert "xxx" not in text
+            other.send(b"3")
+            assert other.message() == b"3"
+
+
+def test_bytes_are_bytes() -> None:
+    """Where messages are binary, nothing is taken for text."""
+    period = SocketPeriod(write_message_type=MessageType.BINARY)
+    got: Items[object] = Items()
+    with (
+        serving(
+            on_receive_message=lambda ctx, meta: got.add(ctx.payload), socket_period=period
+        ) as s,
+        udp_peer(listen(s, UDP)) as peer,
+    ):
+        peer.send(b"\xff\x00", b"x")
+        assert got.wait(2) == [b"\xff\x00", b"x"]
+
+
+def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
+    """What waits for it is bounded, and what comes beyond is lost and counted."""
+    gate = threading.Event()
+    handled: Items[Any] = Items()
+
+    def handle(ctx: Any, meta: Any) -> bool:
+        if ctx.payload == "block":
+            assert gate.wait(TIMEOUT)
+        handled.add(ctx.payload)
+        return echo(ctx, meta)
+
+    with serving(on_receive_message=handle) as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as busy, udp_peer(server) as other:
+            busy.send(b"block")
+            for number in range(100):
+                busy.send(b"%d" % number)
+                other.send(b"o%d" % number)
+                assert other.message() == b"o%d" % number
+            assert server.statistics().refused == 100 - 63  # the one that blocks waits, too
+            assert s.hub.statistics().limits_struck["unhandled"] == 100 - 63
+            (line,) = [each for each in s.logs.at_least(logging.INFO) if "losing some" in each]
+            assert "more than its handler has dealt with" in line
+            gate.set()
+            assert busy.messages(64) == [b"block", *(b"%d" % number for number in range(63))]
+            busy.send(b"on")
+            assert busy.message() == b"on"
+        assert len(handled.now()) == 165
+
+
+def test_a_stranger_who_breaks_a_limit_is_told_of() -> None:
+    """No peer is made for it, and it is counted; a flood of such datagrams is one line."""
+    with serving() as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as stranger:
+            for _ in range(20):
+                stranger.send(b"payload" * 1000)
+            line = s.logs.wait("is no peer")
+            assert "more than 1024 bytes" in line
+            assert "payload" not in line
+        with udp_peer(server) as other:
+            other.send(b"hello")
+            s.came()
+        struck = s.hub.statistics().limits_struck["message"]
+        assert struck == server.statistics().refused == 20
+        told = [each for each in s.logs.at_least(logging.INFO) if "is no peer" in each]
+        assert told == [line]
+
+
+def test_more_peers_than_carriers() -> None:
+    """Those whose handlers find no thread have their turn when others are through."""
+    gate = threading.Event()
+    inside: Items[int] = Items()
+
+    def handle(ctx: Any, meta: Any) -> bool:
+        inside.add(ctx.connection_id)
+        assert gate.wait(TIMEOUT)
+        return echo(ctx, meta)
+
+    with serving(on_receive_message=handle) as s:
+        server = listen(s, UDP)
+        peers = [udp_peer(server) for _ in range(100)]
+        for peer in peers:
+            peer.send(b"now")
+        inside.wait(64)
+        while server.statistics().accepted < 100:
+            fence(s.hub)
+        assert s.hub.statistics().threads <= 64 + 4  # hub, watchdog, listener, datagrams
+        assert len(inside.now()) == 64
+        gate.set()
+        for peer in peers:
+            assert peer.message() == b"now"
+            peer.close()
+        assert len(set(inside.now())) == 100
+
+
+def test_closures_are_mixed_with_messages_in_their_order() -> None:
+    """As with any client; the last callback is the last."""
+    order: Items[Any] = Items()
+    with (
+        serving(
+            on_receive_message=lambda ctx, meta: order.add(ctx.payload),
+            on_connection_close=lambda ctx, meta: order.add("closed"),
+        ) as s,
+        udp_peer(listen(s, UDP)) as peer,
+    ):
+        peer.send(b"1")
+        order.wait(1)
+        ctx = s.came()
+        assert ctx.exec_sync(lambda: order.add("closure")) is None
+        peer.send(b"2")
+        order.wait(3)
+        ctx.exec_async(lambda: order.add("another"))
+        ctx.exec_async(ctx.close)
+        assert order.wait(5) == ["1", "closure", "2", "another", "closed"]
+        assert ctx.context.cancelled
+        assert ended(s) == {"server": 1}
+        assert server_is_empty(s.hub.servers()[-1])
+
+
+def server_is_empty(server: Any) -> bool:
+    """Once its last callback is through, which is a moment after it was seen."""
+    while server.statistics().connections:
+        assert server.statistics().accepted
+    return True
+
+
+def test_the_hook_is_asked_about_udp_peers() -> None:
+    """It may block, sees the address, and a refused peer leaves nothing."""
+    seen: Items[Request] = Items()
+
+    def shake(request: Request) -> str:
+        seen.add(request)
+        if len(seen.now()) == 1:
+            raise HandshakeRejected(403, "Not the first.")
+        return f"by {request.method}"
+
+    with serving(on_handshake=shake, on_receive_message=echo) as s:
+        server = listen(s, UDP)
+        with udp_peer(server) as peer:
+            peer.send(b"let me in")
+            seen.wait(1)
+            s.logs.wait("request refused: 403 Not the first.")
+            assert server_is_empty(server)
+            peer.send(b"let me in")
+            assert peer.message() == b"let me in"
+            assert s.came().meta == "by UDP"
+            assert seen.now()[1].peer == peer.sock.getsockname()
+        statistics = s.hub.statistics()
+        assert (statistics.clients_total, statistics.handshakes_refused) == (1, 1)
+        assert statistics.ended_by == {}
+
+
+def test_a_start_callback_that_raises_ends_the_peer() -> None:
+    """As with any client; the message that came with it is not handled."""
+    got: Items[object] = Items()
+
+    def fail(ctx: Any, meta: Any) -> None:
+        raise RuntimeError("no start today")
+
+    with (
+        serving(
+            on_connection_start=fail, on_receive_message=lambda ctx, meta: got.add(ctx.payload)
+        ) as s,
+        udp_peer(listen(s, UDP)) as peer,
+    ):
+        peer.send(b"1")
+        s.logs.wait("no start today")
+        assert ended(s) == {"server": 1}
+        assert got.now() == []
+
+
+def test_the_end_of_the_hub_ends_its_peers() -> None:
+    """Their last callbacks run, and nothing is left: no thread, no socket."""
+    closed: Items[Any] = Items()
+    with serving(
+        on_receive_message=echo, on_connection_close=lambda ctx, meta: closed.add(ctx)
+    ) as s:
+        server = listen(s, UDP)
+        peers = [udp_peer(server) for _ in range(20)]
+        for peer in peers:
+            peer.send(b"hello")
+            assert peer.message() == b"hello"
+    assert len(closed.now()) == 20
+    assert all(ctx.ws_conn.code == 1001 for ctx in closed.now())
+    assert s.hub.statistics().ended_by == {"server": 20}
+    assert s.hub.statistics().threads == 0
+    with udp_peer(server) as late:  # nobody has the port any more
+        late.send(b"anybody?")
+        with pytest.raises(ConnectionRefusedError):
+            late.message()
+    for peer in peers:
+        peer.close()
+
+
+def test_a_server_that_closes_keeps_its_peers() -> None:
+    """Nobody new comes in; when the last has gone the socket goes too."""
+    with serving(on_receive_message=echo) as s, listen(s, UDP) as server:
+        with udp_peer(server) as peer, udp_peer(server) as late:
+            peer.send(b"1")
+            assert peer.message() == b"1"
+            server.close()
+            assert s.hub.servers() == [s.server]
+            late.send(b"1")
+            peer.send(b"2")
+            assert peer.message() == b"2"
+            assert server.statistics().refused == 1
+            s.came().close()
+            ended(s)
+        # An address of its own: on 127.0.0.1 somebody else may get the free port.
+        with s.hub.socket_handles("127.0.0.9", 0, UDP) as unused:
+            unused.close()
+            again = s.hub.socket_handles(*unused.address, UDP)
+            assert again.url == f"udp://127.0.0.9:{unused.address[1]}"
+
+
+def test_a_closing_hub_takes_no_new_peer() -> None:
+    """What came too late for its end leaves nothing behind."""
+    with serving() as s:
+        listen(s, UDP)
+        s.hub.connections.cut_handshakes()
+        with udp_peer(s.hub.servers()[-1]) as peer:  # type: ignore[arg-type]
+            peer.send(b"too late")
+            while not s.hub.servers()[-1].statistics().refused:
+                fence(s.hub)
+        assert s.hub.statistics().clients_total == 0
+        assert s.hub.servers()[-1].statistics().connections == 0
+
+
+def test_there_is_no_tls_on_udp() -> None:
+    """It says so, instead of doing without."""
+    hub = Hub[Any, Any](HubSetting(dict))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with pytest.raises(SettingError, match="ssl: for TCP only"):
+        hub.socket_handles("127.0.0.1", 0, UDP, ssl=context)
+    hub.close()

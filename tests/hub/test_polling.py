@@ -1,0 +1,325 @@
+"""Long polling: asked again and again, and one end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    Hub,
+    HubClosed,
+    HubSetting,
+    LongPollingOption,
+    LongPollingTimeoutZero,
+    SettingError,
+    WrongThread,
+)
+from tests.rooms.ticking.hand_clock import Gate, Notes, new_hub
+from tests.support import TIMEOUT, Items, in_thread, together
+
+
+def _nothing(*_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("timeout", {"timeout": -1}),
+        ("timeout", {"timeout": float("nan")}),
+        ("timeout", {"timeout": float("inf")}),
+        ("timeout", {"timeout": True}),
+        ("timeout", {"timeout": None}),
+        ("frequency", {"frequency": 0}),
+        ("frequency", {"frequency": -1}),
+        ("frequency", {"frequency": 0.00009}),
+        ("frequency", {"frequency": 10**400}),
+        ("frequency", {"frequency": float("nan")}),
+        ("retry", {"retry": -1}),
+        ("retry", {"retry": 1.5}),
+        ("retry", {"retry": True}),
+        ("do", {"do": None}),
+        ("timeout_callback", {"timeout_callback": "late"}),
+    ],
+)
+def test_each_wrong_setting_is_named(field: str, fields: dict[str, Any]) -> None:
+    """When the option is made."""
+    with pytest.raises(SettingError, match=f"^{field}: ") as raised:
+        LongPollingOption(**{"do": _nothing, "timeout": 1, **fields})
+    assert raised.value.field == field
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, -0.0, False])
+def test_a_poll_needs_a_time_out(zero: Any) -> None:
+    """The specification's error, in its words."""
+    with pytest.raises(LongPollingTimeoutZero, match=r"option.timeout can't be zero"):
+        LongPollingOption(do=_nothing, timeout=zero)
+
+
+def test_it_asks_until_it_is_done() -> None:
+    """At once, and then once a second."""
+    hub, clock, _ = new_hub()
+    notes = Notes()
+
+    def do(given: Any, done: Any) -> None:
+        assert given is hub
+        notes.add(clock.time - clock.start)
+        if len(notes.now()) == 3:
+            done()
+            done()
+
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(do, timeout=60, timeout_callback=notes.noting("timeout"))
+        )
+        for _ in range(10):
+            clock.rest()
+            clock.advance(0.5)
+        assert poll.wait(TIMEOUT) == poll.outcome == "done"
+        assert notes.now() == [0, 1, 2]
+        assert poll.context.reason == "done"
+        assert not poll.cancel()
+        assert repr(poll) == "<LongPollingResult done>"
+
+
+def test_whom_it_tells_may_be_done_for_it() -> None:
+    """From another thread, while it waits for the next time."""
+    hub, clock, _ = new_hub()
+    told = Notes()
+    with hub:
+        poll = hub.long_polling(LongPollingOption(lambda _, done: told.add(done), timeout=60))
+        (done,) = told.wait(1)
+        clock.rest()
+        assert (poll.outcome, poll.wait(0), repr(poll)) == (
+            None,
+            None,
+            "<LongPollingResult running>",
+        )
+        in_thread(done)()
+        assert poll.wait(TIMEOUT) == "done"
+        clock.go(100)
+        assert len(told.now()) == 1
+
+
+def test_time_runs_out() -> None:
+    """The callback is called, on the poll's thread; nothing is asked after it."""
+    hub, clock, _ = new_hub()
+    notes = Notes()
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(
+                notes.noting("do"),
+                timeout=2.5,
+                frequency=2,
+                timeout_callback=lambda given: notes.add((given, poll.outcome)),
+            )
+        )
+        for _ in range(10):
+            clock.rest()
+            clock.advance(0.5)
+        assert poll.wait(TIMEOUT) == "timeout"
+        assert notes.wait(3) == ["do", "do", (hub, "timeout")]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_so_often_it_asks_at_the_most(late: bool) -> None:
+    """After the last time done has another period to come."""
+    hub, clock, _ = new_hub()
+    notes, told = Notes(), Notes()
+
+    def do(_: Any, done: Any) -> None:
+        notes.add("do")
+        told.add(done)
+
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(do, timeout=60, retry=2, timeout_callback=notes.noting("timeout"))
+        )
+        clock.rest()
+        clock.go(1)
+        clock.go(0.5)
+        assert notes.now() == ["do", "do"]
+        if late:
+            told.now()[0]()
+            assert poll.wait(TIMEOUT) == "done"
+            clock.go(1)
+            assert notes.now() == ["do", "do"]
+        else:
+            clock.go(0.5)
+            assert poll.wait(TIMEOUT) == "timeout"
+            assert notes.wait(3) == ["do", "do", "timeout"]
+
+
+def test_calls_that_a_slow_one_has_kept_away_are_left_out() -> None:
+    """The grid stays; a time-out that passes meanwhile comes after it."""
+    hub, clock, _ = new_hub()
+    notes = Notes()
+
+    def do(*_: Any) -> None:
+        notes.add(clock.time - clock.start)
+        if len(notes.now()) in (2, 4):
+            clock.advance(2.5)
+
+    with hub:
+        poll = hub.long_polling(LongPollingOption(do, timeout=6))
+        for _ in range(30):
+            clock.rest()
+            if poll.outcome is None:
+                clock.advance(0.5)
+        assert poll.wait(TIMEOUT) == "timeout"
+        assert notes.now() == [0, 1, 3.5, 4]
+
+
+def test_what_raises_is_told_of_and_asked_again() -> None:
+    """So is a time-out's callback."""
+    hub, clock, logs = new_hub()
+    asked: Items[None] = Items()
+
+    def do(*_: Any) -> None:
+        asked.add(None)
+        raise LookupError("asked")
+
+    with hub:
+        option = LongPollingOption(do, timeout=1.5, timeout_callback=lambda _: 1 / 0)
+        poll = hub.long_polling(option)
+        for _ in range(4):
+            clock.rest()
+            clock.advance(0.5)
+        assert poll.wait(TIMEOUT) == "timeout"
+        logs.records.wait(2)
+    assert len(asked.now()) == 2
+    first, last = logs.warnings()
+    assert "a callback raised" in first
+    assert "LookupError: asked" in first
+    assert "a callback raised" in last
+    assert "ZeroDivisionError" in last
+
+
+@pytest.mark.parametrize("how", ["cancel", "context", "hub", "the hub's context"])
+def test_it_can_be_cancelled(how: str) -> None:
+    """Nothing is asked any more, and the callback is not called; its own thread ends."""
+    hub, clock, _ = new_hub()
+    notes = Notes()
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(notes.noting("do"), 60, timeout_callback=notes.noting("timeout"))
+        )
+        notes.wait(1)
+        clock.rest()
+        if how == "cancel":
+            assert poll.cancel()
+            assert not poll.cancel()
+        elif how == "context":
+            poll.context.cancel("enough")
+        elif how == "hub":
+            hub.close()
+        else:
+            hub.context.cancel()
+        assert poll.wait(TIMEOUT) == "cancelled"
+        clock.advance(100)
+    assert notes.now() == ["do"]
+    with pytest.raises(HubClosed, match="polls no more"):
+        hub.long_polling(LongPollingOption(_nothing, 1))
+
+
+def test_cancelled_while_it_asks() -> None:
+    """The call comes to its end, and its done is too late."""
+    hub, _, _ = new_hub()
+    gate = Gate()
+    notes = Notes()
+
+    def do(_: Any, done: Any) -> None:
+        gate()
+        done()
+        notes.add(poll.outcome)
+
+    with hub:
+        poll = hub.long_polling(LongPollingOption(do, 60))
+        gate.reached()
+        assert poll.cancel()
+        gate.open()
+        assert notes.wait(1) == ["cancelled"]
+
+
+def test_it_runs_off_the_hub_thread() -> None:
+    """So it may wait for the hub, and the hub may not wait for it."""
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+
+        def do(given: Any, done: Any) -> None:
+            assert given.exec_sync(lambda view: view.clients_num()) == 0
+            done()
+
+        poll = hub.exec_sync(lambda _: hub.long_polling(LongPollingOption(do, 60)))
+        assert poll.wait(TIMEOUT) == "done"
+        with pytest.raises(WrongThread):
+            hub.exec_sync(lambda _: poll.wait(0))
+
+
+def test_it_does_not_wait_for_itself() -> None:
+    """In its own callbacks ``wait`` is refused, where it would keep its own end away."""
+    hub, clock, logs = new_hub()
+    told, refused, gate = Notes(), Notes(), Gate()
+
+    def waits(*_: Any) -> None:
+        with pytest.raises(WrongThread, match="would wait for itself"):
+            told.now()[0].wait(TIMEOUT)
+        refused.add(clock.time - clock.start)
+
+    def do(*_: Any) -> None:
+        gate()
+        waits()
+
+    with hub:
+        told.add(hub.long_polling(LongPollingOption(do, 1, timeout_callback=waits)))
+        gate.open()
+        refused.wait(1)
+        clock.rest()
+        clock.go(1)
+        assert refused.wait(2) == [0, 1]
+        assert told.now()[0].wait(TIMEOUT) == "timeout"
+    assert logs.warnings() == []
+
+
+def test_what_a_callback_of_its_context_raises_is_told_of() -> None:
+    """And keeps nothing from happening: the time-out is told of as ever."""
+    hub, clock, logs = new_hub()
+    notes = Notes()
+
+    def fail(_: str) -> None:
+        raise ZeroDivisionError
+
+    with hub:
+        poll = hub.long_polling(
+            LongPollingOption(_nothing, 1, timeout_callback=notes.noting("timeout"))
+        )
+        poll.context.add_callback(fail)
+        clock.rest()
+        clock.advance(1)
+        assert notes.wait(1) == ["timeout"]
+        assert poll.wait(TIMEOUT) == "timeout"
+    (told,) = logs.warnings()
+    assert "a callback raised" in told
+    assert "ZeroDivisionError" in told
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_it_ends_once() -> None:
+    """Done, cancelled and out of time, at the same moment."""
+    for number in range(60):
+        hub, clock, _ = new_hub()
+        with hub:
+            told, notes = Notes(), Notes()
+            poll = hub.long_polling(
+                LongPollingOption(
+                    lambda _, done, told=told: told.add(done),  # type: ignore[misc]
+                    1,
+                    timeout_callback=notes.noting("timeout"),
+                )
+            )
+            (done,) = told.wait(1)
+            acts = [done, poll.cancel, lambda clock=clock: clock.advance(1)]
+            together(3, lambda who, acts=acts, number=number: acts[(who + number) % 3]())  # type: ignore[misc]
+            outcome = poll.wait(TIMEOUT)
+            clock.rest()
+        assert notes.now() == (["timeout"] if outcome == "timeout" else [])
+        assert poll.outcome == outcome

@@ -1,0 +1,212 @@
+"""JSON in and out: what peers send cannot hurt, what we write can be read."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.errors import PayloadError, UsageError
+from hubthread.matcher.jsontext import MAX_DEPTH, brief, load_json, marshal_json
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(value=values)
+def test_what_is_written_is_read_back(value: object) -> None:
+    """Any JSON value survives the way out and in, as text and as UTF-8."""
+    text = marshal_json(value)
+    assert load_json(text) == value
+    assert load_json(text.encode()) == value
+    assert json.loads(text) == value
+
+
+@given(data=st.text() | st.binary() | st.text('[]{}",:\\u0d8fe1.-tnNI'))
+def test_anything_is_read_or_refused(data: str | bytes) -> None:
+    """Whatever arrives is a value that can be written again, or a PayloadError."""
+    try:
+        value = load_json(data)
+    except PayloadError:
+        return
+    assert load_json(marshal_json(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("", "not JSON: Expecting value"),
+        ("{", "not JSON: "),
+        ('{"a": 1} x', "not JSON: Extra data"),
+        ("NaN", "not JSON: NaN"),
+        ("[-Infinity]", "not JSON: -Infinity"),
+        ("1e999", "too large for a float"),
+        ("-1" + "0" * 400 + ".5", "too large for a float"),
+        (r'"\ud83d"', "lone surrogate"),
+        (r'{"\udc00": 1}', "lone surrogate"),
+        (b'"\xff"', "not UTF-8: invalid start byte at byte 1"),
+        ("\ufeff1", "not JSON: "),
+        ('"\n"', "not JSON: Invalid control character"),
+        ("[" * (MAX_DEPTH + 1), f"nested deeper than {MAX_DEPTH} levels"),
+    ],
+)
+def test_what_is_refused(data: str | bytes, told: str) -> None:
+    """Each way to be no JSON, or dangerous JSON, has its own sentence."""
+    with pytest.raises(PayloadError) as raised:
+        load_json(data)
+    assert told in str(raised.value)
+
+
+@pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="Python has no limit")
+def test_a_number_of_too_many_digits_is_refused() -> None:
+    """Python's own limit on digits does not come out as another exception."""
+    with pytest.raises(PayloadError, match="too many digits"):
+        load_json("9" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'"\ud83d\ude00"', "\U0001f600"),
+        (r'"\\ud83d"', r"\ud83d"),
+        ('"[[[' + "[" * MAX_DEPTH + '"', "[[[" + "[" * MAX_DEPTH),
+        ('["\\"' + "[" * MAX_DEPTH + '"]', ['"' + "[" * MAX_DEPTH]),
+        ("[" + ",".join(["[]"] * 200) + "]", [[]] * 200),
+    ],
+)
+def test_what_only_looks_dangerous_is_read(text: str, value: object) -> None:
+    """Pairs of surrogates, brackets in text, and many brackets side by side are fine."""
+    assert load_json(text) == value
+
+
+@pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
+def test_the_deepest_message_allowed_is_read(left: str, right: str) -> None:
+    """The limit itself is allowed, one level more is not."""
+    load_json(left * (MAX_DEPTH - 1) + "[]" + right * (MAX_DEPTH - 1))
+    with pytest.raises(PayloadError, match="nested deeper"):
+        load_json(left * MAX_DEPTH + "[]" + right * MAX_DEPTH)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_a_nesting_bomb_on_a_small_stack_is_refused(opening: str) -> None:
+    """Depth that would overflow a thread's stack, and so end the process, is refused."""
+    found: list[str] = []
+
+    def read() -> None:
+        try:
+            load_json(opening * 200_000)
+        except PayloadError as error:
+            found.append(str(error))
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=read)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert found == [f"nested deeper than {MAX_DEPTH} levels"]
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Suit(str, Enum):
+    HEARTS = "hearts"
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.5
+
+
+@dataclass
+class Player:
+    name: str
+    at: Point
+    trail: list[Point] = field(default_factory=list)
+
+
+class View(Mapping[str, object]):
+    """A mapping that is no dict."""
+
+    def __getitem__(self, key: str) -> object:
+        return {"at": Point(1)}[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["at"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("obj", "text"),
+    [
+        ({"a": [1, 2.5, None, True]}, '{"a":[1,2.5,null,true]}'),
+        ("é\U0001f600", '"é\U0001f600"'),
+        ((1, "a"), '[1,"a"]'),
+        (Player("Ann", Point(1)), '{"name":"Ann","at":{"x":1,"y":0.5},"trail":[]}'),
+        ([Point(2)], '[{"x":2,"y":0.5}]'),
+        ([Colour.RED, Suit.HEARTS, Level.HIGH], '["red","hearts",3]'),
+        ({Suit.HEARTS: 1}, '{"hearts":1}'),
+        (View(), '{"at":{"x":1,"y":0.5}}'),
+    ],
+)
+def test_what_can_be_written(obj: object, text: str) -> None:
+    """Plain values, dataclasses, enums and mappings are compact JSON."""
+    assert marshal_json(obj) == text
+
+
+def circle() -> list[object]:
+    ring: list[object] = []
+    ring.append(ring)
+    return ring
+
+
+@pytest.mark.parametrize(
+    ("obj", "told"),
+    [
+        (b"raw", "b'raw' is a bytes"),
+        ({"a": {1, 2}}, "{1, 2} is a set"),
+        ([math.nan], "not JSON compliant"),
+        (math.inf, "not JSON compliant"),
+        (Point, "is a type"),
+        ({(1, 2): 3}, "keys must be"),
+        (circle(), "Circular reference"),
+        ("\ud800", "lone surrogate"),
+        ({"é": "\udfff"}, "lone surrogate"),
+    ],
+)
+def test_what_cannot_be_written_is_told(obj: Any, told: str) -> None:
+    """The caller learns which value is no JSON."""
+    with pytest.raises(UsageError, match=r"^marshal: ") as raised:
+        marshal_json(obj)
+    assert told in str(raised.value)
+
+
+def test_values_in_messages_are_short() -> None:
+    """What a peer sent is quoted, however long it is, in a few characters."""
+    assert len(brief("x" * 100_000)) < 40
+    assert len(brief(10**10_000)) < 40

@@ -1,0 +1,447 @@
+"""The matcher: how a message finds its handler, and what becomes of the result."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.errors import (
+    DuplicateHandler,
+    HandleKindError,
+    HandleNotFind,
+    MatcherError,
+    PayloadError,
+    SettingError,
+    UsageError,
+)
+from hubthread.matcher.formats import IntHeader, JsonHeader, PrefixHeader
+from hubthread.matcher.matcher import Empty, Handler, MatcherMap, SubMatcher
+
+if TYPE_CHECKING:
+    from typing_extensions import assert_type
+
+
+class Context:
+    """A context that remembers its payload, as a client does."""
+
+    payload: str | bytes = "untouched"
+
+    def _set_payload(self, payload: str | bytes) -> None:
+        self.payload = payload
+
+
+@dataclass
+class Move:
+    x: int
+    y: int = 0
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Word(str, Enum):
+    SAY = "say"
+
+
+Matcher = MatcherMap[str, Any]
+CTX, META = Context(), "meta"
+
+
+def text_matcher(**handlers: Handler[str]) -> Matcher:
+    return MatcherMap(PrefixHeader(), handlers)
+
+
+def plain(ctx: object, meta: str, req: Move) -> object:
+    return [meta, req]
+
+
+def two(ctx: object, meta: str) -> object:
+    return [meta]
+
+
+def as_text(ctx: object, meta: object, req: str) -> object:
+    return req
+
+
+def as_bytes(ctx: object, meta: object, req: bytes) -> object:
+    return req
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "text"),
+    [
+        (PrefixHeader(), "say hé", "hé"),
+        (PrefixHeader(), "say hé".encode(), "hé"),
+        (lambda data: ("say", data[4:]), "say hé", "hé"),
+        (JsonHeader(), '{"type":"say","a":1}', '{"type":"say","a":1}'),
+        (JsonHeader(), b'{"type":"say","a":1}', '{"type":"say","a":1}'),
+    ],
+)
+def test_text_and_bytes_are_the_payload_as_it_came(form: Any, data: Any, text: str) -> None:
+    """Undecoded, behind the header; the whole message where the header is inside it."""
+    found: list[object] = []
+
+    def keep_text(ctx: object, meta: object, req: str) -> None:
+        found.append(req)
+
+    def keep_bytes(ctx: object, meta: object, req: bytes) -> None:
+        found.append(req)
+
+    for handler in (keep_text, keep_bytes):
+        MatcherMap(form, {"say": handler}).dispatch(CTX, META, data)
+    assert found == [text, text.encode()]
+
+
+def test_text_under_a_body_is_the_json_string() -> None:
+    """A format that hands over single values hands over text too; bytes are the message."""
+    form = JsonHeader(body="data")
+    message = '{"type":"say","data":"hi"}'
+    assert MatcherMap(form, {"say": as_text}).dispatch(CTX, META, message) == message
+    got: list[bytes] = []
+
+    def keep(ctx: object, meta: object, req: bytes) -> None:
+        got.append(req)
+
+    MatcherMap(form, {"say": keep}).dispatch(CTX, META, message)
+    assert got == [message.encode()]
+    with pytest.raises(PayloadError, match="expected str, got int"):
+        MatcherMap(form, {"say": as_text}).dispatch(CTX, META, '{"type":"say","data":1}')
+
+
+def test_bytes_that_are_no_text_are_refused_where_text_is_asked_for() -> None:
+    """The peer is told, the handler does not run."""
+    matcher: Matcher = MatcherMap(IntHeader(1), {1: as_text})
+    with pytest.raises(PayloadError, match="not UTF-8") as raised:
+        matcher.dispatch(CTX, META, b"\x01\xff")
+    assert raised.value.header == 1
+
+
+def test_a_header_has_one_handler() -> None:
+    """The second is refused with the name of the first, which stays."""
+    matcher = text_matcher(move=plain)
+    with pytest.raises(DuplicateHandler, match=r"'move' has the handler plain already"):
+        matcher.add("move", two)
+    assert matcher.dispatch(CTX, META, 'move {"x": 1}') == 'move ["meta",{"x":1,"y":0}]'
+
+
+def test_a_header_must_be_hashable() -> None:
+    """A list can be no header, and the message says what can."""
+    with pytest.raises(HandleKindError, match=r"header \['move'\]: a header must be hashable"):
+        text_matcher().add(["move"], two)
+
+
+def test_a_refused_handler_leaves_its_header_free() -> None:
+    """After the mistake the right function can be registered."""
+    matcher = text_matcher()
+    with pytest.raises(HandleKindError):
+        matcher.add("move", Move)  # type: ignore[arg-type]
+    matcher.add("move", two)
+    assert matcher.dispatch(CTX, META, "move") == 'move ["meta"]'
+
+
+def test_the_decorator_registers_and_changes_nothing() -> None:
+    """One function may serve several headers and be called by itself."""
+    matcher = text_matcher()
+
+    @matcher.handle("say")
+    @matcher.handle("shout")
+    def say(ctx: Any, meta: str, req: Move) -> int:
+        return req.x
+
+    assert say(CTX, META, Move(4)) == 4
+    assert matcher.dispatch(CTX, META, 'say {"x": 5}') == "say 5"
+    assert matcher.dispatch(CTX, META, 'shout {"x": 6}') == "shout 6"
+
+
+def test_the_payload_is_set_before_the_handler_runs() -> None:
+    """The context has the payload without its header; a decoded one is left as it was."""
+    seen: list[object] = []
+
+    def look(ctx: Context, meta: str) -> None:
+        seen.append(ctx.payload)
+
+    text_matcher(look=look).dispatch(Context(), META, "look at this")
+    MatcherMap(IntHeader(1), {7: look}).dispatch(Context(), META, b"\x07\x00")
+    MatcherMap(JsonHeader(), {"look": look}).dispatch(Context(), META, '{"type":"look"}')
+    body = JsonHeader(body="data")
+    MatcherMap(body, {"a": look}).dispatch(Context(), META, '{"type":"a","data":"text"}')
+    assert seen == ["at this", b"\x00", "untouched", "untouched"]
+
+
+def test_any_object_is_context_enough() -> None:
+    """Nothing else is asked of the context."""
+    assert text_matcher(ping=two).dispatch(None, META, "ping") == 'ping ["meta"]'
+
+
+def test_no_reply_is_none() -> None:
+    """A handler that returns nothing says nothing."""
+    assert text_matcher(ping=lambda ctx, meta: None).dispatch(CTX, META, "ping") is None
+
+
+@pytest.mark.parametrize("reply", [0, "", [], {}, False])
+def test_a_false_reply_is_a_reply(reply: object) -> None:
+    """Only None is no reply."""
+    matcher: Matcher = MatcherMap(handlers={"ping": lambda ctx, meta: reply})
+    assert matcher.dispatch(CTX, META, '{"type":"ping"}') is not None
+
+
+def test_an_unknown_header_is_told_with_the_known() -> None:
+    """At most ten are listed, and the error has the header."""
+    matcher = text_matcher(**dict.fromkeys("abcdefghijkl", two))
+    with pytest.raises(HandleNotFind) as raised:
+        matcher.dispatch(CTX, META, "jump now")
+    told = ", ".join(f"'{letter}'" for letter in "abcdefghij")
+    assert str(raised.value) == f"handle not find header: 'jump' (known: {told} and 2 more)"
+    assert raised.value.header == "jump"
+    with pytest.raises(HandleNotFind, match=r"\(known: none\)"):
+        text_matcher().dispatch(CTX, META, "jump")
+
+
+def test_a_number_without_a_name_is_an_unknown_header() -> None:
+    """What a format says of a header comes out of the matcher as it is."""
+    numbered: MatcherMap[str, Level] = MatcherMap(IntHeader(1, Level))
+    with pytest.raises(HandleNotFind, match=r"^handle not find header: 2 is no Level$"):
+        numbered.dispatch(CTX, META, b"\x02")
+
+
+def test_a_long_header_makes_a_short_message() -> None:
+    """The error has the whole header, its text does not."""
+    with pytest.raises(HandleNotFind) as raised:
+        text_matcher().dispatch(CTX, META, "x" * 100_000)
+    assert raised.value.header == "x" * 100_000
+    assert len(str(raised.value)) < 100
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("move", "not JSON"),
+        ("move {", "not JSON"),
+        ('move {"x": "1"}', "$.x: expected int, got str"),
+        ("move []", "$: expected dict, got list"),
+        ("move " + "[" * 100_000, "nested deeper"),
+    ],
+)
+def test_a_payload_that_does_not_fit_has_its_header(data: str, told: str) -> None:
+    """The error says where it does not fit, and for which header."""
+    with pytest.raises(PayloadError) as raised:
+        text_matcher(move=plain).dispatch(CTX, META, data)
+    assert told in str(raised.value)
+    assert raised.value.header == "move"
+
+
+def test_what_a_handler_raises_comes_out_as_it_is() -> None:
+    """Not wrapped, not changed, even if it looks like one of ours."""
+    error = PayloadError("mine")
+
+    def fail(ctx: object, meta: object, req: Empty) -> None:
+        raise error
+
+    with pytest.raises(PayloadError) as raised:
+        text_matcher(fail=fail).dispatch(CTX, META, "fail")
+    assert raised.value is error
+    assert error.header is None
+
+
+def test_a_function_can_parse_headers_but_not_reply() -> None:
+    """Handlers write by themselves then, and are told so when they return something."""
+
+    def first_letter(data: str | bytes) -> tuple[str, str]:
+        return str(data)[0], str(data)[1:]
+
+    seen: list[object] = []
+
+    def keep(ctx: object, meta: str, req: Move) -> None:
+        seen.append(req)
+
+    matcher: MatcherMap[str, str] = MatcherMap(first_letter, {"m": keep, "r": two})
+    assert matcher.dispatch(CTX, META, 'm{"x": 1}') is None
+    assert seen == [Move(1)]
+    with pytest.raises(UsageError, match=r"JsonHeader, PrefixHeader, IntHeader"):
+        matcher.dispatch(CTX, META, "r")
+
+
+@pytest.mark.parametrize(
+    ("parse", "told"),
+    [
+        (lambda data: data[5], "IndexError"),
+        (lambda data: None, "TypeError"),
+        (lambda data: ([], data), "not hashable"),
+    ],
+)
+def test_a_header_function_that_stumbles_refuses_the_message(parse: Any, told: str) -> None:
+    """Over whatever a peer sent, it is the peer's mistake; the cause is kept."""
+    with pytest.raises(PayloadError, match=told):
+        MatcherMap(parse, {"a": two}).dispatch(CTX, META, "abc")
+
+
+def test_own_functions_replace_json() -> None:
+    """They see every annotated request and every reply, and judge the types themselves."""
+    asked: list[object] = []
+
+    def unmarshal(payload: Any, into: Any) -> Any:
+        asked.append(into)
+        return into(int(x) for x in payload.split(","))
+
+    matcher: Matcher = MatcherMap(
+        PrefixHeader(), marshal=lambda obj: f"<{obj}>", unmarshal=unmarshal
+    )
+
+    @matcher.handle("add")
+    def add(ctx: object, meta: str, req: frozenset[int]) -> object:
+        return sum(req)
+
+    assert matcher.dispatch(CTX, META, "add 1,2,3") == "add <6>"
+    assert asked == [frozenset[int]]
+    assert matcher.unmarshal("1,2", set) == {1, 2}
+    assert matcher.marshal([1]) == "<[1]>"
+    with pytest.raises(PayloadError, match="cannot be unmarshalled: invalid literal") as raised:
+        matcher.dispatch(CTX, META, "add one")
+    assert isinstance(raised.value.__cause__, ValueError)
+    assert raised.value.header == "add"
+
+
+def test_json_where_no_function_is_set() -> None:
+    """The matcher's own methods do what dispatch does."""
+    matcher = text_matcher()
+    assert matcher.marshal(Move(1)) == '{"x":1,"y":0}'
+    assert matcher.unmarshal('{"x":1}', Move) == Move(1)
+    assert matcher.header_parsing("a b") == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["header_parsing", "marshal", "unmarshal"])
+def test_functions_are_checked_when_given(name: str) -> None:
+    """What is no function is refused by the parameter's name."""
+    settings: dict[str, Any] = {name: 3}
+    with pytest.raises(SettingError, match=rf"^{name}: a function, not 3"):
+        MatcherMap(**settings)
+    form: Any = JsonHeader
+    with pytest.raises(SettingError, match=r"header_parsing: JsonHeader\(…\), an object, not the"):
+        MatcherMap(form)
+
+
+def test_an_overlay_wins_and_falls_through() -> None:
+    """Its handlers are its own; the map and other overlays do not see them."""
+    matcher = text_matcher(a=lambda ctx, meta: "map", b=lambda ctx, meta: "map")
+    sub, other = matcher.gen_sub(), matcher.gen_sub()
+    assert isinstance(sub, SubMatcher)
+    sub.add("b", lambda ctx, meta: "sub")
+
+    @sub.handle("c")
+    def c(ctx: object, meta: str, req: int) -> int:
+        return req + 1
+
+    assert [sub.dispatch(CTX, META, data) for data in ("a", "b", "c 1")] == [
+        "a map",
+        "b sub",
+        "c 2",
+    ]
+    assert matcher.dispatch(CTX, META, "b") == other.dispatch(CTX, META, "b") == "b map"
+    with pytest.raises(HandleNotFind):
+        other.dispatch(CTX, META, "c 1")
+    with pytest.raises(HandleNotFind, match=r"\(known: 'b', 'c', 'a'\)"):
+        sub.dispatch(CTX, META, "d")
+    with pytest.raises(DuplicateHandler):
+        sub.add("c", two)
+    assert [repr(sub), repr(matcher)] == ["<SubMatcher handlers=3>", "<MatcherMap handlers=2>"]
+
+
+def test_an_overlay_may_grow_from_its_own_handlers() -> None:
+    """A message may register what the next one needs."""
+    sub = text_matcher().gen_sub()
+
+    @sub.handle("join")
+    def join(ctx: object, meta: str) -> None:
+        sub.add("move", two)
+
+    sub.dispatch(CTX, META, "join")
+    assert sub.dispatch(CTX, META, "move") == 'move ["meta"]'
+
+
+def test_a_frozen_map_takes_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """Once the hub runs, only overlays grow; the message says so."""
+    for freeze in (MatcherMap.freeze, lambda matcher: matcher.init(logging.getLogger("t"))):
+        matcher = text_matcher(a=two)
+        with caplog.at_level(logging.DEBUG, logger="t"):
+            freeze(matcher)
+            freeze(matcher)
+        with pytest.raises(UsageError, match=r"'b': the hub runs.*gen_sub"):
+            matcher.add("b", two)
+        matcher.gen_sub().add("b", two)
+        assert matcher.dispatch(CTX, META, "a") == 'a ["meta"]'
+    assert caplog.messages == ["matcher: 1 handlers"] * 2
+
+
+def test_members_of_a_text_enum_are_headers() -> None:
+    """The word on the wire finds the member's handler."""
+    matcher: MatcherMap[str, Word] = MatcherMap(JsonHeader(), {Word.SAY: two})
+    assert matcher.dispatch(CTX, META, '{"type":"say"}') == '{"type":"say","data":["meta"]}'
+
+
+@pytest.mark.parametrize(
+    "form", [PrefixHeader(), JsonHeader(), JsonHeader(body="b"), IntHeader(1)]
+)
+@given(data=st.data())
+def test_any_message_is_handled_or_refused(form: Any, data: st.DataObject) -> None:
+    """Whatever a peer sends, the handler gets a Move or the caller a MatcherError."""
+    got: list[object] = []
+
+    def keep(ctx: object, meta: object, req: Move) -> None:
+        got.append(req)
+
+    headers: list[Any] = [1] if isinstance(form, IntHeader) else ["a"]
+    matcher = MatcherMap(form, dict.fromkeys(headers, keep))
+    like: st.SearchStrategy[str | bytes] = st.sampled_from(
+        ['a {"x":1}', '{"type":"a","x":1}', '{"type":"a","b":{"x":1}}', b'\x01{"x":1}', "a 1"]
+    )
+    message: str | bytes = data.draw(st.one_of(like, st.text(), st.binary()))
+    try:
+        matcher.dispatch(CTX, META, message)
+    except MatcherError:
+        assert got == []
+    else:
+        assert got == [Move(1)]
+
+
+if TYPE_CHECKING:
+
+    @dataclass
+    class Meta:
+        name: str
+
+    def typed_program() -> None:
+        """What a type checker makes of a user's program; never run."""
+        matcher: MatcherMap[Meta, str] = MatcherMap(JsonHeader())
+
+        @matcher.handle("move")
+        def on_move(ctx: Any, meta: Meta, req: Move) -> Move:
+            return req
+
+        assert_type(on_move(None, Meta("a"), Move(1)), Move)
+
+        @matcher.handle("ping")
+        def on_ping(ctx: Any, meta: Meta) -> None: ...
+
+        @matcher.handle("wrong")  # type: ignore[arg-type]
+        def wrong_meta(ctx: Any, meta: int, req: Move) -> None: ...
+
+        matcher.add(7, on_move)  # type: ignore[arg-type]
+        matcher.handle(b"move")  # type: ignore[arg-type]
+        matcher.add("x", on_move)
+        matcher.add("y", on_ping)
+        matcher.add("z", 3)  # type: ignore[arg-type]
+        assert_type(matcher.gen_sub(), SubMatcher[Meta, str])
+        assert_type(matcher.unmarshal("{}", Move), Move)
+        assert_type(matcher.dispatch(None, Meta("a"), ""), "str | bytes | None")
+        matcher.dispatch(None, "meta", "")  # type: ignore[arg-type]
+        numbers: MatcherMap[Meta, Level] = MatcherMap(IntHeader(1, Level), {Level.LOW: on_move})
+        assert_type(numbers.header_parsing(b"")[0], Level)
+        assert_type(IntHeader(2), IntHeader[int])
+        MatcherMap(PrefixHeader(), {1: on_move})  # type: ignore[misc]

@@ -1,0 +1,108 @@
+"""Holding against a plain stream: it changes how many system calls there are, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.net.outbox import Outbox, OutboxBounds
+from hubthread.settings import Overflow
+from tests.net.test_outbox_model import Scripted, WouldWait
+
+SIZES = st.integers(1, 30)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), SIZES),
+        st.tuples(st.just("send_batch"), st.lists(SIZES, min_size=1, max_size=5)),
+        st.tuples(st.just("control"), SIZES),
+        st.tuples(st.sampled_from(["hold", "release"]), st.booleans()),
+        st.tuples(st.sampled_from(["room", "write"]), st.integers(1, 100)),
+    ),
+    max_size=60,
+)
+
+
+class Stream:
+    """An outbox whose socket takes what it is told to, beside all that it was given."""
+
+    def __init__(self, buffer: int) -> None:
+        self.transport = Scripted(buffer)
+        # Room for all that the steps can make; half of it is held at the most.
+        limits = OutboxBounds(400, 2**20, Overflow.CLOSE, 64, 1.0, 0.0)
+        self.writer: Callable[[], None] | None = None
+        self.outbox = Outbox(self.transport, limits, self.start, self.broken)
+        self.given = b""
+        self.ends: list[int] = []  # of each message, in the stream
+
+    def start(self, target: Callable[[], None], what: str) -> None:
+        assert self.writer is None, "one writer at a time"
+        self.writer = target
+
+    def broken(self, trouble: str) -> None:
+        raise AssertionError(trouble)
+
+    def wire(self, size: int, *, counts: bool = True) -> bytes:
+        start = len(self.given)
+        wire = bytes((start + place) % 251 for place in range(size))
+        self.given += wire
+        if counts:
+            self.ends.append(len(self.given))
+        return wire
+
+    def send(self, size: int) -> None:
+        assert self.outbox.send(self.wire(size)) == len(self.ends)
+
+    def send_batch(self, sizes: list[int]) -> None:
+        wires = [self.wire(size) for size in sizes]
+        waits = self.outbox.send_batch(b"".join(wires), wires, [None] * len(wires))
+        assert waits in (0, len(self.ends))
+
+    def control(self, size: int) -> None:
+        self.outbox.send_control(self.wire(size, counts=False))
+
+    def hold(self, alone: bool) -> None:
+        self.outbox.hold(alone=alone)
+
+    def release(self, alone: bool) -> None:
+        self.outbox.release(alone=alone)
+
+    def room(self, room: int) -> None:
+        self.transport.room += room
+
+    def write(self, room: int) -> None:
+        self.transport.room += room
+        if self.writer is not None:
+            try:
+                self.writer()
+            except WouldWait:
+                return
+            self.writer = None
+
+    def check(self) -> None:
+        taken = len(self.transport.accepted)
+        assert self.transport.accepted == self.given[:taken]
+        out = len(self.transport.out)
+        consumed = sum(end <= out for end in self.ends)
+        assert not self.outbox.is_consumed(consumed + 1)
+        if taken == out:  # else the transport has the end of a message, and it counts later
+            assert self.outbox.is_consumed(consumed)
+        assert self.outbox.waiting()[0] >= sum(end > taken for end in self.ends)
+
+
+@pytest.mark.parametrize("buffer", [0, 12], ids=["plain", "buffering"])
+@given(steps=STEPS)
+def test_the_peer_gets_the_same_stream(buffer: int, steps: list[tuple[str, object]]) -> None:
+    """Whatever is held when, by the reader or a tick, and whatever the socket takes."""
+    stream = Stream(buffer)
+    for name, argument in steps:
+        getattr(stream, name)(argument)
+        stream.check()
+    stream.outbox.finish(b"close")
+    stream.outbox.half_close()
+    stream.write(10_000)
+    assert stream.transport.out == stream.given + b"close"
+    assert stream.outbox.waiting() == (0, 0)
+    assert stream.transport.finished == 1

@@ -1,0 +1,263 @@
+"""One UDP peer before a port that has room or not: what leaves, in which order, and how much."""
+
+from __future__ import annotations
+
+import threading
+from time import monotonic
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Timers
+from hubthread.net.udp.peer import OVERHEAD, Address, DatagramPeer
+from hubthread.protocol.batch import FrameBatch
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.settings import Overflow
+from tests.net.peers import TIMEOUT, Task, limits
+from tests.support import Logs, telling
+
+ADDRESS = ("192.0.2.1", 9)
+
+
+class Cable:
+    """A port with as much room as it is given, and what left through it."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.room = room
+        self.left: list[bytes] = []
+        self.lagging: list[DatagramPeer] = []
+        self.released = 0
+
+    def send(self, wire: bytes, address: Address) -> bool:
+        assert address == ADDRESS
+        if len(wire) > 65507:
+            raise OSError("too long")
+        if not self.room:
+            return False
+        self.room -= 1
+        self.left.append(wire)
+        return True
+
+    def lag(self, peer: DatagramPeer) -> None:
+        self.lagging.append(peer)
+
+    def release(self, peer: DatagramPeer) -> None:
+        self.released += 1
+
+
+class Over:
+    """A sink that counts its ends."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.ended = threading.Event()
+
+    def arrive(self, message: object, size: int) -> bool:
+        raise AssertionError("nothing arrives here")
+
+    def over(self) -> None:
+        self.ends += 1
+        self.ended.set()
+
+
+def made(
+    cable: Cable, *, proven: bool = True, received: int = 0, **bounds: Any
+) -> tuple[DatagramPeer, Over]:
+    timers = Timers(Threads("test", telling(Logs())), telling(Logs()))
+    peer = DatagramPeer(ADDRESS, received, cable, limits(**bounds), timers)
+    peer.sink = sink = Over()
+    if proven:
+        peer.trust()
+    return peer, sink
+
+
+def end(peer: DatagramPeer) -> None:
+    """Its timers, where it had any."""
+    peer._timers.close()
+    assert not peer._timers._threads.join(monotonic() + TIMEOUT)
+
+
+def text(number: int) -> Frame:
+    return Frame(f"{number}", MessageType.TEXT)
+
+
+def numbers(wires: list[bytes]) -> list[int]:
+    return [int(wire) for wire in wires]
+
+
+@given(st.integers(0, 1024), st.lists(st.integers(0, 1100), max_size=40), st.booleans())
+def test_an_unproven_peer_gets_no_more_than_it_sent(
+    received: int, sizes: list[int], in_one_run: bool
+) -> None:
+    """In bytes of its own, and on the wire; the rest is dropped, counted and forgotten."""
+    cable = Cable()
+    peer, _ = made(cable, proven=False, received=received)
+    frames = [Frame(bytes(size), MessageType.BINARY) for size in sizes]
+    if in_one_run and frames:
+        assert peer.send_batch(FrameBatch(frames, [None] * len(frames))) == 0
+    else:
+        for frame in frames:
+            peer.send(frame)
+    peer.ping()
+    left = [len(wire) for wire in cable.left]
+    assert sum(left) <= received
+    assert sum(left) + OVERHEAD * len(left) <= received + OVERHEAD
+    if sizes and sizes[0] <= received:
+        assert left[:1] == sizes[:1]
+    assert peer.dropped == len(sizes) - len(left)
+    assert peer.waiting() == (0, 0)
+    assert peer.is_consumed(len(sizes))
+    peer.trust()
+    peer.send(text(7))
+    peer.ping()
+    assert cable.left[len(left) :] == [b"7", b""]
+
+
+class Model:
+    """A list that is cut at its bound, at one end or the other."""
+
+    bound = 4
+
+    def __init__(self, policy: Overflow) -> None:
+        self.policy = policy
+        self.room = 0
+        self.waiting: list[int] = []
+        self.left: list[int] = []
+        self.dropped = 0
+
+    def send(self, number: int) -> None:
+        if self.room and not self.waiting:
+            self.room -= 1
+            self.left.append(number)
+            return
+        self.waiting.append(number)
+        if len(self.waiting) > self.bound:
+            self.dropped += 1
+            del self.waiting[0 if self.policy is Overflow.DROP_OLDEST else -1]
+
+    def bring_out(self) -> None:
+        while self.room and self.waiting:
+            self.room -= 1
+            self.left.append(self.waiting.pop(0))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["send", "run", "room", "bring out"]), st.integers(1, 6)),
+        max_size=60,
+    ),
+    st.sampled_from([Overflow.DROP_OLDEST, Overflow.DROP_NEWEST]),
+)
+def test_what_waits_leaves_in_order_by_the_policy(
+    steps: list[tuple[str, int]], policy: Overflow
+) -> None:
+    """Room comes and goes; nothing overtakes what waits, and the port is told once of a lag."""
+    model = Model(policy)
+    cable = Cable(room=0)
+    peer, _ = made(cable, overflow=policy, max_messages=model.bound)
+    number = 0
+    for kind, amount in steps:
+        fresh = range(number + 1, number + amount + 1)
+        if kind == "room":
+            cable.room = model.room = amount
+        elif kind == "bring out":
+            model.bring_out()
+            if cable.lagging and cable.lagging[0].bring_out():
+                cable.lagging.pop()
+        else:
+            number += amount
+            for each in fresh:
+                model.send(each)
+            if kind == "send":
+                assert [peer.send(text(each)) for each in fresh] == list(fresh)
+            else:
+                last = peer.send_batch(FrameBatch([text(each) for each in fresh], [None] * amount))
+                assert last == (number if model.waiting else 0)
+        assert numbers(cable.left) == model.left
+        assert peer.waiting()[0] == len(model.waiting)
+        assert peer.dropped == model.dropped
+        assert peer.is_consumed(number) == (not model.waiting)
+        assert len(cable.lagging) <= 1
+        assert bool(cable.lagging) >= bool(model.waiting)
+    assert peer.count == number
+
+
+def test_a_full_outbox_closes_where_the_policy_says_so() -> None:
+    """What waits is dropped, the peer ends once, and later messages are ignored."""
+    cable = Cable(room=0)
+    peer, sink = made(cable, max_messages=2)
+    peer.send_batch(FrameBatch([text(each) for each in range(5)], [None] * 5))
+    assert (peer.ended_by, peer.code) == ("overflow", 1013)
+    assert sink.ends == 1
+    assert cable.released == 1
+    assert peer.dropped == 5
+    assert peer.send(text(6)) == 6
+    assert peer.is_consumed(6)
+    peer.cut("silent")
+    assert (peer.ended_by, sink.ends) == ("overflow", 1)
+    assert cable.left == []
+
+
+def test_a_key_replaces_what_waits() -> None:
+    """Only the latest of a key is left, where the policy is that."""
+    cable = Cable(room=0)
+    peer, _ = made(cable, overflow=Overflow.LATEST)
+    for each in range(4):
+        peer.send(text(each), "key")
+    cable.room = 9
+    assert peer.bring_out()
+    assert numbers(cable.left) == [3]
+    assert peer.dropped == 3
+
+
+def test_closing_waits_for_what_waits() -> None:
+    """The end comes when that is out, and takes nothing more in."""
+    cable = Cable(room=0)
+    peer, sink = made(cable)
+    number = peer.send(text(1))
+    waits = Task(lambda: peer.wait_consumed(number, TIMEOUT))
+    peer.close(1001, "going")
+    peer.send(text(2))
+    assert sink.ends == 0
+    assert not peer.is_consumed(number)
+    cable.room = 9
+    assert peer.bring_out()
+    assert waits.result()
+    assert numbers(cable.left) == [1]
+    assert (sink.ends, peer.code, peer.reason, peer.ended_by) == (1, 1001, "going", "server")
+    end(peer)
+
+
+def test_what_waits_for_good_is_cut() -> None:
+    """After the time that a peer has to take what waits."""
+    cable = Cable(room=0)
+    peer, sink = made(cable, write_wait=0.01)
+    number = peer.send(text(1))
+    peer.close()
+    assert peer.wait_consumed(number, TIMEOUT)
+    assert sink.ended.wait(TIMEOUT)
+    assert cable.left == []
+    assert (peer.ended_by, sink.ends) == ("server", 1)
+    end(peer)
+
+
+def test_a_datagram_that_cannot_be_is_lost() -> None:
+    """The system says no: counted, and the next one leaves."""
+    cable = Cable()
+    peer, _ = made(cable)
+    peer.send(Frame(bytes(70_000), MessageType.BINARY))
+    peer.send(text(2))
+    assert numbers(cable.left) == [2]
+    assert peer.dropped == 1
+
+
+def test_only_codes_that_could_be_sent() -> None:
+    """As on a WebSocket, although nothing is sent."""
+    peer, sink = made(Cable())
+    with pytest.raises(ValueError, match="close code 1005 must not be sent"):
+        peer.close(1005)
+    assert peer.ended_by is None
+    assert sink.ends == 0

@@ -1,0 +1,283 @@
+"""Rooms: who is in, what is pushed, what is consumed, and how they end."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    ContextNotClient,
+    HotlineClosed,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    Overflow,
+    UsageError,
+)
+from tests.support import TIMEOUT, fence, in_thread, serving, together
+
+
+def test_answer_and_hangup() -> None:
+    """Both are idempotent; members are told in the order of coming."""
+    with serving() as s:
+        (_, one), (_, two) = s.pairs(2)
+        hotline = s.hub.hotline()
+        hotline.answer(two)
+        hotline.answer(one)
+        hotline.answer(two)
+        assert hotline.members == [two, one]
+        assert hotline.members_num == 2
+        assert one in hotline
+        assert "one" not in hotline
+        hotline.hangup(two)
+        hotline.hangup(two)
+        assert hotline.members == [one]
+        assert two not in hotline
+
+
+@pytest.mark.parametrize("wrong", [None, "client", 1, object()])
+def test_only_clients_are_let_in(wrong: Any) -> None:
+    """Anything else is refused, with what it was in the message."""
+    hub = Hub(HubSetting[Any, Any](dict))
+    hotline = hub.hotline()
+    for method in (hotline.answer, hotline.hangup):
+        with pytest.raises(ContextNotClient, match="context not client"):
+            method(wrong)
+    hub.close()
+
+
+def test_pushes_are_counted_and_consumed() -> None:
+    """Numbers from 1; consumed when handed to all who were in; nobody in is consumed too."""
+    with serving() as s:
+        peer, client = s.pair()
+        hotline = s.hub.hotline()
+        assert hotline.push_count == 0
+        assert hotline.push("nobody") == 1
+        assert hotline.wait_push_consumed(1, TIMEOUT)
+        hotline.answer(client)
+        assert hotline.push(b"somebody") == 2
+        assert hotline.push_splicing("say ", {"a": 1}) == 3
+        assert hotline.wait_push_consumed(3, TIMEOUT)
+        assert hotline.is_push_consumed(2)
+        assert not hotline.is_push_consumed(4)
+        assert hotline.push_count == 3
+        assert peer.messages(2) == [b"somebody", 'say {"a":1}']
+
+
+def test_a_pusher_keeps_pace_with_its_room() -> None:
+    """By waiting, it pushes much more than a member's outbox holds, and nothing is dropped."""
+    with serving(outbox_bytes=2**16) as s:
+        peer, client = s.pair()
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+
+        def push() -> None:
+            for number in range(60):
+                pushed = hotline.push(b"%05d" % number * 12_000)
+                assert hotline.wait_push_consumed(pushed, TIMEOUT)
+
+        pushing = in_thread(push)
+        for number in range(60):
+            assert peer.message()[:5] == b"%05d" % number
+        pushing()
+        assert client.statistics().dropped == 0
+
+
+def test_a_push_to_a_member_that_goes_is_consumed() -> None:
+    """Who is gone is waited for no more."""
+    with serving(outbox_bytes=2**26) as s:
+        peer, client = s.pair(receive_buffer=65536)
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        for _ in range(16):
+            number = hotline.push(b"\0" * 2**20)
+        fence(s.hub)
+        assert not hotline.is_push_consumed(number)
+        assert hotline.statistics().lagging == 1
+        waiting = in_thread(lambda: hotline.wait_push_consumed(number, TIMEOUT))
+        peer.reset()
+        assert waiting()
+        assert client.context.wait(TIMEOUT)
+        assert hotline.statistics().lagging == 0
+
+
+def test_a_room_forgets_who_has_gone_with_a_backlog() -> None:
+    """At once, although what waits is still brought out: not only when somebody asks."""
+    with serving(outbox_bytes=2**26, close_timeout=1) as s:
+        peer, client = s.pair(receive_buffer=65536)
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        hotline.push(b"\0" * 2**24)
+        fence(s.hub)
+        assert hotline.room._delivery
+        peer.send_close()
+        assert client.context.wait(TIMEOUT)
+        fence(s.hub)
+        assert not hotline.room._delivery
+        assert client.statistics().waiting == 2  # and our Close
+
+
+def test_the_latest_of_each_key_is_kept() -> None:
+    """Of pushes with a key, who lags behind gets the newest of each key in the end."""
+    with serving(overflow=Overflow.LATEST, outbox_bytes=2**26) as s:
+        peer, client = s.pair(receive_buffer=65536)
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        for _ in range(12):
+            hotline.push(b"\0" * 2**20)  # without a key all are kept
+        for number in range(100):
+            hotline.push(f"{number}", key=number % 2)
+        fence(s.hub)
+        assert len(peer.messages(12)) == 12
+        assert sorted(map(str, peer.messages(2))) == ["98", "99"]
+        assert client.statistics().dropped == 98
+
+
+def test_close_lets_everybody_out() -> None:
+    """What was pushed is still sent; afterwards it refuses, and the hub forgets it."""
+    with serving() as s:
+        peer, client = s.pair()
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        context = hotline.context
+        hotline.push("last")
+        hotline.close()
+        hotline.close()
+        assert hotline.is_closed
+        assert context.reason == "the hotline was closed"
+        assert hotline.members_num == 0
+        assert client.statistics().hotlines == 0
+        with pytest.raises(HotlineClosed):
+            hotline.push("late")
+        with pytest.raises(HotlineClosed):
+            hotline.answer(client)
+        hotline.hangup(client)
+        assert client.statistics().hotlines == 0
+        assert peer.message() == "last"
+        assert hotline.wait_push_consumed(1, TIMEOUT)
+        assert s.hub.statistics().hotlines == 0
+
+
+def test_close_if_empty() -> None:
+    """Only then, and in one step: who races with it is either in, or told that it is closed."""
+    with serving() as s:
+        _, client = s.pair()
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        assert hotline.close_if_empty() is False
+        hotline.hangup(client)
+        assert hotline.close_if_empty() is True
+        assert hotline.close_if_empty() is True
+        for _ in range(100):
+            raced = s.hub.hotline()
+            outcome: dict[str, bool] = {}
+
+            def race(who: int, hotline: Any, outcome: dict[str, bool]) -> None:
+                if who:
+                    outcome["closed"] = hotline.close_if_empty()
+                    return
+                try:
+                    hotline.answer(client)
+                    outcome["in"] = True
+                except HotlineClosed:
+                    outcome["in"] = False
+
+            together(2, lambda who: race(who, raced, outcome))  # noqa: B023
+            assert outcome["in"] is not outcome["closed"]
+            assert (client in raced) is outcome["in"]
+            raced.close()
+
+
+def test_close_while_others_push_and_join() -> None:
+    """It ends with nobody in and nothing remembered, whatever meets it."""
+    with serving() as s:
+        pairs = s.pairs(3)
+        for _ in range(30):
+            hotline = s.hub.hotline()
+
+            def act(who: int, hotline: Any) -> None:
+                try:
+                    for _ in range(20):
+                        if who < 3:
+                            hotline.answer(pairs[who][1])
+                            hotline.push("x")
+                except HotlineClosed:
+                    return
+                if who == 3:
+                    hotline.close()
+
+            together(4, lambda who: act(who, hotline))  # noqa: B023
+            assert hotline.members == []
+        assert [client.statistics().hotlines for _, client in pairs] == [0, 0, 0]
+
+
+def test_its_context_ends_with_the_hub() -> None:
+    """A hotline that nobody closed is closed with its hub."""
+    with serving() as s:
+        hotline = s.hub.hotline()
+    assert hotline.context.cancelled
+    assert hotline.is_closed
+    with pytest.raises(HotlineClosed):
+        hotline.push("late")
+
+
+def test_statistics_and_repr() -> None:
+    """What is to be seen of a room."""
+    with serving() as s:
+        _, client = s.pair()
+        hotline = s.hub.hotline(HotlineOption(name="lobby"))
+        hotline.answer(client)
+        hotline.push("x")
+        assert hotline.wait_push_consumed(1, TIMEOUT)
+        assert repr(hotline) == "<Hotline 1 'lobby' open, 1 members>"
+        statistics = hotline.statistics()
+        assert (statistics.hotline_id, statistics.name, statistics.closed) == (1, "lobby", False)
+        assert (statistics.members, statistics.pushes, statistics.waiting) == (1, 1, 0)
+        hotline.close()
+        assert repr(hotline) == "<Hotline 1 'lobby' closed, 0 members>"
+        assert repr(s.hub.hotline()) == "<Hotline 2 open, 0 members>"
+        assert hotline.hub is s.hub
+        assert hotline.logger is s.logs
+
+
+class Folded(str):
+    """Text that hashes in its own way."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash(self.casefold())
+
+
+class Number(IntEnum):
+    """As good as a number."""
+
+    ONE = 1
+
+
+def test_a_key_is_text_a_number_or_bytes() -> None:
+    """Its hash and comparison run under a lock, so they may not be the user's code."""
+    with serving() as s:
+        peer, client = s.pair()
+        room = s.hub.hotline()
+        room.answer(client)
+        for key in ("price", 7, b"k", Number.ONE):
+            room.push("x", key=key)
+        assert peer.messages(4) == ["x"] * 4
+        for write in (room.push, client.write, s.hub.broadcast):
+            with pytest.raises(UsageError, match="key: str, int or bytes"):
+                write("x", key=[])  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="key: str, int or bytes"):
+                write("x", key=Folded("K"))
+
+
+def test_push_json_is_text_for_all() -> None:
+    """An object goes out as JSON, encoded once."""
+    with serving() as s:
+        peer, client = s.pair()
+        room = s.hub.hotline()
+        room.answer(client)
+        assert room.push_json({"ä": [1, None]}) == 1
+        assert peer.message() == '{"ä":[1,null]}'

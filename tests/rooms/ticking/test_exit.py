@@ -1,0 +1,76 @@
+"""A program that ends with rooms at work."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.support import TIMEOUT
+
+PROGRAM = """
+import os, threading
+from hubthread import HotlineFrameOption, Hub, HubSetting
+
+ticking = threading.Event()
+
+def logic(frame, obj):
+    frame.push("x")
+    if frame.tick.index > 5:
+        ticking.set()
+
+hub = Hub(HubSetting(dict))
+hub.start()
+rooms = [
+    HotlineFrameOption(
+        list, logic, hz=500, on_close=lambda *_: os.write(1, b"closed\\n")
+    ).run(hub.hotline())
+    for _ in range(5)
+]
+ticking.wait()
+"""
+
+
+@contextmanager
+def running(more: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ticking\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_an_interpreter_exits_with_rooms_running() -> None:
+    """Nobody has closed the hub: the threads end with the program, without a word."""
+    with running("print('ticking')") as process:
+        out, errors = process.communicate(timeout=TIMEOUT)
+    assert (process.returncode, out, errors) == (0, "", "")
+
+
+WAIT = """
+try:
+    print("ticking", flush=True)
+    while not rooms[0].join(0.05):  # Python itself may miss a signal before a wait for ever
+        pass
+finally:
+    hub.close()
+"""
+
+
+def test_control_c_ends_the_rooms_in_order() -> None:
+    """It incidents where the main thread waits for a room; each room has its last callback."""
+    with running(WAIT) as process:
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=TIMEOUT)
+    assert out == "closed\n" * 5
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert process.returncode != 0

@@ -1,0 +1,444 @@
+"""``hub.websocket_handler`` with an environ and a real connection, without a server.
+
+What each WSGI server does with it is in tests/integrations.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import io
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+
+from hubthread import (
+    HandshakeRejected,
+    HotlineFrameOption,
+    Hub,
+    HubSetting,
+    Limits,
+    Upgrader,
+    UsageError,
+    WebsocketPeriod,
+)
+from hubthread.serving.wsgi import WSGIAnswer
+from tests.support import (
+    KEY,
+    TIMEOUT,
+    AnyHub,
+    Items,
+    Logs,
+    fence,
+    in_thread,
+    masked_frame,
+    read_to_end,
+    status_of,
+    together,
+)
+
+FIELDS = {
+    "HTTP_HOST": "example.org",
+    "HTTP_UPGRADE": "websocket",
+    "HTTP_CONNECTION": "Upgrade",
+    "HTTP_SEC_WEBSOCKET_KEY": KEY,
+    "HTTP_SEC_WEBSOCKET_VERSION": "13",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REQUEST_METHOD": "GET",
+    "SERVER_SOFTWARE": "a server",
+    "REMOTE_ADDR": "192.0.2.1",
+    "REMOTE_PORT": "4321",
+}
+
+
+class Request:
+    """A request that a server has read: its environ, and both ends of the connection."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.peer, self.sock = socket.socketpair()
+        self.peer.settimeout(TIMEOUT)
+        self._file = self.sock.makefile("rb")
+        self.environ: dict[str, Any] = {
+            **FIELDS,
+            "werkzeug.socket": self.sock,
+            "wsgi.input": self._file,
+            "wsgi.multithread": True,
+            **fields,
+        }
+        setup_testing_defaults(self.environ)
+
+    def __enter__(self) -> Request:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """As a server closes a connection."""
+        self._file.close()
+        self.sock.close()
+        self.peer.close()
+
+    def head(self) -> bytes:
+        """The head of the answer that the peer gets."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            part = self.peer.recv(1)
+            assert part, head
+            head += part
+        return head
+
+
+@contextlib.contextmanager
+def a_hub(**fields: Any) -> Iterator[AnyHub]:
+    fields.setdefault("meta_gen", dict)
+    hub: AnyHub = Hub(HubSetting(**fields))
+    try:
+        yield hub
+    finally:
+        hub.close(TIMEOUT)
+
+
+def body(answer: WSGIAnswer) -> str:
+    return b"".join(answer).decode()
+
+
+def refused(hub: AnyHub, status: int, why: str, **fields: Any) -> WSGIAnswer:
+    """The hub refuses a request with these fields; the connection stays the server's."""
+    with Request(**fields) as request:
+        answer = hub.websocket_handler(request.environ)
+        assert answer.status.split()[0] == str(status), answer.status
+        assert why in body(answer)
+        assert dict(answer.headers)["Content-Length"] == str(len(answer.body))
+        request.sock.send(b"still here")
+        assert request.peer.recv(100) == b"still here"
+    return answer
+
+
+def test_the_peer_gets_101_and_the_server_an_end_of_file() -> None:
+    with a_hub() as hub, Request() as request:
+        told: list[tuple[str, list[tuple[str, str]]]] = []
+        answer = hub.websocket_handler(request.environ, lambda *args: told.append(args))
+        assert status_of(request.head()) == 101
+        assert told == [("101 Switching Protocols", [])]
+        assert body(answer) == ""
+        request.sock.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        assert request.sock.recv(100) == b""
+        assert hub.statistics().wsgi_moved == 1
+        answer.close()
+        with pytest.raises(BrokenPipeError):
+            request.sock.sendall(b"anybody there?")
+
+
+def test_an_answer_is_an_application_too() -> None:
+    with a_hub() as hub:
+        answer = refused(hub, 426, "ws://", HTTP_UPGRADE="")
+        told: list[tuple[str, list[tuple[str, str]]]] = []
+        assert b"".join(answer({}, lambda *args: told.append(args))) == answer.body
+        ((status, headers),) = told
+        assert status == "426 Upgrade Required"
+        # Not Upgrade, which PEP 3333 keeps from applications.
+        assert dict(headers).keys() == {
+            "Sec-WebSocket-Version", "Content-Type", "Content-Length", "X-Content-Type-Options",
+        }  # fmt: skip
+
+
+def test_the_request_is_made_of_the_environ() -> None:
+    came: Items[Any] = Items()
+    with (
+        a_hub(on_connection_start=lambda ctx, meta: came.add(ctx)) as hub,
+        Request(
+            SCRIPT_NAME="/app",
+            PATH_INFO="/caf\xc3\xa9 \xff%3F",
+            QUERY_STRING="a=%C3%BC&b=\xc3\xbc",
+            HTTP_COOKIE="user=ada",
+            HTTP_X_NOT_TEXT=None,
+            HTTP_SEC_WEBSOCKET_PROTOCOL="one,two",
+        ) as request,
+    ):
+        hub.websocket_handler(request.environ)
+        (client,) = came.wait(1)
+    seen = client.handshake
+    assert seen.path == "/app/café \ufffd%3F"
+    assert seen.query == {"a": "ü", "b": "ü"}
+    assert seen.cookies == {"user": "ada"}
+    assert seen.subprotocols == ("one", "two")
+    assert seen.peer == ("192.0.2.1", 4321)
+    assert not seen.secure
+
+
+@pytest.mark.parametrize(
+    ("status", "why", "fields"),
+    [
+        (405, "Only GET", {"REQUEST_METHOD": "POST"}),
+        (426, "HTTP/1.0", {"SERVER_PROTOCOL": "HTTP/1.0"}),
+        (505, "HTTP/2.0", {"SERVER_PROTOCOL": "HTTP/2.0"}),
+        (400, "Key must be sent once", {"HTTP_SEC_WEBSOCKET_KEY": None}),
+        (400, "16 bytes", {"HTTP_SEC_WEBSOCKET_KEY": f"{KEY},{KEY}"}),
+        (426, "must be 13", {"HTTP_SEC_WEBSOCKET_VERSION": "8"}),
+        (413, "body", {"CONTENT_LENGTH": "1"}),
+        (413, "body", {"HTTP_TRANSFER_ENCODING": "chunked"}),
+        (400, "Host", {"HTTP_HOST": "a b"}),
+        (400, "control character", {"HTTP_COOKIE": "a\x00"}),
+        (403, "may not connect", {"HTTP_ORIGIN": "http://evil.example"}),
+        (
+            403,
+            "may not connect",
+            {"HTTP_ORIGIN": "http://example.org", "wsgi.url_scheme": "https"},
+        ),
+        (501, "does not let go", {"werkzeug.socket": None, "wsgi.input": io.BytesIO()}),
+        (501, "middleware", {"wsgi.input": object()}),
+        (501, "greenlets", {"eventlet.input": object()}),
+    ],
+)
+def test_what_is_refused(status: int, why: str, fields: dict[str, Any]) -> None:
+    told: Items[tuple[int, str]] = Items()
+    upgrader = Upgrader(error=lambda request, status, reason: told.add((status, reason)))
+    with a_hub(websocket_period=WebsocketPeriod(upgrader=upgrader), logger=Logs()) as hub:
+        refused(hub, status, why, **fields)
+        assert hub.statistics().handshakes_refused == 1
+    ((told_status, reason),) = told.now()
+    assert told_status == status
+    assert why in reason
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (lambda: HandshakeRejected(499, "odd"), "499 Refused"),
+        (lambda: HandshakeRejected(401, "no", (("A", "b\r\nC: d"),)), "500 "),
+        (lambda: HandshakeRejected(401, "no", (("Content-Length", "7"),)), "500 "),
+        (lambda: HandshakeRejected(401, "\ud800"), "500 "),
+    ],
+)
+def test_what_a_hook_refuses_with_can_be_sent(
+    refusal: Callable[[], HandshakeRejected], status: str
+) -> None:
+    def shake(request: Any) -> None:
+        raise refusal()
+
+    with a_hub(on_handshake=shake, logger=(logs := Logs())) as hub, Request() as request:
+        answer = hub.websocket_handler(request.environ)
+        assert answer.status.startswith(status)
+        names = [name for name, _ in answer.headers]
+        assert names == ["Content-Type", "Content-Length", "X-Content-Type-Options"]
+        assert len(logs.warnings()) == (status == "500 ")
+
+
+def test_a_head_request_is_refused_without_a_body() -> None:
+    with a_hub() as hub, Request(REQUEST_METHOD="HEAD") as request:
+        answer = hub.websocket_handler(request.environ)
+        assert answer.status == "405 Method Not Allowed"
+        assert int(dict(answer.headers)["Content-Length"]) > 0
+        assert body(answer) == ""
+
+
+def test_the_hook_decides_unless_a_meta_is_given() -> None:
+    def shake(request: Any) -> str:
+        raise HandshakeRejected(401, "Log in first.", (("WWW-Authenticate", "Basic"),))
+
+    came: Items[Any] = Items()
+    with a_hub(on_handshake=shake, on_connection_start=lambda ctx, meta: came.add(meta)) as hub:
+        answer = refused(hub, 401, "Log in first.")
+        assert ("WWW-Authenticate", "Basic") in answer.headers
+        with Request() as request:
+            hub.websocket_handler(request.environ, meta=None)
+            assert came.wait(1) == [None]
+
+
+def test_more_than_the_limit_get_503_and_a_flood_one_line_in_the_log() -> None:
+    logs = Logs()
+    with a_hub(logger=logs) as hub, Request() as first, Request() as second:
+        for each in (first, second):
+            assert hub.websocket_handler(each.environ, max_connections=2).status[:3] == "101"
+        for _ in range(3):
+            with Request() as third:
+                answer = hub.websocket_handler(third.environ, max_connections=2)
+            assert answer.status[:3] == "503"
+            assert ("Retry-After", "1") in answer.headers
+        (warning,) = logs.warnings()
+        assert "2 connections, the limit" in warning
+
+
+def test_who_comes_from_one_address_is_counted_by_the_servers_word() -> None:
+    """``REMOTE_ADDR`` may come from a proxy, by a middleware that trusts it; "": a Unix socket."""
+    limits = Limits(connections_per_address=1)
+    requests: list[Request] = []
+    with a_hub(logger=(logs := Logs()), limits=limits) as hub, contextlib.ExitStack() as stack:
+
+        def status(address: str) -> str:
+            requests.append(stack.enter_context(Request(REMOTE_ADDR=address)))
+            return hub.websocket_handler(requests[-1].environ).status[:3]
+
+        assert [status("198.51.100.7") for _ in range(3)] == ["101", "429", "429"]
+        assert [status(each) for each in ("198.51.100.8", "", "", "10.0.0.1")] == ["101"] * 4
+        requests[0].peer.close()
+        while hub.statistics().wsgi_moved == 5:
+            fence(hub)
+        assert status("198.51.100.7") == "101"
+        assert hub.statistics().limits_struck["connections_per_address"] == 2
+        (warning,) = logs.warnings()
+        assert "1 connections of 198.51.100.7, the limit" in warning
+
+
+def test_the_limit_holds_when_many_come_at_once() -> None:
+    statuses: Items[str] = Items()
+    with a_hub(logger=Logs()) as hub, contextlib.ExitStack() as stack:
+        requests = [stack.enter_context(Request()) for _ in range(16)]
+
+        def come(number: int) -> None:
+            answer = hub.websocket_handler(requests[number].environ, max_connections=5)
+            statuses.add(answer.status[:3])
+
+        together(16, come)
+        assert sorted(statuses.now()) == ["101"] * 5 + ["503"] * 11
+        assert hub.statistics().wsgi_moved == 5
+
+
+def test_a_client_that_comes_while_the_hub_closes_is_told_or_refused() -> None:
+    with contextlib.ExitStack() as stack:
+        requests = [stack.enter_context(Request()) for _ in range(8)]
+        hub = stack.enter_context(a_hub())
+        going_away = (1001).to_bytes(2, "big") + b"the server is going away"
+
+        def come(number: int) -> None:
+            if number == 8:
+                hub.close(TIMEOUT)
+                return
+            request, said = requests[number], b""
+            if hub.websocket_handler(request.environ).status[:3] == "503":
+                return
+            # Whoever has got a 101 is told; else there is an answer of ours, or of nobody.
+            while going_away not in said and (part := request.peer.recv(1000)):
+                said += part
+            request.peer.shutdown(socket.SHUT_WR)
+            assert going_away in said or b"101 Switching" not in said, said
+
+        together(9, come)
+        assert hub.statistics().wsgi_moved == 0
+
+
+def test_a_hub_that_is_closed_refuses() -> None:
+    with a_hub() as hub:
+        hub.close()
+        refused(hub, 503, "going away")
+
+
+def test_a_request_becomes_a_client_once() -> None:
+    with a_hub() as hub, Request() as request:
+        hub.websocket_handler(request.environ)
+        with pytest.raises(UsageError, match="once for each request"):
+            hub.websocket_handler(request.environ)
+        assert status_of(request.head()) == 101
+        assert hub.statistics().wsgi_moved == 1
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda hub: hub.start(),
+        lambda hub: HotlineFrameOption(dict).run(hub.hotline()),  # its clock has a thread
+    ],
+)
+def test_a_hub_with_threads_before_the_fork_says_so(begin: Callable[[AnyHub], object]) -> None:
+    with a_hub() as hub, Request() as request:
+        begin(hub)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                hub.websocket_handler(request.environ)
+            except UsageError as error:
+                os.write(writing, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading) as told:
+            assert "had threads in another process" in told.read()
+        os.waitpid(child, 0)
+
+
+def test_a_process_that_was_forked_leaves_the_clients_alone_when_it_ends() -> None:
+    with a_hub() as hub, Request() as request:
+        hub.websocket_handler(request.environ)
+        request.head()
+        child = os.fork()
+        if child == 0:
+            atexit._run_exitfuncs()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        hub.broadcast("still here")
+        assert request.peer.recv(100) == b"\x81\x0astill here"
+
+
+def test_without_a_thread_the_server_keeps_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name.endswith("-reader"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with a_hub(logger=(logs := Logs())) as hub:
+        hub.start()
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        for _ in range(3):
+            refused(hub, 503, "full")
+        assert hub.statistics().wsgi_moved == 0
+        assert ["no room" in each for each in logs.warnings()] == [True]
+
+
+def test_without_a_descriptor_the_server_keeps_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(descriptor: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    with a_hub(logger=(logs := Logs())) as hub:
+        monkeypatch.setattr(os, "dup", fail)
+        for _ in range(3):
+            refused(hub, 503, "full")
+        assert hub.statistics().wsgi_moved == 0
+        assert ["no room" in each for each in logs.warnings()] == [True]
+
+
+def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hubthread.net.wsgi.hijack.CAN_MOVE", False)  # as on Windows
+    parked = threading.Event()
+    heard: Items[Any] = Items()
+
+    def hear(ctx: Any, meta: Any) -> bool:
+        heard.add(ctx.payload)
+        return True
+
+    with (
+        a_hub(on_connection_start=lambda ctx, meta: parked.set(), on_receive_message=hear) as hub,
+        Request() as request,
+    ):
+        # In the server's buffer when the hub gets the request.
+        request.peer.sendall(b"x" + masked_frame("first"))
+        assert request.environ["wsgi.input"].read(1) == b"x"
+
+        def talk() -> tuple[int, int]:
+            assert parked.wait(TIMEOUT)
+            statistics = hub.statistics()
+            assert status_of(request.head()) == 101
+            assert hub.clients()[0].connection_id == 1
+            request.peer.sendall(masked_frame("second"))
+            heard.wait(2)
+            hub.clients()[0].close()
+            request.peer.shutdown(socket.SHUT_WR)
+            return statistics.wsgi_moved, statistics.wsgi_parked
+
+        figures = in_thread(talk)
+        assert hub.websocket_handler(request.environ).status[:3] == "101"
+        assert figures() == (0, 1)
+        assert hub.statistics().wsgi_parked == 0
+        assert heard.now() == ["first", "second"]
+        assert read_to_end(request.peer).startswith(b"\x88")
