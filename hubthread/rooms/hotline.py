@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.watchdog import Watched
 from hubthread.core.push_log import PushLog
 from hubthread.errors import ContextNotClient
 from hubthread.matcher.compile import marshal_json
@@ -42,17 +43,25 @@ class Hotline(EachClient[Meta, Header]):
 
     __slots__ = ("__weakref__", "_frame", "context", "hotline_id", "hub", "name", "room")
 
-    def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID, name: str) -> None:
+    def __init__(
+        self,
+        hub: Hub[Meta, Header],
+        hotline_id: HotlineID,
+        name: str,
+        room: PushLog[Client[Meta, Header]] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Make a hotline; ``room`` and ``context`` come from the hotline it continues, if any."""
         self.hub = hub
         self._frame = hub.frame
         self.hotline_id = hotline_id
         self.name = name
-        label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
-        # What clients and clocks are built on; not for users.
-        self.room: PushLog[Client[Meta, Header]] = PushLog(
-            hub.loop.schedule, hub.setting.chan_queue_size, label
-        )
-        self.context = Context(hub.context)
+        if room is None:
+            label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
+            room = PushLog(hub.loop.schedule, hub.setting.chan_queue_size, label)
+        # What clients and tick threads are built on; not for users.
+        self.room: PushLog[Client[Meta, Header]] = room
+        self.context = Context(hub.context) if context is None else context
         """Cancelled when the hotline closes, or the hub."""
 
     @property
@@ -171,6 +180,18 @@ class Hotline(EachClient[Meta, Header]):
             waiting=waiting,
             lagging=lagging,
         )
+
+    def watched(self) -> Watched | None:
+        """Return what runs callbacks for this hotline, for the watchdog.  Not for users."""
+        return None
+
+    def join_ended(self, timeout: float) -> bool:
+        """Wait until a closed hotline has run its last callback.  Not for users.
+
+        :param timeout: seconds.
+        :returns: true if it has; a hotline without a tick thread has none.
+        """
+        return True
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""

@@ -44,21 +44,25 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     __slots__ = ("_loop",)
 
     def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
-        self._share(hotline)
+        super().__init__(
+            hotline.hub, hotline.hotline_id, hotline.name, hotline.room, hotline.context
+        )
         self._loop: TickLoop[Obj] = TickLoop(self, option)
         self._loop.start(self)
         self.hub.registry.replace(self)
-
-    def _share(self, hotline: Hotline[Any, Any]) -> None:
-        """Be the same hotline: of its state there is one, whoever holds it."""
-        for name in Hotline.__slots__:
-            if name != "__weakref__":
-                setattr(self, name, getattr(hotline, name))
 
     @property
     def loop(self) -> TickLoop[Obj]:
         """What its thread does; for the hub."""
         return self._loop
+
+    def watched(self) -> TickLoop[Obj]:
+        """Return the tick loop, for the watchdog.  Not for users."""
+        return self._loop
+
+    def join_ended(self, timeout: float) -> bool:
+        """See ``Hotline``.  Not for users, who call ``join``."""
+        return self.join(timeout)
 
     # Time.
 
