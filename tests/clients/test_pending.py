@@ -32,8 +32,17 @@ from hubthread import (
     UsageError,
     WrongThread,
 )
-from tests.clients.raw_peers import listen, tcp_peer
-from tests.support import TIMEOUT, Items, RawPeer, Serving, in_thread, serving, together
+from tests.support import (
+    TIMEOUT,
+    Items,
+    RawPeer,
+    Serving,
+    in_thread,
+    listen,
+    serving,
+    tcp_peer,
+    together,
+)
 
 
 @dataclass

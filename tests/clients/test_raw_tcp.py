@@ -26,8 +26,19 @@ from hubthread import (
     SocketPeriod,
     WebsocketPeriod,
 )
-from tests.clients.raw_peers import TcpPeer, ended, how_it_ended, listen, tcp_peer
-from tests.support import TIMEOUT, Items, connect, fence, in_thread, serving
+from tests.support import (
+    TIMEOUT,
+    Items,
+    TcpPeer,
+    connect,
+    ended,
+    fence,
+    how_it_ended,
+    in_thread,
+    listen,
+    serving,
+    tcp_peer,
+)
 
 DATA = Path(__file__).parents[1] / "data"
 TCP = ConnectionProtocols.TCP

@@ -26,8 +26,19 @@ from hubthread import (
     SettingError,
     SocketPeriod,
 )
-from tests.clients.raw_peers import UdpPeer, ended, how_it_ended, listen, tcp_peer, udp_peer
-from tests.support import TIMEOUT, Items, fence, in_thread, serving
+from tests.support import (
+    TIMEOUT,
+    Items,
+    UdpPeer,
+    ended,
+    fence,
+    how_it_ended,
+    in_thread,
+    listen,
+    serving,
+    tcp_peer,
+    udp_peer,
+)
 
 UDP = ConnectionProtocols.UDP
 

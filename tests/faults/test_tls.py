@@ -18,16 +18,18 @@ from typing import Any
 import pytest
 
 from hubthread import ConnectionProtocols, SettingError, Upgrader
-from tests.net.peers import DATA, client_context, server_context
 from tests.support import (
+    DATA,
     TIMEOUT,
     RawPeer,
     Serving,
+    client_context,
     connect,
     fence,
     masked_frame,
     raw_handshake,
     read_to_end,
+    server_context,
     serving,
 )
 from tests.test_cli import APP, started

@@ -1,4 +1,4 @@
-"""What the tests of the guarantees share beyond ``tests.support``."""
+"""Fixtures of the guarantee tests, beyond ``tests.support``."""
 
 from __future__ import annotations
 

@@ -22,10 +22,11 @@ from hubthread import (
     Overrun,
     Tick,
 )
-from tests.rooms.ticking.hand_clock import AnyFrame, Gate, Notes, by_hand, new_hub, still
+from tests.rooms.ticking.hand_clock import AnyFrame, Notes, by_hand, new_hub, still
 from tests.support import (
     TIMEOUT,
     AnyClient,
+    Gate,
     Items,
     Logs,
     fence,

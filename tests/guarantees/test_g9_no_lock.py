@@ -23,7 +23,6 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
-from tests.clients.raw_peers import listen, tcp_peer, udp_peer
 from tests.support import (
     PING,
     PONG,
@@ -34,9 +33,12 @@ from tests.support import (
     Logs,
     ask,
     in_thread,
+    listen,
     masked_frame,
     raw_handshake,
     serving,
+    tcp_peer,
+    udp_peer,
 )
 
 

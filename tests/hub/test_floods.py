@@ -26,8 +26,7 @@ from hubthread import (
 )
 from hubthread.concurrency.incidents import QUIET
 from hubthread.testing import VirtualHub
-from tests.clients.raw_peers import listen, tcp_peer, udp_peer
-from tests.support import TIMEOUT, Items, Logs, ask, serving
+from tests.support import TIMEOUT, Items, Logs, ask, listen, serving, tcp_peer, udp_peer
 
 Act = Callable[[VirtualHub[Any, Any], str], object]
 MORE = "(and %d more like this since the last such line)"

@@ -14,8 +14,7 @@ from hubthread import Hub, HubSetting, Request, Server
 from hubthread.protocol.request import Headers
 from hubthread.statistics import HubStatistics
 from hubthread.testing import VirtualHub
-from tests.rooms.ticking.hand_clock import Gate
-from tests.support import TIMEOUT, AnyHub, Logs, ask, in_thread, status_of
+from tests.support import TIMEOUT, AnyHub, Gate, Logs, ask, in_thread, status_of
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

@@ -31,8 +31,6 @@ from hubthread import (
 from hubthread.hub.hub import Hub
 from hubthread.limits import LIMITS
 from hubthread.testing import VirtualHub
-from tests.clients.raw_peers import ended, tcp_peer, udp_peer
-from tests.net.peers import server_context
 from tests.support import (
     CLOSE,
     PING,
@@ -42,12 +40,16 @@ from tests.support import (
     Serving,
     ask,
     connect,
+    ended,
     fence,
     masked_frame,
     raw_handshake,
     read_to_end,
+    server_context,
     serving,
     status_of,
+    tcp_peer,
+    udp_peer,
 )
 
 TCP, UDP = ConnectionProtocols.TCP, ConnectionProtocols.UDP

@@ -15,8 +15,8 @@ from hubthread import (
     SettingError,
     WrongThread,
 )
-from tests.rooms.ticking.hand_clock import Gate, Notes, new_hub
-from tests.support import TIMEOUT, Items, in_thread, together
+from tests.rooms.ticking.hand_clock import Notes, new_hub
+from tests.support import TIMEOUT, Gate, Items, in_thread, together
 
 
 def _nothing(*_: object) -> None: ...

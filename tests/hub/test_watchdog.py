@@ -13,8 +13,7 @@ import pytest
 from hubthread import HotlineFrameOption, Hub, HubSetting, SettingError, Upgrader
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.testing import FakeClock, VirtualHub
-from tests.rooms.ticking.hand_clock import Gate
-from tests.support import AnyHub, Items, Logs, Serving, connect, raw_handshake, serving
+from tests.support import AnyHub, Gate, Items, Logs, Serving, connect, raw_handshake, serving
 
 LIMIT = 0.2
 """Nothing else takes that long, on a loaded machine either."""

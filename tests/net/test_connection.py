@@ -21,7 +21,7 @@ from hubthread.net.connection import Connection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.websocket import WebSocketProtocol
 from hubthread.settings import Overflow, PingPongPlan, WebsocketPeriod
-from tests.net.peers import (
+from tests.support import (
     CLOSE,
     PING,
     PONG,
@@ -35,10 +35,10 @@ from tests.net.peers import (
     read_close,
     read_exactly,
     read_frame,
-    read_to_the_end,
+    read_to_end,
+    telling,
     transport_pair,
 )
-from tests.support import telling
 
 LOGGER = logging.getLogger("tests.net")
 
@@ -87,7 +87,7 @@ class Running:
     connection: Connection
     sink: Sink
     peer: socket.socket
-    reader: Task
+    reader: Task[None]
     threads: Threads
 
     def ended(self, by: str, code: int | None, *, clean: bool = False) -> None:
@@ -192,7 +192,7 @@ def test_we_close_and_the_peer_answers(kind: str) -> None:
         assert read_frame(here.peer) == (CLOSE, struct.pack("!H", 4000) + b"enough")
         assert not here.connection.is_open
         here.peer.sendall(frame(TEXT, b"not delivered") + frame(PING) + close_frame(4000))
-        assert read_to_the_end(here.peer) == b""
+        assert read_to_end(here.peer, may_reset=False) == b""
         here.peer.close()
         here.ended("server", 4000, clean=True)
         assert here.sink.now() == ["leaving", "closed"]
@@ -321,7 +321,7 @@ def test_an_outbox_that_overflows_closes_with_try_again(kind: str) -> None:
         assert got[1][:2] == struct.pack("!H", 1013)
         assert received + outbox.dropped == outbox.count
         here.peer.sendall(close_frame(1013))
-        assert read_to_the_end(here.peer) == b""
+        assert read_to_end(here.peer, may_reset=False) == b""
         here.peer.close()
         here.ended("overflow", 1013, clean=True)
 

@@ -25,8 +25,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.address_limit import Addresses
 from hubthread.net.listener import Listener, open_tcp, open_unix
-from tests.net.peers import TIMEOUT, Task, read_to_the_end
-from tests.support import Items
+from tests.support import TIMEOUT, Items, Task, read_to_end
 
 Serve = Callable[[socket.socket, object], None]
 
@@ -94,7 +93,7 @@ def assert_refused(sock: socket.socket) -> None:
     """What an HTTP client does: ask, and read the answer to its end."""
     with sock:
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        head, _, body = read_to_the_end(sock).partition(b"\r\n\r\n")
+        head, _, body = read_to_end(sock, may_reset=False).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"Content-Length: %d" % len(body) in head
 
@@ -444,7 +443,7 @@ def test_a_connection_that_fails_is_given_back(caplog: pytest.LogCaptureFixture)
 
     with listening(serve=fail, max_connections=1) as (listener, threads):
         with connect(listener) as sock:
-            assert read_to_the_end(sock) == b""
+            assert read_to_end(sock, may_reset=False) == b""
         listener.close()
         assert threads.join(monotonic() + TIMEOUT) == []
         assert listener.connections == 0
@@ -481,7 +480,7 @@ def test_a_room_that_fans_out_without_cease_lets_newcomers_in(
 
     def serve(sock: socket.socket, peer: object) -> None:
         served.add(threading.get_ident())
-        read_to_the_end(sock)  # so that no thread has the number of another
+        read_to_end(sock, may_reset=False)  # so that no thread has the number of another
 
     monkeypatch.setattr(listener_module, "fan_outs", Stub())
     crowd = 40

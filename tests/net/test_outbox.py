@@ -11,17 +11,17 @@ import pytest
 from hubthread.net.backlog import Backlog
 from hubthread.net.outbox import PONG, Outbox, OutboxBounds
 from hubthread.settings import Overflow
-from tests.net.peers import (
+from tests.net.test_outbox_model import Scripted
+from tests.support import (
     TIMEOUT,
     Notes,
     Starter,
     Task,
     limits,
     read_exactly,
-    read_to_the_end,
+    read_to_end,
     transport_pair,
 )
-from tests.net.test_outbox_model import Scripted
 
 
 class Gated(Scripted):
@@ -452,7 +452,7 @@ def test_nothing_comes_after_the_last_frame(kind: str) -> None:
         for task in tasks:
             task.result()
         outbox.half_close()
-        *frames, last = read_to_the_end(peer).split(b".")
+        *frames, last = read_to_end(peer, may_reset=False).split(b".")
         assert last == b"close"
         assert set(frames) <= {b"m" * 99, b"p"}
         assert outbox.wait_consumed(400, TIMEOUT)

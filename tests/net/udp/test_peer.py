@@ -16,8 +16,7 @@ from hubthread.net.udp.peer import OVERHEAD, Address, DatagramPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.settings import Overflow
-from tests.net.peers import TIMEOUT, Task, limits
-from tests.support import Logs, telling
+from tests.support import TIMEOUT, Logs, Task, limits, telling
 
 ADDRESS = ("192.0.2.1", 9)
 

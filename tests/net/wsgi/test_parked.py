@@ -13,8 +13,7 @@ import pytest
 from hubthread.net.transport import send_all
 from hubthread.net.wsgi.hijack import Place
 from hubthread.net.wsgi.parked import ParkedTLS, open_parked
-from tests.net.peers import client_context, server_context, work
-from tests.support import TIMEOUT, in_thread
+from tests.support import TIMEOUT, client_context, in_thread, server_context, work
 
 
 class Pair:

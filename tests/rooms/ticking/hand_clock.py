@@ -113,26 +113,6 @@ class Notes(Items[Any]):
         self.add(frame.tick.index)
 
 
-class Gate:
-    """A place in a callback where it stops until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self._reached = threading.Semaphore(0)
-        self._open = threading.Semaphore(0)
-
-    def __call__(self, *_: object) -> Any:
-        self._reached.release()
-        assert self._open.acquire(timeout=3 * TIMEOUT)  # the test gives up before
-
-    def reached(self) -> None:
-        """Wait until a callback stands here."""
-        assert self._reached.acquire(timeout=TIMEOUT)
-
-    def open(self, times: int = 1) -> None:
-        """Let it go on, or the next ones pass."""
-        self._open.release(times)
-
-
 def still(hub: AnyHub, **fields: Any) -> AnyFrame:
     """A room without ticks."""
     fields.setdefault("new_obj", list)

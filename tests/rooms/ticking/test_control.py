@@ -20,8 +20,8 @@ from hubthread import (
     WrongThread,
 )
 from hubthread.statistics import Spread
-from tests.rooms.ticking.hand_clock import AnyFrame, Gate, Notes, new_hub, still
-from tests.support import TIMEOUT, Items, in_thread, serving, together
+from tests.rooms.ticking.hand_clock import AnyFrame, Notes, new_hub, still
+from tests.support import TIMEOUT, Gate, Items, in_thread, serving, together
 
 
 def test_closures_get_the_frame_and_the_object() -> None:

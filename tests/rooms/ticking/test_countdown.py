@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from hubthread import HotlineClosed, HotlineFrameOption, SettingError, UsageError
-from tests.rooms.ticking.hand_clock import AnyFrame, Gate, Notes, new_hub, still
-from tests.support import TIMEOUT, Items, together
+from tests.rooms.ticking.hand_clock import AnyFrame, Notes, new_hub, still
+from tests.support import TIMEOUT, Gate, Items, together
 
 HUGE = pytest.param(10**400, id="huge")
 """No float is as large."""

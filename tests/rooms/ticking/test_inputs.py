@@ -17,8 +17,8 @@ from hubthread import (
     SettingError,
     WrongThread,
 )
-from tests.rooms.ticking.hand_clock import AnyFrame, Gate, HandClock, Notes, by_hand, still
-from tests.support import TIMEOUT, AnyClient, RawPeer, Serving, in_thread, serving, together
+from tests.rooms.ticking.hand_clock import AnyFrame, HandClock, Notes, by_hand, still
+from tests.support import TIMEOUT, AnyClient, Gate, RawPeer, Serving, in_thread, serving, together
 
 ANSWERED, DEFAULTED, LEFT = InputState.ANSWERED, InputState.DEFAULTED, InputState.LEFT
 

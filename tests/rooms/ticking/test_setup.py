@@ -19,8 +19,8 @@ from hubthread import (
     UsageError,
 )
 from hubthread.rooms.ticking.loop import TickLoop
-from tests.rooms.ticking.hand_clock import Gate, Notes, new_hub, still
-from tests.support import TIMEOUT, in_thread, serving, together
+from tests.rooms.ticking.hand_clock import Notes, new_hub, still
+from tests.support import TIMEOUT, Gate, in_thread, serving, together
 
 
 def _logic(*_: object) -> None: ...

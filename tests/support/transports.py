@@ -1,27 +1,23 @@
-"""What the tests of the net layer share: connected sockets, bare frames, gates."""
+"""Connected sockets, TLS contexts and writers, for tests of transports without a hub."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import thread_time
-from typing import Any
 
 from hubthread.net.outbox import OutboxBounds
 from hubthread.net.tls import TLSTransport
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.settings import Overflow
-
-TIMEOUT = 20.0
-"""Seconds for what should come at once: never waited out, unless the test fails."""
+from tests.support.waiting import TIMEOUT, Task
 
 DATA = Path(__file__).parents[1] / "data"
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+"""The folder of the certificate and the key of localhost."""
 
 
 def server_context() -> ssl.SSLContext:
@@ -36,9 +32,12 @@ def client_context() -> ssl.SSLContext:
 
 @contextlib.contextmanager
 def tcp_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection over loopback: the server's end and the peer's; ``buffer`` bytes a way."""
+    """Return both ends of a TCP connection over loopback, the server's first.
+
+    :param buffer: bytes that each end's socket buffer holds.
+    """
     with socket.socket() as listening:
-        if buffer:  # what an accepted socket inherits
+        if buffer:  # an accepted socket inherits it
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         listening.bind(("127.0.0.1", 0))
         listening.listen(1)
@@ -54,6 +53,7 @@ def tcp_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, socket.
 
 @contextlib.contextmanager
 def unix_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return both ends of a Unix socket pair, the server's first."""
     server, peer = socket.socketpair()
     if buffer:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
@@ -66,7 +66,10 @@ def unix_pair(buffer: int | None = None) -> Iterator[tuple[socket.socket, socket
 def transport_pair(
     kind: str, buffer: int | None = None
 ) -> Iterator[tuple[Transport, socket.socket]]:
-    """A transport, its handshake done, and the peer's socket (with TLS where there is)."""
+    """Return a transport with its handshake done, and the peer's socket.
+
+    :param kind: "tcp", "tls" or "unix".
+    """
     pair = unix_pair if kind == "unix" else tcp_pair
     with contextlib.ExitStack() as stack:
         server, peer = stack.enter_context(pair(buffer))
@@ -88,35 +91,8 @@ def transport_pair(
             transport.close()
 
 
-class Task:
-    """A function on a thread of its own; its result, or what it raised, comes back."""
-
-    def __init__(self, work: Callable[[], Any]) -> None:
-        self._work = work
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._result = self._work()
-        except BaseException as error:  # noqa: BLE001 - handed to who asks for the result
-            self._error = error
-
-    def join(self) -> None:
-        self.thread.join(TIMEOUT)
-        assert not self.thread.is_alive(), "still at work"
-
-    def result(self) -> Any:
-        self.join()
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-
 class Starter:
-    """Starts writers, counts them, and refuses where the test says so."""
+    """A starter of writer threads that keeps the threads, or refuses to start one."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -131,30 +107,10 @@ class Starter:
         thread.start()
 
     def join(self) -> None:
+        """Wait until every writer has ended."""
         for thread in self.threads:
             thread.join(TIMEOUT)
             assert not thread.is_alive()
-
-
-class Notes:
-    """What happened, in order; a test waits until something has."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._notes: list[Any] = []
-
-    def __call__(self, note: Any) -> None:
-        with self._changed:
-            self._notes.append(note)
-            self._changed.notify_all()
-
-    def now(self) -> list[Any]:
-        with self._changed:
-            return list(self._notes)
-
-    def wait(self, wanted: object) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: wanted in self._notes, TIMEOUT), self._notes
 
 
 def limits(
@@ -166,13 +122,15 @@ def limits(
     write_wait: float = TIMEOUT,
     linger: float = 0.02,
 ) -> OutboxBounds:
+    """Return the bounds of an outbox, wide unless the test narrows them."""
     return OutboxBounds(max_messages, max_bytes, overflow, write_buffer, write_wait, linger)
 
 
 def fill(transport: Transport) -> bytes:
-    """Send until the socket takes no more; what it took.
+    """Send until the socket takes no more, and return all that it took.
 
-    A busy system carries what one end has taken to the other a moment later.
+    A busy kernel moves bytes to the other end a moment after it takes them, so a full
+    socket is tried a second time.
     """
     sent = bytearray()
     piece = bytes(range(256)) * 64
@@ -186,59 +144,8 @@ def fill(transport: Transport) -> bytes:
         sent += piece[:taken]
 
 
-def read_exactly(sock: socket.socket, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = sock.recv(min(64 * 1024, size - len(data)))
-        assert piece, f"ended after {len(data)} of {size} bytes"
-        data += piece
-    return bytes(data)
-
-
-def read_to_the_end(sock: socket.socket) -> bytes:
-    data = bytearray()
-    while piece := sock.recv(64 * 1024):
-        data += piece
-    return bytes(data)
-
-
-def frame(opcode: int, payload: bytes = b"") -> bytes:
-    """A client's frame, masked with zeros."""
-    size = len(payload)
-    if size <= 125:
-        head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
-    elif size <= 0xFFFF:
-        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
-    return head + bytes(4) + payload
-
-
-def close_frame(code: int) -> bytes:
-    return frame(CLOSE, struct.pack("!H", code))
-
-
-def read_frame(sock: socket.socket) -> tuple[int, bytes]:
-    """One whole frame of the server's: opcode and payload."""
-    first, size = read_exactly(sock, 2)
-    if size == 126:
-        (size,) = struct.unpack("!H", read_exactly(sock, 2))
-    elif size == 127:
-        (size,) = struct.unpack("!Q", read_exactly(sock, 8))
-    return first & 0x0F, read_exactly(sock, size)
-
-
-def read_close(sock: socket.socket) -> int:
-    """Read to the server's Close, and to the end of the stream behind it; its code."""
-    while True:
-        opcode, payload = read_frame(sock)
-        if opcode == CLOSE:
-            assert read_to_the_end(sock) == b"", "something came after the Close"
-            return int.from_bytes(payload[:2], "big")
-
-
 def work(seconds: float) -> None:
-    """Use so much CPU."""
+    """Use ``seconds`` of CPU time."""
     until = thread_time() + seconds
     while thread_time() < until:
         pass

@@ -1,0 +1,110 @@
+"""The tools that tests share.  Tests import every name from here.
+
+==================  ===============================================================
+``waiting.py``      gates and lists to wait on instead of sleeping; work on threads
+``logs.py``         a logger that keeps its records
+``wire.py``         bytes on the wire: opcodes, masked frames, handshakes, readers
+``transports.py``   connected sockets and TLS contexts, for tests without a hub
+``peers.py``        bare clients of a server: WebSocket, TCP, UDP
+``hubs.py``         a hub that serves for one test, and the clients that it has
+==================  ===============================================================
+
+No tool sleeps.  Each waits for a condition, and fails after ``TIMEOUT`` seconds.
+
+Read ``waiting.py`` first, then ``hubs.py``: most tests need nothing else.
+"""
+
+from tests.support.hubs import (
+    AnyClient,
+    AnyHub,
+    Serving,
+    ended,
+    fence,
+    how_it_ended,
+    listen,
+    serving,
+)
+from tests.support.logs import Logs, telling
+from tests.support.peers import RawPeer, TcpPeer, UdpPeer, ask, connect, tcp_peer, udp_peer
+from tests.support.transports import (
+    DATA,
+    Starter,
+    client_context,
+    fill,
+    limits,
+    server_context,
+    tcp_pair,
+    transport_pair,
+    unix_pair,
+    work,
+)
+from tests.support.waiting import TIMEOUT, Gate, Items, Notes, Task, in_thread, together
+from tests.support.wire import (
+    BINARY,
+    CLOSE,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    close_frame,
+    frame,
+    masked_frame,
+    raw_handshake,
+    read_close,
+    read_exactly,
+    read_frame,
+    read_to_end,
+    status_of,
+)
+
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "DATA",
+    "KEY",
+    "PING",
+    "PONG",
+    "TEXT",
+    "TIMEOUT",
+    "AnyClient",
+    "AnyHub",
+    "Gate",
+    "Items",
+    "Logs",
+    "Notes",
+    "RawPeer",
+    "Serving",
+    "Starter",
+    "Task",
+    "TcpPeer",
+    "UdpPeer",
+    "ask",
+    "client_context",
+    "close_frame",
+    "connect",
+    "ended",
+    "fence",
+    "fill",
+    "frame",
+    "how_it_ended",
+    "in_thread",
+    "limits",
+    "listen",
+    "masked_frame",
+    "raw_handshake",
+    "read_close",
+    "read_exactly",
+    "read_frame",
+    "read_to_end",
+    "server_context",
+    "serving",
+    "status_of",
+    "tcp_pair",
+    "tcp_peer",
+    "telling",
+    "together",
+    "transport_pair",
+    "udp_peer",
+    "unix_pair",
+    "work",
+]
