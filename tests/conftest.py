@@ -1,8 +1,8 @@
-"""What every test is held to: it leaves no thread and no socket behind.
+"""The rule for every test: it leaves no thread and no socket behind.
 
-An exception in a thread, and one that Python could not raise anywhere, fail the test
-too; pytest does that by itself, since warnings are errors here (pyproject.toml).  A test
-that wants a thread to crash says so with
+An exception in a thread fails the test too, as does an exception that Python could not
+raise.  pytest turns both into warnings, and warnings are errors here (pyproject.toml).  A
+test that wants a thread to crash is marked with
 ``@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")``.
 """
 
@@ -24,16 +24,16 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A slow example is no failure: threads share a loaded machine.  hypothesis brings "ci":
-# no deadline either, the same examples each time, and the blob that reproduces a failure.
+# No deadline for an example: the machine may be loaded.  The profile "ci" comes with
+# hypothesis: the same examples each time, and a blob that reproduces a failure.
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 GRACE_S = 5.0
-"""How long a test's threads and sockets may take to end after it, in seconds."""
+"""Seconds that a test's threads and sockets have to end after the test."""
 
 IDLE_WORKERS = "hubthread-worker-"
-"""Threads of this name wait for the next job and end by themselves: no leak."""
+"""The start of the names of idle workers.  They end by themselves and are no leak."""
 
 _FDS = "/proc/self/fd"
 
@@ -50,20 +50,20 @@ def _leaves_nothing_behind() -> Iterator[None]:
         pytest.fail("threads left behind:\n" + "\n".join(stacks), pytrace=False)
     left = _more(sockets)
     if left:
-        # Not closed by name: the ResourceWarning that this brings fails the test.
+        # A forgotten socket is collected here; its ResourceWarning fails the test.
         gc.collect()
-    # A socket cannot be joined, and a worker that has told its caller may be closing it
-    # still.  Only a test that is about to fail looks again.
-    look_again = threading.Event()
+    # Polled, for a socket cannot be joined: a worker may still be closing it after its
+    # caller has gone on.  Only a test that is about to fail gets here.
+    poll = threading.Event()
     while left and time.monotonic() < deadline:
-        look_again.wait(0.01)
+        poll.wait(0.01)
         left = _more(sockets)
     if left:
         pytest.fail("sockets left behind:\n" + "\n".join(_described(left)), pytrace=False)
 
 
 def _threads() -> set[threading.Thread]:
-    # A dummy stands for a thread that threading did not start and cannot join.
+    # A dummy thread stands for a thread that threading did not start and cannot join.
     return {
         thread
         for thread in threading.enumerate()
@@ -78,7 +78,7 @@ def _stack(thread: threading.Thread) -> str:
 
 
 def _sockets() -> set[tuple[int, str]]:
-    """Descriptor and inode of each open socket; nothing where there is no /proc."""
+    """Return descriptor and inode of each open socket; nothing on a system without /proc."""
     found = set()
     try:
         descriptors = os.listdir(_FDS)
@@ -95,7 +95,7 @@ def _sockets() -> set[tuple[int, str]]:
 
 
 def _more(before: set[tuple[int, str]]) -> set[tuple[int, str]]:
-    # As many as before is no leak: a shared fixture's client may have connected again.
+    # As many sockets as before are no leak: a shared fixture's client may reconnect.
     now = _sockets()
     return now - before if len(now) > len(before) else set()
 
@@ -111,9 +111,18 @@ def _described(left: set[tuple[int, str]]) -> list[str]:
 
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
-    """As many descriptors as the system lets this process have, up to 20,000."""
+    """Raise the limit of descriptors as far as the system allows, up to 20,000."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 20_000 if hard == resource.RLIM_INFINITY else min(20_000, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    """Make threads take turns after microseconds, so that short race windows are met."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -1,4 +1,4 @@
-"""The leak check is itself checked: each kind of leftover fails the test that left it."""
+"""Test the leak check: each kind of leftover fails the test that left it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def test_is_fine():
 """
 
 
-def test_what_is_left_behind_fails_the_test_that_left_it(
+def test_leak_check_leftover_fails_the_test_that_left_it(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")  # room for the reasons in the summary
+    monkeypatch.setenv("COLUMNS", "300")  # else the summary cuts the reasons off
     own = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
     pytester.makeconftest(own)
     pytester.makepyfile(LEAKY)
-    # A process of its own: what leaks must not leak into this one.
+    # In a process of its own, so that nothing leaks into this one.
     result = pytester.runpytest_subprocess("-W", "error", "-rEf", "--tb=short")
     result.stdout.re_match_lines_random(
         [
