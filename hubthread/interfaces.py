@@ -6,7 +6,7 @@ Source: the specification's ``IOContext``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -14,86 +14,15 @@ if TYPE_CHECKING:
 
     from hubthread.concurrency.context import Context
     from hubthread.hub.hub import Hub
-    from hubthread.protocol.batch import FrameBatch
-    from hubthread.protocol.frames import Frame, MessageType
+    from hubthread.net.interfaces import Link
+    from hubthread.protocol.frames import MessageType
     from hubthread.protocol.request import Request
     from hubthread.statistics import ClientStatistics
     from hubthread.types import ClientID, ConnectionType, Key
 
-__all__ = ["IOContext", "Link", "Outgoing"]
+__all__ = ["IOContext"]
 
 T = TypeVar("T")
-
-
-class Outgoing(Protocol):
-    """What was sent to one peer, and waits for its socket."""
-
-    count: int
-    """Messages sent so far; the number of the last one."""
-
-    def is_consumed(self, number: int) -> bool:
-        """Whether message ``number``, and so each before it, waits here no more."""
-
-    def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
-        """Wait for that (``None``: of all); whether it is so."""
-
-    def waiting(self) -> tuple[int, int]:
-        """How many messages wait here, and their bytes."""
-
-
-class Link(Protocol):
-    """One connection, whatever its kind: WebSocket, raw TCP, UDP.  Any thread."""
-
-    @property
-    def outbox(self) -> Outgoing:
-        """What is sent goes through it."""
-
-    @property
-    def ended_by(self) -> str | None:
-        """Why it has ended, in one word; ``None`` while it is open."""
-
-    @property
-    def code(self) -> int | None:
-        """The close code, once it has ended; where none is on the wire, for this side only."""
-
-    @property
-    def reason(self) -> str:
-        """The close reason that goes with ``code``."""
-
-    @property
-    def limit(self) -> str | None:
-        """The limit that has ended it (``hubthread.limits``), if one did."""
-
-    @property
-    def clean(self) -> bool:
-        """Whether both sides have said that it ends."""
-
-    @property
-    def dropped(self) -> int:
-        """How many messages were dropped instead of sent."""
-
-    def send(self, frame: Frame, key: Hashable = None) -> int:
-        """Send or queue one message; its number, at once."""
-
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send or queue a run; the number of its last message if that waits, else zero."""
-
-    def send_control(self, frame: Frame) -> None:
-        """Send a ping or pong, or what is one there."""
-
-    def close(
-        self,
-        code: int = 1000,
-        reason: str = "",
-        *,
-        ended_by: str = "server",
-        limit: str | None = None,
-    ) -> None:
-        """Begin to close it; returns at once.
-
-        :param ended_by, limit: what it has ended by, if this is the first to end it.
-        :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
-        """
 
 
 class IOContext(Protocol):

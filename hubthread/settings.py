@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hubthread.checks import check_function, check_has, check_kind, check_number
@@ -19,6 +18,7 @@ from hubthread.errors import SettingError
 from hubthread.limits import Limits
 from hubthread.logger import default_logger
 from hubthread.types import DataSize, Framing
+from hubthread.types import Overflow as Overflow
 
 if TYPE_CHECKING:
     from hubthread.concurrency.context import Context
@@ -47,22 +47,6 @@ KB, MB = DataSize.KB, DataSize.MB
 
 ReadBufferPreprocessing = Callable[[Any], Any]
 """Makes of each received message what is handled: ``str`` of ``str``, ``bytes`` of ``bytes``."""
-
-
-class Overflow(Enum):
-    """What happens to a client whose outbox is full because it does not read."""
-
-    CLOSE = "close"
-    """Close it with 1013 (try again later): it comes back and begins afresh."""
-    DROP_OLDEST = "drop oldest"
-    """Drop what has waited longest; the newest always gets in."""
-    DROP_NEWEST = "drop newest"
-    """Drop what does not fit."""
-    LATEST = "latest per key"
-    """As soon as anything waits, a message replaces the waiting one of the same ``key``.
-
-    Messages without a key are kept; when they alone fill the outbox, the client is closed.
-    """
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ __all__ = [
     "Framing",
     "HotlineID",
     "Key",
+    "Overflow",
     "check_key",
 ]
 
@@ -78,6 +79,22 @@ class Framing(Enum):
     LENGTH_8 = 8
     CHUNKS = "as read"
     """Nowhere: what one read gives is a message, whatever the peer's writes were."""
+
+
+class Overflow(Enum):
+    """The policy for a client whose outbox is full because the client does not read."""
+
+    CLOSE = "close"
+    """Close the client with 1013 (try again later), so that it reconnects and starts afresh."""
+    DROP_OLDEST = "drop oldest"
+    """Drop the message that has waited longest.  The newest message always fits."""
+    DROP_NEWEST = "drop newest"
+    """Drop the message that does not fit."""
+    LATEST = "latest per key"
+    """As soon as anything waits, let a message replace the waiting one of the same ``key``.
+
+    Messages without a key are kept.  When they alone fill the outbox, the client is closed.
+    """
 
 
 class DataSize(int):

@@ -29,8 +29,8 @@ from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
     from hubthread.hub.hub import Hub
-    from hubthread.interfaces import Link
     from hubthread.matcher.matcher import MatcherMap, SubMatcher
+    from hubthread.net.interfaces import Link
     from hubthread.protocol.request import Request
 
 __all__ = ["Client"]

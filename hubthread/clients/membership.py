@@ -17,7 +17,7 @@ from hubthread.limits import ROOMS
 if TYPE_CHECKING:
     from hubthread.core.push_log import PushLog
     from hubthread.hub.hub import Hub
-    from hubthread.interfaces import Link
+    from hubthread.net.interfaces import Link
     from hubthread.protocol.batch import FrameBatch
 
 __all__ = ["Membership"]

@@ -30,6 +30,7 @@ from hubthread.concurrency.timers import Timers
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.concurrency.workers import Workers
 from hubthread.core.framer import framer
+from hubthread.core.options import websocket_options
 from hubthread.core.push_log import PushLog
 from hubthread.core.registry import Registry
 from hubthread.errors import InternalError
@@ -40,7 +41,6 @@ from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.limits import OUTBOX
 from hubthread.matcher.compile import marshal_json, unmarshal_json
 from hubthread.net.address_limit import Addresses
-from hubthread.net.outbox import OutboxBounds
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline
@@ -105,14 +105,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         self.intercept = behind_limit(self.limiter, setting.on_receive_message)
         self.frame = framer(setting.websocket_period)
         period = setting.websocket_period
-        self.limits = OutboxBounds(
-            bound,
-            setting.outbox_bytes,
-            setting.overflow,
-            period.upgrader.write_buffer_size,
-            period.write_wait,
-            on_drop=partial(self.incidents.count_limit, OUTBOX),
-        )
+        self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
         validate_origin_check(period.upgrader.check_origin)
         if setting.receive_matcher is not None:
             setting.receive_matcher.freeze()

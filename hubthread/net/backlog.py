@@ -7,50 +7,19 @@ lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Hashable
 from typing import Final
 
-from hubthread.settings import Overflow
+from hubthread.net.options import OutboxBounds
+from hubthread.types import Overflow
 
-__all__ = ["PING", "PONG", "Backlog", "OutboxBounds"]
+__all__ = ["PING", "PONG", "Backlog"]
 
 PING: Final = object()
 PONG: Final = object()
 """The keys of our pings and of answers to pings.  Only the last of each matters (RFC 6455
 section 5.5.3), so a peer that pings and never reads cannot fill its outbox with them; and
 they overtake what waits, so that a slow peer is not cut by its own keepalive."""
-
-
-HOLD_MESSAGES = 64
-HOLD_BYTES = 64 * 1024
-"""What is held at the most before it is sent: enough that a system call costs nothing."""
-
-
-@dataclass(frozen=True)
-class OutboxBounds:
-    """What one outbox may hold, and how it is emptied; shared by all of a hub's clients."""
-
-    max_messages: int
-    max_bytes: int
-    overflow: Overflow
-    write_buffer: int
-    write_wait: float
-    linger: float = 1.0
-    """Seconds that a writer stays after its backlog is gone: backlogs come in bursts."""
-    on_drop: Callable[[], object] = lambda: None
-    """Called for each message that a policy drops for want of room, under the lock."""
-
-    @cached_property
-    def hold_messages(self) -> int:
-        """How many messages are held before they are sent all the same."""
-        return min(HOLD_MESSAGES, self.max_messages // 2)
-
-    @cached_property
-    def hold_bytes(self) -> int:
-        """How many bytes are held before they are sent all the same."""
-        return min(HOLD_BYTES, self.max_bytes)
 
 
 class _Entry:

@@ -7,18 +7,17 @@ It knows no hub: it is given a sink, which it calls on the reader thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from time import monotonic
-from typing import Any
 
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.fairness import fan_outs
-from hubthread.concurrency.flusher import Flusher
-from hubthread.concurrency.timers import Alarm, Timers
+from hubthread.concurrency.timers import Alarm
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
-from hubthread.net.interfaces import Receiver, Sink
+from hubthread.net.interfaces import Receiver, Services, Sink
 from hubthread.net.keepalive import Silence
-from hubthread.net.outbox import PING, PONG, Outbox, OutboxBounds
+from hubthread.net.options import ConnectionOptions
+from hubthread.net.outbox import PING, PONG, Outbox
 from hubthread.net.tick_batch import tick_batches
 from hubthread.net.transport import Transport
 from hubthread.protocol.batch import FrameBatch
@@ -31,7 +30,6 @@ from hubthread.protocol.websocket import (
     ProtocolFailure,
     WebSocketEvent,
 )
-from hubthread.settings import WebsocketPeriod
 
 __all__ = ["Connection"]
 
@@ -64,27 +62,23 @@ class Connection:
         self,
         transport: Transport,
         protocol: Receiver,
-        period: WebsocketPeriod[Any],
-        limits: OutboxBounds,
         sink: Sink,
+        options: ConnectionOptions,
+        services: Services,
         *,
-        window_bits: int | None,
-        start_thread: Callable[[Callable[[], None], str], None],
-        timers: Timers,
-        flusher: Flusher,
-        message_time: float | None = None,
+        window_bits: int | None = None,
     ) -> None:
         self._transport = transport
         self._protocol = protocol
-        self._period = period
         self._sink = sink
-        self._timers = timers
-        self._flusher = flusher
+        self._options = options
+        self._timers = services.timers
+        self._flusher = services.flusher
         self._window_bits = window_bits
-        self._message_time = message_time
         # The reader's: when the message began whose end has not come; None: a read had it all.
         self._message_began: float | None = None
-        self.outbox = Outbox(transport, limits, start_thread, self._on_broken)
+        start_thread = services.threads.start
+        self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken)
         self._lock = threading.Lock()  # guards what follows; for a table look-up at a time
         self._closing = Closing()
         self._alarm: Alarm | None = None
@@ -183,7 +177,7 @@ class Connection:
 
     def _closing_time(self) -> float:
         """Seconds for the closing handshake."""
-        return self._period.close_timeout
+        return self._options.close_timeout
 
     def _finish(self, *, drop_waiting: bool) -> None:
         """Let the last word follow what waits, or replace it."""
@@ -221,7 +215,7 @@ class Connection:
 
     def _read(self, data: bytes) -> None:
         receive, recv = self.receive, self._transport.recv
-        silence = Silence(self._period.ping_pong_plan)
+        silence = Silence(self._options)
         self._transport.set_deadline(silence.patience)
         if data and not receive(data):
             return
@@ -267,14 +261,15 @@ class Connection:
         elif self._message_began is None:
             self._message_began = monotonic()
         elif self._takes_too_long(monotonic() - self._message_began):
-            reason = f"more than {self._message_time:g} s for a message"
+            reason = f"more than {self._options.message_time:g} s for a message"
             failure = CloseEvent.PROTOCOL_FAILURE
             self._on(failure, POLICY_VIOLATION, reason, "violation", MESSAGE_TIME)
             return False
         return not events or self._deliver(events)
 
     def _takes_too_long(self, seconds: float) -> bool:
-        return self._message_time is not None and seconds > self._message_time
+        limit = self._options.message_time
+        return limit is not None and seconds > limit
 
     def _lost(self, error: OSError | None) -> None:
         """The stream has ended (``None``), or broken."""
@@ -364,7 +359,7 @@ class Connection:
         A socket closed with unread bytes is reset, and the reset can overtake our Close.
         The alarm of the closing handshake ends this too.
         """
-        until = monotonic() + self._period.close_timeout
+        until = monotonic() + self._options.close_timeout
         try:
             while (left := until - monotonic()) > 0:
                 self._transport.set_deadline(left)

@@ -6,7 +6,8 @@ Layer: net, without a socket or a thread of its own.  Threads: the reader's.
 from __future__ import annotations
 
 from random import random
-from typing import Any
+
+from hubthread.net.options import ConnectionOptions
 
 __all__ = ["Silence"]
 
@@ -27,10 +28,10 @@ class Silence:
 
     __slots__ = ("_limit", "_period", "lasted", "patience")
 
-    def __init__(self, plan: Any, early: float | None = None) -> None:
+    def __init__(self, options: ConnectionOptions, early: float | None = None) -> None:
         share = 1.0 - SPREAD * (random() if early is None else early)
-        self._period: float | None = plan.ping_period and plan.ping_period * share
-        self._limit: float | None = plan.ping_timeout
+        self._period: float | None = options.ping_period and options.ping_period * share
+        self._limit: float | None = options.ping_timeout
         self.end()
 
     def end(self) -> None:

@@ -17,10 +17,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from hubthread.concurrency.fairness import fan_outs
-from hubthread.concurrency.incidents import Incidents
-from hubthread.concurrency.threads import Threads
 from hubthread.limits import CONNECTIONS
 from hubthread.net.address_limit import Addresses
+from hubthread.net.interfaces import Services
 
 __all__ = ["Listener", "open_tcp", "open_udp", "open_unix"]
 
@@ -129,18 +128,17 @@ class Listener:
         self,
         sock: socket.socket,
         serve: Callable[[socket.socket, Address], None],
-        threads: Threads,
+        services: Services,
         max_connections: int,
-        incidents: Incidents,
         addresses: Addresses,
         *,
         polite: bool = True,
     ) -> None:
         self._sock = sock
         self._serve = serve
-        self._threads = threads
+        self._threads = services.threads
         self._max_connections = max_connections
-        self._incidents = incidents
+        self._incidents = services.incidents
         self._addresses = addresses
         self._polite = polite
         self._waker, self._wake = socket.socketpair()

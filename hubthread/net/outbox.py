@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 
 from hubthread.concurrency.calls import thread_id, wait_for
-from hubthread.net.backlog import PING, PONG, OutboxBounds
+from hubthread.net.backlog import PING, PONG
+from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import Sending
 from hubthread.net.transport import Transport
-from hubthread.settings import Overflow
+from hubthread.types import Overflow
 
-__all__ = ["PING", "PONG", "Outbox", "OutboxBounds"]
+__all__ = ["PING", "PONG", "Outbox"]
 
 
 class Outbox(Sending):

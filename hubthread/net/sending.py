@@ -14,7 +14,8 @@ import threading
 from collections.abc import Hashable, Sequence
 
 from hubthread.concurrency.calls import thread_id
-from hubthread.net.backlog import Backlog, OutboxBounds
+from hubthread.net.backlog import Backlog
+from hubthread.net.options import OutboxBounds
 from hubthread.net.transport import Transport
 
 __all__ = ["Sending"]
@@ -99,7 +100,7 @@ class Sending:
             kept = self._kept = []
         size += self._kept_size
         count = len(wires)
-        if len(kept) + count > self._limits.hold_messages or size > self._limits.hold_bytes:
+        if len(kept) + count > self._limits.cork_messages or size > self._limits.cork_bytes:
             return False
         kept += wires
         self._kept_size = size

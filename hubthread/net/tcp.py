@@ -5,24 +5,21 @@ Layer: net.  Threads: as in ``connection``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from time import monotonic
-from typing import Any
 
 from hubthread.concurrency.calls import thread_id
-from hubthread.concurrency.flusher import Flusher
-from hubthread.concurrency.timers import Timers
 from hubthread.limits import SILENCE
 from hubthread.net.connection import Connection
-from hubthread.net.interfaces import Sink
-from hubthread.net.outbox import PING, OutboxBounds
+from hubthread.net.interfaces import Services, Sink
+from hubthread.net.options import ConnectionOptions, RawFormat
+from hubthread.net.outbox import PING
 from hubthread.net.tick_batch import tick_batches
 from hubthread.net.transport import Transport
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.closing import CloseEvent
-from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.frames import Frame
 from hubthread.protocol.raw_framing import MessageReader, encode_message
-from hubthread.settings import PingPongPlan, SocketPeriod, WebsocketPeriod
 from hubthread.types import Framing
 
 __all__ = ["RawConnection"]
@@ -43,35 +40,14 @@ class RawConnection(Connection):
     def __init__(
         self,
         transport: Transport,
-        period: SocketPeriod,
-        limits: OutboxBounds,
+        raw_format: RawFormat,
         sink: Sink,
-        *,
-        start_thread: Callable[[Callable[[], None], str], None],
-        timers: Timers,
-        flusher: Flusher,
-        message_time: float | None = None,
+        options: ConnectionOptions,
+        services: Services,
     ) -> None:
-        text = period.write_message_type == MessageType.TEXT
-        self._reader = MessageReader(period.framing, period.message_buffer_size, text=text)
-        super().__init__(
-            transport,
-            self._reader,
-            WebsocketPeriod(
-                ping_pong_plan=PingPongPlan[Any](
-                    ping_period=period.ping_period, ping_timeout=period.pong_wait
-                ),
-                close_timeout=period.write_wait,
-            ),
-            limits,
-            sink,
-            window_bits=None,
-            start_thread=start_thread,
-            timers=timers,
-            flusher=flusher,
-            message_time=message_time,
-        )
-        self._framing = period.framing
+        framing = self._framing = raw_format.framing
+        self._reader = MessageReader(framing, raw_format.max_message, text=raw_format.text)
+        super().__init__(transport, self._reader, sink, options, services)
         self._unfit = 0
 
     @property
@@ -109,7 +85,7 @@ class RawConnection(Connection):
     def _closing_time(self) -> float:
         # No answer is owed, and many a peer keeps its half open until its user leaves.
         waits = self.outbox.waiting()[0]
-        return self._period.close_timeout if waits else min(PARTING, self._period.close_timeout)
+        return self._options.close_timeout if waits else min(PARTING, self._options.close_timeout)
 
     def _finish(self, *, drop_waiting: bool) -> None:
         # A peer that has ended its half may still read: ``leave`` ends ours, after the rooms.
@@ -128,11 +104,11 @@ class RawConnection(Connection):
 
     def _silent(self) -> None:
         within = " in the middle of a message" if self._reader.unfinished else ""
-        limit = self._period.ping_pong_plan.ping_timeout
+        limit = self._options.ping_timeout
         self._on(CloseEvent.TIMEOUT, None, f"silent for {limit:g} s{within}", "silent", SILENCE)
 
     def _read_to_the_end(self) -> None:
         """As for a WebSocket; and a peer that has ended its half may still want the rest."""
-        until = monotonic() + self._period.close_timeout
+        until = monotonic() + self._options.close_timeout
         super()._read_to_the_end()
         self.outbox.wait_consumed(None, max(0.0, until - monotonic()))

@@ -115,14 +115,10 @@ def connect(
             max_fragments=period.max_fragments,
             deflate=deflate,
         ),
-        period,
-        hub.limits,
         client,
+        hub.options,
+        hub,
         window_bits=deflate.server_max_window_bits if deflate else None,
-        start_thread=hub.threads.start,
-        timers=hub.timers,
-        flusher=hub.flusher,
-        message_time=hub.setting.limits.message_time,
     )
     # Before the answer: whoever has got a 101 is told 1001 and not just cut.
     if not hub.connections.opened(transport):

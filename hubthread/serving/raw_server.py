@@ -6,12 +6,12 @@ of each UDP socket; a ``SocketServer`` is for any.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_number
 from hubthread.clients.raw import DatagramClient, SocketClient, request_of
 from hubthread.concurrency.workers import BoundedPool
+from hubthread.core.options import raw_format, raw_options
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.limits import HANDSHAKE
 from hubthread.net.listener import Address, Listener, open_tcp, open_udp
@@ -53,8 +53,8 @@ class SocketServer(Listening):
     ) -> None:
         super().__init__(hub, context)
         self.protocol = protocol
-        self._period = hub.setting.socket_period
-        self._limits = replace(hub.limits, write_wait=self._period.write_wait)
+        self._format = raw_format(hub.setting.socket_period)
+        self._options = raw_options(hub.setting, hub.options.bounds)
         self._pool = BoundedPool(hub.workers, MOST_WORKERS)
 
     @property
@@ -76,19 +76,16 @@ class SocketServer(Listening):
             return Datagrams(
                 sock,
                 self._welcome,
-                self._period,
-                self._limits,
-                hub.threads,
-                hub.timers,
-                hub.incidents,
+                self._format,
+                self._options,
+                hub,
                 max_peers,
             )
         return Listener(
             sock,
             self._serve,
-            hub.threads,
+            hub,
             max_peers,
-            hub.incidents,
             hub.addresses,
             polite=False,
         )
@@ -135,13 +132,10 @@ class SocketServer(Listening):
         client = SocketClient(hub, hub.registry.next_client_id(), meta, request)
         connection = client.ws_conn = RawConnection(
             transport,
-            self._period,
-            self._limits,
+            self._format,
             client,
-            start_thread=hub.threads.start,
-            timers=hub.timers,
-            flusher=hub.flusher,
-            message_time=hub.setting.limits.message_time,
+            self._options,
+            hub,
         )
         if not hub.connections.opened(transport):
             return None

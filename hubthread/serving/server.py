@@ -251,9 +251,8 @@ def open_server(
         lambda: Listener(
             sock,
             server._serve,
-            hub.threads,
+            hub,
             max_connections,
-            hub.incidents,
             hub.addresses,
         ),
     )

@@ -77,7 +77,8 @@ class VirtualHub(Hub[Meta, Header]):
         self._last_peer = 0
         self._admitted: VirtualClient | None = None  # by an application, just now
         super().__init__(setting)
-        self.limits = replace(self.limits, linger=0.0)  # a writer ends with its backlog
+        bounds = replace(self.options.bounds, linger=0.0)  # a writer ends with its backlog
+        self.options = replace(self.options, bounds=bounds)
 
     def _equip(self) -> None:
         """See ``Hub``."""

@@ -41,7 +41,7 @@ class Reader:
         self._transport = transport
         self._came = request
         self._peer = peer
-        self._silence = Silence(hub.setting.websocket_period.ping_pong_plan, early=0.0)
+        self._silence = Silence(hub.options, early=0.0)
         self._heard = 0.0  # when something came, or would have had to
         self._next = self._begin
         self._connection: Connection

@@ -9,24 +9,23 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import monotonic
 
 import pytest
 
-from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
-from hubthread.concurrency.timers import Timers
 from hubthread.net import connection as connection_module
 from hubthread.net.connection import Connection
+from hubthread.net.options import ConnectionOptions
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.websocket import WebSocketProtocol
-from hubthread.settings import Overflow, PingPongPlan, WebsocketPeriod
+from hubthread.types import Overflow
 from tests.support import (
     CLOSE,
     PING,
     PONG,
     TEXT,
     TIMEOUT,
+    NetServices,
     Notes,
     Task,
     close_frame,
@@ -36,7 +35,6 @@ from tests.support import (
     read_exactly,
     read_frame,
     read_to_end,
-    telling,
     transport_pair,
 )
 
@@ -115,32 +113,22 @@ def running(
 ) -> Iterator[Running]:
     sink = Sink()
     sink.echo, sink.raises = echo, raises
-    threads = Threads("test", telling(LOGGER))
-    timers = Timers(threads, telling(LOGGER))
-    flusher = Flusher(threads)
-    plan = PingPongPlan[object](ping_period=ping_period, ping_timeout=ping_timeout)
-    period = WebsocketPeriod[object](
-        ping_pong_plan=plan, close_timeout=close_timeout, write_wait=write_wait
-    )
+    services = NetServices()
+    bounds = limits(overflow, max_bytes=max_bytes, write_wait=write_wait)
+    options = ConnectionOptions(bounds, ping_period, ping_timeout, close_timeout)
     with transport_pair(kind, buffer) as (transport, peer):
         connection = sink.connection = Connection(
             transport,
             WebSocketProtocol(max_message=2**20),
-            period,
-            limits(overflow, max_bytes=max_bytes, write_wait=write_wait),
             sink,
-            window_bits=None,
-            start_thread=threads.start,
-            timers=timers,
-            flusher=flusher,
+            options,
+            services,
         )
         reader = Task(lambda: connection.run(first))
-        yield Running(connection, sink, peer, reader, threads)
+        yield Running(connection, sink, peer, reader, services.threads)
         connection.cut()
         reader.join()  # what it raised is for whoever expects it
-        timers.close()
-        flusher.close()
-        assert threads.join(monotonic() + TIMEOUT) == []
+        services.close()
         assert sink.endings() == ["leaving", "closed"]
 
 

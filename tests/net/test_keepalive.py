@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from hubthread.net.keepalive import SPREAD, Silence
-from hubthread.settings import PingPongPlan
+from hubthread.net.options import ConnectionOptions
+from tests.support import limits
 
-PLAN = PingPongPlan[Any](ping_period=16.0, ping_timeout=60.0)
+PLAN = ConnectionOptions(limits(), ping_period=16.0, ping_timeout=60.0)
 
 
 def test_it_is_over_after_the_time_out() -> None:
@@ -41,10 +40,12 @@ def test_those_who_came_together_are_pinged_apart() -> None:
 
 
 def test_without_pings_the_time_out_is_all() -> None:
-    silence = Silence(PingPongPlan[Any](ping_period=None, ping_timeout=5.0))
+    silence = Silence(ConnectionOptions(limits(), ping_period=None, ping_timeout=5.0))
     assert silence.patience == 5.0
     assert silence.lasts()
 
 
 def test_without_both_there_is_no_end() -> None:
-    assert Silence(PingPongPlan[Any](ping_period=None, ping_timeout=None)).patience is None
+    assert (
+        Silence(ConnectionOptions(limits(), ping_period=None, ping_timeout=None)).patience is None
+    )

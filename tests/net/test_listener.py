@@ -25,7 +25,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.address_limit import Addresses
 from hubthread.net.listener import Listener, open_tcp, open_unix
-from tests.support import TIMEOUT, Items, Task, read_to_end
+from tests.support import TIMEOUT, Items, NetServices, Task, read_to_end
 
 Serve = Callable[[socket.socket, object], None]
 
@@ -56,12 +56,11 @@ def listening(
     max_connections: int = 100,
     start: bool = True,
 ) -> Iterator[tuple[Listener, Refusing]]:
-    logger = logging.getLogger("tests.net")
-    incidents = Incidents(logger, monotonic)
-    threads = Refusing("test", incidents)
+    threads = Refusing("test", Incidents(logging.getLogger("tests.net"), monotonic))
+    services = NetServices(threads)
     sock = sock or open_tcp("127.0.0.1", 0, 100)
-    addresses = Addresses(None, (), incidents)
-    listener = Listener(sock, serve, threads, max_connections, incidents, addresses)
+    addresses = Addresses(None, (), services.incidents)
+    listener = Listener(sock, serve, services, max_connections, addresses)
     if start:
         listener.start()
     try:
@@ -380,10 +379,11 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         for client in clients:
             client.settimeout(20)
         sock = Counted(fileno=open_tcp("127.0.0.1", 0, 100).detach())
-        incidents = Incidents(logger, monotonic)
-        threads = Threads("x", incidents)
-        addresses = Addresses(None, (), incidents)
-        listener = Listener(sock, serve, threads, 100, incidents, addresses)
+        class Services:
+            incidents = Incidents(logger, monotonic)
+            threads = Threads("x", incidents)
+        addresses = Addresses(None, (), Services.incidents)
+        listener = Listener(sock, serve, Services, 100, addresses)
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         hoard = []
@@ -408,7 +408,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         assert len(logs) == 1, logs
         clients[10].close()
         listener.close()
-        assert threads.join(monotonic() + 20) == []
+        assert Services.threads.join(monotonic() + 20) == []
         print("fine")
     """
     done = subprocess.run(

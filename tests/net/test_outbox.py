@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from hubthread.net.backlog import Backlog
-from hubthread.net.outbox import PONG, Outbox, OutboxBounds
-from hubthread.settings import Overflow
+from hubthread.net.options import OutboxBounds
+from hubthread.net.outbox import PONG, Outbox
+from hubthread.types import Overflow
 from tests.net.test_outbox_model import Scripted
 from tests.support import (
     TIMEOUT,

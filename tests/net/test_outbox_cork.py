@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubthread.net.outbox import Outbox, OutboxBounds
-from hubthread.settings import Overflow
+from hubthread.net.options import OutboxBounds
+from hubthread.net.outbox import Outbox
+from hubthread.types import Overflow
 from tests.net.test_outbox_model import Scripted, WouldWait
 
 SIZES = st.integers(1, 30)

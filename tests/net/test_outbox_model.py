@@ -20,8 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hubthread.net.outbox import PING, PONG, Outbox, OutboxBounds
-from hubthread.settings import Overflow
+from hubthread.net.options import OutboxBounds
+from hubthread.net.outbox import PING, PONG, Outbox
+from hubthread.types import Overflow
 
 MAX_MESSAGES = 4
 MAX_BYTES = 40

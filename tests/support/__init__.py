@@ -28,6 +28,7 @@ from tests.support.logs import Logs, telling
 from tests.support.peers import RawPeer, TcpPeer, UdpPeer, ask, connect, tcp_peer, udp_peer
 from tests.support.transports import (
     DATA,
+    NetServices,
     Starter,
     client_context,
     fill,
@@ -71,6 +72,7 @@ __all__ = [
     "Gate",
     "Items",
     "Logs",
+    "NetServices",
     "Notes",
     "RawPeer",
     "Serving",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import thread_time
+from time import monotonic, thread_time
 
-from hubthread.net.outbox import OutboxBounds
+from hubthread.concurrency.flusher import Flusher
+from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Timers
+from hubthread.net.options import OutboxBounds
 from hubthread.net.tls import TLSTransport
 from hubthread.net.transport import PlainTransport, Transport
-from hubthread.settings import Overflow
+from hubthread.types import Overflow
+from tests.support.logs import telling
 from tests.support.waiting import TIMEOUT, Task
 
 DATA = Path(__file__).parents[1] / "data"
@@ -89,6 +94,22 @@ def transport_pair(
             yield transport, peer
         finally:
             transport.close()
+
+
+class NetServices:
+    """What connections run on: ``hubthread.net.interfaces.Services`` with real threads."""
+
+    def __init__(self, threads: Threads | None = None) -> None:
+        self.incidents = telling(logging.getLogger("tests.net"))
+        self.threads = threads or Threads("test", self.incidents)
+        self.timers = Timers(self.threads, self.incidents)
+        self.flusher = Flusher(self.threads)
+
+    def close(self) -> None:
+        """End the threads; fail if one stays."""
+        self.timers.close()
+        self.flusher.close()
+        assert self.threads.join(monotonic() + TIMEOUT) == []
 
 
 class Starter:

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.timers import Alarm, Timers
 from hubthread.limits import OUTBOX
-from hubthread.net.backlog import Backlog, OutboxBounds
+from hubthread.net.backlog import Backlog
 from hubthread.net.connection import TRY_AGAIN_LATER
+from hubthread.net.options import OutboxBounds
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure

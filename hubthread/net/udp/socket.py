@@ -16,16 +16,12 @@ from collections.abc import Callable
 from logging import INFO, WARNING
 from time import monotonic
 
-from hubthread.concurrency.incidents import Incidents
-from hubthread.concurrency.threads import Threads
-from hubthread.concurrency.timers import Timers
 from hubthread.limits import CONNECTIONS, SILENCE, UNHANDLED
-from hubthread.net.backlog import OutboxBounds
+from hubthread.net.interfaces import Services
+from hubthread.net.options import ConnectionOptions, RawFormat
 from hubthread.net.udp.peer import Address, DatagramPeer
-from hubthread.protocol.frames import MessageType
 from hubthread.protocol.raw_framing import read_datagram
 from hubthread.protocol.websocket import ProtocolFailure
-from hubthread.settings import SocketPeriod
 
 __all__ = ["Datagrams"]
 
@@ -65,21 +61,18 @@ class Datagrams:
         self,
         sock: socket.socket,
         welcome: Callable[[DatagramPeer], bool],
-        period: SocketPeriod,
-        limits: OutboxBounds,
-        threads: Threads,
-        timers: Timers,
-        incidents: Incidents,
+        raw_format: RawFormat,
+        options: ConnectionOptions,
+        services: Services,
         max_peers: int,
     ) -> None:
         self._sock = sock
         self._welcome = welcome
-        self._period = period
-        self._text = period.write_message_type == MessageType.TEXT
-        self._limits = limits
-        self._threads = threads
-        self._timers = timers
-        self._incidents = incidents
+        self._format = raw_format
+        self._options = options
+        self._threads = services.threads
+        self._timers = services.timers
+        self._incidents = services.incidents
         self._max_peers = max_peers
         self._waker, self._wake = socket.socketpair()
         for each in (sock, self._waker, self._wake):
@@ -203,7 +196,7 @@ class Datagrams:
         """Seconds until somebody has been silent for long enough."""
         with self._lock:
             dues = [next(iter(self._pings.values()))] if self._pings else []
-            limit = self._period.pong_wait
+            limit = self._options.ping_timeout
             if limit is not None:
                 tables = [table for table in (self._once, self._twice) if table]
                 dues.extend(next(iter(table.values())).heard + limit for table in tables)
@@ -212,7 +205,7 @@ class Datagrams:
     def _receive(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._waker.recv(4096)
-        size = self._period.message_buffer_size + _LINE_END
+        size = self._format.max_message + _LINE_END
         for _ in range(BATCH):
             try:
                 data, address = self._sock.recvfrom(size)
@@ -223,8 +216,8 @@ class Datagrams:
             self._take(data, address)
 
     def _take(self, data: bytes, address: Address) -> None:
-        period = self._period
-        message = read_datagram(data, period.framing, period.message_buffer_size, text=self._text)
+        form = self._format
+        message = read_datagram(data, form.framing, form.max_message, text=form.text)
         peer, proven = self._look_up(address)
         if peer is None:
             if not isinstance(message, ProtocolFailure):
@@ -256,8 +249,9 @@ class Datagrams:
                 proven = True
             peer.heard = now
             self._twice.move_to_end(address)
-            if self._period.ping_period is not None:
-                self._pings[address] = now + self._period.ping_period
+            period = self._options.ping_period
+            if period is not None:
+                self._pings[address] = now + period
                 self._pings.move_to_end(address)
             return peer, proven
 
@@ -273,7 +267,8 @@ class Datagrams:
             else:
                 if full:
                     _, displaced = self._once.popitem(last=False)
-                peer = DatagramPeer(address, received, self, self._limits, self._timers)
+                bounds = self._options.bounds
+                peer = DatagramPeer(address, received, self, bounds, self._timers)
                 peer.heard = monotonic()
                 self._once[address] = peer
                 self.connections += 1
@@ -324,24 +319,24 @@ class Datagrams:
     def _see_who_is_silent(self) -> None:
         """End who has been silent for too long, and ping who has been for a while."""
         now = monotonic()
-        period = self._period
+        period, timeout = self._options.ping_period, self._options.ping_timeout
         silent: list[DatagramPeer] = []
         pinged: list[DatagramPeer] = []
         with self._lock:
-            if period.pong_wait is not None:
+            if timeout is not None:
                 for table in (self._once, self._twice):
                     for peer in table.values():
-                        if peer.heard + period.pong_wait > now:
+                        if peer.heard + timeout > now:
                             break
                         silent.append(peer)
             while self._pings:
                 address, due = next(iter(self._pings.items()))
-                if due > now or period.ping_period is None:
+                if due > now or period is None:
                     break
-                self._pings[address] = now + period.ping_period
+                self._pings[address] = now + period
                 self._pings.move_to_end(address)
                 pinged.append(self._twice[address])
         for peer in pinged:
             peer.ping()
         for peer in silent:
-            peer.cut("silent", f"silent for {period.pong_wait:g} s", SILENCE)
+            peer.cut("silent", f"silent for {timeout:g} s", SILENCE)

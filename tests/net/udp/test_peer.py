@@ -15,7 +15,7 @@ from hubthread.concurrency.timers import Timers
 from hubthread.net.udp.peer import OVERHEAD, Address, DatagramPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
-from hubthread.settings import Overflow
+from hubthread.types import Overflow
 from tests.support import TIMEOUT, Logs, Task, limits, telling
 
 ADDRESS = ("192.0.2.1", 9)
