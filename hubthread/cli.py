@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import Hub, HubThreadError, Server, __version__, demo
 from hubthread.concurrency.logs import log_safely
-from hubthread.net.certificates import server_context
+from hubthread.net.tls import server_context
 
 if TYPE_CHECKING:
     from types import FrameType

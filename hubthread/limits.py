@@ -45,7 +45,7 @@ STALL: Final = "stall"
 ROOMS: Final = "rooms_per_client"
 """Rooms that one client is in: ``Limits.rooms_per_client``."""
 UNHANDLED: Final = "unhandled"
-"""Messages of UDP peers that wait for their handlers: fixed, see ``net.datagrams``."""
+"""Messages of UDP peers that wait for their handlers: fixed, see ``net.udp.socket``."""
 
 LIMITS: Final = (
     CONNECTIONS, ADDRESS, HANDSHAKE, HEAD, MESSAGE, FRAGMENTS, MESSAGE_TIME, RATE, IDLE, SILENCE,

@@ -362,7 +362,7 @@ def test_a_port_in_use_gets_a_line(folder: Path, arguments: tuple[str, ...]) -> 
 def test_a_host_that_cannot_be_gets_a_line(folder: Path) -> None:
     status, said = failed("demo", "--host", ".", cwd=folder)
     assert status == 1
-    assert said == "hubthread demo: cannot listen on .:8000: no host is called so\n"
+    assert said == "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
 
 
 def test_an_address_of_another_machine_gets_a_line(folder: Path) -> None:

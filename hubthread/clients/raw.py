@@ -25,8 +25,8 @@ from hubthread.types import ClientID, ConnectionProtocols, ConnectionType
 if TYPE_CHECKING:
     from hubthread.concurrency.workers import BoundedPool
     from hubthread.hub.hub import Hub
-    from hubthread.net.udp.peer import DatagramPeer
-    from hubthread.net.udp.socket import Datagrams
+    from hubthread.net.udp.peer import UdpPeer
+    from hubthread.net.udp.socket import UdpSocket
 
 __all__ = ["DatagramClient", "SocketClient", "request_of"]
 
@@ -97,7 +97,7 @@ class SocketClient(Client[Meta, Header]):
 
 
 class DatagramClient(SocketClient[Meta, Header]):
-    """A raw UDP peer: see ``datagram_peer.DatagramSink`` for what calls it."""
+    """A raw UDP peer: see ``hubthread.net.udp.peer.UdpSink`` for what calls it."""
 
     __slots__ = ("_admitted", "_datagrams", "_peer")
 
@@ -109,8 +109,8 @@ class DatagramClient(SocketClient[Meta, Header]):
         self,
         hub: Hub[Meta, Header],
         request: Request,
-        peer: DatagramPeer,
-        datagrams: Datagrams,
+        peer: UdpPeer,
+        datagrams: UdpSocket,
         carriers: BoundedPool,
     ) -> None:
         # The meta is the user's to make, and so not on the thread of everybody's socket.

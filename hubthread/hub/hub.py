@@ -40,7 +40,7 @@ from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.limits import OUTBOX
 from hubthread.matcher.compile import marshal_json, unmarshal_json
-from hubthread.net.address_limit import Addresses
+from hubthread.net.address_limit import AddressLimit
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline
@@ -98,7 +98,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             self.logger,
         )
         most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
-        self.addresses = Addresses(most, shared, self.incidents)
+        self.addresses = AddressLimit(most, shared, self.incidents)
         self.idle = Idle(setting.limits.idle_time, self.clients, self.timers)
         self._init_serving()
         self.limiter = limiter_of(setting.limits, self.clock.now)

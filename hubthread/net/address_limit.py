@@ -1,6 +1,6 @@
-"""How many connections each address has, so that one cannot take all the places.
+"""Limit the connections of one address, so that one address cannot take all the places.
 
-Layer: net.  Threads: every method from any.
+Layer: net.  Threads: any thread may call every method.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from logging import WARNING
 from hubthread.concurrency.incidents import Incidents
 from hubthread.limits import ADDRESS
 
-__all__ = ["Addresses"]
+__all__ = ["AddressLimit"]
 
-NETWORK = 64
-"""Bits of an IPv6 address that are somebody's: the rest is the choice of who has them (RFC
-6177), who could else come from as many addresses as he likes."""
+IPV6_PREFIX = 64
+"""Bits of an IPv6 address that identify a subscriber (RFC 6177).  The subscriber chooses the
+other bits, and could otherwise use a new address for each connection."""
 
 
-class Addresses:
-    """The connections of one hub, by address.
+class AddressLimit:
+    """The number of connections of a hub, by address.
 
-    :param most: of one address at a time; ``None``: nobody is counted.
+    :param most: the most connections of one address at a time; ``None``: no limit.
     :param shared: networks, as text, whose addresses are not counted.
     """
 
@@ -32,13 +32,13 @@ class Addresses:
         self._most = most
         self._shared = [ip_network(each) for each in shared]
         self._incidents = incidents
-        # Looked up for each connection, twice, in 0.5 µs; one that is new takes 15.
+        # Each connection is looked up twice, and parsing an address is slow.
         self._group = lru_cache(1024)(self._find_group)
         self._lock = threading.Lock()  # guards what follows
         self._counts: dict[str, int] = {}
 
     def enter(self, peer: tuple[str, int] | str) -> bool:
-        """Count a connection of ``peer``; false if it has as many as it may."""
+        """Count a connection of ``peer``; return False if its address is at the limit."""
         group = self._group_of(peer)
         if group is None:
             return True
@@ -49,14 +49,14 @@ class Addresses:
                 self._counts[group] = count + 1
                 return True
         text = (
-            "%d connections of %s, the limit (Limits.connections_per_address): turning one away; "
-            "if it is a proxy's address, name it in Limits.shared_addresses"
+            "%d connections of %s, the limit (Limits.connections_per_address): refusing one; "
+            "if it is a proxy's address, add it to Limits.shared_addresses"
         )
         self._incidents.log_limit(ADDRESS, WARNING, text, self._most, group)
         return False
 
     def leave(self, peer: tuple[str, int] | str) -> None:
-        """A connection that was counted has gone."""
+        """Count a connection of ``peer`` no longer; ``enter`` has returned True for it."""
         group = self._group_of(peer)
         if group is None:
             return
@@ -68,7 +68,7 @@ class Addresses:
                 del self._counts[group]
 
     def _group_of(self, peer: tuple[str, int] | str) -> str | None:
-        """What ``peer`` is counted as, if at all: not on a Unix socket."""
+        """Return the key that ``peer`` is counted under; None, on a Unix socket too, for none."""
         if self._most is None or isinstance(peer, str) or not peer[0]:
             return None
         return self._group(peer[0])
@@ -76,12 +76,12 @@ class Addresses:
     def _find_group(self, host: str) -> str | None:
         try:
             address: IPv4Address | IPv6Address = ip_address(host.partition("%")[0])
-        except ValueError:  # a WSGI server's word for it
+        except ValueError:  # a WSGI server gives something else as REMOTE_ADDR
             return repr(host)
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         if any(address in network for network in self._shared):
             return None
         if isinstance(address, IPv6Address):
-            return str(ip_network((int(address) >> NETWORK << NETWORK, NETWORK)))
+            return str(ip_network((int(address) >> IPV6_PREFIX << IPV6_PREFIX, IPV6_PREFIX)))
         return str(address)

@@ -15,7 +15,7 @@ from hubthread.concurrency.fairness import fan_outs
 from hubthread.concurrency.timers import Alarm
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
 from hubthread.net.interfaces import Receiver, Services, Sink
-from hubthread.net.keepalive import Silence
+from hubthread.net.keepalive import Keepalive
 from hubthread.net.options import ConnectionOptions
 from hubthread.net.outbox import PING, PONG, Outbox
 from hubthread.net.tick_batch import tick_batches
@@ -215,26 +215,26 @@ class Connection:
 
     def _read(self, data: bytes) -> None:
         receive, recv = self.receive, self._transport.recv
-        silence = Silence(self._options)
-        self._transport.set_deadline(silence.patience)
+        keepalive = Keepalive(self._options)
+        self._transport.set_deadline(keepalive.next_timeout)
         if data and not receive(data):
             return
         while True:
             try:
                 data = recv()
             except TimeoutError:
-                if not self.keep_alive(silence):
+                if not self.keep_alive(keepalive):
                     return
-                self._transport.set_deadline(silence.patience)
+                self._transport.set_deadline(keepalive.next_timeout)
                 continue
             except OSError as error:
                 self._lost(error)
                 return
             if not receive(data):
                 return
-            if silence.lasted:
-                silence.end()
-                self._transport.set_deadline(silence.patience)
+            if keepalive.elapsed:
+                keepalive.reset()
+                self._transport.set_deadline(keepalive.next_timeout)
 
     # The steps of ``run``, for a connection that has no thread to block in it.
 
@@ -275,10 +275,10 @@ class Connection:
         """The stream has ended (``None``), or broken."""
         self._on(CloseEvent.END_OF_FILE, None, "", "lost")
 
-    def keep_alive(self, silence: Silence) -> bool:
+    def keep_alive(self, keepalive: Keepalive) -> bool:
         """Nothing came for as long as ``silence`` has patience; false: the peer is gone."""
-        first = not silence.lasted
-        if silence.lasts():
+        first = not keepalive.elapsed
+        if keepalive.timed_out():
             self._silent()
             return False
         if self.is_open:

@@ -1,6 +1,6 @@
-"""How long a peer has been silent.
+"""Measure how long a peer has been silent.
 
-Layer: net, without a socket or a thread of its own.  Threads: the reader's.
+Layer: net; it has no socket and no thread.  Threads: the reader thread only.
 """
 
 from __future__ import annotations
@@ -9,43 +9,48 @@ from random import random
 
 from hubthread.net.options import ConnectionOptions
 
-__all__ = ["Silence"]
+__all__ = ["Keepalive"]
 
-SPREAD = 0.25
-"""By what share of the period some are pinged earlier than others: a thousand clients that came
-together, and then only listen, would be pinged together, and their pongs wake a thousand readers
-at once.  The fan-out that met them beside one flood took 700 ms and not 13."""
+JITTER = 0.25
+"""The largest share of the ping period by which a peer is pinged early.  Without jitter,
+clients that connected together are pinged together, and their pongs wake a thousand readers at
+once."""
 
 
-class Silence:
-    """How long a peer has been silent, in receive deadlines instead of clock readings.
+class Keepalive:
+    """The silence of one peer, counted in receive time-outs instead of clock readings.
 
-    The deadline of a reader's ``recv`` is the keepalive: it passes only when nothing
-    came, so a peer that sends is not even looked at.
+    The reader waits ``next_timeout`` seconds for bytes.  Only when that time passes without a
+    byte does the reader call ``timed_out``, so a peer that sends costs nothing here.
 
-    :param early: how much earlier than others this peer is pinged, 0 to 1 of the most.
+    :param early: the share of the jitter for this peer, 0 to 1; random by default.
     """
 
-    __slots__ = ("_limit", "_period", "lasted", "patience")
+    __slots__ = ("_limit", "_period", "elapsed", "next_timeout")
 
     def __init__(self, options: ConnectionOptions, early: float | None = None) -> None:
-        share = 1.0 - SPREAD * (random() if early is None else early)
+        share = 1.0 - JITTER * (random() if early is None else early)
         self._period: float | None = options.ping_period and options.ping_period * share
         self._limit: float | None = options.ping_timeout
-        self.end()
+        self.reset()
 
-    def end(self) -> None:
-        """The peer has spoken."""
-        self.lasted = 0.0
-        self.patience: float | None = self._period or self._limit
+    def reset(self) -> None:
+        """Note that the peer has sent something."""
+        self.elapsed = 0.0
+        """Seconds of silence so far, in whole time-outs."""
+        self.next_timeout: float | None = self._period or self._limit
+        """Seconds that the reader waits next; ``None``: without a limit."""
 
-    def lasts(self) -> bool:
-        """One more deadline has passed; true when the peer counts as gone."""
-        assert self.patience is not None
-        self.lasted += self.patience
+    def timed_out(self) -> bool:
+        """Note that ``next_timeout`` has passed without a byte.
+
+        :returns: True if the peer counts as gone.
+        """
+        assert self.next_timeout is not None
+        self.elapsed += self.next_timeout
         if self._limit is not None:
-            left = self._limit - self.lasted
+            left = self._limit - self.elapsed
             if left <= 0:
                 return True
-            self.patience = min(self._period or left, left)
+            self.next_timeout = min(self._period or left, left)
         return False

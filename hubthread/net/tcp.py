@@ -22,14 +22,14 @@ from hubthread.protocol.frames import Frame
 from hubthread.protocol.raw_framing import MessageReader, encode_message
 from hubthread.types import Framing
 
-__all__ = ["RawConnection"]
+__all__ = ["TcpConnection"]
 
 PARTING = 1.0
 """Seconds for a peer to end its half of the stream when it has been sent everything; the
 system still delivers what is on its way to one that takes longer."""
 
 
-class RawConnection(Connection):
+class TcpConnection(Connection):
     """The server's end of one raw TCP connection.
 
     ``close`` sends what waits and ends the stream; ``code`` and ``reason`` stay here, since

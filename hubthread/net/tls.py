@@ -1,10 +1,12 @@
-"""One connected stream socket with TLS, between two memory buffers.
+"""TLS for a server: the transport of one connection, and the context from its files.
 
-Layer: net.  Threads: as ``transport``; the SSL object is used under this transport's own
-lock, and never while anything waits: OpenSSL works on memory, the socket is read and
-written outside of it.  So both directions run at once, a read that must write (key
-update, renegotiation) just leaves bytes to send, and no decrypted byte is ever hidden
-from a selector.
+A ``TLSTransport`` keeps the TLS state between two memory buffers.  OpenSSL works on memory
+only, and the socket is read and written outside of it.  Both directions can therefore run at
+once.  A read that must write (a key update, a renegotiation) only leaves bytes to send, and no
+decrypted byte is ever hidden from a selector.
+
+Layer: net.  Threads: as for ``transport``.  The SSL object is used under the transport's own
+lock, and no thread waits while it holds that lock.
 """
 
 from __future__ import annotations
@@ -17,16 +19,17 @@ from time import monotonic
 
 from hubthread.net.transport import PlainTransport, Stream, Transport
 
-__all__ = ["TLSTransport", "can_serve", "open_transport"]
+__all__ = ["TLSTransport", "can_serve", "open_transport", "server_context"]
 
-_RECORDS = 64 * 1024
-"""Plain bytes encrypted at a time: what is encrypted can no more be dropped."""
+_PLAIN_PIECE = 64 * 1024
+"""Plain bytes that are encrypted at a time.  Encrypted bytes can no longer be dropped by the
+outbox, so no more are encrypted than the socket takes."""
 
 
 class TLSTransport:
-    """A TCP socket with TLS, server side; the handshake is its first business.
+    """A stream socket with TLS, server side.  ``handshake`` comes first.
 
-    :param sock: connected; the transport owns it from now on.
+    :param sock: a connected socket; the transport owns it from now on.
     """
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
@@ -35,15 +38,15 @@ class TLSTransport:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._cipher = b""  # encrypted, and not yet taken by the socket
-        self._shaken = False  # the handshake is done
+        self._cipher = b""  # encrypted bytes that the socket has not taken yet
+        self._handshaken = False
         self._finished = False  # our close_notify is made: nothing is decrypted any more
         self.unsent = 0
 
     def handshake(self, timeout: float) -> None:
-        """Shake hands within ``timeout`` seconds, on the reader thread.
+        """Complete the TLS handshake within ``timeout`` seconds, on the reader thread.
 
-        :raises TimeoutError, ssl.SSLError, OSError: when that fails.
+        :raises TimeoutError, ssl.SSLError, OSError: when the handshake fails.
         """
         deadline = monotonic() + timeout
         while True:
@@ -64,25 +67,25 @@ class TLSTransport:
             if not flushed:
                 self._plain.wait_writable(remaining)
             elif done:
-                self._shaken = True
+                self._handshaken = True
                 return
             else:
                 self._plain.set_deadline(remaining)
                 self._feed(self._plain.recv())
 
     def set_deadline(self, seconds: float | None) -> None:
-        """See ``Transport``, as for all that follows."""
+        """See ``Transport``."""
         self._plain.set_deadline(seconds)
 
     def recv(self) -> bytes:
-        """Block for bytes."""
+        """See ``Transport``."""
         while True:
             with self._lock:
                 if self._finished:
                     break
                 parts = []
                 try:
-                    while part := self._ssl.read(_RECORDS):
+                    while part := self._ssl.read(_PLAIN_PIECE):
                         parts.append(part)
                     ended = True  # close_notify
                 except ssl.SSLWantReadError:
@@ -92,18 +95,19 @@ class TLSTransport:
                 except ssl.SSLError:
                     if not parts:
                         raise
-                    ended = True  # what came before it counts; to OpenSSL this was the end
+                    ended = True  # deliver the bytes before the error; OpenSSL reads no more
                 if self._outgoing.pending:
                     with contextlib.suppress(OSError):
                         self._flush()
             if parts or ended:
                 return b"".join(parts)
             self._feed(self._plain.recv())
-        # Not decrypted: nobody looks at what comes after our close_notify, but left unread it
-        # would turn the close into a reset.
+        # Nobody needs what comes after our close_notify, so it is not decrypted.  It must be
+        # read all the same: unread bytes would turn the close into a reset.
         return self._plain.recv()
 
     def _feed(self, data: bytes) -> None:
+        """Give OpenSSL the bytes that came; none mean the end of the stream."""
         with self._lock:
             if data:
                 self._incoming.write(data)
@@ -111,22 +115,22 @@ class TLSTransport:
                 self._incoming.write_eof()
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take what fits now."""
+        """See ``Transport``."""
         taken = 0
         with self._lock:
             self._flush()
             while taken < len(data) and not self._cipher:
                 try:
-                    taken += self._ssl.write(data[taken : taken + _RECORDS])
+                    taken += self._ssl.write(data[taken : taken + _PLAIN_PIECE])
                 except ssl.SSLWantReadError:
-                    if not self._shaken:  # room in the socket will not help
+                    if not self._handshaken:  # waiting for room in the socket will not help
                         raise
-                    break  # a renegotiation is under way: the reader's turn
+                    break  # a renegotiation: the reader must receive first
                 self._flush()
         return taken
 
     def _flush(self) -> None:
-        """Offer the socket what is encrypted.  Under the lock."""
+        """Offer the socket the encrypted bytes.  The caller holds the lock."""
         if self._outgoing.pending:
             self._cipher += self._outgoing.read()
         if self._cipher:
@@ -136,30 +140,35 @@ class TLSTransport:
             self._plain.finish()
 
     def wait_writable(self, timeout: float) -> bool:
-        """Block until there is room."""
+        """See ``Transport``."""
         return self._plain.wait_writable(timeout)
 
     def finish(self) -> None:
-        """End the sending side, when our close_notify is out: ``unsent`` says so."""
+        """End the sending side once our close_notify is out; until then it is ``unsent``."""
         with self._lock, contextlib.suppress(OSError):
             self._finished = True
-            with contextlib.suppress(ssl.SSLError):  # it may want the peer's, too
+            with contextlib.suppress(ssl.SSLError):  # it may want the peer's close_notify too
                 self._ssl.unwrap()  # leaves our close_notify to be sent
             self._flush()
 
     def shutdown(self) -> None:
-        """Cut both directions."""
+        """See ``Transport``."""
         self._plain.shutdown()
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """See ``Transport``."""
         self._plain.close()
 
 
-def can_serve(context: object) -> bool:
-    """Whether it is an ``ssl.SSLContext`` for the server's side of a connection.
+def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
+    """Return the transport over an accepted socket: with TLS if there is a context."""
+    return PlainTransport(sock) if context is None else TLSTransport(sock, context)
 
-    ``ssl.create_default_context()`` is not: it is for clients, and each handshake would fail.
+
+def can_serve(context: object) -> bool:
+    """Return True if ``context`` is an ``ssl.SSLContext`` for the server's side.
+
+    ``ssl.create_default_context()`` is for clients: with it each handshake would fail.
     """
     if not isinstance(context, ssl.SSLContext):
         return False
@@ -170,6 +179,57 @@ def can_serve(context: object) -> bool:
     return True
 
 
-def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
-    """The transport over an accepted socket: plain, or TLS where there is a context."""
-    return PlainTransport(sock) if context is None else TLSTransport(sock, context)
+def server_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
+    """Return a context for ``hub.serve(ssl=...)``: TLS 1.2 and later.
+
+    The errors of ``ssl`` name neither the file nor the fault
+    (``[SSL] PEM lib (_ssl.c:4149)``); the errors of this function name both.
+
+    :param certfile: PEM: the server's certificate, then those between it and the root.
+    :param keyfile: PEM: the certificate's private key, unencrypted; ``None``: the key is in
+        ``certfile``.
+    :raises OSError: when a file is missing, unreadable or malformed.  Its text is one line.
+    """
+    _check_readable("certificate", certfile)
+    if keyfile is not None:
+        _check_readable("private key", keyfile)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A renegotiation (TLS 1.2) costs the server far more than the client that asks for it.
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # Browsers that prefer HTTP/2 learn here that this server does not speak it.
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        # Without ``password`` OpenSSL asks on the terminal, where nobody answers a server.
+        context.load_cert_chain(certfile, keyfile, password=_refuse_password)
+    except ssl.SSLError as error:
+        raise OSError(error.errno, _explained(error, certfile, keyfile)) from None
+    return context
+
+
+class _Encrypted(OSError):
+    """The private key needs a password."""
+
+
+def _refuse_password() -> str:
+    raise _Encrypted(None, "the private key is encrypted: give one without a password")
+
+
+def _check_readable(what: str, path: str) -> None:
+    """:raises OSError: if the file cannot be read; its text names the file."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)  # some systems open a folder, but none reads one
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read the {what} {path}: {error.strerror}") from None
+
+
+def _explained(error: ssl.SSLError, certfile: str, keyfile: str | None) -> str:
+    """Return the text of ``error`` in words that name the file and the fault."""
+    key = certfile if keyfile is None else keyfile
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"the private key in {key} is not that of the certificate in {certfile}"
+    return (
+        f"no certificate in {certfile}, or no private key in {key}: both must be PEM "
+        f"(blocks that start with -----BEGIN)"
+    )

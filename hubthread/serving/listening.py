@@ -15,7 +15,7 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.errors import HubClosed, SettingError
 from hubthread.net.listener import Address, Listener
 from hubthread.net.tls import can_serve
-from hubthread.net.udp.socket import Datagrams
+from hubthread.net.udp.socket import UdpSocket
 from hubthread.statistics import ServerStatistics
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Listening:
     def __init__(self, hub: Hub[Any, Any], context: tls.SSLContext | None) -> None:
         self._hub = hub
         self._context = context
-        self._listener: Listener | Datagrams
+        self._listener: Listener | UdpSocket
 
-    def _open(self, sock: socket.socket, listener: Callable[[], Listener | Datagrams]) -> None:
+    def _open(self, sock: socket.socket, listener: Callable[[], Listener | UdpSocket]) -> None:
         """Begin to listen on ``sock``, which is closed if that fails."""
         try:
             self._listener = listener()

@@ -14,12 +14,13 @@ from hubthread.concurrency.workers import BoundedPool
 from hubthread.core.options import raw_format, raw_options
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.limits import HANDSHAKE
-from hubthread.net.listener import Address, Listener, open_tcp, open_udp
-from hubthread.net.tcp import RawConnection
+from hubthread.net.bind import open_tcp, open_udp
+from hubthread.net.listener import Address, Listener
+from hubthread.net.tcp import TcpConnection
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport
-from hubthread.net.udp.peer import DatagramPeer
-from hubthread.net.udp.socket import Datagrams
+from hubthread.net.udp.peer import UdpPeer
+from hubthread.net.udp.socket import UdpSocket
 from hubthread.serving.accept import make_meta
 from hubthread.serving.listening import Listening, check_place
 from hubthread.types import ConnectionProtocols
@@ -70,10 +71,10 @@ class SocketServer(Listening):
         scheme = self.protocol.value if self._context is None else "tls"
         return f"{scheme}://{self._place()}"
 
-    def _listens(self, sock: socket.socket, max_peers: int) -> Listener | Datagrams:
+    def _listens(self, sock: socket.socket, max_peers: int) -> Listener | UdpSocket:
         hub = self._hub
         if self.protocol is ConnectionProtocols.UDP:
-            return Datagrams(
+            return UdpSocket(
                 sock,
                 self._welcome,
                 self._format,
@@ -87,7 +88,7 @@ class SocketServer(Listening):
             hub,
             max_peers,
             hub.addresses,
-            polite=False,
+            http=False,
         )
 
     def close(self) -> None:
@@ -111,7 +112,7 @@ class SocketServer(Listening):
             transport.close()
             self._hub.connections.end(transport)
 
-    def _attend(self, transport: Transport, peer: Address) -> RawConnection | None:
+    def _attend(self, transport: Transport, peer: Address) -> TcpConnection | None:
         """Make the client; its start callback has run when this returns."""
         hub = self._hub
         request = request_of(self.protocol, peer, secure=self._context is not None)
@@ -130,7 +131,7 @@ class SocketServer(Listening):
             hub.refused(request, 400, f"{type(error).__name__}: {error}")
             return None
         client = SocketClient(hub, hub.registry.next_client_id(), meta, request)
-        connection = client.ws_conn = RawConnection(
+        connection = client.ws_conn = TcpConnection(
             transport,
             self._format,
             client,
@@ -144,9 +145,9 @@ class SocketServer(Listening):
 
     # On the UDP socket's thread.
 
-    def _welcome(self, peer: DatagramPeer) -> bool:
+    def _welcome(self, peer: UdpPeer) -> bool:
         """Make a client of the peer; false when the hub is closing."""
-        assert isinstance(self._listener, Datagrams)
+        assert isinstance(self._listener, UdpSocket)
         request = request_of(self.protocol, (peer.address[0], peer.address[1]))
         client = DatagramClient(self._hub, request, peer, self._listener, self._pool)
         peer.sink = client

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hubthread.checks import check_number
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.limits import HANDSHAKE, HEAD
+from hubthread.net.bind import open_tcp, open_unix
 from hubthread.net.connection import Connection
-from hubthread.net.listener import Address, Listener, open_tcp, open_unix
+from hubthread.net.listener import Address, Listener
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport, send_all
 from hubthread.protocol.http import Request, RequestParser, Response

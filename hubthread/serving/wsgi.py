@@ -22,7 +22,16 @@ from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.limits import CONNECTIONS
 from hubthread.net.listener import Address
 from hubthread.net.transport import PlainTransport, Transport
-from hubthread.net.wsgi import hijack as takeover
+from hubthread.net.wsgi.hijack import (
+    CAN_HIJACK,
+    Drain,
+    Located,
+    decoy,
+    hijack,
+    is_plain,
+    locate,
+    refuse_greenlets,
+)
 from hubthread.net.wsgi.parked import open_parked
 from hubthread.protocol.http import Response, reason_phrase
 from hubthread.protocol.request import Request
@@ -55,12 +64,12 @@ class WSGIAnswer:
         status: int,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes = b"",
-        sink: takeover.Sink | None = None,
+        drain: Drain | None = None,
     ) -> None:
         self.status = f"{status} {reason_phrase(status) or 'Refused'}"
         self.headers = list(headers)
         self.body = body
-        self._sink = sink
+        self._drain = drain
 
     def __iter__(self) -> Any:
         return iter([self.body] if self.body else [])
@@ -74,8 +83,8 @@ class WSGIAnswer:
 
     def close(self) -> None:
         """From the server, which has sent it."""
-        if self._sink is not None:
-            self._sink.close()
+        if self._drain is not None:
+            self._drain.close()
 
 
 class WSGIBridge:
@@ -101,18 +110,18 @@ class WSGIBridge:
             )
         request: Request | None = None
         try:
-            takeover.refuse_green(environ)
+            refuse_greenlets(environ)
             self._start_for_client()
             request = request_of(environ)
             agreed = agree(self._hub, request, meta)
-            sink = self._admit(environ, agreed, max_connections)
+            drain = self._admit(environ, agreed, max_connections)
         except HandshakeRejected as refusal:
             self._hub.refused(request, refusal.status, refusal.reason)
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
                 self._trouble(refusal.reason, refusal.reason)
             response = refusal_response(self._hub, refusal)
             return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
-        return WSGIAnswer(101, sink=sink)  # the client has got its own
+        return WSGIAnswer(101, drain=drain)  # the client has got its own
 
     def start_once(self) -> None:
         """Start the hub in this process, where it is new; see that it ends with it."""
@@ -137,9 +146,9 @@ class WSGIBridge:
         if self._hub.state not in ("new", "running"):
             raise HandshakeRejected(503, "The server is going away.")
 
-    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> takeover.Sink | None:
-        place = takeover.find(environ)
-        move = takeover.CAN_MOVE and takeover.is_plain(place.sock)
+    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> Drain | None:
+        place = locate(environ)
+        move = CAN_HIJACK and is_plain(place.sock)
         if not move and not environ.get("wsgi.multithread"):
             raise HandshakeRejected(
                 501,
@@ -168,14 +177,14 @@ class WSGIBridge:
                 addresses.leave(peer)
                 with self._lock:
                     self.parked -= 1
-            return takeover.bury(place.sock) if takeover.CAN_MOVE else None
+            return decoy(place.sock) if CAN_HIJACK else None
         try:
-            sink = self._move(place, agreed)
+            drain = self._move(place, agreed)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread
             self._end_moved(peer)
             raise self._no_room(error) from None
         environ[_TAKEN] = True
-        return sink
+        return drain
 
     def _no_room(self, why: object) -> HandshakeRejected:
         what = f"no room for a connection: answering 503 ({why})"
@@ -185,8 +194,8 @@ class WSGIBridge:
     def _trouble(self, kind: str, what: str) -> None:
         self._hub.incidents.log_limited(kind, logging.WARNING, "%s", what)
 
-    def _move(self, place: takeover.Place, agreed: Agreed) -> takeover.Sink:
-        taken = takeover.take(place)
+    def _move(self, place: Located, agreed: Agreed) -> Drain:
+        taken = hijack(place)
         peer = agreed.request.peer
 
         def read() -> None:
@@ -198,9 +207,9 @@ class WSGIBridge:
         try:
             self._hub.threads.start(read, "reader")
         except RuntimeError:
-            taken.undo()
+            taken.give_back()
             raise
-        return taken.sink
+        return taken.drain
 
     def _end_moved(self, peer: Address) -> None:
         self._hub.addresses.leave(peer)

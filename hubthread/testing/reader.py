@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hubthread.clients.client import Client
 from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import INTERNAL_ERROR, Connection
-from hubthread.net.keepalive import Silence
+from hubthread.net.keepalive import Keepalive
 from hubthread.protocol.http import RequestParser
 from hubthread.serving.accept import Agreed, agree, connect
 from hubthread.testing.transport import MemoryTransport
@@ -41,7 +41,7 @@ class Reader:
         self._transport = transport
         self._came = request
         self._peer = peer
-        self._silence = Silence(hub.options, early=0.0)
+        self._keepalive = Keepalive(hub.options, early=0.0)
         self._heard = 0.0  # when something came, or would have had to
         self._next = self._begin
         self._connection: Connection
@@ -95,7 +95,7 @@ class Reader:
         return connection
 
     def _receive(self) -> float:
-        transport, silence, now = self._transport, self._silence, self._clock.now()
+        transport, keepalive, now = self._transport, self._keepalive, self._clock.now()
         goes_on = True
         if transport.incoming or transport.ended or transport.cut:
             try:
@@ -106,17 +106,17 @@ class Reader:
                 self.job.wake()
                 raise
             self._heard = self._clock.now()
-            if silence.lasted:
-                silence.end()
-        elif silence.patience is not None and now >= self._heard + silence.patience:
+            if keepalive.elapsed:
+                keepalive.reset()
+        elif keepalive.next_timeout is not None and now >= self._heard + keepalive.next_timeout:
             self._heard = now
-            goes_on = self._connection.keep_alive(silence)
+            goes_on = self._connection.keep_alive(keepalive)
         if not goes_on:
             self._next = self._leave
             return -math.inf
         if transport.incoming or transport.ended or transport.cut:
             return -math.inf
-        return math.inf if silence.patience is None else self._heard + silence.patience
+        return math.inf if keepalive.next_timeout is None else self._heard + keepalive.next_timeout
 
     def _leave(self) -> float:
         self._connection.leave()

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 
 from hubthread import Limits
 from hubthread.concurrency.incidents import Incidents
-from hubthread.net.address_limit import Addresses
+from hubthread.net.address_limit import AddressLimit
 from tests.support import Logs, together
 
 SHARED = Limits().shared_addresses
 
 
-def counted(most: int | None, *shared: str) -> tuple[Addresses, Incidents, Logs]:
+def counted(most: int | None, *shared: str) -> tuple[AddressLimit, Incidents, Logs]:
     logs = Logs()
     incidents = Incidents(logs, monotonic)
-    return Addresses(most, shared, incidents), incidents, logs
+    return AddressLimit(most, shared, incidents), incidents, logs
 
 
-def come(addresses: Addresses, *hosts: str) -> list[bool]:
+def come(addresses: AddressLimit, *hosts: str) -> list[bool]:
     return [addresses.enter((host, port)) for port, host in enumerate(hosts)]
 
 

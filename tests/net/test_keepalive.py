@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hubthread.net.keepalive import SPREAD, Silence
+from hubthread.net.keepalive import JITTER, Keepalive
 from hubthread.net.options import ConnectionOptions
 from tests.support import limits
 
@@ -14,12 +14,12 @@ PLAN = ConnectionOptions(limits(), ping_period=16.0, ping_timeout=60.0)
 def test_it_is_over_after_the_time_out() -> None:
     """Whenever the peer was pinged meanwhile."""
     for early in (0.0, 0.3, 1.0):
-        silence = Silence(PLAN, early)
+        keepalive = Keepalive(PLAN, early)
         passed, over = 0.0, False
         while not over:
-            assert silence.patience is not None
-            passed += silence.patience
-            over = silence.lasts()
+            assert keepalive.next_timeout is not None
+            passed += keepalive.next_timeout
+            over = keepalive.timed_out()
         assert passed == pytest.approx(60.0)
 
 
@@ -27,25 +27,23 @@ def test_those_who_came_together_are_pinged_apart() -> None:
     """Over a quarter of the period, at most; and each keeps its time."""
     periods = set()
     for _ in range(1000):
-        silence = Silence(PLAN)
-        first = silence.patience
+        keepalive = Keepalive(PLAN)
+        first = keepalive.next_timeout
         assert first is not None
-        silence.lasts()
-        silence.end()
-        assert silence.patience == first
+        keepalive.timed_out()
+        keepalive.reset()
+        assert keepalive.next_timeout == first
         periods.add(first)
     assert len(periods) > 900
-    assert min(periods) >= 16.0 * (1 - SPREAD)
+    assert min(periods) >= 16.0 * (1 - JITTER)
     assert max(periods) <= 16.0
 
 
 def test_without_pings_the_time_out_is_all() -> None:
-    silence = Silence(ConnectionOptions(limits(), ping_period=None, ping_timeout=5.0))
-    assert silence.patience == 5.0
-    assert silence.lasts()
+    keepalive = Keepalive(ConnectionOptions(limits(), ping_period=None, ping_timeout=5.0))
+    assert keepalive.next_timeout == 5.0
+    assert keepalive.timed_out()
 
 
 def test_without_both_there_is_no_end() -> None:
-    assert (
-        Silence(ConnectionOptions(limits(), ping_period=None, ping_timeout=None)).patience is None
-    )
+    assert Keepalive(ConnectionOptions(limits())).next_timeout is None

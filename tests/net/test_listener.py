@@ -23,8 +23,9 @@ from hubthread.concurrency.fairness import fan_outs
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
-from hubthread.net.address_limit import Addresses
-from hubthread.net.listener import Listener, open_tcp, open_unix
+from hubthread.net.address_limit import AddressLimit
+from hubthread.net.bind import open_tcp, open_unix
+from hubthread.net.listener import Listener
 from tests.support import TIMEOUT, Items, NetServices, Task, read_to_end
 
 Serve = Callable[[socket.socket, object], None]
@@ -59,7 +60,7 @@ def listening(
     threads = Refusing("test", Incidents(logging.getLogger("tests.net"), monotonic))
     services = NetServices(threads)
     sock = sock or open_tcp("127.0.0.1", 0, 100)
-    addresses = Addresses(None, (), services.incidents)
+    addresses = AddressLimit(None, (), services.incidents)
     listener = Listener(sock, serve, services, max_connections, addresses)
     if start:
         listener.start()
@@ -355,8 +356,9 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         from time import monotonic
         from hubthread.concurrency.incidents import Incidents
         from hubthread.concurrency.threads import Threads
-        from hubthread.net.address_limit import Addresses
-        from hubthread.net.listener import Listener, open_tcp
+        from hubthread.net.address_limit import AddressLimit
+        from hubthread.net.bind import open_tcp
+        from hubthread.net.listener import Listener
 
         def serve(sock, peer):
             while data := sock.recv(100):
@@ -382,7 +384,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         class Services:
             incidents = Incidents(logger, monotonic)
             threads = Threads("x", incidents)
-        addresses = Addresses(None, (), Services.incidents)
+        addresses = AddressLimit(None, (), Services.incidents)
         listener = Listener(sock, serve, Services, 100, addresses)
         listener.start()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))

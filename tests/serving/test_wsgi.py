@@ -409,7 +409,7 @@ def test_without_a_descriptor_the_server_keeps_the_connection(
 def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hubthread.net.wsgi.hijack.CAN_MOVE", False)  # as on Windows
+    monkeypatch.setattr("hubthread.serving.wsgi.CAN_HIJACK", False)  # as on Windows
     parked = threading.Event()
     heard: Items[Any] = Items()
 

@@ -23,7 +23,7 @@ from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
 from hubthread.types import Framing
 
-__all__ = ["Address", "DatagramPeer", "DatagramSink", "Port"]
+__all__ = ["Address", "Port", "UdpPeer", "UdpSink"]
 
 Address = tuple[Any, ...]
 """As the system gives it: host and port first."""
@@ -35,13 +35,13 @@ many small answers to a large question do not make more traffic than that."""
 _ABNORMAL = 1006
 
 
-class DatagramSink(Protocol):
+class UdpSink(Protocol):
     """What a peer calls; both must return at once."""
 
     def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
         """A message has come, or what is none, in so many bytes; false if it cannot be taken.
 
-        To be followed by ``Datagrams.handled``, and for a failure by ``close``: in the order
+        To be followed by ``UdpSocket.handled``, and for a failure by ``close``: in the order
         of messages, so that those before it are answered.
         """
 
@@ -55,14 +55,14 @@ class Port(Protocol):
     def send(self, wire: bytes, address: Address) -> bool:
         """Send a datagram; false if there is no room now.  :raises OSError: never will be."""
 
-    def lag(self, peer: DatagramPeer) -> None:
+    def lag(self, peer: UdpPeer) -> None:
         """Call ``bring_out`` when there is room."""
 
-    def release(self, peer: DatagramPeer) -> None:
+    def release(self, peer: UdpPeer) -> None:
         """What comes from that address is no more for this peer."""
 
 
-class DatagramPeer:
+class UdpPeer:
     """The server's end of one UDP peer: its link, and its own outbox.
 
     An address can be forged.  Until a second datagram has come from it, it is sent no more
@@ -99,7 +99,7 @@ class DatagramPeer:
     )
 
     clean = False
-    sink: DatagramSink
+    sink: UdpSink
 
     def __init__(
         self, address: Address, received: int, port: Port, limits: OutboxBounds, timers: Timers
@@ -128,7 +128,7 @@ class DatagramPeer:
         self.reason = ""
 
     @property
-    def outbox(self) -> DatagramPeer:
+    def outbox(self) -> UdpPeer:
         """It is its own."""
         return self
 

@@ -19,11 +19,11 @@ from time import monotonic
 from hubthread.limits import CONNECTIONS, SILENCE, UNHANDLED
 from hubthread.net.interfaces import Services
 from hubthread.net.options import ConnectionOptions, RawFormat
-from hubthread.net.udp.peer import Address, DatagramPeer
+from hubthread.net.udp.peer import Address, UdpPeer
 from hubthread.protocol.raw_framing import read_datagram
 from hubthread.protocol.websocket import ProtocolFailure
 
-__all__ = ["Datagrams"]
+__all__ = ["UdpSocket"]
 
 BATCH = 256
 """Datagrams received before the thread looks after its other business."""
@@ -44,7 +44,7 @@ _LINE_END = 3
 """Bytes to read beyond the limit, to see that a datagram is too long: see ``read_datagram``."""
 
 
-class Datagrams:
+class UdpSocket:
     """The peers of one UDP socket.
 
     Those who have spoken once and those who have spoken twice are kept apart: where there are
@@ -60,7 +60,7 @@ class Datagrams:
     def __init__(
         self,
         sock: socket.socket,
-        welcome: Callable[[DatagramPeer], bool],
+        welcome: Callable[[UdpPeer], bool],
         raw_format: RawFormat,
         options: ConnectionOptions,
         services: Services,
@@ -86,10 +86,10 @@ class Datagrams:
         self._runner: int | None = None
         self._closing = False
         # By address, the longest silent first.
-        self._once: OrderedDict[Address, DatagramPeer] = OrderedDict()
-        self._twice: OrderedDict[Address, DatagramPeer] = OrderedDict()
+        self._once: OrderedDict[Address, UdpPeer] = OrderedDict()
+        self._twice: OrderedDict[Address, UdpPeer] = OrderedDict()
         self._pings: OrderedDict[Address, float] = OrderedDict()  # when each is due
-        self._lagging: deque[DatagramPeer] = deque()
+        self._lagging: deque[UdpPeer] = deque()
         self._unhandled_bytes = 0
         self.connections = 0
         """Peers now, with those whose last callback is still to run."""
@@ -131,13 +131,13 @@ class Datagrams:
             return False
         return True
 
-    def lag(self, peer: DatagramPeer) -> None:
+    def lag(self, peer: UdpPeer) -> None:
         """Bring out what waits for ``peer`` when there is room."""
         with self._lock:
             self._lagging.append(peer)
             self._wake_up()
 
-    def release(self, peer: DatagramPeer) -> None:
+    def release(self, peer: UdpPeer) -> None:
         """Forget that address."""
         address = peer.address
         with self._lock:
@@ -150,7 +150,7 @@ class Datagrams:
 
     # What sinks call.
 
-    def handled(self, peer: DatagramPeer, size: int) -> None:
+    def handled(self, peer: UdpPeer, size: int) -> None:
         """A message of so many bytes waits no more."""
         with self._lock:
             peer.unhandled -= 1
@@ -235,7 +235,7 @@ class Datagrams:
         if message:  # an empty one is a sign of life
             self._hand_over(peer, message, len(data))
 
-    def _look_up(self, address: Address) -> tuple[DatagramPeer | None, bool]:
+    def _look_up(self, address: Address) -> tuple[UdpPeer | None, bool]:
         """Who has spoken, and whether that proves the address."""
         now = monotonic()
         with self._lock:
@@ -255,7 +255,7 @@ class Datagrams:
                 self._pings.move_to_end(address)
             return peer, proven
 
-    def _admit(self, address: Address, received: int) -> DatagramPeer | None:
+    def _admit(self, address: Address, received: int) -> UdpPeer | None:
         """Make a peer, if there is room for one, or can be made."""
         displaced = None
         with self._lock:
@@ -268,7 +268,7 @@ class Datagrams:
                 if full:
                     _, displaced = self._once.popitem(last=False)
                 bounds = self._options.bounds
-                peer = DatagramPeer(address, received, self, bounds, self._timers)
+                peer = UdpPeer(address, received, self, bounds, self._timers)
                 peer.heard = monotonic()
                 self._once[address] = peer
                 self.connections += 1
@@ -284,9 +284,7 @@ class Datagrams:
             return None
         return peer
 
-    def _hand_over(
-        self, peer: DatagramPeer, message: str | bytes | ProtocolFailure, size: int
-    ) -> None:
+    def _hand_over(self, peer: UdpPeer, message: str | bytes | ProtocolFailure, size: int) -> None:
         with self._lock:
             full = (
                 peer.unhandled >= MOST_UNHANDLED
@@ -320,8 +318,8 @@ class Datagrams:
         """End who has been silent for too long, and ping who has been for a while."""
         now = monotonic()
         period, timeout = self._options.ping_period, self._options.ping_timeout
-        silent: list[DatagramPeer] = []
-        pinged: list[DatagramPeer] = []
+        silent: list[UdpPeer] = []
+        pinged: list[UdpPeer] = []
         with self._lock:
             if timeout is not None:
                 for table in (self._once, self._twice):

@@ -1,15 +1,15 @@
-"""Takes a connection away from the WSGI server that has accepted it.
+"""Hijack a connection from the WSGI server that has accepted it.
 
-Layer: net.  Threads: the one that runs the WSGI application for that request.
+A WSGI server goes on using the socket after the application has returned: it writes a
+response, drains, half-closes, or waits for the next request.  So the hub duplicates the
+descriptor and replaces the server's copy (``dup2``) by a decoy: one end of a socket pair.  The
+other end, the drain, takes what the server still writes and is already half-closed.  The server
+therefore sees a client that reads one response and hangs up, which every server can treat.
 
-A WSGI server keeps its hands on the socket after the application has returned: it writes
-a response, drains, half-closes, waits for the next request.  So the hub gets a duplicate
-of the descriptor, and under the server's own number comes one end of a socket pair.  Its
-other end takes what the server still says, and has said its own last word: the server
-finds a peer that waits for one answer and then goes, which every server can treat.
+``_LOCATORS`` says where each server keeps its socket.  Only werkzeug and gunicorn document the
+place.
 
-Where each server has its socket is in ``_PLACES``; none of them says so in its
-documentation, except werkzeug and gunicorn.
+Layer: net.  Threads: the thread that runs the WSGI application for the request.
 """
 
 from __future__ import annotations
@@ -26,101 +26,109 @@ from hubthread.errors import HandshakeRejected
 from hubthread.net.transport import Stream
 
 __all__ = [
-    "CAN_MOVE",
-    "Place",
-    "Sink",
-    "Taken",
-    "bury",
-    "find",
+    "CAN_HIJACK",
+    "Drain",
+    "Hijacked",
+    "Located",
+    "decoy",
+    "hijack",
     "is_plain",
+    "locate",
     "read_buffer",
-    "refuse_green",
-    "take",
+    "refuse_greenlets",
 ]
 
-CAN_MOVE = sys.platform != "win32"
-"""Whether a descriptor can be put in another's place: Windows has no ``dup2`` for sockets."""
+CAN_HIJACK = sys.platform != "win32"
+"""True where a socket can replace another: Windows has no ``dup2`` for sockets."""
 
-_WORKS = "werkzeug (flask run), gunicorn with sync or gthread workers, cheroot or wsgiref"
+_SUPPORTED = "werkzeug (flask run), gunicorn with sync or gthread workers, cheroot or wsgiref"
 
 
-class Place(NamedTuple):
-    """Where a server has a connection, and what of it it has read already."""
+class Located(NamedTuple):
+    """A server's connection, and how to get the bytes that the server has already read."""
 
     sock: Stream
+    """The server's socket."""
     read_ahead: Callable[[], bytes]
-    """Takes all that the server's buffer holds; where that is nothing, reads the socket."""
+    """Takes all that the server's buffer holds.  If the buffer is empty, it reads the socket."""
 
 
-class Sink:
-    """The far end of what a server is left with, until the answer is through.
+class Drain:
+    """The far end of a decoy.  It takes the server's answer; keep it until that is written.
 
-    Threads: that of the request.
+    Threads: the thread of the request.
     """
 
     def __init__(self, far: Stream) -> None:
         self._far = far
 
     def close(self) -> None:
-        """Let the server see that nobody is there."""
+        """Let the server see that its peer has gone."""
         self._far.close()
 
-    # A server that fails in the middle of an answer may not close it.
+    # A server that fails in the middle of an answer may not call close.
     __del__ = close
 
 
-class Taken(NamedTuple):
-    """A connection that is the hub's now."""
+class Hijacked(NamedTuple):
+    """A connection that belongs to the hub now."""
 
     sock: Stream
+    """The hub's socket."""
     trailing: bytes
-    """What the server had read beyond the request."""
-    sink: Sink
-    place: Place
+    """The bytes that the server had read beyond the request."""
+    drain: Drain
+    """The far end of the decoy that the server has."""
+    located: Located
+    """The server's place for the connection."""
 
-    def undo(self) -> None:
+    def give_back(self) -> None:
         """Give the connection back to the server."""
-        os.dup2(self.sock.fileno(), self.place.sock.fileno(), inheritable=False)
+        os.dup2(self.sock.fileno(), self.located.sock.fileno(), inheritable=False)
         self.sock.close()
-        self.sink.close()
+        self.drain.close()
 
 
-def refuse_green(environ: Mapping[str, Any]) -> None:
-    """:raises HandshakeRejected: 501, where greenlets play threads and sockets."""
-    sock, _ = _look(environ)
+def refuse_greenlets(environ: Mapping[str, Any]) -> None:
+    """Refuse a server whose threads and sockets are greenlets.
+
+    :raises HandshakeRejected: 501, with a sentence that says what to use instead.
+    """
+    sock, _ = _find(environ)
     kind = type(sock).__module__.partition(".")[0]
     if "eventlet.input" in environ or kind in ("gevent", "eventlet"):
         raise HandshakeRejected(
             501,
-            f"{_name(environ)} runs its workers as greenlets, and hubthread is for threads: "
-            f"use {_WORKS}, or hub.serve in a process of its own.",
+            f"{_name(environ)} runs its workers as greenlets, and hubthread needs threads: "
+            f"use {_SUPPORTED}, or hub.serve in a process of its own.",
         )
 
 
-def find(environ: Mapping[str, Any]) -> Place:
-    """The connection behind a request.
+def locate(environ: Mapping[str, Any]) -> Located:
+    """Return the server's connection behind a request.
 
     :raises HandshakeRejected: 501, with a sentence that says what to use instead.
     """
-    sock, read_ahead = _look(environ)
+    sock, read_ahead = _find(environ)
     if not isinstance(sock, socket.socket):
         raise HandshakeRejected(
             501,
-            f"{_name(environ)} does not let go of a connection: use {_WORKS}, or hub.serve on "
-            f"a port of its own.",
+            f"{_name(environ)} does not let go of a connection: use {_SUPPORTED}, or hub.serve "
+            f"on a port of its own.",
         )
     if read_ahead is None:
         raise HandshakeRejected(
             501,
-            f"A middleware has replaced wsgi.input, so what {_name(environ)} has read of this "
-            f"connection would be lost: let it leave requests with 'Upgrade: websocket' alone.",
+            f"A middleware has replaced wsgi.input, so the bytes that {_name(environ)} has read "
+            f"of this connection would be lost: exempt requests with 'Upgrade: websocket' from "
+            f"that middleware.",
         )
-    return Place(sock, read_ahead)
+    return Located(sock, read_ahead)
 
 
-def _look(environ: Mapping[str, Any]) -> tuple[Any, Callable[[], bytes] | None]:
-    for place in _PLACES:
-        found = place(environ, environ.get("wsgi.input"))
+def _find(environ: Mapping[str, Any]) -> tuple[Any, Callable[[], bytes] | None]:
+    for locator in _LOCATORS:
+        found = locator(environ, environ.get("wsgi.input"))
         if found[0] is not None:
             return found
     return None, None
@@ -131,45 +139,46 @@ def _name(environ: Mapping[str, Any]) -> str:
 
 
 def is_plain(sock: Stream) -> bool:
-    """Whether the bytes on the socket are the peer's own, and not TLS of the server's."""
+    """Return True if the socket carries the peer's own bytes, without TLS of the server's."""
     return not isinstance(sock, ssl.SSLSocket)
 
 
-def take(place: Place) -> Taken:
-    """Take a plain connection; the server keeps one whose peer has gone.
+def hijack(located: Located) -> Hijacked:
+    """Take a plain connection; leave the server a decoy.
 
-    :raises OSError: when there is no descriptor left; nothing has happened then.
+    :raises OSError: when no descriptor is left; the server still has its connection then.
     """
     with contextlib.ExitStack() as undo:
-        ours = undo.enter_context(socket.socket(fileno=os.dup(place.sock.fileno())))
-        sink = bury(place.sock)
+        ours = undo.enter_context(socket.socket(fileno=os.dup(located.sock.fileno())))
+        drain = decoy(located.sock)
         undo.pop_all()
-    # What comes now is what the buffer held: the socket itself says end of file.
-    return Taken(ours, read_buffer(place), sink, place)
+    # Read after the replacement: the buffer gives its bytes, and the decoy only end of file.
+    return Hijacked(ours, read_buffer(located), drain, located)
 
 
-def bury(sock: Stream) -> Sink:
-    """Put a peer in the place of a server's, that takes an answer and says nothing."""
+def decoy(sock: Stream) -> Drain:
+    """Replace a server's ``sock`` by a peer that takes one answer and says nothing."""
     near, far = socket.socketpair()
     with near:
         far.shutdown(socket.SHUT_WR)
         os.dup2(near.fileno(), sock.fileno(), inheritable=False)
-    return Sink(far)
+    return Drain(far)
 
 
-def read_buffer(place: Place) -> bytes:
-    """What the server has read beyond the request; the socket must not block.
+def read_buffer(located: Located) -> bytes:
+    """Return the bytes that the server has read beyond the request.
 
-    One read empties a buffer.  Where that was empty it is of the socket, and not repeated:
-    a peer that goes on sending is the connection's to bound.
+    The server's socket must not block.  One read empties the buffer; if the buffer was empty,
+    the read is of the socket.  There is no second read, because the connection itself bounds a
+    peer that goes on sending.
     """
-    with contextlib.suppress(OSError):  # would block; or broken, as the next read will say
-        return place.read_ahead()
+    with contextlib.suppress(OSError):  # nothing there, or broken: the next read says so
+        return located.read_ahead()
     return b""
 
 
-# One function for each kind of server: environ and wsgi.input → socket or None, and what
-# reads its buffer or None.
+# One function for each kind of server.  Each takes environ and wsgi.input, and returns the
+# socket or None, and the reader of the server's buffer or None.
 
 _Found = tuple[Any, Callable[[], bytes] | None]
 
@@ -189,8 +198,8 @@ def _wsgiref(environ: Mapping[str, Any], source: Any) -> _Found:
 
 
 def _cheroot(environ: Mapping[str, Any], source: Any) -> _Found:
-    """The same, in a wrapper that knows the length of the body; gevent's is alike."""
+    """Look into a wrapper that knows the length of the body; gevent has the like."""
     return _wsgiref(environ, getattr(source, "rfile", None))
 
 
-_PLACES = (_werkzeug, _gunicorn, _wsgiref, _cheroot)
+_LOCATORS = (_werkzeug, _gunicorn, _wsgiref, _cheroot)

@@ -1,6 +1,9 @@
-"""The socket of a WSGI server, used where it is: its thread is parked as the reader.
+"""Use a WSGI server's socket in place; the server's thread is the reader meanwhile.
 
-Layer: net.  Threads: as ``transport``.
+A connection with TLS of the server's own cannot be hijacked, because OpenSSL is bound to the
+descriptor.  So the server's thread stays in the application and reads for the hub ("parked").
+
+Layer: net.  Threads: as for ``transport``; the reader is the thread of the request.
 """
 
 from __future__ import annotations
@@ -14,34 +17,35 @@ from time import monotonic
 
 from hubthread.concurrency.fairness import CpuBudget
 from hubthread.net.transport import PlainTransport, Transport
-from hubthread.net.wsgi.hijack import Place, read_buffer
+from hubthread.net.wsgi.hijack import Located, read_buffer
 
 __all__ = ["ParkedTLS", "open_parked"]
 
 _RECORD = 16 * 1024
-"""Plain bytes handed to OpenSSL at a time: the most that one record takes."""
+"""Plain bytes handed to OpenSSL at a time: the most that one TLS record takes."""
 
-# No descriptor more for each that waits, where there is poll.
+# A DefaultSelector would cost a descriptor for each thread that waits.
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 
 class ParkedTLS:
-    """A connection with TLS of the server's own.
+    """The transport over a server's ``ssl.SSLSocket``.
 
-    OpenSSL is bound to the descriptor, so it is the server's socket that is read, written
-    and waited for.  One SSL object must not be used by two threads at once: each call is
-    non-blocking and under this transport's lock, and nobody waits under it.
+    Two threads must not use one SSL object at once.  Each call to it is non-blocking and under
+    this transport's lock, and no thread waits while it holds the lock.
 
-    :param sock: the server's; ``close`` gives it back with the peer gone.
+    :param sock: the server's socket.  ``close`` gives it back, shut down.
     """
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock
         self._deadline: float | None = None
         self._timeout = sock.gettimeout()
-        self._burden = CpuBudget()
+        self._budget = CpuBudget()
         self._lock = threading.Lock()  # guards what follows
-        self._begun = b""  # OpenSSL may have made a record of it, and has to get it again
+        # Plain bytes that OpenSSL may already have encrypted.  OpenSSL must be given the same
+        # bytes again, until the socket takes the record.
+        self._begun = b""
         self._finished = False
         self._cut = False
         self._given_back = False
@@ -49,20 +53,20 @@ class ParkedTLS:
         sock.settimeout(0.0)
 
     def handshake(self, timeout: float) -> None:
-        """The server has done that."""
+        """Do nothing: the server has completed the handshake."""
 
     def set_deadline(self, seconds: float | None) -> None:
-        """See ``Transport``, as for all that follows."""
+        """See ``Transport``."""
         self._deadline = seconds
 
     def recv(self) -> bytes:
-        """Block for bytes."""
+        """See ``Transport``."""
         until = None if self._deadline is None else monotonic() + self._deadline
-        self._burden.look(more=False)
+        self._budget.look(more=False)
         while True:
             try:
                 with self._lock:
-                    # What may still come is not decrypted: see _shutdown.
+                    # After ``shutdown`` nothing may be decrypted: see _shutdown.
                     return b"" if self._cut else self._sock.recv(4 * _RECORD)
             except (ssl.SSLWantReadError, BlockingIOError):
                 event = selectors.EVENT_READ
@@ -72,7 +76,7 @@ class ParkedTLS:
                 raise TimeoutError
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take what fits now."""
+        """See ``Transport``."""
         taken = 0
         with self._lock:
             self._flush()
@@ -83,19 +87,19 @@ class ParkedTLS:
         return taken
 
     def _flush(self) -> None:
-        """Offer OpenSSL what it has begun.  Under the lock."""
+        """Offer OpenSSL the bytes of the begun record.  The caller holds the lock."""
         with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
             while self._begun:
                 self._begun = self._begun[self._sock.send(self._begun) :]
         self.unsent = len(self._begun)
         if self._finished and not self._begun:
-            # It wants the peer's close_notify, too; or TLS has ended by a shutdown.
+            # unwrap also wants the peer's close_notify, and fails after a shutdown.
             with contextlib.suppress(OSError, ValueError):
                 self._sock.unwrap()
             self._shutdown(socket.SHUT_WR)
 
     def wait_writable(self, timeout: float) -> bool:
-        """Block until there is room."""
+        """See ``Transport``."""
         return self._wait(selectors.EVENT_WRITE, timeout)
 
     def _wait(self, event: int, timeout: float | None) -> bool:
@@ -107,24 +111,24 @@ class ParkedTLS:
             return True
 
     def finish(self) -> None:
-        """End the sending side, when our close_notify is out."""
+        """End the sending side once our close_notify is out."""
         with self._lock, contextlib.suppress(OSError):
             if not self._finished:
                 self._finished = True
                 self._flush()
 
     def shutdown(self) -> None:
-        """Cut both directions."""
+        """See ``Transport``."""
         with self._lock:
             if not self._given_back:
                 self._cut = True
                 self._shutdown(socket.SHUT_RDWR)
 
     def _shutdown(self, how: int) -> None:
-        """Half or all of it.  Under the lock.
+        """Shut the socket down, in one or both directions.  The caller holds the lock.
 
-        What comes after it is not decrypted, and the server's answer not encrypted: its
-        TLS has ended, and there is nobody whom the answer could reach.
+        ``SSLSocket.shutdown`` also discards the TLS state.  Later bytes of the peer are
+        therefore not decrypted, and the server's answer is not encrypted and reaches nobody.
         """
         with contextlib.suppress(OSError):
             self._sock.shutdown(how)
@@ -138,11 +142,14 @@ class ParkedTLS:
                 self._sock.settimeout(self._timeout)
 
 
-def open_parked(place: Place) -> tuple[Transport, bytes]:
-    """The transport over a server's socket that stays the server's; what was read of it."""
-    sock, before = place.sock, place.sock.gettimeout()
+def open_parked(located: Located) -> tuple[Transport, bytes]:
+    """Return a transport over a server's socket, and the bytes read beyond the request.
+
+    The socket stays the server's.
+    """
+    sock, before = located.sock, located.sock.gettimeout()
     sock.settimeout(0.0)
-    trailing = read_buffer(place)
+    trailing = read_buffer(located)
     sock.settimeout(before)
     if isinstance(sock, ssl.SSLSocket):
         return ParkedTLS(sock), trailing

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Timers
-from hubthread.net.udp.peer import OVERHEAD, Address, DatagramPeer
+from hubthread.net.udp.peer import OVERHEAD, Address, UdpPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import Overflow
@@ -27,7 +27,7 @@ class Cable:
     def __init__(self, room: int = 1_000_000) -> None:
         self.room = room
         self.left: list[bytes] = []
-        self.lagging: list[DatagramPeer] = []
+        self.lagging: list[UdpPeer] = []
         self.released = 0
 
     def send(self, wire: bytes, address: Address) -> bool:
@@ -40,10 +40,10 @@ class Cable:
         self.left.append(wire)
         return True
 
-    def lag(self, peer: DatagramPeer) -> None:
+    def lag(self, peer: UdpPeer) -> None:
         self.lagging.append(peer)
 
-    def release(self, peer: DatagramPeer) -> None:
+    def release(self, peer: UdpPeer) -> None:
         self.released += 1
 
 
@@ -64,16 +64,16 @@ class Over:
 
 def made(
     cable: Cable, *, proven: bool = True, received: int = 0, **bounds: Any
-) -> tuple[DatagramPeer, Over]:
+) -> tuple[UdpPeer, Over]:
     timers = Timers(Threads("test", telling(Logs())), telling(Logs()))
-    peer = DatagramPeer(ADDRESS, received, cable, limits(**bounds), timers)
+    peer = UdpPeer(ADDRESS, received, cable, limits(**bounds), timers)
     peer.sink = sink = Over()
     if proven:
         peer.trust()
     return peer, sink
 
 
-def end(peer: DatagramPeer) -> None:
+def end(peer: UdpPeer) -> None:
     """Its timers, where it had any."""
     peer._timers.close()
     assert not peer._timers._threads.join(monotonic() + TIMEOUT)

@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from hubthread.net.transport import send_all
-from hubthread.net.wsgi.hijack import Place
+from hubthread.net.wsgi.hijack import Located
 from hubthread.net.wsgi.parked import ParkedTLS, open_parked
 from tests.support import TIMEOUT, client_context, in_thread, server_context, work
 
@@ -28,7 +28,7 @@ class Pair:
         self.client = client_context().wrap_socket(far, server_hostname="localhost")
         self.server = shaken()
         early(self.client)
-        transport, self.trailing = open_parked(Place(self.server, lambda: self.server.recv(100)))
+        transport, self.trailing = open_parked(Located(self.server, lambda: self.server.recv(100)))
         assert isinstance(transport, ParkedTLS)
         self.transport = transport
 
@@ -128,7 +128,7 @@ def test_what_the_server_has_read_comes_along() -> None:
     with near, far, near.makefile("rb") as file:
         far.sendall(b"head" + b"frames")
         assert file.read(4) == b"head"
-        transport, trailing = open_parked(Place(near, file.read1))
+        transport, trailing = open_parked(Located(near, file.read1))
         assert trailing == b"frames"
         far.sendall(b"more")
         assert transport.recv() == b"more"
@@ -154,7 +154,7 @@ def test_a_peer_that_has_gone_already_is_seen_by_who_reads() -> None:
     with near, near.makefile("rb") as file:
         near.sendall(b"never read")
         far.close()
-        transport, trailing = open_parked(Place(near, file.read1))
+        transport, trailing = open_parked(Located(near, file.read1))
         assert trailing == b""
         assert transport.recv() == b""
         transport.close()
