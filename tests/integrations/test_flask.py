@@ -30,7 +30,7 @@ from hubthread.integrations.flask import FlaskHub
 from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.support import TIMEOUT, Items, Logs
-from tests.test_readme import program
+from tests.pages import program
 
 Fields = dict[str, Any]
 
@@ -360,9 +360,10 @@ def test_an_application_has_one_hub() -> None:
         FlaskHub(nobody)
 
 
-def test_the_readme_s_application() -> None:
-    names: Fields = {"__name__": "readme"}
-    exec(program("flask"), names)
+@pytest.mark.parametrize("name", ["flask", "readme-flask"])
+def test_flask_program_of_the_documentation_runs(name: str) -> None:
+    names: Fields = {"__name__": name}
+    exec(program(name), names)
     app, hub = names["app"], names["hub"]
     client = app.test_client()
     with serving(app) as port:

@@ -1,20 +1,19 @@
-"""Behind Debian's nginx, with the configuration that README.rst shows."""
+"""Behind Debian's nginx, with the configuration that the documentation shows."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import websocket
 
-from tests.integrations.running import ROOT, Running, free_port, running, until_listening
+from tests.integrations.running import Running, free_port, running, until_listening
+from tests.pages import code_of
 from tests.support import TIMEOUT
 
 GOING_AWAY = (1001).to_bytes(2, "big") + b"the server is going away"
@@ -37,13 +36,6 @@ http {{
 """
 
 
-def shown() -> str:
-    """The configuration in the README."""
-    text = (ROOT / "README.rst").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^\.\. code-block:: nginx\n\n((?:   .*\n|\n)+)", text, re.MULTILINE)
-    return textwrap.dedent(block)
-
-
 @contextlib.contextmanager
 def nginx(folder: Path, behind: Running) -> Iterator[int]:
     """nginx in front of a server; its port."""
@@ -54,7 +46,7 @@ def nginx(folder: Path, behind: Running) -> Iterator[int]:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
     port = free_port()
-    block = shown().replace("listen 80;", f"listen 127.0.0.1:{port};")
+    block = code_of("deploy/nginx.rst", "nginx").replace("listen 80;", f"listen 127.0.0.1:{port};")
     block = block.replace("127.0.0.1:8000", f"127.0.0.1:{behind.port}")
     configuration = folder / "nginx.conf"
     configuration.write_text(SERVER.format(folder=folder, shown=block))

@@ -1,0 +1,66 @@
+"""The directives ``limits-table`` and ``port-table``, and links to exported names.
+
+An annotation names a class by the module that defines it.  Readers know it by the name that
+``import hubthread`` offers, so each unresolved reference to an exported name is turned into a
+reference to ``hubthread.<name>``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from limits_table import limits_table
+from port_table import port_table
+from sphinx.util.docutils import SphinxDirective
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+
+class LimitsTable(SphinxDirective):
+    """Insert the table of limits."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(limits_table()))
+
+
+class PortTable(SphinxDirective):
+    """Insert the table of Go names."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(port_table()))
+
+
+def link_exported_name(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Element | None:
+    """Resolve a reference to a documented object by the last part of its name.
+
+    :returns: the link, or ``None`` if no public object has this name.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    objects: dict[str, Any] = env.domaindata["py"]["objects"]
+    name = node["reftarget"].rpartition(".")[2]
+    public = [f"{package}.{name}" for package in app.config.public_packages]
+    for target in public:
+        if target in objects:
+            domain = env.domains.python_domain
+            return domain.resolve_xref(
+                env, node["refdoc"], app.builder, "obj", target, node, text
+            )
+    return None
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directives; called by Sphinx."""
+    app.add_directive("limits-table", LimitsTable)
+    app.add_directive("port-table", PortTable)
+    app.add_config_value("public_packages", ["hubthread"], "env")
+    app.connect("missing-reference", link_exported_name)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

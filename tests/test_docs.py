@@ -1,0 +1,156 @@
+"""The programs on the pages of the documentation run, and do what the pages say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+import hubthread
+from hubthread.testing import VirtualHub
+from tests.pages import PAGES, blocks, page_name, program
+
+RUN_ELSEWHERE = {"flask", "readme-flask"}
+"""Programs that ``tests/integrations/test_flask.py`` runs."""
+
+# Runs the program as pasted, on a free port, and prints its addresses when it begins to wait.
+_RUNNER = """
+import sys
+from hubthread import Hub
+join = Hub.join
+Hub.join = lambda hub: print(*[each.url for each in hub.servers()], flush=True) or join(hub)
+exec(sys.argv[1].replace("port=8000", "port=0").replace("9000", "0"))
+"""
+
+WITH_BLOCKS = [
+    page for page in PAGES if any(not b.name and b.language == "python" for b in blocks(page))
+]
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[list[str]]:
+    """Run a program until Ctrl-C; give the addresses it listens at, its page first."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _RUNNER, program(name)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            urls = process.stdout.readline().decode().split()
+            with urllib.request.urlopen(urls[0].replace("ws", "http", 1), timeout=10) as page:
+                assert b"new WebSocket" in page.read()
+            yield urls
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=20)
+    assert "hubthread" not in errors.decode().splitlines()[-1]  # KeyboardInterrupt, not a bug
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=page_name)
+def test_page_unnamed_blocks_run_one_after_another(page: Path) -> None:
+    """The blocks of one page share one namespace, as for a reader who pastes them in turn."""
+    names: dict[str, Any] = {}
+    for block in blocks(page):
+        if block.language == "python" and not block.name:
+            exec(compile("\n" * block.line + block.code, page_name(page), "exec"), names)
+    # A page closes the hub that it has started: the fixture of every test looks for threads.
+
+
+def test_pages_have_every_python_block_in_a_test() -> None:
+    """Each named program has a test of its own, and no block escapes the reader of the pages."""
+    named = [block.name for page in PAGES for block in blocks(page) if block.name]
+    assert sorted(named) == sorted(RUN_ELSEWHERE | {"program", "chat", "game", "devices", "testing"})
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shown = len(re.findall(r"code-block:: *python", text)) + text.count(".. testcode::")
+        found = [block for block in blocks(page) if block.language == "python"]
+        assert len(found) == shown + text.count(".. testsetup::"), page_name(page)
+
+
+@pytest.mark.parametrize(("name", "most"), [("program", 22), ("game", 42), ("readme-flask", 27)])
+def test_program_is_short_enough_to_be_pasted_and_read(name: str, most: int) -> None:
+    assert len([line for line in program(name).splitlines() if line.strip()]) <= most
+
+
+@pytest.mark.parametrize("name", ["program", "chat"])
+def test_chat_program_carries_each_message_to_all_clients(name: str) -> None:
+    with running(name) as urls, connect(urls[0]) as ada:
+        assert "one of 1" in str(ada.recv(10))
+        with connect(urls[0]) as bob:
+            assert "one of 2" in str(bob.recv(10))
+            bob.send("hello")
+            assert str(ada.recv(10)).endswith(": hello")
+            assert str(bob.recv(10)).endswith(": hello")
+
+
+def test_game_program_moves_each_player_to_its_aim() -> None:
+    with running("game") as urls, connect(urls[0]) as ada, connect(urls[0]) as bob:
+        ada.send("600 0")
+        while True:
+            players = sorted(json.loads(bob.recv(10)))  # either may have been the first
+            if len(players) == 2 and players[1][0] > 590:
+                break
+        assert players[1][1] < 10
+        assert players[0] == [300, 200]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_devices_program_joins_browser_tcp_and_udp() -> None:
+    """A browser, plain bash over TCP and over UDP; and nc, where it is installed."""
+    with running("devices") as urls, connect(urls[0]) as browser:
+        tcp, udp = (int(url.rpartition(":")[2]) for url in urls[1:])
+        # As on the page, with the port that is free here.
+        answer = shell(f'exec 3<>/dev/tcp/127.0.0.1/{tcp}; echo "on" >&3; head -n 1 <&3')
+        assert answer == "2: on\n"
+        assert browser.recv(10) == "2: on\n"
+        shell(f'echo "21.5 degrees" >/dev/udp/127.0.0.1/{udp}')
+        assert browser.recv(10) == "3: 21.5 degrees\n"
+        if "-N\t" in shell("nc -h 2>&1 || true"):  # OpenBSD's; others differ here
+            answer = shell(f"echo hello | timeout 5 nc -N 127.0.0.1 {tcp}")
+            assert answer == "4: hello\n"
+
+
+def shell(line: str) -> str:
+    """Return what a line prints in a plain shell."""
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout
+
+
+def test_testing_program_passes_and_fails_for_a_wrong_room() -> None:
+    code = program("testing")
+    names: dict[str, Any] = {}
+    exec(compile(code, "the page on testing", "exec"), names)
+    names["test_the_rocket"]()
+    wrong = code.replace('else "lift-off"', 'else "crash"')
+    exec(compile(wrong, "the same, changed", "exec"), names)
+    with pytest.raises(AssertionError):
+        names["test_the_rocket"]()
+
+
+def test_pages_name_only_methods_that_exist() -> None:
+    """``hub.x`` and ``ctx.x`` in the text are attributes of the classes."""
+    owners = {"hub": VirtualHub, "ctx": hubthread.Client}
+    named = {
+        (page_name(page), owner, name)
+        for page in PAGES
+        for owner, name in re.findall(r"``(hub|ctx)\.(\w+)", page.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 20
+    instance_attributes = {"clock", "context", "logger", "hub", "meta", "payload", "ws_conn"}
+    for page, owner, name in named:
+        known = hasattr(owners[owner], name) or name in instance_attributes
+        assert known, f"{page}: {owner}.{name}"
