@@ -71,7 +71,9 @@ def test_page_unnamed_blocks_run_one_after_another(page: Path) -> None:
 def test_pages_have_every_python_block_in_a_test() -> None:
     """Each named program has a test of its own, and no block escapes the reader of the pages."""
     named = [block.name for page in PAGES for block in blocks(page) if block.name]
-    assert sorted(named) == sorted(RUN_ELSEWHERE | {"program", "chat", "game", "devices", "testing"})
+    assert sorted(named) == sorted(
+        RUN_ELSEWHERE | {"program", "chat", "game", "devices", "testing"}
+    )
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         shown = len(re.findall(r"code-block:: *python", text)) + text.count(".. testcode::")

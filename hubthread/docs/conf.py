@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
-# The repository's own hubthread, whatever is installed.
+# The hubthread of this repository, whichever version is installed.
 sys.path[:0] = [str(DOCS.parents[1]), str(DOCS / "_ext")]
 
 import hubthread  # noqa: E402
 
 project = "hubthread"
 author = "hubthread contributors"
-project_copyright = "hubthread contributors"
+project_copyright = author
 version = release = hubthread.__version__
 
-extensions = ["sphinx.ext.autodoc"]
-
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.doctest", "tables", "pieces"]
 exclude_patterns = ["_ext"]
+
+# Public names live in these modules; annotations link to them.
+public_packages = ["hubthread", "hubthread.testing", "hubthread.statistics"]
+
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "Exception, BaseException, Enum, IntEnum, int, tuple, Generic, Protocol",
+    "member-order": "bysource",
+}
+autodoc_preserve_defaults = True
+autodoc_class_signature = "mixed"
+add_module_names = False
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 70
+
+nitpick_ignore_regex = [
+    # Type variables and aliases of annotations: readers need no page about them.
+    ("py:.*", r"(hubthread\..*\.)?(Meta|Header|Obj|Key|ID|Number|Self|P|T|V)"),
+    ("py:.*", r"(hubthread\..*\.)?(Handler|Headers|HeaderParsing|Marshal|Page|Reply|Unmarshal)"),
+    # Classes behind public ones, which only annotate.
+    ("py:.*", r"(hubthread\..*\.)?(FrameBatch|Link|Listening|MemoryTransport|PushLog|TickLoop)"),
+    ("py:.*", r"(hubthread\..*\.)?WSGIAnswer"),
+    # Not of this project; see intersphinx below.
+    ("py:.*", r"(collections|enum|logging|ssl|tls|threading|types|typing)\..*"),
+    ("py:.*", r"(flask|werkzeug)\..*"),
+]
+
+# Names of the standard library are links where the network is there, on Read the Docs.
+if os.environ.get("READTHEDOCS"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {"python": ("https://docs.python.org/3", None)}
 
 html_theme = "furo"
 html_title = "hubthread"
+html_show_sphinx = False

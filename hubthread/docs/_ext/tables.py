@@ -46,14 +46,15 @@ def link_exported_name(
     if node.get("refdomain") != "py":
         return None
     objects: dict[str, Any] = env.domaindata["py"]["objects"]
-    name = node["reftarget"].rpartition(".")[2]
-    public = [f"{package}.{name}" for package in app.config.public_packages]
-    for target in public:
-        if target in objects:
-            domain = env.domains.python_domain
-            return domain.resolve_xref(
-                env, node["refdoc"], app.builder, "obj", target, node, text
-            )
+    target = node["reftarget"]
+    name = target.rpartition(".")[2]
+    candidates = [f"{package}.{name}" for package in app.config.public_packages]
+    if node["reftype"] == "obj":  # the table of Go names: a plain attribute has no entry
+        candidates.append(target.rpartition(".")[0])
+    for public in candidates:
+        if public in objects:
+            python = env.domains.python_domain
+            return python.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, text)
     return None
 
 
