@@ -12,8 +12,7 @@ __all__ = ["DOCS", "PAGES", "ROOT", "Block", "blocks", "code_of", "page_name", "
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "hubthread" / "docs"
 PAGES = sorted(
-    [ROOT / "README.rst", ROOT / "benchmarks" / "README.rst", ROOT / "tests" / "README.rst"]
-    + list(DOCS.rglob("*.rst"))
+    {*(ROOT / each / "README.rst" for each in (".", "benchmarks", "tests")), *DOCS.rglob("*.rst")}
 )
 
 _OPENING = re.compile(r"^( *)\.\. (code-block|testsetup|testcode)::(.*)$")

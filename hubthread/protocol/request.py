@@ -129,14 +129,13 @@ class Request:
     The fields are the plain pieces; everything else is worked out of them when first asked
     for, and kept.
 
-    Args:
-        method: the method as sent, such as ``"GET"``.
-        target: the request target as sent, such as ``"/ws?room=1"``.
-        headers: the header fields.
-        peer: the address of the other end: ``(host, port)``, or the path of a Unix socket,
-            which is ``""`` for most clients.  Behind a proxy, the proxy's.
-        secure: whether TLS ends in this process.  False behind a proxy that ends it.
-        http_version: ``"1.1"`` or ``"1.0"``.
+    :param method: the method as sent, such as ``"GET"``.
+    :param target: the request target as sent, such as ``"/ws?room=1"``.
+    :param headers: the header fields.
+    :param peer: the address of the other end: ``(host, port)``, or the path of a Unix socket,
+        which is ``""`` for most clients.  Behind a proxy, the proxy's.
+    :param secure: True if TLS ends in this process, False behind a proxy that ends it.
+    :param http_version: ``"1.1"`` or ``"1.0"``.
     """
 
     method: str
@@ -197,7 +196,7 @@ class Request:
     def is_websocket(self) -> bool:
         """Whether this asks for a switch to WebSocket: ``GET``, both header fields, HTTP/1.1.
 
-        It need not be a valid handshake: :func:`hubthread.protocol.handshake.accept` says.
+        It need not be a valid handshake: ``hubthread.protocol.handshake.accept`` says.
         An ``Upgrade`` in HTTP/1.0 or without ``Connection: upgrade`` counts for nothing
         (RFC 9110 section 7.8).
         """

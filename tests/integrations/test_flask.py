@@ -29,8 +29,8 @@ from hubthread import (
 from hubthread.integrations.flask import FlaskHub
 from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
-from tests.support import TIMEOUT, Items, Logs
 from tests.pages import program
+from tests.support import TIMEOUT, Items, Logs
 
 Fields = dict[str, Any]
 

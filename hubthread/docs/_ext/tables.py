@@ -1,4 +1,4 @@
-"""The directives ``limits-table`` and ``port-table``, and links to exported names.
+"""The directives ``limits-table`` and ``port-table``, links to exported names, charts.
 
 An annotation names a class by the module that defines it.  Readers know it by the name that
 ``import hubthread`` offers, so each unresolved reference to an exported name is turned into a
@@ -14,6 +14,8 @@ from port_table import port_table
 from sphinx.util.docutils import SphinxDirective
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from docutils import nodes
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
@@ -58,10 +60,16 @@ def link_exported_name(
     return None
 
 
+def find_charts(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
+    """Let the charts of an included ``benchmarks/README.rst`` be found from its page here."""
+    content[0] = content[0].replace(":: charts/", ":: ../../../benchmarks/charts/")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives; called by Sphinx."""
     app.add_directive("limits-table", LimitsTable)
     app.add_directive("port-table", PortTable)
     app.add_config_value("public_packages", ["hubthread"], "env")
     app.connect("missing-reference", link_exported_name)
+    app.connect("include-read", find_charts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
