@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 import textwrap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["DOCS", "PAGES", "ROOT", "Block", "blocks", "code_of", "page_name", "program"]
+__all__ = [
+    "DOCS",
+    "PAGES",
+    "ROOT",
+    "Block",
+    "blocks",
+    "code_of",
+    "execute",
+    "page_name",
+    "program",
+]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "hubthread" / "docs"
@@ -62,6 +72,11 @@ def program(name: str) -> str:
     """Return the program that has this ``:name:`` on one of the pages."""
     (code,) = [each.code for page in PAGES for each in blocks(page) if each.name == name]
     return code.lstrip("\n")
+
+
+def execute(code: str, file: str, names: dict[str, Any]) -> None:
+    """Run code as a file of its own, without the ``__future__`` imports of the tests."""
+    exec(compile(code, file, "exec", dont_inherit=True), names)
 
 
 def code_of(page: str, language: str) -> str:

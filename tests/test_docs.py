@@ -13,16 +13,27 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.sync.client import connect
 
 import hubthread
+from hubthread import Hub
 from hubthread.testing import VirtualHub
-from tests.pages import PAGES, blocks, page_name, program
+from tests.integrations.running import serving
+from tests.pages import PAGES, blocks, execute, page_name, program
 
 RUN_ELSEWHERE = {"flask", "readme-flask"}
 """Programs that ``tests/integrations/test_flask.py`` runs."""
+
+WITH_TESTS = ["flask-test", "testing", "testing-handlers"]
+"""Programs that are tests themselves."""
+
+RUN_BELOW = {
+    "chat", "chat-echo", "chat-typed", "clock", "devices", "game", "own-port", "program", "serve",
+    "wsgi", *WITH_TESTS,
+}  # fmt: skip
 
 # Runs the program as pasted, on a free port, and prints its addresses when it begins to wait.
 _RUNNER = """
@@ -37,13 +48,6 @@ WITH_BLOCKS = [
     page for page in PAGES if any(not b.name and b.language == "python" for b in blocks(page))
 ]
 
-BEING_WRITTEN = {
-    *["deploy/monitoring", "guide/authentication", "guide/each_client", "guide/messages"],
-    *["guide/polling", "guide/rate_limits", "guide/request_reply", "guide/rooms"],
-    *["guide/shared_state", "guide/ticking_rooms", "topics/closing", "topics/limits"],
-}
-"""Pages whose blocks still need the pages before them; each goes from here when rewritten."""
-
 
 @contextlib.contextmanager
 def running(name: str) -> Iterator[list[str]]:
@@ -56,8 +60,8 @@ def running(name: str) -> Iterator[list[str]]:
         try:
             assert process.stdout is not None
             urls = process.stdout.readline().decode().split()
-            with urllib.request.urlopen(urls[0].replace("ws", "http", 1), timeout=10) as page:
-                assert b"new WebSocket" in page.read()
+            with urllib.request.urlopen(f"http://{urlsplit(urls[0]).netloc}/", timeout=10) as page:
+                assert page.status == 200
             yield urls
         finally:
             process.send_signal(signal.SIGINT)
@@ -68,21 +72,19 @@ def running(name: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=page_name)
 def test_page_unnamed_blocks_run_one_after_another(page: Path) -> None:
     """The blocks of one page share one namespace, as for a reader who pastes them in turn."""
-    if page_name(page).removeprefix("hubthread/docs/")[:-4] in BEING_WRITTEN:
-        pytest.skip("this page is being written")
     names: dict[str, Any] = {}
     for block in blocks(page):
         if block.language == "python" and not block.name:
-            exec(compile("\n" * block.line + block.code, page_name(page), "exec"), names)
-    # A page closes the hub that it has started: the fixture of every test looks for threads.
+            execute("\n" * block.line + block.code, page_name(page), names)
+    for value in names.values():
+        if isinstance(value, Hub):
+            value.close(5)
 
 
 def test_pages_have_every_python_block_in_a_test() -> None:
     """Each named program has a test of its own, and no block escapes the reader of the pages."""
     named = [block.name for page in PAGES for block in blocks(page) if block.name]
-    assert sorted(named) == sorted(
-        RUN_ELSEWHERE | {"program", "chat", "game", "devices", "testing"}
-    )
+    assert sorted(named) == sorted(RUN_BELOW | RUN_ELSEWHERE)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         shown = re.findall(
@@ -143,15 +145,88 @@ def shell(line: str) -> str:
     return done.stdout
 
 
-def test_testing_program_passes_and_fails_for_a_wrong_room() -> None:
-    code = program("testing")
+def test_chat_echo_program_answers() -> None:
+    with running("chat-echo") as urls, connect(urls[0]) as ada:
+        ada.send("hello")
+        assert ada.recv(10) == "you said: hello"
+
+
+def test_chat_typed_program_shows_newcomers_the_history() -> None:
+    with running("chat-typed") as urls, connect(urls[0]) as ada:
+        ada.send('{"type": "join", "name": "ada"}')
+        received = [json.loads(ada.recv(10)) for _ in range(2)]
+        assert received == [{"type": "history", "lines": []}, {"type": "join", "members": 1}]
+        ada.send('{"type": "say", "text": "hello"}')
+        assert json.loads(ada.recv(10)) == {"type": "said", "name": "ada", "text": "hello"}
+        with connect(urls[0]) as bob:
+            bob.send('{"type": "join", "name": "bob"}')
+            (line,) = json.loads(bob.recv(10))["lines"]
+            assert line == {"name": "ada", "text": "hello"}
+
+
+def test_clock_program_counts_its_ticks() -> None:
+    with running("clock") as urls, connect(urls[0]) as ada:
+        first, second = (re.fullmatch(r"tick (\d+), 1 watch", str(ada.recv(10))) for _ in range(2))
+        assert first
+        assert second
+        assert int(second[1]) == int(first[1]) + 1
+
+
+def test_serve_program_greets_and_tells_its_health() -> None:
+    with running("serve") as urls, connect(urls[0]) as ada:
+        assert urls[0].endswith("/ws")
+        assert ada.recv(10) == "hello"
+        health = f"http://{urlsplit(urls[0]).netloc}/health"
+        with urllib.request.urlopen(health, timeout=10) as answer:
+            assert json.load(answer)["clients"] == 1
+
+
+@pytest.mark.parametrize("name", ["wsgi", "own-port"])
+def test_wsgi_program_pushes_to_its_clients(name: str) -> None:
     names: dict[str, Any] = {}
-    exec(compile(code, "the page on testing", "exec"), names)
-    names["test_the_rocket"]()
-    wrong = code.replace('else "lift-off"', 'else "crash"')
-    exec(compile(wrong, "the same, changed", "exec"), names)
+    execute(program(name).replace("port=8000", "port=0"), name, names)
+    hub: Hub[Any, Any] = names["hub"]
+    try:
+        with serving(names["app"]) as port:
+            servers = hub.servers()
+            url = servers[0].url if servers else f"ws://127.0.0.1:{port}/ws"
+            with connect(url) as ada:
+                hub.exec_sync(lambda dhub: None)
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+                    assert page.read() == b"hello\n"
+                assert ada.recv(10) == "somebody looked at a page"
+    finally:
+        hub.close(5)
+
+
+def run_tests_of(name: str, code: str) -> None:
+    """Run a program that consists of tests, as pytest would."""
+    names: dict[str, Any] = {"__name__": name}  # Flask looks for the module of its application
+    execute(code, name, names)
+    tests = [value for key, value in names.items() if key.startswith("test_")]
+    assert tests
+    for test in tests:
+        test()
+
+
+@pytest.mark.parametrize("name", WITH_TESTS)
+def test_tests_of_the_pages_pass(name: str) -> None:
+    run_tests_of(name, program(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("testing", 'else "lift-off"', 'else "crash"'),
+        ("testing-handlers", 'guess.word == "otter"', 'guess.word == "beaver"'),
+        ("flask-test", 'ctx.write("hello")', 'ctx.write("goodbye")'),
+    ],
+)
+def test_tests_of_the_pages_fail_for_a_wrong_program(name: str, right: str, wrong: str) -> None:
+    code = program(name)
+    assert code.count(right) == 1
     with pytest.raises(AssertionError):
-        names["test_the_rocket"]()
+        run_tests_of(name, code.replace(right, wrong))
 
 
 def test_pages_name_only_methods_that_exist() -> None:

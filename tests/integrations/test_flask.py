@@ -29,7 +29,7 @@ from hubthread import (
 from hubthread.integrations.flask import FlaskHub
 from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
-from tests.pages import program
+from tests.pages import execute, program
 from tests.support import TIMEOUT, Items, Logs
 
 Fields = dict[str, Any]
@@ -363,7 +363,7 @@ def test_an_application_has_one_hub() -> None:
 @pytest.mark.parametrize("name", ["flask", "readme-flask"])
 def test_flask_program_of_the_documentation_runs(name: str) -> None:
     names: Fields = {"__name__": name}
-    exec(program(name), names)
+    execute(program(name), name, names)
     app, hub = names["app"], names["hub"]
     client = app.test_client()
     with serving(app) as port:

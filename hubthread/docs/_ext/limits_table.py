@@ -215,6 +215,10 @@ def default_of(row: Row) -> Any:
     return fields[row.field].default
 
 
+# Read on import: autodoc puts the source text of a default in the place of its value.
+_DEFAULTS = {row: default_of(row) for row in ROWS if row.place}
+
+
 def limits_table() -> list[str]:
     """Return the table as reStructuredText."""
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 30 9 18 33", ""]
@@ -238,7 +242,7 @@ def _place(row: Row) -> str:
 def _default(row: Row) -> str:
     if not row.place:
         return "64"
-    value = default_of(row)
+    value = _DEFAULTS[row]
     if value is None:
         return "none"
     if row.unit == "B":
