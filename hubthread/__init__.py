@@ -56,9 +56,10 @@ from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.polling import LongPollingOption as LongPollingOption
 from hubthread.hub.polling import LongPollingResult as LongPollingResult
+from hubthread.interfaces import IHotline as IHotline
+from hubthread.interfaces import IHub as IHub
 from hubthread.interfaces import IOContext as IOContext
 from hubthread.limits import Limits as Limits
-from hubthread.logger import default_logger as default_logger
 from hubthread.matcher.codecs import IncrementByte as IncrementByte
 from hubthread.matcher.codecs import bytes_i8 as bytes_i8
 from hubthread.matcher.codecs import bytes_i16 as bytes_i16
@@ -100,6 +101,7 @@ from hubthread.settings import ReadBufferPreprocessing as ReadBufferPreprocessin
 from hubthread.settings import SocketPeriod as SocketPeriod
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
+from hubthread.settings import default_logger as default_logger
 from hubthread.types import ClientID as ClientID
 from hubthread.types import ConnectionProtocols as ConnectionProtocols
 from hubthread.types import ConnectionType as ConnectionType

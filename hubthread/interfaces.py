@@ -1,26 +1,26 @@
-"""The seams: what handlers see of a client, whatever kind of connection it has.
+"""The client, the hub and the hotline as handlers see them.
 
-Layer: base.  Threads: each method says so; those that do not are for any thread.
-Source: the specification's ``IOContext``.
+Layer: interfaces.  Threads: a method may be called on any thread, unless it says otherwise.
+Source: the specification's ``IOContext``, ``IHub`` and ``IHotline``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     import logging
 
+    from hubthread.concurrency.clock import Clock
     from hubthread.concurrency.context import Context
-    from hubthread.hub.hub import Hub
     from hubthread.net.interfaces import Link
     from hubthread.protocol.frames import MessageType
     from hubthread.protocol.request import Request
-    from hubthread.statistics import ClientStatistics
-    from hubthread.types import ClientID, ConnectionType, Key
+    from hubthread.statistics import ClientStatistics, HotlineStatistics, HubStatistics
+    from hubthread.types import ClientID, ConnectionType, HotlineID, Key
 
-__all__ = ["IOContext"]
+__all__ = ["IHotline", "IHub", "IOContext"]
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ class IOContext(Protocol):
         """What ``meta_gen`` or the handshake hook made for this client."""
 
     @property
-    def hub(self) -> Hub[Any, Any]:
-        """The hub that it belongs to."""
+    def hub(self) -> IHub:
+        """The hub that the client belongs to."""
 
     @property
     def handshake(self) -> Request:
@@ -193,3 +193,148 @@ class IOContext(Protocol):
         :raises DeadlockError: when the client waits for this thread.
         :raises ExecTimeout: with the stack of what the client is doing; the work still runs.
         """
+
+
+class IHotline(Protocol):
+    """A room, as handlers see it; ``hubthread.Hotline`` documents each method."""
+
+    name: str
+
+    @property
+    def hotline_id(self) -> HotlineID:
+        """The hotline's number in its hub."""
+
+    @property
+    def hub(self) -> IHub:
+        """The hub that the hotline belongs to."""
+
+    @property
+    def context(self) -> Context:
+        """A context that is cancelled when the hotline or the hub closes."""
+
+    @property
+    def is_closed(self) -> bool:
+        """True once the hotline is closed."""
+
+    @property
+    def members_num(self) -> int:
+        """The number of members."""
+
+    @property
+    def members(self) -> Sequence[IOContext]:
+        """The members, oldest first."""
+
+    def answer(self, ctx: IOContext) -> None:
+        """Let a client in."""
+
+    def hangup(self, ctx: IOContext) -> None:
+        """Let a client out."""
+
+    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
+        """Send a message to all members; return the push's number."""
+
+    def push_json(self, obj: object) -> int:
+        """Send ``obj`` as JSON text to all members; return the push's number."""
+
+    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+        """Send ``prefix`` and the marshalled ``obj`` as one message; return its number."""
+
+    def close(self) -> None:
+        """Let everybody out and refuse new members."""
+
+    def close_if_empty(self) -> bool:
+        """Close the hotline if it has no member; return True if it is closed afterwards."""
+
+    def statistics(self) -> HotlineStatistics:
+        """Return a snapshot of the hotline's figures."""
+
+
+class IHub(Protocol):
+    """A hub, as handlers see it; ``hubthread.Hub`` documents each method."""
+
+    @property
+    def setting(self) -> Any:
+        """The ``HubSetting`` that the hub was made with."""
+
+    @property
+    def name(self) -> str:
+        """The hub's name in logs and statistics."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger that the hub writes to."""
+
+    @property
+    def context(self) -> Context:
+        """A context that is cancelled when the hub closes."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of rooms and polls, which is virtual in ``hubthread.testing``."""
+
+    @property
+    def state(self) -> str:
+        """``new``, ``running``, ``closing``, ``closed`` or ``failed``."""
+
+    def exec_async(self, work: Callable[[Any], object]) -> None:
+        """Run ``work(dhub)`` on the hub thread; return at once."""
+
+    def exec_sync(self, work: Callable[[Any], T], timeout: float | None = None) -> T:
+        """Run ``work(dhub)`` on the hub thread and return its result."""
+
+    def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
+        """Send a message to every client; return the broadcast's number."""
+
+    def broadcast_with_filter(
+        self, data: str | bytes, predicate: Callable[[Any, IOContext, Any], bool]
+    ) -> None:
+        """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true."""
+
+    def marshal(self, obj: object) -> str | bytes:
+        """Return ``obj`` as a payload."""
+
+    def unmarshal(self, data: str | bytes, into: Any) -> Any:
+        """Return a payload as an object of type ``into``."""
+
+    def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
+        """Return ``prefix`` followed by the marshalled ``obj``."""
+
+    def hotline(self, option: Any = None) -> IHotline:
+        """Make a hotline; ``option`` is a ``HotlineOption``."""
+
+    def silent_hotline(self) -> IHotline:
+        """Make a hotline that accepts every call and does nothing."""
+
+    def long_polling(self, option: Any) -> Any:
+        """Begin a poll; ``option`` is a ``LongPollingOption``."""
+
+    def each_client(
+        self,
+        task: Callable[[ClientID, IOContext, Any], T],
+        *,
+        wait_hub: bool = True,
+        wait_clients: bool = True,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run ``task(client_id, ctx, meta)`` for each client, in each client's own order."""
+
+    def clients(self) -> Sequence[IOContext]:
+        """Return every client, oldest first."""
+
+    def clients_num(self) -> int:
+        """Return the number of clients."""
+
+    def wait_add(self, count: int = 1) -> None:
+        """Make ``close`` wait for ``count`` more calls of ``wait_done``."""
+
+    def wait_done(self) -> None:
+        """Report one thing done that ``close`` waits for."""
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Close the hub within ``timeout`` seconds."""
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the hub is closed; return True if it is."""
+
+    def statistics(self) -> HubStatistics:
+        """Return a snapshot of the hub's figures."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from hubthread.checks import check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError
 from hubthread.limits import Limits
-from hubthread.logger import default_logger
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
 
@@ -35,6 +34,7 @@ __all__ = [
     "SocketPeriod",
     "Upgrader",
     "WebsocketPeriod",
+    "default_logger",
 ]
 
 Meta = TypeVar("Meta")
@@ -47,6 +47,15 @@ KB, MB = DataSize.KB, DataSize.MB
 
 ReadBufferPreprocessing = Callable[[Any], Any]
 """Makes of each received message what is handled: ``str`` of ``str``, ``bytes`` of ``bytes``."""
+
+
+def default_logger() -> logging.Logger:
+    """Return the logger ``hubthread`` of the standard library's ``logging`` (``DefaultLogger``).
+
+    The specification's ``Panic`` and ``Fatal`` become ``critical``: the library never ends the
+    process.
+    """
+    return logging.getLogger("hubthread")
 
 
 @dataclass(frozen=True)

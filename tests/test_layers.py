@@ -70,14 +70,12 @@ class Import(NamedTuple):
     typed_only: bool
 
 
-@pytest.mark.skip(reason="the move is under way")
 def test_a_module_imports_only_from_rows_above_it() -> None:
     assert_none(
         wrong for path in _files(PACKAGE) for wrong in layer_errors(_name(path), _tree(path))
     )
 
 
-@pytest.mark.skip(reason="the move is under way")
 def test_no_two_modules_import_each_other() -> None:
     files = {_module(_name(path)): path for path in _files(PACKAGE)}
     graph = {

@@ -1,24 +1,28 @@
-"""The server's end of one connection, as users hold it.
+"""One client: the server's end of one connection, as the program holds it.
 
-Layer: hub.  Threads: callbacks run in the client's own order (G2), most on its reader;
-everything else is for any thread.
+Layer: clients.  Threads: callbacks run in the client's own order (G2), most of them on its
+reader thread; every other method may be called on any thread.
 Source: the specification's ``Client`` and ``IOContext``.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from hubthread.checks import check_kind, check_work
-from hubthread.clients.membership import Membership
-from hubthread.clients.pending import PendingRequests, ask
+from hubthread.checks import check_kind, check_number, check_work
+from hubthread.clients.membership import Memberships
+from hubthread.clients.pending import PendingRequests
+from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
-from hubthread.errors import Closed, MatcherError, TooManyRooms, UsageError
-from hubthread.limits import RATE
+from hubthread.core.core import Core
+from hubthread.core.push_log import PushLog
+from hubthread.errors import Closed, DeadlockError, MatcherError, TooManyRooms, UsageError
+from hubthread.limits import RATE, ROOMS
 from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.formats import ID
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
@@ -28,9 +32,12 @@ from hubthread.statistics import ClientStatistics
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
+    from hubthread.concurrency.calls import Call
+    from hubthread.concurrency.workers import Pool
+    from hubthread.interfaces import IHub
     from hubthread.matcher.matcher import MatcherMap, SubMatcher
     from hubthread.net.interfaces import Link
+    from hubthread.protocol.batch import FrameBatch
     from hubthread.protocol.request import Request
 
 __all__ = ["Client"]
@@ -40,26 +47,33 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Client(Membership, Generic[Meta, Header]):
-    """One client.  It satisfies ``IOContext``, where its methods are documented.
+class Client(Generic[Meta, Header]):
+    """One client.  ``IOContext`` documents its methods.
 
-    Threads: the hub makes it, its connection calls the ``on_…`` methods on the reader.
+    Threads: the connection calls ``begin``, ``enter``, ``leave`` and the ``on_…`` methods on
+    the client's reader thread.
+
+    :param pool: the threads for closures that find the client idle; by default the hub's.
     """
 
     __slots__ = (
         "__weakref__",
         "_context",
-        "_frame",
+        "_core",
         "_intercept",
+        "_lock",
+        "_make_frame",
+        "_pending",
         "_preprocess",
-        "_questions",
+        "_rooms",
         "_started",
+        "_strand",
         "connection_id",
         "handshake",
-        "hub",
         "matcher",
         "meta",
         "payload",
+        "received",
         "subprotocol",
         "ws_conn",
     )
@@ -69,48 +83,62 @@ class Client(Membership, Generic[Meta, Header]):
     ws_conn: Link
 
     def __init__(
-        self, hub: Hub[Meta, Header], connection_id: ClientID, meta: Meta, request: Request
+        self,
+        core: Core[Meta, Header],
+        connection_id: ClientID,
+        meta: Meta,
+        request: Request,
+        pool: Pool | None = None,
     ) -> None:
-        self.hub = hub
+        setting = core.setting
+        self._core = core
         self.connection_id = connection_id
         self.meta = meta
         self.handshake = request
         self.subprotocol: str | None = None
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
-            hub.setting.receive_matcher
+            setting.receive_matcher
         )
-        setting = hub.setting
-        # Its own references to what each message needs: those to the hub are shared.
-        self._frame = hub.frame
-        self._intercept = hub.intercept
+        # References of the client's own to what each message needs: the core's are shared by
+        # all threads (see free threading).
+        self._make_frame = core.make_frame
+        self._intercept = core.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
+        self._rooms = Memberships(self, setting.limits.rooms_per_client)
         # The reader's.
         self.payload: str | bytes = b""
         self.received = 0
         self._started = False
         self._strand = Strand(
-            hub.workers, hub.setting.chan_queue_size, self._report, f"client {connection_id}"
+            pool or core.workers,
+            setting.chan_queue_size,
+            self._report,
+            f"client {connection_id}",
         )
-        super().__init__()
-        # Guarded by its lock:
+        self._lock = threading.Lock()  # guards what follows
+        # Both are made when they are first asked for: an idle client should be small.
         self._context: Context | None = None
-        self._questions: PendingRequests | None = None
+        self._pending: PendingRequests | None = None
 
-    # What users call.
+    # For the program.
+
+    @property
+    def hub(self) -> IHub:
+        """The hub that the client belongs to."""
+        return self._core.hub
 
     @property
     def logger(self) -> logging.Logger:
         """The hub's logger."""
-        return self.hub.logger
+        return self._core.logger
 
     @property
     def context(self) -> Context:
-        """Cancelled when the connection ends, or the hub."""
-        # Made when first asked for: an idle client should be small.
+        """A context that is cancelled when the connection ends, or the hub."""
         with self._lock:
             if self._context is None:
-                self._context = Context(self.hub.context)
-                if self._gone:
+                self._context = Context(self._core.context)
+                if self._rooms.ended:
                     self._context.cancel("the connection has ended")
             return self._context
 
@@ -123,11 +151,11 @@ class Client(Membership, Generic[Meta, Header]):
         """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
         if key is not None:
             check_key(key)
-        return self.ws_conn.send(self._frame(data), key)
+        return self.ws_conn.send(self._make_frame(data), key)
 
     def write_string(self, text: str) -> int:
         """Send a text message; its number."""
-        return self.ws_conn.send(self._frame(text))
+        return self.ws_conn.send(self._make_frame(text))
 
     def write_json(self, obj: object) -> int:
         """Send ``obj`` as JSON text; its number."""
@@ -148,16 +176,16 @@ class Client(Membership, Generic[Meta, Header]):
         elif message_type > MessageType.BINARY:
             self.ws_conn.send_control(Frame(data, MessageType(message_type)))
         else:
-            return self.ws_conn.send(self._frame(data, MessageType(message_type)))
+            return self.ws_conn.send(self._make_frame(data, MessageType(message_type)))
         return self.write_count
 
     def is_write_consumed(self, number: int) -> bool:
-        """Whether message ``number`` waits no more.  See ``IOContext``."""
+        """Return True if message ``number`` waits here no more.  See ``IOContext``."""
         return self.ws_conn.outbox.is_consumed(number)
 
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
-        """Wait for that, ``timeout`` seconds at most; whether it is so.  See ``IOContext``."""
-        self.hub.loop.refuse_here("wait_write_consumed")
+        """Wait until message ``number`` waits here no more.  See ``IOContext``."""
+        self._core.loop.refuse_here("wait_write_consumed")
         refuse_in_tick("wait_write_consumed")
         if number > self.write_count:
             raise UsageError(
@@ -165,7 +193,36 @@ class Client(Membership, Generic[Meta, Header]):
             )
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
-    request = ask
+    @overload
+    def request(self, header: Header, obj: object, timeout: float = ...) -> Any: ...
+    @overload
+    def request(
+        self, header: Header, obj: object, timeout: float = ..., *, into: type[T]
+    ) -> T: ...
+    def request(
+        self, header: Header, obj: object, timeout: float = 10.0, *, into: Any = Any
+    ) -> Any:
+        """Ask the client something and return its answer.  See ``IOContext``."""
+        check_number("timeout", timeout, 0)
+        self._core.loop.refuse_here("request")
+        refuse_in_tick("request")
+        if self.is_here():
+            raise DeadlockError(
+                f"request in a callback of client {self.connection_id} itself, whose answer is "
+                f"read when the callback has returned: ask on another thread"
+            )
+        matcher = self.matcher
+        if matcher is None:
+            raise UsageError("request: the hub has no receive_matcher to tell answers by")
+        load = matcher.answer_as(into)  # refuses here what can be no type of an answer
+        pending = self._pending_requests()
+        number, call = pending.open()
+        try:
+            self.write(matcher.question(header, obj, number))
+            payload = self.wait_for(call, timeout)
+        finally:
+            pending.forget(number)
+        return load(payload)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection; returns at once.  See ``IOContext``."""
@@ -187,11 +244,9 @@ class Client(Membership, Generic[Meta, Header]):
         return self._strand.call(work, timeout)
 
     def statistics(self) -> ClientStatistics:
-        """What is to be known of this client now."""
+        """Return a snapshot of the client's figures."""
         outbox = self.ws_conn.outbox
         waiting, waiting_bytes = outbox.waiting()
-        with self._lock:
-            hotlines = len(self._rooms)
         return ClientStatistics(
             connection_id=self.connection_id,
             peer=str(self.handshake.peer),
@@ -201,52 +256,108 @@ class Client(Membership, Generic[Meta, Header]):
             waiting=waiting,
             waiting_bytes=waiting_bytes,
             dropped=self.ws_conn.dropped,
-            hotlines=hotlines,
+            hotlines=len(self._rooms),
             closures_waiting=self._strand.waiting(),
         )
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
-        # The path is the peer's to choose, so it is quoted and cut: this goes into logs.
+        # The path comes from the peer and goes into logs, so it is quoted and cut.
         return f"<Client {self.connection_id} {state} {self.handshake.path[:100]!r}>"
 
-    # What the connection calls, on the reader: see connection.Sink.
+    # For rooms, which hold the client as a member (see ``core.push_log.Member``).
+
+    def enter_room(self, room: PushLog[Any]) -> None:
+        """Join a room; do nothing once the connection has ended.
+
+        :raises TooManyRooms: when the client is in as many rooms as it may be.
+        """
+        if not self._rooms.enter(room):
+            most = self._core.setting.limits.rooms_per_client
+            text = "%r is in %d rooms, the limit: it joins no more"
+            self._core.incidents.log_limit(ROOMS, logging.WARNING, text, self, most)
+            raise TooManyRooms(
+                f"{self!r} is in {most} rooms, the limit: let it leave one first, or set "
+                f"Limits.rooms_per_client"
+            )
+
+    def leave_room(self, room: PushLog[Any]) -> None:
+        """Leave a room."""
+        self._rooms.leave(room)
+
+    def send_batch(self, batch: FrameBatch) -> int:
+        """Send pushes of a room; see ``Link.send_batch``."""
+        return self.ws_conn.send_batch(batch)
+
+    def is_batch_consumed(self, number: int) -> bool:
+        """Return True if message ``number`` waits no more, or the client has gone."""
+        return self._rooms.ended or self.ws_conn.outbox.is_consumed(number)
+
+    def wait_batch_consumed(self, number: int, timeout: float | None) -> bool:
+        """Wait for message ``number``; the room has checked the calling thread."""
+        return self.ws_conn.outbox.wait_consumed(number, timeout)
+
+    # For the watchdog and for waits (see ``watchdog.Watched`` and ``calls.Executor``).
+
+    @property
+    def name(self) -> str:
+        """The client's name in the log."""
+        return self._strand.name
+
+    @property
+    def runner(self) -> int | None:
+        """The thread that runs one of the client's callbacks now."""
+        return self._strand.runner
+
+    def turn(self) -> tuple[int, int] | None:
+        """Return a value that changes with each callback; None while none runs."""
+        turn = self._strand.turn()
+        return None if turn is None else (turn, self.received)
+
+    def is_here(self) -> bool:
+        """Return True if the caller is in one of the client's callbacks."""
+        return self._strand.runner == thread_id()
+
+    def wait_for(self, call: Call[T], timeout: float | None) -> T:
+        """Wait for work that runs in the client's order; see ``Call.result``."""
+        return call.result(self._strand, self._strand.name, timeout)
+
+    # For the connection, on the reader thread (see ``net.interfaces.Sink``).
 
     def begin(self) -> None:
-        """Join the hub, then the first callback, on the reader.
+        """Add the client to the hub and run its first callback.
 
-        If the user's raises, there is no client to go on with.  One that comes while the
-        hub closes is told so; as it has never started, the user does not hear of its end.
+        A client whose start callback raises is closed.  A client that comes while the hub
+        closes is told 1001; it has never started, so it gets no close callback.
         """
-        self._strand.enter()  # before anybody can see it, and so queue a closure
+        self._strand.enter()  # before anybody can see the client, and so queue a closure
         try:
             self._begin()
         finally:
             self._strand.leave()
 
     def _begin(self) -> None:
-        """In its turn."""
-        callback = self.hub.setting.on_connection_start
+        callback = self._core.setting.on_connection_start
         try:
-            self.hub.registry.admit(self)
+            self._core.registry.admit(self)
             self._started = True
             if callback is not None:
                 callback(self, self.meta)
-        except BaseException as error:  # noqa: BLE001 - told to the peer, or to the log
+        except BaseException as error:  # noqa: BLE001 - the peer is told, or the log
             self.note(error)
             if not self._started and isinstance(error, Closed):
                 self.ws_conn.close(GOING_AWAY, "the server is going away")
             else:
                 text = "on_connection_start raised for %r: closing it"
-                self.hub.incidents.log_exception(error, text, self)
+                self._core.incidents.log_exception(error, text, self)
                 self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
 
     def enter(self) -> None:
-        """Take this client's turn."""
+        """Wait until the client's earlier callbacks have run, and hold back later ones."""
         self._strand.enter()
 
     def leave(self) -> None:
-        """End the turn."""
+        """Let the client's later callbacks run."""
         self.payload = b""  # or each idle client would keep its last message alive
         self._strand.leave()
 
@@ -266,9 +377,9 @@ class Client(Membership, Generic[Meta, Header]):
         except BaseException as error:  # noqa: BLE001 - told to the user or the log
             self._failed(error)
 
-    def talks_too_much(self) -> None:
-        """It has sent more messages than it may."""
-        rate = self.hub.setting.limits.messages_per_second
+    def on_rate_exceeded(self) -> None:
+        """Close the client: it sends more messages than ``Limits.messages_per_second``."""
+        rate = self._core.setting.limits.messages_per_second
         reason = f"more than {rate:g} messages a second"
         self.ws_conn.close(POLICY_VIOLATION, reason, ended_by="violation", limit=RATE)
 
@@ -276,77 +387,72 @@ class Client(Membership, Generic[Meta, Header]):
         """From the matcher: the payload without its header."""
         self.payload = payload
 
-    def questions(self) -> PendingRequests:
-        """What was asked and not answered yet; made when first asked for."""
+    def _pending_requests(self) -> PendingRequests:
         with self._lock:
-            if self._questions is None:
-                self._questions = PendingRequests(
-                    self.hub.setting.chan_queue_size, self._strand.name
-                )
-                if self._gone:
-                    self._questions.close()
-            return self._questions
+            if self._pending is None:
+                bound = self._core.setting.chan_queue_size
+                self._pending = PendingRequests(bound, self._strand.name)
+                if self._rooms.ended:
+                    self._pending.close()
+            return self._pending
 
     def _take_answer(self, number: ID, payload: object) -> None:
         """From the matcher: the answer to a question of ours, perhaps too late."""
-        if not self.questions().answer(number, payload):
+        if not self._pending_requests().answer(number, payload):
             log_safely(
                 self.logger, logging.DEBUG, "%r: nobody waits for an answer that has come", self
             )
 
     def note(self, error: BaseException) -> None:
-        """A callback of the user's raised, in its turn; for integrations, which may have to know.
+        """Take note that a callback of the program raised; for integrations to override.
 
-        Not called for closures, which raise through what an integration puts around them.
+        Closures are not reported here: they raise through what an integration wraps them in.
         """
 
     def _failed(self, error: BaseException) -> None:
         self.note(error)
-        handler = self.hub.setting.receive_matcher_error
+        handler = self._core.setting.receive_matcher_error
         if handler is not None and isinstance(error, Exception):
             try:
                 handler(self, self.meta, error)
             except BaseException as another:  # noqa: BLE001 - told to the log
-                self.hub.incidents.log_exception(
+                self._core.incidents.log_exception(
                     another, "receive_matcher_error raised for %r", self
                 )
         elif isinstance(error, TooManyRooms):
             pass  # the log was told when it struck
         elif isinstance(error, MatcherError):
-            self.hub.incidents.log_unroutable(error, self)
+            self._core.incidents.log_unroutable(error, self)
         else:
-            self.hub.incidents.log_exception(error, "a handler of %r raised", self)
+            self._core.incidents.log_exception(error, "a handler of %r raised", self)
 
     def on_ping(self, payload: bytes) -> None:
         """Tell the user's ping handler.  A ping counts as a message where these are limited."""
-        limiter = self.hub.limiter
+        limiter = self._core.limiter
         if limiter is not None and not limiter(self, self.meta):
-            self.talks_too_much()
+            self.on_rate_exceeded()
             return
-        handler = self.hub.setting.websocket_period.ping_pong_plan.ping_handler
+        handler = self._core.setting.websocket_period.ping_pong_plan.ping_handler
         if handler is not None:
             self._call(lambda: handler(self, self.meta, payload))
 
     def on_pong(self, payload: bytes) -> None:
         """Tell the user's pong handler."""
-        handler = self.hub.setting.websocket_period.ping_pong_plan.pong_handler
+        handler = self._core.setting.websocket_period.ping_pong_plan.pong_handler
         if handler is not None and self._started:
             self._call(lambda: handler(self, self.meta, payload))
 
     def on_leaving(self) -> None:
         """Leave every room: nothing is pushed to this client any more."""
-        # Counted first: whoever sees the context cancelled finds the end in the statistics.
+        # Counted first: a callback of the context finds the end in the statistics.
         if self.ws_conn.limit is not None:
-            self.hub.incidents.count_limit(self.ws_conn.limit)
-        self.hub.registry.forget(self)
+            self._core.incidents.count_limit(self.ws_conn.limit)
+        self._core.registry.forget(self)
+        self._rooms.end()
         with self._lock:
-            self._gone = True
-            rooms = list(self._rooms)
-            context, questions = self._context, self._questions
-        if questions is not None:
-            questions.close()
-        for room in rooms:
-            self.leave_room(room)
+            context, pending = self._context, self._pending
+        if pending is not None:
+            pending.close()
         if context is not None:
             self._call(lambda: context.cancel("the connection has ended"))
 
@@ -357,18 +463,18 @@ class Client(Membership, Generic[Meta, Header]):
 
     def _log_end(self) -> None:
         connection = self.ws_conn
-        expected = connection.code in self.hub.setting.websocket_period.expected_ws_error
+        expected = connection.code in self._core.setting.websocket_period.expected_ws_error
         text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
         level = logging.INFO if expected else logging.WARNING
         kind = connection.limit or connection.ended_by  # not the code: a peer has thousands
         if connection.limit is not None or connection.ended_by == "violation" or not expected:
-            self.hub.incidents.log_limited(kind, level, text, *args)
+            self._core.incidents.log_limited(kind, level, text, *args)
 
     def _tell_end(self) -> None:
         """In its turn, the last one."""
-        callback = self.hub.setting.on_connection_close
+        callback = self._core.setting.on_connection_close
         if callback is not None and self._started:
-            with self.hub.registry.busy(self):
+            with self._core.registry.busy(self):
                 self._call(lambda: callback(self, self.meta))
 
     def _call(self, callback: Callable[[], object]) -> None:
@@ -378,4 +484,4 @@ class Client(Membership, Generic[Meta, Header]):
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        self.hub.incidents.log_exception(error, "a callback of %r raised", self)
+        self._core.incidents.log_exception(error, "a callback of %r raised", self)

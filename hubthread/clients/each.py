@@ -22,7 +22,7 @@ from hubthread.types import ClientID
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
-    from hubthread.hub.hub import Hub
+    from hubthread.core.core import Core
     from hubthread.interfaces import IOContext
 
 __all__ = ["EachClient", "Iteration"]
@@ -42,11 +42,11 @@ class Iteration(Generic[T]):
 
     def __init__(
         self,
-        hub: Hub[Any, Any],
+        core: Core[Any, Any],
         members: Callable[[], list[Client[Any, Any]]],
         task: Callable[[ClientID, IOContext, Any], T],
     ) -> None:
-        self._hub = hub
+        self._core = core
         self._members = members
         self._task = task
         # Of the one thread that waits.
@@ -62,13 +62,13 @@ class Iteration(Generic[T]):
         self._gone: list[ClientID] = []
 
     @classmethod
-    def over_nobody(cls, hub: Hub[Any, Any]) -> Iteration[T]:
+    def over_nobody(cls, core: Core[Any, Any]) -> Iteration[T]:
         """One that is done."""
 
         def task(client_id: ClientID, ctx: IOContext, meta: Any) -> T:
             raise AssertionError("there is nobody to run it for")
 
-        iteration = cls(hub, list, task)
+        iteration = cls(core, list, task)
         iteration._hand_out(None)
         return iteration
 
@@ -116,7 +116,7 @@ class Iteration(Generic[T]):
         """
         if self.done:
             return self
-        self._hub.loop.refuse_here("waiting for an iteration")
+        self._core.loop.refuse_here("waiting for an iteration")
         refuse_in_tick("waiting for an iteration")
         until = None if timeout is None else monotonic() + timeout
 
@@ -134,7 +134,7 @@ class Iteration(Generic[T]):
 
     def hand_out(self, wait: bool, timeout: float | None) -> None:
         """Give each client its task, on the hub thread."""
-        loop = self._hub.loop
+        loop = self._core.loop
         if wait and loop.is_here():
             self._hand_out(None)
             return
@@ -148,7 +148,7 @@ class Iteration(Generic[T]):
             raise self._failure
         if self._step is not None:
             try:
-                self._step.result(self._hub.loop, self._hub.loop.name, timeout)
+                self._step.result(self._core.loop, self._core.loop.name, timeout)
             except HubClosed as error:
                 self._failure = error
                 raise
@@ -199,7 +199,7 @@ class Iteration(Generic[T]):
         with self._lock:
             self._errors[client.connection_id] = error
             self._count_one()
-        self._hub.incidents.log_exception(error, "the task for each client raised for %r", client)
+        self._core.incidents.log_exception(error, "the task for each client raised for %r", client)
 
     def _left_before(self, client: Client[Any, Any]) -> None:
         with self._lock:
@@ -258,7 +258,7 @@ class EachClient(Generic[Meta, Header]):
 
     __slots__ = ()
 
-    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
+    def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[Client[Meta, Header]]]]:
         raise NotImplementedError
 
     def each_client(
@@ -287,12 +287,12 @@ class EachClient(Generic[Meta, Header]):
             thread ``wait_hub`` alone queues the tasks at once.
         """
         check_work(task)
-        hub, members = self._to_visit()
+        core, members = self._to_visit()
         until = None if timeout is None else monotonic() + timeout
         if wait_hub and wait_clients:
-            hub.loop.refuse_here("each_client with wait_clients")
+            core.loop.refuse_here("each_client with wait_clients")
             refuse_in_tick("each_client with wait_clients")
-        iteration = Iteration(hub, members, task)
+        iteration = Iteration(core, members, task)
         iteration.hand_out(wait_hub, timeout)
         if wait_hub and wait_clients:
             iteration.wait(None if until is None else max(0.0, until - monotonic()))

@@ -1,52 +1,43 @@
-"""What the server has asked one client and waits to be answered.
+"""The requests to one client that wait for their answers.
 
-Layer: hub.  Threads: any asks, and waits; answers come in the client's own order, on its
-reader; the end of the connection ends every wait.
+Layer: clients.  Threads: any thread asks and waits; answers come in the client's own order,
+most on its reader thread; the end of the connection ends every wait.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any
 
-from hubthread.checks import check_number
 from hubthread.concurrency.calls import Call
-from hubthread.errors import ClientClosed, DeadlockError, QueueFull, UsageError
+from hubthread.errors import ClientClosed, QueueFull
 from hubthread.matcher.formats import ID
-from hubthread.net.tick_batch import refuse_in_tick
 
-if TYPE_CHECKING:
-    from hubthread.clients.client import Client
-
-__all__ = ["PendingRequests", "ask"]
-
-Meta = TypeVar("Meta")
-Header = TypeVar("Header", bound=Hashable)
-T = TypeVar("T")
+__all__ = ["PendingRequests"]
 
 
 class PendingRequests:
-    """The open questions to one client, by number.
+    """The open requests to one client, by number.
 
-    A number is used once; whoever takes a question out of here, for its answer, its
-    time-out or the end of the connection, is the only one to end its wait.
+    A number is used once.  A request is taken out of here by its answer, by its time-out or by
+    the end of the connection; only the thread that takes it out ends its wait.
 
-    Threads: any.
+    Threads: every method may be called on any thread.
 
-    :param bound: how many may be open.
+    :param bound: the number of requests that may be open.
+    :param name: the client's name, for error messages.
     """
 
     def __init__(self, bound: int, name: str) -> None:
         self._bound = bound
         self._name = name
         self._lock = threading.Lock()  # guards what follows
-        self._open: dict[ID, _Question] = {}
+        self._open: dict[ID, _Request] = {}
         self._last = 0
         self._closed = False
 
     def open(self) -> tuple[int, Call[Any]]:
-        """A new question: its number, and what waits for its answer.
+        """Return the number of a new request, and the call that waits for its answer.
 
         :raises ClientClosed: after ``close``.
         :raises QueueFull: when ``bound`` are open.
@@ -60,82 +51,38 @@ class PendingRequests:
                     f"of chan_queue_size"
                 )
             self._last += 1
-            question = self._open[self._last] = _Question()
-            return self._last, question.call
+            request = self._open[self._last] = _Request()
+            return self._last, request.call
 
     def answer(self, number: ID, payload: Any) -> bool:
-        """Hand ``payload`` to who waits; false where nobody does (any more)."""
+        """Hand ``payload`` to the request ``number``; return False if none waits."""
         with self._lock:
-            question = self._open.pop(number, None)
-        if question is None:
+            request = self._open.pop(number, None)
+        if request is None:
             return False
-        question.payload = payload
-        question.call.run()
+        request.payload = payload
+        request.call.run()
         return True
 
     def forget(self, number: int) -> None:
-        """Nobody waits for that answer any more."""
+        """Take a request out: its wait has ended."""
         with self._lock:
             self._open.pop(number, None)
 
     def close(self) -> None:
-        """The client has gone: end every wait."""
+        """End every wait: the client has gone."""
         with self._lock:
             self._closed = True
-            questions, self._open = self._open, {}
-        for question in questions.values():
-            question.call.abandon(ClientClosed(f"{self._name} left without an answer"))
+            requests, self._open = self._open, {}
+        for request in requests.values():
+            request.call.abandon(ClientClosed(f"{self._name} left without an answer"))
 
 
-class _Question:
-    """One question; ``payload`` is written by who answers, before the call is run."""
+class _Request:
+    """One request; ``answer`` writes ``payload`` before it runs the call."""
 
     __slots__ = ("call", "payload")
 
     def __init__(self) -> None:
         self.payload: Any = None
         self.call: Call[Any] = Call(lambda: self.payload)
-
-
-@overload
-def ask(
-    client: Client[Meta, Header], header: Header, obj: object, timeout: float = ...
-) -> Any: ...
-@overload
-def ask(
-    client: Client[Meta, Header],
-    header: Header,
-    obj: object,
-    timeout: float = ...,
-    *,
-    into: type[T],
-) -> T: ...
-def ask(
-    client: Client[Meta, Header],
-    header: Header,
-    obj: object,
-    timeout: float = 10.0,
-    *,
-    into: Any = Any,
-) -> Any:
-    """Ask the client and return its answer.  See ``IOContext.request``, which it is."""
-    check_number("timeout", timeout, 0)
-    client.hub.loop.refuse_here("request")
-    refuse_in_tick("request")
-    if client.is_here():
-        raise DeadlockError(
-            f"request in a callback of client {client.connection_id} itself, whose answer is "
-            f"read when the callback has returned: ask on another thread"
-        )
-    matcher = client.matcher
-    if matcher is None:
-        raise UsageError("request: the hub has no receive_matcher to tell answers by")
-    load = matcher.answer_as(into)  # what can be no type of an answer is refused here
-    questions = client.questions()
-    number, call = questions.open()
-    try:
-        client.write(matcher.question(header, obj, number))
-        payload = client.wait_for(call, timeout)
-    finally:
-        questions.forget(number)
-    return load(payload)

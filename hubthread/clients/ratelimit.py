@@ -1,6 +1,7 @@
-"""How often a client may speak: a token bucket for each, ready for ``on_receive_message``.
+"""A rate limit for messages: one token bucket for each client.
 
-Layer: hub.  Threads: each client's own, many at once; one lock, held for a look at a time.
+Layer: clients.  Threads: a limiter is called on many clients' threads at once; its one lock is
+held for a look-up at a time.
 Source: the specification's ``OnReceiveMessage``, "to prevent continuous command attacks".
 """
 
@@ -13,36 +14,33 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hubthread.checks import check_number
+from hubthread.core.core import Intercept
 from hubthread.errors import SettingError
 
 if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
-    from hubthread.interfaces import IOContext
+    from hubthread.interfaces import IHub, IOContext
     from hubthread.limits import Limits
     from hubthread.types import ClientID
 
-__all__ = ["Intercept", "RateLimiter", "behind_limit", "limiter_of"]
+__all__ = ["RateLimiter", "behind_limit", "limiter_of"]
 
-Intercept: TypeAlias = "Callable[[Any, Any], bool] | None"
-"""``HubSetting.on_receive_message``."""
-
-_Key: TypeAlias = "tuple[Hub[Any, Any], ClientID]"
+_Key: TypeAlias = "tuple[IHub, ClientID]"
 
 ROUNDING = 1e-3
-"""What a token may lack: a client that speaks exactly at its rate is not to be refused for
-the last bits of the clock."""
+"""The part of a token that may be missing.  A client that sends exactly at its rate must not
+be refused for a rounding error of the clock."""
 
 SMALLEST_SWEEP = 64
-"""Buckets that are kept without a look at which of them have filled up again."""
+"""The number of buckets below which none are swept out."""
 
 
 class RateLimiter:
     """``HubSetting(on_receive_message=RateLimiter(rate=10, burst=20))``.
 
-    Each client has a bucket of ``burst`` tokens, full at first, into which ``rate`` tokens
-    a second fall.  A message takes one; where there is none it is refused: the limiter
-    returns ``False``, and the message reaches no handler.  To do more than that, call it in
-    a function of your own::
+    Each client has a bucket of ``burst`` tokens.  The bucket is full at first, and ``rate``
+    tokens are added each second.  A message takes one token.  If the bucket is empty, the
+    limiter returns ``False`` and the message reaches no handler.  To do more, call the limiter
+    in a function of your own::
 
         def on_receive(ctx, meta):
             if limiter(ctx, meta):
@@ -50,15 +48,14 @@ class RateLimiter:
             ctx.close(1008, "too many messages")
             return False
 
-    A bucket that has filled up again is forgotten, since a new one is like it: what is
-    kept is bounded by twice the clients that spoke within ``burst / rate`` seconds (and
-    64), whatever came and went before.
+    A bucket that is full again is forgotten.  The number of buckets is at most twice the
+    number of clients that sent a message within ``burst / rate`` seconds, or 64.
 
-    Threads: any client's own callbacks; one limiter may serve several hubs.
+    Threads: a limiter may be called on any thread, and may serve several hubs.
 
     :param rate: tokens a second, above 0.
     :param burst: messages that may come at once, at least 1.
-    :param clock: seconds that never go back; called on the client's thread, under no lock.
+    :param clock: returns monotonic seconds; called on the client's thread, under no lock.
     :raises SettingError: for a value out of range.
     """
 
@@ -76,7 +73,7 @@ class RateLimiter:
         self._refused = 0
 
     def __call__(self, ctx: IOContext, meta: object) -> bool:
-        """Whether this client may be heard once more, now."""
+        """Take a token of the client; return False if there is none."""
         key = (ctx.hub, ctx.connection_id)
         now = self._clock()
         with self._lock:
@@ -94,23 +91,23 @@ class RateLimiter:
 
     @property
     def refused(self) -> int:
-        """Messages refused so far, of all clients."""
+        """The number of messages refused so far, of all clients."""
         with self._lock:
             return self._refused
 
     @property
     def buckets(self) -> int:
-        """How many buckets are kept now."""
+        """The number of buckets kept now."""
         with self._lock:
             return len(self._buckets)
 
     def _tokens(self, bucket: tuple[float, float], now: float) -> float:
         tokens, then = bucket
-        # Another client's sweep may have looked at the clock a little later than this one.
+        # Another client's sweep may have read the clock a little later than this call.
         return min(self.burst, tokens + max(0.0, now - then) * self.rate)
 
     def _sweep(self, now: float) -> None:
-        """Forget what is full.  Its cost is spread over as many new buckets as it looks at."""
+        """Forget the buckets that are full again; amortised over the new buckets."""
         self._buckets = {
             key: bucket
             for key, bucket in self._buckets.items()
@@ -123,7 +120,7 @@ class RateLimiter:
 
 
 def limiter_of(limits: Limits, clock: Callable[[], float]) -> RateLimiter | None:
-    """Of ``Limits.messages_per_second``, where it is set."""
+    """Return the limiter for ``Limits.messages_per_second``, or None if that is not set."""
     rate = limits.messages_per_second
     if rate is None:
         return None
@@ -131,17 +128,18 @@ def limiter_of(limits: Limits, clock: Callable[[], float]) -> RateLimiter | None
 
 
 def behind_limit(limiter: RateLimiter | None, intercept: Intercept) -> Intercept:
-    """``intercept`` behind the limit: itself, where there is none.
+    """Return ``intercept`` with the limit in front of it.
 
-    So a hub without one looks at nothing more for each message.
+    Without a limit that is ``intercept`` itself: a hub without one does nothing more for each
+    message.
     """
     if limiter is None:
         return intercept
 
-    def look(client: Any, meta: Any) -> bool:
+    def check(client: Any, meta: Any) -> bool:
         if not limiter(client, meta):
-            client.talks_too_much()
+            client.on_rate_exceeded()
             return False
         return intercept is None or intercept(client, meta)
 
-    return look
+    return check

@@ -1,7 +1,7 @@
-"""Clients that are no WebSockets: raw TCP and UDP peers.
+"""Raw TCP and UDP peers as clients.
 
-Layer: hub.  Threads: as in ``client``; a UDP peer has no reader, its callbacks all run on
-workers.
+Layer: clients.  Threads: as in ``client``.  A UDP peer has no reader thread: all its callbacks
+run on worker threads.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hubthread.clients.client import Client
 from hubthread.concurrency.logs import log_safely
-from hubthread.concurrency.strand import Strand
+from hubthread.core.core import Core
 from hubthread.errors import ClientClosed, Closed, HandshakeRejected, QueueFull
 from hubthread.limits import RATE
 from hubthread.protocol.request import Headers, Request
 from hubthread.protocol.websocket import ProtocolFailure
-from hubthread.serving.accept import make_meta
 from hubthread.types import ClientID, ConnectionProtocols, ConnectionType
 
 if TYPE_CHECKING:
-    from hubthread.concurrency.workers import BoundedPool
-    from hubthread.hub.hub import Hub
+    from hubthread.concurrency.workers import BoundedPool, Pool
     from hubthread.net.udp.peer import UdpPeer
     from hubthread.net.udp.socket import UdpSocket
 
@@ -40,12 +38,12 @@ Header = TypeVar("Header", bound=Hashable)
 def request_of(
     protocol: ConnectionProtocols, peer: tuple[str, int] | str, *, secure: bool = False
 ) -> Request:
-    """What stands for the request of a peer that makes none: its protocol and its address."""
+    """Return a request for a raw peer, which sends none: its protocol and its address."""
     return Request(protocol.name, "", Headers(), peer, secure, http_version="")
 
 
 class SocketClient(Client[Meta, Header]):
-    """A raw peer.
+    """A raw TCP peer.
 
     ``ctx.handshake`` has the method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
     """
@@ -57,22 +55,27 @@ class SocketClient(Client[Meta, Header]):
     _trouble = logging.INFO
 
     def __init__(
-        self, hub: Hub[Meta, Header], connection_id: ClientID, meta: Meta, request: Request
+        self,
+        core: Core[Meta, Header],
+        connection_id: ClientID,
+        meta: Meta,
+        request: Request,
+        pool: Pool | None = None,
     ) -> None:
-        super().__init__(hub, connection_id, meta, request)
-        self._preprocess = None  # the framing has taken off what does not belong to a message
+        super().__init__(core, connection_id, meta, request, pool)
+        self._preprocess = None  # the framing has removed what does not belong to the message
 
     def on_leaving(self) -> None:
-        """Leave every room; who has ended its half of the stream is still sent what is due.
+        """Leave every room, and let the hub thread send what was pushed before.
 
-        What was pushed while it was in may be waiting for the hub thread, and
-        ``echo hello | nc -N`` waits for it too.
+        A peer such as ``echo hello | nc -N`` ends its half of the stream and waits for the
+        rest.  The reader blocks here for up to ``FLUSH_TIME`` seconds.
         """
         super().on_leaving()
         if self.ws_conn.ended_by == "peer":
             flushed = threading.Event()
             with contextlib.suppress(Closed):
-                self.hub.loop.schedule(flushed.set)
+                self._core.loop.schedule(flushed.set)
                 flushed.wait(FLUSH_TIME)
 
     def _log_end(self) -> None:
@@ -84,10 +87,10 @@ class SocketClient(Client[Meta, Header]):
         else:
             level = self._trouble
         text, args = "%r ended: %s", (self, link.reason or "no reason given")
-        if level == logging.DEBUG:  # part of life
+        if level == logging.DEBUG:  # the normal end
             log_safely(self.logger, logging.DEBUG, text, *args)
         else:
-            self.hub.incidents.log_limited(link.limit or link.ended_by, level, text, *args)
+            self._core.incidents.log_limited(link.limit or link.ended_by, level, text, *args)
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
@@ -97,43 +100,43 @@ class SocketClient(Client[Meta, Header]):
 
 
 class DatagramClient(SocketClient[Meta, Header]):
-    """A raw UDP peer: see ``hubthread.net.udp.peer.UdpSink`` for what calls it."""
+    """A raw UDP peer.
+
+    Threads: the thread of the UDP socket calls ``come``, ``arrive`` and ``over``.
+    """
 
     __slots__ = ("_admitted", "_datagrams", "_peer")
 
-    # Whoever forges addresses must not fill the log.
+    # A sender with forged addresses must not fill the log.
     _violation = logging.INFO
     _trouble = logging.DEBUG
 
     def __init__(
         self,
-        hub: Hub[Meta, Header],
+        core: Core[Meta, Header],
         request: Request,
         peer: UdpPeer,
         datagrams: UdpSocket,
-        carriers: BoundedPool,
+        pool: BoundedPool,
     ) -> None:
-        # The meta is the user's to make, and so not on the thread of everybody's socket.
-        super().__init__(hub, hub.registry.next_client_id(), cast(Any, None), request)
+        # A hook makes the meta later, on a worker: the socket's thread serves every peer.
+        super().__init__(core, core.registry.next_client_id(), cast(Any, None), request, pool)
         self.ws_conn = self._peer = peer
         self._datagrams = datagrams
         self._admitted = False
-        self._strand = Strand(
-            carriers, hub.setting.chan_queue_size, self._report, self._strand.name
-        )
 
     # The socket's thread, or any.
 
     def come(self) -> None:
-        """Join the hub, in its turn."""
+        """Join the hub, in the client's order."""
         self._post(self._come)
 
     def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
-        """Handle a message, or what is none, in its turn; false if it cannot be."""
+        """Handle a message or a failure in the client's order; return False if it cannot be."""
         return self._post(lambda: self._handle(message, size))
 
     def over(self) -> None:
-        """Leave the hub, in its turn."""
+        """Leave the hub, in the client's order."""
         self._strand.close_soon(self._leave)
 
     def _post(self, work: Callable[[], object]) -> bool:
@@ -143,19 +146,19 @@ class DatagramClient(SocketClient[Meta, Header]):
             return False
         return True
 
-    # In its turn.
+    # In the client's order, on a worker.
 
-    def talks_too_much(self) -> None:
-        """The message is lost, as datagrams are: a peer that was ended could come back at once."""
-        text = "%r sends more than %g messages a second: losing some"
-        rate = self.hub.setting.limits.messages_per_second
-        self.hub.incidents.log_limit(RATE, logging.INFO, text, self, rate)
+    def on_rate_exceeded(self) -> None:
+        """Lose the message: a UDP peer that was ended could come back at once."""
+        text = "%r sends more than %g messages a second: some are dropped"
+        rate = self._core.setting.limits.messages_per_second
+        self._core.incidents.log_limit(RATE, logging.INFO, text, self, rate)
 
     def _come(self) -> None:
         try:
-            self.meta = make_meta(self.hub, self.handshake)
+            self.meta = self._core.make_meta(self.handshake)
         except HandshakeRejected as refusal:
-            self.hub.refused(self.handshake, refusal.status, refusal.reason)
+            self._core.refusals.add(self.handshake, refusal.status, refusal.reason)
             self._peer.cut()
             return
         self._admitted = True
@@ -181,4 +184,4 @@ class DatagramClient(SocketClient[Meta, Header]):
                 self._tell_end()
         finally:
             self._datagrams.gone()
-            self.hub.connections.end(self._peer)
+            self._core.connections.end(self._peer)

@@ -1,6 +1,7 @@
-"""Who and what a hub holds: ids, clients, hotlines, and the counters of those gone.
+"""The clients and hotlines of one hub, by number, and the counters of those that are gone.
 
-Layer: hub.  Threads: any; one lock, held for a look at a time.
+Layer: core.  Threads: every method may be called on any thread; the one lock is held for a
+look-up at a time.
 """
 
 from __future__ import annotations
@@ -8,81 +9,104 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from hubthread.clients.client import Client
-from hubthread.clients.turns import HookCall
 from hubthread.concurrency.watchdog import Watched
-from hubthread.core.push_log import PushLog
+from hubthread.core.push_log import Member, PushLog
 from hubthread.errors import Closed
-from hubthread.protocol.request import Request
-from hubthread.rooms.hotline import Hotline
-from hubthread.rooms.ticking.control import FrameControl
+from hubthread.net.interfaces import Link
 from hubthread.types import ClientID, HotlineID
 
 __all__ = ["Registry"]
 
-Meta = TypeVar("Meta")
-Header = TypeVar("Header", bound=Hashable)
+
+class RegisteredClient(Member, Watched, Protocol):
+    """What the registry needs of a client."""
+
+    @property
+    def connection_id(self) -> ClientID:
+        """The client's number."""
+
+    @property
+    def ws_conn(self) -> Link:
+        """The client's connection."""
 
 
-class Registry(Generic[Meta, Header]):
+class RegisteredHotline(Protocol):
+    """What the registry needs of a hotline."""
+
+    @property
+    def hotline_id(self) -> HotlineID:
+        """The hotline's number."""
+
+    def _watched(self) -> Sequence[Watched]:
+        """Return what runs callbacks for the hotline."""
+
+
+C = TypeVar("C", bound=RegisteredClient)
+H = TypeVar("H", bound=RegisteredHotline)
+
+
+class Registry(Generic[C, H]):
     """A hub's clients and hotlines.
 
-    ``everyone`` is the room that each client is in while it is connected: a broadcast is
-    a push to it, and connecting and closing meet under its lock, so that a client that
+    ``everyone`` is the push log that each client is a member of while it is connected.  A
+    broadcast is a push to it.  Connecting and closing meet under its lock, so a client that
     comes while the hub closes is either told of the end or refused.
     """
 
-    def __init__(self, everyone: PushLog[Client[Meta, Header]]) -> None:
+    def __init__(self, everyone: PushLog[C]) -> None:
         self.everyone = everyone
         self._lock = threading.Lock()  # guards what follows
         self._last_client = 0
         self._last_hotline = 0
-        self._clients: dict[ClientID, Client[Meta, Header]] = {}
-        self._hotlines: dict[HotlineID, Hotline[Meta, Header]] = {}
+        self._clients: dict[ClientID, C] = {}
+        self._hotlines: dict[HotlineID, H] = {}
         self._busy: dict[Watched, None] = {}
         self._ended: Counter[str] = Counter()
         self._total = 0
         self._dropped = 0
 
     def next_client_id(self) -> ClientID:
-        """An id that no client had before."""
+        """Return a number that no client had before."""
         with self._lock:
             self._last_client += 1
             return ClientID(self._last_client)
 
     def next_hotline_id(self) -> HotlineID:
-        """An id that no hotline had before."""
+        """Return a number that no hotline had before."""
         with self._lock:
             self._last_hotline += 1
             return HotlineID(self._last_hotline)
 
-    def admit(self, client: Client[Meta, Header]) -> None:
-        """A client has connected.
+    def admit(self, client: C) -> None:
+        """Add a client that has connected.
 
-        :raises Closed: when the hub is closing: the client is to be told 1001.
+        :raises Closed: when the hub is closing; the client must be told 1001.
         """
         with self._lock:
             self._clients[client.connection_id] = client
             self._total += 1
         self.everyone.join(client)
 
-    def forget(self, client: Client[Meta, Header]) -> None:
-        """A client's connection has ended."""
+    def forget(self, client: C) -> None:
+        """Remove a client whose connection has ended."""
         connection = client.ws_conn
         with self._lock:
             self._clients.pop(client.connection_id, None)
             self._ended[connection.ended_by or "lost"] += 1
             self._dropped += connection.dropped
-        # Closed: the hub thread has ended, and nobody fans out any more.
+        # Closed: the hub thread has ended, and nothing is fanned out any more.
         with contextlib.suppress(Closed):
             self.everyone.leave(client)
 
     @contextlib.contextmanager
     def busy(self, watched: Watched) -> Iterator[None]:
-        """Somebody who is not to be found here is in a callback: not yet a client, or no more."""
+        """Let the watchdog see a callback that runs outside the registry.
+
+        Such a callback runs during a handshake, or after its client was removed.
+        """
         with self._lock:
             self._busy[watched] = None
         try:
@@ -91,57 +115,51 @@ class Registry(Generic[Meta, Header]):
             with self._lock:
                 del self._busy[watched]
 
-    @contextlib.contextmanager
-    def hook_call(self, what: str, request: Request) -> Iterator[None]:
-        """A hook or page of the user's is asked about a request, on the calling thread."""
-        asked = HookCall(what, request)
-        with self.busy(asked):
-            try:
-                yield
-            finally:
-                asked.runner = None
-
     def watched(self) -> list[Watched]:
-        """Whoever may be in a callback: clients, rooms with a clock, and who is ``busy``."""
+        """Return everything that may be in a callback: clients, hotlines, ``busy`` callers."""
         with self._lock:
-            return [
-                *self._clients.values(),
-                *self._busy,
-                *(room.loop for room in self._hotlines.values() if isinstance(room, FrameControl)),
-            ]
+            hotlines = list(self._hotlines.values())
+            found: list[Watched] = [*self._clients.values(), *self._busy]
+        for hotline in hotlines:
+            found += hotline._watched()
+        return found
 
-    def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
-        """The client of that id."""
+    def client(self, connection_id: ClientID) -> C | None:
+        """Return the client of that number, or None."""
         with self._lock:
             return self._clients.get(connection_id)
 
-    def add(self, hotline: Hotline[Meta, Header]) -> None:
-        """A hotline was opened."""
+    def add(self, hotline: H) -> None:
+        """Add a hotline."""
         with self._lock:
             self._hotlines[hotline.hotline_id] = hotline
 
-    def replace(self, hotline: Hotline[Meta, Header]) -> None:
-        """A hotline was given a clock; nothing if it was closed meanwhile."""
+    def replace(self, hotline: H) -> None:
+        """Put a hotline in the place of its number; do nothing if that was closed meanwhile."""
         with self._lock:
             if hotline.hotline_id in self._hotlines:
                 self._hotlines[hotline.hotline_id] = hotline
 
-    def remove(self, hotline: Hotline[Meta, Header]) -> None:
-        """A hotline was closed."""
+    def remove(self, hotline: H) -> None:
+        """Remove a hotline that was closed."""
         with self._lock:
             self._hotlines.pop(hotline.hotline_id, None)
 
-    def hotline(self, hotline_id: HotlineID) -> Hotline[Meta, Header] | None:
-        """The open hotline of that id."""
+    def hotline(self, hotline_id: HotlineID) -> H | None:
+        """Return the open hotline of that number, or None."""
         with self._lock:
             return self._hotlines.get(hotline_id)
 
-    def hotlines(self) -> list[Hotline[Meta, Header]]:
-        """Every open hotline, oldest first."""
+    def hotlines(self) -> list[H]:
+        """Return every open hotline, oldest first."""
         with self._lock:
             return list(self._hotlines.values())
 
     def counts(self) -> tuple[int, int, int, dict[str, int]]:
-        """Open hotlines; clients ever; messages dropped and endings, of those gone."""
+        """Return the counters that statistics show.
+
+        :returns: open hotlines; clients so far; messages dropped by, and ends of, clients
+            that are gone.
+        """
         with self._lock:
             return len(self._hotlines), self._total, self._dropped, dict(self._ended)

@@ -1,6 +1,6 @@
 """The hub as a closure sees it on the hub thread.
 
-Layer: hub.  Threads: the hub's only; every method refuses any other.
+Layer: hub.  Threads: the hub thread only; every method refuses any other thread.
 Source: the specification's ``DHub``.
 """
 
@@ -15,7 +15,8 @@ from hubthread.rooms.hotline import Hotline
 from hubthread.types import ClientID, HotlineID
 
 if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
+    from hubthread.core.core import Core
+    from hubthread.interfaces import IHub
 
 __all__ = ["DHub"]
 
@@ -32,43 +33,43 @@ class DHub(Generic[Meta, Header]):
     :raises WrongThread: every method, on any thread but the hub's.
     """
 
-    __slots__ = ("_hub",)
+    __slots__ = ("_core",)
 
-    def __init__(self, hub: Hub[Meta, Header]) -> None:
-        self._hub = hub
+    def __init__(self, core: Core[Meta, Header]) -> None:
+        self._core = core
 
     @property
-    def hub(self) -> Hub[Meta, Header]:
+    def hub(self) -> IHub:
         """The hub itself."""
-        return self._here()
+        return self._here().hub
 
     def clients(self) -> list[Client[Meta, Header]]:
-        """Every client, in the order of coming."""
-        return self._here().clients()
+        """Return every client, oldest first."""
+        return self._here().registry.everyone.members()
 
     def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
-        """The client of that id, ``None`` if it is gone."""
+        """Return the client of that id, or None if it is gone."""
         return self._here().registry.client(connection_id)
 
     def clients_num(self) -> int:
-        """How many clients there are."""
-        return self._here().clients_num()
+        """Return the number of clients."""
+        return self._here().registry.everyone.members_num()
 
     def hotlines(self) -> list[Hotline[Meta, Header]]:
-        """Every open hotline, oldest first."""
+        """Return every open hotline, oldest first."""
         return self._here().registry.hotlines()
 
     def hotline(self, hotline_id: HotlineID) -> Hotline[Meta, Header] | None:
-        """The hotline of that id, ``None`` if it is closed."""
+        """Return the hotline of that id, or None if it is closed."""
         return self._here().registry.hotline(hotline_id)
 
     def __repr__(self) -> str:
-        return f"<DHub of {self._hub!r}>"
+        return f"<DHub of {self._core.hub!r}>"
 
-    def _here(self) -> Hub[Meta, Header]:
-        if not self._hub.loop.is_here():
+    def _here(self) -> Core[Meta, Header]:
+        if not self._core.loop.is_here():
             raise WrongThread(
                 "a DHub is for the closure that received it, on the hub thread: keep the "
                 "result, or submit another closure with exec_async or exec_sync"
             )
-        return self._hub
+        return self._core

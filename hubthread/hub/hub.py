@@ -1,55 +1,49 @@
-"""The hub: one thread that puts everything that is shared into one order.
+"""The hub: one thread that brings all shared work into one order.
 
-Layer: hub.  Threads: the hub thread runs closures and fans out; every method is for any
-thread, unless it says otherwise.
-Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``.
+Layer: hub.  Threads: the hub thread runs closures and fans out; every method may be called on
+any thread, unless it says otherwise.
+Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``, ``SocketHandles``.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Hashable
 from dataclasses import asdict
-from functools import partial
-from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
 from hubthread.checks import check_kind, check_work
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
-from hubthread.clients.idle import Idle
 from hubthread.clients.ratelimit import behind_limit, limiter_of
-from hubthread.concurrency.clock import Clock, RealClock
+from hubthread.concurrency.clock import Clock
 from hubthread.concurrency.context import Context
-from hubthread.concurrency.flusher import Flusher
-from hubthread.concurrency.incidents import Incidents
-from hubthread.concurrency.loop import Loop
-from hubthread.concurrency.threads import Threads
-from hubthread.concurrency.timers import Timers
-from hubthread.concurrency.watchdog import Watchdog
-from hubthread.concurrency.workers import Workers
-from hubthread.core.framer import framer
-from hubthread.core.options import websocket_options
-from hubthread.core.push_log import PushLog
-from hubthread.core.registry import Registry
+from hubthread.core.core import Core
+from hubthread.core.runtime import Runtime
 from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
-from hubthread.hub.entrances import Serves
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
-from hubthread.limits import OUTBOX
 from hubthread.matcher.compile import marshal_json, unmarshal_json
-from hubthread.net.address_limit import AddressLimit
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline
 from hubthread.rooms.silent import SilentHotline
+from hubthread.serving.accept import ASK
+from hubthread.serving.listening import Listening
+from hubthread.serving.raw_server import SocketServer, open_socket_server
+from hubthread.serving.server import Server, open_server
+from hubthread.serving.wsgi import WSGIAnswer, WSGIBridge
 from hubthread.settings import HotlineOption, HubSetting
 from hubthread.statistics import HubStatistics
-from hubthread.types import Key, check_key
+from hubthread.types import ConnectionProtocols, Key, check_key
 
 if TYPE_CHECKING:
+    import ssl as tls
+    from collections.abc import Mapping
+
     from hubthread.interfaces import IOContext
     from hubthread.protocol.request import Request
 
@@ -60,68 +54,66 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
+class Parts(NamedTuple):
+    """What a hub is assembled from; ``hubthread.testing`` has virtual ones."""
+
+    core: Core[Any, Any]
+    lifecycle: Lifecycle
+    bridge: WSGIBridge
+
+
+class Hub(EachClient[Meta, Header]):
     """Connections, rooms and shared state, in one order.
 
-    ``with Hub(setting) as hub:`` starts it and, at the end, closes it.
+    ``with Hub(setting) as hub:`` starts the hub, and closes it at the end.
 
-    :param setting: see ``HubSetting``; its matcher is frozen here.
+    :param setting: see ``HubSetting``; its matcher accepts no more handlers afterwards.
     """
 
     def __init__(self, setting: HubSetting[Meta, Header]) -> None:
-        self.setting = setting
-        self.name = setting.hub_name or uuid.uuid4().hex[:8]
-        self.logger = setting.logger
-        self.context = Context(setting.context)
-        """Cancelled while the hub closes, when its clients have had their time to go.
-
-        Whoever cancels it before closes the hub, and so does ``HubSetting.context``.
-        """
-        # What clients, rooms and servers are built on; not for users.
-        bound = setting.chan_queue_size
-        self._equip()
-        self.loop: Loop[DHub[Meta, Header]] = Loop(
-            f"hub {self.name}",
-            bound,
-            DHub(self),
-            self.incidents,
-            self.lifecycle.failed,
-            self.clock.now,
-        )
-        self.registry: Registry[Meta, Header] = Registry(
-            PushLog(self.loop.schedule, bound, f"hub {self.name}")
-        )
-        self.watchdog = Watchdog(
-            setting.watchdog,
-            self.clock,
-            lambda: [self.loop, *self.registry.watched()],
-            self.logger,
-        )
-        most, shared = setting.limits.connections_per_address, setting.limits.shared_addresses
-        self.addresses = AddressLimit(most, shared, self.incidents)
-        self.idle = Idle(setting.limits.idle_time, self.clients, self.timers)
-        self._init_serving()
-        self.limiter = limiter_of(setting.limits, self.clock.now)
-        self.intercept = behind_limit(self.limiter, setting.on_receive_message)
-        self.frame = framer(setting.websocket_period)
-        period = setting.websocket_period
-        self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
-        validate_origin_check(period.upgrader.check_origin)
+        self._core: Core[Meta, Header]
+        self._core, self._lifecycle, self._bridge = self._assemble(setting)
+        core = self._core
+        core.client_class = Client
+        core.limiter = limiter_of(setting.limits, core.clock.now)
+        core.intercept = behind_limit(core.limiter, setting.on_receive_message)
+        validate_origin_check(setting.websocket_period.upgrader.check_origin)
         if setting.receive_matcher is not None:
             setting.receive_matcher.freeze()
-        self.context.add_callback(self.lifecycle.context_cancelled)
-        if setting.delayed_execution is not None:
-            self.loop.schedule(self.lifecycle.delayed_execution)  # the first in the queue
 
-    def _equip(self) -> None:
-        """What it runs on: threads and real time.  In virtual time: ``hubthread.testing``."""
-        self.lifecycle = Lifecycle(self)
-        self.incidents = Incidents(self.logger, monotonic)
-        self.threads = Threads(f"hubthread-{self.name}", self.incidents)
-        self.clock: Clock = RealClock(self.threads)
-        self.workers = Workers(self.threads)
-        self.timers = Timers(self.threads, self.incidents)
-        self.flusher = Flusher(self.threads)
+    def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
+        runtime = Runtime.real(setting.hub_name or uuid.uuid4().hex[:8], setting.logger)
+        core = Core(self, setting, runtime, DHub)
+        lifecycle = Lifecycle(core)
+        return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, self.close))
+
+    @property
+    def setting(self) -> HubSetting[Meta, Header]:
+        """The setting that the hub was made with."""
+        return self._core.setting
+
+    @property
+    def name(self) -> str:
+        """The hub's name in logs, thread names and statistics."""
+        return self._core.name
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The logger that the hub writes to."""
+        return self._core.logger
+
+    @property
+    def context(self) -> Context:
+        """A context that is cancelled while the hub closes, once its clients had time to go.
+
+        Cancelling it earlier closes the hub, as does cancelling ``HubSetting.context``.
+        """
+        return self._core.context
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of rooms and polls; ``clock.now()`` is virtual in ``hubthread.testing``."""
+        return self._core.clock
 
     @classmethod
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
@@ -136,7 +128,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises UsageError: when it was started before.
         :raises RuntimeError: when the system gives no thread; it may be tried again.
         """
-        self.lifecycle.start()
+        self._lifecycle.start()
 
     def run(self) -> None:
         """Run the hub on the calling thread, until it is closed (``Run``).
@@ -146,7 +138,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
             thread, without a SIGINT handler of the program's own, at once in a closure and
             else between two jobs; a second one at once.
         """
-        self.lifecycle.run_here()
+        self._lifecycle.run_here()
 
     # Closures.
 
@@ -160,7 +152,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises QueueFull: when ``chan_queue_size`` closures wait.
         """
         check_work(work)
-        self.loop.exec_async(work)
+        self._core.loop.exec_async(work)
 
     def exec_sync(
         self, work: Callable[[DHub[Meta, Header]], T], timeout: float | None = None
@@ -176,7 +168,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
         """
         check_work(work)
-        return self.loop.exec_sync(work, timeout)
+        return self._core.loop.exec_sync(work, timeout)
 
     # Sending to all.
 
@@ -191,7 +183,7 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         """
         if key is not None:
             check_key(key)
-        return self.registry.everyone.push(self.frame(data), key)
+        return self._core.registry.everyone.push(self._core.make_frame(data), key)
 
     def broadcast_with_filter(
         self,
@@ -206,21 +198,23 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises HubClosed, QueueFull: as ``broadcast``.
         """
         check_work(predicate)
-        frame = self.frame(data)
+        frame = self._core.make_frame(data)
 
         def send(clients: list[Client[Meta, Header]]) -> None:
             for client in clients:
                 try:
                     wanted = predicate(self, client, client.meta)
                 except KeyboardInterrupt as error:
-                    self.loop.interrupt(error)  # meant for the program, not for the filter
+                    self._core.loop.interrupt(error)  # meant for the program, not for the filter
                 except BaseException as error:  # noqa: BLE001 - told to the log
-                    self.incidents.log_exception(error, "a broadcast filter raised for %r", client)
+                    self._core.incidents.log_exception(
+                        error, "a broadcast filter raised for %r", client
+                    )
                 else:
                     if wanted:
                         client.ws_conn.send(frame)
 
-        self.registry.everyone.run(send)
+        self._core.registry.everyone.run(send)
 
     # Objects and bytes.
 
@@ -258,15 +252,15 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         """
         if option is not None:
             check_kind("option", option, HotlineOption, "a HotlineOption or None")
-        self.lifecycle.refuse_closing("opens no hotline")
+        self._core.state.refuse_closing("opens no hotline")
         name = option.name if option is not None else ""
-        hotline = Hotline(self, self.registry.next_hotline_id(), name)
-        self.registry.add(hotline)
+        hotline = Hotline(self._core, self._core.registry.next_hotline_id(), name)
+        self._core.registry.add(hotline)
         return hotline
 
     def silent_hotline(self) -> SilentHotline[Meta, Header]:
         """A room that nobody hears (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""
-        return SilentHotline(self, self.registry.next_hotline_id())
+        return SilentHotline(self._core, self._core.registry.next_hotline_id())
 
     def long_polling(self, option: LongPollingOption) -> LongPollingResult:
         """Ask again and again until something is done, or time is up (``LongPolling``).
@@ -276,19 +270,135 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system gives no thread.
         """
-        self.lifecycle.refuse_closing("polls no more")
-        return LongPollingResult(self, option)
+        self._core.state.refuse_closing("polls no more")
+        return LongPollingResult(self._core, option)
 
     def clients(self) -> list[Client[Meta, Header]]:
         """Every client, in the order of coming."""
-        return self.registry.everyone.members()
+        return self._core.registry.everyone.members()
 
     def clients_num(self) -> int:
         """How many clients are connected."""
-        return self.registry.everyone.members_num()
+        return self._core.registry.everyone.members_num()
 
-    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
-        return self, self.clients
+    def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[Client[Meta, Header]]]]:
+        return self._core, self.clients
+
+    # Ways in.
+
+    def serve(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        ssl: tls.SSLContext | None = None,
+        unix_path: str | None = None,
+        path: str | None = None,
+        pages: Mapping[str, Callable[[Request], Response]] | None = None,
+        max_connections: int = 10_000,
+        backlog: int = 1024,
+    ) -> Server:
+        """Listen for WebSocket clients; returns at once.
+
+        :param host: an address or name of this machine; ``"0.0.0.0"`` for all of IPv4,
+            ``"::"`` for IPv6, by default this machine only.
+        :param port: 0 takes a free one: see ``server.address``.
+        :param ssl: a server's context, for ``wss``.
+        :param unix_path: listen on a Unix socket there instead of ``host`` and ``port``.
+        :param path: where the WebSocket is; ``None``: everywhere.
+        :param pages: plain HTTP on the same port: path → ``function(request) -> Response``,
+            called on a thread of that request's own.  Everything else is 404.
+        :param max_connections: at the same time, plain HTTP included; more get 503.
+        :param backlog: connections that the system queues before they are accepted.
+        :raises OSError: when the address cannot be listened on.
+        :raises SettingError: for a value out of range.
+        :raises HubClosed: when the hub is closing.
+        """
+        self._core.state.refuse_closing("serves nobody")
+        return open_server(
+            self._core, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
+        )
+
+    def socket_handles(
+        self,
+        addr: str,
+        port: int,
+        protocol: ConnectionProtocols,
+        *,
+        ssl: tls.SSLContext | None = None,
+        max_peers: int = 10_000,
+        backlog: int = 1024,
+    ) -> SocketServer:
+        """Let raw TCP or UDP peers in as clients of this hub; returns at once (``SocketHandles``).
+
+        ``HubSetting.socket_period`` says how their messages end and how they are kept alive.
+        ``on_handshake``, where there is one, is asked for them too: its request has the
+        method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+
+        :param addr: an address or name of this machine, as for ``serve``.
+        :param port: 0 takes a free one: see ``address`` of what is returned.
+        :param protocol: ``ConnectionProtocols.TCP`` or ``UDP``.
+        :param ssl: a server's context, for TLS on TCP.
+        :param max_peers: at the same time; more are closed at once.
+        :param backlog: TCP connections that the system queues before they are accepted.
+        :raises OSError: when the address cannot be listened on.
+        :raises SettingError: for a value out of range.
+        :raises HubClosed: when the hub is closing.
+        """
+        self._core.state.refuse_closing("serves nobody")
+        return open_socket_server(self._core, addr, port, protocol, ssl, max_peers, backlog)
+
+    def websocket_handler(
+        self,
+        environ: dict[str, Any],
+        start_response: Callable[[str, list[tuple[str, str]]], object] | None = None,
+        meta: Meta = ASK,
+        *,
+        max_connections: int = 10_000,
+    ) -> WSGIAnswer:
+        """Make the request of a WSGI application a client (``WebSocketHandler``).
+
+        The socket is taken from the WSGI server, one of the hub's own threads serves it, and
+        this returns at once: no worker is held.  Where a connection cannot be moved (TLS
+        that the WSGI server ends itself, Windows) the calling thread serves the client and
+        this returns at its end: see ``statistics().wsgi_parked``.
+
+        A hub that is new is started, on this first need, so it may be made before a server
+        forks.  It is closed when the process ends: its clients are told 1001.
+
+        :param environ: as the application was called with; once for each request.
+        :param start_response: called with the answer; ``None``: call what is returned, or
+            return it from a Flask view.
+        :param meta: the client's (``WebSocketHandlerWithMeta``); ``on_handshake`` and
+            ``meta_gen`` are not asked then: whoever calls this has decided who may come.
+        :param max_connections: through this method at the same time; more get 503.
+        :returns: what the application is to return: the end of the request, or its refusal
+            (426 for what is no WebSocket, 403 for a foreign page, 429 for an address beyond
+            ``Limits.connections_per_address``, 501 for a server whose sockets cannot be had,
+            503 for a hub that is closed, full or out of threads).
+        :raises UsageError: for an environ whose request is a client already, and for a hub
+            that had threads in another process, before it forked.
+        """
+        answer = self._bridge.enter(environ, meta, max_connections)
+        if start_response is not None:
+            start_response(answer.status, answer.headers)
+        return answer
+
+    def start_once(self) -> None:
+        """Start a new hub in this process, and close it when the process ends.
+
+        Returns when its ``delayed_execution``, if any, has run.  For a WSGI application that
+        pushes before anybody has come by ``websocket_handler``, which does the same.  A hub
+        that was started here, or has ended, stays as it is.
+
+        :raises UsageError: when it had threads in another process, before that forked.
+        :raises RuntimeError: when the system gives no thread; it may be tried again.
+        """
+        self._bridge.start_once()
+
+    def servers(self) -> list[Listening]:
+        """Return the servers that listen now, oldest first."""
+        return cast("list[Listening]", self._core.servers.all())
 
     # The end.
 
@@ -297,14 +407,14 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
 
         :raises SettingError: for a count below 1.
         """
-        self.lifecycle.wait_add(count)
+        self._core.state.wait_add(count)
 
     def wait_done(self) -> None:
         """One thing less for ``close`` to wait for (``WaitDone``).
 
         :raises UsageError: when there was none.
         """
-        self.lifecycle.wait_done()
+        self._core.state.wait_done()
 
     def close(self, timeout: float = 10.0) -> None:
         """End everything, within ``timeout`` seconds (``Close``).
@@ -314,16 +424,16 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
         join every thread.  A second call waits for the first.  Where the hub would wait for
         the caller (in a handler, in a closure) it returns at once, and another thread does it.
         """
-        self.lifecycle.close(timeout)
+        self._lifecycle.close(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the hub is closed, ``timeout`` seconds at most; whether it is.
 
         :raises InternalError: when the hub was stopped by a bug of its own.
         """
-        closed = self.lifecycle.join(timeout)
-        if closed and self.lifecycle.failure is not None:
-            raise InternalError(f"{self!r} was stopped by a bug") from self.lifecycle.failure
+        closed = self._lifecycle.join(timeout)
+        if closed and self._core.state.failure is not None:
+            raise InternalError(f"{self!r} was stopped by a bug") from self._core.state.failure
         return closed
 
     def __enter__(self) -> Hub[Meta, Header]:
@@ -341,31 +451,31 @@ class Hub(EachClient[Meta, Header], Serves[Meta, Header]):
     @property
     def state(self) -> str:
         """``new``, ``running``, ``closing``, ``closed``, or ``failed`` by a bug of our own."""
-        return "failed" if self.lifecycle.failure is not None else self.lifecycle.state
+        return "failed" if self._core.state.failure is not None else self._core.state.value
 
     def statistics(self) -> HubStatistics:
         """What is to be known of the hub now."""
-        hotlines, total, dropped, ended = self.registry.counts()
+        hotlines, total, dropped, ended = self._core.registry.counts()
         return HubStatistics(
             name=self.name,
             state=self.state,
             clients=self.clients_num(),
             hotlines=hotlines,
-            threads=self.threads.count(),
-            queue_depth=self.loop.depth(),
-            closures_run=self.loop.closures_run,
-            closures_failed=self.loop.closures_failed,
+            threads=self._core.threads.count(),
+            queue_depth=self._core.loop.depth(),
+            closures_run=self._core.loop.closures_run,
+            closures_failed=self._core.loop.closures_failed,
             clients_total=total,
-            handshakes_refused=self._refused,
+            handshakes_refused=self._core.refusals.count,
             messages_dropped=dropped,
             ended_by=ended,
-            wsgi_moved=self.entrance.moved,
-            wsgi_parked=self.entrance.parked,
-            queue_age=self.loop.oldest(),
-            closure_running=self.loop.running(),
-            closure_longest=self.loop.longest,
-            limits_struck=self.incidents.counts(),
-            stuck=self.watchdog.stuck,
+            wsgi_moved=self._bridge.moved,
+            wsgi_parked=self._bridge.parked,
+            queue_age=self._core.loop.oldest(),
+            closure_running=self._core.loop.running(),
+            closure_longest=self._core.loop.longest,
+            limits_struck=self._core.incidents.counts(),
+            stuck=self._lifecycle.watchdog.stuck,
         )
 
     def health(self, request: Request) -> Response:

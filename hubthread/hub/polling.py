@@ -1,4 +1,4 @@
-"""HookCall again and again until something is done, or time is up.
+"""Ask again and again until something is done, or time is up.
 
 Layer: hub.  Threads: one for each poll that runs, which calls the user's functions; the
 handle is for any.
@@ -19,7 +19,7 @@ from hubthread.concurrency.context import Context
 from hubthread.errors import LongPollingTimeoutZero, SettingError, WrongThread
 
 if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
+    from hubthread.core.core import Core
 
 __all__ = ["LongPollingOption", "LongPollingResult"]
 
@@ -33,7 +33,7 @@ SHORTEST_FREQUENCY = 0.0001
 class LongPollingOption:
     """What is asked, how often and for how long."""
 
-    do: Callable[[Hub[Any, Any], Callable[[], None]], object]
+    do: Callable[[Any, Callable[[], None]], object]
     """Called with ``(hub, done)`` at once, and then every ``frequency`` seconds; it, or
     whom it tells, calls ``done()`` to end the poll.  On a thread of the poll's own: it may
     block, and must use ``hub.exec_async`` or ``exec_sync`` for what others use too."""
@@ -44,7 +44,7 @@ class LongPollingOption:
     ``done`` has another ``frequency`` to come."""
     frequency: float = 1.0
     """Seconds between calls, 0.0001 at the least."""
-    timeout_callback: Callable[[Hub[Any, Any]], object] | None = None
+    timeout_callback: Callable[[Any], object] | None = None
     """Called with ``hub`` when nothing was done in time, on the same thread."""
 
     def __post_init__(self) -> None:
@@ -66,23 +66,23 @@ class LongPollingResult:
     It ends once: done, out of time, or cancelled, by ``cancel`` or by the hub's closing.
     """
 
-    def __init__(self, hub: Hub[Any, Any], option: LongPollingOption) -> None:
-        self._hub = hub
+    def __init__(self, core: Core[Any, Any], option: LongPollingOption) -> None:
+        self._core = core
         self._option = option
-        self._clock = hub.clock
-        self._deadline = hub.clock.now() + option.timeout
+        self._clock = core.clock
+        self._deadline = core.clock.now() + option.timeout
         # The poll's own thread's.
-        self._due = hub.clock.now()
+        self._due = core.clock.now()
         self._asked = 0
         self._runner: int | None = None  # while a callback runs
         self._lock = threading.Lock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._outcome: PollingOutcome | None = None
-        self.context = Context(hub.context)
+        self.context = Context(core.context)
         """Cancelled when it ends, and with the hub."""
         self._drive: Drive | None = None
         self.context.add_callback(self._cancelled)
-        self._drive = hub.clock.drive(self._step, "long-polling")
+        self._drive = core.clock.drive(self._step, "long-polling")
         if self.outcome is not None:  # before there was anybody to wake
             self._drive.wake()
 
@@ -100,7 +100,7 @@ class LongPollingResult:
 
         :raises WrongThread: on the hub thread, and in the poll's own callbacks.
         """
-        self._hub.loop.refuse_here("wait")
+        self._core.loop.refuse_here("wait")
         if self._runner == thread_id():
             raise WrongThread(
                 "wait from inside the poll's own callback would wait for itself: call done(), or "
@@ -139,14 +139,14 @@ class LongPollingResult:
             self._call(lambda: self._end("timeout"))  # which calls those of its context
             callback = option.timeout_callback
             if self.outcome == "timeout" and callback is not None:
-                self._call(lambda: callback(self._hub))
+                self._call(lambda: callback(self._core.hub))
             return None
         if now < self._due:  # woken for nothing
             return min(self._due, deadline)
         self._asked += 1
         # Calls that a slow one has kept from being made in time are left out, not made up for.
         self._due += (int((now - self._due) / option.frequency) + 1) * option.frequency
-        self._call(lambda: option.do(self._hub, self._done))
+        self._call(lambda: option.do(self._core.hub, self._done))
         return None if self.outcome else min(self._due, deadline)
 
     def _call(self, work: Callable[[], object]) -> None:
@@ -154,6 +154,6 @@ class LongPollingResult:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - told to the log, and asked again
-            self._hub.incidents.log_exception(error, "%r: a callback raised", self)
+            self._core.incidents.log_exception(error, "%r: a callback raised", self)
         finally:
             self._runner = None

@@ -90,7 +90,7 @@ class FlaskHub(Generic[Meta, Header]):
         most = config.pop("max_connections", _MAX_CONNECTIONS)
         check_number("max_connections", most, 1, whole=True)
         hub = hub_class(_configured(self.setting, config))
-        hub.client_class = functools.partial(_FlaskClient, app)
+        hub._core.client_class = functools.partial(_FlaskClient, app)
         app.extensions[_KEY] = _State(hub, most)
         # Before the views: one may push where nobody has connected yet.
         app.before_request(hub.start_once)

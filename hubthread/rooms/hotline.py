@@ -1,19 +1,20 @@
 """A hotline: a room whose members get what is pushed to it.
 
-Layer: hub.  Threads: everything from any; the hub thread fans out.
+Layer: rooms.  Threads: every method may be called on any thread; the hub thread fans out.
 Source: the specification's ``IHotline``, ``NewHotline``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.watchdog import Watched
+from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
 from hubthread.errors import ContextNotClient
 from hubthread.matcher.compile import marshal_json
@@ -22,8 +23,8 @@ from hubthread.statistics import HotlineStatistics
 from hubthread.types import HotlineID, Key, check_key
 
 if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
-    from hubthread.interfaces import IOContext
+    from hubthread.concurrency.watchdog import Watched
+    from hubthread.interfaces import IHub, IOContext
 
 __all__ = ["Hotline"]
 
@@ -41,33 +42,37 @@ class Hotline(EachClient[Meta, Header]):
     Threads: every method from any.
     """
 
-    __slots__ = ("__weakref__", "_frame", "context", "hotline_id", "hub", "name", "room")
+    __slots__ = ("__weakref__", "_core", "_log", "_make_frame", "context", "hotline_id", "name")
 
     def __init__(
         self,
-        hub: Hub[Meta, Header],
+        core: Core[Meta, Header],
         hotline_id: HotlineID,
         name: str,
-        room: PushLog[Client[Meta, Header]] | None = None,
+        log: PushLog[Client[Meta, Header]] | None = None,
         context: Context | None = None,
     ) -> None:
-        """Make a hotline; ``room`` and ``context`` come from the hotline it continues, if any."""
-        self.hub = hub
-        self._frame = hub.frame
+        """Make a hotline; ``log`` and ``context`` come from the hotline it continues, if any."""
+        self._core = core
+        self._make_frame = core.make_frame
         self.hotline_id = hotline_id
         self.name = name
-        if room is None:
+        if log is None:
             label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
-            room = PushLog(hub.loop.schedule, hub.setting.chan_queue_size, label)
-        # What clients and tick threads are built on; not for users.
-        self.room: PushLog[Client[Meta, Header]] = room
-        self.context = Context(hub.context) if context is None else context
-        """Cancelled when the hotline closes, or the hub."""
+            log = PushLog(core.loop.schedule, core.setting.chan_queue_size, label)
+        self._log: PushLog[Client[Meta, Header]] = log
+        self.context = Context(core.context) if context is None else context
+        """A context that is cancelled when the hotline or the hub closes."""
+
+    @property
+    def hub(self) -> IHub:
+        """The hub that the hotline belongs to."""
+        return self._core.hub
 
     @property
     def logger(self) -> logging.Logger:
         """The hub's logger."""
-        return self.hub.logger
+        return self._core.logger
 
     def answer(self, ctx: IOContext) -> None:
         """Let a client in: it gets every push accepted from now on.
@@ -78,7 +83,7 @@ class Hotline(EachClient[Meta, Header]):
         :raises TooManyRooms: when it is in as many as ``Limits.rooms_per_client`` lets it.
         :raises HotlineClosed, HubClosed: after the end of either.
         """
-        self._client(ctx).enter_room(self.room)
+        self._client(ctx).enter_room(self._log)
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets what was pushed so far.
@@ -87,7 +92,7 @@ class Hotline(EachClient[Meta, Header]):
 
         :raises ContextNotClient: for anything but a client.
         """
-        self._client(ctx).leave_room(self.room)
+        self._client(ctx).leave_room(self._log)
 
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.
@@ -103,7 +108,7 @@ class Hotline(EachClient[Meta, Header]):
         """
         if key is not None:
             check_key(key)
-        return self.room.push(self._frame(data), key)
+        return self._log.push(self._make_frame(data), key)
 
     def push_json(self, obj: object) -> int:
         """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""
@@ -116,61 +121,61 @@ class Hotline(EachClient[Meta, Header]):
     @property
     def push_count(self) -> int:
         """The number of the last push."""
-        return self.room.counts()[0]
+        return self._log.counts()[0]
 
     def is_push_consumed(self, number: int) -> bool:
         """Whether push ``number`` was handed to each member of its moment, or that is gone.
 
         Handed over as in ``IOContext.is_write_consumed``.
         """
-        return self.room.is_consumed(number)
+        return self._log.is_consumed(number)
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so.
 
         :raises WrongThread: on the hub thread or in a room's tick, which it would wait for.
         """
-        self.hub.loop.refuse_here("wait_push_consumed")
+        self._core.loop.refuse_here("wait_push_consumed")
         refuse_in_tick("wait_push_consumed")
-        return self.room.wait_consumed(number, timeout)
+        return self._log.wait_consumed(number, timeout)
 
     @property
     def members(self) -> list[Client[Meta, Header]]:
         """Who is in, in the order of coming."""
-        return self.room.members()
+        return self._log.members()
 
     @property
     def members_num(self) -> int:
         """How many are in."""
-        return self.room.members_num()
+        return self._log.members_num()
 
     def __contains__(self, ctx: object) -> bool:
-        return isinstance(ctx, Client) and ctx in self.room
+        return isinstance(ctx, Client) and ctx in self._log
 
-    def _to_visit(self) -> tuple[Hub[Meta, Header], Callable[[], list[Client[Meta, Header]]]]:
-        return self.hub, self.room.members
+    def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[Client[Meta, Header]]]]:
+        return self._core, self._log.members
 
     def close(self) -> None:
         """Let everybody out and refuse what comes; what was pushed is still sent."""
         reason = "the hotline was closed"
-        if self.room.close(reason):
-            self.end(reason)
+        if self._log.close(reason):
+            self._end(reason)
 
     def close_if_empty(self) -> bool:
         """Close it if nobody is in, in one step; whether it is closed after the call."""
         reason = "the hotline was empty"
-        if self.room.close(reason, only_if_empty=True):
-            self.end(reason)
-        return self.room.closed
+        if self._log.close(reason, only_if_empty=True):
+            self._end(reason)
+        return self._log.closed
 
     @property
     def is_closed(self) -> bool:
         """Whether it was closed."""
-        return self.room.closed
+        return self._log.closed
 
     def statistics(self) -> HotlineStatistics:
         """What is to be known of this hotline now."""
-        pushes, waiting, lagging = self.room.counts()
+        pushes, waiting, lagging = self._log.counts()
         return HotlineStatistics(
             hotline_id=self.hotline_id,
             name=self.name,
@@ -181,29 +186,27 @@ class Hotline(EachClient[Meta, Header]):
             lagging=lagging,
         )
 
-    def watched(self) -> Watched | None:
-        """Return what runs callbacks for this hotline, for the watchdog.  Not for users."""
-        return None
-
-    def join_ended(self, timeout: float) -> bool:
-        """Wait until a closed hotline has run its last callback.  Not for users.
-
-        :param timeout: seconds.
-        :returns: true if it has; a hotline without a tick thread has none.
-        """
-        return True
-
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
         state = "closed" if self.is_closed else "open"
         return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
 
-    def end(self, reason: str) -> None:
+    def _end(self, reason: str) -> None:
         """Let everybody out of a room that was shut.  Not for users: they ``close`` it."""
-        for client in self.room.members():
+        for client in self._log.members():
             self.hangup(client)
-        self.hub.registry.remove(self)
+        self._core.registry.remove(self)
         self.context.cancel(reason)
+
+    # For the hub: a room with a clock has more to say here.
+
+    def _watched(self) -> Sequence[Watched]:
+        """Return what runs callbacks for the hotline; the watchdog looks at it."""
+        return ()
+
+    def _wait_ended(self, timeout: float) -> bool:
+        """Wait until a closed hotline has run its last callback; return True if it has."""
+        return True
 
     @staticmethod
     def _client(ctx: object) -> Client[Meta, Header]:

@@ -16,7 +16,7 @@ from hubthread.statistics import HotlineStatistics
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
-    from hubthread.hub.hub import Hub
+    from hubthread.core.core import Core
     from hubthread.interfaces import IOContext
     from hubthread.types import ClientID, HotlineID, Key
 
@@ -37,12 +37,12 @@ class SilentHotline(Hotline[Meta, Header]):
 
     __slots__ = ("_closed",)
 
-    def __init__(self, hub: Hub[Meta, Header], hotline_id: HotlineID) -> None:
+    def __init__(self, core: Core[Meta, Header], hotline_id: HotlineID) -> None:
         # Not super().__init__: there is no room behind it.
-        self.hub = hub
+        self._core = core
         self.hotline_id = hotline_id
         self.name = "silent"
-        self.context = Context(hub.context)
+        self.context = Context(core.context)
         self._closed = False
 
     def answer(self, ctx: IOContext) -> None:
@@ -98,15 +98,15 @@ class SilentHotline(Hotline[Meta, Header]):
         timeout: float | None = None,
     ) -> Iteration[T]:
         """An iteration over nobody, which is done."""
-        return Iteration.over_nobody(self.hub)
+        return Iteration.over_nobody(self._core)
 
     def close(self) -> None:
         """Mark it as closed."""
-        self.end("the hotline was closed")
+        self._end("the hotline was closed")
 
     def close_if_empty(self) -> bool:
         """Mark it as closed, since it is empty; true."""
-        self.end("the hotline was empty")
+        self._end("the hotline was empty")
         return True
 
     @property
@@ -126,7 +126,7 @@ class SilentHotline(Hotline[Meta, Header]):
             lagging=0,
         )
 
-    def end(self, reason: str) -> None:
+    def _end(self, reason: str) -> None:
         """Mark it as closed.  Not for users: they ``close`` it."""
         self._closed = True
         self.context.cancel(reason)

@@ -1,74 +1,53 @@
-"""From a request to a client: the handshake, the user's hook, the connection.
+"""The way from a request to a client: the handshake, the hooks, the connection.
 
-Layer: hub.  Threads: ``agree`` on the one that has the request, ``connect`` on the one
-that is to be the client's reader; on our own server both are the same.
+Layer: serving.  Threads: ``negotiate`` runs on the thread that has the request, ``accept`` on
+the client's reader thread.  In a server of our own they are the same thread.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import Connection
 from hubthread.net.transport import Transport, send_all
-from hubthread.protocol.handshake import Accepted, accept
+from hubthread.protocol import handshake
+from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.http import Request, Response
 from hubthread.protocol.websocket import WebSocketProtocol
 
-if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
-
-__all__ = ["ASK", "Agreed", "agree", "connect", "make_meta", "refusal_response"]
+__all__ = ["ASK", "Negotiated", "accept", "negotiate", "refusal_response"]
 
 _FOREIGN = 403
-_FAILED = "The server failed to accept the connection."
 
 ASK: Final[Any] = object()
-"""No meta was given: the hub's hooks are asked for it."""
+"""In the place of a meta: the hub's hooks make it."""
 
 
-class Agreed(NamedTuple):
-    """A handshake that both sides want, before anything was said to the peer."""
+class Negotiated(NamedTuple):
+    """A handshake that both sides want; nothing was sent to the peer yet."""
 
     request: Request
     accepted: Accepted
     meta: Any
 
 
-def make_meta(hub: Hub[Any, Any], request: Request) -> Any:
-    """A new client's meta, from the user's hook or ``meta_gen``.
+def negotiate(core: Core[Any, Any], request: Request, meta: Any = ASK) -> Negotiated:
+    """Check the handshake and call the hooks.
 
-    :raises HandshakeRejected: when the user wants no such client, or the hook fails.
+    :param meta: the client's meta, if the caller has made it already.
+    :raises HandshakeRejected: with the status and reason to answer.
     """
-    hub.lifecycle.wait_open()  # the hooks may use what it makes, and so may all that follows
-    shake = hub.setting.on_handshake
-    try:
-        if shake is None:
-            return hub.setting.meta_gen()
-        with hub.registry.hook_call("on_handshake", request):
-            return shake(request)
-    except HandshakeRejected:
-        raise
-    except BaseException as error:  # noqa: BLE001 - told to the log
-        hub.incidents.log_exception(error, "the handshake hook raised for %r", request)
-        raise HandshakeRejected(500, _FAILED) from None
-
-
-def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
-    """Check the handshake, and ask the user's hook.
-
-    :param meta: the client's, where somebody has decided on it already.
-    :raises HandshakeRejected: with what is to be answered.
-    """
-    hub.lifecycle.wait_open()
-    upgrader = hub.setting.websocket_period.upgrader
+    core.wait_open()
+    upgrader = core.setting.websocket_period.upgrader
     check = upgrader.check_origin
-    asking = hub.registry.hook_call("check_origin", request) if callable(check) else nullcontext()
+    call = core.hook_call("check_origin", request) if callable(check) else nullcontext()
     try:
-        with asking:
-            accepted = accept(
+        with call:
+            accepted = handshake.accept(
                 request,
                 subprotocols=upgrader.subprotocols,
                 check_origin=check,
@@ -77,35 +56,35 @@ def agree(hub: Hub[Any, Any], request: Request, meta: Any = ASK) -> Agreed:
     except HandshakeRejected as refusal:
         if refusal.status == _FOREIGN:  # a browser's console has no more than the number
             text = "%s  Upgrader.check_origin says which pages may."
-            hub.incidents.log_limited("origin", logging.WARNING, text, refusal.reason)
+            core.incidents.log_limited("origin", logging.WARNING, text, refusal.reason)
         raise
     except BaseException as error:  # noqa: BLE001 - told to the log
-        hub.incidents.log_exception(error, "the origin check raised for %r", request)
-        raise HandshakeRejected(500, _FAILED) from None
-    return Agreed(request, accepted, make_meta(hub, request) if meta is ASK else meta)
+        core.incidents.log_exception(error, "the origin check raised for %r", request)
+        raise HandshakeRejected(500, ACCEPT_FAILED) from None
+    return Negotiated(request, accepted, core.make_meta(request) if meta is ASK else meta)
 
 
-def refusal_response(hub: Hub[Any, Any], refusal: HandshakeRejected) -> Response:
-    """What is answered to a request that is refused."""
+def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Response:
+    """Return the response to a refused request."""
     try:
         return Response.text(refusal.status, refusal.reason, refusal.headers)
-    except Exception as error:  # noqa: BLE001 - a hook's or a page's: line breaks in a header
-        hub.incidents.log_exception(error, "a refusal that cannot be sent: %r", refusal)
+    except Exception as error:  # noqa: BLE001 - a hook has put a line break into a header
+        core.incidents.log_exception(error, "cannot send the refusal %r", refusal)
         return Response.text(500, "The server failed to say why it refuses.")
 
 
-def connect(
-    hub: Hub[Any, Any], transport: Transport, agreed: Agreed, deadline: float
+def accept(
+    core: Core[Any, Any], transport: Transport, negotiated: Negotiated, deadline: float
 ) -> Connection | None:
-    """Say yes and make the client; its start callback has run when this returns.
+    """Send the 101 and make the client; its start callback has run when this returns.
 
-    :param deadline: for sending the answer, on the clock of ``time.monotonic``.
-    :returns: what is to be ``run``; ``None`` when the socket has broken by then.
+    :param deadline: for sending the 101, on the clock of ``time.monotonic``.
+    :returns: the connection, whose ``run`` the caller calls; None if the socket has broken.
     :raises HandshakeRejected: when the hub closes.
     """
-    period = hub.setting.websocket_period
-    request, accepted, meta = agreed
-    client = hub.client_class(hub, hub.registry.next_client_id(), meta, request)
+    period = core.setting.websocket_period
+    request, accepted, meta = negotiated
+    client = core.client_class(core, core.registry.next_client_id(), meta, request)
     client.subprotocol = accepted.subprotocol
     deflate = accepted.deflate
     connection = client.ws_conn = Connection(
@@ -116,12 +95,12 @@ def connect(
             deflate=deflate,
         ),
         client,
-        hub.options,
-        hub,
+        core.options,
+        core,
         window_bits=deflate.server_max_window_bits if deflate else None,
     )
-    # Before the answer: whoever has got a 101 is told 1001 and not just cut.
-    if not hub.connections.opened(transport):
+    # Before the 101: a client that has it is told 1001 when the hub closes, and not just cut.
+    if not core.connections.open(transport):
         raise HandshakeRejected(503, "The server is going away.")
     if not send_all(transport, accepted.response, deadline):
         return None

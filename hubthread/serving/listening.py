@@ -1,6 +1,7 @@
-"""A socket of a hub that others come to: what both kinds of servers are.
+"""A listening socket of a hub: the common part of both kinds of servers.
 
-Layer: hub.  Threads: any; the socket is its listener's.
+Layer: serving.  Threads: every method may be called on any thread; only the listener's thread
+uses the socket.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.checks import check_number
 from hubthread.concurrency.logs import log_safely
+from hubthread.core.core import Core
 from hubthread.errors import HubClosed, SettingError
 from hubthread.net.listener import Address, Listener
 from hubthread.net.tls import can_serve
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     import socket
     import ssl as tls
 
-    from hubthread.hub.hub import Hub
 
 __all__ = ["Listening", "check_place"]
 
@@ -37,8 +38,8 @@ class Listening:
     Threads: every method from any.
     """
 
-    def __init__(self, hub: Hub[Any, Any], context: tls.SSLContext | None) -> None:
-        self._hub = hub
+    def __init__(self, core: Core[Any, Any], context: tls.SSLContext | None) -> None:
+        self._core = core
         self._context = context
         self._listener: Listener | UdpSocket
 
@@ -50,12 +51,14 @@ class Listening:
         except BaseException:
             sock.close()
             raise
+        self._core.servers.add(self)
         try:
-            self._hub.remember_server(self)
+            # Again, after it was added: the hub may have closed its servers meanwhile.
+            self._core.state.refuse_closing("serves nobody")
         except HubClosed:
             self.close()
             raise
-        log_safely(self._hub.logger, logging.INFO, "%s listens on %s", self._hub.name, self.url)
+        log_safely(self._core.logger, logging.INFO, "%s listens on %s", self._core.name, self.url)
 
     @property
     def address(self) -> Address:
@@ -93,7 +96,7 @@ class Listening:
     def close(self) -> None:
         """Accept nobody more; returns when the socket is closed."""
         self._listener.close()
-        self._hub.forget_server(self)
+        self._core.servers.remove(self)
 
     def statistics(self) -> ServerStatistics:
         """What is to be known of this server now."""

@@ -1,7 +1,7 @@
-"""From a raw TCP connection, or a datagram from a new address, to a client.
+"""The raw server: from a TCP connection, or a datagram from a new address, to a client.
 
-Layer: hub.  Threads: each TCP connection's own, which then is its client's reader, and that
-of each UDP socket; a ``SocketServer`` is for any.
+Layer: serving.  Threads: each TCP connection has a thread, which becomes its client's reader;
+each UDP socket has one thread; a ``SocketServer`` may be used on any thread.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hubthread.checks import check_number
 from hubthread.clients.raw import DatagramClient, SocketClient, request_of
 from hubthread.concurrency.workers import BoundedPool
+from hubthread.core.core import Core
 from hubthread.core.options import raw_format, raw_options
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.limits import HANDSHAKE
@@ -21,7 +22,6 @@ from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport
 from hubthread.net.udp.peer import UdpPeer
 from hubthread.net.udp.socket import UdpSocket
-from hubthread.serving.accept import make_meta
 from hubthread.serving.listening import Listening, check_place
 from hubthread.types import ConnectionProtocols
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import socket
     import ssl as tls
 
-    from hubthread.hub.hub import Hub
 
 __all__ = ["SocketServer", "open_socket_server"]
 
@@ -48,15 +47,15 @@ class SocketServer(Listening):
 
     def __init__(
         self,
-        hub: Hub[Any, Any],
+        core: Core[Any, Any],
         protocol: ConnectionProtocols,
         context: tls.SSLContext | None,
     ) -> None:
-        super().__init__(hub, context)
+        super().__init__(core, context)
         self.protocol = protocol
-        self._format = raw_format(hub.setting.socket_period)
-        self._options = raw_options(hub.setting, hub.options.bounds)
-        self._pool = BoundedPool(hub.workers, MOST_WORKERS)
+        self._format = raw_format(core.setting.socket_period)
+        self._options = raw_options(core.setting, core.options.bounds)
+        self._pool = BoundedPool(core.workers, MOST_WORKERS)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -72,22 +71,22 @@ class SocketServer(Listening):
         return f"{scheme}://{self._place()}"
 
     def _listens(self, sock: socket.socket, max_peers: int) -> Listener | UdpSocket:
-        hub = self._hub
+        core = self._core
         if self.protocol is ConnectionProtocols.UDP:
             return UdpSocket(
                 sock,
                 self._welcome,
                 self._format,
                 self._options,
-                hub,
+                core,
                 max_peers,
             )
         return Listener(
             sock,
             self._serve,
-            hub,
+            core,
             max_peers,
-            hub.addresses,
+            core.address_limit,
             http=False,
         )
 
@@ -103,42 +102,42 @@ class SocketServer(Listening):
 
     def _serve(self, stream: Stream, peer: Address) -> None:
         transport = open_transport(stream, self._context)
-        self._hub.connections.begin(transport)
+        self._core.connections.begin(transport)
         try:
             connection = self._attend(transport, peer)
             if connection is not None:
                 connection.run()
         finally:
             transport.close()
-            self._hub.connections.end(transport)
+            self._core.connections.end(transport)
 
     def _attend(self, transport: Transport, peer: Address) -> TcpConnection | None:
         """Make the client; its start callback has run when this returns."""
-        hub = self._hub
+        core = self._core
         request = request_of(self.protocol, peer, secure=self._context is not None)
-        upgrader = hub.setting.websocket_period.upgrader
+        upgrader = core.setting.websocket_period.upgrader
         try:
             transport.handshake(upgrader.handshake_timeout)
-            meta = make_meta(hub, request)
+            meta = core.make_meta(request)
         except HandshakeRejected as refusal:
-            hub.refused(request, refusal.status, refusal.reason)
+            core.refusals.add(request, refusal.status, refusal.reason)
             return None
         except TimeoutError:
             reason = f"no TLS within {upgrader.handshake_timeout:g} s"
-            hub.refused(request, 408, reason, HANDSHAKE, peer)
+            core.refusals.add(request, 408, reason, HANDSHAKE, peer)
             return None
         except OSError as error:  # the connection broke, or TLS did not come about
-            hub.refused(request, 400, f"{type(error).__name__}: {error}")
+            core.refusals.add(request, 400, f"{type(error).__name__}: {error}")
             return None
-        client = SocketClient(hub, hub.registry.next_client_id(), meta, request)
+        client = SocketClient(core, core.registry.next_client_id(), meta, request)
         connection = client.ws_conn = TcpConnection(
             transport,
             self._format,
             client,
             self._options,
-            hub,
+            core,
         )
-        if not hub.connections.opened(transport):
+        if not core.connections.open(transport):
             return None
         client.begin()
         return connection
@@ -149,16 +148,16 @@ class SocketServer(Listening):
         """Make a client of the peer; false when the hub is closing."""
         assert isinstance(self._listener, UdpSocket)
         request = request_of(self.protocol, (peer.address[0], peer.address[1]))
-        client = DatagramClient(self._hub, request, peer, self._listener, self._pool)
+        client = DatagramClient(self._core, request, peer, self._listener, self._pool)
         peer.sink = client
-        if not self._hub.connections.opened(peer):
+        if not self._core.connections.open(peer):
             return False
         client.come()
         return True
 
 
 def open_socket_server(
-    hub: Hub[Any, Any],
+    core: Core[Any, Any],
     host: str,
     port: int,
     protocol: ConnectionProtocols,
@@ -178,7 +177,7 @@ def open_socket_server(
     if udp and context is not None:
         raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
     check_number("max_peers", max_peers, 1, whole=True)
-    server = SocketServer(hub, protocol, context)
+    server = SocketServer(core, protocol, context)
     sock = open_udp(host, port) if udp else open_tcp(host, port, backlog)
     server._open(sock, lambda: server._listens(sock, max_peers))
     return server

@@ -1,17 +1,17 @@
-"""From an accepted socket to a client: TLS, the request, the handshake, the answer.
+"""The WebSocket server: from an accepted socket over TLS and the request to a client.
 
-Layer: hub.  Threads: each connection's own, which then is its client's reader; ``Server``
-and ``Connections`` are for any.
+Layer: serving.  Threads: each connection has a thread, which becomes its client's reader;
+``Server`` may be used on any thread.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_number
+from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.bind import open_tcp, open_unix
@@ -20,85 +20,19 @@ from hubthread.net.listener import Address, Listener
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream, Transport, send_all
 from hubthread.protocol.http import Request, RequestParser, Response
-from hubthread.serving.accept import agree, connect, refusal_response
+from hubthread.serving.accept import accept, negotiate, refusal_response
 from hubthread.serving.listening import Listening, check_place
 
 if TYPE_CHECKING:
     import ssl as tls
 
-    from hubthread.hub.hub import Hub
 
-__all__ = ["Connections", "Server", "answer", "open_server"]
+__all__ = ["Server", "answer", "open_server"]
 
 _LIMITS = {408: HANDSHAKE, 431: HEAD}
 """Whom the status tells of, before there is a request."""
 
 Page = Callable[[Request], Response]
-
-
-class Closable(Protocol):
-    """What the connections needs of a connection: its transport, or a UDP peer."""
-
-    def shutdown(self) -> None:
-        """End it, without a word.  Any thread; never raises."""
-
-
-class Connections:
-    """The connections of one hub, whatever they are doing.
-
-    Threads: every method from any.
-    """
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()  # guards what follows
-        self._shaking: dict[Closable, None] = {}  # in the order of coming
-        self._open: dict[Closable, None] = {}
-        self._closing = False
-
-    def begin(self, transport: Closable) -> None:
-        """A connection has come; its handshake is under way."""
-        with self._changed:
-            self._shaking[transport] = None
-            closing = self._closing
-        if closing:
-            transport.shutdown()
-
-    def opened(self, transport: Closable) -> bool:
-        """It will be a client's, who is told when the hub closes; false: that is so already."""
-        with self._changed:
-            if self._closing:
-                return False
-            self._shaking.pop(transport, None)
-            self._open[transport] = None
-            return True
-
-    def end(self, transport: Closable) -> None:
-        """It has gone."""
-        with self._changed:
-            self._shaking.pop(transport, None)
-            self._open.pop(transport, None)
-            self._changed.notify_all()
-
-    def cut_handshakes(self) -> None:
-        """End what is no client yet, now and from now on."""
-        with self._changed:
-            self._closing = True
-            shaking = list(self._shaking)
-        for transport in shaking:
-            transport.shutdown()
-
-    def cut_all(self) -> None:
-        """End everything."""
-        self.cut_handshakes()
-        with self._changed:
-            opened = list(self._open)
-        for transport in opened:
-            transport.shutdown()
-
-    def wait_empty(self, timeout: float) -> bool:
-        """Wait until all have gone, ``timeout`` seconds at most; whether they have."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._shaking and not self._open, timeout)
 
 
 class Server(Listening):
@@ -112,12 +46,12 @@ class Server(Listening):
 
     def __init__(
         self,
-        hub: Hub[Any, Any],
+        core: Core[Any, Any],
         context: tls.SSLContext | None,
         path: str | None,
         pages: Mapping[str, Page],
     ) -> None:
-        super().__init__(hub, context)
+        super().__init__(core, context)
         self._path = path
         self._pages = pages
 
@@ -139,15 +73,15 @@ class Server(Listening):
 
     def _serve(self, stream: Stream, peer: Address) -> None:
         transport = open_transport(stream, self._context)
-        self._hub.connections.begin(transport)
+        self._core.connections.begin(transport)
         try:
             self._attend(transport, peer)
         finally:
             transport.close()
-            self._hub.connections.end(transport)
+            self._core.connections.end(transport)
 
     def _attend(self, transport: Transport, peer: Address) -> None:
-        upgrader = self._hub.setting.websocket_period.upgrader
+        upgrader = self._core.setting.websocket_period.upgrader
         deadline = monotonic() + upgrader.handshake_timeout
         parser = RequestParser(
             peer=peer, secure=self._context is not None, max_head=upgrader.max_head
@@ -166,15 +100,15 @@ class Server(Listening):
                 ) from None
             response = self._page(request)
             if response is None:
-                agreed = agree(self._hub, request)
-                connection = connect(self._hub, transport, agreed, deadline)
-                del agreed  # as below
+                negotiated = negotiate(self._core, request)
+                connection = accept(self._core, transport, negotiated, deadline)
+                del negotiated  # as below
         except HandshakeRejected as refusal:
             limit = _LIMITS.get(refusal.status) if request is None else None
-            self._hub.refused(request, refusal.status, refusal.reason, limit, peer)
-            response = refusal_response(self._hub, refusal)
+            self._core.refusals.add(request, refusal.status, refusal.reason, limit, peer)
+            response = refusal_response(self._core, refusal)
         except OSError as error:  # the connection broke, or TLS did not come about
-            self._hub.refused(request, 400, f"{type(error).__name__}: {error}")
+            self._core.refusals.add(request, 400, f"{type(error).__name__}: {error}")
             return
         if response is not None:
             answer(transport, response.encode(request), deadline)
@@ -194,14 +128,14 @@ class Server(Listening):
                 return None  # the handshake knows what to say to it
             raise HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
         try:
-            with self._hub.registry.hook_call("the page", request):
+            with self._core.hook_call("the page", request):
                 response: object = page(request)
             if not isinstance(response, Response):
                 raise TypeError(f"a page returns a Response, not {type(response).__name__}")
         except HandshakeRejected:
             raise
         except BaseException as error:  # noqa: BLE001 - told to the log
-            self._hub.incidents.log_exception(error, "the page %r raised", request.path)
+            self._core.incidents.log_exception(error, "the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
         return response
 
@@ -223,7 +157,7 @@ def answer(transport: Transport, response: bytes, deadline: float) -> None:
 
 
 def open_server(
-    hub: Hub[Any, Any],
+    core: Core[Any, Any],
     host: str,
     port: int,
     context: tls.SSLContext | None,
@@ -245,16 +179,16 @@ def open_server(
     for each in places:
         if not isinstance(each, str) or not each.startswith("/"):
             raise SettingError("path", f"a string that begins with a slash, not {each!r}")
-    server = Server(hub, context, path, pages)
+    server = Server(core, context, path, pages)
     sock = open_tcp(host, port, backlog) if unix_path is None else open_unix(unix_path, backlog)
     server._open(
         sock,
         lambda: Listener(
             sock,
             server._serve,
-            hub,
+            core,
             max_connections,
-            hub.addresses,
+            core.address_limit,
         ),
     )
     return server

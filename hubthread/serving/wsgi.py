@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hubthread.checks import check_number
 from hubthread.concurrency.logs import log_safely
+from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.limits import CONNECTIONS
 from hubthread.net.listener import Address
@@ -36,11 +37,8 @@ from hubthread.net.wsgi.parked import open_parked
 from hubthread.protocol.http import Response, reason_phrase
 from hubthread.protocol.request import Request
 from hubthread.protocol.wsgi_environ import request_of
-from hubthread.serving.accept import Agreed, agree, connect, refusal_response
+from hubthread.serving.accept import Negotiated, accept, negotiate, refusal_response
 from hubthread.serving.server import answer
-
-if TYPE_CHECKING:
-    from hubthread.hub.hub import Hub
 
 __all__ = ["WSGIAnswer", "WSGIBridge"]
 
@@ -88,13 +86,20 @@ class WSGIAnswer:
 
 
 class WSGIBridge:
-    """One hub's way in through WSGI servers.
+    """Takes requests of WSGI servers over as clients of one hub.
 
-    Threads: every method from any.
+    Threads: every method may be called on any thread.
+
+    :param start: starts the hub in this process if it is new.
+    :param close: closes the hub, when the process ends.
     """
 
-    def __init__(self, hub: Hub[Any, Any]) -> None:
-        self._hub = hub
+    def __init__(
+        self, core: Core[Any, Any], start: Callable[[], None], close: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._start = start
+        self._close = close
         self._lock = threading.Lock()  # guards what follows
         self._watched = False
         self.moved = 0
@@ -113,29 +118,29 @@ class WSGIBridge:
             refuse_greenlets(environ)
             self._start_for_client()
             request = request_of(environ)
-            agreed = agree(self._hub, request, meta)
-            drain = self._admit(environ, agreed, max_connections)
+            negotiated = negotiate(self._core, request, meta)
+            drain = self._admit(environ, negotiated, max_connections)
         except HandshakeRejected as refusal:
-            self._hub.refused(request, refusal.status, refusal.reason)
+            self._core.refusals.add(request, refusal.status, refusal.reason)
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
                 self._trouble(refusal.reason, refusal.reason)
-            response = refusal_response(self._hub, refusal)
+            response = refusal_response(self._core, refusal)
             return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
         return WSGIAnswer(101, drain=drain)  # the client has got its own
 
     def start_once(self) -> None:
         """Start the hub in this process, where it is new; see that it ends with it."""
-        self._hub.lifecycle.start_once()
+        self._start()
         with self._lock:
             watched, self._watched = self._watched, True
         if not watched:
             atexit.register(self._at_exit, os.getpid())
             # Or a hub that is made and closed in a test would stay for ever.
-            self._hub.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
+            self._core.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
 
     def _at_exit(self, process: int) -> None:
         if os.getpid() == process:  # and not one that it has forked, with the same sockets
-            self._hub.close()
+            self._close()
 
     def _start_for_client(self) -> None:
         """:raises HandshakeRejected: when the hub is closed, or the system gives no thread."""
@@ -143,10 +148,10 @@ class WSGIBridge:
             self.start_once()
         except RuntimeError as error:
             raise self._no_room(error) from None
-        if self._hub.state not in ("new", "running"):
+        if self._core.state.value not in ("new", "running"):
             raise HandshakeRejected(503, "The server is going away.")
 
-    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> Drain | None:
+    def _admit(self, environ: dict[str, Any], negotiated: Negotiated, most: int) -> Drain | None:
         place = locate(environ)
         move = CAN_HIJACK and is_plain(place.sock)
         if not move and not environ.get("wsgi.multithread"):
@@ -155,7 +160,7 @@ class WSGIBridge:
                 "A connection with TLS of the WSGI server's own takes one of its threads, and "
                 "this server has only one: give it threads, or end TLS in a proxy before it.",
             )
-        addresses, peer = self._hub.addresses, agreed.request.peer
+        addresses, peer = self._core.address_limit, negotiated.request.peer
         if not addresses.enter(peer):
             reason = "Your address has too many open here."
             raise HandshakeRejected(429, reason, (("Retry-After", "1"),))
@@ -166,20 +171,20 @@ class WSGIBridge:
         if full:
             addresses.leave(peer)
             text = "%d connections, the limit of websocket_handler: turning one away"
-            self._hub.incidents.log_limit(CONNECTIONS, logging.WARNING, text, most)
+            self._core.incidents.log_limit(CONNECTIONS, logging.WARNING, text, most)
             raise _full()
         if not move:
             environ[_TAKEN] = True
             try:
                 transport, trailing = open_parked(place)
-                self._serve(transport, agreed, trailing)
+                self._serve(transport, negotiated, trailing)
             finally:
                 addresses.leave(peer)
                 with self._lock:
                     self.parked -= 1
             return decoy(place.sock) if CAN_HIJACK else None
         try:
-            drain = self._move(place, agreed)
+            drain = self._move(place, negotiated)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread
             self._end_moved(peer)
             raise self._no_room(error) from None
@@ -192,54 +197,54 @@ class WSGIBridge:
         return _full()
 
     def _trouble(self, kind: str, what: str) -> None:
-        self._hub.incidents.log_limited(kind, logging.WARNING, "%s", what)
+        self._core.incidents.log_limited(kind, logging.WARNING, "%s", what)
 
-    def _move(self, place: Located, agreed: Agreed) -> Drain:
+    def _move(self, place: Located, negotiated: Negotiated) -> Drain:
         taken = hijack(place)
-        peer = agreed.request.peer
+        peer = negotiated.request.peer
 
         def read() -> None:
             try:
-                self._serve(PlainTransport(taken.sock), agreed, taken.trailing)
+                self._serve(PlainTransport(taken.sock), negotiated, taken.trailing)
             finally:
                 self._end_moved(peer)
 
         try:
-            self._hub.threads.start(read, "reader")
+            self._core.threads.start(read, "reader")
         except RuntimeError:
             taken.give_back()
             raise
         return taken.drain
 
     def _end_moved(self, peer: Address) -> None:
-        self._hub.addresses.leave(peer)
+        self._core.address_limit.leave(peer)
         with self._lock:
             self.moved -= 1
 
     # On the reader.
 
-    def _serve(self, transport: Transport, agreed: Agreed, trailing: bytes) -> None:
-        hub, request = self._hub, agreed.request
+    def _serve(self, transport: Transport, negotiated: Negotiated, trailing: bytes) -> None:
+        core, request = self._core, negotiated.request
         began = monotonic()
-        hub.connections.begin(transport)
+        core.connections.begin(transport)
         try:
-            deadline = began + hub.setting.websocket_period.upgrader.handshake_timeout
+            deadline = began + core.setting.websocket_period.upgrader.handshake_timeout
             try:
-                connection = connect(hub, transport, agreed, deadline)
+                connection = accept(core, transport, negotiated, deadline)
             except HandshakeRejected as refusal:
-                hub.refused(request, refusal.status, refusal.reason)
+                core.refusals.add(request, refusal.status, refusal.reason)
                 response = Response.text(refusal.status, refusal.reason)
                 answer(transport, response.encode(request), deadline)
                 return
-            del agreed
+            del negotiated
             if connection is not None:
                 connection.run(trailing)
                 text = "%r ended after %.1f s: %s %s"
                 told = request, monotonic() - began, connection.ended_by, connection.code
-                log_safely(hub.logger, logging.INFO, text, *told)
+                log_safely(core.logger, logging.INFO, text, *told)
         finally:
             transport.close()
-            hub.connections.end(transport)
+            core.connections.end(transport)
 
 
 def _full() -> HandshakeRejected:

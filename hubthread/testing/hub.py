@@ -7,29 +7,25 @@ from __future__ import annotations
 
 import logging
 import sys
+import uuid
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.checks import check_number
 from hubthread.concurrency.incidents import Incidents
+from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
-from hubthread.hub.hub import Hub
+from hubthread.hub.dhub import DHub
+from hubthread.hub.hub import Hub, Parts
 from hubthread.rooms.ticking.control import FrameControl
-from hubthread.serving.accept import Agreed
+from hubthread.serving.accept import Negotiated
 from hubthread.serving.wsgi import WSGIBridge
 from hubthread.settings import HubSetting
 from hubthread.testing.client import VirtualClient
 from hubthread.testing.clock import FakeClock
 from hubthread.testing.reader import Reader
-from hubthread.testing.threads import (
-    VirtualConnections,
-    VirtualFlusher,
-    VirtualLifecycle,
-    VirtualThreads,
-    VirtualTimers,
-    VirtualWorkers,
-)
+from hubthread.testing.threads import VirtualLifecycle, virtual_runtime
 from hubthread.testing.transport import MemoryTransport
 
 __all__ = ["VirtualHub"]
@@ -67,34 +63,30 @@ class VirtualHub(Hub[Meta, Header]):
         passes by itself: a wait lets the other hubs act, but at the time that they have.
     """
 
-    clock: FakeClock
-
     def __init__(self, setting: HubSetting[Meta, Header], clock: FakeClock | None = None) -> None:
-        self.clock = FakeClock() if clock is None else clock
+        self._clock = FakeClock() if clock is None else clock
         self.errors: list[BaseException] = []
         """What callbacks have raised, and was told to the log only: empty, if all is well."""
-        self.clock.expect_hub()
+        self._clock.expect_hub()
         self._last_peer = 0
         self._admitted: VirtualClient | None = None  # by an application, just now
         super().__init__(setting)
-        bounds = replace(self.options.bounds, linger=0.0)  # a writer ends with its backlog
-        self.options = replace(self.options, bounds=bounds)
 
-    def _equip(self) -> None:
-        """See ``Hub``."""
-        clock = self.clock
-        self.incidents = _Hearing(self.logger, clock.now, self.errors)
-        self.logger = cast("logging.Logger", _Listening(self.logger, self.errors))
-        self.lifecycle = VirtualLifecycle(self, clock)
-        self.threads = VirtualThreads(clock, f"hubthread-{self.name}", self.incidents)
-        self.workers = VirtualWorkers(clock, self.threads)
-        self.timers = VirtualTimers(clock, self.threads, self.incidents)
-        self.flusher = VirtualFlusher(self.threads)
+    def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
+        clock = self._clock
+        incidents = _RecordingIncidents(setting.logger, clock.now, self.errors)
+        logger = cast("logging.Logger", _RecordingLogger(setting.logger, self.errors))
+        name = setting.hub_name or uuid.uuid4().hex[:8]
+        runtime = virtual_runtime(name, logger, incidents, clock)
+        core = Core(self, setting, runtime, DHub)
+        bounds = replace(core.options.bounds, linger=0.0)  # a writer ends with its backlog
+        core.options = replace(core.options, bounds=bounds)
+        return Parts(core, VirtualLifecycle(core, clock), _VirtualBridge(self, core))
 
-    def _init_serving(self) -> None:
-        super()._init_serving()
-        self.connections = VirtualConnections(self.clock)
-        self.entrance = _VirtualBridge(self)
+    @property
+    def clock(self) -> FakeClock:
+        """The hub's virtual clock."""
+        return self._clock
 
     # Time.
 
@@ -115,7 +107,7 @@ class VirtualHub(Hub[Meta, Header]):
         """
         check_number("count", count, 1, whole=True)
         given: object = room
-        if not isinstance(given, FrameControl) or given.hub.clock is not self.clock:
+        if not isinstance(given, FrameControl) or given._core.clock is not self.clock:
             raise UsageError(f"tick is for a room of this hub's clock, not for {given!r}")
         if self.clock.in_callback:
             raise UsageError("tick is for the test itself, not for a callback")
@@ -195,7 +187,7 @@ class VirtualHub(Hub[Meta, Header]):
         raise HandshakeRejected(response.status_code, response.get_data(as_text=True))
 
     def _new_client(
-        self, request: bytes | Agreed, bytes_per_second: float | None = None
+        self, request: bytes | Negotiated, bytes_per_second: float | None = None
     ) -> VirtualClient:
         self._last_peer += 1
         transport = MemoryTransport(self.clock, bytes_per_second)
@@ -240,16 +232,19 @@ class VirtualHub(Hub[Meta, Header]):
 
 
 class _VirtualBridge(WSGIBridge):
-    """``websocket_handler`` without a socket; the request is checked as ever."""
+    """``websocket_handler`` without a socket; the request is checked as in a real hub."""
 
-    _hub: VirtualHub[Any, Any]
+    def __init__(self, hub: VirtualHub[Any, Any], core: Core[Any, Any]) -> None:
+        super().__init__(core, hub.start, hub.close)
+        self._hub = hub
 
     def start_once(self) -> None:
+        """Start the hub if it is new."""
         if self._hub.state == "new":
             self._hub.start()
 
-    def _admit(self, environ: dict[str, Any], agreed: Agreed, most: int) -> None:
-        self._hub._admitted = self._hub._new_client(agreed)
+    def _admit(self, environ: dict[str, Any], negotiated: Negotiated, most: int) -> None:
+        self._hub._admitted = self._hub._new_client(negotiated)
 
 
 if TYPE_CHECKING:
@@ -258,7 +253,7 @@ else:
     _Adapter = logging.LoggerAdapter  # generic from Python 3.11 on
 
 
-class _Hearing(Incidents):
+class _RecordingIncidents(Incidents):
     """What the hub tells the log, with an ear for errors: for those, too, that it leaves out."""
 
     def __init__(
@@ -275,7 +270,7 @@ class _Hearing(Incidents):
         super().log_exception(error, text, *args, level=level)
 
 
-class _Listening(_Adapter):
+class _RecordingLogger(_Adapter):
     """The user's logger, with an ear for what callbacks tell it themselves."""
 
     def __init__(self, logger: logging.Logger, errors: list[BaseException]) -> None:

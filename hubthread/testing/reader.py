@@ -14,7 +14,7 @@ from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import INTERNAL_ERROR, Connection
 from hubthread.net.keepalive import Keepalive
 from hubthread.protocol.http import RequestParser
-from hubthread.serving.accept import Agreed, agree, connect
+from hubthread.serving.accept import Negotiated, accept, negotiate
 from hubthread.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ __all__ = ["Reader"]
 class Reader:
     """One connection's, from its request to its end (see ``Connection.run``).
 
-    :param request: its bytes; or what was agreed on already, by an application.
+    :param request: its bytes; or what was negotiated already, by an application.
     """
 
     def __init__(
         self,
         hub: VirtualHub[Any, Any],
         transport: MemoryTransport,
-        request: bytes | Agreed,
+        request: bytes | Negotiated,
         peer: str,
     ) -> None:
         self._hub = hub
@@ -41,7 +41,7 @@ class Reader:
         self._transport = transport
         self._came = request
         self._peer = peer
-        self._keepalive = Keepalive(hub.options, early=0.0)
+        self._keepalive = Keepalive(hub._core.options, early=0.0)
         self._heard = 0.0  # when something came, or would have had to
         self._next = self._begin
         self._connection: Connection
@@ -49,7 +49,7 @@ class Reader:
         """The hub's, when the handshake has come about."""
         self.refusal: HandshakeRejected | None = None
         """What was answered instead."""
-        hub.connections.begin(transport)
+        hub._core.connections.begin(transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
     def _may_run(self) -> bool:
@@ -65,29 +65,29 @@ class Reader:
         parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
         connection: Connection | None = None
         try:
-            if isinstance(self._came, Agreed):
-                agreed = self._came
+            if isinstance(self._came, Negotiated):
+                negotiated = self._came
             else:
                 request = parser.receive(self._came)
                 if request is None:
                     raise HandshakeRejected(400, "The request was not complete.")
-                agreed = agree(hub, request)
-            connection = self._connect(agreed)
+                negotiated = negotiate(hub._core, request)
+            connection = self._connect(negotiated)
         except HandshakeRejected as refusal:
-            hub.refused(request, refusal.status, refusal.reason)
+            hub._core.refusals.add(request, refusal.status, refusal.reason)
             self.refusal = refusal
         if connection is None:
             self._transport.shutdown()
-            hub.connections.end(self._transport)
+            hub._core.connections.end(self._transport)
             return None
         self._heard = self._clock.now()
         self._next = self._receive
         return -math.inf
 
-    def _connect(self, agreed: Agreed) -> Connection | None:
+    def _connect(self, negotiated: Negotiated) -> Connection | None:
         hub = self._hub
         timeout = hub.setting.websocket_period.upgrader.handshake_timeout
-        connection = connect(hub, self._transport, agreed, monotonic() + timeout)
+        connection = accept(hub._core, self._transport, negotiated, monotonic() + timeout)
         if connection is not None:
             self._connection = connection
             assert isinstance(connection._sink, Client)
@@ -132,5 +132,5 @@ class Reader:
         if transport.writer is not None:
             return -math.inf  # it has been woken, and makes its last call first
         self._connection.end()
-        self._hub.connections.end(transport)
+        self._hub._core.connections.end(transport)
         return None

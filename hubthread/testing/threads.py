@@ -5,6 +5,7 @@ Layer: testing.  Threads: the one that plays all.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -16,19 +17,20 @@ from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Alarm, Timers
 from hubthread.concurrency.workers import Workers
+from hubthread.core.core import Core
+from hubthread.core.runtime import Runtime
 from hubthread.errors import HubClosed
 from hubthread.hub.lifecycle import Lifecycle
-from hubthread.serving.server import Connections
 from hubthread.testing.clock import FakeClock
 from hubthread.testing.transport import Parked
 
 __all__ = [
-    "VirtualConnections",
     "VirtualFlusher",
     "VirtualLifecycle",
     "VirtualThreads",
     "VirtualTimers",
     "VirtualWorkers",
+    "virtual_runtime",
 ]
 
 
@@ -104,45 +106,53 @@ class VirtualFlusher(Flusher):
         return False
 
 
-class VirtualConnections(Connections):
-    """Lets time pass while the hub closes."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def wait_empty(self, timeout: float) -> bool:
-        """Let virtual time pass until all have gone."""
-        return self._clock.run_until(lambda: not self._shaking and not self._open, timeout)
-
-
 class VirtualLifecycle(Lifecycle):
     """A hub that is played instead of running."""
 
-    def __init__(self, hub: Any, clock: FakeClock) -> None:
-        super().__init__(hub)
+    def __init__(self, core: Core[Any, Any], clock: FakeClock) -> None:
+        super().__init__(core)
         self._clock = clock
         self._plays = False
 
     def close(self, timeout: float) -> None:
         """Walk the order of closing, in virtual time."""
         super().close(timeout)
-        if self.state == "closed" and self._plays:
+        if self._state.value == "closed" and self._plays:
             self._plays = False
             self._clock.close_hub()
 
     def _start_thread(self) -> None:
-        self._plays = self._runs = True
+        self._plays = self._state.loop_runs = True
         self._clock.open_hub()
         self._watch_deadline()
-        self._clock.add_loop(self._hub.loop.has_to_play, self._play)
+        self._clock.add_loop(self._core.loop.has_to_play, self._play)
 
     def _play(self) -> float | None:
-        if not self._hub.loop.play():
+        if not self._core.loop.play():
             return math.inf
-        self._runs = False
+        self._state.loop_ended()
         return None
 
     def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         self._clock.run_until(arrived, timeout)
         return arrived()
+
+    def _wait_connections(self, timeout: float) -> bool:
+        return self._clock.run_until(self._core.connections.is_empty, timeout)
+
+
+def virtual_runtime(
+    name: str, logger: logging.Logger, incidents: Incidents, clock: FakeClock
+) -> Runtime:
+    """Return a runtime whose threads are jobs of ``clock``."""
+    threads = VirtualThreads(clock, f"hubthread-{name}", incidents)
+    return Runtime(
+        name,
+        logger,
+        threads,
+        clock,
+        VirtualWorkers(clock, threads),
+        VirtualTimers(clock, threads, incidents),
+        VirtualFlusher(threads),
+        incidents,
+    )

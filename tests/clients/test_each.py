@@ -21,6 +21,7 @@ from hubthread import (
     WrongThread,
 )
 from hubthread.clients.each import EachClient
+from hubthread.core.core import Core
 from tests.support import TIMEOUT, AnyClient, AnyHub, Items, Serving, in_thread, serving
 
 Owner = Callable[[Serving], Any]
@@ -212,8 +213,8 @@ def test_a_client_that_has_left_is_gone() -> None:
         assert ended.wait(TIMEOUT)
 
         class Late(EachClient[Any, Any]):
-            def _to_visit(self) -> tuple[AnyHub, Callable[[], list[AnyClient]]]:
-                return served.hub, lambda: [left, stays]
+            def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[AnyClient]]]:
+                return served.hub._core, lambda: [left, stays]
 
         iteration = Late().each_client(who)
         assert iteration.gone == [left.connection_id]
@@ -399,7 +400,7 @@ def test_a_hub_that_a_bug_has_stopped_leaves_nobody_waiting() -> None:
 
     with serving() as served:
         held = Held().hold(served.hub)
-        served.hub.loop.schedule(fail)
+        served.hub._core.loop.schedule(fail)
         iteration = served.hub.context_iter_a_async_exec(who)
         held.go.set()
         for _ in range(2):

@@ -389,7 +389,9 @@ def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
                 assert other.message() == b"o%d" % number
             assert server.statistics().refused == 100 - 63  # the one that blocks waits, too
             assert s.hub.statistics().limits_struck["unhandled"] == 100 - 63
-            (line,) = [each for each in s.logs.at_least(logging.INFO) if "losing some" in each]
+            (line,) = [
+                each for each in s.logs.at_least(logging.INFO) if "some are dropped" in each
+            ]
             assert "more than its handler has dealt with" in line
             gate.set()
             assert busy.messages(64) == [b"block", *(b"%d" % number for number in range(63))]
@@ -568,7 +570,7 @@ def test_a_closing_hub_takes_no_new_peer() -> None:
     """What came too late for its end leaves nothing behind."""
     with serving() as s:
         listen(s, UDP)
-        s.hub.connections.cut_handshakes()
+        s.hub._core.connections.cut_handshakes()
         with udp_peer(s.hub.servers()[-1]) as peer:  # type: ignore[arg-type]
             peer.send(b"too late")
             while not s.hub.servers()[-1].statistics().refused:

@@ -175,7 +175,7 @@ def test_a_bug_of_our_own_stops_the_hub_loudly() -> None:
 
         s.hub.exec_async(hold)
         held.wait(TIMEOUT)
-        s.hub.loop.schedule(bug)
+        s.hub._core.loop.schedule(bug)
         submitted = threading.Event()
 
         def wait() -> None:

@@ -120,7 +120,7 @@ def test_a_wait_done_that_never_comes_is_named() -> None:
         s.hub.close(0.2)
         assert ran.is_set()
         (error,) = s.logs.warnings()
-        assert "2 wait_done are missing" in error
+        assert "2 calls of wait_done are missing" in error
 
 
 def test_a_second_close_waits_for_the_first() -> None:

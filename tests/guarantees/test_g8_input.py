@@ -127,8 +127,8 @@ def test_authentication_refuses_with_its_own_status() -> None:
     ("error", "logged"),
     [
         (LookupError("the secret"), "LookupError: the secret"),
-        (HandshakeRejected(401, "no", (("X", "a\r\nb"),)), "cannot be sent"),
-        (HandshakeRejected(401, "\ud800"), "cannot be sent"),
+        (HandshakeRejected(401, "no", (("X", "a\r\nb"),)), "cannot send the refusal"),
+        (HandshakeRejected(401, "\ud800"), "cannot send the refusal"),
     ],
 )
 def test_a_hook_that_fails_is_500_and_the_reason_is_in_the_log(

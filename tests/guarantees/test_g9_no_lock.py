@@ -256,7 +256,7 @@ def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
     ended: list[bool] = []
     with serving() as s:
         (first, _), (second, other) = s.pairs(2)
-        start = s.hub.threads.start
+        start = s.hub._core.threads.start
 
         def no_alarms(target: Any, what: str) -> None:
             if what == "timers":
@@ -268,7 +268,7 @@ def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
                 second.reset()
                 ended.append(other.context.wait(TIMEOUT))
 
-        monkeypatch.setattr(s.hub.threads, "start", no_alarms)
+        monkeypatch.setattr(s.hub._core.threads, "start", no_alarms)
         monkeypatch.setattr(s.logs, "handle", log)
         first.send_close()
         assert first.closed()[0] == 1000

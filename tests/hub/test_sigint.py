@@ -53,7 +53,7 @@ def now():
         ctrl_c()
     return time.monotonic()
 
-hub.loop._mailbox._now = now
+hub._core.loop._mailbox._now = now
 def first(dhub):
     hub.exec_async(lambda dhub: seen.append("second"))
     hub.exec_async(lambda dhub: seen.append("third"))
@@ -67,7 +67,7 @@ def job():
     ctrl_c()
     seen.append("ends")
 
-hub.loop.schedule(job)
+hub._core.loop.schedule(job)
 hub.exec_async(lambda dhub: seen.append("accepted"))
 """
 
@@ -78,7 +78,7 @@ def job():
     ctrl_c()
     seen.append("goes on")
 
-hub.loop.schedule(job)
+hub._core.loop.schedule(job)
 hub.exec_async(lambda dhub: seen.append("accepted"))
 """
 

@@ -131,7 +131,7 @@ def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck],
             told = s.logs.wait(STUCK)
             assert name in told
             assert "in __call__" in told  # of the gate
-            assert s.hub.watchdog.stuck == 1
+            assert s.hub.statistics().stuck == 1
         finally:
             gate.open(1_000_000)
             if stuck.sock is not None:
@@ -139,7 +139,7 @@ def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck],
         assert name in s.logs.wait(ENDED)
     records = [each for each in s.logs.records.now() if STUCK in each.msg or ENDED in each.msg]
     assert [each.levelno for each in records] == [logging.WARNING, logging.INFO]
-    assert s.hub.watchdog.stuck == 0
+    assert s.hub.statistics().stuck == 0
 
 
 def test_many_messages_in_one_turn_are_no_incident() -> None:

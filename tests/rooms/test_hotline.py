@@ -111,11 +111,11 @@ def test_a_room_forgets_who_has_gone_with_a_backlog() -> None:
         hotline.answer(client)
         hotline.push(b"\0" * 2**24)
         fence(s.hub)
-        assert hotline.room._delivery
+        assert hotline._log._delivery
         peer.send_close()
         assert client.context.wait(TIMEOUT)
         fence(s.hub)
-        assert not hotline.room._delivery
+        assert not hotline._log._delivery
         assert client.statistics().waiting == 2  # and our Close
 
 

@@ -12,6 +12,7 @@ from hubthread import (
     ConnectionProtocols,
     Hub,
     HubSetting,
+    IHub,
     Server,
     SocketServer,
     Upgrader,
@@ -102,7 +103,7 @@ def serving(
         hub.close(close_timeout)
 
 
-def fence(hub: AnyHub) -> None:
+def fence(hub: IHub) -> None:
     """Wait until the hub has done everything that was submitted and pushed before."""
     hub.exec_sync(lambda _: None, TIMEOUT)
 

@@ -7,7 +7,7 @@ Source: the specification's ``IHotlineFrameControl``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
@@ -20,6 +20,7 @@ from hubthread.rooms.ticking.schedule import Tick
 from hubthread.statistics import FrameStatistics
 
 if TYPE_CHECKING:
+    from hubthread.concurrency.watchdog import Watched
     from hubthread.interfaces import IOContext
     from hubthread.rooms.ticking.setup import HotlineFrameOption
     from hubthread.rooms.ticking.window import TickWindow
@@ -45,23 +46,16 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
 
     def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
         super().__init__(
-            hotline.hub, hotline.hotline_id, hotline.name, hotline.room, hotline.context
+            hotline._core, hotline.hotline_id, hotline.name, hotline._log, hotline.context
         )
         self._loop: TickLoop[Obj] = TickLoop(self, option)
         self._loop.start(self)
-        self.hub.registry.replace(self)
+        self._core.registry.replace(self)
 
-    @property
-    def loop(self) -> TickLoop[Obj]:
-        """What its thread does; for the hub."""
-        return self._loop
+    def _watched(self) -> Sequence[Watched]:
+        return (self._loop,)
 
-    def watched(self) -> TickLoop[Obj]:
-        """Return the tick loop, for the watchdog.  Not for users."""
-        return self._loop
-
-    def join_ended(self, timeout: float) -> bool:
-        """See ``Hotline``.  Not for users, who call ``join``."""
+    def _wait_ended(self, timeout: float) -> bool:
         return self.join(timeout)
 
     # Time.
@@ -188,7 +182,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises WrongThread: on the hub thread, which ``on_close`` may need, and from inside the
             room's own callbacks.
         """
-        self.hub.loop.refuse_here("frame.join")
+        self._core.loop.refuse_here("frame.join")
         if self._loop.is_here():
             raise WrongThread("join from inside the room's own callbacks would wait for itself")
         return self._loop.agenda.wait_over(timeout)

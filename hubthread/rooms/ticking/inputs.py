@@ -147,7 +147,7 @@ class InputGate(Generic[Obj, V]):
         :raises HotlineClosed: when the room closes first.
         :raises ExecTimeout: when ``timeout`` passes first.
         """
-        self.frame.hub.loop.refuse_here("gate.wait")
+        self.frame._core.loop.refuse_here("gate.wait")
         if self._loop.is_here():
             raise WrongThread("gate.wait would wait for itself here: use on_done")
         over = wait_for(self._changed, lambda: self._complete or self._closed, timeout)
@@ -155,7 +155,7 @@ class InputGate(Generic[Obj, V]):
             if not over:
                 raise ExecTimeout(f"{len(self._waiting)} inputs were not there in {timeout} s")
             if not self._complete:
-                raise HotlineClosed(f"{self.frame.room.name} closed before all inputs were there")
+                raise HotlineClosed(f"{self.frame._log.name} closed before all inputs were there")
             return dict(self._inputs)
 
     def __repr__(self) -> str:

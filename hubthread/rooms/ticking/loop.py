@@ -36,10 +36,10 @@ class TickLoop(Generic[Obj]):
 
     def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
         self._hotline = hotline
-        self._room = hotline.room
+        self._room = hotline._log
         self._option = option
-        self._clock = hotline.hub.clock
-        bound = option.control_size or hotline.hub.setting.chan_queue_size
+        self._clock = hotline._core.clock
+        bound = option.control_size or hotline._core.setting.chan_queue_size
         self.agenda = Agenda(self._clock, bound, self._room.name)
         self.name = f"the clock of {self._room.name}"
         self.hz = option.hz or (1 / option.hz_basic if option.hz_basic else 0.0)
@@ -71,7 +71,7 @@ class TickLoop(Generic[Obj]):
             self._drive.wake()
             raise
         self._calls = TickCallbacks(
-            self._option, frame, obj, self._room.close, self.name, frame.hub.incidents
+            self._option, frame, obj, self._room.close, self.name, frame._core.incidents
         )
         self._drive.wake()
 
@@ -255,7 +255,7 @@ class TickLoop(Generic[Obj]):
 
     def _end_hotline(self, reason: str) -> None:
         try:
-            self._hotline.end(reason)
+            self._hotline._end(reason)
         except BaseException as error:  # noqa: BLE001 - told to the log
             assert self._calls is not None
             self._calls.report("a callback of its context", error)

@@ -88,8 +88,8 @@ class HandDrive:
 
 def by_hand(hub: AnyHub) -> HandClock:
     """From now on the hub's rooms and polls go by the test's clock."""
-    clock = HandClock(hub.threads)
-    hub.clock = clock
+    clock = HandClock(hub._core.threads)
+    hub._core.clock = clock
     return clock
 
 

@@ -581,7 +581,7 @@ def test_the_option_of_another_room_may_run_from_inside_a_tick() -> None:
     hub, _, _ = new_hub()
     with hub:
         lobby = still(hub)
-        room = lobby.exec_sync(lambda frame, _: still(frame.hub, new_obj=lambda: "made"))
+        room = lobby.exec_sync(lambda frame, _: still(hub, new_obj=lambda: "made"))
         assert room.exec_sync(lambda _, obj: obj) == "made"
         assert lobby.exec_sync(lambda *_: room.exec_sync(lambda _, obj: obj)) == "made"
         with pytest.raises(UsageError):

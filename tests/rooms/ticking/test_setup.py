@@ -338,9 +338,9 @@ def test_without_a_thread_there_is_no_clock() -> None:
             raise RuntimeError("can't start new thread")
 
     with hub:
-        clock, hub.clock = hub.clock, NoThread()
+        clock, hub._core.clock = hub._core.clock, NoThread()
         hotline = hub.hotline()
         with pytest.raises(RuntimeError, match="can't start new thread"):
             HotlineFrameOption[Any](list).run(hotline)
-        hub.clock = clock
+        hub._core.clock = clock
         assert HotlineFrameOption[Any](list).run(hotline).exec_sync(lambda _, obj: obj) == []

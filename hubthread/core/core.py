@@ -1,0 +1,133 @@
+"""The parts that one hub is made of, and that its clients, rooms and servers share.
+
+Layer: core.  Threads: made on the thread that makes the hub; each part says which threads
+may use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from hubthread.concurrency.context import Context
+from hubthread.concurrency.loop import Loop
+from hubthread.core.connections import Connections, Servers
+from hubthread.core.framer import framer
+from hubthread.core.hooks import HookCall, Refusals
+from hubthread.core.options import websocket_options
+from hubthread.core.push_log import PushLog
+from hubthread.core.registry import Registry
+from hubthread.core.runtime import Runtime
+from hubthread.core.state import HubState
+from hubthread.errors import HandshakeRejected
+from hubthread.interfaces import IHub
+from hubthread.limits import OUTBOX
+from hubthread.net.address_limit import AddressLimit
+from hubthread.protocol.request import Request
+from hubthread.settings import HubSetting
+
+__all__ = ["ACCEPT_FAILED", "Core", "Intercept"]
+
+ACCEPT_FAILED = "The server failed to accept the connection."
+"""The reason that a peer gets when a hook raised."""
+
+Intercept: TypeAlias = "Callable[[Any, Any], bool] | None"
+"""A function of client and meta that decides whether a message is handled."""
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class Core(Generic[Meta, Header]):
+    """What the parts of one hub share.  The hub makes it.
+
+    :param hub: the hub, as handlers see it.
+    :param runtime: the threads and the clock; virtual ones in ``hubthread.testing``.
+    :param view: makes the argument of each closure of the hub thread, from this core.
+    """
+
+    def __init__(
+        self,
+        hub: IHub,
+        setting: HubSetting[Meta, Header],
+        runtime: Runtime,
+        view: Callable[[Core[Meta, Header]], object],
+    ) -> None:
+        self.hub = hub
+        self.setting = setting
+        self.name = runtime.name
+        self.logger = runtime.logger
+        self.context = Context(setting.context)
+        # What the hub runs on.
+        self.threads = runtime.threads
+        self.clock = runtime.clock
+        self.workers = runtime.workers
+        self.timers = runtime.timers
+        self.flusher = runtime.flusher
+        self.incidents = runtime.incidents
+        # What the hub owns.
+        bound, limits = setting.chan_queue_size, setting.limits
+        self.state = HubState(self.name, opened=setting.delayed_execution is None)
+        self.loop: Loop[Any] = Loop(
+            f"hub {self.name}",
+            bound,
+            view(self),
+            self.incidents,
+            self.state.fail,
+            self.clock.now,
+        )
+        self.registry: Registry[Any, Any] = Registry(
+            PushLog(self.loop.schedule, bound, f"hub {self.name}")
+        )
+        self.servers = Servers()
+        self.connections = Connections()
+        self.address_limit = AddressLimit(
+            limits.connections_per_address, limits.shared_addresses, self.incidents
+        )
+        # How its clients are made and served.
+        period = setting.websocket_period
+        self.make_frame = framer(period)
+        self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
+        """How its WebSocket connections are kept alive, bounded and closed."""
+        self.refusals = Refusals(self.logger, self.incidents, period.upgrader.error)
+        self.client_class: Callable[..., Any]
+        """Makes a WebSocket client of ``(core, connection_id, meta, request)``."""
+        self.limiter: Intercept = None
+        """The limit of ``Limits.messages_per_second``."""
+        self.intercept: Intercept = setting.on_receive_message
+        """``on_receive_message``, behind ``limiter``."""
+
+    @contextmanager
+    def hook_call(self, what: str, request: Request) -> Iterator[None]:
+        """Let the watchdog see a hook or page that the calling thread calls for ``request``."""
+        call = HookCall(what, request)
+        with self.registry.busy(call):
+            try:
+                yield
+            finally:
+                call.runner = None
+
+    def make_meta(self, request: Request) -> Any:
+        """Return a new client's meta, from ``on_handshake`` or ``meta_gen``.
+
+        :raises HandshakeRejected: when the hook refuses the client, or fails.
+        """
+        self.wait_open()  # the hooks may use what delayed_execution makes
+        hook = self.setting.on_handshake
+        try:
+            if hook is None:
+                return self.setting.meta_gen()
+            with self.hook_call("on_handshake", request):
+                return hook(request)
+        except HandshakeRejected:
+            raise
+        except BaseException as error:  # noqa: BLE001 - logged
+            self.incidents.log_exception(error, "the handshake hook raised for %r", request)
+            raise HandshakeRejected(500, ACCEPT_FAILED) from None
+
+    def wait_open(self) -> None:
+        """Wait until ``delayed_execution`` has run, or never will; not on the hub thread."""
+        if not self.loop.is_here():
+            self.state.wait_open()
