@@ -54,3 +54,5 @@ if os.environ.get("READTHEDOCS"):
 html_theme = "furo"
 html_title = "hubthread"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

@@ -54,9 +54,8 @@ ROWS = [
         "Hub.socket_handles",
         "max_peers",
         "",
-        "TCP: closed.  UDP: the datagram is lost, unless a peer that has spoken only once "
-        "can make room",
-        "The same.",
+        "TCP: closed; UDP: the datagram is lost",
+        "The same.  Over UDP a peer that has spoken only once makes room for a new one.",
     ),
     Row(
         "connections_per_address",
@@ -88,8 +87,9 @@ ROWS = [
         "WebsocketPeriod",
         "message_buffer_size",
         "B",
-        "1009, before the message is stored or inflated",
-        "More than JSON needs; 10,000 such messages would fill the memory of a machine.",
+        "1009",
+        "Checked before the message is stored or inflated.  More than JSON needs; 10,000 such "
+        "messages would fill the memory of a machine.",
     ),
     Row(
         "message",
@@ -154,15 +154,15 @@ ROWS = [
         "HubSetting",
         "chan_queue_size",
         "",
-        "1013, or messages are dropped, by :class:`~hubthread.Overflow`",
-        "A burst of several seconds fits.",
+        "1013, or messages are dropped",
+        ":class:`~hubthread.Overflow` decides.  A burst of several seconds fits.",
     ),
     Row(
         "outbox",
         "HubSetting",
         "outbox_bytes",
         "B",
-        "the same",
+        "1013, or messages are dropped",
         "Eight of the largest messages that a client may send.  A client that reads nothing "
         "is cut after ``write_wait`` anyway.",
     ),
@@ -187,8 +187,9 @@ ROWS = [
         "Limits",
         "rooms_per_client",
         "",
-        "``answer`` raises :exc:`~hubthread.TooManyRooms`; the client stays connected",
-        "A client that may choose its rooms could otherwise fill the memory.",
+        "refused",
+        ":meth:`~hubthread.Hotline.answer` raises :exc:`~hubthread.TooManyRooms`; the client "
+        "stays connected.  A client that may choose its rooms could otherwise fill the memory.",
     ),
     Row(
         "unhandled",
@@ -221,13 +222,15 @@ _DEFAULTS = {row: default_of(row) for row in ROWS if row.place}
 
 def limits_table() -> list[str]:
     """Return the table as reStructuredText."""
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 20 30 9 18 33", ""]
-    cells = [("Counter", "Set by", "Default", "Beyond it", "Reason for the default")]
-    cells += [
-        (f"``{row.counter}``", _place(row), _default(row), row.effect, row.reason) for row in ROWS
-    ]
-    for first, *others in cells:
-        lines += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 34 12 54", ""]
+    lines += ["   * - Counter, set by", "     - Default", "     - Beyond it, and why this default"]
+    for row in ROWS:
+        lines += [
+            f"   * - | **{row.counter}**",
+            f"       | {_place(row)}",
+            f"     - {_default(row)}",
+            f"     - **{row.effect}.**  {row.reason}",
+        ]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The directives ``cli-help``, ``error-tree``: text that the code has already."""
+"""Text that the code has already: ``cli-help``, ``error-tree``; and members not for readers."""
 
 from __future__ import annotations
 
@@ -49,8 +49,17 @@ class ErrorTree(SphinxDirective):
         return self.parse_text_to_nodes("\n".join([".. code-block:: text", "", *tree]))
 
 
+def skip_internal(
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Return True for a member whose docstring says that it is not for users."""
+    found = obj.fget if isinstance(obj, property) else obj
+    return True if "not for users" in (found.__doc__ or "").lower() else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives; called by Sphinx."""
     app.add_directive("cli-help", CliHelp)
     app.add_directive("error-tree", ErrorTree)
+    app.connect("autodoc-skip-member", skip_internal)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
