@@ -18,7 +18,7 @@ from hubthread.testing.wire import FrameReader, client_close, client_frame, clos
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
-    from hubthread.testing.hub import VirtualHub
+    from hubthread.testing.clock import FakeClock
     from hubthread.testing.reader import Reader
 
 __all__ = ["VirtualClient"]
@@ -37,8 +37,8 @@ class VirtualClient:
     callback of the hub's it has its effect after that.
     """
 
-    def __init__(self, hub: VirtualHub[Any, Any], transport: MemoryTransport) -> None:
-        self._hub = hub
+    def __init__(self, clock: FakeClock, transport: MemoryTransport) -> None:
+        self._clock = clock
         self._transport = transport
         self._frames = FrameReader()
         self._inbox: list[str | bytes] = []
@@ -48,7 +48,7 @@ class VirtualClient:
         self._reason = ""
         self._reader: Reader
         self._on_message: Callable[[VirtualClient, str | bytes], object] | None = None
-        transport.peer = hub.clock.job(self._read)
+        transport.peer = clock.job(self._read)
 
     @property
     def ctx(self) -> Client[Any, Any]:
@@ -76,7 +76,7 @@ class VirtualClient:
 
         A text message is ``str``, a binary one ``bytes``.  Looking does what is due now.
         """
-        self._hub.clock.settle()
+        self._clock.settle()
         self._read_frames()
         return self._inbox
 
@@ -130,7 +130,7 @@ class VirtualClient:
         """Lose the connection: both ends find it broken, without a Close."""
         self._transport.ended = True
         self._transport.shutdown()
-        self._hub.clock.settle()
+        self._clock.settle()
 
     def vanish(self) -> None:
         """Give no sign of life any more: what is sent to it gets lost, in either direction.
@@ -140,7 +140,7 @@ class VirtualClient:
         self._read_frames()  # what it has got until now
         self._transport.vanished = True
         self._transport.changed()
-        self._hub.clock.settle()
+        self._clock.settle()
 
     def stall(self) -> None:
         """Read nothing from now on, pings included, until ``resume``; it may still send."""
@@ -150,14 +150,14 @@ class VirtualClient:
         """Read again."""
         self._transport.stalled = False
         self._transport.changed()
-        self._hub.clock.settle()
+        self._clock.settle()
 
     # Its end.
 
     @property
     def closed(self) -> bool:
         """Whether the connection has ended, whoever ended it."""
-        self._hub.clock.settle()
+        self._clock.settle()
         return self._over
 
     @property
@@ -166,13 +166,13 @@ class VirtualClient:
 
         ``None`` while the connection stands.
         """
-        self._hub.clock.settle()
+        self._clock.settle()
         return self._code
 
     @property
     def close_reason(self) -> str:
         """The reason that came with it."""
-        self._hub.clock.settle()
+        self._clock.settle()
         return self._reason
 
     def __repr__(self) -> str:
@@ -184,7 +184,7 @@ class VirtualClient:
         self._said_close = closes
         if not self._transport.vanished:
             self._transport.put(data)
-        self._hub.clock.settle()
+        self._clock.settle()
 
     # Its own thread, if it had one.
 

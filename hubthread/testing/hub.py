@@ -191,8 +191,10 @@ class VirtualHub(Hub[Meta, Header]):
     ) -> VirtualClient:
         self._last_peer += 1
         transport = MemoryTransport(self.clock, bytes_per_second)
-        client = VirtualClient(self, transport)
-        client._reader = Reader(self, transport, request, f"virtual-{self._last_peer}")
+        client = VirtualClient(self._clock, transport)
+        client._reader = Reader(
+            self._core, self._clock, transport, request, f"virtual-{self._last_peer}"
+        )
         return client
 
     # Beginning and end.

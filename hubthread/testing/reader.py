@@ -18,7 +18,8 @@ from hubthread.serving.accept import Negotiated, accept, negotiate
 from hubthread.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
-    from hubthread.testing.hub import VirtualHub
+    from hubthread.core.core import Core
+    from hubthread.testing.clock import FakeClock
 
 __all__ = ["Reader"]
 
@@ -31,17 +32,18 @@ class Reader:
 
     def __init__(
         self,
-        hub: VirtualHub[Any, Any],
+        core: Core[Any, Any],
+        clock: FakeClock,
         transport: MemoryTransport,
         request: bytes | Negotiated,
         peer: str,
     ) -> None:
-        self._hub = hub
-        self._clock = hub.clock
+        self._core = core
+        self._clock = clock
         self._transport = transport
         self._came = request
         self._peer = peer
-        self._keepalive = Keepalive(hub._core.options, early=0.0)
+        self._keepalive = Keepalive(core.options, early=0.0)
         self._heard = 0.0  # when something came, or would have had to
         self._next = self._begin
         self._connection: Connection
@@ -49,7 +51,7 @@ class Reader:
         """The hub's, when the handshake has come about."""
         self.refusal: HandshakeRejected | None = None
         """What was answered instead."""
-        hub._core.connections.begin(transport)
+        core.connections.begin(transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
     def _may_run(self) -> bool:
@@ -60,8 +62,8 @@ class Reader:
         return self._next()
 
     def _begin(self) -> float | None:
-        hub, request = self._hub, None
-        upgrader = hub.setting.websocket_period.upgrader
+        core, request = self._core, None
+        upgrader = core.setting.websocket_period.upgrader
         parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
         connection: Connection | None = None
         try:
@@ -71,23 +73,23 @@ class Reader:
                 request = parser.receive(self._came)
                 if request is None:
                     raise HandshakeRejected(400, "The request was not complete.")
-                negotiated = negotiate(hub._core, request)
+                negotiated = negotiate(core, request)
             connection = self._connect(negotiated)
         except HandshakeRejected as refusal:
-            hub._core.refusals.add(request, refusal.status, refusal.reason)
+            core.refusals.add(request, refusal.status, refusal.reason)
             self.refusal = refusal
         if connection is None:
             self._transport.shutdown()
-            hub._core.connections.end(self._transport)
+            core.connections.end(self._transport)
             return None
         self._heard = self._clock.now()
         self._next = self._receive
         return -math.inf
 
     def _connect(self, negotiated: Negotiated) -> Connection | None:
-        hub = self._hub
-        timeout = hub.setting.websocket_period.upgrader.handshake_timeout
-        connection = accept(hub._core, self._transport, negotiated, monotonic() + timeout)
+        core = self._core
+        timeout = core.setting.websocket_period.upgrader.handshake_timeout
+        connection = accept(core, self._transport, negotiated, monotonic() + timeout)
         if connection is not None:
             self._connection = connection
             assert isinstance(connection._sink, Client)
@@ -132,5 +134,5 @@ class Reader:
         if transport.writer is not None:
             return -math.inf  # it has been woken, and makes its last call first
         self._connection.end()
-        self._hub._core.connections.end(transport)
+        self._core.connections.end(transport)
         return None
