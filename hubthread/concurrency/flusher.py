@@ -29,7 +29,7 @@ LINGER = 5.0
 class Held(Protocol):
     """Something that holds messages back."""
 
-    def release(self) -> None:
+    def uncork(self) -> None:
         """Send them, and hold no more; must neither block nor raise."""
 
 
@@ -73,7 +73,7 @@ class Flusher:
                 self._running = False
                 stranded, self._held = self._held, {}
             for each in stranded:  # some may have come while the start was tried
-                each.release()
+                each.uncork()
             return False
         return True
 
@@ -128,4 +128,4 @@ class Flusher:
             for held in due:
                 del self._held[held]
         for held in due:
-            held.release()
+            held.uncork()

@@ -1,7 +1,7 @@
-"""What waits for one peer: bounded, and dropped by a named policy when it does not fit.
+"""The messages that wait for one peer, bounded, with a named policy for what does not fit.
 
-Layer: net, without a socket, lock or thread of its own: the outbox calls it under its
-lock.
+Layer: net; it has no socket, lock or thread of its own.  Threads: the caller holds the lock of
+the outbox (or UDP peer) that the backlog belongs to.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ __all__ = ["PING", "PONG", "Backlog"]
 
 PING: Final = object()
 PONG: Final = object()
-"""The keys of our pings and of answers to pings.  Only the last of each matters (RFC 6455
-section 5.5.3), so a peer that pings and never reads cannot fill its outbox with them; and
-they overtake what waits, so that a slow peer is not cut by its own keepalive."""
+"""The keys of our pings and of our answers to pings.  Only the last of each matters (RFC 6455
+section 5.5.3), so a peer that pings and never reads cannot fill its outbox.  Both overtake what
+waits, so that a slow peer is not cut by its own keepalive."""
 
 
 class _Entry:
-    """One waiting frame; ``number`` is ``None`` for a control frame, which is no message."""
+    """One waiting frame.
+
+    :param number: the message's number; ``None`` for a control frame.
+    """
 
     __slots__ = ("key", "number", "wire")
 
@@ -33,23 +36,23 @@ class _Entry:
         self.key = key
 
 
-# Most outboxes never have a backlog, and an empty deque of their own costs 760 bytes.
-_NOTHING: Final[deque[_Entry]] = deque()
+# Shared, because most outboxes never have a backlog and an empty deque costs 760 bytes.
+_EMPTY: Final[deque[_Entry]] = deque()
 
 
 class Backlog:
     """Frames that the socket has not taken, in the order in which they go out.
 
-    First the rest of a frame that is partly out, which is never dropped or replaced; then
-    the last ping and pong; then messages.  The bounds hold for the rest and the messages;
-    a single message may be larger.  Under ``DROP_OLDEST``, where the newest always gets
-    in, it may come on top of such a rest.
+    First comes the rest of a frame that is partly out, which is never dropped or replaced.  The
+    last ping and pong follow, then the messages.  The bounds hold for the rest and the messages
+    together; a single message may be larger.  Under ``DROP_OLDEST`` the newest message is
+    accepted even if the rest alone exceeds the bounds.
     """
 
     __slots__ = (
+        "_bounds",
         "_entries",
         "_keyed",
-        "_limits",
         "_rest",
         "_rest_number",
         "_urgent",
@@ -57,20 +60,23 @@ class Backlog:
         "size",
     )
 
-    def __init__(self, limits: OutboxBounds) -> None:
-        self._limits = limits
+    def __init__(self, bounds: OutboxBounds) -> None:
+        self._bounds = bounds
         self._rest: bytes | memoryview = b""
-        self._rest_number: int | None = None  # of its message; None: a control frame's
+        self._rest_number: int | None = None  # None: the rest of a control frame
         self._urgent: dict[Hashable, bytes] = {}
-        self._entries = _NOTHING
-        self._keyed: dict[Hashable, _Entry] = {}  # entries that may be replaced
+        self._entries = _EMPTY
+        self._keyed: dict[Hashable, _Entry] = {}  # the entries that may be replaced
         self.size = 0
-        """Bytes of what ``len`` counts."""
+        """Bytes of the frames that ``len`` counts."""
         self.dropped = 0
         """Messages that the policy has dropped so far."""
 
     def __len__(self) -> int:
-        """How many frames wait, without a control frame that overtakes or is partly out."""
+        """Return the number of frames that wait.
+
+        Pings and pongs, and a control frame that is partly out, do not count.
+        """
         return len(self._entries) + (self._rest_number is not None)
 
     def __bool__(self) -> bool:
@@ -78,60 +84,60 @@ class Backlog:
 
     @property
     def first(self) -> int | None:
-        """The number of the first message that waits, if one does."""
+        """The number of the first message that waits; ``None`` if no message waits."""
         if self._rest_number is not None:
             return self._rest_number
         return next((entry.number for entry in self._entries if entry.number is not None), None)
 
-    # In.
+    # Put in.
 
     def begin(self, number: int | None, rest: bytes | memoryview) -> None:
-        """Wait, before all else, with the rest of a frame whose beginning is out."""
+        """Put in the rest of a frame whose beginning is out, before all else."""
         self._rest = rest
         self._rest_number = number
         if number is not None:
             self.size += len(rest)
 
     def admit(self, number: int | None, wire: bytes, key: Hashable) -> bool:
-        """Find a place for a frame by the policy; false when only closing is left."""
+        """Put in a frame, as the policy says; return False if the connection must be closed."""
         if key is PONG or key is PING:
             self._urgent[key] = wire
             return True
-        policy, size = self._limits.overflow, len(wire)
+        policy, size = self._bounds.overflow, len(wire)
         if policy is Overflow.LATEST and key is not None:
             waiting = self._keyed.get(key)
             if waiting is not None:
-                # It takes the older one's place, and its number: a place is consumed
-                # when everything up to it is.
+                # The message takes the place and the number of the older one: a number is
+                # consumed when everything up to it is.
                 self.size += size - len(waiting.wire)
                 waiting.wire = wire
                 self.dropped += 1
-                return self.size <= self._limits.max_bytes or len(self) == 1
+                return self.size <= self._bounds.max_bytes or len(self) == 1
         if not self._fits(size):
             if policy is not Overflow.DROP_OLDEST:
                 self.dropped += number is not None
                 if policy is not Overflow.DROP_NEWEST:
                     return False
-                self._limits.on_drop()
+                self._bounds.on_drop()
                 return True
             while self._entries and not self._fits(size):
                 self.dropped += self._take_entry().number is not None
-                self._limits.on_drop()
+                self._bounds.on_drop()
         self._add(_Entry(number, wire, key))
         return True
 
     def add_last(self, wire: bytes) -> None:
-        """Wait with the last frame of all, a control frame, which always finds a place."""
+        """Put in the last frame of all, a control frame, which always fits."""
         self._add(_Entry(None, wire, None))
 
     def drop_waiting(self) -> None:
-        """Drop all but the rest of what is partly out."""
+        """Drop all but the rest of a frame that is partly out."""
         self._urgent.clear()
         while self._entries:
             self.dropped += self._take_entry().number is not None
 
     def forget(self) -> None:
-        """Empty it: the connection has ended, which is no dropping."""
+        """Remove everything: the connection has ended.  Nothing counts as dropped."""
         self._rest = b""
         self._rest_number = None
         self._urgent.clear()
@@ -141,22 +147,22 @@ class Backlog:
 
     def _fits(self, size: int) -> bool:
         count = len(self)
-        limits = self._limits
-        return not count or (count < limits.max_messages and self.size + size <= limits.max_bytes)
+        bounds = self._bounds
+        return not count or (count < bounds.max_messages and self.size + size <= bounds.max_bytes)
 
     def _add(self, entry: _Entry) -> None:
-        if self._entries is _NOTHING:
+        if self._entries is _EMPTY:
             self._entries = deque()
         self._entries.append(entry)
         self.size += len(entry.wire)
-        if entry.key is not None and self._limits.overflow is Overflow.LATEST:
+        if entry.key is not None and self._bounds.overflow is Overflow.LATEST:
             self._keyed[entry.key] = entry
 
-    # Out.
+    # Take out.
 
     def chunk(self) -> bytes | memoryview:
-        """The next bytes to be sent: some frames together, or a piece of a large one."""
-        most = self._limits.write_buffer
+        """Return the next bytes to send: some frames together, or a piece of a large one."""
+        most = self._bounds.write_buffer
         if len(self._rest) >= most:
             return memoryview(self._rest)[:most]
         parts: list[bytes | memoryview] = [self._rest] if self._rest else []
@@ -164,8 +170,8 @@ class Backlog:
         size = sum(map(len, parts))
         for entry in self._entries:
             size += len(entry.wire)
-            # Not begun when it would be joined only to be cut: each try that the socket
-            # refuses would copy a large message again.
+            # Do not join a large message only to cut it: each call that the socket refuses
+            # would copy the message again.
             if size > most and parts:
                 break
             parts.append(entry.wire)
@@ -175,7 +181,7 @@ class Backlog:
         return b"".join(parts)
 
     def taken(self, sent: int) -> None:
-        """The socket took the first ``sent`` bytes of the chunk."""
+        """Remove the first ``sent`` bytes of the chunk, which the socket has taken."""
         while sent:
             wire, number = self._take()
             if sent < len(wire):
@@ -184,11 +190,11 @@ class Backlog:
             sent -= len(wire)
 
     def message(self) -> bytes:
-        """The frame that is next, whole: for peers who take nothing less."""
+        """Return the next frame, whole, for a socket that takes whole messages (UDP)."""
         return self._entries[0].wire
 
     def message_taken(self) -> None:
-        """That one is out."""
+        """Remove the frame that ``message`` has returned."""
         self._take_entry()
 
     def _take(self) -> tuple[bytes | memoryview, int | None]:

@@ -1,7 +1,8 @@
-"""One WebSocket connection after its handshake: its reader, its writing half, its end.
+"""One WebSocket connection after its handshake: its reader, its outbox and its end.
 
-Layer: net.  Threads: ``run`` is the reader thread; ``send…`` and ``close`` from any.
-It knows no hub: it is given a sink, which it calls on the reader thread.
+A connection knows no hub.  It calls a ``Sink``, on the reader thread.
+
+Layer: net.  Threads: ``run`` is the reader thread; any thread may send and close.
 """
 
 from __future__ import annotations
@@ -38,24 +39,20 @@ INTERNAL_ERROR = 1011
 POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
 
-_ENDS = threading.Lock()
-"""Taken to cut a connection, which neither blocks nor runs a callback or a log handler: of
-thousands of readers that find the end of their streams at once all but one then wait here, and
-not for the interpreter lock, which each of its waiters looks at every 5 ms.  6,000 clients of a
-process that was killed are gone after 1.2 s and not 11 (CPython 3.11, 2 cores)."""
+_shutdown_lock = threading.Lock()
+"""Lets one thread of the process shut a transport down at a time.  When thousands of readers
+reach the end of their streams at once, they queue here instead of contending for the GIL.  The
+lock is held for one system call, which does not block."""
 
 
 class Connection:
     """The server's end of one WebSocket.
 
-    ``ended_by`` says why it ended, in one word: ``"peer"`` (it closed), ``"server"``
-    (``close`` was called), ``"violation"`` (of the protocol or a limit), ``"overflow"``
-    (outbox full), ``"stalled"`` (took no byte), ``"silent"`` (keepalive), ``"idle"``
-    (no message), ``"lost"`` (the stream ended without a Close), ``"no thread"`` (for its
-    writer); ``None`` while open.
-    ``limit`` names the limit that has struck (``hubthread.limits``), if one did.
+    Threads: ``run`` is the reader thread; any thread may use the rest.
 
-    Threads: ``run`` is the reader's; the rest is for any thread.
+    :param protocol: turns the received bytes into events.
+    :param sink: called with the events, on the reader thread.
+    :param window_bits: the window of permessage-deflate; ``None``: no compression.
     """
 
     def __init__(
@@ -75,29 +72,40 @@ class Connection:
         self._timers = services.timers
         self._flusher = services.flusher
         self._window_bits = window_bits
-        # The reader's: when the message began whose end has not come; None: a read had it all.
+        # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
         start_thread = services.threads.start
         self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken)
-        self._lock = threading.Lock()  # guards what follows; for a table look-up at a time
+        self._lock = threading.Lock()  # guards what follows; held for one table look-up
         self._closing = Closing()
-        self._alarm: Alarm | None = None
+        self._timer: Alarm | None = None
         self.ended_by: str | None = None
+        """The cause of the end, in one word; ``None`` while the connection is open.
+
+        ``"peer"``: the peer closed; ``"server"``: ``close`` was called; ``"violation"``: the
+        peer broke the protocol or a limit; ``"overflow"``: the outbox is full; ``"stalled"``:
+        the peer took no byte; ``"silent"``: the keepalive; ``"idle"``: no message; ``"lost"``:
+        the stream ended without a Close; ``"no thread"``: the writer could not be started.
+        """
         self.limit: str | None = None
+        """The limit (``hubthread.limits``) that ended the connection, if a limit did."""
 
     # Any thread.
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
-        """Send or queue one message; its number, at once."""
+        """Send or queue one message; return its number at once."""
         if tick_batches and (tick_batch := tick_batches.get(thread_id())) is not None:
             tick_batch.add(self.outbox)
         bits = self._window_bits
         return self.outbox.send(frame.wire if bits is None else frame.deflated(bits), key)
 
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send or queue a run; the number of its last message if that waits, else zero."""
-        joined, wires = run.encoded(self._window_bits)
-        return self.outbox.send_batch(joined, wires, run.keys)
+    def send_batch(self, batch: FrameBatch) -> int:
+        """Send or queue the messages of ``batch``.
+
+        :returns: the number of the last message if it waits here, zero if it is consumed.
+        """
+        joined, wires = batch.encoded(self._window_bits)
+        return self.outbox.send_batch(joined, wires, batch.keys)
 
     def send_control(self, frame: Frame) -> None:
         """Send a ping or pong."""
@@ -111,27 +119,27 @@ class Connection:
         ended_by: str = "server",
         limit: str | None = None,
     ) -> None:
-        """Begin the closing handshake, once; returns at once.
+        """Begin the closing handshake, once; return at once.
 
-        What waits is sent first, except for the overflowing outbox that is the reason.
-        The connection is cut after ``close_timeout`` seconds.
+        What waits is sent first, unless the outbox has overflowed.  The connection is cut after
+        ``close_timeout`` seconds.
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
         self._on(CloseEvent.LOCAL_CLOSE, code, reason, ended_by, limit)
 
     def cut(self, ended_by: str = "server", limit: str | None = None) -> None:
-        """End the connection now, without a word."""
+        """End the connection now, without a Close."""
         self._on(CloseEvent.TIMEOUT, None, "", ended_by, limit)
 
     @property
     def is_open(self) -> bool:
-        """Whether neither side has begun to close."""
+        """True while neither side has begun to close."""
         return self._closing.may_send
 
     @property
     def code(self) -> int | None:
-        """The close code: the peer's, ours, 1005 (it gave none) or 1006 (no handshake)."""
+        """The close code: the peer's, ours, 1005 (a Close without a code) or 1006 (no Close)."""
         return self._closing.code
 
     @property
@@ -141,12 +149,12 @@ class Connection:
 
     @property
     def dropped(self) -> int:
-        """How many messages were dropped instead of sent."""
+        """The number of messages that were dropped instead of sent."""
         return self.outbox.dropped
 
     @property
     def clean(self) -> bool:
-        """Whether both sides have said Close."""
+        """True if both sides have sent a Close."""
         return self._closing.clean
 
     def _on(
@@ -157,6 +165,7 @@ class Connection:
         ended_by: str,
         limit: str | None = None,
     ) -> None:
+        """Carry out what the closing handshake requires after ``event``."""
         with self._lock:
             actions = self._closing.on(event, code, reason)
             if not actions:
@@ -166,54 +175,55 @@ class Connection:
                 self.ended_by, self.limit = ended_by, limit
             overflow = self.ended_by == "overflow"
         if Action.DROP_TRANSPORT in actions:
-            with _ENDS:
+            with _shutdown_lock:
                 self._transport.shutdown()
             return
         if first:
-            self._alarm = self._timers.set(self._closing_time(), self.cut)
-        # Also when the peer's Close meets ours: whoever decided on ours may not have come
-        # as far as this, and the reader ends the sending side next.
+            self._timer = self._timers.set(self._closing_time(), self.cut)
+        # Repeated when the peer's Close meets ours.  The thread that began our Close may not
+        # have queued it yet, and the reader is about to end the sending side.
         self._finish(drop_waiting=overflow)
 
     def _closing_time(self) -> float:
-        """Seconds for the closing handshake."""
+        """Return the seconds for the closing handshake."""
         return self._options.close_timeout
 
     def _finish(self, *, drop_waiting: bool) -> None:
-        """Let the last word follow what waits, or replace it."""
+        """Send our Close, behind what waits or instead of it.  Idempotent."""
         self.outbox.finish(self._closing.close_frame, drop_waiting=drop_waiting)
 
     def _on_broken(self, trouble: str) -> None:
-        """From the outbox, on the thread that sent or on the writer."""
+        """Handle trouble of the outbox, on the thread that sent or on the writer thread."""
         if trouble == "overflow":
-            reason = "reads too slowly; come back"
+            reason = "The client reads too slowly; reconnect"
             self.close(TRY_AGAIN_LATER, reason, ended_by=trouble, limit=OUTBOX)
         elif trouble == "lost":
-            # The reader still finds what came before, which may be the peer's Close.
+            # The reader still finds the bytes that came before, perhaps the peer's Close.
             self._transport.shutdown()
         else:
             self.cut(trouble, STALL if trouble == "stalled" else None)
 
-    # The reader.
+    # The reader thread.
 
     def run(self, first: bytes = b"") -> None:
-        """Read until the end, whatever it is, and give the socket back.
+        """Read until the connection ends, and close the socket.
 
-        :param first: what came behind the handshake in the same segment.
+        :param first: the bytes that came behind the handshake in the same segment.
         """
         try:
             try:
                 self._read(first)
             except BaseException:
-                self.close(INTERNAL_ERROR, "the server failed")
+                self.close(INTERNAL_ERROR, "Internal server error")
                 raise
             finally:
                 self.leave()
-                self._read_to_the_end()
+                self._read_to_end()
         finally:
             self.end()
 
     def _read(self, data: bytes) -> None:
+        """Read and deliver until the last event."""
         receive, recv = self.receive, self._transport.recv
         keepalive = Keepalive(self._options)
         self._transport.set_deadline(keepalive.next_timeout)
@@ -236,10 +246,10 @@ class Connection:
                 keepalive.reset()
                 self._transport.set_deadline(keepalive.next_timeout)
 
-    # The steps of ``run``, for a connection that has no thread to block in it.
+    # The steps of ``run``.  A virtual connection has no thread, and takes them one by one.
 
     def receive(self, data: bytes) -> bool:
-        """Take what came, ``b""`` for the end of the stream; false: that was the last."""
+        """Handle received bytes, ``b""`` at the end of the stream; return False at the end."""
         if not data:
             self._lost(None)
             return False
@@ -249,9 +259,9 @@ class Connection:
         return self._receive_part(events)
 
     def _receive_part(self, events: list[WebSocketEvent]) -> bool:
-        """As ``receive``: a message has come in parts, or has not come to its end.
+        """Handle events as ``receive`` does, and limit the time of a message in several reads.
 
-        A message that is whole in one read costs no look at the clock.
+        A message that came in one read does not get here, and needs no clock.
         """
         if (
             any(isinstance(event, str | bytes) for event in events)
@@ -261,7 +271,7 @@ class Connection:
         elif self._message_began is None:
             self._message_began = monotonic()
         elif self._takes_too_long(monotonic() - self._message_began):
-            reason = f"more than {self._options.message_time:g} s for a message"
+            reason = f"The message took more than {self._options.message_time:g} s"
             failure = CloseEvent.PROTOCOL_FAILURE
             self._on(failure, POLICY_VIOLATION, reason, "violation", MESSAGE_TIME)
             return False
@@ -272,53 +282,54 @@ class Connection:
         return limit is not None and seconds > limit
 
     def _lost(self, error: OSError | None) -> None:
-        """The stream has ended (``None``), or broken."""
+        """Note that the stream has ended (``None``) or broken."""
         self._on(CloseEvent.END_OF_FILE, None, "", "lost")
 
     def keep_alive(self, keepalive: Keepalive) -> bool:
-        """Nothing came for as long as ``silence`` has patience; false: the peer is gone."""
+        """Ping the peer after a receive time-out; return False if the peer counts as gone."""
         first = not keepalive.elapsed
         if keepalive.timed_out():
             self._silent()
             return False
         if self.is_open:
-            if first:  # there is no hurry, and others may have to ping, too
+            if first:  # not urgent, and many connections may be due at once
                 fan_outs.let_through()
             self._ping()
         return True
 
     def _silent(self) -> None:
+        """End the connection: the peer has been silent for too long."""
         self._on(CloseEvent.TIMEOUT, None, "", "silent", SILENCE)
 
     def _ping(self) -> None:
         self.outbox.send_control(encode_ping(), PING)
 
     def leave(self) -> None:
-        """Tell the sink that it is over, and send no more than what waits."""
+        """Tell the sink about the end, and end the sending side behind what waits."""
         self._sink.on_leaving()
-        # Not waited for: a peer may read only when it has sent all that it wants.
+        # Do not wait for it: a peer may read only after it has sent everything.
         self.outbox.half_close()
         self._sink.on_closed()
 
     def end(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._transport.shutdown()
         self.outbox.end()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.close()
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
-        """Hand events to the sink, in its order; false after the last one."""
+        """Hand events to the sink, in order; return False after the last of the connection."""
         sink = self._sink
         outbox = self.outbox
         sink.enter()
         # Replies to messages that came together leave together.
-        held = len(events) > 1 and self._hold()
+        corked = len(events) > 1 and self._cork()
         try:
             for event in events:
-                if held and not outbox.holding:  # released: a handler took long, or waited
-                    held = self._hold()
+                if corked and not outbox.corked:  # a slow handler: the flusher has uncorked
+                    corked = self._cork()
                 kind = type(event)
                 if kind is str or kind is bytes:
                     if self._closing.may_send:
@@ -338,26 +349,26 @@ class Connection:
                     self._on(failure, code, reason, "violation", event.limit)
                     return False
         finally:
-            if held:
+            if corked:
                 self._flusher.forget(outbox)
-                outbox.release()
+                outbox.uncork()
             sink.leave()
         return True
 
-    def _hold(self) -> bool:
-        """Hold replies back, if there is somebody to release them when a handler blocks."""
-        if not self.outbox.hold():  # first: what is watched may be released at any moment
+    def _cork(self) -> bool:
+        """Cork the outbox, if the flusher can uncork it while a handler blocks."""
+        if not self.outbox.cork():  # before ``watch``, which may uncork at any moment
             return False
         if self._flusher.watch(self.outbox):
             return True
-        self.outbox.release()
+        self.outbox.uncork()
         return False
 
-    def _read_to_the_end(self) -> None:
-        """Take what the peer still sends, up to its end of file; the writer ends meanwhile.
+    def _read_to_end(self) -> None:
+        """Read and discard up to the peer's end of file; the writer ends meanwhile.
 
-        A socket closed with unread bytes is reset, and the reset can overtake our Close.
-        The alarm of the closing handshake ends this too.
+        A socket that is closed with unread bytes is reset, and the reset can overtake our
+        Close.  The timer of the closing handshake ends this loop too.
         """
         until = monotonic() + self._options.close_timeout
         try:

@@ -138,8 +138,8 @@ class Link(Protocol):
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; return its number at once."""
 
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send or queue the messages of ``run``.
+    def send_batch(self, batch: FrameBatch) -> int:
+        """Send or queue the messages of ``batch``.
 
         :returns: the number of the last message if it waits here, zero if it is consumed.
         """

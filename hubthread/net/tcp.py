@@ -1,6 +1,6 @@
-"""One raw TCP connection: a WebSocket's, but for its framing, its pings and its last word.
+"""One raw TCP connection: a connection with other framing, pings and closing.
 
-Layer: net.  Threads: as in ``connection``.
+Layer: net.  Threads: as for ``connection``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ from hubthread.types import Framing
 
 __all__ = ["TcpConnection"]
 
-PARTING = 1.0
-"""Seconds for a peer to end its half of the stream when it has been sent everything; the
-system still delivers what is on its way to one that takes longer."""
+IDLE_CLOSING_TIME = 1.0
+"""Seconds for a peer to end its half of the stream when nothing waits for it.  The kernel still
+delivers the bytes in transit to a slower peer."""
 
 
 class TcpConnection(Connection):
     """The server's end of one raw TCP connection.
 
-    ``close`` sends what waits and ends the stream; ``code`` and ``reason`` stay here, since
-    nothing on the wire could carry them.  A peer that ends its stream between two messages
-    has closed (``"peer"``); one that does so within a message, or resets, is ``"lost"``.
+    ``close`` sends what waits and ends the stream.  ``code`` and ``reason`` are for this side
+    only, because nothing on the wire could carry them.  A peer that ends its stream between two
+    messages has closed (``"peer"``).  A peer that ends it within a message, or resets the
+    connection, is ``"lost"``.
     """
 
     def __init__(
@@ -52,28 +53,29 @@ class TcpConnection(Connection):
 
     @property
     def dropped(self) -> int:
-        """Messages dropped by the overflow policy, or too long for their prefix."""
+        """The number of messages dropped by the policy, or too long for their length prefix."""
         return super().dropped + self._unfit
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
-        """Send or queue one message; its number, at once."""
+        """See ``Connection``."""
         if tick_batches and (tick_batch := tick_batches.get(thread_id())) is not None:
             tick_batch.add(self.outbox)
         wire = encode_message(frame.body, self._framing)
-        self._note_unfit((wire,))
+        self._count_unfit((wire,))
         return self.outbox.send(wire, key)
 
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send or queue a run; the number of its last message if that waits, else zero."""
-        joined, wires = run.encoded(self._framing)
-        self._note_unfit(wires)
-        return self.outbox.send_batch(joined, wires, run.keys)
+    def send_batch(self, batch: FrameBatch) -> int:
+        """See ``Connection``."""
+        joined, wires = batch.encoded(self._framing)
+        self._count_unfit(wires)
+        return self.outbox.send_batch(joined, wires, batch.keys)
 
     def send_control(self, frame: Frame) -> None:
-        """Send what a ping or pong is here: an empty message."""
+        """Send the raw peer's equivalent of a ping or pong: an empty message."""
         self._ping()
 
-    def _note_unfit(self, wires: list[bytes] | tuple[bytes, ...]) -> None:
+    def _count_unfit(self, wires: list[bytes] | tuple[bytes, ...]) -> None:
+        """Count the messages that are too long for their length prefix."""
         if self._framing in (Framing.LENGTH_1, Framing.LENGTH_2) and (unfit := wires.count(b"")):
             with self._lock:
                 self._unfit += unfit
@@ -83,12 +85,13 @@ class TcpConnection(Connection):
             self.outbox.send_control(encode_message(b"", self._framing), PING)
 
     def _closing_time(self) -> float:
-        # No answer is owed, and many a peer keeps its half open until its user leaves.
-        waits = self.outbox.waiting()[0]
-        return self._options.close_timeout if waits else min(PARTING, self._options.close_timeout)
+        # The peer owes no answer, and many peers keep their half open until their user leaves.
+        timeout = self._options.close_timeout
+        return timeout if self.outbox.waiting()[0] else min(IDLE_CLOSING_TIME, timeout)
 
     def _finish(self, *, drop_waiting: bool) -> None:
-        # A peer that has ended its half may still read: ``leave`` ends ours, after the rooms.
+        # A peer that has ended its half may still read.  ``leave`` ends our half, after the
+        # sink has left the rooms and sent what is due.
         if self.ended_by != "peer":
             self.outbox.half_close(drop_waiting=drop_waiting)
 
@@ -107,8 +110,8 @@ class TcpConnection(Connection):
         limit = self._options.ping_timeout
         self._on(CloseEvent.TIMEOUT, None, f"silent for {limit:g} s{within}", "silent", SILENCE)
 
-    def _read_to_the_end(self) -> None:
-        """As for a WebSocket; and a peer that has ended its half may still want the rest."""
+    def _read_to_end(self) -> None:
+        """Read as ``Connection`` does; then wait for the rest to reach a half-closed peer."""
         until = monotonic() + self._options.close_timeout
-        super()._read_to_the_end()
+        super()._read_to_end()
         self.outbox.wait_consumed(None, max(0.0, until - monotonic()))

@@ -1,11 +1,13 @@
-"""What one thread writes to many, kept back until it is through: one send for each client.
+"""Collect what one thread writes during a tick, and send it once per client at the end.
 
-Layer: net.  Threads: a ``TickBatch`` belongs to one thread at a time; anybody may look it up.
+A ticking room writes and pushes during a tick, and all of it leaves at the tick's end (G6).
+The room's thread corks the outboxes that it writes to, so the messages keep their order.  What
+another thread sends to such a client meanwhile is not delayed: it goes out at once, behind the
+collected messages.  An outbox with ``Overflow.LATEST`` replaces what waits and cannot be corked,
+so each write to it goes out by itself.
 
-A room with a clock writes and pushes during a tick, and all of it leaves at the tick's end
-(G6).  The writes are held in the clients' outboxes, in their order; whatever another thread
-sends to such a client meanwhile is not held up: it goes out at once, behind what is held.
-Where outboxes replace what waits (``Overflow.LATEST``) each write goes out by itself.
+Layer: net.  Threads: a ``TickBatch`` belongs to the thread that has begun it; any thread may
+look it up.
 """
 
 from __future__ import annotations
@@ -18,42 +20,48 @@ from hubthread.net.outbox import Outbox
 __all__ = ["TickBatch", "refuse_in_tick", "tick_batches"]
 
 tick_batches: dict[int, TickBatch] = {}
-"""By thread.  Empty while no room ticks, so that a write elsewhere costs one look."""
+"""The running batches, by thread id; for the whole process, because a tick may write to the
+clients of another hub too.  It is empty while no room ticks, so a write elsewhere costs only a
+test for emptiness."""
 
 
 def refuse_in_tick(what: str) -> None:
-    """:raises WrongThread: where what would be waited for is kept back by the waiting thread."""
+    """Refuse to wait for messages that the calling thread itself sends only later.
+
+    :param what: the call that waits.
+    :raises WrongThread: if the calling thread is in a tick.
+    """
     if thread_id() in tick_batches:
         raise WrongThread(
-            f"{what} waits for what leaves at the end of this tick: call it from a handler, or "
-            f"from your own thread"
+            f"{what} waits for messages that leave at the end of this tick: call it from a "
+            f"handler, or from your own thread"
         )
 
 
 class TickBatch:
-    """The outboxes that one thread has written to."""
+    """The outboxes that one thread has corked during a tick."""
 
-    __slots__ = ("_held", "_thread")
+    __slots__ = ("_corked", "_thread")
 
     def __init__(self) -> None:
         self._thread = 0
-        self._held: dict[Outbox, None] = {}
+        self._corked: dict[Outbox, None] = {}
 
     def begin(self) -> None:
-        """Keep back what the calling thread writes from now on."""
+        """Collect what the calling thread writes from now on."""
         self._thread = thread_id()
         tick_batches[self._thread] = self
 
     def add(self, outbox: Outbox) -> None:
-        """The thread is about to write to ``outbox``."""
-        if outbox not in self._held and outbox.hold(alone=True):
-            self._held[outbox] = None
+        """Cork ``outbox``, to which the thread is about to write."""
+        if outbox not in self._corked and outbox.cork(own=True):
+            self._corked[outbox] = None
 
     def end(self) -> None:
-        """Send it."""
+        """Send what was collected."""
         del tick_batches[self._thread]
-        if self._held:
-            held, self._held = self._held, {}
-            with fan_outs.of(len(held)):
-                for outbox in held:
-                    outbox.release(alone=True)
+        if self._corked:
+            corked, self._corked = self._corked, {}
+            with fan_outs.of(len(corked)):
+                for outbox in corked:
+                    outbox.uncork(own=True)

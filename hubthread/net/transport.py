@@ -1,7 +1,7 @@
-"""One connected stream socket: bytes in by blocking, bytes out without.
+"""One connected stream socket: blocking receives, non-blocking sends.
 
-Layer: net.  Threads: the reader receives; whoever holds the outbox's lock sends; the
-writer waits for room.  ``shutdown`` from any thread wakes the reader.
+Layer: net.  Threads: the reader thread receives; a thread that holds the outbox's lock sends;
+the writer thread waits for room.  Any thread may call ``shutdown``, which wakes the reader.
 """
 
 from __future__ import annotations
@@ -22,89 +22,103 @@ __all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
 Stream = socket.socket
 """A connected stream socket."""
 
-# A plain number: the socket module's is a member of an enumeration, which all threads would
-# count references to (see protocol/closing.py).
+# A plain int.  All threads would count references to the socket module's enumeration member.
 MSG_DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 
 KERNEL_DEADLINE = sys.platform.startswith("linux") or sys.platform == "darwin"
-"""Whether the kernel keeps receive deadlines (``SO_RCVTIMEO`` as a ``timeval``).
+"""True if the kernel keeps receive deadlines (``SO_RCVTIMEO`` as a ``timeval``).
 
-One system call for each read then: ``select`` before ``recv`` costs 30 % of the echo
-rate of 100 clients (18,800 against 26,900 messages/s on CPython 3.11, 2 cores), since
-each call that may block gives the interpreter lock away.  Elsewhere: ``select``.
+Each read is one system call then.  Elsewhere ``select`` comes before ``recv``, which costs 30 %
+of the echo rate, because each call that may block releases the GIL.
 """
 
+# The size of the next recv is a power of two, and these are the exponents.  Small reads bound
+# the work of one read: many tiny frames cost far more than the same bytes of a large one.
 _LEAST_READ = 8
+"""256 bytes: for a peer whose reads keep the CPU busy for too long."""
 _FIRST_READ = 9
+"""512 bytes: until the peer fills a read."""
 _USUAL_READ = 11
+"""2 KiB: for a peer that has filled a read before.  A frame that is cut by the end of a read
+takes twice the time, so 512 bytes would be too few."""
 _MOST_READ = 18
-"""How much a recv may read, as powers of two: 512 bytes at first, then 256 to 256 KiB.  Tiny
-fragments go through wsproto at 12 µs each: 2 KiB of them would be 3.5 ms of work.  But who has
-sent more at once stays at 2 KiB: a frame of 600 bytes that is read in two goes through wsproto,
-too, and takes twice the time."""
+"""256 KiB: while the peer fills its reads and they cost little, as a large message does."""
+
 _SMALL = 1024
+"""Bytes below which a read counts as small."""
 _SMALL_READS = 8
-"""A look at the burden is worth its 1 µs after so many smaller reads."""
-_LONGEST_POLL = 2**31 - 1  # milliseconds: poll takes an int
-_LONGEST_WAIT = 2.0**31 - 1  # seconds
+"""Small reads between two looks at the CPU budget; a larger read is followed by a look."""
+
+_LONGEST_POLL = 2**31 - 1
+"""Milliseconds that poll takes: it is a C int."""
+_LONGEST_WAIT = 2.0**31 - 1
+"""Seconds that a ``timeval`` takes."""
 
 
 class Transport(Protocol):
-    """What a connection needs of its socket; plain and TLS have the same face."""
+    """The interface of a connection's socket, the same for plain sockets and TLS."""
 
     unsent: int
-    """How many bytes that ``send`` took have not reached the operating system yet; what
-    they become, where they are encrypted."""
+    """The number of bytes that ``send`` has taken and the operating system has not; after
+    encryption, where there is TLS."""
 
     def handshake(self, timeout: float) -> None:
-        """Shake hands, where there is something to agree on first.  The reader, once.
+        """Complete the TLS handshake, if there is TLS.  The reader thread, once.
 
         :raises TimeoutError: after ``timeout`` seconds.
-        :raises OSError: when that fails.
+        :raises OSError: when the handshake fails.
         """
 
     def set_deadline(self, seconds: float | None) -> None:
-        """From the next ``recv`` on, raise ``TimeoutError`` after so long without a byte."""
+        """Let each later ``recv`` raise ``TimeoutError`` after ``seconds`` without a byte."""
 
     def recv(self) -> bytes:
-        """Block for bytes; ``b""`` at the end of the stream.  The reader only.
+        """Wait for bytes and return them; ``b""`` at the end of the stream.  The reader only.
 
-        :raises TimeoutError: when the deadline passed.
+        :raises TimeoutError: when the deadline has passed.
         :raises OSError: when the connection is broken.
         """
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take what fits now, and say how much; never blocks.  Under the outbox's lock.
+        """Take what fits now and return the number of bytes; never block.
 
-        :raises OSError: when the connection is broken, or never came about.
+        The caller holds the outbox's lock.
+
+        :raises OSError: when the connection is broken, or its handshake has failed.
         """
 
     def wait_writable(self, timeout: float) -> bool:
-        """Block until ``send`` may take something, or ``timeout`` seconds; the writer only."""
+        """Wait until ``send`` may take something; return False on time-out.  The writer only.
+
+        :param timeout: in seconds.
+        """
 
     def finish(self) -> None:
-        """Say that nothing more is sent.  Under the outbox's lock; never raises.
+        """End the sending side; never raise.  The caller holds the outbox's lock.
 
-        Over TLS that takes some bytes, which may wait as ``unsent`` for the next ``send``.
-        What ``recv`` gives after it only tells that the peer still sends: it may be cipher.
+        Over TLS this sends some bytes, which may stay ``unsent`` until the next ``send``.
+        Bytes that ``recv`` returns afterwards only show that the peer still sends: they may be
+        encrypted.
         """
 
     def shutdown(self) -> None:
-        """Cut both directions: wakes the reader.  Any thread; never raises."""
+        """Cut both directions, which wakes the reader; never raise.  Any thread."""
 
     def close(self) -> None:
-        """Give the descriptor back, when no other thread is inside any call but
-        ``shutdown``.  The reader, at its end; never raises."""
+        """Close the descriptor; never raise.  The reader, at its end.
+
+        No other thread may be inside any other call than ``shutdown``.
+        """
 
 
 class PlainTransport:
     """A TCP or Unix stream socket without TLS.
 
-    :param sock: connected; the transport owns it from now on.
+    :param sock: a connected socket; the transport owns it from now on.
     """
 
     __slots__ = (
-        "_burden",
+        "_budget",
         "_closing",
         "_deadline",
         "_full",
@@ -118,84 +132,84 @@ class PlainTransport:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._read_power = _FIRST_READ
-        self._full = False  # the last read took as much as it may, and so may have left some
-        self._got = 0  # bytes of the last read
-        self._reads = 0  # since the last look; a larger one counts as many
-        self._burden: CpuBudget | None = None  # made for those who send more than a little
+        self._full = False  # the last read was full, and may have left some bytes
+        self._got = 0  # the bytes of the last read
+        self._reads = 0  # small reads since the last look at the budget
+        self._budget: CpuBudget | None = None  # made for a peer that sends more than a little
         self._deadline: float | None = None
-        # Between the two, the number of a descriptor could be another connection's.
-        self._closing = threading.Lock()  # held by shutdown and close
+        # Held by shutdown and close.  Without it, shutdown could hit another connection that
+        # has got the number of the closed descriptor.
+        self._closing = threading.Lock()
         self.unsent = 0
-        # Blocking where each send can say for itself that it must not block.
+        # Blocking, if each send can be told not to block.
         sock.setblocking(bool(MSG_DONTWAIT) and KERNEL_DEADLINE)
         if sock.family != getattr(socket, "AF_UNIX", None):
-            with contextlib.suppress(OSError):  # already broken: the first recv says so
+            with contextlib.suppress(OSError):  # already broken: the first recv reports it
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def handshake(self, timeout: float) -> None:
-        """Nothing to agree on."""
+        """Do nothing: a plain socket has no handshake."""
 
     def set_deadline(self, seconds: float | None) -> None:
-        """See ``Transport``, as for all that follows."""
+        """See ``Transport``."""
         self._deadline = seconds
         if KERNEL_DEADLINE:
-            # Zero means "for ever", and a timeval has an end.
+            # Zero means "for ever".
             whole = 0.0 if seconds is None else min(max(seconds, 0.001), _LONGEST_WAIT)
             timeval = struct.pack("@ll", int(whole), int(whole % 1 * 1_000_000))
-            with contextlib.suppress(OSError):  # already broken: the next recv says so
+            with contextlib.suppress(OSError):  # already broken: the next recv reports it
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
     def recv(self) -> bytes:
-        """Block for bytes."""
+        """See ``Transport``."""
         if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
             raise TimeoutError
         if self._reads >= _SMALL_READS:
-            self._look()
+            self._look_at_budget()
         power = self._read_power
         size = 1 << power
         try:
             data = self._sock.recv(size)
         except BlockingIOError:
             raise TimeoutError from None
-        # A recv allocates what it may read: small while messages are, which also keeps a
-        # thread that waits small.
+        # A recv allocates the size that it may read.  A small size keeps waiting threads small.
         self._got = got = len(data)
         self._full = got == size
         if got < size // 4 and power > _USUAL_READ:
             self._read_power = _USUAL_READ
         self._reads += 1 if got < _SMALL and not self._full else _SMALL_READS
-        if self._reads >= _SMALL_READS and self._burden is None:
-            self._burden = CpuBudget()
+        if self._reads >= _SMALL_READS and self._budget is None:
+            self._budget = CpuBudget()
         return data
 
-    def _look(self) -> None:
-        """What came is dealt with: give way if that is due, and read what fits into a slice.
+    def _look_at_budget(self) -> None:
+        """Yield the GIL if that is due, and adapt the read size to the CPU time of a read.
 
-        256 KiB of a large message do, but as many bytes of small ones are thousands of
-        callbacks.
+        256 KiB of one large message cost little; as many bytes of small messages are thousands
+        of callbacks.
         """
         self._reads = 0
-        assert self._burden is not None
-        took = self._burden.look(more=self._full)
+        assert self._budget is not None
+        took = self._budget.look(more=self._full)
         if took >= 2 * SLICE and (self._full or self._got >= _SMALL):
             self._read_power = max(_LEAST_READ, self._read_power - 1)
         elif self._full and took < SLICE / 4:
             self._read_power = min(_MOST_READ, self._read_power + 2)
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take what fits now."""
+        """See ``Transport``."""
         try:
             return self._sock.send(data, MSG_DONTWAIT)
         except BlockingIOError:
             return 0
 
     def wait_writable(self, timeout: float) -> bool:
-        """Block until there is room."""
+        """See ``Transport``."""
         return self._wait(select_read=False, timeout=timeout)
 
     def _wait(self, *, select_read: bool, timeout: float | None) -> bool:
-        # Not selectors: a DefaultSelector is an epoll descriptor more for each waiting
-        # writer, and select() refuses descriptors above 1023.
+        # No DefaultSelector, which costs an epoll descriptor for each waiting writer, and
+        # no select() if there is poll: select refuses descriptors above 1023.
         try:
             if hasattr(select, "poll"):
                 poll = select.poll()
@@ -203,21 +217,21 @@ class PlainTransport:
                 return bool(poll.poll(None if timeout is None else _milliseconds(timeout)))
             reading, writing = ([self._sock], []) if select_read else ([], [self._sock])
             return any(select.select(reading, writing, [], timeout))
-        except (OSError, ValueError):  # closed meanwhile: the next call on it says so
+        except (OSError, ValueError):  # closed meanwhile: the next call on it reports it
             return True
 
     def finish(self) -> None:
-        """End the sending side."""
+        """See ``Transport``."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
     def shutdown(self) -> None:
-        """Cut both directions."""
+        """See ``Transport``."""
         with self._closing, contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """See ``Transport``."""
         with self._closing, contextlib.suppress(OSError):
             self._sock.close()
 
@@ -227,9 +241,11 @@ def _milliseconds(seconds: float) -> int:
 
 
 def send_all(transport: Transport, data: bytes, deadline: float) -> bool:
-    """Send ``data`` whole before ``deadline`` (monotonic); whether that went well.
+    """Send all of ``data``, and block meanwhile; return False if that fails.
 
-    For the time before a connection has its outbox, and for plain HTTP; blocks.
+    For responses of plain HTTP, and for the handshake, before a connection has its outbox.
+
+    :param deadline: on the clock of ``time.monotonic``.
     """
     rest = memoryview(data)
     try:

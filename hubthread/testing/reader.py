@@ -103,7 +103,7 @@ class Reader:
             try:
                 goes_on = self._connection.receive(transport.recv())
             except BaseException:
-                self._connection.close(INTERNAL_ERROR, "the server failed")
+                self._connection.close(INTERNAL_ERROR, "Internal server error")
                 self._next = self._leave
                 self.job.wake()
                 raise

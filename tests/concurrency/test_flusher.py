@@ -21,7 +21,7 @@ class Box:
         self._releases = threading.Semaphore(0)
         self.times = 0
 
-    def release(self) -> None:
+    def uncork(self) -> None:
         self.times += 1
         self._releases.release()
 

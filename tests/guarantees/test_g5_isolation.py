@@ -88,7 +88,7 @@ def test_a_member_that_stops_reading(policy: Overflow) -> None:
         assert room.most_waiting <= OUTBOX + 2 * len(PADDING)
         if policy is Overflow.CLOSE:
             got, code, reason = room.stalled.rest()
-            assert (code, reason) == (1013, "reads too slowly; come back")
+            assert (code, reason) == (1013, "The client reads too slowly; reconnect")
             room.stalled.send_close(1013)
             room.stalled.close()
             assert room.stalled_client.context.wait(TIMEOUT)

@@ -494,12 +494,12 @@ def test_what_is_held_leaves_together() -> None:
     """Between hold and release nothing goes to the socket; then all of it in one call."""
     transport = Counting()
     outbox, starter, troubles = box(transport)
-    outbox.hold()
+    outbox.cork()
     numbers = [outbox.send(wire) for wire in (b"one", b"two", b"three")]
     assert outbox.send_batch(b"fourfive", (b"four", b"five"), (None, None)) == 5
     assert (numbers, transport.out) == ([1, 2, 3], b"")
     assert not outbox.is_consumed(1)
-    outbox.release()
+    outbox.uncork()
     assert transport.out == b"onetwothreefourfive"
     assert transport.calls == 1
     assert outbox.is_consumed(5)
@@ -511,14 +511,14 @@ def test_what_is_held_can_be_waited_for() -> None:
     """Whoever waits for a message ends the holding."""
     transport = Counting()
     outbox, starter, _ = box(transport)
-    outbox.hold()
-    assert outbox.holding
+    outbox.cork()
+    assert outbox.corked
     number = outbox.send(b"one")
     assert outbox.wait_consumed(number, 0)
-    assert (outbox.holding, transport.out) == (False, b"one")
+    assert (outbox.corked, transport.out) == (False, b"one")
     outbox.send(b"two")
     assert transport.out == b"onetwo"
-    outbox.release()
+    outbox.uncork()
     assert starter.threads == []
 
 
@@ -527,14 +527,14 @@ def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
     """A handler may write more than the outbox holds, as long as the socket takes it."""
     transport = Counting()
     outbox, _, troubles = box(transport, limits(overflow, max_messages=4, max_bytes=1000))
-    outbox.hold()
+    outbox.cork()
     for _ in range(50):
         outbox.send(b"0123456789", "key")
     outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it holds at the most
     outbox.send(b"one")
     outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)
     outbox.send(b"x" * 5000)
-    outbox.release()
+    outbox.uncork()
     assert transport.out == b"0123456789" * 50 + b"run" * 4 + b"one" + b"run" * 4 + b"x" * 5000
     assert (outbox.dropped, troubles.now()) == (0, [])
 
@@ -544,15 +544,15 @@ def test_what_is_held_goes_to_the_writer_when_the_socket_is_full() -> None:
     transport = Gated()
     transport.room = 4
     outbox, starter, _ = box(transport)
-    outbox.hold()
+    outbox.cork()
     number = outbox.send(b"held")
     number = outbox.send(b"back")
-    outbox.release()
+    outbox.uncork()
     transport.wait_for_writer()
     assert transport.out == b"held"
-    outbox.hold()
+    outbox.cork()
     number = outbox.send(b"more")
-    outbox.release()
+    outbox.uncork()
     transport.room = 8
     transport.go_on.release()
     assert outbox.wait_consumed(number, TIMEOUT)
@@ -565,11 +565,11 @@ def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
     """The release finds it, and nothing waits after it."""
     transport = Gated()
     outbox, _, troubles = box(transport)
-    outbox.hold()
+    outbox.cork()
     outbox.send(b"held")
     transport.broken = True
-    outbox.release()
-    outbox.release()
+    outbox.uncork()
+    outbox.uncork()
     assert troubles.now() == ["lost"]
     assert outbox.waiting() == (0, 0)
 
@@ -578,11 +578,11 @@ def test_the_last_frame_goes_behind_what_is_held() -> None:
     """A close in the middle of a batch does not overtake the replies before it."""
     transport = Counting()
     outbox, starter, _ = box(transport)
-    outbox.hold()
+    outbox.cork()
     outbox.send(b"reply")
     outbox.finish(b"close")
     outbox.send(b"ignored")
-    outbox.release()
+    outbox.uncork()
     assert transport.out == b"replyclose"
     assert starter.threads == []
 
@@ -591,13 +591,13 @@ def test_control_frames_are_not_held() -> None:
     """Each ping gets its pong, behind the replies before it, although replies are held."""
     transport = Counting()
     outbox, starter, _ = box(transport)
-    outbox.hold()
+    outbox.cork()
     for number in (b"1", b"2", b"3"):
         outbox.send(b"reply" + number)
         outbox.send_control(b"pong" + number, PONG)
     assert transport.out == b"reply1pong1reply2pong2reply3pong3"
     outbox.send(b"more")
-    outbox.release()
+    outbox.uncork()
     assert transport.out.endswith(b"pong3more")
     assert starter.threads == []
 
@@ -606,7 +606,7 @@ def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
     """Another's message goes out at once, behind what is held; what follows is held again."""
     transport = Counting()
     outbox, starter, _ = box(transport)
-    outbox.hold(alone=True)
+    outbox.cork(own=True)
     outbox.send(b"a")
     outbox.send(b"b")
     assert Task(lambda: outbox.send(b"|other|")).result() == 3
@@ -615,7 +615,7 @@ def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
     outbox.send_batch(b"de", (b"d", b"e"), (None, None))
     assert (transport.out, outbox.is_consumed(4)) == (b"ab|other|", False)
     calls = transport.calls
-    outbox.release(alone=True)
+    outbox.uncork(own=True)
     assert (transport.out, transport.calls) == (b"ab|other|cde", calls + 1)
     outbox.send(b"direct")
     assert transport.out.endswith(b"direct")
@@ -626,10 +626,10 @@ def test_each_ends_its_own_holding() -> None:
     """The reader's release, or a wait, ends no tick's, nor the reverse, nor another tick's."""
     transport = Counting()
     outbox, _, _ = box(transport)
-    outbox.hold()
-    outbox.hold(alone=True)
+    outbox.cork()
+    outbox.cork(own=True)
     outbox.send(b"1")
-    outbox.release()
+    outbox.uncork()
     assert transport.out == b"1"  # what waits is sent
     outbox.send(b"2")
     assert outbox.wait_consumed(2, 0)
@@ -638,23 +638,23 @@ def test_each_ends_its_own_holding() -> None:
     other = threading.Event(), threading.Event()
 
     def another() -> None:
-        outbox.hold(alone=True)
+        outbox.cork(own=True)
         outbox.send(b"x")
         outbox.send(b"y")
         other[0].set()
         assert other[1].wait(TIMEOUT)
-        outbox.release(alone=True)
+        outbox.uncork(own=True)
 
     task = Task(another)
     assert other[0].wait(TIMEOUT)
     outbox.send(b"4")
     assert transport.out == b"12"
-    outbox.hold()
-    outbox.release(alone=True)
+    outbox.cork()
+    outbox.uncork(own=True)
     assert transport.out == b"123xy4"
     outbox.send(b"5")  # the reader's
     assert transport.out == b"123xy4"
-    outbox.release()
+    outbox.uncork()
     assert transport.out == b"123xy45"
     other[1].set()
     task.result()
@@ -666,7 +666,7 @@ def test_what_the_socket_does_not_take_of_another_is_brought_out_while_one_holds
     """By the writer, and what is held in front of it too: nobody waits for a tick's end."""
     transport = Gated()
     outbox, starter, troubles = box(transport)
-    outbox.hold(alone=True)
+    outbox.cork(own=True)
     outbox.send(b"held")
     transport.room = 6
     number = Task(lambda: outbox.send(b"other")).result()
@@ -676,7 +676,7 @@ def test_what_the_socket_does_not_take_of_another_is_brought_out_while_one_holds
     transport.room = 7
     transport.go_on.release()
     assert outbox.wait_consumed(number + 1, TIMEOUT)
-    outbox.release(alone=True)
+    outbox.uncork(own=True)
     assert transport.out == b"heldothermore"
     starter.join()
     assert troubles.now() == []

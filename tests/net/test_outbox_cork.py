@@ -65,10 +65,10 @@ class Stream:
         self.outbox.send_control(self.wire(size, counts=False))
 
     def hold(self, alone: bool) -> None:
-        self.outbox.hold(alone=alone)
+        self.outbox.cork(own=alone)
 
     def release(self, alone: bool) -> None:
-        self.outbox.release(alone=alone)
+        self.outbox.uncork(own=alone)
 
     def room(self, room: int) -> None:
         self.transport.room += room

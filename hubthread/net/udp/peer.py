@@ -1,9 +1,10 @@
-"""One UDP peer: an address, what waits for it, and its end.
+"""One UDP peer: its address, the messages that wait for it, and its end.
 
-Layer: net.  Threads: any sends and closes; ``bring_out`` is the thread of its socket.
+A datagram goes to the socket at once.  What the socket does not take waits here, within the
+bounds of every outbox, until the socket's thread has sent it.  A peer costs no thread.
 
-A datagram goes to the socket at once.  What that does not take waits here, within the bounds
-of every outbox, until the socket's thread has brought it out; a peer costs no thread.
+Layer: net.  Threads: any thread sends and closes; the thread of the socket calls
+``send_waiting``.
 """
 
 from __future__ import annotations
@@ -23,143 +24,154 @@ from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
 from hubthread.types import Framing
 
-__all__ = ["Address", "Port", "UdpPeer", "UdpSink"]
+__all__ = ["Address", "PeerSocket", "UdpPeer", "UdpSink"]
 
 Address = tuple[Any, ...]
-"""As the system gives it: host and port first."""
+"""An address as the system returns it: host and port come first."""
 
 OVERHEAD = 64
-"""Bytes that a datagram costs beside its payload: rather more than IP and UDP need, so that
-many small answers to a large question do not make more traffic than that."""
+"""Bytes that a datagram costs beside its payload.  More than IP and UDP need, so that many
+small answers to a large question do not make more traffic than the question."""
 
 _ABNORMAL = 1006
 
 
 class UdpSink(Protocol):
-    """What a peer calls; both must return at once."""
+    """The receiver of a peer's messages.  Both methods must return at once."""
 
     def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
-        """A message has come, or what is none, in so many bytes; false if it cannot be taken.
+        """Queue a message, or a failure, for its handler; return False if it cannot be queued.
 
-        To be followed by ``UdpSocket.handled``, and for a failure by ``close``: in the order
-        of messages, so that those before it are answered.
+        Once the message is handled, the sink calls ``UdpSocket.handled``.  For a failure it
+        also calls ``UdpPeer.close``, in the order of messages, so that earlier messages are
+        answered.
+
+        :param size: the bytes of the datagram.
         """
 
     def over(self) -> None:
-        """The last call: nothing is sent or received any more."""
+        """Handle the end.  The last call: nothing is sent or received any more."""
 
 
-class Port(Protocol):
-    """What a peer needs of its socket."""
+class PeerSocket(Protocol):
+    """The part of a ``UdpSocket`` that its peers use.  Any thread."""
 
     def send(self, wire: bytes, address: Address) -> bool:
-        """Send a datagram; false if there is no room now.  :raises OSError: never will be."""
+        """Send a datagram; return False if there is no room now.
 
-    def lag(self, peer: UdpPeer) -> None:
-        """Call ``bring_out`` when there is room."""
+        :raises OSError: when the system refuses this datagram for good.
+        """
 
-    def release(self, peer: UdpPeer) -> None:
-        """What comes from that address is no more for this peer."""
+    def send_later(self, peer: UdpPeer) -> None:
+        """Call ``peer.send_waiting`` when there is room."""
+
+    def forget(self, peer: UdpPeer) -> None:
+        """Hand no further datagrams to ``peer``."""
 
 
 class UdpPeer:
-    """The server's end of one UDP peer: its link, and its own outbox.
+    """The server's end of one UDP peer.  It is its own outbox.
 
-    An address can be forged.  Until a second datagram has come from it, it is sent no more
-    bytes than came, ``OVERHEAD`` for each datagram counted on both sides; what goes beyond is
-    dropped, not kept: an unproven peer costs no memory.
+    An address can be forged.  Until a second datagram has come from it, the address is
+    *unproven*: it is sent no more bytes than came from it, with ``OVERHEAD`` for each datagram
+    on both sides.  Further messages are dropped, not queued, so an unproven peer costs no
+    memory.
 
-    ``ended_by`` is ``"server"``, ``"violation"``, ``"overflow"``, ``"silent"``, ``"idle"``, or
-    ``"crowded out"`` (had spoken once, and had to make room); ``None`` while it is open.
+    Threads: any thread may call every method, except ``send_waiting``.
+
+    :param received: the bytes of the first datagram.
     """
 
     __slots__ = (
-        "_alarm",
-        "_allowance",
-        "_backlog",
-        "_condition",
-        "_consumed",
-        "_lagging",
-        "_limits",
-        "_lock",
-        "_open",
-        "_over",
-        "_port",
-        "_timers",
-        "_unsent",
-        "address",
-        "code",
-        "count",
-        "ended_by",
-        "heard",
-        "limit",
-        "reason",
-        "sink",
-        "unhandled",
-    )
+        "_allowance", "_backlog", "_bounds", "_condition", "_consumed", "_lock", "_open",
+        "_over", "_queued", "_socket", "_timer", "_timers", "_unsent", "address", "code",
+        "count", "ended_by", "heard", "limit", "reason", "sink", "unhandled",
+    )  # fmt: skip
 
     clean = False
     sink: UdpSink
+    """Set by the owner before the first message."""
+    heard: float
+    """When the last datagram came, on the clock of ``time.monotonic``.  For the socket, which
+    guards it with its lock."""
+    unhandled: int
+    """Messages that wait for their handler.  For the socket, likewise."""
+    count: int
+    """The number of the last message."""
+    ended_by: str | None
+    """``"server"``, ``"violation"``, ``"overflow"``, ``"silent"``, ``"idle"``, or ``"crowded
+    out"`` (an unproven peer that made room for a new one); ``None`` while it is open."""
+    limit: str | None
+    """The limit (``hubthread.limits``) that ended the peer, if a limit did."""
+    code: int | None
+    """The close code, for this side only."""
+    reason: str
+    """The close reason that goes with ``code``."""
 
     def __init__(
-        self, address: Address, received: int, port: Port, limits: OutboxBounds, timers: Timers
+        self,
+        address: Address,
+        received: int,
+        socket: PeerSocket,
+        bounds: OutboxBounds,
+        timers: Timers,
     ) -> None:
         self.address = address
-        self._port = port
-        self._limits = limits
+        self._socket = socket
+        self._bounds = bounds
         self._timers = timers
-        # The socket's thread's, under the socket's lock.
-        self.heard = 0.0  # when it has spoken last
-        self.unhandled = 0  # messages that wait for their handler
+        self.heard = 0.0
+        self.unhandled = 0
         self._lock = threading.Lock()  # guards what follows; sends under it do not block
         self._condition: threading.Condition | None = None  # made with the first backlog
-        self._backlog = Backlog(limits)
-        self._allowance: int | None = received + OVERHEAD
+        self._backlog = Backlog(bounds)
+        self._allowance: int | None = received + OVERHEAD  # None: the address is proven
         self._consumed = 0
         self._unsent = 0
         self._open = True
-        self._over = False
-        self._lagging = False
-        self._alarm: Alarm | None = None
+        self._over = False  # the sink has been, or is being, told
+        self._queued = False  # the socket will call send_waiting
+        self._timer: Alarm | None = None
         self.count = 0
-        self.ended_by: str | None = None
-        self.limit: str | None = None
-        self.code: int | None = None
+        self.ended_by = None
+        self.limit = None
+        self.code = None
         self.reason = ""
 
     @property
     def outbox(self) -> UdpPeer:
-        """It is its own."""
+        """The peer itself."""
         return self
 
     @property
     def dropped(self) -> int:
-        """Messages dropped by the overflow policy, for want of proof, or refused by the system."""
+        """The number of messages dropped by the policy, unproven, or refused by the system."""
         return self._backlog.dropped + self._unsent
 
-    # Any thread.
-
     def send(self, frame: Frame, key: Hashable = None) -> int:
-        """Send or queue one message; its number, at once."""
+        """Send or queue one message; return its number at once."""
         return self._send((frame.body,), (key,))[0]
 
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send or queue a run; the number of its last message if that waits, else zero."""
-        number, waits = self._send(run.encoded(Framing.CHUNKS)[1], run.keys)
+    def send_batch(self, batch: FrameBatch) -> int:
+        """Send or queue the messages of ``batch``.
+
+        :returns: the number of the last message if it waits here, zero if it is consumed.
+        """
+        number, waits = self._send(batch.encoded(Framing.CHUNKS)[1], batch.keys)
         return number if waits else 0
 
     def send_control(self, frame: Frame) -> None:
-        """Send what a ping or pong is here: an empty datagram."""
+        """Send the UDP peer's equivalent of a ping or pong: an empty datagram."""
         self.ping()
 
     def ping(self) -> None:
-        """Send an empty datagram, if it has spoken twice and nothing waits."""
+        """Send an empty datagram, if the address is proven and nothing waits."""
         with self._lock:
             if self._open and self._allowance is None and not self._backlog:
                 self._offer(b"")
 
-    def trust(self) -> None:
-        """It has spoken twice."""
+    def mark_proven(self) -> None:
+        """Note that a second datagram has come from the address."""
         with self._lock:
             self._allowance = None
 
@@ -171,7 +183,7 @@ class UdpPeer:
         ended_by: str = "server",
         limit: str | None = None,
     ) -> None:
-        """End it, once what waits is out; returns at once.  The peer is not told.
+        """End the peer once what waits is sent; return at once.  The peer is not told.
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
@@ -179,19 +191,23 @@ class UdpPeer:
         self._end(code, reason, ended_by, limit, drain=True)
 
     def cut(self, ended_by: str = "server", reason: str = "", limit: str | None = None) -> None:
-        """End it now."""
+        """End the peer now."""
         self._end(_ABNORMAL, reason, ended_by, limit, drain=False)
 
     def shutdown(self) -> None:
-        """End it now."""
+        """End the peer now."""
         self.cut()
 
     def is_consumed(self, number: int) -> bool:
-        """Whether message ``number``, and so each before it, is out, dropped or forgotten."""
+        """Return True if message ``number``, and so each earlier one, waits here no more."""
         return number <= self._consumed
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
-        """Wait until message ``number`` is consumed (``None``: all); whether it is."""
+        """Wait until message ``number`` is consumed; return False on time-out.
+
+        :param number: ``None`` waits for all messages.
+        :param timeout: in seconds; ``None`` waits without a limit.
+        """
         with self._lock:
             condition = self._condition
             if condition is None:
@@ -200,52 +216,53 @@ class UdpPeer:
         return wait_for(condition, lambda: wanted <= self._consumed, timeout)
 
     def waiting(self) -> tuple[int, int]:
-        """How many messages wait here, and their bytes."""
+        """Return the number of messages that wait here, and their bytes."""
         with self._lock:
             return len(self._backlog), self._backlog.size
 
-    # The socket's thread.
+    def send_waiting(self) -> bool:
+        """Send what waits, while there is room; return True if nothing waits any more.
 
-    def bring_out(self) -> bool:
-        """Send what waits, as far as there is room; whether nothing waits any more."""
+        Only for the thread of the socket.
+        """
         with self._lock:
             while self._backlog and self._offer(self._backlog.message()):
                 self._backlog.message_taken()
-            self._settle()
+            self._update()
             if self._backlog:
                 return False
-            self._lagging = False
+            self._queued = False
             over = self._is_over()
         if over:
-            self._go()
+            self._report_end()
         return True
 
-    # Under the lock, where nothing else is said.
-
     def _send(self, wires: Sequence[bytes], keys: Sequence[Hashable]) -> tuple[int, bool]:
-        """Not under the lock.  The last number, and whether that waits."""
-        full = lags = False
+        """Send or queue; return the last message's number, and True if that message waits."""
+        full = queue = False
         with self._lock:
             for wire, key in zip(wires, keys, strict=True):
                 self.count += 1
                 if full:
                     self._unsent += 1
-                elif self._open and not self._take(wire, key):
+                elif self._open and not self._send_one(wire, key):
                     self._open = False
                     full = True
-            if self._backlog and not self._lagging:
-                lags = self._lagging = True
-            self._settle()
+            if self._backlog and not self._queued:
+                queue = self._queued = True
+            self._update()
             number, waits = self.count, self.count > self._consumed
-        if lags:
-            self._port.lag(self)
+        if queue:
+            self._socket.send_later(self)
         if full:
-            reason = "its network takes too little"
+            reason = "The network takes too little for this client; reconnect"
             self.close(TRY_AGAIN_LATER, reason, ended_by="overflow", limit=OUTBOX)
         return number, waits
 
-    def _take(self, wire: bytes, key: Hashable) -> bool:
-        """Send or queue one, within what it may be sent; false when only closing is left."""
+    # The caller holds the lock.
+
+    def _send_one(self, wire: bytes, key: Hashable) -> bool:
+        """Send or queue one message; return False if the peer must be closed."""
         if self._allowance is not None:
             cost = len(wire) + OVERHEAD
             if cost > self._allowance:
@@ -257,14 +274,15 @@ class UdpPeer:
         return self._backlog.admit(self.count, wire, key)
 
     def _offer(self, wire: bytes) -> bool:
-        """Offer the socket a datagram; whether nothing of it is left to be done."""
+        """Offer the socket a datagram; return False if it must be offered again."""
         try:
-            return self._port.send(wire, self.address)
-        except OSError:  # too long, no route, a port of zero: it is lost, as datagrams are
+            return self._socket.send(wire, self.address)
+        except OSError:  # too long, no route, port zero: it is lost, as datagrams are
             self._unsent += 1
             return True
 
-    def _settle(self) -> None:
+    def _update(self) -> None:
+        """Update ``_consumed`` after a change, and wake the threads that wait for it."""
         first = self._backlog.first
         if first is None:
             self._consumed = self.count
@@ -276,13 +294,13 @@ class UdpPeer:
             self._condition.notify_all()
 
     def _is_over(self) -> bool:
-        """Whether this is the moment at which the last of it is done."""
+        """Return True once, when the peer has ended and nothing waits any more."""
         if self._over or self.ended_by is None or self._backlog:
             return False
         self._over = True
         return True
 
-    # The end, without the lock.
+    # Without the lock.
 
     def _end(
         self, code: int, reason: str, ended_by: str, limit: str | None, *, drain: bool
@@ -297,16 +315,16 @@ class UdpPeer:
                 self._backlog.forget()
             elif ended_by == "overflow":
                 self._backlog.drop_waiting()
-            self._settle()
+            self._update()
             over = self._is_over()
             waits = first and not over
-        self._port.release(self)
+        self._socket.forget(self)
         if waits:
-            self._alarm = self._timers.set(self._limits.write_wait, self.cut)
+            self._timer = self._timers.set(self._bounds.write_wait, self.cut)
         if over:
-            self._go()
+            self._report_end()
 
-    def _go(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+    def _report_end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self.sink.over()

@@ -1,8 +1,9 @@
-"""One UDP socket: peers by address, made at their first datagram, ended by their silence.
+"""One UDP socket and its peers, kept by address.
 
-Layer: net.  Threads: one, which receives, brings out what waits, and sees who is silent; no
-code of the user runs on it.  It waits in one place, for all of that, and is woken by a socket
-pair.
+A peer is made at its first datagram and ended by its silence.
+
+Layer: net.  Threads: one thread receives, sends what waits, and ends silent peers.  It waits in
+one place for all of that, and is woken by a socket pair.  No user code runs on it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ from hubthread.protocol.websocket import ProtocolFailure
 __all__ = ["UdpSocket"]
 
 BATCH = 256
-"""Datagrams received before the thread looks after its other business."""
+"""Datagrams that the thread receives before it turns to its other work."""
 
 MOST_UNHANDLED = 64
-"""Messages of one peer that wait for its handler; what comes beyond is lost."""
+"""Messages of one peer that wait for its handler; further ones are lost."""
 
 MOST_UNHANDLED_BYTES = 16 * 1024 * 1024
-"""Of all peers of one socket together."""
+"""Bytes of the messages that wait for their handlers, of all peers of one socket together."""
 
 MOST_ENDING = 1024
-"""Peers that have ended, and whose last callback is still to run, beside those who are in."""
+"""Peers that have ended and whose last callback has not run.  While there are more, no new
+peer is made."""
 
-PATIENCE = 1.0
-"""Seconds for the thread to end where nothing keeps it."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds that ``close`` waits for the thread to end when no peer is left."""
 
 _LINE_END = 3
 """Bytes to read beyond the limit, to see that a datagram is too long: see ``read_datagram``."""
@@ -47,14 +49,16 @@ _LINE_END = 3
 class UdpSocket:
     """The peers of one UDP socket.
 
-    Those who have spoken once and those who have spoken twice are kept apart: where there are
-    too many, one of the former makes room for the next, the longest silent first, so that a
-    flood of forged addresses does not keep anybody out who is in, or comes and speaks twice.
+    Peers are kept in two tables: *unproven* after one datagram, *proven* after two.  When there
+    are too many peers, the unproven one that has been silent longest makes room.  A flood of
+    forged addresses therefore keeps no proven peer out, and no new peer that speaks twice.
 
-    Threads: ``start`` once; ``close`` and the counters from any.
+    Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
-    :param welcome: called with each new peer, on the socket's thread, to give it its sink;
-        must return at once, false if there is to be no such peer.
+    :param sock: a bound socket; this object owns it from now on.
+    :param welcome: called with each new peer, on the socket's thread, to set ``peer.sink``.  It
+        must return at once.  False refuses the peer.
+    :param max_peers: the most peers at the same time.
     """
 
     def __init__(
@@ -80,92 +84,96 @@ class UdpSocket:
         self._selector = selectors.DefaultSelector()
         self._selector.register(sock, selectors.EVENT_READ)
         self._selector.register(self._waker, selectors.EVENT_READ)
-        self._writing = False  # whether it waits for room too
+        self._waits_for_room = False  # the selector watches the socket for writing too
         self._ended = threading.Event()
         self._lock = threading.Lock()  # guards what follows
         self._runner: int | None = None
         self._closing = False
-        # By address, the longest silent first.
-        self._once: OrderedDict[Address, UdpPeer] = OrderedDict()
-        self._twice: OrderedDict[Address, UdpPeer] = OrderedDict()
-        self._pings: OrderedDict[Address, float] = OrderedDict()  # when each is due
-        self._lagging: deque[UdpPeer] = deque()
+        # By address; the peer that has been silent longest comes first.
+        self._unproven: OrderedDict[Address, UdpPeer] = OrderedDict()
+        self._proven: OrderedDict[Address, UdpPeer] = OrderedDict()
+        self._pings: OrderedDict[Address, float] = OrderedDict()  # when each ping is due
+        self._waiting: deque[UdpPeer] = deque()  # peers with messages that wait for room
         self._unhandled_bytes = 0
         self.connections = 0
-        """Peers now, with those whose last callback is still to run."""
+        """Peers now, including those whose last callback has not run."""
         self.accepted = 0
         """Peers so far."""
         self.refused = 0
-        """Datagrams that were not taken: no message, or no room for it or its sender."""
+        """Datagrams that were not taken: malformed, or no room for them or their sender."""
         name = sock.getsockname()
         self.address: tuple[str, int] | str = (name[0], name[1])
+        """``(host, port)`` as bound."""
 
     def start(self) -> None:
-        """Begin to receive.  :raises RuntimeError: when there is no thread for it."""
+        """Begin to receive.
+
+        :raises RuntimeError: when the system gives no thread.
+        """
         try:
             self._threads.start(self._run, "datagrams")
         except RuntimeError:
-            self._let_go()
+            self._release_sockets()
             raise
 
     def close(self) -> None:
-        """Let nobody new in; where nobody is in, return when the socket is closed.
+        """Accept no new peer.  Without peers, return when the socket is closed.
 
-        Else it stays for those, until the last has gone.
+        With peers, the socket stays open until the last of them has ended.
         """
         with self._lock:
             self._closing = True
-            empty = not self._once and not self._twice and not self._lagging
+            empty = not self._unproven and not self._proven and not self._waiting
             mine = self._runner == threading.get_ident()
             self._wake_up()
         if empty and not mine:
-            self._ended.wait(PATIENCE)
+            self._ended.wait(CLOSE_TIMEOUT)
 
-    # What peers call: see datagram_peer.Port.
+    # Called by peers, on any thread: see ``PeerSocket``.
 
     def send(self, wire: bytes, address: Address) -> bool:
-        """Send a datagram, if there is room."""
+        """See ``PeerSocket``."""
         try:
             self._sock.sendto(wire, address)
         except BlockingIOError:
             return False
         return True
 
-    def lag(self, peer: UdpPeer) -> None:
-        """Bring out what waits for ``peer`` when there is room."""
+    def send_later(self, peer: UdpPeer) -> None:
+        """See ``PeerSocket``."""
         with self._lock:
-            self._lagging.append(peer)
+            self._waiting.append(peer)
             self._wake_up()
 
-    def release(self, peer: UdpPeer) -> None:
-        """Forget that address."""
+    def forget(self, peer: UdpPeer) -> None:
+        """See ``PeerSocket``."""
         address = peer.address
         with self._lock:
-            for table in (self._once, self._twice):
+            for table in (self._unproven, self._proven):
                 if table.get(address) is peer:
                     del table[address]
                     self._pings.pop(address, None)
             if self._closing:
                 self._wake_up()
 
-    # What sinks call.
+    # Called by sinks, on any thread.
 
     def handled(self, peer: UdpPeer, size: int) -> None:
-        """A message of so many bytes waits no more."""
+        """Note that the handler of a message of ``size`` bytes has run."""
         with self._lock:
             peer.unhandled -= 1
             self._unhandled_bytes -= size
 
     def gone(self) -> None:
-        """The last callback of a peer has run."""
+        """Note that the last callback of a peer has run."""
         with self._lock:
             self.connections -= 1
 
     # The socket's thread.
 
     def _wake_up(self) -> None:
-        """Under the lock, so that the descriptor is still this one's."""
-        with contextlib.suppress(OSError):  # full: it will wake; closed: it has ended
+        """Wake the thread.  The caller holds the lock, so the descriptor is still open."""
+        with contextlib.suppress(OSError):  # full: the thread wakes anyway; closed: it has ended
             self._wake.send(b"x")
 
     def _run(self) -> None:
@@ -173,18 +181,18 @@ class UdpSocket:
             self._runner = threading.get_ident()
         try:
             while not self._is_over():
-                self._selector.select(self._patience())
+                self._selector.select(self._next_timeout())
                 self._receive()
-                self._bring_out()
-                self._see_who_is_silent()
+                self._send_waiting()
+                self._check_silence()
         finally:
-            self._let_go()
+            self._release_sockets()
 
     def _is_over(self) -> bool:
         with self._lock:
-            return self._closing and not (self._once or self._twice or self._lagging)
+            return self._closing and not (self._unproven or self._proven or self._waiting)
 
-    def _let_go(self) -> None:
+    def _release_sockets(self) -> None:
         self._selector.close()
         self._sock.close()
         self._waker.close()
@@ -192,13 +200,13 @@ class UdpSocket:
             self._wake.close()
         self._ended.set()
 
-    def _patience(self) -> float | None:
-        """Seconds until somebody has been silent for long enough."""
+    def _next_timeout(self) -> float | None:
+        """Return the seconds until a ping is due or a peer has been silent for too long."""
         with self._lock:
             dues = [next(iter(self._pings.values()))] if self._pings else []
             limit = self._options.ping_timeout
             if limit is not None:
-                tables = [table for table in (self._once, self._twice) if table]
+                tables = [table for table in (self._unproven, self._proven) if table]
                 dues.extend(next(iter(table.values())).heard + limit for table in tables)
         return max(0.0, min(dues) - monotonic()) if dues else None
 
@@ -211,11 +219,12 @@ class UdpSocket:
                 data, address = self._sock.recvfrom(size)
             except BlockingIOError:
                 return
-            except OSError:  # some systems tell here that a peer has refused a datagram
+            except OSError:  # some systems report here that a peer refused a datagram
                 continue
-            self._take(data, address)
+            self._handle(data, address)
 
-    def _take(self, data: bytes, address: Address) -> None:
+    def _handle(self, data: bytes, address: Address) -> None:
+        """Handle one datagram."""
         form = self._format
         message = read_datagram(data, form.framing, form.max_message, text=form.text)
         peer, proven = self._look_up(address)
@@ -223,7 +232,7 @@ class UdpSocket:
             if not isinstance(message, ProtocolFailure):
                 peer = self._admit(address, len(data))
             elif message.limit is not None:
-                text = "%s is no peer, and has sent %s"
+                text = "refused a datagram of %s, which is no peer: %s"
                 self._incidents.count_limit(message.limit)
                 self._incidents.log_limited("no peer", INFO, text, address, message.reason)
             if peer is None:
@@ -231,24 +240,24 @@ class UdpSocket:
                     self.refused += 1
                 return
         elif proven:
-            peer.trust()
-        if message:  # an empty one is a sign of life
+            peer.mark_proven()
+        if message:  # an empty datagram is only a sign of life
             self._hand_over(peer, message, len(data))
 
     def _look_up(self, address: Address) -> tuple[UdpPeer | None, bool]:
-        """Who has spoken, and whether that proves the address."""
+        """Return the peer, and True if this datagram proves its address."""
         now = monotonic()
         with self._lock:
             proven = False
-            peer = self._twice.get(address)
+            peer = self._proven.get(address)
             if peer is None:
-                peer = self._once.pop(address, None)
+                peer = self._unproven.pop(address, None)
                 if peer is None:
                     return None, False
-                self._twice[address] = peer
+                self._proven[address] = peer
                 proven = True
             peer.heard = now
-            self._twice.move_to_end(address)
+            self._proven.move_to_end(address)
             period = self._options.ping_period
             if period is not None:
                 self._pings[address] = now + period
@@ -256,35 +265,37 @@ class UdpSocket:
             return peer, proven
 
     def _admit(self, address: Address, received: int) -> UdpPeer | None:
-        """Make a peer, if there is room for one, or can be made."""
+        """Make a peer, if there is room or room can be made."""
         displaced = None
         with self._lock:
-            full = len(self._once) + len(self._twice) >= self._max_peers
-            room = not full or bool(self._once)
-            ending = self.connections - len(self._once) - len(self._twice)
+            full = len(self._unproven) + len(self._proven) >= self._max_peers
+            room = not full or bool(self._unproven)
+            ending = self.connections - len(self._unproven) - len(self._proven)
             if self._closing or not room or ending >= MOST_ENDING:
                 peer = None
             else:
                 if full:
-                    _, displaced = self._once.popitem(last=False)
+                    _, displaced = self._unproven.popitem(last=False)
                 bounds = self._options.bounds
                 peer = UdpPeer(address, received, self, bounds, self._timers)
                 peer.heard = monotonic()
-                self._once[address] = peer
+                self._unproven[address] = peer
                 self.connections += 1
                 self.accepted += 1
         if full:
             text = "%d UDP peers, the limit of %s"
             self._incidents.log_limit(CONNECTIONS, WARNING, text, self._max_peers, self.address)
         if displaced is not None:
-            displaced.cut("crowded out", "others came, and it had spoken only once")
+            reason = "it made room for a new peer: it had sent only one datagram"
+            displaced.cut("crowded out", reason)
         if peer is not None and not self._welcome(peer):
-            self.release(peer)
+            self.forget(peer)
             self.gone()
             return None
         return peer
 
     def _hand_over(self, peer: UdpPeer, message: str | bytes | ProtocolFailure, size: int) -> None:
+        """Give a message to the peer's sink, unless too many wait for their handlers."""
         with self._lock:
             full = (
                 peer.unhandled >= MOST_UNHANDLED
@@ -296,33 +307,34 @@ class UdpSocket:
                 peer.unhandled += 1
                 self._unhandled_bytes += size
         if full:
-            text = "%s has sent more than its handler has dealt with: losing some"
+            text = "%s sends faster than its handler works: losing some of its messages"
             self._incidents.log_limit(UNHANDLED, INFO, text, peer.address)
         elif not peer.sink.arrive(message, size):
             self.handled(peer, size)
 
-    def _bring_out(self) -> None:
+    def _send_waiting(self) -> None:
+        """Send what waits for peers, while there is room."""
         while True:
             with self._lock:
-                peer = self._lagging[0] if self._lagging else None
-            if peer is None or not peer.bring_out():
+                peer = self._waiting[0] if self._waiting else None
+            if peer is None or not peer.send_waiting():
                 break
             with self._lock:
-                self._lagging.popleft()
-        if self._writing != (peer is not None):
-            self._writing = peer is not None
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._writing else 0)
+                self._waiting.popleft()
+        if self._waits_for_room != (peer is not None):
+            self._waits_for_room = peer is not None
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer is not None else 0)
             self._selector.modify(self._sock, events)
 
-    def _see_who_is_silent(self) -> None:
-        """End who has been silent for too long, and ping who has been for a while."""
+    def _check_silence(self) -> None:
+        """End peers that have been silent for too long, and ping those whose ping is due."""
         now = monotonic()
         period, timeout = self._options.ping_period, self._options.ping_timeout
         silent: list[UdpPeer] = []
         pinged: list[UdpPeer] = []
         with self._lock:
             if timeout is not None:
-                for table in (self._once, self._twice):
+                for table in (self._unproven, self._proven):
                     for peer in table.values():
                         if peer.heard + timeout > now:
                             break
@@ -333,7 +345,7 @@ class UdpSocket:
                     break
                 self._pings[address] = now + period
                 self._pings.move_to_end(address)
-                pinged.append(self._twice[address])
+                pinged.append(self._proven[address])
         for peer in pinged:
             peer.ping()
         for peer in silent:

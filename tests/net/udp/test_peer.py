@@ -40,10 +40,10 @@ class Cable:
         self.left.append(wire)
         return True
 
-    def lag(self, peer: UdpPeer) -> None:
+    def send_later(self, peer: UdpPeer) -> None:
         self.lagging.append(peer)
 
-    def release(self, peer: UdpPeer) -> None:
+    def forget(self, peer: UdpPeer) -> None:
         self.released += 1
 
 
@@ -69,7 +69,7 @@ def made(
     peer = UdpPeer(ADDRESS, received, cable, limits(**bounds), timers)
     peer.sink = sink = Over()
     if proven:
-        peer.trust()
+        peer.mark_proven()
     return peer, sink
 
 
@@ -109,7 +109,7 @@ def test_an_unproven_peer_gets_no_more_than_it_sent(
     assert peer.dropped == len(sizes) - len(left)
     assert peer.waiting() == (0, 0)
     assert peer.is_consumed(len(sizes))
-    peer.trust()
+    peer.mark_proven()
     peer.send(text(7))
     peer.ping()
     assert cable.left[len(left) :] == [b"7", b""]
@@ -164,7 +164,7 @@ def test_what_waits_leaves_in_order_by_the_policy(
             cable.room = model.room = amount
         elif kind == "bring out":
             model.bring_out()
-            if cable.lagging and cable.lagging[0].bring_out():
+            if cable.lagging and cable.lagging[0].send_waiting():
                 cable.lagging.pop()
         else:
             number += amount
@@ -207,7 +207,7 @@ def test_a_key_replaces_what_waits() -> None:
     for each in range(4):
         peer.send(text(each), "key")
     cable.room = 9
-    assert peer.bring_out()
+    assert peer.send_waiting()
     assert numbers(cable.left) == [3]
     assert peer.dropped == 3
 
@@ -223,7 +223,7 @@ def test_closing_waits_for_what_waits() -> None:
     assert sink.ends == 0
     assert not peer.is_consumed(number)
     cable.room = 9
-    assert peer.bring_out()
+    assert peer.send_waiting()
     assert waits.result()
     assert numbers(cable.left) == [1]
     assert (sink.ends, peer.code, peer.reason, peer.ended_by) == (1, 1001, "going", "server")
