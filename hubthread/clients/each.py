@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
 from hubthread.concurrency.calls import Call
+from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.types import ClientID
@@ -118,17 +118,13 @@ class Iteration(Generic[T]):
             return self
         self._core.loop.refuse_here("waiting for an iteration")
         refuse_in_tick("waiting for an iteration")
-        until = None if timeout is None else monotonic() + timeout
-
-        def left() -> float | None:
-            return None if until is None else max(0.0, until - monotonic())
-
+        deadline = Deadline(timeout)
         with self._waiting():
-            self._wait_handed_out(left())
+            self._wait_handed_out(deadline.left())
             visits = self._unwaited
             assert visits is not None
             while visits:
-                visits[-1].wait(left())
+                visits[-1].wait(deadline.left())
                 visits.pop()
         return self
 
@@ -288,14 +284,14 @@ class EachClient(Generic[Meta, Header]):
         """
         check_work(task)
         core, members = self._to_visit()
-        until = None if timeout is None else monotonic() + timeout
+        deadline = Deadline(timeout)
         if wait_hub and wait_clients:
             core.loop.refuse_here("each_client with wait_clients")
             refuse_in_tick("each_client with wait_clients")
         iteration = Iteration(core, members, task)
         iteration.hand_out(wait_hub, timeout)
         if wait_hub and wait_clients:
-            iteration.wait(None if until is None else max(0.0, until - monotonic()))
+            iteration.wait(deadline.left())
         return iteration
 
     def context_iter_a_async_exec(

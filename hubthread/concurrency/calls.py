@@ -1,14 +1,14 @@
-"""Who waits for whom: a result handed from one thread to another, and cycles refused.
+"""Wait for the result of another thread, and refuse a wait that would never end.
 
-Layer: concurrency.  Threads: any; each part says so.
+Every ``exec_sync`` waits for an *executor*: a hub, or a client's strand.  While it waits, one
+table has an entry for its thread.  Before a wait begins, the chain of waits is followed from
+the executor to the thread that runs it now, to what that thread waits for, and so on.  A chain
+that leads back to the caller would never end: the wait is refused with ``DeadlockError``.
 
-A thread has a name here, ``thread_id()``: its ident.  In virtual time (``hubthread.testing``) one
-thread plays all the others, and it has the name of the one that it plays.
+A thread is named by ``thread_id()`` here.  In virtual time (``hubthread.testing``) one thread
+simulates all the others; it then has the number of the thread that it simulates.
 
-Every ``exec_sync`` waits for an *executor*: a hub, or a client's strand.  While it
-waits, its thread stands in one table.  Before it begins to wait, the chain of waits is
-followed: executor, the thread that runs it now, what that thread waits for, and so on.
-A chain that comes back to the caller would never end, and is refused.
+Layer: concurrency.  Threads: every function may be called on any thread.
 """
 
 from __future__ import annotations
@@ -21,79 +21,93 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.errors import DeadlockError, ExecTimeout
 
-__all__ = ["Call", "Executor", "World", "acquire", "play_for", "stack_of", "thread_id", "wait_for"]
+__all__ = [
+    "Call",
+    "Executor",
+    "Simulation",
+    "acquire",
+    "set_simulation",
+    "stack_of",
+    "thread_id",
+    "wait_for",
+]
 
 T = TypeVar("T")
 
 
 class Executor(Protocol):
-    """Something that runs closures one at a time."""
+    """A part that runs closures one at a time."""
 
     @property
     def runner(self) -> int | None:
         """The ``thread_id`` of the thread that runs its closures now; ``None`` when idle."""
 
 
-_table_lock = threading.Lock()  # guards _waiting; held for a few dictionary look-ups
-_waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the name of who waits
+_table_lock = threading.Lock()  # guards the three that follow; held for a few look-ups
+_waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the number of the waiting thread
 
 
-class World(Protocol):
-    """All the threads that one thread plays, in virtual time."""
+class Simulation(Protocol):
+    """Virtual time: one real thread that simulates many."""
 
     role: int
-    """The name of the one that it plays now."""
+    """The number of the thread that is simulated now."""
 
     def run_others(self) -> None:
-        """Let the others do all that they can do now, while this one waits."""
+        """Let the other simulated threads do everything that they can do now."""
 
 
-_worlds: dict[int, World] = {}  # by the ident of the thread that plays
-# Whether there is any: readers look at it for each message, and unlike the dictionary it is
-# nothing whose references have to be counted.
-_played = False
+_simulations: dict[int, Simulation] = {}  # by the ident of the real thread
+# True if there is a simulation.  Read for each message, so it is no dictionary: see "Free
+# threading" in the docstring of the package.
+_simulated = False
 
 
-def play_for(ident: int, world: World | None) -> World | None:
-    """Let the thread ``ident`` play ``world`` from now on (``None``: none); the last one."""
-    global _played  # noqa: PLW0603 - see above
+def set_simulation(ident: int, simulation: Simulation | None) -> Simulation | None:
+    """Let the thread ``ident`` run ``simulation`` from now on, and return its last one.
+
+    :param simulation: ``None`` for real time.
+    """
+    global _simulated  # noqa: PLW0603 - see above
     with _table_lock:
-        last = _worlds.pop(ident, None)
-        if world is not None:
-            _worlds[ident] = world
-        _played = bool(_worlds)
+        last = _simulations.pop(ident, None)
+        if simulation is not None:
+            _simulations[ident] = simulation
+        _simulated = bool(_simulations)
     return last
 
 
 def thread_id() -> int:
-    """Who is calling: the ident of its thread, or the name of the one that is played."""
+    """Return the number of the calling thread: its ident, or the role that it simulates."""
     ident = threading.get_ident()
-    return ident if not _played or (world := _worlds.get(ident)) is None else world.role
+    if not _simulated or (simulation := _simulations.get(ident)) is None:
+        return ident
+    return simulation.role
 
 
-def _world() -> World | None:
-    return _worlds.get(threading.get_ident()) if _played else None
+def _simulation() -> Simulation | None:
+    return _simulations.get(threading.get_ident()) if _simulated else None
 
 
 def wait_for(
     condition: threading.Condition, arrived: Callable[[], bool], timeout: float | None
 ) -> bool:
-    """Wait until ``arrived()``, ``timeout`` seconds at most; whether it is so.
+    """Wait until ``arrived()``, for ``timeout`` seconds at most; return True if it did.
 
-    In virtual time the others run first, and then there is nothing to wait for: time goes
-    on only when the waiting is over.
+    In virtual time the other threads run first.  After that nothing more can happen, because
+    time does not pass while a thread waits, and so the wait ends.
 
     :param condition: notified of changes; not held by the caller.
-    :raises DeadlockError: in virtual time, for a wait without a time-out that was in vain.
+    :raises DeadlockError: in virtual time, if a wait without a time-out is in vain.
     """
-    world = _world()
-    if world is not None:
-        world.run_others()
-    # Its lock itself: a KeyboardInterrupt may strike in the condition's own __enter__, and
-    # then nobody would give the lock back.
+    simulation = _simulation()
+    if simulation is not None:
+        simulation.run_others()
+    # The condition's lock itself: a KeyboardInterrupt may be raised in the ``__enter__`` of
+    # the condition, which is Python code, and would leave the lock held for ever.
     with condition._lock:  # type: ignore[attr-defined]
-        if world is None:
-            # Python refuses longer ones, such as an infinite one.
+        if simulation is None:
+            # Python refuses a longer time-out, such as an infinite one.
             most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
             return condition.wait_for(arrived, most)
         if arrived():
@@ -104,34 +118,36 @@ def wait_for(
 
 
 def acquire(lock: threading.Lock, name: str) -> None:
-    """Wait for another thread to release ``lock``; for its ``name``, see ``wait_for``."""
-    world = _world()
-    if world is None:
+    """Wait for another thread to release ``lock``; see ``wait_for``.
+
+    :param name: of what is waited for, for the error message.
+    """
+    simulation = _simulation()
+    if simulation is None:
         lock.acquire()
         return
-    world.run_others()
+    simulation.run_others()
     if not lock.acquire(blocking=False):
         raise _in_vain(name)
 
 
 def _in_vain(name: str) -> DeadlockError:
     return DeadlockError(
-        f"waiting for {name} would wait for ever: in virtual time nothing more happens now. "
-        f"Return, and let the time go on."
+        f"waiting for {name} would never end: in virtual time nothing more happens at this "
+        f"moment. Return from the callback, and let the test advance the time."
     )
 
 
 def stack_of(ident: int | None) -> str:
-    """The stack of the thread ``ident`` as text, ``""`` when it has none."""
+    """Return the stack of the thread ``ident`` as text, ``""`` if there is no such thread."""
     frame = sys._current_frames().get(ident) if ident is not None else None
     return "".join(traceback.format_stack(frame)) if frame is not None else ""
 
 
 class Call(Generic[T]):
-    """One piece of work whose caller wants its result.
+    """A closure whose caller waits for its result.
 
-    Threads: whoever executes it calls ``run`` (or ``abandon``) once; the caller waits in
-    ``result``.
+    Threads: the executor calls ``run`` or ``abandon`` once; the caller waits in ``result``.
     """
 
     __slots__ = ("_done", "_error", "_finished", "_value", "_work")
@@ -145,7 +161,7 @@ class Call(Generic[T]):
         self._done.acquire()
 
     def run(self) -> None:
-        """Do the work and keep its result or its exception for the caller."""
+        """Run the closure, and keep its result or its exception for the caller."""
         work = self._work
         self._work = None
         assert work is not None
@@ -157,31 +173,33 @@ class Call(Generic[T]):
         self._done.release()
 
     def abandon(self, error: BaseException) -> None:
-        """Give the caller ``error`` instead of a result; the work will not run."""
+        """Give the caller ``error`` instead of a result; the closure will not run."""
         self._work = None
         self._error = error
         self._finished = True
         self._done.release()
 
     def result(self, executor: Executor, name: str, timeout: float | None = None) -> T:
-        """Wait, and return the result or raise the exception of the work.
+        """Wait, and return the result of the closure or raise its exception.
 
-        :param timeout: seconds; ``None`` waits as long as it takes.
-        :raises DeadlockError: when the executor's thread waits, over whatever chain,
-            for this one.  The work stays queued and runs when the chain is resolved.
-        :raises ExecTimeout: with the stack of what the executor is doing.
+        :param executor: runs the closure.
+        :param name: of the executor, for error messages.
+        :param timeout: seconds; ``None`` waits without a limit.
+        :raises DeadlockError: if the executor's thread waits, directly or through others, for
+            the calling thread.  The closure stays queued, and runs when the chain is resolved.
+        :raises ExecTimeout: with the stack of the executor's thread.
         """
         if not self._done.acquire(blocking=False):
             waiter = thread_id()
-            # A time-out that has been used up already may come out below zero.
-            patience = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-            world = _world()
+            # The rest of a time-out that is used up may be below zero.
+            most = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            simulation = _simulation()
             try:
                 self._begin_wait(waiter, executor, name)
-                if world is None:
-                    arrived = self._done.acquire(timeout=patience)
+                if simulation is None:
+                    arrived = self._done.acquire(timeout=most)
                 else:
-                    world.run_others()
+                    simulation.run_others()
                     arrived = self._done.acquire(blocking=False)
             finally:
                 with _table_lock:
@@ -191,34 +209,35 @@ class Call(Generic[T]):
                     raise _in_vain(name)
                 raise ExecTimeout(
                     f"{name} gave no result within {timeout:.4g} s; it is doing:",
-                    stack_of(executor.runner) or "(nothing: it has not got a thread)",
+                    stack_of(executor.runner) or "(nothing: no thread runs its closures)",
                 )
         error = self._error
         if error is not None:
             try:
                 raise error
             finally:
-                # The traceback holds this frame, and this frame the error.
+                # Break the circle: the traceback refers to this frame, and the frame to the
+                # error.
                 self._error = error = None
-        return self._value  # type: ignore[return-value]  # None only if the work returned it
+        return self._value  # type: ignore[return-value]  # None only if the closure returned it
 
     def _begin_wait(self, waiter: int, executor: Executor, name: str) -> None:
         """Enter the wait in the table, or raise ``DeadlockError``.
 
-        The edge that closes a cycle is always the start of a wait, and starts are
-        serialised by the lock: whoever comes last sees all the others.
+        The last wait of a cycle closes it, and the lock serialises the starts of waits: the
+        last one sees all the others.
         """
         with _table_lock:
             seen = executor
             while (thread := seen.runner) is not None:
                 if thread == waiter:
                     raise DeadlockError(
-                        f"waiting for {name} would wait for ever: it (or what it waits for) "
-                        f"is waiting for this thread. Use exec_async, or do the work after "
-                        f"returning."
+                        f"waiting for {name} would never end: it waits for this thread, "
+                        f"directly or through others. Use exec_async, or do the work after "
+                        f"the callback has returned."
                     )
                 following = _waiting.get(thread)
-                # One that has its result, and has not woken up yet, holds up nobody.
+                # A wait that has its result holds nothing up: its thread is about to wake.
                 if following is None or following[1]._finished:
                     break
                 seen = following[0]

@@ -1,11 +1,11 @@
-"""Time: the clock that rooms and polls read, and the threads that keep their deadlines.
+"""The time of a hub, and the threads that call its recurring steps.
 
-Layer: concurrency.  Threads: ``now``, ``drive`` and ``wake`` from any; each ``Ticker`` runs
-one step function.
+A part with deadlines of its own is a *step*: a function that does what is due, and returns the
+time of its next call.  The real clock gives each step a thread.  ``hubthread.testing`` has a
+clock that calls all steps on one thread, in the order of their deadlines.
 
-Whoever has deadlines of its own is a *step*: a function that does what is due and says when
-it wants to be called next.  Real time gives each step a thread; ``hubthread.testing`` has a
-clock that calls them in the order of their deadlines, without any.
+Layer: concurrency.  Threads: ``now``, ``drive`` and ``wake`` may be called on any thread; each
+``Ticker`` is one thread, and calls one step.
 """
 
 from __future__ import annotations
@@ -21,71 +21,70 @@ from hubthread.concurrency.threads import Threads
 __all__ = ["Clock", "Drive", "RealClock", "Step", "Ticker"]
 
 Step: TypeAlias = Callable[[], float | None]
-"""Does what is due; returns the time (of the clock, in seconds) for its next call,
-``math.inf`` to be called only when woken, ``None`` to be called no more."""
+"""Does what is due, and returns the time of its next call in seconds of the clock: ``math.inf``
+to be called only when woken, ``None`` to be called no more."""
 
 
 class Drive(Protocol):
-    """A step that is being called."""
+    """The handle of a step that a clock calls."""
 
     def wake(self) -> None:
-        """See that the step is called soon, whatever it asked for.  Any thread."""
+        """Let the step be called soon, whatever time it asked for.  Any thread."""
 
 
 class Clock(Protocol):
-    """What keeps time for a hub."""
+    """The source of time of a hub."""
 
     def now(self) -> float:
-        """Seconds, from some moment on; never goes back."""
+        """Return the time in seconds from an arbitrary moment; it never goes back."""
 
     def drive(self, step: Step, what: str) -> Drive:
-        """Call ``step`` now, and again and again.
+        """Call ``step`` now, and again at the times that it returns.
 
-        :param what: names its thread.
-        :raises RuntimeError: when the system gives no thread.
+        :param what: the end of its thread's name.
+        :raises RuntimeError: if the system gives no thread.
         """
 
 
 class RealClock:
-    """The monotonic clock of the system, and a thread for each step."""
+    """The monotonic clock of the system, with a thread for each step."""
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
 
-    # Not a method that calls it: the hub thread reads it for each closure.
+    # The function itself, because the hub thread calls it for each closure.
     now = staticmethod(monotonic)
 
     def drive(self, step: Step, what: str) -> Drive:
-        """See ``Clock``."""
+        """See ``Clock.drive``."""
         ticker = Ticker(step, self._threads)
         self._threads.launch(ticker, what)
         return ticker
 
 
 class Ticker(threading.Timer):
-    """A timer that is set again and again, to absolute deadlines: no drift.
+    """A timer that is set again and again to absolute deadlines, so that it never drifts.
 
-    One thread for all its ticks, where a new timer for each would start a thread each time
-    and lose what the start takes.
+    It has one thread for all its ticks.  A new timer for each tick would start a thread each
+    time, and be late by the time of that start.
     """
 
     def __init__(self, step: Step, threads: Threads) -> None:
         super().__init__(0.0, step)
         self._step = step
         self._threads = threads
-        # Released once by whoever wakes it: the only wait there is, with or without a
-        # deadline, is to acquire it.
+        # Every wait is an acquire of this lock, and ``wake`` releases it.
         self._alarm = threading.Lock()
         self._alarm.acquire()
 
     def wake(self) -> None:
-        """See ``Drive``."""
+        """See ``Drive.wake``."""
         if self._alarm.locked():
-            with contextlib.suppress(RuntimeError):  # somebody else was quicker
+            with contextlib.suppress(RuntimeError):  # another thread has just released it
                 self._alarm.release()
 
     def run(self) -> None:
-        """The thread."""
+        """Run the thread."""
         self._threads.guard(self._keep_time)
 
     def _keep_time(self) -> None:

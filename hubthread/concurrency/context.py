@@ -1,6 +1,7 @@
-"""The cancellation tree: hub → hotline, hub → client, and what users hang below them.
+"""The cancellation tree: a hub's context, below it those of hotlines, clients and users.
 
-Layer: concurrency.  Threads: any; callbacks run on the thread that cancels.
+Layer: concurrency.  Threads: every method may be called on any thread; callbacks run on the
+thread that cancels.
 Source: the specification's ``context.Context``, its cancel functions, its merged context.
 """
 
@@ -19,26 +20,26 @@ __all__ = ["Context"]
 
 
 class Context:
-    """Something that can be cancelled, once, with everything below it.
+    """A node of the cancellation tree: cancelled once, with everything below it.
 
-    Threads: every method from any.  No callback runs under a lock.
+    Threads: every method may be called on any thread.  No callback runs under a lock.
 
-    :param parent: cancelled with it, for its reason.
-    :param deadline: on the clock of ``time.monotonic``, in seconds; from then on the
-        context counts as cancelled.  Nobody is woken for it but those who wait.  The
-        earlier one of this and the parent's holds.
+    :param parent: a context that cancels this one when it is cancelled, for the same reason.
+    :param deadline: seconds of ``time.monotonic``.  From then on the context counts as
+        cancelled: ``wait`` returns, but no callback runs.  If the parent has an earlier
+        deadline, that one holds.
     """
 
     def __init__(self, parent: Context | None = None, deadline: float | None = None) -> None:
-        self._lock = threading.Lock()  # guards what follows, and never a callback
-        self._condition: threading.Condition | None = None  # made by the first who waits
+        self._lock = threading.Lock()  # guards what follows; not held for callbacks
+        self._condition: threading.Condition | None = None  # made by the first wait
         self._callbacks: list[Callable[[str], None]] = []
-        # Weak, so that a child which nobody holds any more costs nothing.  A plain dict, in
-        # the order of making: each step is atomic, while a WeakKeyDictionary under iteration
-        # may be changed by a child that dies in another thread.
+        # Weak references, so that a forgotten child costs nothing.  A plain dictionary keeps
+        # the order of creation, and each step on it is atomic; a WeakKeyDictionary may change
+        # under iteration when a child dies on another thread.
         self._children: dict[weakref.ref[Context], None] = {}
         self._reason: str | None = None
-        self._second: Context | None = None  # of a merged one: what leads to it lives on
+        self._second: Context | None = None  # of a merged context: keeps it alive
         self.parent = parent
         self.deadline = deadline
         if parent is not None:
@@ -50,7 +51,7 @@ class Context:
 
     @classmethod
     def merge(cls, first: Context, second: Context) -> Context:
-        """A context that is cancelled with whichever of the two is cancelled first."""
+        """Return a context that is cancelled with the first of two that is cancelled."""
         merged = cls(first, second.deadline)
         merged._second = second
         second._adopt(merged)
@@ -58,12 +59,12 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled, or its deadline has passed."""
+        """True if it was cancelled, or its deadline has passed."""
         return self.reason is not None
 
     @property
     def reason(self) -> str | None:
-        """Why it was cancelled; ``None`` while it was not."""
+        """The reason of its cancellation; ``None`` if it is not cancelled."""
         with self._lock:
             reason = self._reason
         if reason is None and self.deadline is not None and monotonic() >= self.deadline:
@@ -71,38 +72,34 @@ class Context:
         return reason
 
     def cancel(self, reason: str = "cancelled") -> bool:
-        """Cancel it and everything below; wake all who wait; run the callbacks here.
+        """Cancel this context and everything below it, and run the callbacks on this thread.
 
-        All callbacks run, the children's first, whatever one of them raises; the last
-        exception is raised in the end.
+        All callbacks run, the children's first, even if one of them raises; the last exception
+        is raised after the last callback.
 
-        :returns: false when it had been cancelled before.
+        :returns: False if it was cancelled before.
         """
-        with ExitStack() as callbacks:  # it calls them last in, first out
+        with ExitStack() as callbacks:  # calls the last one first
             return self._mark(reason, callbacks)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until it is cancelled, or ``timeout`` seconds; true when cancelled."""
+        """Wait until it is cancelled, for ``timeout`` seconds at most; return True if it is."""
         with self._lock:
             if self._condition is None:
                 self._condition = threading.Condition()
             condition = self._condition
-        until = self.deadline
-        if timeout is not None:
-            until = monotonic() + timeout if until is None else min(until, monotonic() + timeout)
-        wait_for(
-            condition,
-            lambda: self.cancelled,
-            None if until is None else max(0.0, until - monotonic()),
-        )
+        if self.deadline is not None:
+            own = max(0.0, self.deadline - monotonic())
+            timeout = own if timeout is None else min(own, timeout)
+        wait_for(condition, lambda: self.cancelled, timeout)
         return self.cancelled
 
     def add_callback(self, callback: Callable[[str], None]) -> None:
-        """Call ``callback(reason)`` once when it is cancelled; at once if it is already.
+        """Call ``callback(reason)`` once, when the context is cancelled, or now if it was.
 
-        It runs on the thread that cancels, outside of any lock, when everything below is
-        cancelled too.  What it raises is raised there, after the other callbacks: catch
-        what you can handle.  A deadline that passes calls nobody.
+        The callback runs on the thread that cancels, under no lock, after everything below is
+        cancelled too.  ``cancel`` raises its exception after the other callbacks.  A deadline
+        that passes calls no callback.
         """
         with self._lock:
             reason = self._reason
@@ -112,7 +109,7 @@ class Context:
         callback(reason)
 
     def _mark(self, reason: str, callbacks: ExitStack) -> bool:
-        """Cancel without calling anybody; the callbacks are collected."""
+        """Cancel this context and those below it, and collect their callbacks."""
         with self._lock:
             if self._reason is not None:
                 return False
@@ -135,7 +132,7 @@ class Context:
         with self._lock:
             reason = self._reason
             if reason is None:
-                forget = partial(_forget, self._children)  # not self: it may be gone by then
+                forget = partial(_forget, self._children)  # refers to the dictionary, not to self
                 self._children[weakref.ref(child, forget)] = None
                 return
         child.cancel(reason)

@@ -1,63 +1,69 @@
-"""Who has much to do lets those go first who have little: all share one interpreter lock.
+"""Keep busy readers from starving quick work: yield the GIL after a CPU budget.
 
 Layer: concurrency.  Threads: any.
 
-A thread that computes gives the interpreter lock away when it is asked to, and it is asked
-after ``sys.getswitchinterval()``, 5 ms.  A fan-out gives the lock away with each of its sends,
-and may get it back as late each time: one client that floods a server turned the 7 ms of a
-fan-out to 1,000 members into a second.  So whoever has worked for ``SLICE`` seconds on what
-one peer sends, without rest, waits for a moment, in which the lock changes hands, and lets the
-fan-out through that is under way, if there is one; and so does who has just come.
+A thread that computes keeps the GIL for up to ``sys.getswitchinterval()``, 5 ms.  A fan-out
+releases the GIL with each of its sends, and may wait that long to get it back each time: a
+fan-out to 1,000 members then takes a second instead of milliseconds.  A reader that has spent
+``SLICE`` seconds of CPU on one peer without a pause therefore yields: it releases the GIL
+briefly, and waits for a fan-out that is running.  New connections wait for it, too.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic, thread_time
 
-__all__ = ["CROWD", "SLICE", "CpuBudget", "FanOuts", "fan_outs", "yield_gil"]
+__all__ = ["CROWD", "SLICE", "CpuBudget", "FanOuts", "fan_outs", "pause", "yield_gil"]
 
 SLICE = 0.0005
-"""Seconds of work on one peer's input before others go first."""
+"""Seconds of CPU that a reader may spend on one peer before it yields."""
 
 REST = 0.25
-"""The part of the time that a reader waits for more, if its work is no burden: one message after
-the other, each after the answer to the last, leaves half."""
+"""The share of idle time above which a reader does not count as busy.  A client that sends
+each message after the last reply leaves its reader idle half the time."""
 
 CROWD = 16
-"""How many sends are worth waiting for."""
+"""The number of sends from which a fan-out is worth waiting for."""
 
-_MOMENT = 0.00005
-"""Seconds: the system makes about 0.1 ms of it.  A wait of 0 lets nobody else run."""
-
-_turnstile = threading.Lock()
-_turnstile.acquire()  # and never released: who waits for it lets others go first
+MOMENT = 0.00005
+"""Seconds of one pause.  With 0 no other thread would run."""
 
 PATIENCE = 0.05
-"""Seconds that a fan-out is waited for at most, lest a very large one stops all reading."""
+"""Seconds to wait for a fan-out at most, so that a huge one does not stop all reading."""
 
-_ONE_LOCK: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
-"""Without it, on free-threaded CPython, nobody is in the way."""
+_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+# Free threading: without a GIL no thread is in the way of another, and nothing yields.
 
-_SMALL: AbstractContextManager[None] = nullcontext()
+_NO_FAN_OUT: AbstractContextManager[None] = nullcontext()
+
+
+def pause(seconds: float) -> None:
+    """Give the GIL away for about ``seconds``; the system makes 0.1 ms of a shorter pause.
+
+    This is the only sleep in the package.  It waits for no condition: its purpose is that
+    other threads run.  Call it without any lock.
+    """
+    time.sleep(seconds)
 
 
 class FanOuts:
-    """Those that are under way: one for the process, since all hubs share the lock.
+    """The fan-outs that run now.  One object for the process, since all hubs share the GIL.
 
     Threads: every method from any.
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())
+        self._condition = threading.Condition(threading.Lock())  # guards what follows
         self._ended = 0
         self.running = 0
 
     def of(self, sends: int) -> AbstractContextManager[None]:
-        """Around so many sends."""
-        return self if sends >= CROWD and _ONE_LOCK else _SMALL
+        """Return a context manager around ``sends`` sends; a few sends are not counted."""
+        return self if sends >= CROWD and _HAS_GIL else _NO_FAN_OUT
 
     def __enter__(self) -> None:
         with self._condition:
@@ -69,10 +75,10 @@ class FanOuts:
             self._ended += 1
             self._condition.notify_all()
 
-    def let_through(self) -> bool:
-        """Wait until one ends that is under way; whether none is, or one has.
+    def wait_for_one(self) -> bool:
+        """Wait for one running fan-out to end; return True if none was running or one ended.
 
-        Not for those that follow: where they never cease, who waits has its turns, too.
+        Later fan-outs are not waited for, so a reader makes progress under constant load.
         """
         if not self.running:
             return True
@@ -87,38 +93,40 @@ fan_outs = FanOuts()
 
 
 def yield_gil() -> None:
-    """Let others go first.  Without any lock."""
-    if _ONE_LOCK:
-        _turnstile.acquire(timeout=_MOMENT)
-        fan_outs.let_through()
+    """Let other threads run first.  Call it without any lock."""
+    if _HAS_GIL:
+        pause(MOMENT)
+        fan_outs.wait_for_one()
 
 
 class CpuBudget:
-    """What one peer makes its reader do; kept by CPU time, in which waiting is free.
+    """The CPU time that one peer costs its reader; waiting is free.
 
     Threads: the reader.
     """
 
-    __slots__ = ("_seen", "_used", "_work")
+    __slots__ = ("_cpu", "_time", "_work")
 
     def __init__(self) -> None:
-        self._used = thread_time()
-        self._seen = monotonic()
-        self._work = 0.0  # without rest, since others went first
+        self._cpu = thread_time()
+        self._time = monotonic()
+        self._work = 0.0  # seconds of CPU since the last pause or yield
 
-    def look(self, *, more: bool) -> float:
-        """Give way where that is due; seconds of CPU since the last look.  Takes 1 µs.
+    def charge(self, *, more: bool) -> float:
+        """Charge the CPU time since the last call, and yield the GIL if the budget is spent.
 
-        :param more: there was more to read than was read, so there will be no rest.
+        :param more: True if more input is ready, so the reader will not pause by itself.
+        :returns: the seconds that were charged.
         """
-        used, seen = thread_time(), monotonic()
-        took, passed = used - self._used, seen - self._seen
-        self._used, self._seen = used, seen
-        self._work += took if more else took - (1 - REST) * passed
+        cpu, now = thread_time(), monotonic()
+        spent, passed = cpu - self._cpu, now - self._time
+        self._cpu, self._time = cpu, now
+        self._work += spent if more else spent - (1 - REST) * passed
         if self._work >= SLICE:
             yield_gil()
-            self._seen = monotonic()  # that was no rest: there may have been more all the time
+            # The yield is no idle time of the peer: its input may have been ready.
+            self._time = monotonic()
             self._work = 0.0
         elif self._work < 0:
             self._work = 0.0
-        return took
+        return spent

@@ -1,12 +1,13 @@
-"""Sees that nothing is held back for long: one thread for all of a hub's readers.
+"""Send what a reader has held back for too long: one thread for all readers of a hub.
 
-Layer: concurrency.  Threads: readers watch and forget; the flusher thread releases.
+A reader that reads several messages at once corks its outbox: it holds the replies back, and
+sends them with one system call after the last message.  If a handler blocks, the replies to
+earlier messages must not wait for it.  The flusher thread therefore uncorks every outbox that
+has been corked for ``PATIENCE`` seconds.  It sleeps while no outbox is corked, and ends after
+``LINGER`` seconds without one.
 
-A reader that has got several messages at once holds the replies back, to send them with
-one system call when it is through.  A handler may block, though, and then the replies to
-the messages before it must not wait for it.  What has been held for ``PATIENCE`` seconds
-this thread releases, once: a handler that takes long, or for ever, costs nothing more.
-It sleeps while nobody holds anything, and ends after ``LINGER`` seconds of that.
+Layer: concurrency.  Threads: readers call ``watch`` and ``forget``; the flusher thread calls
+``uncork``.
 """
 
 from __future__ import annotations
@@ -17,48 +18,48 @@ from typing import Protocol
 
 from hubthread.concurrency.threads import Threads
 
-__all__ = ["Flusher", "Held"]
+__all__ = ["Corked", "Flusher"]
 
 PATIENCE = 0.001
-"""Seconds that something may be held: far above a quick handler, far below what is felt."""
+"""Seconds that an outbox may stay corked: longer than a quick handler, too short to notice."""
 
 LINGER = 5.0
-"""Seconds that the thread stays when nothing is held: load comes in waves."""
+"""Seconds that the thread stays when no outbox is corked, since load comes in waves."""
 
 
-class Held(Protocol):
-    """Something that holds messages back."""
+class Corked(Protocol):
+    """An outbox that holds messages back."""
 
     def uncork(self) -> None:
-        """Send them, and hold no more; must neither block nor raise."""
+        """Send the messages, and hold none back from now on.  Must neither block nor raise."""
 
 
 class Flusher:
-    """Releases what is held for too long.
+    """The thread that uncorks outboxes, and the outboxes that it watches.
 
-    Threads: ``watch``, ``forget`` and ``close`` from any.
+    Threads: ``watch``, ``forget`` and ``close`` may be called on any thread.
     """
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._lock = threading.Lock()  # guards what follows; not held to release
+        self._lock = threading.Lock()  # guards what follows; not held for uncork()
         self._condition = threading.Condition(self._lock)
-        self._held: dict[Held, float] = {}  # since when; oldest first
+        self._corked: dict[Corked, float] = {}  # and since when; oldest first
         self._running = False
         self._asleep = False
-        self._busy = False  # something was watched since the thread last looked
+        self._busy = False  # watch() was called since the thread last looked
         self._closed = False
 
-    def watch(self, held: Held) -> bool:
-        """Release ``held`` in ``PATIENCE`` seconds, unless it is forgotten before.
+    def watch(self, corked: Corked) -> bool:
+        """Uncork ``corked`` in ``PATIENCE`` seconds, unless it is forgotten before.
 
-        :returns: false when there is no thread to do so: nothing may be held back then.
+        :returns: False if there is no thread for it: then hold nothing back.
         """
-        # The lock itself, which is quicker than the condition that shares it.
+        # The lock itself is quicker than the condition around it.
         with self._lock:
             if self._closed:
                 return False
-            self._held.setdefault(held, monotonic())  # in its place: oldest first
+            self._corked.setdefault(corked, monotonic())  # keeps its place: oldest first
             self._busy = True
             if self._running:
                 if self._asleep:
@@ -71,16 +72,16 @@ class Flusher:
         except RuntimeError:
             with self._condition:
                 self._running = False
-                stranded, self._held = self._held, {}
-            for each in stranded:  # some may have come while the start was tried
+                stranded, self._corked = self._corked, {}
+            for each in stranded:  # other readers may have added theirs meanwhile
                 each.uncork()
             return False
         return True
 
-    def forget(self, held: Held) -> None:
-        """Nothing is held there any more."""
+    def forget(self, corked: Corked) -> None:
+        """Watch ``corked`` no more: its reader has uncorked it."""
         with self._lock:
-            self._held.pop(held, None)
+            self._corked.pop(corked, None)
 
     def close(self) -> None:
         """End the thread."""
@@ -90,16 +91,17 @@ class Flusher:
 
     def _run(self) -> None:
         while self._wait():
-            self._release_due()
+            self._uncork_due()
 
     def _wait(self) -> bool:
-        """Wait until something is due, or nearly; false ends the thread."""
+        """Wait until an outbox is about due; return False if the thread is to end."""
         with self._condition:
-            while not self._held and not self._closed:
+            while not self._corked and not self._closed:
                 if self._busy:
-                    # Nothing can be due before.  Most is forgotten sooner, and a thread that
-                    # then went to sleep would be woken again by the next batch of messages:
-                    # a tenth of the echo rate of 100 clients with 16 in flight on 3.13t.
+                    # Under load most outboxes are forgotten before they are due.  A thread
+                    # that fell asleep would be woken by the next batch of messages, and each
+                    # wake-up costs its reader time.  So it dozes for as long as nothing new
+                    # can come due.
                     self._busy = False
                     self._condition.wait(PATIENCE)
                     continue
@@ -108,24 +110,24 @@ class Flusher:
                 self._asleep = False
                 if not woken:
                     break
-            if not self._held or self._closed:
+            if not self._corked or self._closed:
                 self._running = False
                 return False
-            left = next(iter(self._held.values())) + PATIENCE - monotonic()
+            left = next(iter(self._corked.values())) + PATIENCE - monotonic()
             if left > 0:
                 self._condition.wait(left)
             return True
 
-    def _release_due(self) -> None:
-        """Release what has been held for long enough."""
+    def _uncork_due(self) -> None:
+        """Uncork every outbox that has been corked for ``PATIENCE`` seconds."""
         due = []
         with self._condition:
             now = monotonic()
-            for held, since in self._held.items():
+            for corked, since in self._corked.items():
                 if now - since < PATIENCE:
                     break
-                due.append(held)
-            for held in due:
-                del self._held[held]
-        for held in due:
-            held.uncork()
+                due.append(corked)
+            for corked in due:
+                del self._corked[corked]
+        for corked in due:
+            corked.uncork()

@@ -1,9 +1,9 @@
-"""How often each limit has struck, and what the log is told of incidents: no flood of lines.
+"""Count how often each limit is hit, and log incidents without a flood of lines.
 
-Layer: concurrency.  Threads: every method from any.
+Every incident that a peer, or a loop, can provoke again and again is logged here.  Of each
+kind the first one is logged, and then no other for ``QUIET`` seconds.
 
-Whatever a peer, or a loop, can bring about as often as it likes is told to the log here: the
-first of its kind, and for ten seconds no other.
+Layer: concurrency.  Threads: every method may be called on any thread.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Final
 from hubthread.concurrency.logs import log_safely
 from hubthread.limits import LIMITS
 
-__all__ = ["Incidents", "place"]
+__all__ = ["Incidents"]
 
 QUIET: Final = 10.0
-"""Seconds after a line without another of its kind: who provokes one can provoke thousands,
-and the counters have them all."""
+"""Seconds between two log lines of one kind: a peer that provokes one can provoke thousands.
+The counters count all of them."""
 
 MOST_KINDS: Final = 512
-"""Kinds that are told apart; further ones are as one, until others have been quiet."""
+"""The number of kinds that are told apart.  Further kinds share one, until old kinds end."""
 
 _OTHERS: Final = "others"
-_OWN: Final = __name__.partition(".")[0] + "."
+_PACKAGE: Final = __name__.partition(".")[0] + "."
 
 
 class Incidents:
-    """The counters of one hub, and its voice in the log.
+    """The counters of one hub, and the log of its incidents.
 
-    :param now: a clock that never goes back, in seconds.
+    :param now: the clock, in seconds; it never goes back.
     """
 
     def __init__(self, logger: logging.Logger, now: Callable[[], float]) -> None:
@@ -43,7 +43,7 @@ class Incidents:
         self._kinds: dict[Hashable, _Kind] = {}
 
     def count_limit(self, limit: str) -> None:
-        """A limit has struck; under any lock, since nobody is told."""
+        """Count that ``limit`` was hit.  It logs nothing, so it may be called under a lock."""
         with self._lock:
             self._counts[limit] += 1
 
@@ -55,104 +55,106 @@ class Incidents:
         *args: object,
         error: BaseException | None = None,
     ) -> None:
-        """Tell the log of it, unless it was told of the like just now; under no lock.
+        """Log an incident, unless one of its kind was logged just now.
 
-        :param kind: a limit, or what else one peer can bring about as often as it likes.  Not
-            of the peer's choosing: it would choose another one each time.
-        :param error: told with its traceback.
-        What a log handler raises is shown by ``threading.excepthook``, and goes no further.
+        Call it under no lock: log handlers are code of the user.  An exception of a log
+        handler goes to ``threading.excepthook``.
+
+        :param kind: a limit, or another key that the peer cannot choose: it would choose a new
+            one each time.
+        :param error: logged with its traceback.
         """
-        untold = self._untold(kind, level)
-        if untold is None:
+        suppressed = self._suppressed(kind, level)
+        if suppressed is None:
             return
-        if untold:
+        if suppressed:
             text += " (and %d more like this since the last such line)"
-            args = (*args, untold)
+            args = (*args, suppressed)
         log_safely(self._logger, level, text, *args, error=error)
 
     def log_limit(self, limit: str, level: int, text: str, *args: object) -> None:
-        """Count it, and tell the log."""
+        """Count that ``limit`` was hit, and log it; see ``log_limited``."""
         self.count_limit(limit)
         self.log_limited(limit, level, text, *args)
 
     def log_exception(
         self, error: BaseException, text: str, *args: object, level: int = logging.ERROR
     ) -> None:
-        """Tell the log of what has raised, with its traceback.
+        """Log an exception with its traceback; see ``log_limited``.
 
-        Two are of one kind when they have the same ``text`` and type, and come from the same
-        lines: a message that trips a handler each time hides no other bug.
+        Two exceptions are of one kind if they have the same text, the same type and the same
+        lines.  So a message that fails in a handler each time hides no other bug.
         """
         kind = (text, type(error).__name__, *_lines(error))
         self.log_limited(kind, level, text, *args, error=error)
 
-    def log_unroutable(self, error: Exception, who: object) -> None:
-        """Tell the log of a message that reaches no handler, and whose it was.
+    def log_unroutable(self, error: Exception, sender: object) -> None:
+        """Log a message that reaches no handler, with its sender.
 
-        What another library, or the user's, says of it may quote all of the message, and so
-        only the place is told where it said so.
+        The cause of ``error`` comes from a library or from the user, and may quote the whole
+        message: so only the line that raised it is logged.
         """
-        told: object = error
+        reason: object = error
         cause = error.__cause__
         if cause is not None:
-            told = f"{type(error).__name__}: {type(cause).__name__} at {place(cause)}"
-        kind = ("misfit", type(error).__name__, *_lines(cause or error))
-        self.log_limited(kind, logging.WARNING, "%r: %s", who, told)
+            reason = f"{type(error).__name__}: {type(cause).__name__} at {_location(cause)}"
+        kind = ("unroutable", type(error).__name__, *_lines(cause or error))
+        self.log_limited(kind, logging.WARNING, "%r: %s", sender, reason)
 
     def counts(self) -> dict[str, int]:
-        """How often each limit has struck so far."""
+        """Return how often each limit was hit so far."""
         with self._lock:
             return dict(self._counts)
 
-    def _untold(self, kind: Hashable, level: int) -> int | None:
-        """How many the line now to be told stands for besides its own; ``None``: say nothing."""
+    def _suppressed(self, kind: Hashable, level: int) -> int | None:
+        """Return how many incidents were suppressed before this one, ``None`` to suppress it."""
         key: Hashable = (kind, level)
         with self._lock:
             now = self._now()
             if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
                 kinds = self._kinds.items()
-                self._kinds = {kind: each for kind, each in kinds if now - each.told < QUIET}
+                self._kinds = {kind: each for kind, each in kinds if now - each.logged < QUIET}
                 if len(self._kinds) >= MOST_KINDS:
                     key = (_OTHERS, level)
             each = self._kinds.get(key)
             if each is None:
                 each = self._kinds[key] = _Kind()
-            elif now - each.told < QUIET:
-                each.untold += 1
+            elif now - each.logged < QUIET:
+                each.suppressed += 1
                 return None
-            each.told = now
-            untold, each.untold = each.untold, 0
-            return untold
+            each.logged = now
+            suppressed, each.suppressed = each.suppressed, 0
+            return suppressed
 
 
 class _Kind:
-    """When the log was told, and how many there were since then."""
+    """The time of the last log line of one kind, and the incidents suppressed since then."""
 
-    __slots__ = ("told", "untold")
+    __slots__ = ("logged", "suppressed")
 
     def __init__(self) -> None:
-        self.told = 0.0
-        self.untold = 0
+        self.logged = 0.0
+        self.suppressed = 0
 
 
-def place(error: BaseException) -> str:
-    """Where it was raised: ``file:line``, or ``?`` where it never was."""
+def _location(error: BaseException) -> str:
+    """Return the ``file:line`` that raised ``error``, or ``?`` if it was never raised."""
     lines = _lines(error)
     return lines[-1] if lines else "?"
 
 
 def _lines(error: BaseException) -> tuple[str, ...]:
-    """The lines where it came into code that is not the library's, and where it left that.
+    """Return the first and the last traceback line outside this package.
 
-    Not only the last, which for many bugs is one of the library's, or of the standard
-    library's, and not all, since recursion would make many kinds of one bug.
+    The last line alone is often in the standard library.  All lines would make many kinds of
+    one recursive bug.
     """
     lines = []
     last = None
     trace = error.__traceback__
     while trace is not None:
         last = trace
-        if not trace.tb_frame.f_globals.get("__name__", "").startswith(_OWN):
+        if not trace.tb_frame.f_globals.get("__name__", "").startswith(_PACKAGE):
             lines.append(trace)
         trace = trace.tb_next
     if not lines and last is not None:

@@ -14,14 +14,14 @@ __all__ = ["log_safely", "report_safely"]
 
 
 def report_safely(report: Callable[[BaseException], object], error: BaseException) -> None:
-    """Call ``report(error)`` and go on, whatever it raises.
+    """Call ``report(error)``, and go on even if it raises.
 
-    A log handler of the user may raise, and must not end the thread that logs.  Its exception
-    goes to ``threading.excepthook``, where uncaught exceptions of threads go.
+    ``report`` runs log handlers of the user, and their exceptions must not end the thread that
+    logs.  They go to ``threading.excepthook``, as uncaught exceptions of threads do.
     """
     try:
         report(error)
-    except BaseException as another:  # noqa: BLE001 - shown by the hook
+    except BaseException as another:  # noqa: BLE001 - passed to the hook
         here = threading.current_thread()
         shown = (type(another), another, another.__traceback__, here)
         threading.excepthook(threading.ExceptHookArgs(shown))
@@ -34,13 +34,13 @@ def log_safely(
     *args: object,
     error: BaseException | None = None,
 ) -> None:
-    """Log one record and go on, whatever a log handler raises (see ``report_safely``).
+    """Log one record, and go on even if a log handler raises; see ``report_safely``.
 
     :param error: logged with its traceback.
     """
     try:
         logger.log(level, text, *args, exc_info=error)
-    except BaseException as another:  # noqa: BLE001 - shown by the hook
+    except BaseException as another:  # noqa: BLE001 - passed to the hook
         report_safely(_raise, another)
 
 

@@ -1,6 +1,7 @@
-"""The hub thread: closures of everybody, run by one thread, in the order of acceptance.
+"""The hub thread: one thread that runs the closures of all others, in order of acceptance.
 
-Layer: concurrency.  Threads: ``run`` is the loop's thread; everything else is for any.
+Layer: concurrency.  Threads: ``run`` is the loop's thread; the methods above it may be called
+on any thread.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ T = TypeVar("T")
 
 
 class Loop(Generic[View]):
-    """Runs closures one at a time.
+    """A queue of closures, and the thread that runs them one at a time.
 
     **Guarantee (G1).**  ``exec_async``, ``exec_sync`` and ``schedule`` either raise, and
     have done nothing, or the closure runs exactly once, on the thread of ``run``, in the
-    order of acceptance.  After ``close`` they raise ``HubClosed``; what was accepted
-    before still runs.  A closure that raises is logged and counted, and the next one
-    runs.  Only a bug of the library's own stops the loop: loudly, with every waiting
-    ``exec_sync`` told.
+    order of acceptance.  After ``close`` they raise ``HubClosed``; closures that were accepted
+    before still run.  A closure that raises is logged and counted, and the next one runs.
+    Only a bug in the library stops the loop: it is logged as critical, and every waiting
+    ``exec_sync`` raises ``HubClosed``.
 
-    :param view: what each closure is given.
-    :param on_failure: called with the error, on the loop's thread, when it stops by a bug.
+    :param name: the name of the loop in logs and errors.
+    :param bound: the number of closures that may wait.
+    :param view: the argument of each closure.
+    :param on_failure: called with the error, on the loop's thread, if a bug stops the loop.
     :param now: the clock, in seconds.
     """
 
@@ -54,10 +57,10 @@ class Loop(Generic[View]):
         self._on_failure = on_failure
         self._now = now
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox(bound, name, now)
-        # The loop's thread; the others only look.
+        # Written by the loop's thread, read by any.
         self.runner: int | None = None
-        self.since: float | None = None  # when the present job began; None: it waits for one
-        self.longest = 0.0  # of all jobs so far, in seconds
+        self.since: float | None = None  # the start of the present job; None: it waits for one
+        self.longest = 0.0  # seconds, of all jobs so far
         self._batch: deque[Callable[[], object]] = deque()
         self.closures_run = 0
         self.closures_failed = 0
@@ -65,78 +68,86 @@ class Loop(Generic[View]):
     # Any thread.
 
     def exec_async(self, work: Callable[[View], object]) -> None:
-        """Run ``work(view)``; returns at once.
+        """Let the loop run ``work(view)``, and return at once.
 
         :raises HubClosed: after ``close``.
-        :raises QueueFull: when the bound is reached.
+        :raises QueueFull: if as many closures wait as the bound allows.
         """
         self._mailbox.post(_Closure(self, work))
 
     def exec_sync(self, work: Callable[[View], T], timeout: float | None = None) -> T:
-        """Run ``work(view)``, wait, and return its result or raise its exception.
+        """Let the loop run ``work(view)``, and return its result or raise its exception.
 
-        On the loop's own thread it runs at once.
+        On the loop's own thread the closure runs at once.
 
         :param timeout: seconds.
-        :raises HubClosed, QueueFull: as ``exec_async``.
-        :raises DeadlockError, ExecTimeout: see ``Call.result``.
+        :raises HubClosed: see ``exec_async``.
+        :raises QueueFull: see ``exec_async``.
+        :raises DeadlockError: see ``Call.result``.
+        :raises ExecTimeout: see ``Call.result``.
         """
         if self.is_here():
             return work(self._view)
         return self.submit(work).result(self, self.name, timeout)
 
     def submit(self, work: Callable[[View], T]) -> Call[T]:
-        """Run ``work(view)``; returns at once with what one thread can wait for.
+        """Let the loop run ``work(view)``, and return a call that one thread may wait for.
 
-        :raises HubClosed, QueueFull: as ``exec_async``.
+        :raises HubClosed: see ``exec_async``.
+        :raises QueueFull: see ``exec_async``.
         """
         waited = _Waited(self, work)
         self._mailbox.post(waited)
         return waited.call
 
     def schedule(self, job: Callable[[], object]) -> None:
-        """Run a job of the library's own, bound or no bound; it must not raise.
+        """Let the loop run a job of the library, which must not raise; the bound is ignored.
 
         :raises HubClosed: after ``close``.
         """
         self._mailbox.post(job, essential=True)
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
-        """Raise ``error`` on the loop's thread soon, for a job that may not do so itself."""
+        """Raise ``error`` on the loop's thread soon; ignore a loop that is closed."""
 
-        def strike() -> None:
+        def raise_error() -> None:
             raise error
 
-        self.wake(strike)
+        self.wake(raise_error)
 
-    def interrupt_next(self, strike: Callable[[], object]) -> None:
-        """Let ``strike`` be the next job, for a signal handler: on the loop's thread, no lock.
+    def interrupt_next(self, job: Callable[[], object]) -> None:
+        """Make ``job`` the next job; for a signal handler on the loop's thread.
 
-        The thread may be on its way to wait for jobs: ``wake`` is for that.
+        It takes no lock.  If the loop's thread is about to wait for jobs, it does not see the
+        new one: ``wake`` it from another thread.
         """
-        self._batch.appendleft(strike)
+        self._batch.appendleft(job)
 
-    def wake(self, strike: Callable[[], object]) -> None:
-        """Let ``strike`` be a job, if it is not too late."""
+    def wake(self, job: Callable[[], object]) -> None:
+        """Schedule ``job``; ignore a loop that is closed."""
         with contextlib.suppress(HubClosed):
-            self.schedule(strike)
+            self.schedule(job)
 
     @staticmethod
     def callers() -> frozenset[CodeType]:
-        """The functions that call closures of the user's on the loop's thread."""
+        """Return the functions that call closures of the user on the loop's thread."""
         functions = (_Closure.__call__, _Waited._run, Loop.exec_sync)
         return frozenset(function.__code__ for function in functions)
 
     def close(self) -> None:
-        """Accept nothing more; ``run`` returns when what was accepted has run."""
+        """Accept nothing more; ``run`` returns after all that was accepted has run."""
         self._mailbox.close()
 
     def is_here(self) -> bool:
-        """Whether the caller is the loop's thread."""
+        """Return True on the loop's thread."""
         return self.runner == thread_id()
 
     def refuse_here(self, what: str) -> None:
-        """:raises WrongThread: on the loop's thread."""
+        """Refuse a call on the loop's thread.
+
+        :param what: the call, for the error message.
+        :raises WrongThread: on the loop's thread.
+        """
         if self.is_here():
             raise WrongThread(
                 f"{what} waits for clients or for the hub itself, so it is not for the hub "
@@ -144,20 +155,20 @@ class Loop(Generic[View]):
             )
 
     def turn(self) -> float | None:
-        """When what it does now began, or ``None`` (see ``watchdog.Watched``)."""
+        """Return the start of the present job, ``None`` while idle; see ``watchdog.Watched``."""
         return None if self.runner is None else self.since
 
     def running(self) -> float:
-        """For how many seconds the present job has been running; 0 while there is none."""
+        """Return the seconds that the present job has run so far; 0.0 while there is none."""
         since = self.turn()
         return 0.0 if since is None else max(0.0, self._now() - since)
 
     def depth(self) -> int:
-        """How many closures and jobs wait."""
+        """Return the number of closures and jobs that wait."""
         return self._mailbox.depth() + len(self._batch)
 
     def oldest(self) -> float:
-        """How many seconds the oldest of those has waited, at the most; 0 if none waits."""
+        """Return the seconds that the oldest of them has waited at most; 0.0 if none waits."""
         mailbox = self._mailbox
         if self._batch:
             since = mailbox.taken_since
@@ -172,42 +183,44 @@ class Loop(Generic[View]):
     def run(self, on_interrupt: Callable[[], None]) -> None:
         """Run closures until the loop is closed and nothing waits.
 
-        :param on_interrupt: called when ``KeyboardInterrupt`` incidents here (the main
-            thread); it is to see that the loop is closed, and the rest runs until then.
-        :raises KeyboardInterrupt: at the end, when it struck.
+        :param on_interrupt: called when ``KeyboardInterrupt`` is raised here, which is the main
+            thread then.  It has the loop closed; closures run until then.
+        :raises KeyboardInterrupt: at the end, if it was raised.
         """
         self.runner = thread_id()
         interrupt: KeyboardInterrupt | None = None
-        told = True
+        handled = True
         try:
             while True:
                 try:
-                    if not told:  # in here, since a second one may strike in it
+                    if not handled:  # in the try: a second interrupt may be raised in it
                         on_interrupt()
-                        told = True
+                        handled = True
                     while self._work_some():
                         pass
                     break
                 except KeyboardInterrupt as error:
                     interrupt = error
-                    told = False
-        except BaseException as error:  # noqa: BLE001 - our own bug: stop, and say so
+                    handled = False
+        except BaseException as error:  # noqa: BLE001 - a bug in the library: logged
             self._fail(error)
         finally:
             self.runner = None
         if interrupt is not None:
             raise interrupt
 
-    def has_to_play(self) -> bool:
-        """Whether ``play`` has something to do: work, or to end."""
-        mailbox = self._mailbox  # just looked at: who posts plays, or is seen the next time
+    # In virtual time, on the thread of the simulation.
+
+    def is_due(self) -> bool:
+        """Return True if ``run_pending`` has something to do: closures to run, or to end."""
+        # Without the mailbox's lock: a post of another thread is seen the next time.
+        mailbox = self._mailbox
         return self.runner is None and bool(mailbox.queue or self._batch or mailbox.closed)
 
-    def play(self) -> bool:
-        """Run what waits, and return: for a thread that plays others, in virtual time.
+    def run_pending(self) -> bool:
+        """Run the closures that wait, and return True if the loop has ended.
 
-        :returns: whether it has ended, where ``run`` would return.
-        :raises KeyboardInterrupt: at once; the rest still waits.
+        :raises KeyboardInterrupt: at once; the remaining closures still wait.
         """
         self.runner = thread_id()
         try:
@@ -215,15 +228,15 @@ class Loop(Generic[View]):
                 self._work_some()
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - our own bug, as in run
+        except BaseException as error:  # noqa: BLE001 - as in run
             self._fail(error)
         finally:
             self.runner = None
         return self._mailbox.closed and not self.depth()
 
     def _work_some(self) -> bool:
-        """Wait for work and do it; false: closed, and nothing left."""
-        # All that has piled up is taken under one lock instead of one lock for each.
+        """Wait for jobs and run them; return False if the loop is closed and none is left."""
+        # All jobs that wait are taken under one lock, instead of one lock for each.
         self.since = None
         batch = self._batch = self._batch or self._mailbox.take()
         if not batch:
@@ -251,7 +264,7 @@ class Loop(Generic[View]):
 
 
 class _Closure:
-    """A closure that nobody waits for."""
+    """A closure of ``exec_async``: its errors go to the log."""
 
     __slots__ = ("_loop", "_work")
 
@@ -265,14 +278,14 @@ class _Closure:
         try:
             self._work(loop._view)
         except KeyboardInterrupt:
-            raise  # meant for the program, not for the closure that it struck
-        except BaseException as error:  # noqa: BLE001 - told to the log
+            raise  # meant for the program, not for this closure
+        except BaseException as error:  # noqa: BLE001 - logged
             loop.closures_failed += 1
             loop._incidents.log_exception(error, "%s: a closure raised", loop.name)
 
 
 class _Waited:
-    """A closure whose caller waits for its result."""
+    """A closure of ``exec_sync``: its result and its errors go to the caller."""
 
     __slots__ = ("_interrupt", "_loop", "_work", "call")
 
@@ -292,6 +305,6 @@ class _Waited:
         try:
             return self._work(self._loop._view)
         except KeyboardInterrupt as error:
-            # As above: meant for the program, not for the thread that waits for this.
+            # Meant for the program, not for the thread that waits for this closure.
             self._interrupt = error
             raise HubClosed(f"{self._loop.name} was interrupted") from error

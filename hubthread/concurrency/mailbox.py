@@ -1,6 +1,6 @@
-"""The hub's queue of work: a ``queue.Queue`` that closes, is bounded, and is taken whole.
+"""The queue of work for one thread: it can be closed, has a bound, and is taken as a whole.
 
-Layer: concurrency.  Threads: anybody posts, exactly one thread takes.
+Layer: concurrency.  Threads: any thread posts; exactly one thread, the owner, takes.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ T = TypeVar("T")
 class Mailbox(queue.Queue[T], Generic[T]):
     """Work for one thread, in the order of acceptance.
 
-    ``post`` either accepts, and then ``take`` will hand the entry out exactly once, or
-    raises and has done nothing.  Whether the mailbox is closed is looked up, and the
-    entry appended, under one lock: nothing can slip in behind ``close``.
+    ``post`` either accepts an entry, and then ``take`` hands it out exactly once, or raises
+    and has done nothing.  It checks for ``close`` and appends under one lock, so no entry is
+    accepted after ``close``.
 
-    Threads: ``post``, ``close``, ``depth`` from any; ``take`` from the one owner.
+    Threads: ``post``, ``close`` and ``depth`` may be called on any thread; ``take`` only on
+    the owner's.
 
-    :param bound: how many entries may wait; essential entries are not counted against it.
-    :param name: who owns it, for error messages.
+    :param bound: the number of entries that may wait; essential entries ignore it.
+    :param name: the name of the owner, for error messages.
     :param now: the clock, in seconds.
     """
 
     def __init__(self, bound: int, name: str, now: Callable[[], float] = monotonic) -> None:
         super().__init__()
         self._now = now
-        # The oldest entry was posted at this time, or later: when the mailbox was last taken,
-        # or when the first one woke the owner.  Not read for each entry.
-        self.filling_since = self.taken_since = now()  # the same for what was taken last
+        # No entry was posted before ``filling_since``, and none of those that were taken last
+        # before ``taken_since``.  Bounds, because the clock is not read for each entry.
+        self.filling_since = self.taken_since = now()
         self.bound = bound
         self.name = name
         self.closed = False
@@ -46,14 +47,13 @@ class Mailbox(queue.Queue[T], Generic[T]):
     def post(self, entry: T, *, essential: bool = False) -> None:
         """Append ``entry`` and wake the owner.
 
-        :param essential: accept it even when the bound is reached (the hub's own work,
-            of which there is a fixed amount for each client and hotline).
+        :param essential: accept it even if the bound is reached.  For jobs of the library, of
+            which there is a fixed number for each client and hotline.
         :raises HubClosed: after ``close``.
-        :raises QueueFull: when ``bound`` entries are waiting.
+        :raises QueueFull: if ``bound`` entries wait.
         """
-        # Queue.put would take the same lock, and then look at a maximum that knows no
-        # closing and no essential entries.  The lock itself, not the condition that
-        # shares it: quicker, and a KeyboardInterrupt cannot strike between it and "with".
+        # Queue.put knows neither ``closed`` nor ``essential``.  The lock itself is quicker than
+        # the condition around it, and a KeyboardInterrupt cannot leave it locked.
         with self.mutex:
             if self.closed:
                 raise HubClosed(f"{self.name} is closed and accepts nothing more")
@@ -63,17 +63,17 @@ class Mailbox(queue.Queue[T], Generic[T]):
                     f"chan_queue_size; submit less, or wait for results with exec_sync"
                 )
             self.queue.append(entry)
-            # An owner that is at work looks by itself, and notify is a third of what a post costs.
+            # An owner that is at work takes the entry by itself; notify is a third of a post.
             if self._owner_waits:
                 self._owner_waits = False
                 self.filling_since = self._now()
                 self.not_empty.notify()
 
     def take(self, timeout: float | None = None) -> deque[T]:
-        """Everything that waits, oldest first; blocks until there is something.
+        """Wait for entries, and return all of them, the oldest first.
 
-        Empty only when the mailbox is closed and drained, or ``timeout`` seconds have
-        passed.  One lock for all that piled up, instead of one for each entry.
+        :param timeout: seconds; ``None`` waits without a limit.
+        :returns: empty only after ``close`` or ``timeout``.
         """
         with self.mutex:
             if not self.queue and not self.closed:
@@ -85,12 +85,12 @@ class Mailbox(queue.Queue[T], Generic[T]):
             return taken
 
     def close(self) -> None:
-        """Refuse everything from now on; what was accepted can still be taken."""
+        """Refuse further entries; those that were accepted can still be taken."""
         with self.mutex:
             self.closed = True
             self.not_empty.notify_all()
 
     def depth(self) -> int:
-        """How many entries wait."""
+        """Return the number of entries that wait."""
         with self.mutex:
             return len(self.queue)

@@ -1,11 +1,14 @@
-"""Ctrl-C while a loop has the main thread: it incidents where nothing that was accepted is lost.
+"""Ctrl-C while the hub runs on the main thread: raise it where no accepted work is lost.
 
-Layer: concurrency.  Threads: the main thread; a thread of a moment's life posts the strike.
+Python raises ``KeyboardInterrupt`` between any two instructions of the main thread.  In the
+middle of a fan-out that would lose the pushes that the hub has just taken from its queue.
+While this module's handler is installed,
 
-Python raises ``KeyboardInterrupt`` between any two instructions of the main thread: also in
-the middle of a room's fan-out, with what has just been taken from its queue in hand.  Here
-the first Ctrl-C incidents at once only in code of the user's closure, and else between two
-jobs; a second one incidents at once, wherever that is.
+- the first Ctrl-C raises at once if the main thread runs code of the user's closure, which
+  may run for long; otherwise it raises between two jobs of the hub;
+- the second Ctrl-C raises at once, wherever the thread is.
+
+Layer: concurrency.  Threads: the main thread; a short-lived thread wakes the loop.
 """
 
 from __future__ import annotations
@@ -22,59 +25,64 @@ from hubthread.concurrency.loop import Loop
 
 __all__ = ["interrupts_between_jobs"]
 
-_OURS = "hubthread."
+_PACKAGE = "hubthread."
 
 
-class _Strike:
-    """What SIGINT calls."""
+class _Handler:
+    """The handler of SIGINT."""
 
     def __init__(self, loop: Loop[Any], callers: frozenset[CodeType]) -> None:
         self._loop = loop
         self._callers = callers
         self._signals = 0
-        self.waits = False
+        self.pending = False
+        """True if the first Ctrl-C has not been raised yet."""
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1 or _is_user_code(frame, self._callers):
             raise KeyboardInterrupt
-        self.waits = True
-        self._loop.interrupt_next(self._strike)
-        # The interrupted frame may hold any lock, and so this thread may wait for none; one
-        # of ours, with its name and its place in a list, would.
+        self.pending = True
+        self._loop.interrupt_next(self._raise_pending)
+        # The interrupted code may hold any lock, so this handler must take none.  Waking the
+        # loop takes one, and so does starting a thread by ``Threads`` or ``threading``.
         try:
             _thread.start_new_thread(self._wake, ())
-        except RuntimeError:  # no thread to be had
-            self.waits = False
+        except RuntimeError:  # the system gives no thread
+            self.pending = False
             raise KeyboardInterrupt from None
 
     def _wake(self) -> None:
-        self._loop.wake(self._strike)
+        self._loop.wake(self._raise_pending)
 
-    def _strike(self) -> None:
-        """A job: whichever of the two comes first."""
-        if self.waits:
-            self.waits = False
+    def _raise_pending(self) -> None:
+        """Raise the first Ctrl-C.  This job is queued twice; the first of the two raises."""
+        if self.pending:
+            self.pending = False
             raise KeyboardInterrupt
 
 
 def _is_user_code(frame: FrameType | None, callers: frozenset[CodeType]) -> bool:
-    """Whether ``frame`` was called by one of ``callers``, with none of our frames between."""
-    called = False  # whether there is a frame inside of the one that is looked at
+    """Return True if the innermost frame of this package in the stack is one of ``callers``.
+
+    :param frame: the frame that the signal has interrupted.
+    :param callers: the functions that call closures of the user.
+    """
+    inside = False  # True after a frame of another package: code that a caller has called
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith(_OURS):
-            return called and frame.f_code in callers
-        frame, called = frame.f_back, True
+        if frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+            return inside and frame.f_code in callers
+        frame, inside = frame.f_back, True
     return False
 
 
 @contextlib.contextmanager
 def interrupts_between_jobs(loop: Loop[Any]) -> Iterator[None]:
-    """While ``loop`` runs on the main thread, let Ctrl-C strike as this module says.
+    """Install the handler of this module while ``loop`` runs on the main thread.
 
-    Nothing on another thread, nor where the program has a handler of its own.
+    Do nothing on another thread, or if the program has a SIGINT handler of its own.
 
-    :raises KeyboardInterrupt: at the end, if one has come too late for the loop.
+    :raises KeyboardInterrupt: at the end, if the loop has ended before it could raise it.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -82,12 +90,12 @@ def interrupts_between_jobs(loop: Loop[Any]) -> Iterator[None]:
     ):
         yield
         return
-    strike = _Strike(loop, loop.callers())
-    signal.signal(signal.SIGINT, strike)
+    handler = _Handler(loop, loop.callers())
+    signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is strike:
+        if signal.getsignal(signal.SIGINT) is handler:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-    if strike.waits:
+    if handler.pending:
         raise KeyboardInterrupt

@@ -1,11 +1,12 @@
 """The order of one client's callbacks, without a thread of its own.
 
-Layer: concurrency.  Threads: any; whoever holds the baton runs the closures.
+A strand (a word of Boost.Asio) is a queue with a baton.  A thread that posts a closure to an
+idle strand takes the baton, and sees that the queue is run; to a busy strand it only appends.
+So the callbacks of one client never overlap, although some come from its reader and some from
+other threads.  A reader that is blocked in ``recv`` need not be woken for a closure.
 
-A strand (the word is asio's) is a queue with a baton.  Whoever finds it idle takes the
-baton and runs what there is; everybody else appends and goes on.  So a client's
-callbacks never overlap, although some come from its reader and some from elsewhere, and
-a reader that is blocked in ``recv`` need not be woken for a closure.
+Layer: concurrency.  Threads: every method may be called on any thread, except where its
+docstring says so; closures run on the thread that holds the baton.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ __all__ = ["Strand"]
 T = TypeVar("T")
 
 FAIR_SHARE = 64
-"""Closures that the reader runs after its messages before it goes back to reading."""
+"""The number of closures that the reader runs after its messages, before it reads again."""
 
 _CLAIMED = -1
-"""Runner of a strand whose baton is taken by a worker that is still on its way."""
+"""The runner of a strand whose baton belongs to a worker that has not begun yet."""
 
 
 class _Gate:
-    """A place in the queue for a thread that wants the baton itself: the reader."""
+    """A place in the queue for the reader, which waits for the baton itself."""
 
     __slots__ = ("ident", "opened")
 
@@ -43,15 +44,16 @@ class _Gate:
 
 
 class Strand:
-    """Runs closures one at a time, in the order of acceptance.
+    """A queue of closures that run one at a time, in the order of acceptance.
 
-    Threads: ``post`` and ``call`` from any; ``enter``/``leave`` from the reader, around a
-    run of messages, and ``close`` at the end.
+    Threads: ``post``, ``call`` and ``close_soon`` may be called on any thread.  ``enter`` and
+    ``leave`` are for the reader, around the messages of one read, and ``close`` is for the
+    reader at its end.
 
-    :param workers: where closures run that find the strand idle.
-    :param bound: how many closures may wait.
-    :param report: called, in place of a traceback, with what a posted closure raised.
-    :param name: who it belongs to, for error messages.
+    :param workers: the threads that run closures which find the strand idle.
+    :param bound: the number of closures that may wait.
+    :param report: called with the exception of a posted closure, on the thread that ran it.
+    :param name: the name of the client, for error messages.
     """
 
     __slots__ = (
@@ -74,16 +76,16 @@ class Strand:
         self._report = report
         self.name = name
         self._lock = threading.Lock()  # guards what follows; never held while a closure runs
-        # Made when first needed: most clients never queue anything, and an empty deque
-        # costs 760 bytes.
+        # Made when first needed: most clients never queue a closure, and an empty deque
+        # takes 760 bytes.
         self._queue: deque[Callable[[], object] | _Gate] | None = None
         self._closed = False
         self.runner: int | None = None
-        # Of the reader, and of closures, so far: whoever looks twice sees whether it went on.
+        # Counts the closures and the turns of the reader; the watchdog compares two looks.
         self.turns = 0
 
     def enter(self) -> None:
-        """Take the baton, after everything that was accepted before.  Blocks until then."""
+        """Wait for the closures that were accepted before, and take the baton."""
         with self._lock:
             if self.runner is None:
                 self.runner = thread_id()
@@ -94,30 +96,33 @@ class Strand:
         acquire(gate.opened, self.name)
 
     def leave(self) -> None:
-        """Run what has been posted meanwhile, then put the baton down."""
+        """Run the closures that were posted meanwhile, and put the baton down."""
         with self._lock:
-            if not self._queue:  # as almost always
+            if not self._queue:  # almost always
                 self.runner = None
                 return
         self._run(FAIR_SHARE)
 
     def post(self, work: Callable[[], object]) -> None:
-        """Run ``work`` in this client's order; returns at once.
+        """Run ``work`` in this client's order; return at once.
 
-        :raises ClientClosed: when the close callback is already queued.
-        :raises QueueFull: when ``bound`` closures wait.
+        :raises ClientClosed: if the close callback is queued already.
+        :raises QueueFull: if ``bound`` closures wait.
         """
         if self._append(work):
             self._start()
 
     def call(self, work: Callable[[], T], timeout: float | None = None) -> T:
-        """Run ``work`` in this client's order and return its result.
+        """Run ``work`` in this client's order, and return its result.
 
-        On a thread that holds the baton already it runs at once.  Where the strand is
-        idle and there is no time-out, the caller runs it itself: it would wait anyway.
+        On the thread that holds the baton it runs at once.  If the strand is idle and there is
+        no time-out, the calling thread runs it, since it would only wait.
 
         :param timeout: seconds.
-        :raises ClientClosed, QueueFull, DeadlockError, ExecTimeout: see ``Call.result``.
+        :raises ClientClosed: see ``post``.
+        :raises QueueFull: see ``post``.
+        :raises DeadlockError: see ``Call.result``.
+        :raises ExecTimeout: see ``Call.result``.
         """
         if self.runner == thread_id():
             return work()
@@ -130,9 +135,9 @@ class Strand:
         return call.result(self, self.name, timeout)
 
     def close(self, last: Callable[[], object]) -> None:
-        """Refuse everything from now on, run what was accepted, then ``last``; wait for it.
+        """Refuse further closures, run those that were accepted, then ``last``; wait for it.
 
-        For the reader, once, and not from inside a closure of the strand.
+        For the reader, once.  Not inside a closure of the strand, which would wait for itself.
         """
         ran = threading.Lock()
         ran.acquire()
@@ -154,9 +159,9 @@ class Strand:
         acquire(ran, self.name)
 
     def close_soon(self, last: Callable[[], object]) -> None:
-        """As ``close``, but from any thread, inside a closure too, and without waiting.
+        """Refuse further closures and queue ``last``, without waiting; see ``close``.
 
-        ``last`` must not raise.
+        It may be called on any thread, and inside a closure.  ``last`` must not raise.
         """
         with self._lock:
             self._closed = True
@@ -168,11 +173,11 @@ class Strand:
             self._start()
 
     def turn(self) -> int | None:
-        """The number of the turn that runs now; ``None`` while none does."""
+        """Return the number of the closure or reader's turn that runs now, ``None`` while idle."""
         return None if self.runner in (None, _CLAIMED) else self.turns
 
     def waiting(self) -> int:
-        """How many closures wait."""
+        """Return the number of closures that wait."""
         with self._lock:
             return len(self._queue or ())
 
@@ -182,7 +187,7 @@ class Strand:
         self._queue.append(entry)
 
     def _append(self, work: Callable[[], object]) -> bool:
-        """Queue ``work``; true when the caller has to see that somebody runs it."""
+        """Queue ``work``; return True if the caller got the baton, and must see that it runs."""
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"{self.name} is closed and runs nothing more")
@@ -199,22 +204,22 @@ class Strand:
 
     def _start(self) -> None:
         try:
-            self._workers.submit(self._run_share)
-        except Exception:  # noqa: BLE001 - no thread to be had, or the hub is closing
-            # The closure was accepted, so it must run: here is the only thread left.
+            self._workers.submit(self._run_batch)
+        except Exception:  # noqa: BLE001 - there is no thread, or the hub is closing
+            # The closure was accepted, so it must run, and this is the only thread for it.
             self._run_claimed()
 
-    def _run_share(self) -> None:
-        self._run_claimed(self._workers.share)
+    def _run_batch(self) -> None:
+        self._run_claimed(self._workers.batch)
 
     def _run_claimed(self, most: int | None = None) -> None:
         self.runner = thread_id()
         self._run(most)
 
     def _run(self, most: int | None = None) -> None:
-        """Run closures until there are none, or it is a gate's turn, or ``most`` have run.
+        """Run closures until none is left, the reader's gate comes, or ``most`` have run.
 
-        What is left after ``most`` goes to a worker, and the thread to its own business.
+        After ``most`` closures the baton goes to a worker, and this thread returns.
         """
         while True:
             with self._lock:
@@ -232,9 +237,9 @@ class Strand:
                     return
             try:
                 work()
-            except BaseException as error:  # noqa: BLE001 - reported, and the next one runs
+            except BaseException as error:  # noqa: BLE001 - reported; the next closure runs
                 report_safely(self._report, error)
-            del work  # nothing of the user's is kept alive while the strand is idle
+            del work  # an idle strand keeps no object of the user alive
             if most is not None:
                 most -= 1
         self._start()

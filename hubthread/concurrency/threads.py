@@ -1,6 +1,7 @@
-"""Every thread of one hub: named, counted, and joined at the end.
+"""The threads of one hub: named, counted, and joined at the end.
 
-Layer: concurrency.  Threads: any starts one; ``join`` is for the thread that closes.
+Layer: concurrency.  Threads: ``start`` and ``launch`` may be called on any thread; ``join`` is
+for the thread that closes the hub.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING
+
+from hubthread.concurrency.deadline import Deadline
 
 if TYPE_CHECKING:
     from hubthread.concurrency.incidents import Incidents
@@ -18,114 +20,127 @@ if TYPE_CHECKING:
 __all__ = ["Threads"]
 
 
-class _Arrival(threading.Event):
-    """Takes the place of ``Thread._started``, for a start that does not wait.
-
-    ``Thread.start`` ends with a wait for the first step of the new thread, which then is
-    in its way: with one thread for each connection, the listener would sleep and be woken
-    again for each.  3,570 connections/s come in without that wait, 2,930 with it (5,000 of
-    them, 2 cores, CPython 3.11).  A test holds that ``_started`` is still so called.
-    """
+class _Begun(threading.Event):
+    """Set when a thread runs its first step; a wait without a time-out returns at once."""
 
     def wait(self, timeout: float | None = None) -> bool:
-        """``Thread.start`` gives no time-out, ``Threads.join`` does."""
+        """Wait as an event does, but only with a time-out; see ``_start_without_waiting``."""
         return True if timeout is None else super().wait(timeout)
 
 
+def _start_without_waiting(thread: threading.Thread, begun: _Begun) -> None:
+    """Start ``thread``, and do not wait for its first step; ``Threads.guard`` sets ``begun``.
+
+    ``Thread.start`` waits, without a time-out, on the private event ``Thread._started``.  With
+    one thread for each connection the listener would sleep and be woken for each of them; a
+    listener that does not wait accepts about a fifth more connections a second.  Hence the
+    event is replaced by one whose wait returns at once.
+
+    Fallback: if a future Python does not use ``_started``, the attribute is ignored and
+    ``start`` waits.  Everything else works, since ``guard`` sets ``begun`` itself.  A test
+    fails then.
+    """
+    thread._started = begun  # type: ignore[attr-defined]
+    thread.start()
+
+
 class Threads:
-    """Starts threads and remembers them while they run.
+    """The threads that run for one hub.
 
-    They are daemon threads, because an interpreter must be able to exit with clients
-    connected; an orderly end is the hub's ``close``, which joins them all.
+    They are daemon threads, because a program must be able to exit while clients are
+    connected.  ``Hub.close`` ends them in order, and joins all of them.
 
-    :param prefix: every thread is called ``<prefix>-<what>``.
+    :param prefix: the first part of the threads' names, ``<prefix>-<what>``.
+    :param incidents: logs a thread that dies.
     """
 
     def __init__(self, prefix: str, incidents: Incidents) -> None:
         self.prefix = prefix
         self._incidents = incidents
         self._lock = threading.Lock()  # guards what follows
-        self._running: dict[threading.Thread, _Arrival] = {}
-        self._process = 0  # of those that run
+        self._running: dict[threading.Thread, _Begun] = {}
+        self._process = 0  # the process that has started them
 
     def start(self, target: Callable[[], None], what: str) -> None:
         """Run ``target`` on a new thread.
 
-        What it raises is a bug of the library (users' functions are called where their
-        exceptions are caught): it is logged as critical.
+        An exception of ``target`` is a bug in the library, and logged as critical: callers of
+        users' functions catch the exceptions of those.
 
-        :raises RuntimeError: when the system gives no more threads.
+        :param what: the last part of the thread's name.
+        :raises RuntimeError: if the system gives no thread.
         """
         self.launch(threading.Thread(target=self.guard, args=(target,)), what)
 
     def launch(self, thread: threading.Thread, what: str) -> None:
-        """Start a thread that runs what it does through ``guard``; it may run later.
+        """Start a thread whose ``run`` calls ``guard``; do not wait for its first step.
 
-        :raises RuntimeError: when the system gives no more threads.
+        :param what: the last part of the thread's name.
+        :raises RuntimeError: if the system gives no thread.
         """
         thread.name = f"{self.prefix}-{what}"
         thread.daemon = True
-        arrival = _Arrival()
-        thread._started = arrival  # type: ignore[attr-defined]
+        begun = _Begun()
         with self._lock:
             if not self._running:
                 self._process = os.getpid()
-            self._running[thread] = arrival
+            self._running[thread] = begun
         try:
-            thread.start()
+            _start_without_waiting(thread, begun)
         except Exception:
             with self._lock:
                 del self._running[thread]
-            arrival.set()  # ``join`` may be waiting for it
+            begun.set()  # ``join`` may wait for it
             raise
 
     def is_mine(self) -> bool:
-        """Whether the caller is one of these threads."""
+        """Return True on one of these threads."""
         with self._lock:
             return threading.current_thread() in self._running
 
     def leave(self) -> None:
-        """Take the calling thread out: it ends by itself, and ``join`` does not wait for it."""
+        """Forget the calling thread: ``join`` will not wait for it."""
         with self._lock:
             self._running.pop(threading.current_thread(), None)
 
     def count(self) -> int:
-        """How many run now."""
+        """Return the number of threads that run now."""
         with self._lock:
             return len(self._running)
 
     def left_behind(self) -> bool:
-        """Whether some ran when this process was forked: they have not come along."""
+        """Return True if this process was forked while threads ran: they do not exist in it."""
         with self._lock:
             return bool(self._running) and self._process != os.getpid()
 
-    def join(self, deadline: float) -> list[threading.Thread]:
-        """Wait for all until ``deadline`` (monotonic); returns those that still run."""
+    def join(self, timeout: float) -> list[threading.Thread]:
+        """Wait for all threads, for ``timeout`` seconds; return the threads that still run."""
+        deadline = Deadline(timeout)
         while True:
             with self._lock:
-                # One that is on its way does not count as alive, and cannot be joined yet.
+                # A thread that has not begun is not alive yet, and cannot be joined.
                 running = {
-                    thread: arrival
-                    for thread, arrival in self._running.items()
-                    if thread.is_alive() or not arrival.is_set()
+                    thread: begun
+                    for thread, begun in self._running.items()
+                    if thread.is_alive() or not begun.is_set()
                 }
-            if not running or monotonic() >= deadline:
+            if not running or deadline.passed:
                 return list(running)
-            # One that ends may have started another: look again afterwards.
-            for thread, arrival in running.items():
-                arrived = arrival.wait(max(0.0, deadline - monotonic()))
-                if arrived and thread.ident is not None:  # else its start has failed
-                    thread.join(max(0.0, deadline - monotonic()))
+            # Look again afterwards: a thread that ends may have started another.
+            for thread, begun in running.items():
+                has_begun = begun.wait(deadline.left())
+                if has_begun and thread.ident is not None:  # None: its start has failed
+                    thread.join(deadline.left())
 
     def guard(self, target: Callable[[], None]) -> None:
-        """Run ``target`` on the calling thread, the last thing that it does."""
+        """Run ``target`` on the calling thread, which ends after it."""
         with self._lock:
-            arrival = self._running.get(threading.current_thread())
-        if arrival is not None:  # as Thread does, as long as it calls that _started
-            arrival.set()
+            begun = self._running.get(threading.current_thread())
+        if begun is not None:  # Thread has set it already, unless it names the event otherwise
+            begun.set()
         try:
             target()
-        except BaseException as error:  # noqa: BLE001 - SystemExit too: it would die in silence
+        except BaseException as error:  # noqa: BLE001 - SystemExit too, which would not be logged
             name = threading.current_thread().name
             text = "a bug in hubthread: %s died"
             self._incidents.log_exception(error, text, name, level=logging.CRITICAL)

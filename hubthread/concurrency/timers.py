@@ -1,10 +1,10 @@
-"""Things to be done at a time: one thread for all of a hub's deadlines.
+"""Timers: one thread for all deadlines of a hub.
 
-Layer: concurrency.  Threads: any sets and cancels; the alarm thread runs what is due.
+Deadlines are rare: a peer that does not answer a Close, a datagram peer that does not read,
+and ``Limits.idle_time`` if it is set.  So the thread starts with the first timer, and ends
+after the last.
 
-Only closing needs it (a peer that does not answer our Close), and ``Limits.idle_time``
-where it is set, so an idle hub has no alarm and no thread for them: the thread starts with the
-first and ends after the last.
+Layer: concurrency.  Threads: any thread sets and cancels; the timer thread fires.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from time import monotonic
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 
-__all__ = ["Alarm", "Timers"]
+__all__ = ["Timer", "Timers"]
 
 
-class Alarm:
-    """A thing to be done at a time; ``cancel`` it from any thread."""
+class Timer:
+    """A function that is to be called at a time; ``cancel`` may be called on any thread."""
 
     __slots__ = ("_action",)
 
@@ -31,43 +31,46 @@ class Alarm:
         self._action: Callable[[], None] | None = action
 
     def cancel(self) -> None:
-        """Forget it, if it has not begun.  What it would have called is let go at once."""
+        """Do not call the function, if it has not begun, and release it at once."""
         self._action = None
 
-    def _ring(self) -> None:
+    def fire(self) -> None:
+        """Call the function, unless the timer is cancelled."""
         action = self._action
         if action is not None:
             action()
 
 
 class Timers:
-    """Calls short, non-blocking functions of the library at their time.
+    """The timers of one hub, and the thread that fires them.
 
-    Threads: ``set`` and ``close`` from any.
+    Threads: ``set`` and ``close`` may be called on any thread.
     """
 
     def __init__(self, threads: Threads, incidents: Incidents) -> None:
         self._threads = threads
         self._incidents = incidents
-        self._condition = threading.Condition()  # guards what follows; not held for actions
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._condition = threading.Condition()  # guards what follows; not held to fire
+        self._heap: list[tuple[float, int, Timer]] = []
         self._tie = count()
-        self._awake = False  # whether there is a thread
+        self._awake = False  # True if there is a thread
         self._closed = False
 
-    def set(self, delay: float, action: Callable[[], None]) -> Alarm:
-        """Call ``action`` in ``delay`` seconds, on the alarm thread.
+    def set(self, delay: float, action: Callable[[], None]) -> Timer:
+        """Call ``action`` in ``delay`` seconds, on the timer thread.
 
-        Where no thread can be started it waits for the next ``set``, which tries again.
+        If the system gives no thread, the timer stays queued, and the next ``set`` tries again.
+
+        :param action: short, and must not block.
         """
-        alarm = Alarm(action)
+        timer = Timer(action)
         with self._condition:
             if self._closed:
-                return alarm
-            heapq.heappush(self._heap, (monotonic() + delay, next(self._tie), alarm))
+                return timer
+            heapq.heappush(self._heap, (monotonic() + delay, next(self._tie), timer))
             start = not self._awake
             self._awake = True
-            if self._heap[0][2] is alarm:
+            if self._heap[0][2] is timer:
                 self._condition.notify()
         if start:
             try:
@@ -77,10 +80,10 @@ class Timers:
                     self._awake = False
                 text = "no thread for deadlines: closing may take longer"
                 self._incidents.log_limited("no thread for deadlines", logging.ERROR, text)
-        return alarm
+        return timer
 
     def close(self) -> None:
-        """Drop all timers; the thread ends."""
+        """Drop all timers and end the thread."""
         with self._condition:
             self._closed = True
             self._heap.clear()
@@ -99,10 +102,10 @@ class Timers:
                 if delay > 0:
                     self._condition.wait(delay)
                     continue
-                alarm = heapq.heappop(self._heap)[2]
+                timer = heapq.heappop(self._heap)[2]
             try:
-                alarm._ring()
-            except BaseException as error:  # noqa: BLE001 - told to the log
-                text = "a bug in hubthread: an alarm raised"
+                timer.fire()
+            except BaseException as error:  # noqa: BLE001 - logged
+                text = "a bug in hubthread: a timer raised"
                 self._incidents.log_exception(error, text, level=logging.CRITICAL)
-            del alarm
+            del timer  # its function is not kept alive during the next wait

@@ -1,15 +1,14 @@
-"""Who is in one callback for too long: said once, with its stack, and once more at its end.
+"""Log callbacks that take too long: once with the stack, and once more when they end.
 
-Layer: concurrency.  Threads: ``start``, ``close`` and ``stuck`` from any; one thread of its
-own looks around.
+The watchdog samples twice per limit.  A callback that has not changed for one limit counts as
+stuck, and is reported 1 to 1.5 limits after it began.
 
-Callbacks tell nobody that they begin: with thousands of messages a second, a clock that is
-read or an object that is shared would cost each of them more than the watching is worth.
-Clients and rooms count their turns, which nobody shares.  (A look at 10,000 idle clients:
-1.1 ms of CPU, CPython 3.11.)
-The watchdog looks twice within the limit at what everybody does, and what was the same for
-as long as the limit is stuck.  So it is told of after one limit at the earliest, and after
-one and a half at the latest.
+It samples, because callbacks do not announce their beginning: with thousands of messages a
+second, one clock reading or one shared object for each would cost more than the watchdog is
+worth.  Each client and each room only counts its callbacks, in a number of its own.
+
+Layer: concurrency.  Threads: ``start``, ``close`` and ``stuck`` may be used on any thread; the
+watchdog's own thread samples.
 """
 
 from __future__ import annotations
@@ -26,41 +25,42 @@ from hubthread.concurrency.logs import log_safely
 __all__ = ["Watchdog", "Watched"]
 
 MOST_STACKS = 5
-"""Callbacks that are told of, each with its stack, after one look; more are only counted: a
-database that hangs must not fill the log with the stacks of all who wait for it."""
+"""The number of callbacks that are logged with their stacks after one sample; more are only
+counted.  A database that hangs must not fill the log with one stack for each client."""
 
 
 class Watched(Protocol):
-    """Something that runs callbacks one at a time."""
+    """A part that runs callbacks one at a time."""
 
     @property
     def name(self) -> str:
-        """For the log."""
+        """Its name in the log."""
 
     @property
     def runner(self) -> int | None:
-        """The thread that it runs one on now (see ``waits.me``)."""
+        """The thread that runs its callback now (see ``calls.thread_id``)."""
 
     def turn(self) -> object:
-        """What it does now: equal as long as it is in one callback, ``None`` while idle."""
+        """Return a value that stays equal during one callback; ``None`` while idle."""
 
 
 class _Seen:
-    """A callback, from when it was first seen."""
+    """A callback, since the first sample that saw it."""
 
-    __slots__ = ("began", "stuck", "told", "turn")
+    __slots__ = ("began", "logged", "stuck", "turn")
 
     def __init__(self, turn: object, began: float) -> None:
         self.turn = turn
         self.began = began
         self.stuck = False
-        self.told = False
+        self.logged = False
 
 
 class Watchdog:
-    """Logs callbacks that take longer than ``limit`` seconds; ``None``: it does nothing.
+    """The thread that logs callbacks which take too long.
 
-    :param watched: everybody that may be busy now.
+    :param limit: seconds; ``None`` turns the watchdog off.
+    :param watched: returns the parts that may run a callback now.
     """
 
     def __init__(
@@ -74,25 +74,25 @@ class Watchdog:
         self._clock = clock
         self._watched = watched
         self._logger = logger
-        self._lock = threading.Lock()  # guards the two that follow
+        self._lock = threading.Lock()  # guards _closed and _drive
         self._closed = False
         self._drive: Drive | None = None
-        self._seen: dict[Watched, _Seen] = {}  # its own thread's
+        self._seen: dict[Watched, _Seen] = {}  # only for the watchdog's thread
         self.stuck = 0
-        """How many callbacks have run for longer than the limit, and still do."""
+        """The number of callbacks that run now, and have run for longer than the limit."""
 
     def start(self) -> None:
-        """Begin to look around; where there is no thread for it, the log is told."""
+        """Start to sample.  If the system gives no thread, log a warning and watch nothing."""
         try:
             with self._lock:
                 if self._limit is not None and not self._closed:
                     self._drive = self._clock.drive(self._step, "watchdog")
         except RuntimeError as error:
-            text = "no thread for the watchdog: nobody will be watched (%s)"
+            text = "no thread for the watchdog: callbacks that take too long are not logged (%s)"
             self._say(logging.WARNING, text, error)
 
     def close(self) -> None:
-        """Look no more; the thread ends."""
+        """Stop to sample and end the thread."""
         with self._lock:
             self._closed = True
             drive = self._drive
@@ -103,12 +103,12 @@ class Watchdog:
         if self._closed:
             return None
         assert self._limit is not None
-        self._look(self._clock.now(), self._limit)
+        self._sample(self._clock.now(), self._limit)
         return self._clock.now() + self._limit / 2
 
-    def _look(self, now: float, limit: float) -> None:
+    def _sample(self, now: float, limit: float) -> None:
         last = self._seen
-        # A client that has left is none of the hub's any more, but may still be stuck.
+        # A client that has left the hub may still be stuck in a callback.
         left = [each for each, seen in last.items() if seen.stuck]
         self._seen = {}
         stuck: list[tuple[Watched, _Seen]] = []
@@ -125,12 +125,12 @@ class Watchdog:
             self._seen[each] = seen
         self.stuck = sum(seen.stuck for seen in self._seen.values())
         for each, seen in last.items():
-            if seen.told and self._seen.get(each) is not seen:
+            if seen.logged and self._seen.get(each) is not seen:
                 text = "%s: the callback that was stuck has ended, after about %.3g s"
                 self._say(logging.INFO, text, each.name, now - seen.began)
         for each, seen in stuck[:MOST_STACKS]:
-            seen.told = True
-            stack = stack_of(each.runner) or "(its thread is not to be seen)"
+            seen.logged = True
+            stack = stack_of(each.runner) or "(its thread has no stack)"
             text = "%s: a callback has been running for more than %.3g s; it is doing:\n%s"
             self._say(logging.WARNING, text, each.name, now - seen.began, stack)
         if len(stuck) > MOST_STACKS:

@@ -1,6 +1,7 @@
-"""A cache of threads, for work that has no thread of its own.
+"""A cache of threads for short work, and a pool that uses a bounded number of them.
 
-Layer: concurrency.  Threads: any submits; a worker runs what it is given.
+Layer: concurrency.  Threads: ``submit`` and ``close`` may be called on any thread; work runs
+on a worker.
 """
 
 from __future__ import annotations
@@ -16,96 +17,97 @@ from hubthread.errors import HubClosed
 __all__ = ["BoundedPool", "Pool", "Workers"]
 
 LINGER = 2.0
-"""Seconds that an idle worker stays: longer than a burst, shorter than anyone minds."""
+"""Seconds that an idle worker waits for more work, so that bursts find it there."""
 
 
 class Pool(Protocol):
-    """Threads that work can be given to."""
+    """A group of threads that run work."""
 
     @property
-    def share(self) -> int | None:
-        """How many closures of one client may run before others have their turn."""
+    def batch(self) -> int | None:
+        """The number of closures that one client may run in one piece of work.
+
+        ``None`` is for a pool in which no other client has to wait for that.
+        """
 
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work``, which must not raise, on another thread.
 
-        :raises HubClosed, RuntimeError: where it will not run.
+        :raises HubClosed: if the pool is closed.
+        :raises RuntimeError: if the system gives no thread.
         """
 
 
 class Workers:
-    """Threads for short work, started when needed, kept for ``LINGER`` seconds.
+    """Threads for short work: started when needed, and kept for ``LINGER`` seconds.
 
-    There is no upper bound of its own: one work that blocks must not hold up another.
-    What bounds it is who submits: each client has at most one work here at a time.
+    Their number has no bound, because work that blocks must not hold up other work.  The
+    callers bound it: each client has at most one piece of work here at a time.
 
-    While work waits, exactly one new thread is on its way, and before it begins with its
-    work it sends for the next.  So what blocks holds up nobody, and what does not block is
-    done by the few threads that are there: a task for each of 400 idle clients takes fewer
-    than 20 threads and 10 ms, where a thread for each work took 370 and 30 ms.
-
-    Threads: ``submit`` and ``close`` from any.
+    While work waits, exactly one new thread is starting.  Before that thread runs its work, it
+    starts the next thread if more work waits.  So work that blocks holds up nothing, and work
+    that does not block is done by a few threads.
     """
 
-    share = None
+    batch = None
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._lock = threading.Lock()  # guards what follows; never held while work runs
         self._idle: list[_Worker] = []
         self._waiting: deque[Callable[[], None]] = deque()
-        self._coming = False  # a thread that was started and has not looked for work yet
+        self._starting = False  # True from the start of a thread until it looks for work
         self._number = 0
         self._closed = False
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run ``work``, which must not raise, on another thread, soon.
+        """Run ``work``, which must not raise, on another thread.
 
         :raises HubClosed: after ``close``.
-        :raises RuntimeError: when a new thread is needed and the system gives none.
+        :raises RuntimeError: if a new thread is needed and the system gives none.
         """
         with self._lock:
             if self._closed:
                 raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
             if self._idle:
-                # A worker that gives up waiting takes itself off the list under this
-                # lock, so no work is handed to one that is leaving.
+                # A worker that ends takes itself off the list under this lock, so no work
+                # is handed to it.
                 worker = self._idle.pop()
                 worker.work = work
                 worker.wake.release()
                 return
             self._waiting.append(work)
-            if self._coming:
+            if self._starting:
                 return
-            self._coming = True
+            self._starting = True
         try:
-            self._send_for_one()
+            self._start_worker()
         except RuntimeError:
-            if self._nobody_comes(work):
+            if self._take_back(work):
                 raise
 
     def close(self) -> None:
-        """Send the idle workers home, and the busy ones when nothing waits any more."""
+        """End the idle workers now, and the busy ones when no work waits."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
             for worker in idle:
                 worker.wake.release()
 
-    def _send_for_one(self) -> None:
+    def _start_worker(self) -> None:
         with self._lock:
             self._number += 1
             number = self._number
         self._threads.start(_Worker(self).run, f"worker-{number}")
 
-    def _nobody_comes(self, work: Callable[[], None]) -> bool:
-        """Give ``work`` back; false when a worker has taken it meanwhile.
+    def _take_back(self, work: Callable[[], None]) -> bool:
+        """Take ``work`` off the queue; return False if a worker has taken it meanwhile.
 
-        What others have submitted in the belief that somebody comes is accepted: it runs
-        here, as it would have where they stood.
+        Other threads may have submitted work since, and relied on the thread that did not
+        start.  Their work was accepted, so it runs here.
         """
         with self._lock:
-            self._coming = False
+            self._starting = False
             left, self._waiting = self._waiting, deque()
         for other in left:
             if other is not work:
@@ -113,10 +115,13 @@ class Workers:
         return work in left
 
     def _next(self, worker: _Worker, arrived: bool) -> Callable[[], None] | None:
-        """What waits longest, or is handed to this worker as it rests; ``None``: go home."""
+        """Return the oldest work, or wait for some; return None if the worker is to end.
+
+        :param arrived: True for the first call of a new worker.
+        """
         with self._lock:
             if arrived:
-                self._coming = False
+                self._starting = False
             if not self._waiting:
                 if self._closed:
                     return None
@@ -124,82 +129,84 @@ class Workers:
                 work = None
             else:
                 work = self._waiting.popleft()
-            another = bool(self._waiting) and not self._coming
+            another = bool(self._waiting) and not self._starting
             if another:
-                self._coming = True
+                self._starting = True
         if another:
             try:
-                self._send_for_one()
+                self._start_worker()
             except RuntimeError:
+                # The rest waits for the workers that run, or for the next submit.
                 with self._lock:
-                    self._coming = False  # the rest waits for who is here, or the next submit
-        return self._handed_over(worker) if work is None else work
+                    self._starting = False
+        return self._wait_for_work(worker) if work is None else work
 
-    def _handed_over(self, worker: _Worker) -> Callable[[], None] | None:
+    def _wait_for_work(self, worker: _Worker) -> Callable[[], None] | None:
         if not worker.wake.acquire(timeout=LINGER):
             with self._lock:
                 if worker in self._idle:
                     self._idle.remove(worker)
                     return None
-            worker.wake.acquire()  # picked at the last moment: the release has happened
+            worker.wake.acquire()  # work was handed over at the last moment
         work, worker.work = worker.work, None
         return work
 
 
 class BoundedPool:
-    """At most so many workers at a time, for clients who have no thread of their own.
+    """A bounded number of workers, for clients that have no thread of their own.
 
-    What finds them all busy waits its turn, so a crowd costs no crowd of threads.
+    Work that finds all workers busy waits, so many clients do not need many threads.
 
-    Threads: ``submit`` and ``close`` from any.
+    :param workers: the cache that the threads come from.
+    :param most: the number of workers that this pool uses at a time.
     """
 
-    share = 64
+    batch = 64
 
     def __init__(self, workers: Workers, most: int) -> None:
         self._workers = workers
         self._most = most
         self._condition = threading.Condition()  # guards what follows; not held to run work
         self._waiting: deque[Callable[[], None]] = deque()
-        self._carriers = 0
-        self._idle = 0  # of them
+        self._taken = 0  # workers of the cache that are in this pool
+        self._idle = 0  # workers of this pool that wait for work
         self._closed = False
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run ``work``, which must not raise, on a worker, now or in its turn.
+        """Run ``work``, which must not raise, on a worker, after the work that waits.
 
-        Where there is none to be had, the calling thread is the worker.
+        If the system gives no thread, the calling thread runs it.
         """
         with self._condition:
             self._waiting.append(work)
             if len(self._waiting) <= self._idle:
                 self._condition.notify()
                 return
-            if self._carriers >= self._most:
+            if self._taken >= self._most:
                 return
-            self._carriers += 1
+            self._taken += 1
         try:
-            self._workers.submit(self._carry)
+            self._workers.submit(self._run_waiting)
         except (HubClosed, RuntimeError):
-            self._carry(0.0)
+            self._run_waiting(0.0)
 
     def close(self) -> None:
-        """Send the idle ones home, and the others when nothing waits; more may still come."""
+        """Let idle workers go at once from now on; work may still be submitted."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
-    def _carry(self, linger: float = LINGER) -> None:
+    def _run_waiting(self, linger: float = LINGER) -> None:
         while True:
             with self._condition:
                 if not self._waiting and not self._closed:
-                    # It stays the same thread: one that is let go and one that is taken
-                    # would be two.
+                    # Keep the worker while it waits: the cache keeps idle workers too, and
+                    # one for each of the two would be one thread too many.
                     self._idle += 1
                     self._condition.wait_for(lambda: self._waiting or self._closed, linger)
                     self._idle -= 1
                 if not self._waiting:
-                    self._carriers -= 1
+                    self._taken -= 1
                     return
                 work = self._waiting.popleft()
             work()
@@ -207,7 +214,7 @@ class BoundedPool:
 
 
 class _Worker:
-    """One thread of the cache; ``work`` is written by who hands it over, read by its thread."""
+    """One thread of the cache.  ``submit`` writes ``work`` and releases ``wake``."""
 
     __slots__ = ("_workers", "wake", "work")
 
@@ -221,5 +228,5 @@ class _Worker:
         work = self._workers._next(self, arrived=True)
         while work is not None:
             work()
-            del work  # what it refers to is not kept while this thread rests
+            del work  # its objects are not kept alive while this thread waits
             work = self._workers._next(self, arrived=False)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from hubthread.concurrency.calls import wait_for
+from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.core.delivery import Delivery, Member
 from hubthread.errors import Closed, HotlineClosed, QueueFull, UsageError
@@ -254,15 +254,11 @@ class PushLog(Generic[M]):
 
     def wait_consumed(self, push: int, timeout: float | None) -> bool:
         """Wait for that, ``timeout`` seconds at most; whether it is so."""
-        until = None if timeout is None else monotonic() + timeout
-
-        def left() -> float | None:
-            return None if until is None else max(0.0, until - monotonic())
-
+        deadline = Deadline(timeout)
         with self._lock:
             if self._condition is None:
                 self._condition = threading.Condition(self._lock)
-        if not wait_for(self._condition, lambda: push <= self._flushed, left()):
+        if not wait_for(self._condition, lambda: push <= self._flushed, deadline.left()):
             return False
         while True:
             with self._lock:
@@ -270,7 +266,7 @@ class PushLog(Generic[M]):
             if laggard is None:
                 return True
             member, write = laggard
-            if not member.wait_batch_consumed(write, left()):
+            if not member.wait_batch_consumed(write, deadline.left()):
                 return False
 
     def _admit(self) -> None:

@@ -235,7 +235,7 @@ class Lifecycle:
         # The loop may run on a thread of the program, which cannot be joined.
         self._wait(lambda: not state.loop_runs, left(deadline))
         late: dict[str, list[int | None]] = {}
-        for thread in core.threads.join(deadline):
+        for thread in core.threads.join(left(deadline)):
             late.setdefault(thread.name, []).append(thread.ident)
         if state.loop_runs:
             late.setdefault(f"{core.threads.prefix}-hub", [core.loop.runner])

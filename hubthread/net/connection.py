@@ -12,8 +12,9 @@ from collections.abc import Hashable
 from time import monotonic
 
 from hubthread.concurrency.calls import thread_id
+from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import fan_outs
-from hubthread.concurrency.timers import Alarm
+from hubthread.concurrency.timers import Timer
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
 from hubthread.net.interfaces import Receiver, Services, Sink
 from hubthread.net.keepalive import Keepalive
@@ -78,7 +79,7 @@ class Connection:
         self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken)
         self._lock = threading.Lock()  # guards what follows; held for one table look-up
         self._closing = Closing()
-        self._timer: Alarm | None = None
+        self._timer: Timer | None = None
         self.ended_by: str | None = None
         """The cause of the end, in one word; ``None`` while the connection is open.
 
@@ -293,7 +294,7 @@ class Connection:
             return False
         if self.is_open:
             if first:  # not urgent, and many connections may be due at once
-                fan_outs.let_through()
+                fan_outs.wait_for_one()
             self._ping()
         return True
 
@@ -370,9 +371,9 @@ class Connection:
         A socket that is closed with unread bytes is reset, and the reset can overtake our
         Close.  The timer of the closing handshake ends this loop too.
         """
-        until = monotonic() + self._options.close_timeout
+        deadline = Deadline(self._options.close_timeout)
         try:
-            while (left := until - monotonic()) > 0:
+            while left := deadline.left():
                 self._transport.set_deadline(left)
                 if not self._transport.recv():
                     return

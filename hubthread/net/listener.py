@@ -122,7 +122,7 @@ class Listener:
         try:
             while not self._closing.is_set():
                 self._selector.select()
-                fan_outs.let_through()  # once for all connections that wait
+                fan_outs.wait_for_one()  # once for all connections that wait
                 while not self._closing.is_set() and self._accept_one():
                     pass
         finally:
@@ -182,7 +182,7 @@ class Listener:
 
     def _run(self, sock: socket.socket, peer: Address) -> None:
         try:
-            fan_outs.let_through()
+            fan_outs.wait_for_one()
             self._serve(sock, peer)
         finally:
             sock.close()

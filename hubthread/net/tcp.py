@@ -6,9 +6,9 @@ Layer: net.  Threads: as for ``connection``.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from time import monotonic
 
 from hubthread.concurrency.calls import thread_id
+from hubthread.concurrency.deadline import Deadline
 from hubthread.limits import SILENCE
 from hubthread.net.connection import Connection
 from hubthread.net.interfaces import Services, Sink
@@ -112,6 +112,6 @@ class TcpConnection(Connection):
 
     def _read_to_end(self) -> None:
         """Read as ``Connection`` does; then wait for the rest to reach a half-closed peer."""
-        until = monotonic() + self._options.close_timeout
+        deadline = Deadline(self._options.close_timeout)
         super()._read_to_end()
-        self.outbox.wait_consumed(None, max(0.0, until - monotonic()))
+        self.outbox.wait_consumed(None, deadline.left())

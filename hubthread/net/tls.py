@@ -15,8 +15,8 @@ import contextlib
 import socket
 import ssl
 import threading
-from time import monotonic
 
+from hubthread.concurrency.deadline import Deadline
 from hubthread.net.transport import PlainTransport, Stream, Transport
 
 __all__ = ["TLSTransport", "can_serve", "open_transport", "server_context"]
@@ -48,7 +48,7 @@ class TLSTransport:
 
         :raises TimeoutError, ssl.SSLError, OSError: when the handshake fails.
         """
-        deadline = monotonic() + timeout
+        deadline = Deadline(timeout)
         while True:
             with self._lock:
                 try:
@@ -61,16 +61,16 @@ class TLSTransport:
                     raise
                 self._flush()
                 flushed = not self.unsent
-            remaining = deadline - monotonic()
-            if remaining <= 0:
+            left = deadline.left()
+            if not left:
                 raise TimeoutError
             if not flushed:
-                self._plain.wait_writable(remaining)
+                self._plain.wait_writable(left)
             elif done:
                 self._handshaken = True
                 return
             else:
-                self._plain.set_deadline(remaining)
+                self._plain.set_deadline(left)
                 self._feed(self._plain.recv())
 
     def set_deadline(self, seconds: float | None) -> None:

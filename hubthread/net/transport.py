@@ -190,7 +190,7 @@ class PlainTransport:
         """
         self._reads = 0
         assert self._budget is not None
-        took = self._budget.look(more=self._full)
+        took = self._budget.charge(more=self._full)
         if took >= 2 * SLICE and (self._full or self._got >= _SMALL):
             self._read_power = max(_LEAST_READ, self._read_power - 1)
         elif self._full and took < SLICE / 4:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from itertools import count
 
 from hubthread.checks import check_number
-from hubthread.concurrency.calls import World, play_for
+from hubthread.concurrency.calls import Simulation, set_simulation
 from hubthread.concurrency.clock import Step
 from hubthread.errors import UsageError, WrongThread
 
@@ -85,7 +85,7 @@ class FakeClock:
         self._expects = False
         self._at_once = 0  # steps since time went on
         self.role = self._thread
-        """See ``concurrency.waits.World``."""
+        """See ``concurrency.calls.Simulation``."""
 
     def now(self) -> float:
         """The virtual time in seconds."""
@@ -160,7 +160,7 @@ class FakeClock:
             self._run(job)
 
     def run_others(self) -> None:
-        """See ``concurrency.waits.World``.  Those of other hubs' clocks, too."""
+        """See ``concurrency.calls.Simulation``.  Those of other hubs' clocks, too."""
         others = [clock for clock in _open.get(self._thread, ()) if clock is not self]
         for clock in [self, *others, self] if others else [self]:
             clock._run_due(clock._now)
@@ -191,21 +191,21 @@ class FakeClock:
         self._hubs += 1
         if self._hubs == 1:
             _open.setdefault(self._thread, []).append(self)
-        play_for(self._thread, self)
+        set_simulation(self._thread, self)
 
     def close_hub(self) -> None:
         """A hub has ended."""
         self._hubs -= 1
         if not self._hubs:
             _open[self._thread].remove(self)
-        self._yield_to(play_for(self._thread, None))
+        self._yield_to(set_simulation(self._thread, None))
 
-    def _yield_to(self, last: World | None) -> None:
+    def _yield_to(self, last: Simulation | None) -> None:
         """Let ``last`` be the thread's world; if that is over, another that is open."""
         if not isinstance(last, FakeClock) or not (last._hubs or last._playing):
             clocks = _open.get(self._thread)
             last = clocks[-1] if clocks else None
-        play_for(self._thread, last)
+        set_simulation(self._thread, last)
 
     @contextmanager
     def played(self) -> Iterator[None]:
@@ -215,7 +215,7 @@ class FakeClock:
         """
         if threading.get_ident() != self._thread:
             raise WrongThread("virtual time is for the thread that made the clock, and its hub")
-        last = play_for(self._thread, self)
+        last = set_simulation(self._thread, self)
         try:
             yield
         finally:

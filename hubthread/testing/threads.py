@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from hubthread.concurrency.clock import Drive
-from hubthread.concurrency.flusher import Flusher, Held
+from hubthread.concurrency.flusher import Corked, Flusher
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
-from hubthread.concurrency.timers import Alarm, Timers
+from hubthread.concurrency.timers import Timer, Timers
 from hubthread.concurrency.workers import Workers
 from hubthread.core.core import Core
 from hubthread.core.runtime import Runtime
@@ -64,7 +64,7 @@ class VirtualThreads(Threads):
         """Take the caller out: the one that closes the hub."""
         self._left = self._clock.role
 
-    def join(self, deadline: float) -> list[threading.Thread]:
+    def join(self, timeout: float) -> list[threading.Thread]:
         """Let all come to their ends."""
         self._clock.run_others()
         return []
@@ -91,17 +91,17 @@ class VirtualTimers(Timers):
         super().__init__(threads, incidents)
         self._clock = clock
 
-    def set(self, delay: float, action: Callable[[], None]) -> Alarm:
+    def set(self, delay: float, action: Callable[[], None]) -> Timer:
         """Call ``action`` in ``delay`` virtual seconds."""
-        alarm = Alarm(action)
-        self._clock.after(delay, alarm._ring)
-        return alarm
+        timer = Timer(action)
+        self._clock.after(delay, timer.fire)
+        return timer
 
 
 class VirtualFlusher(Flusher):
     """Nothing is held back: a handler takes no time."""
 
-    def watch(self, held: Held) -> bool:
+    def watch(self, corked: Corked) -> bool:
         """No."""
         return False
 
@@ -125,10 +125,10 @@ class VirtualLifecycle(Lifecycle):
         self._plays = self._state.loop_runs = True
         self._clock.open_hub()
         self._watch_deadline()
-        self._clock.add_loop(self._core.loop.has_to_play, self._play)
+        self._clock.add_loop(self._core.loop.is_due, self._run_loop)
 
-    def _play(self) -> float | None:
-        if not self._core.loop.play():
+    def _run_loop(self) -> float | None:
+        if not self._core.loop.run_pending():
             return math.inf
         self._state.loop_ended()
         return None

@@ -350,7 +350,7 @@ def test_a_circle_of_waits_is_refused(owner: Owner) -> None:
         ended = one.exec_sync(callback, TIMEOUT)
         # Whoever comes last closes the circle, and is told.
         told = isinstance(ended, DeadlockError)
-        assert told or "DeadlockError" in served.logs.wait("wait for ever")
+        assert told or "DeadlockError" in served.logs.wait("would never end")
 
 
 def test_one_thread_waits_for_an_iteration() -> None:

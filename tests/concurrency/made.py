@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
@@ -23,6 +21,6 @@ class Made:
 
     def end(self) -> None:
         self.workers.close()
-        assert not self.threads.join(monotonic() + TIMEOUT)
+        assert not self.threads.join(TIMEOUT)
         assert self.strand.runner is None
         assert not self.strand.waiting()

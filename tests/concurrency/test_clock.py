@@ -23,7 +23,7 @@ class Clocked:
         self.clock = RealClock(self.threads)
 
     def end(self) -> None:
-        assert not self.threads.join(monotonic() + TIMEOUT)
+        assert not self.threads.join(TIMEOUT)
 
 
 @pytest.fixture

@@ -14,23 +14,23 @@ from tests.support import TIMEOUT, in_thread, together
 
 @pytest.fixture(autouse=True)
 def _as_with_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+    monkeypatch.setattr(courtesy, "_HAS_GIL", True)
 
 
 def test_a_fan_out_is_waited_for() -> None:
     """Until it ends, or for as long as there is patience."""
     fan_outs = FanOuts()
-    assert fan_outs.let_through()
+    assert fan_outs.wait_for_one()
     with fan_outs.of(CROWD):
-        assert not fan_outs.let_through()
-    assert fan_outs.let_through()
+        assert not fan_outs.wait_for_one()
+    assert fan_outs.wait_for_one()
 
 
 def test_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
     fan_outs = FanOuts()
     with fan_outs.of(CROWD):
-        through = in_thread(fan_outs.let_through)
+        through = in_thread(fan_outs.wait_for_one)
     assert through()
 
 
@@ -41,7 +41,7 @@ def test_those_that_follow_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
     def wait() -> bool:
         try:
-            return fan_outs.let_through()
+            return fan_outs.wait_for_one()
         finally:
             over.set()
 
@@ -65,11 +65,11 @@ def test_a_few_sends_are_not_waited_for() -> None:
 
 
 def test_no_interpreter_lock_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courtesy, "_ONE_LOCK", False)
+    monkeypatch.setattr(courtesy, "_HAS_GIL", False)
     fan_outs = FanOuts()
     with fan_outs.of(CROWD):
         assert fan_outs.running == 0
-        assert fan_outs.let_through()
+        assert fan_outs.wait_for_one()
 
 
 def test_many_at_once_are_counted() -> None:
@@ -81,7 +81,7 @@ def test_many_at_once_are_counted() -> None:
             with fan_outs.of(CROWD + number):
                 assert fan_outs.running >= 1
             yield_gil()
-            fan_outs.let_through()
+            fan_outs.wait_for_one()
 
     together(4, fan_out)
     assert fan_outs.running == 0
@@ -109,7 +109,7 @@ class Work:
         """Work, and rest, and look."""
         self.cpu += seconds
         self.time += seconds + rest
-        assert self.burden.look(more=more) == pytest.approx(seconds)
+        assert self.burden.charge(more=more) == pytest.approx(seconds)
 
 
 def test_who_works_without_rest_gives_way_after_each_slice(

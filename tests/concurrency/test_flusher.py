@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from time import monotonic
 
 import pytest
 
@@ -43,7 +42,7 @@ def made() -> Iterator[Made]:
     made = Made()
     yield made
     made.flusher.close()
-    assert made.threads.join(monotonic() + TIMEOUT) == []
+    assert made.threads.join(TIMEOUT) == []
 
 
 def test_there_is_no_thread_before_it_is_needed(made: Made) -> None:
@@ -117,7 +116,7 @@ def test_the_thread_ends_and_comes_again(made: Made, monkeypatch: pytest.MonkeyP
         box = Box()
         assert made.flusher.watch(box)
         box.wait()
-        assert made.threads.join(monotonic() + TIMEOUT) == []
+        assert made.threads.join(TIMEOUT) == []
 
 
 def test_without_a_thread_nothing_may_be_held(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from time import monotonic
 
 import pytest
 
@@ -34,7 +33,7 @@ def test_a_thread_has_a_name_and_is_counted() -> None:
     assert found == ["hubthread-x-reader", True, True, 1]
     assert not threads.is_mine()
     go.set()
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []
     assert threads.count() == 0
 
 
@@ -44,11 +43,11 @@ def test_join_returns_who_still_runs() -> None:
     go = threading.Event()
     threads.start(lambda: None, "quick")
     threads.start(partial(wait_for, go), "slow")
-    for deadline in (monotonic() + 0.01, monotonic() - 1):
-        left = threads.join(deadline)
+    for timeout in (0.01, -1):
+        left = threads.join(timeout)
         assert [thread.name for thread in left if thread.name != "test-quick"] == ["test-slow"]
     go.set()
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []
 
 
 def test_join_waits_for_the_last_of_a_line() -> None:
@@ -64,7 +63,7 @@ def test_join_waits_for_the_last_of_a_line() -> None:
         ended.append(left)
 
     threads.start(lambda: step(20), "first")
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []
     assert sorted(ended) == list(range(21))
     assert threads.count() == 0
 
@@ -78,7 +77,7 @@ def test_one_that_leaves_is_not_waited_for() -> None:
     def closer() -> None:
         threads.leave()
         assert not threads.is_mine()
-        others.append(threads.join(monotonic() + TIMEOUT))
+        others.append(threads.join(TIMEOUT))
         done.set()
 
     threads.start(closer, "closer")
@@ -96,7 +95,7 @@ def test_a_crash_is_told(error: BaseException) -> None:
         raise error
 
     threads.start(crash, "crasher")
-    threads.join(monotonic() + TIMEOUT)
+    threads.join(TIMEOUT)
     (logged,) = logs.at_least(logging.CRITICAL)
     assert "test-crasher died" in logged
     assert type(error).__name__ in logged
@@ -117,7 +116,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) 
     assert threads.count() == 0
     ran = threading.Event()
     threads.start(ran.set, "one")
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []
     assert ran.is_set()
 
 
@@ -139,8 +138,8 @@ def test_a_start_does_not_wait_for_the_thread() -> None:
     threads.launch(late, "late")
     assert not late.is_alive()
     assert threads.count() == 1
-    assert threads.join(monotonic() + 0.01) == [late]
-    join = in_thread(lambda: threads.join(monotonic() + TIMEOUT))
+    assert threads.join(0.01) == [late]
+    join = in_thread(lambda: threads.join(TIMEOUT))
     late.gate.set()
     assert join() == []
     assert not late.is_alive()
@@ -165,7 +164,7 @@ def test_a_start_that_fails_holds_no_join_up() -> None:
 
     def join() -> list[threading.Thread]:
         joining.set()
-        return threads.join(monotonic() + 100 * TIMEOUT)
+        return threads.join(100 * TIMEOUT)
 
     launched = in_thread(launch)
     assert starting.wait(TIMEOUT)
@@ -187,7 +186,7 @@ def test_many_start_and_end() -> None:
             ran[number] += 1
 
     together(4, work)
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []
     assert ran == [10] * 4
     assert threads.count() == 0
 
@@ -216,4 +215,4 @@ def test_join_waits_for_no_arrival_that_is_never_told() -> None:
         arrival = threads._running[thread]
     assert arrival.is_set()
     gate.set()
-    assert threads.join(monotonic() + TIMEOUT) == []
+    assert threads.join(TIMEOUT) == []

@@ -35,7 +35,7 @@ def clock() -> Iterator[Clock]:
     made = Clock()
     yield made
     made.timers.close()
-    assert not made.threads.join(monotonic() + TIMEOUT)
+    assert not made.threads.join(TIMEOUT)
 
 
 def test_in_the_order_of_their_times(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,14 +101,14 @@ def test_idle_costs_no_thread(clock: Clock) -> None:
         rung = threading.Event()
         clock.timers.set(0, rung.set)
         assert rung.wait(TIMEOUT)
-        assert not clock.threads.join(monotonic() + TIMEOUT)
+        assert not clock.threads.join(TIMEOUT)
 
 
 def test_close_drops_all(clock: Clock) -> None:
     """After it nothing rings, what is set later neither, and the thread ends."""
     clock.timers.set(LATER, lambda: pytest.fail("rang"))
     clock.timers.close()
-    assert not clock.threads.join(monotonic() + TIMEOUT)
+    assert not clock.threads.join(TIMEOUT)
     clock.timers.set(0, lambda: pytest.fail("rang")).cancel()
     assert clock.threads.count() == 0
     clock.timers.close()
@@ -143,7 +143,7 @@ def test_an_action_may_use_the_alarms(clock: Clock) -> None:
 
     clock.timers.set(0, lambda: action(10))
     rung.wait(11)
-    assert not clock.threads.join(monotonic() + TIMEOUT)
+    assert not clock.threads.join(TIMEOUT)
 
 
 def test_no_thread_to_be_had(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +176,6 @@ def test_from_many_threads(clock: Clock) -> None:
     together(4, work)
     expected = [number * 100 + count for number in range(4) for count in range(50)]
     assert sorted(rung.wait(200)) == expected
-    assert not clock.threads.join(monotonic() + TIMEOUT)
+    assert not clock.threads.join(TIMEOUT)
     assert sorted(rung.now()) == expected
     assert not clock.logs.warnings()

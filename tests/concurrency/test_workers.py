@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ class Pool:
 
     def end(self) -> None:
         self.workers.close()
-        assert not self.threads.join(monotonic() + TIMEOUT)
+        assert not self.threads.join(TIMEOUT)
         assert not self.logs.warnings()
         assert not self.workers._idle
 
@@ -112,7 +111,7 @@ def test_an_idle_worker_goes_home(pool: Pool, monkeypatch: pytest.MonkeyPatch) -
     ran = threading.Event()
     pool.workers.submit(ran.set)
     assert ran.wait(TIMEOUT)
-    assert not pool.threads.join(monotonic() + TIMEOUT)
+    assert not pool.threads.join(TIMEOUT)
     assert not pool.workers._idle
 
 
@@ -250,7 +249,7 @@ def test_a_burst_of_short_works_needs_few_threads() -> None:
     assert len(threads.asked.now()) == 2
     workers.close()
     threads.begin(1)
-    assert not threads.join(monotonic() + TIMEOUT)
+    assert not threads.join(TIMEOUT)
 
 
 def test_a_burst_of_works_that_block_gets_a_thread_each() -> None:
@@ -262,7 +261,7 @@ def test_a_burst_of_works_that_block_gets_a_thread_each() -> None:
     for number in range(5):
         threads.begin(number)
     workers.close()
-    assert not threads.join(monotonic() + TIMEOUT)
+    assert not threads.join(TIMEOUT)
     assert not barrier.broken
     assert len(threads.asked.now()) == 5
 
@@ -284,7 +283,7 @@ def test_what_waits_is_done_by_who_is_there_when_no_more_threads_come() -> None:
     assert ran.wait(11)[10] == 10
     go.set()
     workers.close()
-    assert not threads.join(monotonic() + TIMEOUT)
+    assert not threads.join(TIMEOUT)
 
 
 def test_who_relied_on_a_thread_that_does_not_come_is_served() -> None:

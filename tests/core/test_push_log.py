@@ -374,7 +374,7 @@ def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
 
 def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it sends, others know; to few it is not worth it."""
-    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+    monkeypatch.setattr(courtesy, "_HAS_GIL", True)
     seen: list[int] = []
 
     class Looks(Peer):

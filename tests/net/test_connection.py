@@ -355,7 +355,7 @@ def test_a_ping_lets_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[None] = []
 
     class Stub:
-        def let_through(self) -> bool:
+        def wait_for_one(self) -> bool:
             waited.append(None)
             return True
 

@@ -68,7 +68,7 @@ def listening(
         yield listener, threads
     finally:
         listener.close()
-        assert threads.join(monotonic() + TIMEOUT) == []
+        assert threads.join(TIMEOUT) == []
 
 
 def connect(listener: Listener) -> socket.socket:
@@ -410,7 +410,7 @@ def test_without_descriptors_it_neither_spins_nor_ends() -> None:
         assert len(logs) == 1, logs
         clients[10].close()
         listener.close()
-        assert Services.threads.join(monotonic() + 20) == []
+        assert Services.threads.join(20) == []
         print("fine")
     """
     done = subprocess.run(
@@ -447,14 +447,14 @@ def test_a_connection_that_fails_is_given_back(caplog: pytest.LogCaptureFixture)
         with connect(listener) as sock:
             assert read_to_end(sock, may_reset=False) == b""
         listener.close()
-        assert threads.join(monotonic() + TIMEOUT) == []
+        assert threads.join(TIMEOUT) == []
         assert listener.connections == 0
         assert "a bug" in str(caplog.records[0].exc_info)
 
 
 def test_newcomers_let_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait for its end in the listen queue, and nothing is done for them."""
-    monkeypatch.setattr(courtesy, "_ONE_LOCK", True)
+    monkeypatch.setattr(courtesy, "_HAS_GIL", True)
     monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
     seen: Items[int] = Items()
 
@@ -476,7 +476,7 @@ def test_a_room_that_fans_out_without_cease_lets_newcomers_in(
     served: Items[int] = Items()
 
     class Stub:
-        def let_through(self) -> bool:
+        def wait_for_one(self) -> bool:
             waits.add((threading.get_ident(), listener.accepted))
             return True
 

@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, thread_time
+from time import thread_time
 
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.threads import Threads
@@ -109,7 +109,7 @@ class NetServices:
         """End the threads; fail if one stays."""
         self.timers.close()
         self.flusher.close()
-        assert self.threads.join(monotonic() + TIMEOUT) == []
+        assert self.threads.join(TIMEOUT) == []
 
 
 class Starter:

@@ -139,8 +139,8 @@ def test_nothing_is_left() -> None:
     left = session()
     gc.collect()
     assert [ref() for ref in left] == [None] * 5
-    assert waits._worlds == {}
-    assert not waits._played
+    assert waits._simulations == {}
+    assert not waits._simulated
 
 
 def test_a_virtual_hub_has_no_sockets_and_no_threads() -> None:
@@ -173,7 +173,7 @@ def test_two_hubs_may_have_a_time_each(first: int) -> None:
     with one, two:
         assert one.exec_sync(lambda _: two.exec_sync(lambda _: one.clients_num())) == 0
         assert two.exec_sync(lambda _: one.exec_sync(lambda _: 1)) == 1
-        with pytest.raises(DeadlockError, match="waiting for this thread"):
+        with pytest.raises(DeadlockError, match="it waits for this thread"):
             one.exec_sync(lambda _: two.exec_sync(lambda _: one.exec_sync(lambda _: 1, 1)))
         two.advance(1)
         one.advance(2)

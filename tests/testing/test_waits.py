@@ -72,13 +72,13 @@ def test_a_circle_of_waits_is_refused() -> None:
 
     def back(dhub: DHub[Any, Any]) -> None:
         (client,) = dhub.clients()
-        with pytest.raises(DeadlockError, match="waiting for this thread"):
+        with pytest.raises(DeadlockError, match="it waits for this thread"):
             client.exec_sync(lambda: None, 5)
         refused.append("client")
 
     def tick(frame: Any, obj: Any) -> None:
         def again(dhub: object) -> None:
-            with pytest.raises(DeadlockError, match="waiting for this thread"):
+            with pytest.raises(DeadlockError, match="it waits for this thread"):
                 frame.exec_sync(lambda frame, obj: None, 5)
             refused.append("room")
 

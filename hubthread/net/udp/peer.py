@@ -14,7 +14,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 from hubthread.concurrency.calls import wait_for
-from hubthread.concurrency.timers import Alarm, Timers
+from hubthread.concurrency.timers import Timer, Timers
 from hubthread.limits import OUTBOX
 from hubthread.net.backlog import Backlog
 from hubthread.net.connection import TRY_AGAIN_LATER
@@ -131,7 +131,7 @@ class UdpPeer:
         self._open = True
         self._over = False  # the sink has been, or is being, told
         self._queued = False  # the socket will call send_waiting
-        self._timer: Alarm | None = None
+        self._timer: Timer | None = None
         self.count = 0
         self.ended_by = None
         self.limit = None

@@ -13,8 +13,8 @@ import selectors
 import socket
 import ssl
 import threading
-from time import monotonic
 
+from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import CpuBudget
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.net.wsgi.hijack import Located, read_buffer
@@ -61,8 +61,8 @@ class ParkedTLS:
 
     def recv(self) -> bytes:
         """See ``Transport``."""
-        until = None if self._deadline is None else monotonic() + self._deadline
-        self._budget.look(more=False)
+        deadline = Deadline(self._deadline)
+        self._budget.charge(more=False)
         while True:
             try:
                 with self._lock:
@@ -72,7 +72,7 @@ class ParkedTLS:
                 event = selectors.EVENT_READ
             except ssl.SSLWantWriteError:
                 event = selectors.EVENT_WRITE
-            if not self._wait(event, None if until is None else max(0.0, until - monotonic())):
+            if not self._wait(event, deadline.left()):
                 raise TimeoutError
 
     def send(self, data: bytes | memoryview) -> int:

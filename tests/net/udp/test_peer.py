@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -76,7 +75,7 @@ def made(
 def end(peer: UdpPeer) -> None:
     """Its timers, where it had any."""
     peer._timers.close()
-    assert not peer._timers._threads.join(monotonic() + TIMEOUT)
+    assert not peer._timers._threads.join(TIMEOUT)
 
 
 def text(number: int) -> Frame:
