@@ -32,7 +32,7 @@ from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline
 from hubthread.rooms.silent import SilentHotline
 from hubthread.serving.accept import ASK
-from hubthread.serving.listening import Listening
+from hubthread.serving.listening import Endpoint, Listening
 from hubthread.serving.raw_server import SocketServer, open_socket_server
 from hubthread.serving.server import Server, open_server
 from hubthread.serving.wsgi import WSGIAnswer, WSGIBridge
@@ -315,9 +315,8 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("serves nobody")
-        return open_server(
-            self._core, host, port, ssl, unix_path, path, pages or {}, max_connections, backlog
-        )
+        endpoint = Endpoint(host, port, ssl, backlog, unix_path)
+        return open_server(self._core, endpoint, path, pages or {}, max_connections)
 
     def socket_handles(
         self,
@@ -346,7 +345,8 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("serves nobody")
-        return open_socket_server(self._core, addr, port, protocol, ssl, max_peers, backlog)
+        endpoint = Endpoint(addr, port, ssl, backlog)
+        return open_socket_server(self._core, endpoint, protocol, max_peers)
 
     def websocket_handler(
         self,

@@ -1,34 +1,45 @@
-"""The way from a request to a client: the handshake, the hooks, the connection.
+"""The way of one connection to its client: the handshake, the hooks, the answer.
 
-Layer: serving.  Threads: ``negotiate`` runs on the thread that has the request, ``accept`` on
-the client's reader thread.  In a server of our own they are the same thread.
+``server.py``, ``raw_server.py``, ``wsgi.py`` and the virtual hub of ``hubthread.testing`` all
+accept a connection by an ``Arrival``.  They differ in how they come by the request.
+
+Layer: serving.  Threads: ``negotiate`` runs on the thread that has the request.  An ``Arrival``
+belongs to the connection's reader thread.  In a server of our own this is one thread.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Final, NamedTuple
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
+from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.connection import Connection
+from hubthread.net.listener import Address
 from hubthread.net.transport import Transport, send_all
 from hubthread.protocol import handshake
 from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.http import Request, Response
 from hubthread.protocol.websocket import WebSocketProtocol
 
-__all__ = ["ASK", "Negotiated", "accept", "negotiate", "refusal_response"]
+__all__ = ["ASK", "Arrival", "Negotiated", "negotiate", "refusal_response"]
 
 _FOREIGN = 403
 
+_LIMITS = {408: HANDSHAKE, 431: HEAD}
+"""The limit that refused a peer before its request was complete, by status."""
+
 ASK: Final[Any] = object()
-"""In the place of a meta: the hub's hooks make it."""
+"""Stands for a meta that the hub's hooks make."""
 
 
 class Negotiated(NamedTuple):
-    """A handshake that both sides want; nothing was sent to the peer yet."""
+    """A handshake that both sides agree on; nothing was sent to the peer yet."""
 
     request: Request
     accepted: Accepted
@@ -54,11 +65,11 @@ def negotiate(core: Core[Any, Any], request: Request, meta: Any = ASK) -> Negoti
                 compression=upgrader.compression,
             )
     except HandshakeRejected as refusal:
-        if refusal.status == _FOREIGN:  # a browser's console has no more than the number
+        if refusal.status == _FOREIGN:  # a browser shows the page's author the status only
             text = "%s  Upgrader.check_origin says which pages may."
             core.incidents.log_limited("origin", logging.WARNING, text, refusal.reason)
         raise
-    except BaseException as error:  # noqa: BLE001 - told to the log
+    except BaseException as error:  # noqa: BLE001 - logged
         core.incidents.log_exception(error, "the origin check raised for %r", request)
         raise HandshakeRejected(500, ACCEPT_FAILED) from None
     return Negotiated(request, accepted, core.make_meta(request) if meta is ASK else meta)
@@ -73,36 +84,150 @@ def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Respon
         return Response.text(500, "The server failed to say why it refuses.")
 
 
-def accept(
-    core: Core[Any, Any], transport: Transport, negotiated: Negotiated, deadline: float
-) -> Connection | None:
-    """Send the 101 and make the client; its start callback has run when this returns.
+Negotiator: TypeAlias = "Callable[[Arrival], Connection | Response | None]"
+"""Comes by the request of an arrival, and agrees on a connection; see ``Arrival.accept``."""
 
-    :param deadline: for sending the 101, on the clock of ``time.monotonic``.
-    :returns: the connection, whose ``run`` the caller calls; None if the socket has broken.
-    :raises HandshakeRejected: when the hub closes.
+
+class Arrival:
+    """One connection, from its socket to a client or a refusal.
+
+    The hub knows of the connection from the moment its ``Arrival`` is made until ``end``, and
+    cuts the connection when the hub closes.  As a context manager an ``Arrival`` closes the
+    transport, and ends, at the end of the block.
+
+    Threads: the connection's reader only.
+
+    :param transport: the connection; the hub's deadline for handshakes begins now.
+    :param peer: the peer's address, for the log.
     """
-    period = core.setting.websocket_period
-    request, accepted, meta = negotiated
-    client = core.client_class(core, core.registry.next_client_id(), meta, request)
-    client.subprotocol = accepted.subprotocol
-    deflate = accepted.deflate
-    connection = client.ws_conn = Connection(
-        transport,
-        WebSocketProtocol(
-            max_message=period.message_buffer_size,
-            max_fragments=period.max_fragments,
-            deflate=deflate,
-        ),
-        client,
-        core.options,
-        core,
-        window_bits=deflate.server_max_window_bits if deflate else None,
+
+    __slots__ = (
+        "_core",
+        "deadline",
+        "peer",
+        "refusal",
+        "request",
+        "response",
+        "trailing",
+        "transport",
     )
-    # Before the 101: a client that has it is told 1001 when the hub closes, and not just cut.
-    if not core.connections.open(transport):
-        raise HandshakeRejected(503, "The server is going away.")
-    if not send_all(transport, accepted.response, deadline):
-        return None
-    client.begin()
-    return connection
+
+    def __init__(self, core: Core[Any, Any], transport: Transport, peer: Address = "") -> None:
+        timeout = core.setting.websocket_period.upgrader.handshake_timeout
+        self._core = core
+        self.peer = peer
+        self.transport = transport
+        self.deadline = monotonic() + timeout
+        """The end of the handshake, on the clock of ``time.monotonic``."""
+        self.request: Request | None = None
+        """The request, once it is complete."""
+        self.refusal: HandshakeRejected | None = None
+        """The reason why ``accept`` has refused the connection, if it has."""
+        self.response: Response | None = None
+        """The response that ``answer`` sends, if any."""
+        self.trailing = b""
+        """The bytes that came behind the request: the first frames of a hasty client."""
+        core.connections.begin(transport)
+
+    def run(self, negotiate: Negotiator) -> Connection | None:
+        """Make a client and read from it until its connection ends, or send an answer.
+
+        :param negotiate: as for ``accept``.
+        :returns: the connection that has ended; None if there was no client.
+        """
+        connection = self.accept(negotiate)
+        if connection is None:
+            self.answer()
+        else:
+            connection.run(self.trailing)
+        return connection
+
+    def accept(self, negotiate: Negotiator) -> Connection | None:
+        """Make a client, or record the refusal.
+
+        :param negotiate: called with this arrival.  Returns the connection that ``connect`` has
+            made, or the response to plain HTTP, or None if the peer has gone.  An error of the
+            socket or a ``HandshakeRejected`` refuses the connection.
+        :returns: the connection, whose ``run`` the caller calls; None if there is no client,
+            and then ``response`` is what to ``answer``.
+        """
+        refusals = self._core.refusals
+        try:
+            outcome = negotiate(self)
+        except HandshakeRejected as refusal:
+            limit = _LIMITS.get(refusal.status) if self.request is None else None
+            refusals.add(self.request, refusal.status, refusal.reason, limit, self.peer)
+            self.refusal = refusal
+            outcome = refusal_response(self._core, refusal)
+        except OSError as error:  # the connection broke, or TLS was not agreed on
+            refusals.add(self.request, 400, f"{type(error).__name__}: {error}")
+            return None
+        if isinstance(outcome, Response):
+            self.response = outcome
+            return None
+        return outcome
+
+    def connect(self, negotiated: Negotiated) -> Connection | None:
+        """Send the 101 and make the client; its start callback has run when this returns.
+
+        :returns: the connection; None if the socket has broken.
+        :raises HandshakeRejected: when the hub closes.
+        """
+        core, transport = self._core, self.transport
+        period = core.setting.websocket_period
+        self.request, accepted, meta = negotiated
+        client = core.client_class(core, core.registry.next_client_id(), meta, self.request)
+        client.subprotocol = accepted.subprotocol
+        deflate = accepted.deflate
+        connection = client.ws_conn = Connection(
+            transport,
+            WebSocketProtocol(
+                max_message=period.message_buffer_size,
+                max_fragments=period.max_fragments,
+                deflate=deflate,
+            ),
+            client,
+            core.options,
+            core,
+            window_bits=deflate.server_max_window_bits if deflate else None,
+        )
+        # Before the 101: a client that has the 101 is told 1001 when the hub closes.
+        if not core.connections.open(transport):
+            raise HandshakeRejected(503, "The server is going away.")
+        if not send_all(transport, accepted.response, self.deadline):
+            return None
+        client.begin()
+        return connection
+
+    def answer(self) -> None:
+        """Send ``response``, if there is one, and let the peer read it before the socket goes."""
+        if self.response is None:
+            return
+        transport, until = self.transport, max(self.deadline, monotonic() + 1.0)
+        if not send_all(transport, self.response.encode(self.request), until):
+            return
+        transport.finish()
+        send_all(transport, b"", until)  # the rest of TLS's close_notify
+        try:
+            while (left := until - monotonic()) > 0:
+                transport.set_deadline(left)
+                if not transport.recv():
+                    return
+        except OSError:  # TimeoutError included
+            pass
+
+    def end(self) -> None:
+        """Let the hub forget the connection, which has ended."""
+        self._core.connections.end(self.transport)
+
+    def __enter__(self) -> Arrival:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.transport.close()
+        self.end()

@@ -1,13 +1,14 @@
 """A listening socket of a hub: the common part of both kinds of servers.
 
-Layer: serving.  Threads: every method may be called on any thread; only the listener's thread
+Layer: serving.  Threads: every method may be called on any thread.  Only the listener's thread
 uses the socket.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,35 +26,76 @@ if TYPE_CHECKING:
     import ssl as tls
 
 
-__all__ = ["Listening", "check_place"]
+__all__ = ["Endpoint", "Listening"]
 
 Self = TypeVar("Self", bound="Listening")
 
 _FOR_SERVERS = "an ssl.SSLContext for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
 
 
-class Listening:
-    """A bound socket, and where it is.  A context manager, which closes it.
+@dataclass(frozen=True)
+class Endpoint:
+    """The place that a server listens at, as the program has given it."""
 
-    Threads: every method from any.
+    host: str
+    port: int
+    ssl: tls.SSLContext | None
+    backlog: int
+    """The number of connections that the system queues before they are accepted."""
+    unix_path: str | None = None
+    """The path of a Unix socket, to be used instead of ``host`` and ``port``."""
+
+    def check(self, host_field: str) -> None:
+        """Refuse an endpoint that cannot be listened on.
+
+        :param host_field: the name that the caller's parameter for ``host`` has.
+        :raises SettingError: with the name of the parameter and what is allowed.
+        """
+        host: object = self.host
+        if not host or not isinstance(host, str):
+            raise SettingError(
+                host_field,
+                f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}",
+            )
+        # The type, too: True and 8000.0 are in the range.
+        if type(self.port) is not int or self.port not in range(65536):
+            raise SettingError("port", f"an integer from 0 to 65535, not {self.port!r}")
+        check_number("backlog", self.backlog, 1, whole=True)
+        if self.ssl is not None and not can_serve(self.ssl):
+            raise SettingError("ssl", f"{_FOR_SERVERS}, or None, not {self.ssl!r}")
+
+
+class Listening(ABC):
+    """A bound socket and its address.  A context manager, which closes it.
+
+    Threads: every method may be called on any thread.
     """
 
-    def __init__(self, core: Core[Any, Any], context: tls.SSLContext | None) -> None:
+    def __init__(self, core: Core[Any, Any], endpoint: Endpoint) -> None:
         self._core = core
-        self._context = context
+        self._context = endpoint.ssl
         self._listener: Listener | UdpSocket
 
-    def _open(self, sock: socket.socket, listener: Callable[[], Listener | UdpSocket]) -> None:
-        """Begin to listen on ``sock``, which is closed if that fails."""
+    @abstractmethod
+    def _bind(self, endpoint: Endpoint) -> socket.socket:
+        """Return a socket at the endpoint."""
+
+    @abstractmethod
+    def _listen(self, sock: socket.socket, most: int) -> Listener | UdpSocket:
+        """Return what accepts at most ``most`` peers on ``sock``; it is started later."""
+
+    def _open(self, endpoint: Endpoint, most: int) -> None:
+        """Bind the socket and begin to accept."""
+        sock = self._bind(endpoint)
         try:
-            self._listener = listener()
+            self._listener = self._listen(sock, most)
             self._listener.start()
         except BaseException:
             sock.close()
             raise
         self._core.servers.add(self)
         try:
-            # Again, after it was added: the hub may have closed its servers meanwhile.
+            # Again, after ``add``: the hub may have closed its servers meanwhile.
             self._core.state.refuse_closing("serves nobody")
         except HubClosed:
             self.close()
@@ -62,13 +104,13 @@ class Listening:
 
     @property
     def address(self) -> Address:
-        """``(host, port)`` as bound, or the path of a Unix socket."""
+        """The bound ``(host, port)``, or the path of a Unix socket."""
         return self._listener.address
 
     @property
+    @abstractmethod
     def url(self) -> str:
-        """Where others connect."""
-        raise NotImplementedError
+        """The URL that peers connect to."""
 
     def _place(self) -> str:
         address = self.address
@@ -78,14 +120,14 @@ class Listening:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def renew_ssl(self, context: tls.SSLContext) -> None:
-        """Use ``context`` for each handshake from now on; connections that stand stay.
+        """Use ``context`` for every TLS handshake from now on; open connections stay.
 
-        How a renewed certificate comes into use without a restart.  A context of its own,
-        and not ``load_cert_chain`` on the one that serves: that takes certificate and key
-        one after the other, and a handshake between the two finds no pair.
+        Use this to bring in a renewed certificate without a restart.  Make a new context.  Do
+        not call ``load_cert_chain`` on the context that serves: it loads the certificate and
+        the key one after the other, and a handshake in between finds no pair.
 
-        :raises SettingError: when it is no ``ssl.SSLContext`` for servers, or this server has
-            no TLS; nothing has changed then.
+        :raises SettingError: when ``context`` is not an ``ssl.SSLContext`` for servers, or this
+            server was opened without ``ssl``; nothing has changed then.
         """
         if self._context is None:
             raise SettingError("context", "nothing for a server that was opened without ssl=")
@@ -94,12 +136,12 @@ class Listening:
         self._context = context
 
     def close(self) -> None:
-        """Accept nobody more; returns when the socket is closed."""
+        """Stop accepting; return when the socket is closed."""
         self._listener.close()
         self._core.servers.remove(self)
 
     def statistics(self) -> ServerStatistics:
-        """What is to be known of this server now."""
+        """Return a snapshot of this server's address and counters."""
         listener = self._listener
         return ServerStatistics(
             self._place(), listener.connections, listener.accepted, listener.refused
@@ -115,22 +157,3 @@ class Listening:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def check_place(
-    field: str, host: str, port: int, backlog: int, context: tls.SSLContext | None
-) -> None:
-    """Refuse what cannot be listened on.
-
-    :param field: what the caller's parameter for the host is called.
-    :raises SettingError: that names the parameter and what is allowed.
-    """
-    if not host or not isinstance(host, str):
-        raise SettingError(
-            field, f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}"
-        )
-    if type(port) is not int or port not in range(65536):  # True and 8000.0 are in it
-        raise SettingError("port", f"a whole number from 0 to 65535, not {port!r}")
-    check_number("backlog", backlog, 1, whole=True)
-    if context is not None and not can_serve(context):
-        raise SettingError("ssl", f"{_FOR_SERVERS}, or None, not {context!r}")

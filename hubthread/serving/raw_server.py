@@ -1,7 +1,7 @@
 """The raw server: from a TCP connection, or a datagram from a new address, to a client.
 
-Layer: serving.  Threads: each TCP connection has a thread, which becomes its client's reader;
-each UDP socket has one thread; a ``SocketServer`` may be used on any thread.
+Layer: serving.  Threads: each TCP connection has a thread, which becomes its client's reader.
+Each UDP socket has one thread.  A ``SocketServer`` may be used on any thread.
 """
 
 from __future__ import annotations
@@ -13,85 +13,75 @@ from hubthread.clients.raw import DatagramClient, SocketClient, request_of
 from hubthread.concurrency.workers import BoundedPool
 from hubthread.core.core import Core
 from hubthread.core.options import raw_format, raw_options
-from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.errors import SettingError
 from hubthread.limits import HANDSHAKE
 from hubthread.net.bind import open_tcp, open_udp
 from hubthread.net.listener import Address, Listener
 from hubthread.net.tcp import TcpConnection
 from hubthread.net.tls import open_transport
-from hubthread.net.transport import Stream, Transport
+from hubthread.net.transport import Stream
 from hubthread.net.udp.peer import UdpPeer
 from hubthread.net.udp.socket import UdpSocket
-from hubthread.serving.listening import Listening, check_place
+from hubthread.serving.accept import Arrival
+from hubthread.serving.listening import Endpoint, Listening
 from hubthread.types import ConnectionProtocols
 
 if TYPE_CHECKING:
     import socket
-    import ssl as tls
 
 
 __all__ = ["SocketServer", "open_socket_server"]
 
 MOST_WORKERS = 64
-"""Callbacks of UDP peers that run at the same time, of one socket; further ones wait."""
+"""The most callbacks of one socket's UDP peers at the same time; further callbacks wait."""
 
 
 class SocketServer(Listening):
-    """A socket of a hub that raw peers come to; made by ``hub.socket_handles``.
+    """A socket of a hub for raw TCP or UDP peers.  Made by ``hub.socket_handles``.
 
-    ``close`` lets nobody new in; the clients that came through it stay until they, or the
-    hub, close, and so does a UDP socket with any left.  It is a context manager.
+    ``close`` stops accepting.  The clients that came through the server stay until they, or
+    the hub, close.  A UDP socket stays as long as it has clients.  A server is a context
+    manager, which closes it.
 
-    Threads: every method from any.
+    Threads: every method may be called on any thread.
     """
 
     def __init__(
-        self,
-        core: Core[Any, Any],
-        protocol: ConnectionProtocols,
-        context: tls.SSLContext | None,
+        self, core: Core[Any, Any], endpoint: Endpoint, protocol: ConnectionProtocols
     ) -> None:
-        super().__init__(core, context)
+        super().__init__(core, endpoint)
         self.protocol = protocol
+        """The protocol of the peers: TCP or UDP."""
         self._format = raw_format(core.setting.socket_period)
         self._options = raw_options(core.setting, core.options.bounds)
         self._pool = BoundedPool(core.workers, MOST_WORKERS)
 
     @property
     def address(self) -> tuple[str, int]:
-        """``(host, port)`` as bound."""
+        """The bound ``(host, port)``."""
         address = self._listener.address
         assert isinstance(address, tuple)
         return address
 
     @property
     def url(self) -> str:
-        """Where peers connect: ``tcp://host:port``, ``tls://…`` or ``udp://…``."""
+        """The URL that peers connect to: ``tcp://host:port``, ``tls://…`` or ``udp://…``."""
         scheme = self.protocol.value if self._context is None else "tls"
         return f"{scheme}://{self._place()}"
 
-    def _listens(self, sock: socket.socket, max_peers: int) -> Listener | UdpSocket:
+    def _bind(self, endpoint: Endpoint) -> socket.socket:
+        if self.protocol is ConnectionProtocols.UDP:
+            return open_udp(endpoint.host, endpoint.port)
+        return open_tcp(endpoint.host, endpoint.port, endpoint.backlog)
+
+    def _listen(self, sock: socket.socket, most: int) -> Listener | UdpSocket:
         core = self._core
         if self.protocol is ConnectionProtocols.UDP:
-            return UdpSocket(
-                sock,
-                self._welcome,
-                self._format,
-                self._options,
-                core,
-                max_peers,
-            )
-        return Listener(
-            sock,
-            self._serve,
-            core,
-            max_peers,
-            core.address_limit,
-            http=False,
-        )
+            return UdpSocket(sock, self._welcome, self._format, self._options, core, most)
+        return Listener(sock, self._serve, core, most, core.address_limit, http=False)
 
     def close(self) -> None:
-        """Let nobody new in."""
+        """Stop accepting; return when no new peer can come in."""
         super().close()
         self._pool.close()
 
@@ -101,41 +91,26 @@ class SocketServer(Listening):
     # On a TCP connection's own thread.
 
     def _serve(self, stream: Stream, peer: Address) -> None:
-        transport = open_transport(stream, self._context)
-        self._core.connections.begin(transport)
-        try:
-            connection = self._attend(transport, peer)
+        with Arrival(self._core, open_transport(stream, self._context), peer) as arrival:
+            connection = arrival.accept(self._connect)  # a raw peer gets no answer
             if connection is not None:
                 connection.run()
-        finally:
-            transport.close()
-            self._core.connections.end(transport)
 
-    def _attend(self, transport: Transport, peer: Address) -> TcpConnection | None:
+    def _connect(self, arrival: Arrival) -> TcpConnection | None:
         """Make the client; its start callback has run when this returns."""
-        core = self._core
+        core, peer, transport = self._core, arrival.peer, arrival.transport
         request = request_of(self.protocol, peer, secure=self._context is not None)
-        upgrader = core.setting.websocket_period.upgrader
+        arrival.request = request
+        timeout = core.setting.websocket_period.upgrader.handshake_timeout
         try:
-            transport.handshake(upgrader.handshake_timeout)
-            meta = core.make_meta(request)
-        except HandshakeRejected as refusal:
-            core.refusals.add(request, refusal.status, refusal.reason)
-            return None
+            transport.handshake(timeout)
         except TimeoutError:
-            reason = f"no TLS within {upgrader.handshake_timeout:g} s"
-            core.refusals.add(request, 408, reason, HANDSHAKE, peer)
+            core.refusals.add(request, 408, f"no TLS within {timeout:g} s", HANDSHAKE, peer)
             return None
-        except OSError as error:  # the connection broke, or TLS did not come about
-            core.refusals.add(request, 400, f"{type(error).__name__}: {error}")
-            return None
+        meta = core.make_meta(request)
         client = SocketClient(core, core.registry.next_client_id(), meta, request)
         connection = client.ws_conn = TcpConnection(
-            transport,
-            self._format,
-            client,
-            self._options,
-            core,
+            transport, self._format, client, self._options, core
         )
         if not core.connections.open(transport):
             return None
@@ -145,7 +120,7 @@ class SocketServer(Listening):
     # On the UDP socket's thread.
 
     def _welcome(self, peer: UdpPeer) -> bool:
-        """Make a client of the peer; false when the hub is closing."""
+        """Make a client for the peer; return False when the hub is closing."""
         assert isinstance(self._listener, UdpSocket)
         request = request_of(self.protocol, (peer.address[0], peer.address[1]))
         client = DatagramClient(self._core, request, peer, self._listener, self._pool)
@@ -157,27 +132,22 @@ class SocketServer(Listening):
 
 
 def open_socket_server(
-    core: Core[Any, Any],
-    host: str,
-    port: int,
-    protocol: ConnectionProtocols,
-    context: tls.SSLContext | None,
-    max_peers: int,
-    backlog: int,
+    core: Core[Any, Any], endpoint: Endpoint, protocol: ConnectionProtocols, max_peers: int
 ) -> SocketServer:
-    """Check the arguments of ``hub.socket_handles``, bind, and begin."""
-    check_place("addr", host, port, backlog, context)
+    """Check the arguments of ``hub.socket_handles``, bind, and begin to accept.
+
+    :raises SettingError, OSError, HubClosed: as ``hub.socket_handles``.
+    """
+    endpoint.check("addr")
     try:
         protocol = ConnectionProtocols(protocol)
     except ValueError:
         raise SettingError(
             "protocol", f"ConnectionProtocols.TCP or ConnectionProtocols.UDP, not {protocol!r}"
         ) from None
-    udp = protocol is ConnectionProtocols.UDP
-    if udp and context is not None:
+    if protocol is ConnectionProtocols.UDP and endpoint.ssl is not None:
         raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
     check_number("max_peers", max_peers, 1, whole=True)
-    server = SocketServer(core, protocol, context)
-    sock = open_udp(host, port) if udp else open_tcp(host, port, backlog)
-    server._open(sock, lambda: server._listens(sock, max_peers))
+    server = SocketServer(core, endpoint, protocol)
+    server._open(endpoint, max_peers)
     return server

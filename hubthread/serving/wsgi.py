@@ -37,8 +37,7 @@ from hubthread.net.wsgi.parked import open_parked
 from hubthread.protocol.http import Response, reason_phrase
 from hubthread.protocol.request import Request
 from hubthread.protocol.wsgi_environ import request_of
-from hubthread.serving.accept import Negotiated, accept, negotiate, refusal_response
-from hubthread.serving.server import answer
+from hubthread.serving.accept import Arrival, Negotiated, negotiate, refusal_response
 
 __all__ = ["WSGIAnswer", "WSGIBridge"]
 
@@ -224,27 +223,14 @@ class WSGIBridge:
     # On the reader.
 
     def _serve(self, transport: Transport, negotiated: Negotiated, trailing: bytes) -> None:
-        core, request = self._core, negotiated.request
-        began = monotonic()
-        core.connections.begin(transport)
-        try:
-            deadline = began + core.setting.websocket_period.upgrader.handshake_timeout
-            try:
-                connection = accept(core, transport, negotiated, deadline)
-            except HandshakeRejected as refusal:
-                core.refusals.add(request, refusal.status, refusal.reason)
-                response = Response.text(refusal.status, refusal.reason)
-                answer(transport, response.encode(request), deadline)
-                return
-            del negotiated
+        request, began = negotiated.request, monotonic()
+        with Arrival(self._core, transport, request.peer) as arrival:
+            arrival.trailing = trailing
+            connection = arrival.run(lambda arrival: arrival.connect(negotiated))
             if connection is not None:
-                connection.run(trailing)
                 text = "%r ended after %.1f s: %s %s"
-                told = request, monotonic() - began, connection.ended_by, connection.code
-                log_safely(core.logger, logging.INFO, text, *told)
-        finally:
-            transport.close()
-            core.connections.end(transport)
+                args = request, monotonic() - began, connection.ended_by, connection.code
+                log_safely(self._core.logger, logging.INFO, text, *args)
 
 
 def _full() -> HandshakeRejected:

@@ -6,7 +6,6 @@ Layer: testing.  Threads: the one that plays all.
 from __future__ import annotations
 
 import math
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubthread.clients.client import Client
@@ -14,7 +13,7 @@ from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import INTERNAL_ERROR, Connection
 from hubthread.net.keepalive import Keepalive
 from hubthread.protocol.http import RequestParser
-from hubthread.serving.accept import Negotiated, accept, negotiate
+from hubthread.serving.accept import Arrival, Negotiated, negotiate
 from hubthread.testing.transport import MemoryTransport
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Reader:
         """The hub's, when the handshake has come about."""
         self.refusal: HandshakeRejected | None = None
         """What was answered instead."""
-        core.connections.begin(transport)
+        self._arrival = Arrival(core, transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
     def _may_run(self) -> bool:
@@ -62,39 +61,28 @@ class Reader:
         return self._next()
 
     def _begin(self) -> float | None:
-        core, request = self._core, None
-        upgrader = core.setting.websocket_period.upgrader
-        parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
-        connection: Connection | None = None
-        try:
-            if isinstance(self._came, Negotiated):
-                negotiated = self._came
-            else:
-                request = parser.receive(self._came)
-                if request is None:
-                    raise HandshakeRejected(400, "The request was not complete.")
-                negotiated = negotiate(core, request)
-            connection = self._connect(negotiated)
-        except HandshakeRejected as refusal:
-            core.refusals.add(request, refusal.status, refusal.reason)
-            self.refusal = refusal
+        connection = self._arrival.accept(self._negotiate)
+        self.refusal = self._arrival.refusal
         if connection is None:
             self._transport.shutdown()
-            core.connections.end(self._transport)
+            self._arrival.end()
             return None
+        self._connection = connection
+        assert isinstance(connection._sink, Client)
+        self.client = connection._sink
         self._heard = self._clock.now()
         self._next = self._receive
         return -math.inf
 
-    def _connect(self, negotiated: Negotiated) -> Connection | None:
-        core = self._core
-        timeout = core.setting.websocket_period.upgrader.handshake_timeout
-        connection = accept(core, self._transport, negotiated, monotonic() + timeout)
-        if connection is not None:
-            self._connection = connection
-            assert isinstance(connection._sink, Client)
-            self.client = connection._sink
-        return connection
+    def _negotiate(self, arrival: Arrival) -> Connection | None:
+        if isinstance(self._came, Negotiated):
+            return arrival.connect(self._came)
+        upgrader = self._core.setting.websocket_period.upgrader
+        parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
+        request = arrival.request = parser.receive(self._came)
+        if request is None:
+            raise HandshakeRejected(400, "The request was not complete.")
+        return arrival.connect(negotiate(self._core, request))
 
     def _receive(self) -> float:
         transport, keepalive, now = self._transport, self._keepalive, self._clock.now()
@@ -134,5 +122,5 @@ class Reader:
         if transport.writer is not None:
             return -math.inf  # it has been woken, and makes its last call first
         self._connection.end()
-        self._core.connections.end(transport)
+        self._arrival.end()
         return None
