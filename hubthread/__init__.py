@@ -1,18 +1,31 @@
 """A real-time hub for synchronous Python: rooms and typed messages, in plain threads.
 
-The layers, lowest first; a module imports only from those above its own line:
+The packages and modules, lowest first.  A module imports only from its own row and the rows
+above it:
 
-    errors, types, settings, defaults, interfaces, logger    what every layer speaks of
-    protocol/       bytes in, events out: no threads, sockets or clocks
-    concurrency/    threads, waits and order: no sockets
-    net/            sockets: transports, listener, connection
-    hub/            hub, client, hotline, rooms with a clock
-    integrations/   Flask, which brings an extra of its own
-    testing/        a hub in virtual time, for tests
-    cli, demo/, examples/
+    errors, statistics                 exceptions; snapshots of figures
+    checks, types, limits              argument checks, ids and enums, limits for clients
+    matcher/                           typed messages: formats, handlers, converters
+    protocol/                          the wire: HTTP, handshake, frames, closing
+    concurrency/                       threads, waits and order
+    net/                               sockets: transports, connections, outboxes, listeners
+    interfaces, settings, defaults     the protocols that handlers see; the settings
+    core/                              the parts that a hub's clients, rooms and servers share
+    clients/                           one connection, as programs hold it
+    rooms/, rooms/ticking/             hotlines; hotlines with a clock
+    serving/                           from a socket or a WSGI request to a client
+    hub/                               the hub
+    integrations/, testing/            Flask; a hub in virtual time, for tests
+    cli, demo/, examples/              programs
 
-Everything that users need is in this namespace, ``hubthread.testing`` and the modules of
-``hubthread.integrations``; the rest may move.
+To follow one message, read ``net/connection.py``, ``clients/client.py`` and
+``matcher/matcher.py``.  To follow one push, read ``rooms/hotline.py``, ``core/push_log.py`` and
+``net/outbox.py``.
+
+The public names are those in this module, in ``hubthread.testing`` and in the modules of
+``hubthread.integrations``.  Everything else may move.
+
+Layer: top.  Threads: importing starts none.
 """
 
 from hubthread.clients.client import Client as Client
@@ -111,97 +124,111 @@ from hubthread.types import HotlineID as HotlineID
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "DEFAULT_NEWLINE",
-    "DEFAULT_SPACE",
-    "Client",
-    "ClientClosed",
-    "ClientID",
-    "Closed",
-    "ConnectionProtocols",
-    "ConnectionType",
-    "Context",
-    "ContextNotClient",
-    "DHub",
-    "DataSize",
-    "DeadlockError",
-    "DuplicateHandler",
-    "Empty",
-    "ExecTimeout",
-    "FrameControl",
-    "Framing",
-    "HandleAnyNotPtr",
-    "HandleFunc",
-    "HandleKindError",
-    "HandleNotFind",
-    "HandleNotFunc",
-    "HandlePack",
-    "HandlerError",
-    "HandshakeRejected",
-    "Hotline",
-    "HotlineClosed",
-    "HotlineFrameOption",
-    "HotlineID",
-    "HotlineOption",
+__all__ = [  # noqa: RUF022 - grouped by topic
+    # The hub.
     "Hub",
-    "HubClosed",
+    "DHub",
     "HubSetting",
-    "HubThreadError",
-    "IOContext",
-    "IncrementByte",
-    "Input",
-    "InputGate",
-    "InputState",
-    "IntHeader",
-    "InternalError",
-    "Iteration",
-    "JsonHeader",
     "Limits",
     "LongPollingOption",
     "LongPollingResult",
-    "LongPollingTimeoutZero",
-    "MatcherError",
-    "MatcherMap",
-    "MessageType",
+    "Iteration",
+    # Clients.
+    "Client",
+    "SocketClient",
+    "ClientID",
+    "ConnectionType",
+    "ConnectionProtocols",
+    "RateLimiter",
+    # Rooms.
+    "Hotline",
+    "SilentHotline",
+    "HotlineOption",
+    "HotlineID",
+    # Rooms with a clock.
+    "FrameControl",
+    "HotlineFrameOption",
+    "Tick",
+    "Overrun",
     "OperationCountdown",
     "OperationCountdownTicker",
-    "Overflow",
-    "Overrun",
-    "PayloadError",
-    "PeerError",
-    "PingPongPlan",
-    "PrefixHeader",
-    "QueueFull",
-    "RateLimiter",
-    "ReadBufferPreprocessing",
-    "Request",
-    "Response",
-    "Server",
-    "SettingError",
-    "SilentHotline",
-    "SocketClient",
-    "SocketPeriod",
-    "SocketServer",
+    "InputGate",
+    "Input",
+    "InputState",
+    # Interfaces, as handlers see them.
+    "IHub",
+    "IHotline",
+    "IOContext",
+    # Messages.
+    "MatcherMap",
     "SubMatcher",
-    "Tick",
-    "TooManyRooms",
-    "Upgrader",
-    "UsageError",
-    "WebsocketPeriod",
-    "WrongThread",
-    "__version__",
-    "bytes_i8",
-    "bytes_i16",
-    "bytes_i32",
-    "bytes_i64",
-    "default_logger",
-    "default_ping_handler",
-    "default_upgrader",
-    "default_websocket_period",
+    "HandleFunc",
+    "HandlePack",
+    "Empty",
+    "JsonHeader",
+    "PrefixHeader",
+    "IntHeader",
+    # Bytes and integers.
+    "IncrementByte",
     "i8_bytes",
     "i16_bytes",
     "i32_bytes",
     "i64_bytes",
+    "bytes_i8",
+    "bytes_i16",
+    "bytes_i32",
+    "bytes_i64",
+    # Connections.
+    "WebsocketPeriod",
+    "Upgrader",
+    "PingPongPlan",
+    "SocketPeriod",
+    "Framing",
+    "MessageType",
+    "Overflow",
+    "DataSize",
+    "ReadBufferPreprocessing",
     "read_buffer_preprocessing_binary",
     "read_buffer_preprocessing_text",
+    "DEFAULT_NEWLINE",
+    "DEFAULT_SPACE",
+    "default_ping_handler",
+    "default_upgrader",
+    "default_websocket_period",
+    # Servers and HTTP.
+    "Server",
+    "SocketServer",
+    "Request",
+    "Response",
+    # Cancellation and logging.
+    "Context",
+    "default_logger",
+    # Errors; ``hubthread.errors`` draws their tree.
+    "HubThreadError",
+    "UsageError",
+    "WrongThread",
+    "DeadlockError",
+    "SettingError",
+    "HandlerError",
+    "HandleNotFunc",
+    "HandleKindError",
+    "HandleAnyNotPtr",
+    "DuplicateHandler",
+    "ContextNotClient",
+    "LongPollingTimeoutZero",
+    "PeerError",
+    "HandshakeRejected",
+    "MatcherError",
+    "HandleNotFind",
+    "PayloadError",
+    "Closed",
+    "HubClosed",
+    "HotlineClosed",
+    "ClientClosed",
+    "QueueFull",
+    "TooManyRooms",
+    "ExecTimeout",
+    "InternalError",
+    # The version.
+    "__version__",
 ]

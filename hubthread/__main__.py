@@ -1,4 +1,7 @@
-"""``python -m hubthread``: the command line.  Layer: top.  Threads: the main thread."""
+"""``python -m hubthread``: the command line.
+
+Layer: top.  Threads: the main thread.
+"""
 
 import sys
 

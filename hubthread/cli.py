@@ -1,11 +1,12 @@
 """The command line: ``hubthread serve`` and ``hubthread demo``.
 
-Layer: top.  Threads: the main thread, which imports, starts, and then waits for a signal.
+Exit status: 0 after an orderly end, also by Ctrl-C or SIGTERM; 1 if the command cannot listen or
+cannot use the certificate; 2 for wrong arguments.  In the last two cases a line on stderr says
+why.
 
-SIGUSR1 writes the stack of every thread to stderr, and changes nothing.
+SIGUSR1 writes the stack of every thread to stderr and changes nothing.
 
-Exit status: 0 after an orderly end (Ctrl-C and SIGTERM are that), 1 when it cannot listen
-or the certificate is no good, 2 for wrong arguments; the latter two with a line on stderr.
+Layer: top.  Threads: the main thread imports the program, starts the hub and waits for a signal.
 """
 
 from __future__ import annotations
@@ -37,18 +38,19 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# What int() takes is more than what a port looks like: " 8_0", for one.
+# int() also accepts " 8_0".
 _PORT = re.compile(r"[0-9]{1,5}")
 _MOST_FRAMES = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with ``arguments`` (by default those of the process).
+    """Run the command of the process.
 
-    It is the process's own: its handlers for SIGINT and SIGTERM stay.
+    Its handlers for SIGINT and SIGTERM stay when it returns.
 
+    :param arguments: the arguments; by default those of the process.
     :returns: the exit status.
-    :raises SystemExit: for arguments that do not parse, ``--help`` and ``--version``.
+    :raises SystemExit: for arguments that do not parse, for ``--help`` and ``--version``.
     """
     chosen = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], None] = chosen.command
@@ -60,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(chosen.prog, error.strerror or error, 1)
     except HubThreadError as error:
         return _failed(chosen.prog, error, 1)
-    except KeyboardInterrupt:  # before there was a hub, so there is nothing to end
+    except KeyboardInterrupt:  # there is no hub yet, so nothing has to be closed
         return 128 + signal.SIGINT
     return 0
 
 
 def _serve(chosen: argparse.Namespace) -> None:
     if chosen.keyfile is not None and chosen.certfile is None:
-        raise _BadArgument("argument --keyfile: goes with --certfile, which is missing")
+        raise _BadArgument("argument --keyfile: needs --certfile too")
     context = None
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
@@ -83,9 +85,9 @@ def _serve(chosen: argparse.Namespace) -> None:
         try:
             servers[0].renew_ssl(server_context(chosen.certfile, chosen.keyfile))
         except OSError as error:
-            told = error.strerror or error
-            text = "SIGHUP: the certificate from before stays in use: %s"
-            log_safely(hub.logger, logging.ERROR, text, told)
+            why = error.strerror or error
+            text = "SIGHUP: cannot read the new certificate, so the old one stays in use: %s"
+            log_safely(hub.logger, logging.ERROR, text, why)
 
     _run(hub, listen, None if context is None else renew)
 
@@ -95,7 +97,7 @@ def _demo(chosen: argparse.Namespace) -> None:
 
     def listen() -> str:
         url = demo.serve(both, chosen.host, chosen.port).http_url
-        # "Every address" is nothing that a browser could open.
+        # A browser cannot open the address that means "all addresses".
         return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
     _run(both.hub, listen)
@@ -104,16 +106,15 @@ def _demo(chosen: argparse.Namespace) -> None:
 def _run(
     hub: Hub[Any, Any], listen: Callable[[], str], on_hangup: Callable[[], None] | None = None
 ) -> None:
-    """Start ``hub``, print what ``listen`` gives, and close it when a signal says so.
+    """Start ``hub``, print what ``listen`` returns, and close the hub at the first signal.
 
-    :param on_hangup: called for each SIGHUP, which without it ends the process as ever.
+    :param on_hangup: called for each SIGHUP; without it SIGHUP ends the process.
     """
-    # Warnings and errors are for whoever looks at this terminal, unless the program that
-    # was loaded has arranged for them already.
+    # Show warnings and errors in the terminal, unless the program has set up logging itself.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Python runs a handler when its main thread comes to the next instruction.  One that is
-    # about to wait for a lock never does, so each signal also writes its number to a pipe,
-    # and the thread waits for that.
+    # Python runs a signal handler at the next instruction of the main thread.  A main thread
+    # that is about to wait for a lock would never run it.  So each signal also writes its
+    # number to a pipe, and the main thread waits for the pipe.
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 
@@ -122,7 +123,7 @@ def _run(
             signal.signal(each, _exit_now)
 
     def ended(reason: str) -> None:
-        with contextlib.suppress(ValueError):  # closed: nobody waits for it any more
+        with contextlib.suppress(ValueError):  # the pipe is closed: the command has ended
             tell.write(b"\0")
 
     with open(reading, "rb", buffering=0) as told, open(writing, "wb", buffering=0) as tell:
@@ -130,17 +131,16 @@ def _run(
             signal.signal(each, stop)
         if on_hangup is not None and hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda number, frame: None)
-        # By the C runtime, not by a handler in Python: it answers whatever hangs.  A program
-        # with a handler of its own keeps that.
+        # In C, so that it works whatever hangs in Python.  A handler of the program stays.
         if _free("SIGUSR1") and hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        hub.context.add_callback(ended)  # it may also end by itself
+        hub.context.add_callback(ended)  # the hub may close by itself
         try:
             if hub.statistics().state == "new":
                 hub.start()
             print(listen(), flush=True)
-            # Handlers of the program that was loaded write their numbers, too.
+            # Signals that the program handles write their numbers too.
             while (number := told.read(1)[0]) not in (0, *SIGNALS):
                 if on_hangup is not None and number == getattr(signal, "SIGHUP", None):
                     on_hangup()
@@ -151,17 +151,17 @@ def _run(
 
 
 def _free(name: str) -> bool:
-    """Whether there is a signal of that name here, and nobody uses it."""
+    """Return True if this system has the signal ``name`` and nothing handles it."""
     number = getattr(signal, name, None)
     return number is not None and signal.getsignal(number) is signal.SIG_DFL
 
 
 def _exit_now(number: int, frame: FrameType | None) -> NoReturn:
-    """The second signal: whoever sends it does not want to wait for anything."""
+    """Exit at once: the second signal."""
     os._exit(128 + number)
 
 
-# The hub of the user's module.
+# Loading the program's hub.
 
 
 def _load_hub(target: str) -> Hub[Any, Any]:
@@ -169,8 +169,8 @@ def _load_hub(target: str) -> Hub[Any, Any]:
     names = path.split(".")
     if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
         raise _BadArgument(
-            f"argument MODULE:HUB: a module and, behind a colon, its attribute, such as "
-            f"app:hub, not {target!r}"
+            f"argument MODULE:HUB: expected a module, a colon and an attribute, such as "
+            f"app:hub, got {target!r}"
         )
     found: Any = _import(module_name)
     place = module_name
@@ -186,24 +186,24 @@ def _load_hub(target: str) -> Hub[Any, Any]:
         found = _made_by(found, target)
     if not isinstance(found, Hub):
         raise _BadArgument(
-            f"argument MODULE:HUB: {target} is no Hub, and no function without arguments "
-            f"that returns one, but {type(found).__name__}"
+            f"argument MODULE:HUB: expected a Hub, or a function without arguments that "
+            f"returns one; {target} is of type {type(found).__name__}"
         )
     state = found.statistics().state
     if state not in ("new", "running"):
-        raise _BadArgument(f"argument MODULE:HUB: the hub {target} is {state} already")
+        raise _BadArgument(f"argument MODULE:HUB: the hub {target} is already {state}")
     return found
 
 
 def _import(name: str) -> object:
-    # A console script has its own folder there; the user's is the current one.
+    # A console script has the folder of the script in sys.path, not the current one.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         return _calling(lambda: importlib.import_module(name), f"importing {name} failed")
     except ModuleNotFoundError as error:
         raise _BadArgument(
-            f"argument MODULE:HUB: no module named {error.name!r} here or among the installed"
+            f"argument MODULE:HUB: no module named {error.name!r} in this folder or installed"
         ) from None
 
 
@@ -212,14 +212,17 @@ def _made_by(function: Callable[..., object], target: str) -> object:
         inspect.signature(function).bind()
     except (TypeError, ValueError) as error:
         raise _BadArgument(
-            f"argument MODULE:HUB: {target} is no Hub, and cannot be called without "
+            f"argument MODULE:HUB: {target} is not a Hub and cannot be called without "
             f"arguments to make one: {error}"
         ) from None
     return _calling(function, f"{target}() failed")
 
 
 def _calling(function: Callable[[], T], what: str) -> T:
-    """What the user's code gives; where it raises, the lines of theirs that did."""
+    """Return the result of the program's function.
+
+    :raises _BadArgument: if it raises, with the last lines of the program's traceback.
+    """
     try:
         return function()
     except (Exception, SystemExit) as error:
@@ -242,7 +245,7 @@ def _calling(function: Callable[[], T], what: str) -> T:
 
 
 class _BadArgument(Exception):
-    """The text names the argument and says what is wrong with it."""
+    """A wrong argument; the text names it."""
 
 
 def _failed(prog: str, error: object, status: int) -> int:
@@ -252,7 +255,7 @@ def _failed(prog: str, error: object, status: int) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, without the usage."""
+        """Print one line, without the usage, and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -264,8 +267,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     serve = commands.add_parser(
         "serve",
-        help="serve a hub of yours",
-        description="Serve a hub of yours until Ctrl-C or SIGTERM.",
+        help="serve your hub",
+        description="Serve your hub until Ctrl-C or SIGTERM.",
         allow_abbrev=False,
     )
     serve.add_argument(
@@ -276,9 +279,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     chat = commands.add_parser(
         "demo",
-        help="serve a chat and a game to look at",
-        description="Serve a chat and a game until Ctrl-C or SIGTERM: open the printed address in "
-        "two tabs.",
+        help="serve a chat and a game to try",
+        description="Serve a chat and a game until Ctrl-C or SIGTERM.  Open the printed "
+        "address in two tabs.",
         allow_abbrev=False,
     )
     for command, run in ((serve, _serve), (chat, _demo)):
@@ -287,37 +290,37 @@ def _parser() -> argparse.ArgumentParser:
             "--host",
             type=_host,
             default="127.0.0.1",
-            help="address or name of this machine to listen on; 0.0.0.0 is all of IPv4, :: "
-            "IPv6 (default: %(default)s, for this machine only)",
+            help="address or name of this machine to listen on; 0.0.0.0 is all of IPv4, :: is all "
+            "of IPv6 (default: %(default)s, reachable from this machine only)",
         )
         command.add_argument(
-            "--port", type=_port, default=8000, help="0 takes a free one (default: %(default)s)"
+            "--port", type=_port, default=8000, help="0 takes a free port (default: %(default)s)"
         )
     serve.add_argument(
         "--health",
         action="store_true",
-        help="answer GET /health with the hub's statistics, 503 when it is stuck or ends",
+        help="answer GET /health with the hub's statistics; 503 if it is stuck or closing",
     )
     serve.add_argument(
         "--certfile",
         metavar="FILE",
-        help="serve TLS: the certificates, in PEM; SIGHUP reads them again",
+        help="serve TLS with this certificate chain (PEM); SIGHUP reads it again",
     )
     serve.add_argument(
-        "--keyfile", metavar="FILE", help="their private key (default: it is in the CERTFILE)"
+        "--keyfile", metavar="FILE", help="the private key (default: in the CERTFILE)"
     )
     return parser
 
 
 def _port(text: str) -> int:
     if not _PORT.fullmatch(text) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a whole number from 0 to 65535, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 65535, got {text!r}")
     return int(text)
 
 
 def _host(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError(
-            f"an address or name of this machine, such as 127.0.0.1, not {text!r}"
+            f"expected an address or name of this machine, such as 127.0.0.1, got {text!r}"
         )
     return text

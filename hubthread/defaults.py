@@ -1,6 +1,6 @@
-"""What the specification makes by calling functions, and its ready-made preprocessing.
+"""The default settings as functions, and the ready-made preprocessing of messages.
 
-Layer: base.  Pure functions: any thread.
+Layer: defaults.  Threads: pure functions; any thread may call them.
 Source: the specification's ``DefaultUpgrader``, ``DefaultWebsocketPeriod``,
 ``DefaultPingHandler``, ``DefaultNewline``, ``DefaultSpace``, ``ReadBufferPreprocessingText``
 and ``ReadBufferPreprocessingBinary``.
@@ -26,35 +26,35 @@ __all__ = [
 ]
 
 DEFAULT_NEWLINE = b"\n"
-"""Ends a line: for ``WebsocketPeriod.write_newline``."""
+"""The end of a line, for ``WebsocketPeriod.write_newline``."""
 
 DEFAULT_SPACE = b" "
-"""Stands between words: what a prefix and its payload are told apart by."""
+"""The separator between a prefix and its payload."""
 
 
 def default_upgrader() -> Upgrader:
-    """An ``Upgrader`` as it is without arguments.
+    """Return an ``Upgrader`` with its defaults.
 
-    Unlike the specification's it lets a browser in only from a page of the same host:
-    ``Upgrader(check_origin="any")`` takes all.
+    Unlike the specification's, it accepts browsers only from pages of the same host;
+    ``Upgrader(check_origin="any")`` accepts all.
     """
     return Upgrader()
 
 
 def default_websocket_period() -> WebsocketPeriod[Any]:
-    """A ``WebsocketPeriod`` for text protocols such as JSON.
+    """Return a ``WebsocketPeriod`` for text protocols such as JSON.
 
-    As without arguments, but with ``read_buffer_preprocessing_text``: not for binary
-    messages, whose last byte may well be that of a newline.
+    It has the defaults and ``read_buffer_preprocessing_text``.  Do not use it for binary
+    messages: the last byte of one may have the value of a newline.
     """
     return WebsocketPeriod(read_buffer_preprocessing=read_buffer_preprocessing_text)
 
 
 def default_ping_handler(ctx: IOContext, meta: object, payload: bytes) -> None:
-    """A ping handler that adds nothing to what each ping gets anyway.
+    """Do nothing: a ping handler for code that wants to name the default.
 
-    The connection has answered it before any handler is called, and any byte that arrives
-    counts as a sign of life: there is no deadline to move, as the specification's has to.
+    The connection sends the pong before it calls a handler, and every byte that arrives counts
+    as a sign of life.  The specification's handler moves a deadline; here there is none to move.
     """
 
 
@@ -63,13 +63,13 @@ def read_buffer_preprocessing_text(data: str) -> str: ...
 @overload
 def read_buffer_preprocessing_text(data: bytes) -> bytes: ...
 def read_buffer_preprocessing_text(data: str | bytes) -> str | bytes:
-    """``data`` without the newlines, tabs and spaces around it; those inside stay.
+    """Return ``data`` without the newlines, tabs and spaces at both ends.
 
-    For text protocols, whose clients end their messages with a newline.
+    It is for text protocols whose clients end their messages with a newline.
     """
     return data.strip(" \t\r\n") if isinstance(data, str) else data.strip(b" \t\r\n")
 
 
 def read_buffer_preprocessing_binary(data: AnyStr) -> AnyStr:
-    """``data`` as it came: for binary protocols, where every byte may matter."""
+    """Return ``data`` unchanged, for binary protocols."""
     return data

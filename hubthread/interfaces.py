@@ -1,7 +1,10 @@
-"""The client, the hub and the hotline as handlers see them.
+"""The client, the room and the hub as handlers see them.
+
+The classes here are protocols: they declare what handlers may use.  ``Client``, ``Hotline`` and
+``Hub`` implement them.
 
 Layer: interfaces.  Threads: a method may be called on any thread, unless it says otherwise.
-Source: the specification's ``IOContext``, ``IHub`` and ``IHotline``.
+Source: the specification's ``IOContext``, ``IHotline`` and ``IHub``.
 """
 
 from __future__ import annotations
@@ -26,30 +29,32 @@ T = TypeVar("T")
 
 
 class IOContext(Protocol):
-    """One client, as its handlers and everybody else sees it.
+    """One client: the first argument of every handler (``IOContext``).
 
-    Writing never blocks on the peer and never raises because the peer is gone: a client
-    may vanish at any moment, and its close callback says so.
+    Writing never waits for the peer.  It never raises because the peer has gone: a client may
+    vanish at any moment, and its close callback is told.
+
+    Threads: every method may be called on any thread, except where it says otherwise.
     """
 
     @property
     def payload(self) -> str | bytes:
-        """The message being handled; in a matcher's handler, without its header.
+        """The message that is being handled; in a matcher's handler, without its header.
 
-        Only meaningful in this client's own callbacks.
+        Valid only inside this client's own callbacks.
         """
 
     @property
     def connection_id(self) -> ClientID:
-        """The client's number in its hub; never given to another client."""
+        """The client's number in its hub.  No other client ever gets the same number."""
 
     @property
     def connection_type(self) -> ConnectionType:
-        """What kind of connection it is."""
+        """``ConnectionType.WEBSOCKET``, or ``SOCKET`` for a raw TCP or UDP peer."""
 
     @property
     def meta(self) -> Any:
-        """What ``meta_gen`` or the handshake hook made for this client."""
+        """The client's meta, as ``on_handshake`` or ``meta_gen`` returned it."""
 
     @property
     def hub(self) -> IHub:
@@ -57,18 +62,22 @@ class IOContext(Protocol):
 
     @property
     def handshake(self) -> Request:
-        """The request that became this connection: path, query, headers, cookies, peer.
+        """The request that opened the connection: path, query, headers, cookies, peer.
 
-        Of a raw peer: the method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+        A raw peer sends no request.  Its ``handshake`` has the method ``"TCP"`` or ``"UDP"``,
+        the peer's address, and no headers.
         """
 
     @property
     def subprotocol(self) -> str | None:
-        """The subprotocol agreed on in the handshake."""
+        """The subprotocol that the handshake chose, or None."""
 
     matcher: Any
-    """What handles this client's messages; a ``SubMatcher`` may take its place, from the
-    client's own callbacks: it gets the next message."""
+    """The ``MatcherMap`` or ``SubMatcher`` that handles this client's messages, or None.
+
+    One of the client's own callbacks may assign another.  It handles the messages from the next
+    one on.
+    """
 
     @property
     def logger(self) -> logging.Logger:
@@ -76,56 +85,68 @@ class IOContext(Protocol):
 
     @property
     def context(self) -> Context:
-        """Cancelled when the connection ends, or the hub."""
+        """A context that is cancelled when the connection ends, or the hub."""
 
     @property
     def ws_conn(self) -> Link:
-        """The connection, for what this interface does not cover."""
+        """The connection, for everything that this interface does not cover."""
 
     @property
     def write_count(self) -> int:
         """The number of the last message written or pushed to this client."""
 
     def write(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send a text message (``str``) or a binary one (``bytes``).
+        """Send a text message (``str``) or a binary message (``bytes``); return at once.
 
-        ``key`` is for ``Overflow.LATEST``: a waiting message of the same key is replaced.
-        Writes from one thread arrive in order.  Between a write and a push of a room that
-        the client is in, no order is promised.
+        Writes from one thread arrive in order.  No order is promised between a write and a push
+        to a room that the client is in.
 
-        :returns: the message's number, at once.
-        :raises ValueError: for text that UTF-8 cannot carry.
+        :param key: for ``Overflow.LATEST``: the message replaces a waiting message with the
+            same key.
+        :returns: the message's number.
+        :raises ValueError: for text that UTF-8 cannot encode.
         """
 
     def write_string(self, text: str) -> int:
-        """Send a text message."""
+        """Send a text message; return its number."""
 
     def write_json(self, obj: object) -> int:
-        """Send ``obj`` as JSON text: JSON's own types, dataclasses, enums, mappings."""
+        """Send ``obj`` as JSON text; return the message's number.
+
+        :param obj: JSON's own types, dataclasses, enums, mappings.
+        """
 
     def write_serialization(self, obj: object) -> int:
-        """Send ``obj`` as the matcher's ``marshal`` encodes it; JSON without a matcher."""
+        """Send ``obj`` as the matcher's ``marshal`` encodes it; return the message's number.
+
+        A hub without a matcher encodes as JSON.
+        """
 
     def write_splicing(self, prefix: str | bytes, obj: object) -> int:
-        """Send ``prefix`` and the encoded ``obj`` as one message."""
+        """Send ``prefix`` and the marshalled ``obj`` as one message; return its number."""
 
     def write_message_type(self, message_type: MessageType, data: str | bytes) -> int:
-        """Send ``data`` as a message, or control frame, of the type given."""
+        """Send ``data`` as a message or control frame of the given type.
+
+        :returns: the number of the last message.
+        """
 
     def is_write_consumed(self, number: int) -> bool:
-        """Whether message ``number`` waits here no more.
+        """Return True if message ``number`` does not wait in this process any more.
 
-        It was handed to the operating system whole, or dropped by the overflow policy,
+        The message was handed to the operating system whole, or the overflow policy dropped it,
         or the connection has ended.
         """
 
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
-        """Wait for that, ``timeout`` seconds at most; whether it is so.
+        """Wait until ``is_write_consumed(number)`` is true.
 
-        How a producer of much keeps pace with one client.
+        A producer of many messages keeps pace with one client this way.
 
-        :raises WrongThread: on the hub thread, which may not wait for a socket, and in a
-            tick of a room, at whose end the message leaves.
+        :param timeout: seconds; None waits without limit.
+        :returns: True if the message is consumed, False if the time is up.
+        :raises WrongThread: on the hub thread, which may not wait for a socket, and in a tick of
+            a room, because the message leaves only at the end of the tick.
         :raises UsageError: for a number that no message has yet.
         """
 
@@ -134,87 +155,104 @@ class IOContext(Protocol):
     @overload
     def request(self, header: Any, obj: object, timeout: float = ..., *, into: type[T]) -> T: ...
     def request(self, header: Any, obj: object, timeout: float = 10.0, *, into: Any = Any) -> Any:
-        """Ask the client something, and wait for its answer; the answer's payload.
+        """Send a request to the client, wait for its answer and return the answer's payload.
 
-        The message is ``obj`` behind ``header`` with an id, and what comes back with that
-        id is the answer, whatever its header: for a matcher with
-        ``JsonHeader(id_field="id")``, or a format like it.  It takes its turn among the
-        client's messages, ``on_receive_message`` sees it too, and no handler does.  One
-        that comes too late is logged at debug.
+        The request is ``obj`` behind ``header``, with an id.  A message that comes back with the
+        same id is the answer, whatever its header.  The matcher must carry ids, such as
+        ``JsonHeader(id_field="id")``.
+
+        The answer keeps its place in the order of the client's messages.  ``on_receive_message``
+        sees it, but no handler does.  An answer that comes too late is logged at debug level.
 
         :param timeout: seconds.
-        :param into: what the answer is unmarshalled into, as for a handler, but for
-            ``bytes``; by default the decoded value.
-        :raises ClientClosed: when the client has left, or leaves meanwhile.
-        :raises ExecTimeout: with the stack of what the client's callbacks are doing.
-        :raises PayloadError: when the answer does not fit ``into``.
-        :raises DeadlockError: in the client's own callbacks, and where the client waits
-            for this thread: the answer could never be read.
+        :param into: the type of the result, as in a handler's annotation, except ``bytes``.  By
+            default the result is the decoded value.
+        :raises ClientClosed: if the client has left, or leaves meanwhile.
+        :raises ExecTimeout: if the time is up; its text has the stack of the client's callback.
+        :raises PayloadError: if the answer does not fit ``into``.
+        :raises DeadlockError: in the client's own callbacks, and if the client waits for this
+            thread: the answer could never be read.
         :raises WrongThread: on the hub thread, and in a tick.
-        :raises QueueFull: when ``chan_queue_size`` questions wait for this client.
-        :raises HandleAnyNotPtr: for an ``into`` that no answer becomes; nothing is asked.
-        :raises UsageError: for a matcher whose messages carry no ids, or none.
+        :raises QueueFull: if ``chan_queue_size`` requests to this client wait for answers.
+        :raises HandleAnyNotPtr: if ``into`` cannot be the type of an answer; nothing is sent.
+        :raises UsageError: if there is no matcher, or its messages carry no ids.
         """
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection: what waits here is sent first; returns at once.
+        """Close the connection; return at once.
 
-        That is what was written to it.  A push to one of its rooms may still be on its way,
-        in a tick until the tick's end, and then it is not sent: write the last word.
+        Messages already written to this client are sent first.  A push to one of its rooms may
+        still be on its way and is then lost: use ``write`` for the last message.
 
-        A raw peer is not told the code: over TCP it sees the end of the stream, over UDP
-        nothing.
+        A raw peer is not told the code.  A TCP peer sees the end of the stream; a UDP peer is
+        told nothing.
 
-        :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
+        :param code: a close code that an endpoint may send (RFC 6455 section 7.4).
+        :param reason: text for the peer; at most 123 bytes of UTF-8 are sent.
+        :raises ValueError: for a code that must not be sent.
         """
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send to every client of the hub, this one included; the broadcast's number."""
+        """Send to every client of the hub, this one included; return the broadcast's number."""
 
     def statistics(self) -> ClientStatistics:
-        """What is to be known of this client now: what waits, what was dropped, and more."""
+        """Return a snapshot of the client's figures: sent, received, waiting, dropped."""
 
     def exec_async(self, work: Callable[[], object]) -> None:
-        """FrameBatch ``work`` in the order of this client's callbacks; returns at once.
+        """Run ``work`` in the order of this client's callbacks; return at once.
 
-        What it raises is logged.
+        An exception of ``work`` is logged.
 
-        :raises ClientClosed: when the close callback is already queued.
-        :raises QueueFull: when ``chan_queue_size`` closures wait.
+        :raises ClientClosed: if the close callback is already queued.
+        :raises QueueFull: if ``chan_queue_size`` closures of this client wait.
         """
 
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
-        """FrameBatch ``work`` in the order of this client's callbacks and return its result.
+        """Run ``work`` in the order of this client's callbacks and return its result.
 
-        Inside one of the client's own callbacks it runs at once.
+        An exception of ``work`` is raised here.  Inside one of the client's own callbacks
+        ``work`` runs at once.
 
-        :param timeout: seconds.
-        :raises ClientClosed, QueueFull: as ``exec_async``.
-        :raises DeadlockError: when the client waits for this thread.
-        :raises ExecTimeout: with the stack of what the client is doing; the work still runs.
+        :param timeout: seconds; None waits without limit.
+        :raises ClientClosed: if the close callback is already queued.
+        :raises QueueFull: if ``chan_queue_size`` closures of this client wait.
+        :raises DeadlockError: if the client waits for this thread.
+        :raises ExecTimeout: if the time is up; its text has the stack of the client's callback.
+            ``work`` still runs.
         """
 
 
 class IHotline(Protocol):
-    """A room, as handlers see it; ``hubthread.Hotline`` documents each method."""
+    """A room, as handlers see it (``IHotline``).
+
+    ``hub.hotline()`` makes one.  ``Hotline`` and ``SilentHotline`` are the implementations;
+    ``Hotline`` describes each method in full.
+
+    Threads: every method may be called on any thread, except where it says otherwise.
+    """
 
     name: str
+    """The name given in ``HotlineOption``."""
 
     @property
     def hotline_id(self) -> HotlineID:
-        """The hotline's number in its hub."""
+        """The room's number in its hub."""
 
     @property
     def hub(self) -> IHub:
-        """The hub that the hotline belongs to."""
+        """The hub that the room belongs to."""
+
+    @property
+    def logger(self) -> logging.Logger:
+        """The hub's logger."""
 
     @property
     def context(self) -> Context:
-        """A context that is cancelled when the hotline or the hub closes."""
+        """A context that is cancelled when the room closes, or the hub."""
 
     @property
     def is_closed(self) -> bool:
-        """True once the hotline is closed."""
+        """True once the room is closed."""
 
     @property
     def members_num(self) -> int:
@@ -225,32 +263,85 @@ class IHotline(Protocol):
         """The members, oldest first."""
 
     def answer(self, ctx: IOContext) -> None:
-        """Let a client in."""
+        """Let a client in: it gets every push accepted from now on.
+
+        :raises ContextNotClient: for anything but a client.
+        :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
+        :raises HotlineClosed: after the end of the room.
+        :raises HubClosed: after the end of the hub.
+        """
 
     def hangup(self, ctx: IOContext) -> None:
-        """Let a client out."""
+        """Let a client out: it still gets the pushes accepted so far.
+
+        A client that disconnects leaves by itself.  A client that is not a member is ignored.
+
+        :raises ContextNotClient: for anything but a client.
+        """
 
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send a message to all members; return the push's number."""
+        """Send a message to all members; return the push's number, at once.
+
+        :param key: for ``Overflow.LATEST``: the message replaces a waiting message with the
+            same key.
+        :raises HotlineClosed: after the end of the room.
+        :raises HubClosed: after the end of the hub.
+        :raises QueueFull: if ``chan_queue_size`` pushes wait for the hub thread.
+        :raises ValueError: for text that UTF-8 cannot encode.
+        """
 
     def push_json(self, obj: object) -> int:
         """Send ``obj`` as JSON text to all members; return the push's number."""
 
     def push_splicing(self, prefix: str | bytes, obj: object) -> int:
-        """Send ``prefix`` and the marshalled ``obj`` as one message; return its number."""
+        """Send ``prefix`` and the marshalled ``obj`` as one message; return the push's number."""
+
+    @property
+    def push_count(self) -> int:
+        """The number of the last push."""
+
+    def is_push_consumed(self, number: int) -> bool:
+        """Return True once push ``number`` waits for no member any more.
+
+        Members are the clients that were in when the push was accepted.  Members who have left
+        do not count.
+        """
+
+    def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
+        """Wait until ``is_push_consumed(number)`` is true.
+
+        :param timeout: seconds; None waits without limit.
+        :returns: True if the push is consumed, False if the time is up.
+        :raises WrongThread: on the hub thread and in a tick.
+        """
+
+    def each_client(
+        self,
+        task: Callable[[ClientID, IOContext, Any], T],
+        *,
+        wait_hub: bool = True,
+        wait_clients: bool = True,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run ``task(client_id, ctx, meta)`` for each member; return an ``Iteration``."""
 
     def close(self) -> None:
-        """Let everybody out and refuse new members."""
+        """Let all members out and refuse new ones; pushes accepted before are still sent."""
 
     def close_if_empty(self) -> bool:
-        """Close the hotline if it has no member; return True if it is closed afterwards."""
+        """Close the room if it has no member; return True if it is closed afterwards."""
 
     def statistics(self) -> HotlineStatistics:
-        """Return a snapshot of the hotline's figures."""
+        """Return a snapshot of the room's figures."""
 
 
 class IHub(Protocol):
-    """A hub, as handlers see it; ``hubthread.Hub`` documents each method."""
+    """A hub, as handlers see it: ``ctx.hub`` and ``hotline.hub`` (``IHub``).
+
+    ``Hub`` describes each method in full.
+
+    Threads: every method may be called on any thread, except where it says otherwise.
+    """
 
     @property
     def setting(self) -> Any:
@@ -258,7 +349,7 @@ class IHub(Protocol):
 
     @property
     def name(self) -> str:
-        """The hub's name in logs and statistics."""
+        """The hub's name in the log, in thread names and in statistics."""
 
     @property
     def logger(self) -> logging.Logger:
@@ -274,39 +365,79 @@ class IHub(Protocol):
 
     @property
     def state(self) -> str:
-        """``new``, ``running``, ``closing``, ``closed`` or ``failed``."""
+        """``"new"``, ``"running"``, ``"closing"``, ``"closed"`` or ``"failed"``."""
 
     def exec_async(self, work: Callable[[Any], object]) -> None:
-        """Run ``work(dhub)`` on the hub thread; return at once."""
+        """Run ``work(dhub)`` on the hub thread; return at once.
+
+        A closure that was accepted runs exactly once, in the order of acceptance.  An exception
+        of ``work`` is logged and counted.
+
+        :raises HubClosed: if the hub is closed; ``work`` will not run.
+        :raises QueueFull: if ``chan_queue_size`` closures wait.
+        """
 
     def exec_sync(self, work: Callable[[Any], T], timeout: float | None = None) -> T:
-        """Run ``work(dhub)`` on the hub thread and return its result."""
+        """Run ``work(dhub)`` on the hub thread and return its result.
+
+        An exception of ``work`` is raised here.  On the hub thread ``work`` runs at once.
+
+        :param timeout: seconds; None waits without limit.
+        :raises HubClosed: if the hub is closed; ``work`` will not run.
+        :raises QueueFull: if ``chan_queue_size`` closures wait.
+        :raises DeadlockError: if the hub waits for this thread.
+        :raises ExecTimeout: if the time is up; its text has the stack of the hub thread.
+            ``work`` still runs.
+        """
 
     def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send a message to every client; return the broadcast's number."""
+        """Send a message to every client; return the broadcast's number, at once.
+
+        :param key: for ``Overflow.LATEST``: the message replaces a waiting message with the
+            same key.
+        :raises HubClosed: if the hub is closed.
+        :raises QueueFull: if ``chan_queue_size`` broadcasts wait.
+        """
 
     def broadcast_with_filter(
         self, data: str | bytes, predicate: Callable[[Any, IOContext, Any], bool]
     ) -> None:
-        """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true."""
+        """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true.
+
+        The hub thread calls ``predicate``.  A client for which it raises is left out, and the
+        exception is logged.
+
+        :raises HubClosed: if the hub is closed.
+        :raises QueueFull: if ``chan_queue_size`` broadcasts wait.
+        """
 
     def marshal(self, obj: object) -> str | bytes:
-        """Return ``obj`` as a payload."""
+        """Return ``obj`` as a payload: encoded by the matcher, or as JSON without a matcher."""
 
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
-        """Return a payload as an object of type ``into``."""
+        """Return a payload as an object of type ``into``.
+
+        :raises PayloadError: if the payload does not fit.
+        """
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
-        """Return ``prefix`` followed by the marshalled ``obj``."""
+        """Return ``prefix`` followed by the marshalled ``obj``, of the prefix's type."""
 
     def hotline(self, option: Any = None) -> IHotline:
-        """Make a hotline; ``option`` is a ``HotlineOption``."""
+        """Make a room; ``option`` is a ``HotlineOption`` or None.
+
+        :raises HubClosed: if the hub is closing.
+        """
 
     def silent_hotline(self) -> IHotline:
-        """Make a hotline that accepts every call and does nothing."""
+        """Make a room that accepts every call and does nothing."""
 
     def long_polling(self, option: Any) -> Any:
-        """Begin a poll; ``option`` is a ``LongPollingOption``."""
+        """Begin a poll and return its ``LongPollingResult``, at once.
+
+        :param option: a ``LongPollingOption``.
+        :raises HubClosed: if the hub is closing.
+        """
 
     def each_client(
         self,
@@ -316,7 +447,10 @@ class IHub(Protocol):
         wait_clients: bool = True,
         timeout: float | None = None,
     ) -> Any:
-        """Run ``task(client_id, ctx, meta)`` for each client, in each client's own order."""
+        """Run ``task(client_id, ctx, meta)`` for each client; return an ``Iteration``.
+
+        Each client runs the task in the order of its own callbacks.
+        """
 
     def clients(self) -> Sequence[IOContext]:
         """Return every client, oldest first."""
@@ -325,16 +459,31 @@ class IHub(Protocol):
         """Return the number of clients."""
 
     def wait_add(self, count: int = 1) -> None:
-        """Make ``close`` wait for ``count`` more calls of ``wait_done``."""
+        """Make ``close`` wait for ``count`` more calls of ``wait_done``.
+
+        :raises SettingError: for a count below 1.
+        """
 
     def wait_done(self) -> None:
-        """Report one thing done that ``close`` waits for."""
+        """Report the end of one thing that ``close`` waits for.
+
+        :raises UsageError: if ``close`` waits for nothing.
+        """
 
     def close(self, timeout: float = 10.0) -> None:
-        """Close the hub within ``timeout`` seconds."""
+        """Close the hub within ``timeout`` seconds.
+
+        In a handler and in a closure ``close`` returns at once, and another thread closes the
+        hub.
+        """
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the hub is closed; return True if it is."""
+        """Wait until the hub is closed.
+
+        :param timeout: seconds; None waits without limit.
+        :returns: True if the hub is closed, False if the time is up.
+        :raises InternalError: if a bug of the library has stopped the hub.
+        """
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's figures."""

@@ -1,8 +1,11 @@
-"""Every setting, validated where it is built.  Layer: base.
+"""The settings of a hub: frozen dataclasses that check their fields when they are built.
 
-Times are seconds (float), sizes are bytes (int).  An error names the field and what is
-allowed.  Source: the specification's ``HubSetting``, ``WebsocketPeriod``,
-``PingPongPlan``, ``SocketPeriod`` and the ``websocket.Upgrader`` it takes.
+Times are seconds (``float``), sizes are bytes (``int``).  A wrong value raises
+``SettingError``, which names the field and the allowed values.
+
+Layer: settings.  Threads: a setting never changes; any thread may read it.
+Source: the specification's ``HubSetting``, ``WebsocketPeriod``, ``PingPongPlan``,
+``SocketPeriod``, ``HotlineOption``, and the ``websocket.Upgrader`` that it uses.
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 KB, MB = DataSize.KB, DataSize.MB
 
 ReadBufferPreprocessing = Callable[[Any], Any]
-"""Makes of each received message what is handled: ``str`` of ``str``, ``bytes`` of ``bytes``."""
+"""A function that changes each received message before it is handled.
+
+It takes ``str`` and returns ``str``, or takes ``bytes`` and returns ``bytes``.
+"""
 
 
 def default_logger() -> logging.Logger:
@@ -60,24 +66,39 @@ def default_logger() -> logging.Logger:
 
 @dataclass(frozen=True)
 class Upgrader:
-    """How a request becomes a WebSocket connection (``DefaultUpgrader``)."""
+    """The handshake: from a request to a WebSocket connection (``DefaultUpgrader``).
+
+    ``check_origin`` and ``error`` run on the thread that has the request: the connection's
+    reader thread, or the WSGI server's thread.
+
+    :raises SettingError: for a value out of range.
+    """
 
     handshake_timeout: float = 10.0
-    """Seconds for TLS and the request head together: enough for a phone on a bad line, and
-    a slow sender holds a thread no longer than that."""
+    """Seconds for TLS and the request head together.
+
+    10 s are enough for a phone on a bad line.  A slow sender holds a thread no longer.
+    """
     max_head: int = 16 * KB
-    """Bytes of a request head; browsers with large cookies stay well below."""
+    """Bytes of a request head; a longer one gets 431.  Large cookies stay well below 16 KB."""
     write_buffer_size: int = 256 * KB
-    """Bytes that a writer joins into one send."""
+    """Bytes that a writer thread joins into one send."""
     subprotocols: tuple[str, ...] = ()
-    """What the server speaks, most wanted first."""
+    """The subprotocols that the server offers, the preferred one first."""
     check_origin: Literal["same", "any"] | Collection[str] | Callable[[Request], bool] = "same"
-    """Which pages may connect: ``"same"`` (origin equal to the host asked for, or none),
-    ``"any"`` (the specification's default), a collection of origins, or a function."""
+    """The pages that may connect; a page from elsewhere gets 403.
+
+    ``"same"`` accepts an ``Origin`` that equals the requested host, and requests without one.
+    ``"any"`` accepts every page (the specification's default).  A collection lists the allowed
+    origins, such as ``["https://example.org"]``.  A function decides for itself.
+    """
     compression: bool = False
-    """Offer permessage-deflate (RFC 7692), without context takeover."""
+    """Accept permessage-deflate (RFC 7692), without context takeover."""
     error: Callable[[Request | None, int, str], None] | None = None
-    """Told of each refused request: ``(request or None, status, reason)``."""
+    """Called with ``(request, status, reason)`` for each refused request.
+
+    The request is None if its head could not be parsed.
+    """
 
     def __post_init__(self) -> None:
         check_number("handshake_timeout", self.handshake_timeout, 0)
@@ -104,20 +125,28 @@ class Upgrader:
 
 @dataclass(frozen=True)
 class PingPongPlan(Generic[Meta]):
-    """How a connection is kept alive, and how its death is noticed.
+    """The keepalive of WebSocket connections (``PingPongPlan``).
 
-    Pings of the client are always answered.  Any byte received is a sign of life.
+    The server always answers a client's ping.  Every byte that arrives is a sign of life.
+
+    The handlers run in the order of the client's callbacks, on its reader thread.
+
+    :raises SettingError: for a value out of range.
     """
 
     ping_period: float | None = 16.0
-    """Seconds of silence after which the server pings, or up to a quarter less, so that those
-    who came together are not all pinged at once (above 16 s a Linux of 250 Hz ends such waits
-    in steps of 2 s); ``None`` waits for the client's pings only (the specification's way;
-    browsers never send one by themselves)."""
+    """Seconds without a byte from the client after which the server sends a ping.
+
+    The actual time is up to a quarter shorter, so that clients that connected together are not
+    all pinged at once.  Linux kernels of 250 Hz end waits above 16 s in steps of 2 s.
+
+    ``None`` sends no pings and relies on those of the client (the specification's way).
+    Browsers send none by themselves.
+    """
     ping_timeout: float | None = 60.0
-    """Seconds of silence after which the client counts as gone; ``None``: never."""
+    """Seconds without a byte after which the client counts as gone; ``None``: never."""
     ping_handler: Callable[[IOContext, Meta, bytes], object] | None = None
-    """Called with ``(ctx, meta, payload)`` for a client's ping, after the pong is sent."""
+    """Called with ``(ctx, meta, payload)`` for a client's ping, after the pong was sent."""
     pong_handler: Callable[[IOContext, Meta, bytes], object] | None = None
     """Called with ``(ctx, meta, payload)`` for a client's pong."""
 
@@ -136,25 +165,32 @@ class PingPongPlan(Generic[Meta]):
 
 @dataclass(frozen=True)
 class WebsocketPeriod(Generic[Meta]):
-    """How WebSocket connections of a hub behave (``DefaultWebsocketPeriod``)."""
+    """The WebSocket connections of a hub (``WebsocketPeriod``, ``DefaultWebsocketPeriod``).
+
+    :raises SettingError: for a value out of range.
+    """
 
     upgrader: Upgrader = field(default_factory=Upgrader)
+    """The handshake."""
     ping_pong_plan: PingPongPlan[Meta] = field(default_factory=PingPongPlan[Any])
+    """The keepalive."""
     write_message_type: int | None = None
-    """``MessageType.TEXT`` or ``BINARY`` for all that is written; ``None``: ``str`` goes
-    out as text, ``bytes`` as binary."""
+    """``MessageType.TEXT`` or ``MessageType.BINARY`` for every message that is written.
+
+    With ``None``, ``str`` is sent as text and ``bytes`` as binary.
+    """
     expected_ws_error: frozenset[int] = frozenset({1000, 1001, 1005, 1006, 1013})
-    """Close codes that are part of life; any other is logged as a warning."""
+    """Close codes of ordinary ends; any other code is logged as a warning."""
     write_newline: bytes = b""
-    """Added to each message written."""
+    """Bytes added to each message that is written; they must be UTF-8."""
     read_buffer_preprocessing: ReadBufferPreprocessing | None = None
-    """Applied to each message before it is handled, on the client's own thread."""
+    """Called with each message before it is handled, on the client's reader thread."""
     message_buffer_size: int = 1 * MB
-    """Bytes of a message, after inflating; a longer one closes the client with 1009."""
+    """Bytes of a received message, after inflating; a longer one closes the client with 1009."""
     max_fragments: int = 1024
-    """Frames of one message; more close the client with 1009."""
+    """Frames of a received message; more of them close the client with 1009."""
     close_timeout: float = 5.0
-    """Seconds for the closing handshake, before the connection is cut."""
+    """Seconds for the closing handshake; then the connection is cut."""
     write_wait: float = 10.0
     """Seconds without a byte of progress after which a stalled connection is cut."""
 
@@ -171,7 +207,7 @@ class WebsocketPeriod(Generic[Meta]):
             )
         check_kind("write_newline", self.write_newline, bytes, "bytes")
         if self.write_newline.decode(errors="replace").encode() != self.write_newline:
-            raise SettingError("write_newline", f"UTF-8, for text, not {self.write_newline!r}")
+            raise SettingError("write_newline", f"UTF-8 bytes, not {self.write_newline!r}")
         check_function("read_buffer_preprocessing", self.read_buffer_preprocessing)
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         check_number("max_fragments", self.max_fragments, 1, whole=True)
@@ -181,30 +217,46 @@ class WebsocketPeriod(Generic[Meta]):
 
 @dataclass(frozen=True)
 class SocketPeriod:
-    """How raw TCP and UDP peers of a hub behave (``SocketPeriod``).
+    """The raw TCP and UDP peers of a hub (``SocketPeriod``).
 
-    An empty message (line, length of zero, datagram) is a sign of life in both directions:
-    the server's ping, and never handed to a handler when it comes from the peer.
+    An empty message (an empty line, a length of zero, an empty datagram) is a sign of life.  The
+    server sends one as its ping.  One from the peer reaches no handler.
+
+    :raises SettingError: for a value out of range.
     """
 
     ping_period: float | None = None
-    """Seconds of silence after which the peer is sent an empty message, and so on; over TCP up
-    to a quarter less, as with ``PingPongPlan``.  ``None``: never, since few raw peers expect
-    one.  ``Framing.CHUNKS`` has none."""
+    """Seconds without a byte from the peer after which the server sends an empty message.
+
+    Over TCP the actual time is up to a quarter shorter, as with ``PingPongPlan``.  ``None``
+    sends none, because few raw peers expect one.  ``Framing.CHUNKS`` has no empty message, so it
+    sends none either.
+    """
     pong_wait: float | None = 300.0
-    """Seconds of silence after which the peer counts as gone, in the middle of a message
-    too; ``None``: never.  A peer that only listens must say something within it."""
+    """Seconds without a byte after which the peer counts as gone; ``None``: never.
+
+    The middle of a message makes no difference.  A peer that only listens must send something
+    within this time.
+    """
     write_wait: float = 10.0
-    """Seconds without a byte of progress after which a stalled TCP peer is cut; and what one
-    is given, at the end, to take what waits.  One for whom nothing waits is given a second."""
+    """Seconds without a byte of progress after which a stalled TCP peer is cut.
+
+    At the end of a connection a TCP peer gets the same time to read what still waits for it.  If
+    nothing waits, it gets 1 s.
+    """
     write_message_type: int = 1
-    """``MessageType.TEXT``: messages of raw peers are ``str`` and must be UTF-8; ``BINARY``:
-    they are ``bytes``.  What is sent needs no kind: ``str`` goes out as UTF-8, ``bytes`` as
-    they are."""
+    """The type of the messages that raw peers send.
+
+    With ``MessageType.TEXT`` a message is ``str`` and must be UTF-8.  With ``BINARY`` it is
+    ``bytes``.  In the other direction, ``str`` is sent as UTF-8 and ``bytes`` as they are.
+    """
     message_buffer_size: int = 1 * KB
-    """Bytes of a message; a longer one closes the peer.  ``Framing.CHUNKS`` cuts there."""
+    """Bytes of a received message; a longer one closes the peer.
+
+    ``Framing.CHUNKS`` cuts messages at this size.
+    """
     framing: Framing = Framing.LINES
-    """Where a message ends."""
+    """The rule that says where a message ends."""
 
     def __post_init__(self) -> None:
         check_number("ping_period", self.ping_period, 0, optional=True)
@@ -228,10 +280,13 @@ class SocketPeriod:
 
 @dataclass(frozen=True)
 class HotlineOption:
-    """How a hotline is made (``HotlineOption``)."""
+    """The options of a new room (``HotlineOption``).
+
+    :raises SettingError: for a value of the wrong type.
+    """
 
     name: str = ""
-    """Shown in logs, statistics and ``repr``; need not be unique."""
+    """The name in logs, statistics and ``repr``; several rooms may have the same."""
 
     def __post_init__(self) -> None:
         check_kind("name", self.name, str, "a string")
@@ -239,65 +294,94 @@ class HotlineOption:
 
 @dataclass(frozen=True)
 class HubSetting(Generic[Meta, Header]):
-    """Everything that a hub needs to know (``HubSetting``).
+    """The settings of a hub (``HubSetting``).
 
-    All callbacks of one client run one at a time, in order, on threads of the library,
-    and may block: only that client waits.
+    The hooks ``on_handshake`` and ``meta_gen`` run on the thread that has the request: the
+    connection's reader thread, or the WSGI server's thread.  The callbacks of one client run one
+    at a time, in order, most of them on its reader thread.  All of them may block: only this
+    client waits.
+
+    :raises SettingError: for a value out of range.
     """
 
     meta_gen: Callable[[], Meta]
-    """Makes the meta of each new client, where the handshake hook does not."""
+    """Called for each new client without ``on_handshake``; returns the client's meta."""
     hub_name: str = ""
-    """For logs, thread names and statistics; a short random one if empty."""
+    """The name in logs, thread names and statistics; if empty, a short random one."""
     context: Context | None = None
-    """What the hub's own context hangs from: cancelling it closes the hub, as does its
-    deadline (``ContextOption``; its ``cancel`` is the specification's ``CancelFunc``)."""
+    """The parent of the hub's own context.
+
+    The hub closes when the parent is cancelled or its deadline is over (``ContextOption``; the
+    specification's ``CancelFunc`` is ``context.cancel``).
+    """
     logger: logging.Logger = field(default_factory=default_logger)
+    """The logger of the hub: a ``logging.Logger`` or an object with the same methods."""
     receive_matcher: MatcherMap[Meta, Header] | None = None
-    """Hands messages to handlers by their header."""
+    """The matcher, which finds the handler of each message by its header."""
     receive_matcher_error: Callable[[IOContext, Meta, Exception], object] | None = None
-    """Told of each message that reached no handler, or whose handler raised; without it
-    they are logged.  The client stays."""
+    """Called with ``(ctx, meta, error)`` when a message has no handler or its handler raises.
+
+    Without it the error is logged.  The client stays connected either way.
+    """
     on_handshake: Callable[[Request], Meta] | None = None
-    """Sees the request before the connection stands, and returns the client's meta, or
-    raises ``HandshakeRejected(status, reason)``: authentication goes here."""
+    """Called with each request before it becomes a client: the place for authentication.
+
+    It returns the client's meta, or raises ``HandshakeRejected(status, reason)``.
+    """
     on_receive_message: Callable[[IOContext, Meta], bool] | None = None
-    """Sees each message (``ctx.payload``) first; ``False`` keeps it from the matcher."""
+    """Called with ``(ctx, meta)`` before the matcher handles ``ctx.payload``.
+
+    If it returns ``False``, the matcher does not get the message.
+    """
     on_connection_start: Callable[[IOContext, Meta], object] | None = None
-    """The client's first callback.  If it raises, the client is closed with 1011."""
+    """Called with ``(ctx, meta)`` as the client's first callback.
+
+    If it raises, the client is closed with 1011.
+    """
     on_connection_close: Callable[[IOContext, Meta], object] | None = None
-    """The client's last callback, exactly once, however the connection ended."""
+    """Called with ``(ctx, meta)`` as the client's last callback.
+
+    It is called exactly once for each client that has started, whatever ended the connection.
+    """
     chan_queue_size: int = 16 * KB
-    """How many entries any queue may hold: closures of the hub or of a client, pushes
-    of a hotline, messages in an outbox."""
+    """The number of entries that each queue may hold.
+
+    The queues are the closures of the hub, the closures of a client, the pushes of a room and
+    the messages in a client's outbox.
+    """
     outbox_bytes: int = 8 * MB
-    """Bytes that may wait for one client (a single message may be larger)."""
+    """Bytes that may wait for one client; a single message may be larger."""
     overflow: Overflow = Overflow.CLOSE
-    """What is done with a client whose outbox is full."""
+    """The policy for a client whose outbox is full."""
     websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
+    """The settings of WebSocket connections."""
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)
+    """The settings of raw TCP and UDP peers."""
     limits: Limits = field(default_factory=Limits)
-    """How much one client, and one address, may ask of the hub."""
+    """The limits for one client and for one address."""
     delayed_execution: Callable[[Any], object] | None = None
-    """Called with the hub, on its thread, before it opens for work: closures and callbacks of
-    clients come after it.  Here begins what has a thread, such as rooms with a clock, where
-    the program forks once the hub is made (``gunicorn --preload``)."""
+    """Called with the hub, on the hub thread, before any closure and any client's callback.
+
+    It is the place to start what has a thread, such as a ticking room, in a program that forks
+    after it has made the hub (``gunicorn --preload``).
+    """
     watchdog: float | None = 10.0
-    """Seconds after which a closure of the hub, a callback of a client or of a room with a
-    clock, a hook or a page counts as stuck: a warning with its stack is logged, and a line when
-    it has ended.
-    Most callbacks take less than a thousandth of it; ``None``: nobody watches."""
+    """Seconds after which a callback counts as stuck; ``None`` switches the watchdog off.
+
+    It watches the hub's closures, the callbacks of clients and ticking rooms, hooks and pages.
+    The stack of a stuck callback is logged as a warning, and its end is logged too.
+    """
 
     def __post_init__(self) -> None:
         check_kind(
-            "meta_gen", self.meta_gen, Callable, "a function that makes a client's meta: dict"
+            "meta_gen", self.meta_gen, Callable, "a function that returns a client's meta: dict"
         )
         check_kind("hub_name", self.hub_name, str, "a string")
         if self.context is not None:
             check_has("context", self.context, "add_callback", "a Context or None")
             if self.context.cancelled:
                 raise SettingError("context", f"one that is not cancelled, not {self.context!r}")
-        check_has("logger", self.logger, "exception", "a logging.Logger, or what has its methods")
+        check_has("logger", self.logger, "exception", "a logging.Logger or an object like it")
         if self.receive_matcher is not None:
             check_has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)

@@ -1,4 +1,4 @@
-"""The command line, in processes of their own: what it prints, how it ends, bad input."""
+"""The command line, in processes of its own: output, signals, wrong arguments."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def started(*arguments: str, cwd: Path, options: tuple[str, ...] = ()) -> Iterator[Command]:
-    """``hubthread`` with ``arguments``, from its first line to the end of the block."""
+    """Run ``hubthread`` with ``arguments``; enter the block when it has printed a line."""
     with subprocess.Popen(
         [sys.executable, *options, "-m", "hubthread", *arguments],
         cwd=cwd,
@@ -102,13 +102,13 @@ class Command:
         self.process.send_signal(number)
 
     def end(self) -> tuple[int, str, str]:
-        """Its status, and what else it has printed, once it has ended."""
+        """Return the status and the rest of the output, when the command has ended."""
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, out, err
 
 
 def failed(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """The status of a command that does not come to serve, and what it says."""
+    """Return the status and stderr of a command that fails before it serves."""
     done = subprocess.run(
         [sys.executable, "-m", "hubthread", *arguments],
         cwd=cwd,
@@ -126,7 +126,7 @@ def failed(*arguments: str, cwd: Path) -> tuple[int, str]:
 # Serving.
 
 
-def test_it_says_where_it_listens(folder: Path) -> None:
+def test_serve_prints_its_address(folder: Path) -> None:
     with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
         assert command.line == f"hubthread listens on {command.url} (Ctrl-C stops)\n"
         assert command.url.startswith("ws://127.0.0.1:")
@@ -138,7 +138,7 @@ def test_it_says_where_it_listens(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["app:hub", "app:make", "app:started", "app:place.hub"])
-def test_it_serves_a_hub_wherever_it_is(folder: Path, target: str) -> None:
+def test_serve_finds_hub_by_attribute_function_and_path(folder: Path, target: str) -> None:
     # -I: the current folder is not on the path, as for the console script.
     with started("serve", target, "--port", "0", cwd=folder, options=("-I",)) as command:
         with connect(command.url):
@@ -149,13 +149,13 @@ def test_it_serves_a_hub_wherever_it_is(folder: Path, target: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [("serve", "app:echo"), ("demo",)])
-def test_a_signal_ends_it_in_order(
+def test_command_signal_closes_hub_with_1001(
     folder: Path, arguments: tuple[str, ...], number: signal.Signals
 ) -> None:
     with started(*arguments, "--port", "0", cwd=folder) as command:
         url = command.url.replace("http://", "ws://")
         with connect(url + "ws" if arguments == ("demo",) else url) as client:
-            # Once a message has come back, it is a client, and no handshake any more.
+            # The reply shows that the handshake is over.
             client.send("hello")
             assert client.recv()
             command.tell(number)
@@ -166,14 +166,14 @@ def test_a_signal_ends_it_in_order(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_second_signal_ends_it_at_once(folder: Path, number: signal.Signals) -> None:
+def test_command_second_signal_exits_at_once(folder: Path, number: signal.Signals) -> None:
     with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
         client = websocket.create_connection(command.url, timeout=60)
         try:
             client.send("block")
             assert client.recv() == "blocked"
             command.tell(number)
-            # Told of the end: the first signal has arrived, and closing has begun.
+            # The close frame shows that the first signal has arrived.
             opcode, _ = client.recv_data()
             assert opcode == websocket.ABNF.OPCODE_CLOSE
             command.tell(number)
@@ -182,7 +182,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path, number: signal.Signals) -
             client.shutdown()  # type: ignore[no-untyped-call]
 
 
-def test_a_signal_of_the_program_s_own_ends_nothing(folder: Path) -> None:
+def test_serve_signal_of_program_does_not_end_it(folder: Path) -> None:
     (folder / "own.py").write_text(
         "import signal\nfrom app import echo\n"
         "signal.signal(signal.SIGUSR1, lambda *_: print('mine', flush=True))\n"
@@ -199,7 +199,7 @@ def test_a_signal_of_the_program_s_own_ends_nothing(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(faulthandler, "register"), reason="not on this system")
-def test_sigusr1_shows_every_thread_whatever_hangs(folder: Path) -> None:
+def test_serve_sigusr1_prints_stack_of_blocked_callback(folder: Path) -> None:
     with (
         started("serve", "app:echo", "--port", "0", cwd=folder) as command,
         connect(command.url) as client,
@@ -213,7 +213,7 @@ def test_sigusr1_shows_every_thread_whatever_hangs(folder: Path) -> None:
         command.process.kill()
 
 
-def test_health_is_a_page_for_who_asks_for_it(folder: Path) -> None:
+def test_serve_health_option_adds_page(folder: Path) -> None:
     for options, status in (((), 426), (("--health",), 200)):
         with started("serve", "app:echo", "--port", "0", *options, cwd=folder) as command:
             place = command.url.removeprefix("ws://").rstrip("/")
@@ -224,7 +224,7 @@ def test_health_is_a_page_for_who_asks_for_it(folder: Path) -> None:
                 assert (b'"state": "running"' in answer.read()) == (status == 200)
 
 
-def test_it_ends_with_its_hub(folder: Path) -> None:
+def test_serve_hub_closed_by_program_ends_command(folder: Path) -> None:
     with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
         with connect(command.url) as client:
             client.send("close")
@@ -233,8 +233,8 @@ def test_it_ends_with_its_hub(folder: Path) -> None:
         assert command.end() == (0, "", "")
 
 
-def test_an_interrupt_while_importing_shows_no_traceback(folder: Path) -> None:
-    # It wakes up again and again: CPython forgets a signal that comes as a wait begins.
+def test_serve_interrupt_while_importing_prints_no_traceback(folder: Path) -> None:
+    # It wakes again and again: CPython loses a signal that arrives just before a wait.
     (folder / "slow.py").write_text(
         "import threading\nprint('importing ://', flush=True)\n"
         "while not threading.Event().wait(0.05):\n    pass\n"
@@ -244,12 +244,12 @@ def test_an_interrupt_while_importing_shows_no_traceback(folder: Path) -> None:
         assert command.end() == (130, "", "")
 
 
-def test_it_serves_tls(folder: Path) -> None:
+def test_serve_certfile_and_keyfile_serve_tls(folder: Path) -> None:
     arguments = ("--certfile", str(CERTIFICATE), "--keyfile", str(KEY))
     with started("serve", "app:echo", "--port", "0", *arguments, cwd=folder) as command:
         assert command.url.startswith("wss://127.0.0.1:")
-        # One thread to its socket: with two, OpenSSL may let the one that writes wait for the
-        # one that reads.
+        # websocket-client uses one thread: with two, OpenSSL may let the writer wait for the
+        # reader.
         trust = {"ca_certs": str(CERTIFICATE)}
         client = websocket.create_connection(command.url, timeout=60, sslopt=trust)
         client.send("hello")
@@ -259,7 +259,7 @@ def test_it_serves_tls(folder: Path) -> None:
         assert command.end() == (0, "", "")
 
 
-def test_tls_with_the_key_in_the_certificate_s_file(folder: Path) -> None:
+def test_serve_certfile_with_key_serves_tls(folder: Path) -> None:
     both = folder / "both.pem"
     both.write_text(KEY.read_text() + CERTIFICATE.read_text())
     with started(
@@ -270,7 +270,7 @@ def test_tls_with_the_key_in_the_certificate_s_file(folder: Path) -> None:
         assert command.end() == (0, "", "")
 
 
-def test_the_demo_prints_what_a_browser_opens(tmp_path: Path) -> None:
+def test_demo_all_addresses_prints_local_one(tmp_path: Path) -> None:
     with started("demo", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path) as command:
         port = int(command.line.removeprefix("http://127.0.0.1:").removesuffix("/\n"))
         assert port > 0
@@ -278,7 +278,7 @@ def test_the_demo_prints_what_a_browser_opens(tmp_path: Path) -> None:
         assert command.end() == (0, "", "")
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
     assert ended.value.code == 0
@@ -296,30 +296,30 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("serve", "MODULE:HUB"),
         ("serve app:hub --nonsense", "--nonsense"),
         ("serve app:hub --port", "--port: expected one argument"),
-        ("serve app:hub --port abc", "--port: a whole number from 0 to 65535, not 'abc'"),
-        ("serve app:hub --port 8_0", "--port: a whole number from 0 to 65535, not '8_0'"),
-        ("serve app:hub --port 65536", "--port: a whole number from 0 to 65535, not '65536'"),
-        ("serve app:hub --port=-1", "--port: a whole number from 0 to 65535, not '-1'"),
-        ("serve app:hub --port ٣", "--port: a whole number from 0 to 65535, not '٣'"),
-        ("demo --port 1e3", "--port: a whole number from 0 to 65535, not '1e3'"),
-        ("demo --host=", "--host: an address or name of this machine"),
-        ("serve app", "MODULE:HUB: a module and, behind a colon, its attribute"),
-        ("serve app:", "MODULE:HUB: a module and, behind a colon, its attribute"),
-        ("serve :hub", "MODULE:HUB: a module and, behind a colon, its attribute"),
-        ("serve ./app:hub", "MODULE:HUB: a module and, behind a colon, its attribute"),
-        ("serve app:hub()", "MODULE:HUB: a module and, behind a colon, its attribute"),
+        ("serve app:hub --port abc", "--port: expected an integer from 0 to 65535, got 'abc'"),
+        ("serve app:hub --port 8_0", "--port: expected an integer from 0 to 65535, got '8_0'"),
+        ("serve app:hub --port 65536", "--port: expected an integer from 0 to 65535, got '65536'"),
+        ("serve app:hub --port=-1", "--port: expected an integer from 0 to 65535, got '-1'"),
+        ("serve app:hub --port ٣", "--port: expected an integer from 0 to 65535, got '٣'"),
+        ("demo --port 1e3", "--port: expected an integer from 0 to 65535, got '1e3'"),
+        ("demo --host=", "--host: expected an address or name of this machine"),
+        ("serve app", "MODULE:HUB: expected a module, a colon and an attribute"),
+        ("serve app:", "MODULE:HUB: expected a module, a colon and an attribute"),
+        ("serve :hub", "MODULE:HUB: expected a module, a colon and an attribute"),
+        ("serve ./app:hub", "MODULE:HUB: expected a module, a colon and an attribute"),
+        ("serve app:hub()", "MODULE:HUB: expected a module, a colon and an attribute"),
         ("serve nowhere:hub", "MODULE:HUB: no module named 'nowhere'"),
         ("serve nowhere.app:hub", "MODULE:HUB: no module named 'nowhere'"),
         ("serve app.inner:hub", "MODULE:HUB: no module named 'app.inner'"),
         ("serve app:nothing", "app has no attribute 'nothing'; it has the hub hub, started"),
         ("serve app:number.hub", "MODULE:HUB: app.number has no attribute 'hub'"),
-        ("serve app:number", "MODULE:HUB: app:number is no Hub"),
-        ("serve app:needs", "MODULE:HUB: app:needs is no Hub, and cannot be called without"),
-        ("serve app:ended", "MODULE:HUB: the hub app:ended is closed already"),
-        ("serve app:hub --keyfile some.key", "--keyfile: goes with --certfile"),
+        ("serve app:number", "MODULE:HUB: expected a Hub, or a function"),
+        ("serve app:needs", "MODULE:HUB: app:needs is not a Hub and cannot be called without"),
+        ("serve app:ended", "MODULE:HUB: the hub app:ended is already closed"),
+        ("serve app:hub --keyfile some.key", "--keyfile: needs --certfile too"),
     ],
 )
-def test_wrong_arguments_get_a_line(folder: Path, arguments: str, told: str) -> None:
+def test_command_wrong_arguments_print_one_line(folder: Path, arguments: str, told: str) -> None:
     status, said = failed(*arguments.split(), cwd=folder)
     assert status == 2
     assert told in said
@@ -336,7 +336,7 @@ def test_wrong_arguments_get_a_line(folder: Path, arguments: str, told: str) -> 
         ("app:fails", "in fails", "RuntimeError: no database"),
     ],
 )
-def test_an_error_in_the_user_s_module_shows_their_lines(
+def test_serve_module_that_raises_shows_its_own_lines(
     folder: Path, target: str, place: str, error: str
 ) -> None:
     status, said = failed("serve", target, cwd=folder)
@@ -349,7 +349,7 @@ def test_an_error_in_the_user_s_module_shows_their_lines(
 
 
 @pytest.mark.parametrize("arguments", [("serve", "app:hub"), ("demo",)])
-def test_a_port_in_use_gets_a_line(folder: Path, arguments: tuple[str, ...]) -> None:
+def test_command_port_in_use_prints_one_line(folder: Path, arguments: tuple[str, ...]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         status, said = failed(*arguments, "--port", port, cwd=folder)
@@ -359,23 +359,23 @@ def test_a_port_in_use_gets_a_line(folder: Path, arguments: tuple[str, ...]) -> 
     )
 
 
-def test_a_host_that_cannot_be_gets_a_line(folder: Path) -> None:
+def test_command_invalid_host_prints_one_line(folder: Path) -> None:
     status, said = failed("demo", "--host", ".", cwd=folder)
     assert status == 1
     assert said == "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
 
 
-def test_an_address_of_another_machine_gets_a_line(folder: Path) -> None:
+def test_command_foreign_address_prints_one_line(folder: Path) -> None:
     status, said = failed("demo", "--host", "192.0.2.1", cwd=folder)
     assert status == 1
     assert said.startswith("hubthread demo: cannot listen on 192.0.2.1:8000: ")
     assert said.count("\n") == 1
 
 
-def test_no_permission_gets_a_line(
+def test_command_without_permission_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Root may listen on any port, so somebody else refuses here.
+    # Root may listen on any port, so the refusal is simulated.
     def refuse(host: str, port: int, backlog: int) -> socket.socket:
         raise PermissionError(13, f"cannot listen on {host}:{port}: Permission denied")
 
@@ -403,7 +403,7 @@ def test_no_permission_gets_a_line(
         (CERTIFICATE, "locked.key", "the private key is encrypted"),
     ],
 )
-def test_a_certificate_that_is_no_good_gets_a_line(
+def test_serve_unusable_certificate_prints_one_line(
     folder: Path, certificate: Path | str, key: Path | str | None, told: str
 ) -> None:
     for name in ("other.key", "locked.key"):

@@ -1,4 +1,4 @@
-"""The ready-made parts: what they make, and what they do with a peer at the other end."""
+"""The default settings and the ready-made preprocessing, with a peer at the other end."""
 
 from __future__ import annotations
 
@@ -30,20 +30,18 @@ AROUND = " \t\r\n"
 
 
 @given(text=st.text(), before=st.text(AROUND), after=st.text(AROUND))
-def test_text_preprocessing_takes_off_what_is_around(text: str, before: str, after: str) -> None:
-    """Newlines, tabs and spaces at both ends, in text and in bytes alike; nothing inside."""
+def test_text_preprocessing_strips_both_ends(text: str, before: str, after: str) -> None:
     kept = text.strip(AROUND)
     assert read_buffer_preprocessing_text(before + text + after) == kept
     assert read_buffer_preprocessing_text((before + text + after).encode()) == kept.encode()
 
 
 @given(data=st.text() | st.binary())
-def test_binary_preprocessing_changes_nothing(data: Any) -> None:
+def test_binary_preprocessing_returns_same_object(data: Any) -> None:
     assert read_buffer_preprocessing_binary(data) is data
 
 
-def test_the_default_period_is_for_text() -> None:
-    """Handlers see messages without their newlines; what is written ends as it is told to."""
+def test_default_websocket_period_strips_received_messages() -> None:
     seen = Items[str | bytes]()
     period = default_websocket_period()
     assert period.upgrader == default_upgrader() == Upgrader()
@@ -55,7 +53,7 @@ def test_the_default_period_is_for_text() -> None:
         assert seen.wait(2) == ["move 1", b"two\nlines"]
 
 
-def test_the_newline_and_the_space_are_bytes_for_settings_and_prefixes() -> None:
+def test_default_newline_and_space_fit_setting_and_prefix() -> None:
     with serving(period=WebsocketPeriod(write_newline=DEFAULT_NEWLINE)) as served:
         peer, client = served.pair()
         client.write("one")
@@ -63,7 +61,7 @@ def test_the_newline_and_the_space_are_bytes_for_settings_and_prefixes() -> None
         assert peer.messages(2) == ["one\n", b"two [1]\n"]
 
 
-def test_the_default_ping_handler_adds_nothing_to_the_pong() -> None:
+def test_default_ping_handler_leaves_one_pong() -> None:
     plan = PingPongPlan[Any](ping_handler=default_ping_handler)
     with serving(period=WebsocketPeriod(ping_pong_plan=plan)) as served:
         peer, client = served.pair()
@@ -73,8 +71,8 @@ def test_the_default_ping_handler_adds_nothing_to_the_pong() -> None:
         assert peer.closed() == (1000, "")
 
 
-def test_data_sizes_are_numbers_of_bytes() -> None:
-    """Each constant is 1024 of the one before, and fits wherever bytes are counted."""
+def test_data_size_constants_are_bytes() -> None:
+    """Each constant is 1024 of the one before, and a setting in bytes accepts it."""
     sizes = [DataSize.B, DataSize.KB, DataSize.MB, DataSize.GB, DataSize.TB]
     assert sizes == [1, 1024, 1024**2, 1024**3, 1024**4]
     assert all(type(size) is DataSize for size in sizes)
@@ -86,8 +84,8 @@ def test_data_sizes_are_numbers_of_bytes() -> None:
 
 
 @pytest.mark.parametrize("width", [8, 16, 32, 64])
-def test_the_codecs_are_public(width: int) -> None:
-    """The same functions as in ``protocol.codecs``, whose tests hold them to their range."""
+def test_codecs_are_exported(width: int) -> None:
+    """``tests/matcher/test_codecs.py`` tests the functions themselves."""
     encode = getattr(hubthread, f"i{width}_bytes")
     decode = getattr(hubthread, f"bytes_i{width}")
     assert encode is getattr(codecs, f"i{width}_bytes")

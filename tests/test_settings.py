@@ -1,4 +1,4 @@
-"""Settings: validated where they are built, each error naming the field and what is allowed."""
+"""Settings: frozen, and checked when they are built."""
 
 from __future__ import annotations
 
@@ -95,8 +95,9 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (HotlineOption, "name", None, "a string"),
     ],
 )
-def test_what_is_out_of_range(kind: type[Any], field: str, value: Any, allowed: str) -> None:
-    """One line that names the field, what is allowed, and what was given."""
+def test_setting_wrong_value_raises_with_field_and_range(
+    kind: type[Any], field: str, value: Any, allowed: str
+) -> None:
     with pytest.raises(SettingError) as caught:
         kind(**{**KINDS[kind], field: value})
     message = str(caught.value)
@@ -109,22 +110,20 @@ def test_what_is_out_of_range(kind: type[Any], field: str, value: Any, allowed: 
 
 
 @pytest.mark.parametrize("check", [None, 5, ["no origin"]])
-def test_a_wrong_origin_check_is_refused_with_the_hub(check: Any) -> None:
-    """What only the handshake can judge is judged when the hub is made, not at a request."""
+def test_hub_wrong_check_origin_raises(check: Any) -> None:
+    """The handshake's own check runs when the hub is made, not at the first request."""
     period = WebsocketPeriod[Any](upgrader=Upgrader(check_origin=check))
     with pytest.raises(SettingError, match="check_origin"):
         Hub(HubSetting[Any, Any](dict, websocket_period=period))
 
 
-def test_without_meta_gen_there_is_no_setting() -> None:
-    """It is the one thing that has no default."""
+def test_hub_setting_without_meta_gen_raises() -> None:
     with pytest.raises(TypeError, match="meta_gen"):
         HubSetting()  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
-def test_settings_do_not_change(kind: type[Any]) -> None:
-    """They are frozen: a running hub's settings are what it was made with."""
+def test_setting_is_frozen(kind: type[Any]) -> None:
     made = kind(**KINDS[kind])
     for field in dataclasses.fields(made):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -132,8 +131,8 @@ def test_settings_do_not_change(kind: type[Any]) -> None:
     assert dataclasses.replace(made) == made
 
 
-def test_keepalive_can_be_left_to_the_clients() -> None:
-    """As the specification has it: no pings of ours, or no end by silence, or neither."""
+def test_keepalive_periods_may_be_none() -> None:
+    """No pings, no end by silence, or neither; but a ping period must be below the time-out."""
     PingPongPlan[Any](ping_period=None, ping_timeout=5.0)
     PingPongPlan[Any](ping_period=50.0, ping_timeout=None)
     PingPongPlan[Any](ping_period=None, ping_timeout=None)

@@ -1,1 +1,15 @@
-"""To be described."""
+"""One connection, as programs hold it, and work on many of them.
+
+In the order to read them:
+
+client.py       ``Client``: writing, callbacks, closures, messages
+membership.py   ``Memberships``: the rooms that a client is in
+pending.py      ``PendingRequests``: requests to a client that wait for their answers
+raw.py          ``SocketClient`` and ``DatagramClient``: raw TCP and UDP peers
+each.py         ``each_client`` and ``Iteration``: a task for each client of a hub or room
+ratelimit.py    ``RateLimiter``: a token bucket for each client
+idle.py         ``IdleSweep``: the end of clients that send nothing
+
+Layer: clients.  Threads: a client's callbacks run one at a time, in order, most of them on the
+client's reader thread.
+"""

@@ -1,1 +1,7 @@
-"""Hubs inside frameworks; each module needs the extra of its name.  Layer: edges."""
+"""Hubs inside frameworks.  Each module needs the extra of its name.
+
+flask.py   ``FlaskHub``: a Flask extension, and the route for WebSocket views
+
+Layer: integrations.  Threads: views run on the WSGI server's threads, callbacks of clients on
+the hub's.
+"""

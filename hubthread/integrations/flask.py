@@ -1,7 +1,6 @@
-"""Hubs in Flask applications: an extension, and a route for the view of the WebSocket.
+"""Hubs in Flask applications: an extension, and a route for WebSocket views.
 
-Layer: edges.  Threads: views run on the WSGI server's threads; callbacks of clients on the
-hub's, each inside an application context of its own.
+::
 
     realtime = FlaskHub(HubSetting(dict, on_receive_message=on_message))
 
@@ -15,6 +14,9 @@ hub's, each inside an application context of its own.
         if "user" not in session:
             abort(401)
         return {"user": session["user"]}    # the client's meta
+
+Layer: integrations.  Threads: views run on the WSGI server's threads.  Callbacks of clients run
+on the hub's threads, each inside an application context of its own.
 """
 
 from __future__ import annotations
@@ -50,24 +52,26 @@ _MAX_CONNECTIONS = 10_000
 
 
 class FlaskHub(Generic[Meta, Header]):
-    """A Flask extension: one hub for each application that it is initialised with.
+    """A Flask extension that gives each application a hub of its own.
 
-    It holds the setting, which belongs to no application; each hub is in its application's
-    ``extensions["hubthread"]``.  A hub starts with the first request in its process, so it
-    may be made before a server forks, and tells its clients 1001 when the process ends.
+    The extension holds the setting, which belongs to no application.  Each hub is in its
+    application's ``extensions["hubthread"]``.  A hub starts with the first request in its
+    process, so it may be made before a server forks.  It closes when the process ends, and its
+    clients get the close code 1001.
 
-    Callbacks of clients (start, messages, close, closures of ``ctx.exec_async``) run inside
-    an application context of their own: what hangs on one, such as a database session, is
-    opened when first used and given back when the callback has ended.  There is no request
-    context: what a handler needs of the request, the view puts into the meta, and headers
-    and the query are in ``ctx.handshake``.
+    Callbacks of clients (start, messages, close, closures of ``ctx.exec_async``) run inside an
+    application context of their own.  A database session that is bound to the context is
+    opened when it is first used and released when the callback has returned.
 
-    :param setting: of every hub.  Values that differ between applications come from their
-        configuration: ``HUBTHREAD_`` and the name of a field of ``HubSetting``, ``Limits``,
-        ``WebsocketPeriod``, ``Upgrader`` or ``PingPongPlan`` in capitals, such as
-        ``HUBTHREAD_CHECK_ORIGIN``; and ``HUBTHREAD_MAX_CONNECTIONS`` for each process
-        (10,000 by default).
-    :param app: to be initialised with at once.
+    There is no request context in callbacks.  Let the view return in the meta whatever handlers
+    need; ``ctx.handshake`` has the headers and the query.
+
+    :param setting: the setting of every hub.  An application's configuration overrides it: the
+        names are ``HUBTHREAD_`` and a field of ``HubSetting``, ``Limits``, ``WebsocketPeriod``,
+        ``Upgrader`` or ``PingPongPlan`` in capitals, such as ``HUBTHREAD_CHECK_ORIGIN``.
+        ``HUBTHREAD_MAX_CONNECTIONS`` limits the connections of each process (10,000 by default).
+    :param app: an application to initialise at once.
+    :raises SettingError: for a setting of another type.
     """
 
     def __init__(self, setting: HubSetting[Meta, Header], app: Flask | None = None) -> None:
@@ -77,49 +81,55 @@ class FlaskHub(Generic[Meta, Header]):
             self.init_app(app)
 
     def init_app(self, app: Flask, hub_class: type[Hub[Any, Any]] = Hub) -> Hub[Meta, Header]:
-        """Give the application its hub, and return that.
+        """Make the hub of an application and return it.
 
-        :param hub_class: ``hubthread.testing.VirtualHub`` in tests, whose ``connect_through``
-            connects a client through the views, without threads, sockets and waits.
-        :raises SettingError: for a name or a value in the configuration that is wrong.
-        :raises UsageError: when the application has one.
+        :param app: the application.
+        :param hub_class: the class of the hub.  Tests give ``hubthread.testing.VirtualHub``; its
+            ``connect_through`` connects clients through the views without threads, sockets and
+            waits.
+        :raises SettingError: for a wrong name or value in the configuration.
+        :raises UsageError: if the application already has a hub.
         """
         if _KEY in app.extensions:
-            raise UsageError(f"{app!r} has a hub already: initialise it once")
+            raise UsageError(f"{app!r} already has a hub: call init_app once")
         config = app.config.get_namespace(_PREFIX)
         most = config.pop("max_connections", _MAX_CONNECTIONS)
         check_number("max_connections", most, 1, whole=True)
         hub = hub_class(_configured(self.setting, config))
         hub._core.client_class = functools.partial(_FlaskClient, app)
         app.extensions[_KEY] = _State(hub, most)
-        # Before the views: one may push where nobody has connected yet.
+        # Before the views: a view may push before the first client connects.
         app.before_request(hub.start_once)
         return hub
 
     @property
     def hub(self) -> Hub[Meta, Header]:
-        """The hub of the current application; for views and callbacks of clients.
+        """The hub of the current application, for views and callbacks of clients.
 
-        :raises RuntimeError: Flask's, outside of an application context.
+        :raises RuntimeError: outside an application context (raised by Flask).
+        :raises UsageError: if the application has no hub.
         """
         return _state().hub
 
     def route(
         self, app: Flask | Blueprint, rule: str, **options: Any
     ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-        """Make a view the place where clients connect, as ``app.route`` makes it a page.
+        """Make a view the place where WebSocket clients connect, as ``app.route`` does for pages.
 
-        The view decides who may come, by Flask's own means, on the request's thread:
-        ``session``, ``before_request``, ``abort``.  What it returns is the client's meta; a
-        response, or an HTTP exception, is sent instead, and a tuple refused: elsewhere in
-        Flask ``"no", 401`` would be a response.  It cannot set cookies or the session: the
-        client gets its answer before Flask would add them.
+        The view runs on the request's thread and decides with Flask's own means (``session``,
+        ``before_request``, ``abort``) which clients may connect.  It returns the client's meta.
+        If it returns a response or an HTTP exception, that is sent instead.  A tuple is refused,
+        because elsewhere in Flask ``"no", 401`` is a response.
 
-        One view may have several of these, with an ``endpoint`` each.
+        The view cannot set cookies or change the session: the client gets its answer before
+        Flask adds them.
+
+        A view may have several routes, each with an ``endpoint`` of its own.
 
         :param app: the application, or a blueprint of it.
         :param rule: the path, with variables as in any rule.
-        :param options: as for ``app.add_url_rule``.
+        :param options: the options of ``app.add_url_rule``.
+        :returns: the decorator.
         """
 
         def decorate(view: Callable[P, T]) -> Callable[P, T]:
@@ -128,10 +138,10 @@ class FlaskHub(Generic[Meta, Header]):
                 meta: Any = view(*args, **kwargs)
                 if isinstance(meta, (Response, HTTPException)):
                     return meta
-                if type(meta) is tuple:  # of a class of its own it is not meant for Flask
+                if type(meta) is tuple:  # a named tuple is a meta
                     raise UsageError(
-                        f"{view.__name__} returned the tuple {meta!r}: to refuse a client, abort "
-                        f"or return a response; a meta is a dict, or of a class of your own"
+                        f"{view.__name__} returned the tuple {meta!r}: to refuse a client, call "
+                        f"abort or return a response; as meta return a dict or a class of your own"
                     )
                 state = _state()
                 return state.hub.websocket_handler(
@@ -139,8 +149,8 @@ class FlaskHub(Generic[Meta, Header]):
                 )
 
             endpoint = options.pop("endpoint", None) or view.__name__
-            # Flask keeps requests for a WebSocket and others apart; the hub has a better
-            # word for those who come here without.
+            # Flask separates requests with and without an upgrade.  The hub answers the others
+            # with 426, which says more than Flask's 400.
             for websocket in (True, False):
                 app.add_url_rule(rule, endpoint, connect, websocket=websocket, **options)
             return view
@@ -150,7 +160,7 @@ class FlaskHub(Generic[Meta, Header]):
 
 @dataclass(frozen=True)
 class _State:
-    """What an application has of the extension."""
+    """The extension's state for one application."""
 
     hub: Hub[Any, Any]
     max_connections: int
@@ -159,22 +169,24 @@ class _State:
 def _state() -> _State:
     state: _State | None = current_app.extensions.get(_KEY)
     if state is None:
-        raise UsageError(f"{current_app!r} has no hub: call init_app with it")
+        raise UsageError(f"{current_app!r} has no hub: call init_app with it first")
     return state
 
 
 def _configured(
     setting: HubSetting[Meta, Header], config: dict[str, Any]
 ) -> HubSetting[Meta, Header]:
-    """The setting with the values of the configuration in their places."""
+    """Return ``setting`` with the values of the configuration in their places."""
     changed: dict[type, dict[str, Any]] = {
         kind: {field.name: config.pop(field.name) for field in _fields(kind, config)}
         for kind in (HubSetting, Limits, WebsocketPeriod, Upgrader, PingPongPlan)
     }
     if config:
-        name = _PREFIX + min(config).upper()
-        raise SettingError(name, "no setting of a hub is called so")
-    # From the outside in: what is given whole may be changed in part, too.
+        field = min(config)
+        raise SettingError(
+            _PREFIX + field.upper(), f"HubSetting and its parts have no field {field!r}"
+        )
+    # From the outside in: the configuration may replace a part and change its fields, too.
     setting = dataclasses.replace(setting, **changed[HubSetting])
     period = dataclasses.replace(setting.websocket_period, **changed[WebsocketPeriod])
     period = dataclasses.replace(
@@ -213,7 +225,7 @@ class _FlaskClient(Client[Meta, Header]):
             raised, self._error = self._error, None
             try:
                 context.pop(raised)
-            except BaseException as trouble:  # noqa: BLE001 - of the user's: told to the log
+            except BaseException as trouble:  # noqa: BLE001 - a teardown raised: logged
                 self._report(trouble)
 
     def _begin(self) -> None:
@@ -221,20 +233,20 @@ class _FlaskClient(Client[Meta, Header]):
             super()._begin()
 
     def on_message(self, message: str | bytes) -> None:
-        """Inside a context, as all that runs in this client's order."""
+        """Handle a message inside an application context."""
         with self._inside():
             super().on_message(message)
 
     def note(self, error: BaseException) -> None:
-        """Keep it for those who end what hangs on the context: they may have to undo it."""
+        """Keep the error for the functions that tear the context down: they may roll back."""
         self._error = error
 
     def exec_async(self, work: Callable[[], object]) -> None:
-        """Inside a context."""
+        """Run ``work`` inside an application context, in the order of the client's callbacks."""
         super().exec_async(lambda: self._run(work))
 
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
-        """Inside a context."""
+        """Run ``work`` inside an application context and return its result."""
         return super().exec_sync(lambda: self._run(work), timeout)
 
     def _call(self, callback: Callable[[], object]) -> None:
