@@ -113,7 +113,7 @@ class VirtualHub(Hub[Meta, Header]):
             raise UsageError("tick is for the test itself, not for a callback")
 
         def ticks() -> int:
-            return room._loop.agenda.look(lambda window, _: window.ticks)
+            return room._loop.agenda.ticks()
 
         goal = ticks() + count
 

@@ -1,9 +1,12 @@
-"""What a room with a clock has to do, and when: its closures, its countdowns, its ticks.
+"""The agenda of a ticking room: its closures, countdowns and ticks, and which comes next.
 
-Layer: hub.  Threads: any writes it; the room's tick thread asks what is due.
+``Agenda.next`` is the one question that the tick loop asks: it takes the time and answers
+with one job.  All decisions are here, and no callback runs here.
 
-All times here are of the room's own clock, which stands still while the room is paused: so
-a pause is nothing that ticks or countdowns have to know of.
+All times but those that say otherwise are of the room's own clock, which stands still while
+the room is paused.  So neither ticks nor countdowns have to know of a pause.
+
+Layer: rooms.ticking.  Threads: any thread adds to it; the tick thread asks and works it off.
 """
 
 from __future__ import annotations
@@ -12,74 +15,174 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from hubthread.concurrency.calls import wait_for
-from hubthread.concurrency.clock import Clock
+from hubthread.concurrency.calls import Call, wait_for
 from hubthread.errors import HotlineClosed, QueueFull
-from hubthread.rooms.ticking.schedule import Schedule, Tick
+from hubthread.rooms.ticking.schedule import Overrun, Schedule, Tick
 from hubthread.rooms.ticking.window import TickWindow
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
 
-__all__ = ["Agenda", "Countdown"]
+__all__ = [
+    "Agenda",
+    "Countdown",
+    "Finish",
+    "Fire",
+    "Flush",
+    "Job",
+    "RunClosures",
+    "RunTick",
+    "Start",
+    "TellOverrun",
+    "WaitUntil",
+]
 
-T = TypeVar("T")
+CLOSURES_TIME = 0.001
+"""Seconds for which closures that wait together run before what they send leaves."""
+
+
+@dataclass(slots=True)
+class Start:
+    """Run ``on_start``, then call ``Agenda.begin``."""
+
+
+@dataclass(slots=True)
+class RunClosures:
+    """Run the closures that wait: the first, and others until the time is up."""
+
+    most: int
+    """The number of closures that waited: no more of them run in this round."""
+    until: float
+    """The time at which the last of them may begin, on the hub's clock."""
+
+
+@dataclass(slots=True)
+class Fire:
+    """Call ``countdown.fire(now)``."""
+
+    countdown: Countdown
+    now: float
+
+
+@dataclass(slots=True)
+class RunTick:
+    """Run ``logic``, and ask again at its end: the time until then counts as its work."""
+
+    tick: Tick
+
+
+@dataclass(slots=True)
+class TellOverrun:
+    """Run ``on_overrun``."""
+
+    overrun: Overrun
+
+
+@dataclass(slots=True)
+class Flush:
+    """Send what other threads have pushed."""
+
+
+@dataclass(slots=True)
+class Finish:
+    """End the room: everything that was accepted has run."""
+
+    reason: str
+
+
+@dataclass(slots=True)
+class WaitUntil:
+    """Return from the step, and ask again at ``time`` or when woken."""
+
+    time: float
+    """On the hub's clock.  ``-math.inf``: at once, after other rooms have had their turn."""
+
+
+Job: TypeAlias = Start | RunClosures | Fire | RunTick | TellOverrun | Flush | Finish | WaitUntil
+
+_START, _FLUSH = Start(), Flush()
+_AGAIN, _WHEN_WOKEN = WaitUntil(-math.inf), WaitUntil(math.inf)
+
+# The stages of a round.  ``next`` goes through them in this order.
+_BEFORE_START, _CLOSURES, _COUNTDOWNS, _TICK, _REST = range(5)
 
 
 class Countdown(Protocol):
-    """Something that falls due at a time."""
+    """Something that is due at a time."""
 
     due: float
-    """When.  Written by ``begin`` and ``ring``."""
+    """The time at which ``fire`` is to be called.  ``begin`` and ``fire`` set it."""
 
     def begin(self, now: float) -> None:
-        """It stands from now on.  Under the agenda's lock."""
+        """Start to count down.  Called under the agenda's lock."""
 
-    def ring(self, now: float) -> None:
-        """It is due; it sets ``due`` anew, or drops itself.  On the tick thread."""
+    def fire(self, now: float) -> None:
+        """Do what is due, and set ``due`` anew or cancel itself.  Called on the tick thread."""
 
     def closed(self) -> None:
-        """The room has closed before it was due, or dropped.  On the tick thread."""
+        """Learn that the room has closed first.  Called on the tick thread."""
 
     def left(self, member: Client[Any, Any]) -> None:
-        """A member has left the room.  Any thread; must return at once."""
+        """Learn that a member has left.  Called on any thread; must return at once."""
+
+
+_due = attrgetter("due")
 
 
 class Agenda:
-    """One room's.
+    """What one room has to do.
 
-    Threads: any, but for what says otherwise.
+    Threads: every method from any thread, if it does not say otherwise.
 
-    :param bound: how many closures may wait.
-    :param name: the room's, for error messages.
+    :param clock: returns the time of the hub's clock.
+    :param bound: the number of closures that may wait.
+    :param name: the room's name, for error messages.
     """
 
-    def __init__(self, clock: Clock, bound: int, name: str) -> None:
+    def __init__(self, clock: Callable[[], float], bound: int, name: str) -> None:
         self._clock = clock
         self._bound = bound
         self._name = name
-        # Taken itself, not through the condition that shares it: a KeyboardInterrupt cannot
-        # strike between it and "with".
+        self.flush_due = False
+        """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
+        # Acquired itself, not through the condition that shares it: a KeyboardInterrupt
+        # cannot strike between the lock and "with".
         self._lock = threading.Lock()  # guards what follows
         self._changed = threading.Condition(self._lock)
-        self._queue: deque[Callable[[], object]] = deque()
+        self._queue: deque[tuple[Callable[[], object], Call[Any] | None]] = deque()
         self._countdowns: dict[Countdown, None] = {}
         self._schedule: Schedule | None = None
         self._window = TickWindow()
-        self._paused_at: float | None = None  # of the clock that drives us
-        self._lag = 0.0  # of ours behind that one
-        self._overdue = False  # a tick was due before the last step had come to its end
-        self._ticking = False  # there was a tick in this step
-        self._ticked = -math.inf  # the end of the last step with one
+        self._paused_at: float | None = None  # on the hub's clock
+        self._lag = 0.0  # of the room's clock behind the hub's
         self._ending: str | None = None
         self._over = False
+        self._stage = _BEFORE_START
+        self._round_at: float | None = None  # the latest due time of countdowns in this round
+        self._busy_since: float | None = None  # the time since which the room has not rested
+        self._tick: Tick | None = None  # the tick that runs
+        self._began = 0.0  # when it began, on the hub's clock
+        self._overruns = 0  # in a row
+        self._ticks = False  # this round has had its tick
+        self._ticked_at = -math.inf  # the end of the last round with a tick
 
-    def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
-        """Have ``work`` called between ticks, in order.
+    # Closures.
 
-        :param essential: bound or no bound.
+    def post(
+        self,
+        work: Callable[[], object],
+        call: Call[Any] | None = None,
+        *,
+        essential: bool = False,
+    ) -> None:
+        """Add a closure: closures run between ticks, in the order of their acceptance.
+
+        :param call: is abandoned if a bug stops the room before ``work`` has run.
+        :param essential: accept it although ``bound`` closures wait.
         :raises HotlineClosed: when the room is closing.
         :raises QueueFull: when ``bound`` closures wait.
         """
@@ -90,196 +193,231 @@ class Agenda:
                     f"{self._name}: {self._bound} closures are waiting, the bound of "
                     f"control_size: they come faster than the room runs them"
                 )
-            self._queue.append(work)
+            self._queue.append((work, call))
+
+    def take(self) -> Callable[[], object]:
+        """Remove and return the next closure, after ``RunClosures``.  On the tick thread."""
+        # Without the lock: popleft is atomic, and no other thread removes closures.
+        return self._queue.popleft()[0]
+
+    # Countdowns.
 
     def add(self, countdown: Countdown) -> None:
-        """Have ``countdown`` ring when it is due.
+        """Begin ``countdown``, and fire it when it is due.
 
         :raises HotlineClosed: when the room is closing.
         """
         with self._lock:
             self._refuse_closing()
-            countdown.begin(self._now())
+            countdown.begin(self._room_time())
             self._countdowns[countdown] = None
 
-    def drop(self, countdown: Countdown) -> bool:
-        """Have it ring no more; false when it was dropped before, by whomever."""
+    def cancel(self, countdown: Countdown) -> bool:
+        """Forget ``countdown``; return False if it was not pending any more."""
         with self._lock:
             if countdown not in self._countdowns:
                 return False
             del self._countdowns[countdown]
             return True
 
-    def stands(self, countdown: Countdown) -> bool:
-        """Whether it will ring, unless it is dropped."""
+    def is_pending(self, countdown: Countdown) -> bool:
+        """Return True if ``countdown`` will fire, unless it is cancelled."""
         with self._lock:
             return countdown in self._countdowns
 
+    def remaining(self, countdown: Countdown, deadline: float) -> float:
+        """Return the seconds until ``deadline``; 0 if ``countdown`` is not pending."""
+        with self._lock:
+            if countdown not in self._countdowns:
+                return 0.0
+            return max(0.0, deadline - self._room_time())
+
     def countdowns(self) -> list[Countdown]:
-        """Those that stand, oldest first."""
+        """Return the countdowns that are pending, oldest first."""
         with self._lock:
             return list(self._countdowns)
 
-    def time(self) -> float:
-        """The room's clock, in seconds."""
-        with self._lock:
-            return self._now()
+    # The clock, and the end.
 
     def pause(self) -> None:
-        """Stop the room's clock: when this returns no tick begins any more."""
+        """Stop the room's clock: after this returns no tick begins."""
         with self._lock:
             if self._paused_at is None:
-                self._paused_at = self._clock.now()
+                self._paused_at = self._clock()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let the room's clock go on."""
         with self._lock:
             if self._paused_at is not None:
-                self._lag += self._clock.now() - self._paused_at
+                self._lag += self._clock() - self._paused_at
                 self._paused_at = None
 
     @property
     def paused(self) -> bool:
-        """Whether the room's clock stands still."""
+        """True if the room's clock stands still."""
         return self._paused_at is not None
 
     def end(self, reason: str) -> None:
-        """Accept nothing more; what was accepted is still done."""
+        """Accept nothing more; what was accepted still runs."""
         with self._lock:
             if self._ending is None:
                 self._ending = reason
 
     @property
     def ending(self) -> bool:
-        """Whether it accepts nothing more."""
+        """True if nothing more is accepted."""
         return self._ending is not None
 
-    @property
-    def is_over(self) -> bool:
-        """Whether all is done, the last callback too."""
-        return self._over
-
     def wait_over(self, timeout: float | None) -> bool:
-        """Wait for that, ``timeout`` seconds at most; whether it is so."""
+        """Wait until the last callback has run; return False if ``timeout`` seconds pass first."""
         return wait_for(self._changed, lambda: self._over, timeout)
 
-    def look(self, see: Callable[[TickWindow, int], T]) -> T:
-        """What ``see`` makes of what is known of the ticks, and the number of closures."""
+    def ticks(self) -> int:
+        """Return the number of ticks that have run."""
         with self._lock:
-            return see(self._window, len(self._queue))
+            return self._window.ticks
+
+    def snapshot(self) -> tuple[TickWindow, int]:
+        """Return the figures of the ticks, and the number of closures that wait."""
+        with self._lock:
+            return self._window.copy(), len(self._queue)
+
+    # The tick thread.
+
+    def next(self, now: float) -> Job:
+        """Return the next job of the room.  The job before it has been done.
+
+        A round is: some closures, each countdown that is due, one tick, ``Flush``,
+        ``WaitUntil``.  So none of them keeps the others away, however much there is of it.
+        Where ticks are due all the time, closures get a period between two ticks.
+
+        :param now: the time of the hub's clock.
+        """
+        with self._lock:
+            paused_at = self._paused_at
+            at = (now if paused_at is None else paused_at) - self._lag
+            runs = paused_at is None and self._ending is None
+            stage = self._stage
+            if stage <= _CLOSURES:
+                if self._busy_since is None:
+                    self._busy_since = at
+                if stage == _BEFORE_START:
+                    self._stage = _CLOSURES
+                    return _START
+                if self._queue and (not runs or at < self._slot_end()):
+                    self._stage = _COUNTDOWNS
+                    until = now + CLOSURES_TIME
+                    if runs:
+                        until = min(until, self._slot_end() + self._lag)
+                    return RunClosures(len(self._queue), until)
+                stage = _COUNTDOWNS
+            if stage == _COUNTDOWNS:
+                if self._countdowns and runs:
+                    if self._round_at is None:
+                        self._round_at = at
+                    first = min(self._countdowns, key=_due)
+                    if first.due <= self._round_at:
+                        self._stage = _COUNTDOWNS
+                        return Fire(first, at)
+                self._round_at = None
+                stage = _TICK
+            if stage == _TICK:
+                self._stage = _REST
+                schedule = self._schedule
+                if (
+                    runs
+                    and schedule is not None
+                    and at >= schedule.deadline
+                    and not (self._queue and at < self._slot_end())
+                ):
+                    busy = self._busy_since < schedule.deadline  # type: ignore[operator]
+                    self._window.late += busy
+                    self._began = now
+                    self._tick = tick = schedule.begin(at, busy=busy)
+                    self._ticks = True
+                    return RunTick(tick)
+            elif self._tick is not None:
+                overrun = self._record(self._tick, now - self._began)
+                self._tick = None
+                if overrun is not None:
+                    return TellOverrun(overrun)
+            if self._ending is not None and not self._queue:
+                return Finish(self._ending)
+            if self.flush_due:
+                return _FLUSH
+            return self._end_round(at)
+
+    def begin(self, make: Callable[[float], Schedule]) -> None:
+        """Let the room tick from now on.
+
+        :param make: returns the schedule of a grid that starts at its argument.
+        """
+        with self._lock:
+            self._schedule = make(self._room_time())
+
+    def record_error(self) -> None:
+        """Count a tick whose ``logic`` raised."""
+        with self._lock:
+            self._window.errors += 1
+
+    def close(self) -> tuple[list[Countdown], list[Call[Any]]]:
+        """Forget what is left, and return it: countdowns, and calls if a bug stopped the room."""
+        with self._lock:
+            calls = [call for _, call in self._queue if call is not None]
+            countdowns = list(self._countdowns)
+            self._countdowns.clear()
+            self._queue.clear()
+            return countdowns, calls
+
+    def finish(self) -> None:
+        """Say that the last callback has run."""
+        with self._lock:
+            self._over = True
+            self._changed.notify_all()
+
+    # Under the lock.
 
     def _refuse_closing(self) -> None:
         if self._ending is not None:
             raise HotlineClosed(f"{self._name} is closed")
 
-    def _now(self) -> float:
-        """Under the lock."""
+    def _room_time(self) -> float:
         at = self._paused_at
-        return (self._clock.now() if at is None else at) - self._lag
+        return (self._clock() if at is None else at) - self._lag
 
-    # The tick thread.
-
-    def begin(self, make: Callable[[float], Schedule] | None) -> None:
-        """From now on there are ticks."""
-        with self._lock:
-            if make is not None:
-                self._schedule = make(self._now())
-
-    def next_work(self) -> Callable[[], object] | None:
-        """The next closure, unless it is time for a tick.
-
-        Where ticks are due all the time, closures get a period of their own between two.
-        """
-        # Here and below: mostly there is nothing, and who adds something wakes us after it.
-        # Each look without the lock and the clock is time that 1,000 rooms do not have.
-        if not self._queue:
-            return None
-        with self._lock:
-            if not self._queue or self._now() >= self._turn():
-                return None
-            return self._queue.popleft()
-
-    def waiting(self) -> int:
-        """How many closures wait."""
-        with self._lock:
-            return len(self._queue)
-
-    def _turn(self) -> float:
-        """Until when closures come before the next tick, if there is one.  Under the lock."""
+    def _slot_end(self) -> float:
+        """Return the time until which closures come before the next tick."""
         schedule = self._schedule
-        if schedule is None or self._paused_at is not None or self._ending is not None:
+        if schedule is None:
             return math.inf
         due = schedule.deadline
-        return due if due > self._ticked else self._ticked + schedule.dt
+        return due if due > self._ticked_at else self._ticked_at + schedule.dt
 
-    def counts_down(self) -> bool:
-        """Whether any countdown stands."""
-        return bool(self._countdowns)
-
-    def due_countdown(self, until: float) -> tuple[Countdown, float] | None:
-        """The one that has been due the longest, at ``until`` or before, and the time."""
-        with self._lock:
-            first = min(self._countdowns, key=lambda each: each.due, default=None)
-            now = self._now()
-            waits = self._paused_at is not None or self._ending is not None
-            return None if first is None or waits or first.due > until else (first, now)
-
-    def due_tick(self, woke: float) -> Tick | None:
-        """The tick that is to be run now."""
-        with self._lock:
-            schedule = self._schedule
-            if schedule is None or self._paused_at is not None or self._ending is not None:
-                return None
-            now = self._now()
-            if now < schedule.deadline or (self._queue and now < self._turn()):
-                return None
-            busy = self._overdue or woke < schedule.deadline
-            self._window.late += busy
-            self._ticking = True
-            return schedule.begin(now, busy=busy)
-
-    def ticked(self, tick: Tick, work: float, *, overran: bool, raised: bool) -> None:
-        """A tick took ``work`` seconds."""
-        with self._lock:
-            self._window.add(tick, work, overran=overran, raised=raised)
-
-    def ended(self) -> str | None:
-        """The reason, once everything that was accepted is done."""
-        if self._ending is None:
+    def _record(self, tick: Tick, work: float) -> Overrun | None:
+        """Record a tick that took ``work`` seconds; return the overrun if that is too long."""
+        self._window.add(tick, work)
+        if work <= tick.dt:
+            self._overruns = 0
             return None
-        with self._lock:
-            return None if self._queue else self._ending
+        self._overruns += 1
+        self._window.overruns += 1
+        return Overrun(tick, work, self._overruns)
 
-    def next_time(self) -> float:
-        """When there is something to do again, on the clock that drives us.
-
-        To be asked at the end of each step.
-        """
-        with self._lock:
-            due = math.inf
-            if self._schedule is not None:
-                due, now = self._schedule.deadline, self._now()
-                self._overdue = now >= due
-                if self._ticking:
-                    self._ticking, self._ticked = False, now
-            if self._queue or self._ending is not None:
-                return -math.inf
-            if self._paused_at is not None:
-                return math.inf
-            for countdown in self._countdowns:
-                due = min(due, countdown.due)
-            return due + self._lag
-
-    def close(self) -> tuple[list[Countdown], list[Callable[[], object]]]:
-        """Forget what is left: countdowns, and closures where there was a bug."""
-        with self._lock:
-            left = list(self._countdowns), list(self._queue)
-            self._countdowns.clear()
-            self._queue.clear()
-            return left
-
-    def finish(self) -> None:
-        """All is done."""
-        with self._lock:
-            self._over = True
-            self._changed.notify_all()
+    def _end_round(self, at: float) -> WaitUntil:
+        """Return the time of the next round."""
+        self._stage = _CLOSURES
+        if self._ticks:
+            self._ticks, self._ticked_at = False, at
+        if self._queue:
+            return _AGAIN
+        schedule = self._schedule
+        due = math.inf if schedule is None else schedule.deadline
+        # A room that was paused with a tick overdue has not been idle at its deadline.
+        if at < due:
+            self._busy_since = None
+        if self._paused_at is not None:
+            return _WHEN_WOKEN
+        for countdown in self._countdowns:
+            if countdown.due < due:
+                due = countdown.due
+        return WaitUntil(due + self._lag)

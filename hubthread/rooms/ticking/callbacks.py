@@ -1,99 +1,93 @@
-"""What a room with a clock calls of the user's, and what becomes of what that raises.
+"""The user's functions of a ticking room: how they are called, and what happens if they raise.
 
-Layer: hub.  Threads: the tick thread.
+Layer: rooms.ticking.  Threads: the tick thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from hubthread.concurrency.incidents import Incidents
-from hubthread.rooms.ticking.schedule import Overrun, Tick
-
-if TYPE_CHECKING:
-    from hubthread.rooms.ticking.control import FrameControl
-    from hubthread.rooms.ticking.setup import HotlineFrameOption
+from hubthread.rooms.ticking.schedule import Overrun
+from hubthread.rooms.ticking.setup import TickSetup
 
 __all__ = ["TickCallbacks"]
 
+Control = TypeVar("Control")
 Obj = TypeVar("Obj")
 
 
-class TickCallbacks(Generic[Obj]):
-    """The functions of one option, with the frame and the object that they get.
+class TickCallbacks(Generic[Control, Obj]):
+    """The functions of one room, with the two arguments that they get.
 
-    :param close: called with a reason when the room cannot go on.
+    :param frame: the first argument of each function.
+    :param obj: the second.
+    :param close: is called with a reason when the room cannot go on.
+    :param name: the name of the tick loop, for the log.
     """
 
     def __init__(
         self,
-        option: HotlineFrameOption[Obj],
-        frame: FrameControl[Obj],
+        setup: TickSetup[Control, Obj],
+        frame: Control,
         obj: Obj,
         close: Callable[[str], object],
         name: str,
         incidents: Incidents,
     ) -> None:
-        self._option = option
+        self._setup = setup
         self.frame = frame
         self.obj = obj
         self._close = close
         self._name = name
         self._incidents = incidents
-        self._overran = 0  # in a row
-        self.raised = False
-        """Whether the last tick did."""
 
-    def start(self) -> None:
-        """The first callback: a room that cannot begin is closed."""
-        if self._option.on_start is not None and not self.call("on_start", self._option.on_start):
+    def on_start(self) -> None:
+        """Run ``on_start``; if it raises, close the room."""
+        on_start = self._setup.on_start
+        if on_start is not None and not self.call("on_start", on_start):
             self._close("on_start raised")
 
-    def logic(self) -> None:
-        """A tick."""
-        logic = self._option.logic
+    def logic(self) -> bool:
+        """Run ``logic``; return False if it raised."""
+        logic = self._setup.logic
         assert logic is not None
         try:
             logic(self.frame, self.obj)
-        except BaseException as error:  # noqa: BLE001 - told to the log
-            self.raised = True
+        except BaseException as error:  # noqa: BLE001 - goes into the log
             self.report("logic", error)
-            if self._option.close_on_error:
+            if self._setup.close_on_error:
                 self._close(f"logic raised {type(error).__name__}")
-        else:
-            self.raised = False
+            return False
+        return True
 
-    def ticked(self, tick: Tick, work: float) -> Callable[[], None] | None:
-        """A tick took ``work`` seconds; what is to be called for that, if it is too much."""
-        if work <= tick.dt:
-            self._overran = 0
-            return None
-        self._overran += 1
-        return lambda: self._overrun(Overrun(tick, work, self._overran))
-
-    def _overrun(self, overrun: Overrun) -> None:
-        option = self._option
-        if option.on_overrun is not None:
-            self.call("on_overrun", option.on_overrun, overrun)
-        if option.max_overruns is not None and overrun.in_a_row >= option.max_overruns:
+    def on_overrun(self, overrun: Overrun) -> None:
+        """Run ``on_overrun``; close the room after ``max_overruns`` in a row."""
+        setup = self._setup
+        if setup.on_overrun is not None:
+            self.call("on_overrun", setup.on_overrun, overrun)
+        if setup.max_overruns is not None and overrun.in_a_row >= setup.max_overruns:
             dt = overrun.tick.dt
             self._close(f"{overrun.in_a_row} ticks in a row took longer than {dt:g} s")
 
-    def end(self) -> None:
-        """The last callback."""
-        if self._option.on_close is not None:
-            self.call("on_close", self._option.on_close)
+    def on_close(self) -> None:
+        """Run ``on_close``."""
+        if self._setup.on_close is not None:
+            self.call("on_close", self._setup.on_close)
 
     def call(self, what: str, function: Callable[..., object], *more: object) -> bool:
-        """Call ``function(frame, obj, …)``; whether it came to its end."""
+        """Call ``function(frame, obj, …)``; log what it raises, and return False then.
+
+        :param what: names the function in the log.
+        """
         try:
             function(self.frame, self.obj, *more)
-        except BaseException as error:  # noqa: BLE001 - told to the log
+        except BaseException as error:  # noqa: BLE001 - goes into the log
             self.report(what, error)
             return False
         return True
 
     def report(self, what: str, error: BaseException) -> None:
-        """Tell the log that something of the user's raised."""
+        """Log that ``what`` raised ``error``."""
         self._incidents.log_exception(error, "%s: %s raised", self._name, what)

@@ -1,31 +1,42 @@
-"""A hotline with a clock, as users hold it.
+"""Ticking rooms as users hold them: the option, the room, its countdowns and its gates.
 
-Layer: hub.  Threads: everything from any, unless it says otherwise; the callbacks run on
-the room's tick thread, one at a time.
-Source: the specification's ``IHotlineFrameControl``.
+The classes name each other, so they stand in one module; what they do is in the modules that
+this one imports.
+
+Layer: rooms.ticking.  Threads: methods from any thread, if they do not say otherwise; the
+callbacks run on the room's tick thread, one at a time.
+Source: the specification's ``HotlineFrameOption``, ``HotlineFrameRun``, ``MakeFrameRun``,
+``IHotlineFrameControl``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
 from hubthread.errors import UsageError, WrongThread
 from hubthread.rooms.hotline import Hotline
-from hubthread.rooms.ticking.countdown import OperationCountdown, OperationCountdownTicker
-from hubthread.rooms.ticking.inputs import InputGate
+from hubthread.rooms.silent import SilentHotline
+from hubthread.rooms.ticking.countdown import BaseCountdown, BaseCountdownTicker
+from hubthread.rooms.ticking.inputs import BaseInputGate
 from hubthread.rooms.ticking.loop import TickLoop
 from hubthread.rooms.ticking.schedule import Tick
+from hubthread.rooms.ticking.setup import TickSetup
 from hubthread.statistics import FrameStatistics
 
 if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
     from hubthread.interfaces import IOContext
-    from hubthread.rooms.ticking.setup import HotlineFrameOption
-    from hubthread.rooms.ticking.window import TickWindow
 
-__all__ = ["FrameControl"]
+__all__ = [
+    "FrameControl",
+    "HotlineFrameOption",
+    "InputGate",
+    "OperationCountdown",
+    "OperationCountdownTicker",
+]
 
 Obj = TypeVar("Obj")
 T = TypeVar("T")
@@ -35,20 +46,22 @@ V = TypeVar("V")
 class FrameControl(Hotline[Any, Any], Generic[Obj]):
     """A room whose state one thread owns and advances.  Made by ``HotlineFrameOption.run``.
 
-    It is the hotline that was given a clock, and has all that a hotline has.  Three things
-    happen on its thread: ticks, closures (``exec_async``, ``exec_sync``), countdowns.  What
-    each of them pushes and writes leaves together when it has come to its end, in one send
-    for each member; closures that wait together, and are quick, are one in that.  The hub's
-    thread has no part in it.
+    It is the hotline that the option was run on, and has all methods of a hotline.  Three
+    things happen on its tick thread: ticks, closures (``exec_async``, ``exec_sync``) and
+    countdowns.  All that one of them pushes and writes leaves together when it has come to
+    its end, in one send for each member.  Quick closures that wait together count as one.
+    The hub's thread has no part in it.
     """
 
     __slots__ = ("_loop",)
 
-    def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
+    def __init__(
+        self, hotline: Hotline[Any, Any], setup: TickSetup[FrameControl[Obj], Obj]
+    ) -> None:
         super().__init__(
             hotline._core, hotline.hotline_id, hotline.name, hotline._log, hotline.context
         )
-        self._loop: TickLoop[Obj] = TickLoop(self, option)
+        self._loop: TickLoop[FrameControl[Obj], Obj] = TickLoop(self, setup)
         self._loop.start(self)
         self._core.registry.replace(self)
 
@@ -76,7 +89,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         return self._loop.hz
 
     def latency_time(self, seconds: float) -> float:
-        """``seconds / hz``: at 10 Hz, 1.0 s is 0.1 s (``LatencyTime``).
+        """Return ``seconds / hz``: at 10 Hz, 1.0 s is 0.1 s (``LatencyTime``).
 
         :raises UsageError: when there are no ticks.
         """
@@ -88,28 +101,28 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def pause(self) -> None:
         """Stop the room's clock: no tick begins and no countdown runs until ``resume``.
 
-        One that has begun comes to its end; ``exec_sync`` waits for that.  Closures, joins
+        A tick that has begun comes to its end; ``exec_sync`` waits for it.  Closures, joins
         and pushes go on.
         """
         self._loop.agenda.pause()
 
     def resume(self) -> None:
-        """Let the clock go on where it stopped; what was left of a period is waited for."""
+        """Let the clock go on where it stopped: the rest of a period is waited for."""
         self._loop.agenda.resume()
         self._loop.wake()
 
     @property
     def paused(self) -> bool:
-        """Whether the clock stands still."""
+        """True if the clock stands still."""
         return self._loop.agenda.paused
 
     # Closures.
 
     def exec_async(self, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
-        """Run ``work(frame, obj)`` on the tick thread, between ticks; returns at once.
+        """Run ``work(frame, obj)`` on the tick thread, between ticks; return at once.
 
-        In the order of acceptance, also while the room is paused.  What it raises is
-        logged.  How inputs of clients reach the room.
+        Closures run in the order of their acceptance, also while the room is paused.  What
+        they raise is logged.  Handlers use them to bring the clients' input into the room.
 
         :raises HotlineClosed: when the room is closing; what was accepted before still runs.
         :raises QueueFull: when ``control_size`` closures wait.
@@ -136,10 +149,10 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def operation_timeout(
         self, timeout: float, on_timeout: Callable[[FrameControl[Obj], Obj], object]
     ) -> OperationCountdown[Obj]:
-        """Wait for input, for a time: a countdown that begins now (``OperationTimeout``).
+        """Start a countdown that ends when the room has waited long enough (``OperationTimeout``).
 
         :param timeout: seconds of the room's clock, so that a pause stops it.
-        :param on_timeout: called with ``(frame, obj)`` on the tick thread when it is over,
+        :param on_timeout: called with ``(frame, obj)`` on the tick thread when the time is up,
             unless ``done`` was called, or the room has closed.
         :raises SettingError: for a time that is not above zero.
         :raises HotlineClosed: when the room is closing.
@@ -153,7 +166,10 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         interval: float,
         on_tick: Callable[[FrameControl[Obj], Obj], object],
     ) -> OperationCountdownTicker[Obj]:
-        """The same, with ``on_tick(frame, obj)`` every ``interval`` seconds before its end."""
+        """Start a countdown that also calls ``on_tick(frame, obj)`` every ``interval`` seconds.
+
+        :raises SettingError, HotlineClosed: as ``operation_timeout``.
+        """
         return OperationCountdownTicker(self, self._loop, timeout, on_timeout, interval, on_tick)
 
     def await_inputs(
@@ -166,44 +182,92 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         """Wait for one input of each of ``members``; see ``InputGate``.
 
         :param timeout: seconds of the room's clock.
-        :param default: the input of who has given none by then.
+        :param default: the input of members that have given none by then.
         :param on_done: called with ``(frame, obj, gate)`` on the tick thread, as soon as
-            everybody has answered or left, or when time is up.
+            each member has answered or left, or when time is up.
         :raises SettingError: for a time that is not above zero.
+        :raises ContextNotClient: when a member is not a client.
         :raises HotlineClosed: when the room is closing.
         """
         return InputGate(self, self._loop, members, timeout, default, on_done)
 
-    # The end, and looking.
+    # The end, and figures.
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until ``on_close`` has run, ``timeout`` seconds at most; whether it has.
+        """Wait until ``on_close`` has run.
 
+        :param timeout: seconds.
+        :returns: False when ``timeout`` passed first.
         :raises WrongThread: on the hub thread, which ``on_close`` may need, and from inside the
             room's own callbacks.
         """
-        self._core.loop.refuse_here("frame.join")
-        if self._loop.is_here():
-            raise WrongThread("join from inside the room's own callbacks would wait for itself")
+        self._loop.refuse_here("frame.join", "call it from another thread")
         return self._loop.agenda.wait_over(timeout)
 
     def statistics(self) -> FrameStatistics:
-        """What is to be known of this room now; times over its last 512 ticks."""
+        """Return the room's figures; times are those of its last 512 ticks."""
         hotline, paused = super().statistics(), self.paused
+        window, waiting = self._loop.agenda.snapshot()
+        work, lateness = window.spreads()
+        return FrameStatistics(
+            **vars(hotline),
+            paused=paused,
+            ticks=window.ticks,
+            skipped=window.skipped,
+            late=window.late,
+            overruns=window.overruns,
+            errors=window.errors,
+            work=work,
+            lateness=lateness,
+            closures_waiting=waiting,
+        )
 
-        def see(window: TickWindow, waiting: int) -> FrameStatistics:
-            work, lateness = window.spreads()
-            return FrameStatistics(
-                **vars(hotline),
-                paused=paused,
-                ticks=window.ticks,
-                skipped=window.skipped,
-                late=window.late,
-                overruns=window.overruns,
-                errors=window.errors,
-                work=work,
-                lateness=lateness,
-                closures_waiting=waiting,
-            )
 
-        return self._loop.agenda.look(see)
+@dataclass(frozen=True)
+class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
+    """A room's state, its rate, and the functions that it calls.
+
+    One option may run on any number of hotlines, each with an object of its own.  All
+    callbacks but ``new_obj`` get ``(frame, obj)`` and run on the room's tick thread, one
+    at a time: ``obj`` needs no lock.
+    """
+
+    def run(self, hotline: Hotline[Any, Any]) -> FrameControl[Obj]:
+        """Give ``hotline`` a clock; return when ``new_obj`` has made its state.
+
+        :raises UsageError: when it has a clock, since a room runs one option, once; and for a
+            silent hotline, which has no members.
+        :raises HotlineClosed: when it is closed.
+        :raises RuntimeError: when the system gives no thread.
+        """
+        given: object = hotline
+        if not isinstance(given, Hotline) or isinstance(given, SilentHotline):
+            raise UsageError(f"a clock is for what hub.hotline() makes, not for {given!r}")
+        return FrameControl(hotline, self)
+
+
+class OperationCountdown(BaseCountdown[FrameControl[Obj], Obj]):
+    """A countdown on a room's clock.  Made by ``frame.operation_timeout``.
+
+    Exactly one thing ends it: ``done``, its time, or the room's closing.  It stands still
+    while the room is paused.
+    """
+
+
+class OperationCountdownTicker(
+    BaseCountdownTicker[FrameControl[Obj], Obj], OperationCountdown[Obj]
+):
+    """A countdown that calls ``on_tick`` on the way.  Made by ``frame.operation_ticker``.
+
+    The calls are due on a grid that starts with the countdown.  A call that the room could
+    not make in time is left out.  No call comes together with the time-out.
+    """
+
+
+class InputGate(BaseInputGate[FrameControl[Obj], Obj, V]):
+    """One input of each of some members, or its default.  Made by ``frame.await_inputs``.
+
+    It is complete when each member has answered or left, when time is up, or when ``done``
+    is called; then ``on_done(frame, obj, gate)`` runs, once.  If the room closes first,
+    ``on_done`` does not run.
+    """

@@ -1,6 +1,6 @@
-"""A room that waits for input: countdowns that end once, by ``done``, time-out or close.
+"""Countdowns of a ticking room: each ends once, by ``done``, its time or the room's end.
 
-Layer: hub.  Threads: methods from any; callbacks on the room's tick thread.
+Layer: rooms.ticking.  Threads: methods from any thread; callbacks on the tick thread.
 Source: the specification's ``IOperationCountdown``, ``IOperationCountdownTicker``.
 """
 
@@ -16,150 +16,140 @@ from hubthread.rooms.ticking.loop import TickLoop
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
-    from hubthread.rooms.ticking.control import FrameControl
 
-__all__ = ["OperationCountdown", "OperationCountdownTicker", "Outcome"]
+__all__ = ["BaseCountdown", "BaseCountdownTicker", "Outcome"]
 
+Control = TypeVar("Control")
 Obj = TypeVar("Obj")
-Self = TypeVar("Self", bound="OperationCountdown[Any]")
+Self = TypeVar("Self", bound="BaseCountdown[Any, Any]")
 Outcome = Literal["done", "timeout", "closed"]
 
 SHORTEST_INTERVAL = 0.0001
-"""Seconds, as between ticks."""
+"""Seconds; as between ticks."""
 
 
-class OperationCountdown(Generic[Obj]):
-    """A countdown on a room's clock.  Made by ``frame.operation_timeout``.
-
-    Exactly one thing ends it: ``done``, its time, or the room's closing.  While the room is
-    paused it stands still.
-    """
+class BaseCountdown(Generic[Control, Obj]):
+    """The methods of ``OperationCountdown``."""
 
     def __init__(
         self,
-        frame: FrameControl[Obj],
-        loop: TickLoop[Obj],
+        frame: Control,
+        loop: TickLoop[Control, Obj],
         timeout: float,
-        on_timeout: Callable[[FrameControl[Obj], Obj], object],
+        on_timeout: Callable[[Control, Obj], object],
     ) -> None:
         check_number("timeout", timeout, 0)
         if not callable(on_timeout):
-            raise SettingError("on_timeout", f"a function, not {on_timeout!r}")
+            raise SettingError("on_timeout", f"expected a function, got {on_timeout!r}")
         self.frame = frame
         """The room."""
         self.outcome: Outcome | None = None
-        """What has ended it; ``None`` while it stands."""
+        """What ended it; ``None`` until then."""
         self._loop = loop
         self._timeout = timeout
         self._on_timeout = on_timeout
         self._deadline = 0.0
-        self._lock = threading.Lock()  # of its end: who comes too late finds the outcome
+        # Of the end: a caller of ``done`` that is too late finds the outcome.
+        self._lock = threading.Lock()
         self.due = 0.0
-        loop.agenda.add(self)
-        loop.wake()
+        loop.add(self)
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left, of the room's clock; 0 when it has ended."""
-        agenda = self._loop.agenda
-        return max(0.0, self._deadline - agenda.time()) if agenda.stands(self) else 0.0
+        """Seconds left, on the room's clock; 0 when it has ended."""
+        return self._loop.agenda.remaining(self, self._deadline)
 
     def operation(self: Self, work: Callable[[Self, Any], object]) -> bool:
-        """Run ``work(operation, obj)`` on the tick thread, if it still stands by then.
+        """Run ``work(operation, obj)`` on the tick thread, unless it has ended by then.
 
         In order with the closures of ``exec_async``.  What it raises is logged.
 
-        :returns: false when it has ended already.
+        :returns: False when it has ended already.
         :raises QueueFull: as ``frame.exec_async``.
         """
         check_work(work)
         agenda = self._loop.agenda
 
         def run() -> None:
-            if agenda.stands(self):
+            if agenda.is_pending(self):
                 self._loop.call("an operation", lambda _, obj: work(self, obj))
 
         try:
-            if not agenda.stands(self):
+            if not agenda.is_pending(self):
                 return False
-            agenda.post(run)
+            self._loop.post(run)
         except HotlineClosed:
             return False
-        self._loop.wake()
         return True
 
     def done(self) -> bool:
-        """End it: the time-out will never fire.  False when it has ended before."""
+        """End it: the time-out will not fire.  Return False when it has ended before."""
         return self._end("done")
 
     def _end(self, outcome: Outcome) -> bool:
         with self._lock:
-            ends = self._loop.agenda.drop(self)
+            ends = self._loop.agenda.cancel(self)
             if ends:
                 self.outcome = outcome
             elif self.outcome is None:
-                self.outcome = "closed"  # which the tick thread is about to tell us
+                self.outcome = "closed"  # the tick thread is about to call closed()
         return ends
 
-    # As a countdown of the agenda.
+    # For the agenda.
 
     def begin(self, now: float) -> None:
-        """See ``Countdown``."""
+        """See ``agenda.Countdown``."""
         self.due = self._deadline = now + self._timeout
 
-    def ring(self, now: float) -> None:
-        """See ``Countdown``."""
+    def fire(self, now: float) -> None:
+        """See ``agenda.Countdown``."""
         if self._end("timeout"):
             self._loop.call("on_timeout", self._on_timeout)
 
     def closed(self) -> None:
-        """See ``Countdown``."""
+        """See ``agenda.Countdown``."""
         self.outcome = "closed"
 
     def left(self, member: Client[Any, Any]) -> None:
-        """See ``Countdown``."""
+        """See ``agenda.Countdown``."""
 
 
-class OperationCountdownTicker(OperationCountdown[Obj]):
-    """A countdown that calls ``on_tick`` on the way.  Made by ``frame.operation_ticker``.
-
-    The calls stand on a grid from its beginning; one that the room could not make in time
-    is left out, and none comes together with the time-out.
-    """
+class BaseCountdownTicker(BaseCountdown[Control, Obj]):
+    """The methods of ``OperationCountdownTicker``."""
 
     def __init__(
         self,
-        frame: FrameControl[Obj],
-        loop: TickLoop[Obj],
+        frame: Control,
+        loop: TickLoop[Control, Obj],
         timeout: float,
-        on_timeout: Callable[[FrameControl[Obj], Obj], object],
+        on_timeout: Callable[[Control, Obj], object],
         interval: float,
-        on_tick: Callable[[FrameControl[Obj], Obj], object],
+        on_tick: Callable[[Control, Obj], object],
     ) -> None:
         check_number("interval", interval, SHORTEST_INTERVAL)
         if not callable(on_tick):
-            raise SettingError("on_tick", f"a function, not {on_tick!r}")
+            raise SettingError("on_tick", f"expected a function, got {on_tick!r}")
         self._interval = interval
         self._on_tick = on_tick
         self._start = 0.0
         super().__init__(frame, loop, timeout, on_timeout)
 
     def begin(self, now: float) -> None:
-        """See ``Countdown``."""
+        """See ``agenda.Countdown``."""
         super().begin(now)
         self._start = now
         self._set_due(now)
 
-    def ring(self, now: float) -> None:
-        """See ``Countdown``."""
+    def fire(self, now: float) -> None:
+        """See ``agenda.Countdown``."""
         if now >= self._deadline:
-            super().ring(now)
+            super().fire(now)
             return
         self._set_due(now)
         self._loop.call("on_tick", self._on_tick)
 
     def _set_due(self, now: float) -> None:
-        # A millionth of an interval: what differs by the last bit of a float is due at once.
+        # A millionth of an interval: a call that is early by the last bit of a float is due.
         passed = int((now - self._start) / self._interval + 1e-6)
         due = self._start + (passed + 1) * self._interval
         self.due = due if due < self._deadline - 1e-6 * self._interval else self._deadline

@@ -1,6 +1,7 @@
-"""The tick thread of one room: it runs what is due, and sends what that has pushed.
+"""The loop of a ticking room: it asks the agenda for the next job, and does it.
 
-Layer: hub.  Threads: ``step`` is the room's own thread; the rest is for any.
+Layer: rooms.ticking.  Threads: ``step`` runs on the room's tick thread; every other method
+on any thread.
 """
 
 from __future__ import annotations
@@ -12,88 +13,121 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.clock import Drive
-from hubthread.concurrency.flusher import PATIENCE
 from hubthread.errors import HotlineClosed, WrongThread
 from hubthread.net.tick_batch import TickBatch
-from hubthread.rooms.ticking.agenda import Agenda, Countdown
+from hubthread.rooms.ticking.agenda import (
+    Agenda,
+    Countdown,
+    Finish,
+    Fire,
+    Flush,
+    RunClosures,
+    RunTick,
+    Start,
+    TellOverrun,
+    WaitUntil,
+)
 from hubthread.rooms.ticking.callbacks import TickCallbacks
 from hubthread.rooms.ticking.schedule import Schedule, Tick
+from hubthread.rooms.ticking.setup import TickSetup
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
     from hubthread.rooms.hotline import Hotline
-    from hubthread.rooms.ticking.control import FrameControl
-    from hubthread.rooms.ticking.setup import HotlineFrameOption
 
 __all__ = ["TickLoop"]
 
+Control = TypeVar("Control")
 Obj = TypeVar("Obj")
 T = TypeVar("T")
 
 
-class TickLoop(Generic[Obj]):
-    """What one tick thread does.  It drives its room (see ``room.Driver``)."""
+class TickLoop(Generic[Control, Obj]):
+    """What the tick thread of one room does.  It drives the room's push log.
 
-    def __init__(self, hotline: Hotline[Any, Any], option: HotlineFrameOption[Obj]) -> None:
+    :param hotline: the room.
+    """
+
+    def __init__(self, hotline: Hotline[Any, Any], setup: TickSetup[Control, Obj]) -> None:
         self._hotline = hotline
-        self._room = hotline._log
-        self._option = option
+        self._log = hotline._log
+        self._setup = setup
         self._clock = hotline._core.clock
-        bound = option.control_size or hotline._core.setting.chan_queue_size
-        self.agenda = Agenda(self._clock, bound, self._room.name)
-        self.name = f"the clock of {self._room.name}"
-        self.hz = option.hz or (1 / option.hz_basic if option.hz_basic else 0.0)
+        bound = setup.control_size or hotline._core.setting.chan_queue_size
+        self.agenda = Agenda(self._clock.now, bound, self._log.name)
+        self.room_name = self._log.name
+        self.name = f"the clock of {self.room_name}"
+        self.hz = setup.hz or (1 / setup.hz_basic if setup.hz_basic else 0.0)
         self._drive: Drive
-        self._making: Call[Obj] | None = Call(option.new_obj)
-        self._failed = False  # to begin
-        self._calls: TickCallbacks[Obj] | None = None  # when it has not
+        self._making: Call[Obj] | None = Call(setup.new_obj)
+        self._failed = False  # to start
+        self._calls: TickCallbacks[Control, Obj] | None = None  # until it has started
         # The tick thread's.
         self.runner: int | None = None
-        self._turns = 0  # callbacks so far: whoever looks twice sees whether it goes on
-        self.tick = Tick(0, option.period, 0.0, 0)
-        self._gather = TickBatch()
-        self._began = False
-        self._pushed = False  # set by whoever pushes
+        self._slot = 0  # number of the callback that runs, or ran last
+        self.tick = Tick(0, setup.period, 0.0, 0)
+        self._batch = TickBatch()
 
     # Any thread.
 
-    def start(self, frame: FrameControl[Obj]) -> None:
-        """Begin, with the thread that is to own the object; returns when that is made."""
+    def start(self, frame: Control) -> None:
+        """Start the tick thread, and wait until it has made the room's state.
+
+        :param frame: the first argument of the room's callbacks.
+        :raises UsageError: when the room has a tick thread.
+        :raises HotlineClosed: when it is closed.
+        :raises RuntimeError: when the system gives no thread.
+        """
         making = self._making
         assert making is not None
-        self._room.refuse_driven()
-        self._drive = self._clock.drive(self.step, f"frame-{frame.hotline_id}")
+        self._log.refuse_driven()
+        self._drive = self._clock.drive(self.step, f"frame-{self._hotline.hotline_id}")
         try:
             obj = making.result(self, self.name)
-            self._room.attach(self)
+            self._log.attach(self)
         except BaseException:
             self._failed = True
             self._drive.wake()
             raise
         self._calls = TickCallbacks(
-            self._option, frame, obj, self._room.close, self.name, frame._core.incidents
+            self._setup, frame, obj, self._log.close, self.name, self._hotline._core.incidents
         )
         self._drive.wake()
 
     def is_here(self) -> bool:
-        """Whether the caller is the tick thread, in one of the room's callbacks."""
+        """Return True if the caller is one of the room's callbacks, on the tick thread."""
         return self.runner == thread_id()
 
+    def has_member(self, ctx: object) -> bool:
+        """Return True if ``ctx`` is in the room."""
+        return ctx in self._hotline
+
     def turn(self) -> int | None:
-        """The number of the callback that runs now, or ``None`` (see ``watchdog.Watched``)."""
-        return None if self.runner is None else self._turns
+        """Return the number of the callback that runs, or None (see ``watchdog.Watched``)."""
+        return None if self.runner is None else self._slot
 
-    def exec_async(self, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
-        """See ``FrameControl``."""
+    def refuse_here(self, what: str, instead: str) -> None:
+        """Refuse to wait for the room.
 
-        self.agenda.post(partial(self.call, "a closure", work))
-        self.wake()
-
-    def exec_sync(self, work: Callable[[FrameControl[Obj], Obj], T], timeout: float | None) -> T:
-        """See ``FrameControl``."""
+        :param what: the call that would wait.
+        :param instead: what to do instead.
+        :raises WrongThread: on the hub thread, and in the room's own callbacks.
+        """
+        self._hotline._core.loop.refuse_here(what)
         if self.is_here():
             raise WrongThread(
-                "exec_sync from inside the room's own tick or closure would wait for itself: "
+                f"{what} in the room's own callbacks would wait for itself: {instead}"
+            )
+
+    def exec_async(self, work: Callable[[Control, Obj], object]) -> None:
+        """Run ``work(frame, obj)`` between ticks; see ``FrameControl``."""
+        self.post(partial(self.call, "a closure", work))
+
+    def exec_sync(self, work: Callable[[Control, Obj], T], timeout: float | None) -> T:
+        """Run ``work(frame, obj)`` between ticks, and return its result; see ``FrameControl``."""
+        if self.is_here():
+            raise WrongThread(
+                "exec_sync in the room's own callbacks would wait for itself: "
                 "call the function with the frame and the object that you were given"
             )
 
@@ -102,172 +136,160 @@ class TickLoop(Generic[Obj]):
             return work(self._calls.frame, self._calls.obj)
 
         call = Call(run)
-        self.agenda.post(call.run)
+        self.agenda.post(call.run, call)
         self.wake()
         return call.result(self, self.name, timeout)
 
+    def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
+        """Run ``work()``, which must not raise, between ticks; see ``Agenda.post``."""
+        self.agenda.post(work, essential=essential)
+        self.wake()
+
+    def add(self, countdown: Countdown) -> None:
+        """Begin a countdown; see ``Agenda.add``."""
+        self.agenda.add(countdown)
+        self.wake()
+
     def wake(self) -> None:
-        """Have the agenda looked at."""
+        """Have the agenda asked again."""
         if not self.is_here():
             self._drive.wake()
 
-    def call(self, what: str, work: Callable[[FrameControl[Obj], Obj], object]) -> None:
-        """Call a function of the user's, on the tick thread; what it raises is logged."""
+    def call(self, what: str, work: Callable[[Control, Obj], object]) -> None:
+        """Call ``work(frame, obj)``, and log what it raises.  On the tick thread."""
         assert self._calls is not None
         self._calls.call(what, work)
 
-    # As a room's driver.
+    # The driver of the push log.
 
     def schedule(self) -> None:
-        """See ``room.Driver``."""
-        self._pushed = True
+        """See ``push_log.Driver``."""
+        self.agenda.flush_due = True
         self.wake()
 
     def left(self, member: Client[Any, Any]) -> None:
-        """See ``room.Driver``."""
+        """See ``push_log.Driver``."""
         for countdown in self.agenda.countdowns():
             countdown.left(member)
 
     def end(self, reason: str) -> None:
-        """See ``room.Driver``."""
+        """See ``push_log.Driver``."""
         self.agenda.end(reason)
         self.wake()
 
     # The tick thread.
 
     def step(self) -> float | None:
-        """Do what is due; when there is more (see ``concurrency.clock.Step``)."""
-        self._turns += 1
+        """Do one round of jobs; return the time of the next (see ``concurrency.clock.Step``)."""
+        self._slot += 1
         self.runner = thread_id()
         try:
-            if self._making is not None:
-                making, self._making = self._making, None
-                making.run()
-            if self._failed:
-                return None
             calls = self._calls
-            return math.inf if calls is None else self._step(calls)
+            return self._prepare() if calls is None else self._round(calls)
         except BaseException:
             self._crash()
             raise
         finally:
             self.runner = None
 
-    def _step(self, calls: TickCallbacks[Obj]) -> float | None:
-        agenda = self.agenda
-        woke = agenda.time()
-        if not self._began:
-            self._began = True
-            self._begin(calls)
-        work = agenda.next_work()
-        if work is not None:
-            self._sending(partial(self._work_off, work))
-        if agenda.counts_down():
-            self._ring()
-        tick = agenda.due_tick(woke)
-        if tick is not None:
-            self._run_tick(calls, tick)
-        reason = agenda.ended()
-        if reason is not None:
-            self._finish(calls, reason)
-            return None
-        self._flush()  # what others have pushed
-        return agenda.next_time()
+    def _prepare(self) -> float | None:
+        """Make the room's state, and wait for ``start`` to take it."""
+        if self._making is not None:
+            making, self._making = self._making, None
+            making.run()
+        return None if self._failed else math.inf
 
-    def _begin(self, calls: TickCallbacks[Obj]) -> None:
-        option = self._option
-        self._sending(calls.start)
-        if option.period:
+    def _round(self, calls: TickCallbacks[Control, Obj]) -> float | None:
+        clock, following = self._clock.now, self.agenda.next
+        while True:
+            job = following(clock())
+            if isinstance(job, WaitUntil):
+                return job.time
+            if isinstance(job, RunTick):
+                self.tick = job.tick
+                if not self._send_together(calls.logic):
+                    self.agenda.record_error()
+            elif isinstance(job, RunClosures):
+                self._send_together(partial(self._run_closures, job))
+            elif isinstance(job, Fire):
+                self._send_together(partial(job.countdown.fire, job.now))
+            elif isinstance(job, Flush):
+                self._flush()
+            elif isinstance(job, TellOverrun):
+                self._send_together(partial(calls.on_overrun, job.overrun))
+            elif isinstance(job, Start):
+                self._start(calls)
+            else:
+                self._finish(calls, job)
+                return None
+
+    def _start(self, calls: TickCallbacks[Control, Obj]) -> None:
+        self._send_together(calls.on_start)
+        setup = self._setup
+        if setup.period:
             self.agenda.begin(
-                lambda now: Schedule(option.period, now, option.overrun, option.catch_up)
+                lambda now: Schedule(setup.period, now, setup.overrun, setup.catch_up)
             )
 
-    def _work_off(self, work: Callable[[], object]) -> None:
-        """Run the closures that wait now, for a moment, and let all that they send leave together.
-
-        Room for 20 members: 115,000 pushes/s by closures that way, 2,600 with a flush after
-        each (2 cores, CPython 3.11).
-        """
-        until = self._clock.now() + PATIENCE
-        count = self.agenda.waiting()
-        work()
-        for _ in range(count):
-            if self._clock.now() >= until or (following := self.agenda.next_work()) is None:
+    def _run_closures(self, job: RunClosures) -> None:
+        take, clock = self.agenda.take, self._clock.now
+        for number in range(job.most):
+            if number and clock() >= job.until:
                 return
-            self._turns += 1
-            following()
+            self._slot += 1
+            take()()
 
-    def _ring(self) -> None:
-        """Ring what is due, each countdown once: one that calls often holds up nothing."""
-        until = self.agenda.time()
-        while (due := self.agenda.due_countdown(until)) is not None:
-            countdown, now = due
-            self._sending(partial(countdown.ring, now))
-
-    def _run_tick(self, calls: TickCallbacks[Obj], tick: Tick) -> None:
-        clock = self._clock
-        self.tick = tick
-        began = clock.now()
-        self._sending(calls.logic)
-        work = clock.now() - began
-        overran = calls.ticked(tick, work)
-        self.agenda.ticked(tick, work, overran=overran is not None, raised=calls.raised)
-        if overran is not None:
-            self._sending(overran)
-
-    def _sending(self, work: Callable[[], object]) -> None:
-        """Do ``work``, and let all that it sends leave together."""
-        self._turns += 1
-        tick_batch = self._gather
-        tick_batch.begin()
+    def _send_together(self, work: Callable[[], T]) -> T:
+        """Return ``work()``; all that it writes and pushes leaves when it has come to its end."""
+        self._slot += 1
+        batch = self._batch
+        batch.begin()
         try:
-            self._turns += 1
-            work()
+            result = work()
             self._flush()
         finally:
-            tick_batch.end()
+            batch.end()
+        return result
 
     def _flush(self) -> None:
-        if self._pushed:
-            self._pushed = False  # first: what is pushed from here on may come too late for this
-            self._room.flush(self)
+        agenda = self.agenda
+        if agenda.flush_due:
+            # Cleared first: this flush may miss what is pushed from here on.
+            agenda.flush_due = False
+            self._log.flush(self)
 
-    def _finish(self, calls: TickCallbacks[Obj], reason: str) -> None:
-        """The end: the last callback, the last sends, everybody out."""
+    def _finish(self, calls: TickCallbacks[Control, Obj], job: Finish) -> None:
+        """Run the last callback, send what it pushed, and let every member out."""
         countdowns, _ = self.agenda.close()
-        self._sending(partial(self._tell_closed, countdowns))
-        self._sending(calls.end)
-        self._shut(reason)
-
-    @staticmethod
-    def _tell_closed(countdowns: list[Countdown]) -> None:
         for countdown in countdowns:
             countdown.closed()
+        self._send_together(calls.on_close)
+        self._slot += 1
+        self._shut(job.reason)
 
     def _shut(self, reason: str) -> None:
         try:
-            self._room.shut()
-            self._room.flush(self)  # what was accepted before that
+            self._log.shut()
+            self._log.flush(self)  # what was accepted before
             self._end_hotline(reason)
-            self._room.flush(self)  # who was let out, if another thread was flushing then
+            self._log.flush(self)  # the members that left while another thread was flushing
         finally:
             self.agenda.finish()
 
     def _end_hotline(self, reason: str) -> None:
         try:
             self._hotline._end(reason)
-        except BaseException as error:  # noqa: BLE001 - told to the log
+        except BaseException as error:  # noqa: BLE001 - goes into the log
             assert self._calls is not None
             self._calls.report("a callback of its context", error)
 
     def _crash(self) -> None:
-        """A bug of ours: nobody is left waiting."""
+        """End the room after a bug of the library, so that no thread waits for it for ever."""
         reason = "its clock was stopped by a bug"
         self.agenda.end(reason)
-        countdowns, left = self.agenda.close()
-        for waited in [*countdowns, *(getattr(work, "__self__", None) for work in left)]:
-            if isinstance(waited, Call):
-                waited.abandon(HotlineClosed(f"{self._room.name}: {reason}"))
-            elif waited is not None:
-                waited.closed()
+        countdowns, calls = self.agenda.close()
+        for countdown in countdowns:
+            countdown.closed()
+        for call in calls:
+            call.abandon(HotlineClosed(f"{self.room_name}: {reason}"))
         self._shut(reason)

@@ -1,9 +1,9 @@
-"""When a room with a clock ticks, and what becomes of ticks that it could not keep.
+"""The grid on which a room ticks, and what happens to ticks that the room could not keep.
 
-Layer: protocol: no threads and no clock, times are handed in.  Threads: a room's own.
+Tick number *k* is due at ``start + k * dt``, however late the ticks before it began: ticks
+do not drift (G6).
 
-Ticks stand on a grid: number *k* is due at ``start + k * dt``, however late the ones before
-it were (G6: no drift).
+Layer: rooms.ticking.  Threads: the room's tick thread.  Times are passed in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 __all__ = ["OVERRUN_POLICIES", "Overrun", "OverrunPolicy", "Schedule", "Tick"]
 
 OverrunPolicy: TypeAlias = Literal["skip", "burst", "delay"]
-"""What happens when ticks come due faster than they are run: see ``Schedule``."""
+"""What happens when several ticks are due at once: see ``Schedule``."""
 
 OVERRUN_POLICIES: tuple[str, ...] = get_args(OverrunPolicy)
 
@@ -41,24 +41,24 @@ class Overrun:
     work: float
     """Seconds that it took, its sends included."""
     in_a_row: int
-    """How many ticks up to this one have overrun without one between that did not."""
+    """Number of consecutive ticks, up to this one, that have overrun."""
 
 
 ROUNDING = 1e-5
-"""Of a period: a whole multiple of it must not be one less for the last bits of a clock."""
+"""Share of a period by which a clock may fall short of a whole number of periods."""
 
 
 class Schedule:
-    """The grid of one room.
+    """The deadlines of one room.
 
     When several ticks are due at once, because the room or the system was busy:
 
     * ``"skip"`` runs the last of them, late, and leaves the others out;
     * ``"burst"`` runs the last ``catch_up`` of them, one after another;
-    * ``"delay"`` runs one, and the grid moves: the next one is due ``dt`` after it began.
+    * ``"delay"`` runs one, and the grid moves: the next tick is due ``dt`` after it began.
 
     :param dt: seconds between ticks.
-    :param start: the first tick is due ``dt`` after it.
+    :param start: the time of the grid's origin; the first tick is due ``dt`` later.
     """
 
     __slots__ = ("_catch_up", "_delays", "_start", "deadline", "dt", "index")
@@ -70,12 +70,13 @@ class Schedule:
         self._delays = policy == "delay"
         self._catch_up = catch_up if policy == "burst" else 1
         self.deadline = start + dt
-        """When the next tick is due."""
+        """The time at which the next tick is due."""
 
     def begin(self, now: float, *, busy: bool) -> Tick:
-        """The tick that begins ``now``, at the deadline or later.
+        """Return the tick that begins ``now``, and set the next deadline.
 
-        :param busy: whether the room was at work at the deadline; else it was woken late.
+        :param now: the deadline, or later.
+        :param busy: True if the room was at work at the deadline, False if it woke up late.
         """
         dt = self.dt
         late = now - self.deadline

@@ -1,12 +1,13 @@
-"""What is remembered of a room's last ticks.
+"""The figures of a room's ticks: counts of all of them, times of the last 512.
 
-Layer: hub.  Threads: the tick thread adds, under the loop's lock; a snapshot is for any
-thread that holds it.
+Layer: rooms.ticking.  Threads: the agenda calls ``add`` and ``copy`` under its lock; a copy
+belongs to the thread that asked for it.
 """
 
 from __future__ import annotations
 
 from array import array
+from copy import copy
 
 from hubthread.rooms.ticking.schedule import Tick
 from hubthread.statistics import Spread
@@ -14,11 +15,11 @@ from hubthread.statistics import Spread
 __all__ = ["TickWindow"]
 
 WINDOW = 512
-"""Ticks: 25 s at 20 Hz, and 8 KB a room."""
+"""Ticks whose times are kept: 25 s at 20 Hz, and 8 KB a room."""
 
 
 class TickWindow:
-    """Work and lateness of the last ticks, and the counts of all of them."""
+    """Work and lateness of the last ticks, and counts of all ticks."""
 
     def __init__(self) -> None:
         self._work = array("d", bytes(8 * WINDOW))
@@ -26,21 +27,29 @@ class TickWindow:
         self.ticks = 0
         self.skipped = 0
         self.late = 0
+        """Ticks that were due while the room was still at work."""
         self.overruns = 0
+        """Ticks that took longer than a period."""
         self.errors = 0
+        """Ticks whose ``logic`` raised."""
 
-    def add(self, tick: Tick, work: float, *, overran: bool, raised: bool) -> None:
-        """A tick was run."""
+    def add(self, tick: Tick, work: float) -> None:
+        """Record a tick that took ``work`` seconds."""
         place = self.ticks % WINDOW
         self._work[place] = work
         self._lateness[place] = tick.late
         self.ticks += 1
         self.skipped += tick.skipped
-        self.overruns += overran
-        self.errors += raised
+
+    def copy(self) -> TickWindow:
+        """Return a copy that later ticks do not change."""
+        copied = copy(self)
+        copied._work = self._work[:]
+        copied._lateness = self._lateness[:]
+        return copied
 
     def spreads(self) -> tuple[Spread, Spread]:
-        """Work and lateness."""
+        """Return the spread of work and of lateness."""
         known = min(self.ticks, WINDOW)
         return _spread(self._work[:known]), _spread(self._lateness[:known])
 

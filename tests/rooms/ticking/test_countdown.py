@@ -42,9 +42,9 @@ def test_what_cannot_be_called_is_refused_at_the_call(wrong: Any) -> None:
     hub, _, _ = new_hub()
     with hub:
         frame = still(hub)
-        with pytest.raises(SettingError, match=r"^on_timeout: a function"):
+        with pytest.raises(SettingError, match=r"^on_timeout: expected a function"):
             frame.operation_timeout(1, wrong)
-        with pytest.raises(SettingError, match=r"^on_tick: a function"):
+        with pytest.raises(SettingError, match=r"^on_tick: expected a function"):
             frame.operation_ticker(1, _nothing, 1, wrong)
         with pytest.raises(SettingError, match=r"^interval: a number of at least 0\.0001"):
             frame.operation_ticker(1, _nothing, 0.00009, _nothing)

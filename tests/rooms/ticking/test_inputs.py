@@ -45,7 +45,7 @@ def test_it_is_complete_when_everybody_has_answered() -> None:
         gate = frame.await_inputs([one, two, one], 5, "none", lambda *given: notes.add(given))
         assert (gate.waiting, gate.inputs, gate.is_complete) == ([one, two], {}, False)
         assert (gate.frame, gate.remaining) == (frame, 5)
-        assert repr(gate) == "<InputGate open, 0 there, 2 not>"
+        assert repr(gate) == "<InputGate open, 0 there, 2 missing>"
         assert gate.answer(two, "b")
         assert not gate.answer(two, "c")
         clock.go(1)
@@ -56,7 +56,7 @@ def test_it_is_complete_when_everybody_has_answered() -> None:
         clock.rest()
         assert notes.now() == [(frame, [], gate)]
         assert (gate.is_complete, gate.remaining, gate.done()) == (True, 0, False)
-        assert repr(gate) == "<InputGate complete, 2 there, 0 not>"
+        assert repr(gate) == "<InputGate complete, 2 there, 0 missing>"
         clock.go(50)
         assert len(notes.now()) == 1
         assert not gate.answer(one, "late")
@@ -165,7 +165,7 @@ def test_the_rooms_end_ends_it_without_on_done() -> None:
         with pytest.raises(HotlineClosed):
             gate.wait()
         assert (gate.answer(two, 2), gate.done(), notes.now()) == (False, False, [])
-        assert repr(gate) == "<InputGate closed, 1 there, 0 not>"
+        assert repr(gate) == "<InputGate closed, 1 there, 0 missing>"
         with pytest.raises(HotlineClosed):
             frame.await_inputs([one], 5, 0)
 
@@ -219,7 +219,7 @@ def test_waiting_has_a_time_of_its_own_and_its_place() -> None:
     with serving() as s:
         _, frame, _, (one,) = table(s, 1)
         gate = frame.await_inputs([one], 5, "none")
-        with pytest.raises(ExecTimeout, match=r"1 inputs were not there in 0\.001 s"):
+        with pytest.raises(ExecTimeout, match=r"1 inputs were still missing after 0\.001 s"):
             gate.wait(0.001)
         with pytest.raises(WrongThread):
             s.hub.exec_sync(lambda _: gate.wait(0))
@@ -236,7 +236,7 @@ def test_wrong_parameters_are_refused_at_the_call() -> None:
         _, frame, _, (one,) = table(s, 1)
         with pytest.raises(ContextNotClient, match="context not client: 'one'"):
             frame.await_inputs([one, "one"], 5, 0)  # type: ignore[list-item]
-        with pytest.raises(SettingError, match=r"^on_done: a function or None"):
+        with pytest.raises(SettingError, match=r"^on_done: expected a function or None"):
             frame.await_inputs([one], 5, 0, "done")  # type: ignore[arg-type]
         gate = frame.await_inputs([one], 5, 0)
         assert not gate.answer("two", 1)  # type: ignore[arg-type]

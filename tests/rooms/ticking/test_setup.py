@@ -299,7 +299,7 @@ def test_nor_is_one_that_has_ended_before_run_has(monkeypatch: pytest.MonkeyPatc
     """The end took it off the list, and run does not put it back."""
     start = TickLoop.start
 
-    def slow(self: TickLoop[Any], frame: FrameControl[Any]) -> None:
+    def slow(self: TickLoop[Any, Any], frame: FrameControl[Any]) -> None:
         start(self, frame)
         assert self.agenda.wait_over(TIMEOUT)
 
