@@ -1,8 +1,7 @@
-"""Results across threads: cycles of waits are refused, and nothing else is."""
+"""Results of other threads: a cycle of waits is refused, and no other wait."""
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,40 +9,36 @@ from typing import Any
 
 import pytest
 
-from hubthread.concurrency import calls as waits
+from hubthread.concurrency import calls
 from hubthread.concurrency.calls import Call, stack_of
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.strand import Strand
-from hubthread.concurrency.threads import Threads
-from hubthread.concurrency.workers import Workers
 from hubthread.errors import DeadlockError, ExecTimeout
-from tests.support import TIMEOUT, in_thread, telling, together
+from tests.concurrency.harness import Runtime
+from tests.support import TIMEOUT, in_thread, together
 
 Exec = Callable[[Callable[[], Any]], Any]
 
 
 class Parties:
-    """Hubs and strands, of which each can run closures for the others."""
+    """Hubs and strands, each of which runs closures for the others."""
 
-    def __init__(self) -> None:
-        logger = logging.getLogger("hubthread.tests")
-        self._threads = Threads("test", telling(logger))
-        self._workers = Workers(self._threads)
-        self._logger = logger
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._loops: list[Loop[None]] = []
         self.errors: list[BaseException] = []
 
     def hub(self) -> Loop[None]:
-        loop: Loop[None] = Loop("hub", 100, None, telling(self._logger), self.errors.append)
+        loop: Loop[None] = Loop("hub", 100, None, self._runtime.incidents, self.errors.append)
         self._loops.append(loop)
-        self._threads.start(lambda: loop.run(lambda: None), "hub")
+        self._runtime.threads.start(lambda: loop.run(lambda: None), "hub")
         return loop
 
     def strand(self, name: str = "strand") -> Strand:
-        return Strand(self._workers, 100, self.errors.append, name)
+        return Strand(self._runtime.workers, 100, self.errors.append, name)
 
     def of_kind(self, kind: str) -> tuple[Exec, Exec]:
-        """``exec_async`` and ``exec_sync`` of a new hub or strand."""
+        """Return ``exec_async`` and ``exec_sync`` of a new hub or strand."""
         if kind == "hub":
             loop = self.hub()
             return (
@@ -54,23 +49,22 @@ class Parties:
         return strand.post, strand.call
 
     def end(self) -> None:
-        self._workers.close()
         for loop in self._loops:
             loop.close()
-        assert not self._threads.join(TIMEOUT)
+        self._runtime.end()
         assert not self.errors
-        assert not waits._waiting
+        assert not calls._waiting
 
 
 @pytest.fixture
-def parties() -> Iterator[Parties]:
-    made = Parties()
+def parties(runtime: Runtime) -> Iterator[Parties]:
+    made = Parties(runtime)
     yield made
     made.end()
 
 
 class Run:
-    """An executor whose runner is what a test says."""
+    """An executor whose runner the test sets."""
 
     runner: int | None = None
 
@@ -87,8 +81,8 @@ class Run:
     ],
     ids="-".join,
 )
-def test_a_cycle_is_refused_once(parties: Parties, kinds: list[str]) -> None:
-    """In a ring, where each waits for the next, the last to begin is refused, and only it."""
+def test_call_cycle_refuses_exactly_the_last_wait(parties: Parties, kinds: list[str]) -> None:
+    """Each executor of a ring waits for the next."""
     ring = [parties.of_kind(kind) for kind in kinds]
     size = len(ring)
     barrier = threading.Barrier(size)
@@ -118,8 +112,7 @@ def test_a_cycle_is_refused_once(parties: Parties, kinds: list[str]) -> None:
     assert len(results) == size - 1
 
 
-def test_what_was_refused_runs_later(parties: Parties) -> None:
-    """A refused wait leaves its work queued: it runs when the chain is resolved."""
+def test_call_refused_wait_leaves_its_closure_queued(parties: Parties) -> None:
     hub, strand = parties.hub(), parties.strand()
     ran = threading.Event()
 
@@ -134,8 +127,7 @@ def test_what_was_refused_runs_later(parties: Parties) -> None:
     assert ran.wait(TIMEOUT)
 
 
-def test_the_own_thread_is_no_wait(parties: Parties) -> None:
-    """Hub and strand run at once what their own thread asks for, however deep."""
+def test_call_on_own_thread_runs_at_once_at_any_depth(parties: Parties) -> None:
     hub, strand = parties.hub(), parties.strand()
     assert hub.exec_sync(lambda _: hub.exec_sync(lambda _: hub.exec_sync(lambda _: 3))) == 3
     assert strand.call(lambda: strand.call(lambda: strand.call(lambda: 3, TIMEOUT))) == 3
@@ -143,17 +135,15 @@ def test_the_own_thread_is_no_wait(parties: Parties) -> None:
     assert hub.exec_sync(lambda _: strand.call(lambda: hub.exec_sync(lambda _: 4))) == 4
 
 
-def test_an_executor_that_runs_here_is_refused() -> None:
-    """Waiting for an executor whose runner is the caller is the shortest cycle."""
+def test_call_to_executor_on_own_thread_is_refused() -> None:
     executor = Run()
     executor.runner = threading.get_ident()
     with pytest.raises(DeadlockError, match="me"):
         Call(lambda: 1).result(executor, "me")
-    assert not waits._waiting
+    assert not calls._waiting
 
 
-def test_a_chain_is_no_cycle(parties: Parties) -> None:
-    """Whoever waits for one that waits for another is let through, at any length."""
+def test_call_chain_of_twenty_waits_is_not_refused(parties: Parties) -> None:
     strands = [parties.strand() for _ in range(20)]
 
     def down(number: int) -> int:
@@ -165,8 +155,7 @@ def test_a_chain_is_no_cycle(parties: Parties) -> None:
     assert down(0) == 20
 
 
-def test_many_wait_for_one(parties: Parties) -> None:
-    """Waits that meet in one executor are no cycle, under contention from all of them."""
+def test_call_many_waits_for_one_executor_are_not_refused(parties: Parties) -> None:
     hub = parties.hub()
     strands = [parties.strand() for _ in range(6)]
     total = [0]
@@ -183,10 +172,9 @@ def test_many_wait_for_one(parties: Parties) -> None:
     assert total[0] == 300
 
 
-def test_one_that_has_its_result_holds_up_nobody(
+def test_call_answered_thread_that_has_not_woken_is_no_part_of_a_cycle(
     parties: Parties, waiting: threading.Semaphore
 ) -> None:
-    """A thread that was answered, and has not woken yet, is no part of a cycle."""
     hub, strand = parties.hub(), parties.strand()
     for _ in range(30):
         go = threading.Event()
@@ -213,8 +201,7 @@ def test_one_that_has_its_result_holds_up_nobody(
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()])
-def test_an_exception_goes_to_the_caller(error: BaseException) -> None:
-    """Whatever the work raises is raised where its result is waited for, once."""
+def test_call_exception_is_raised_in_the_caller(error: BaseException) -> None:
 
     def fail() -> None:
         raise error
@@ -226,8 +213,7 @@ def test_an_exception_goes_to_the_caller(error: BaseException) -> None:
     assert raised.value is error
 
 
-def test_abandoned_work_tells_its_caller() -> None:
-    """Work that will not run gives its caller the reason, before and during the wait."""
+def test_call_abandoned_raises_its_reason_before_and_during_the_wait() -> None:
     for early in (True, False):
         call: Call[None] = Call(lambda: pytest.fail("must not run"))
         if early:
@@ -239,8 +225,7 @@ def test_abandoned_work_tells_its_caller() -> None:
             waiting()
 
 
-def test_a_time_out_shows_the_stack(parties: Parties) -> None:
-    """Who waits in vain is told what the executor is doing, and its work still runs."""
+def test_call_timeout_shows_the_stack_and_still_runs(parties: Parties) -> None:
     hub = parties.hub()
     go, busy, ran = threading.Event(), threading.Event(), threading.Event()
 
@@ -259,8 +244,7 @@ def test_a_time_out_shows_the_stack(parties: Parties) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, -0.5])
-def test_a_time_out_that_is_used_up(timeout: float) -> None:
-    """What is not there at once is late, also when the time was up before the call."""
+def test_call_used_up_timeout_raises_unless_the_result_is_there(timeout: float) -> None:
     with pytest.raises(ExecTimeout, match="no thread runs"):
         Call(lambda: 1).result(Run(), "idle", timeout)
     ready = Call(lambda: 1)
@@ -268,15 +252,13 @@ def test_a_time_out_that_is_used_up(timeout: float) -> None:
     assert ready.result(Run(), "idle", timeout) == 1
 
 
-def test_an_endless_time_out() -> None:
-    """Infinity is as good as none."""
+def test_call_infinite_timeout_waits() -> None:
     call = Call(lambda: 1)
     waiting = in_thread(lambda: call.result(Run(), "x", float("inf")))
     call.run()
     assert waiting() == 1
 
 
-def test_no_stack_of_no_thread() -> None:
-    """A thread that is not there has no stack; the caller has its own."""
+def test_stack_of_no_thread_is_empty() -> None:
     assert stack_of(None) == stack_of(-1) == ""
     assert "test_no_stack_of_no_thread" in stack_of(threading.get_ident())

@@ -1,40 +1,28 @@
-"""Real time: a thread for each step, woken at deadlines and by others."""
+"""The real clock: one thread for each step, which runs at its deadlines and when woken."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
 from hubthread.concurrency.clock import RealClock
-from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Items, Logs, telling, together
-
-
-class Clocked:
-    """A clock with threads of its own."""
-
-    def __init__(self) -> None:
-        self.logs = Logs()
-        self.threads = Threads("test", telling(self.logs))
-        self.clock = RealClock(self.threads)
-
-    def end(self) -> None:
-        assert not self.threads.join(TIMEOUT)
+from tests.concurrency.harness import Runtime
+from tests.support import TIMEOUT, Items, together
 
 
 @pytest.fixture
-def clocked() -> Iterator[Clocked]:
-    clocked = Clocked()
-    yield clocked
-    clocked.end()
+def clock(runtime: Runtime) -> RealClock:
+    """A clock whose threads are those of ``runtime``."""
+    return RealClock(runtime.threads)
 
 
-def test_a_step_is_called_at_once_and_then_at_its_deadlines(clocked: Clocked) -> None:
-    """Never before; on one thread of that name, a timer; until it returns None."""
+def test_real_clock_calls_a_step_at_its_deadlines_until_none(
+    clock: RealClock, runtime: Runtime
+) -> None:
+    """Never early, and on one timer thread."""
     dues: list[float] = []
     calls: Items[tuple[float, threading.Thread]] = Items()
 
@@ -42,12 +30,12 @@ def test_a_step_is_called_at_once_and_then_at_its_deadlines(clocked: Clocked) ->
         calls.add((monotonic(), threading.current_thread()))
         if len(dues) == 5:
             return None
-        dues.append(clocked.clock.now() + 0.003)
+        dues.append(clock.now() + 0.003)
         return dues[-1]
 
-    clocked.clock.drive(step, "room")
+    clock.drive(step, "room")
     called = calls.wait(6)
-    clocked.end()
+    runtime.end()
     (thread,) = {each for _, each in called}
     assert isinstance(thread, threading.Timer)
     assert thread.name == "test-room"
@@ -57,8 +45,7 @@ def test_a_step_is_called_at_once_and_then_at_its_deadlines(clocked: Clocked) ->
     assert len(calls.now()) == 6
 
 
-def test_a_deadline_that_has_passed_is_now(clocked: Clocked) -> None:
-    """So is the end of all time before us."""
+def test_real_clock_calls_at_once_for_a_passed_deadline(clock: RealClock) -> None:
     answers = [monotonic() - 5, -math.inf, 0.0, None]
     called: Items[int] = Items()
 
@@ -66,13 +53,13 @@ def test_a_deadline_that_has_passed_is_now(clocked: Clocked) -> None:
         called.add(1)
         return answers.pop(0)
 
-    clocked.clock.drive(step, "room")
+    clock.drive(step, "room")
     assert len(called.wait(4)) == 4
 
 
 @pytest.mark.parametrize("due", [math.inf, 1e300])
-def test_who_waits_for_ever_is_woken(clocked: Clocked, due: float) -> None:
-    """From inside the step too; a wake that comes while it runs is not lost."""
+def test_ticker_wake_ends_an_endless_wait(clock: RealClock, runtime: Runtime, due: float) -> None:
+    """A wake during the step, or inside it, is not lost."""
     called: Items[int] = Items()
     inside, go_on = threading.Event(), threading.Event()
 
@@ -86,7 +73,7 @@ def test_who_waits_for_ever_is_woken(clocked: Clocked, due: float) -> None:
             drive.wake()
         return None if count == 4 else due
 
-    drive = clocked.clock.drive(step, "room")
+    drive = clock.drive(step, "room")
     called.wait(1)
     drive.wake()
     assert inside.wait(TIMEOUT)
@@ -94,13 +81,13 @@ def test_who_waits_for_ever_is_woken(clocked: Clocked, due: float) -> None:
     drive.wake()
     go_on.set()
     called.wait(4)
-    clocked.end()
+    runtime.end()
     drive.wake()
     assert len(called.now()) == 4
 
 
-def test_no_wake_is_lost(clocked: Clocked) -> None:
-    """What was changed before a wake is seen by a call after it, whoever else wakes."""
+def test_ticker_wake_from_many_threads_is_never_lost(clock: RealClock) -> None:
+    """A call after each wake sees what was changed before it."""
     asked = [0] * 4
     seen = [0] * 4
     changed = threading.Condition()
@@ -113,7 +100,7 @@ def test_no_wake_is_lost(clocked: Clocked) -> None:
             changed.notify_all()
         return None if over else math.inf
 
-    drive = clocked.clock.drive(step, "room")
+    drive = clock.drive(step, "room")
 
     def ask(who: int) -> None:
         for number in range(1, 500):
@@ -127,7 +114,8 @@ def test_no_wake_is_lost(clocked: Clocked) -> None:
     drive.wake()
 
 
-def test_a_step_that_raises_is_a_bug_and_told_of(clocked: Clocked) -> None:
-    """Loudly; its thread ends."""
-    clocked.clock.drive(lambda: 1 / 0, "room")
-    assert "ZeroDivisionError" in clocked.logs.wait("a bug in hubthread: test-room died")
+def test_ticker_raising_step_is_logged_and_ends_its_thread(
+    clock: RealClock, runtime: Runtime
+) -> None:
+    clock.drive(lambda: 1 / 0, "room")
+    assert "ZeroDivisionError" in runtime.logs.wait("a bug in hubthread: test-room died")

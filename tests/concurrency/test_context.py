@@ -1,4 +1,4 @@
-"""The cancellation tree: what hangs below is cancelled with it, everybody is told once."""
+"""The cancellation tree: a cancel reaches everything below, and each callback runs once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support import TIMEOUT, in_thread, together
 
 
 class AnyTree(RuleBasedStateMachine):
-    """Contexts grown, merged and cancelled at random, against sets of what is below."""
+    """Contexts grown, merged and cancelled at random, against sets of descendants."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,8 +69,7 @@ class AnyTree(RuleBasedStateMachine):
 TestAnyTree = AnyTree.TestCase
 
 
-def test_everybody_is_told_whatever_one_callback_raises() -> None:
-    """A callback that raises keeps nobody else from being cancelled, nor from being told."""
+def test_context_cancel_runs_all_callbacks_though_some_raise() -> None:
     root = Context()
     children = [Context(root) for _ in range(3)]
     told: list[str] = []
@@ -87,8 +86,7 @@ def test_everybody_is_told_whatever_one_callback_raises() -> None:
     assert all(child.cancelled for child in children)
 
 
-def test_callbacks_come_in_order() -> None:
-    """The children's before the parent's, one context's in the order of adding."""
+def test_context_cancel_runs_callbacks_of_children_first_in_order() -> None:
     root = Context()
     child = Context(root)
     told: list[str] = []
@@ -99,7 +97,7 @@ def test_callbacks_come_in_order() -> None:
     assert told == [f"{who} {number}" for who in ("child", "root") for number in range(3)]
 
 
-def test_a_callback_may_use_everything() -> None:
+def test_context_callback_may_call_every_method() -> None:
     """It runs under no lock: here, and in a thread that it waits for, all methods work."""
     root = Context()
     child = Context(root)
@@ -118,8 +116,7 @@ def test_a_callback_may_use_everything() -> None:
     assert seen == expected * 2
 
 
-def test_a_callback_that_comes_late() -> None:
-    """Added after the end, it is called at once."""
+def test_context_callback_added_after_cancel_runs_at_once() -> None:
     root = Context()
     root.cancel("before")
     told: list[str] = []
@@ -127,7 +124,7 @@ def test_a_callback_that_comes_late() -> None:
     assert told == ["before"]
 
 
-def test_waiters_are_woken() -> None:
+def test_context_cancel_wakes_waiting_threads() -> None:
     """All who wait, above and below, are woken by one cancel."""
     root = Context()
     contexts = [root, Context(root), Context(Context(root)), Context.merge(Context(), root)]
@@ -138,22 +135,23 @@ def test_waiters_are_woken() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 1e300, float("inf")])
 @pytest.mark.parametrize("deadline", [None, float("inf")])
-def test_a_wait_without_an_end(timeout: float | None, deadline: float | None) -> None:
+def test_context_wait_with_infinite_timeout_ends_on_cancel(
+    timeout: float | None, deadline: float | None
+) -> None:
     context = Context(deadline=deadline)
     ended = in_thread(lambda: context.wait(timeout))
     context.cancel()
     assert ended() is True
 
 
-def test_a_wait_gives_up() -> None:
-    """A time-out says that it was not cancelled."""
+def test_context_wait_timeout_returns_false() -> None:
     assert not Context().wait(0.001)
     assert repr(Context()) == "<Context open>"
 
 
 @pytest.mark.parametrize("own", [0.0, -1.0, None])
-def test_a_deadline_that_has_passed(own: float | None) -> None:
-    """It counts as cancelled, below too, wakes who waits, and calls nobody."""
+def test_context_passed_deadline_cancels_without_callbacks(own: float | None) -> None:
+    """It counts below the context too, and ends waits."""
     past = monotonic() - 1 if own is None else own
     context = Context(Context(deadline=monotonic() + 3600), deadline=past)
     told: list[str] = []
@@ -166,16 +164,14 @@ def test_a_deadline_that_has_passed(own: float | None) -> None:
     assert not context.parent or not context.parent.cancelled
 
 
-def test_a_deadline_wakes_who_waits() -> None:
-    """A wait without a time-out ends at the deadline, of a parent too."""
+def test_context_deadline_ends_a_wait_of_a_child() -> None:
     deadline = monotonic() + 0.01
     waiting = in_thread(Context(Context(deadline=deadline)).wait)
     assert waiting()
     assert monotonic() >= deadline
 
 
-def test_the_earlier_deadline_holds() -> None:
-    """Of parent's and own, and of both that are merged."""
+def test_context_earlier_deadline_of_parent_or_merge_holds() -> None:
     early, late = Context(deadline=100.0), Context(deadline=200.0)
     assert Context(early, 200.0).deadline == Context(late, 100.0).deadline == 100.0
     assert Context(early).deadline == Context.merge(late, early).deadline == 100.0
@@ -183,8 +179,7 @@ def test_the_earlier_deadline_holds() -> None:
     assert Context.merge(Context(), Context()).deadline is None
 
 
-def test_what_leads_to_a_merged_context_lives_as_long() -> None:
-    """It is cancelled from above although nobody else holds what was merged."""
+def test_context_merged_keeps_its_parents_alive() -> None:
     root, other = Context(), Context()
     first, second = Context.merge(Context(root), other), Context.merge(other, Context(root))
     gc.collect()
@@ -192,8 +187,7 @@ def test_what_leads_to_a_merged_context_lives_as_long() -> None:
     assert first.reason == second.reason == "root"
 
 
-def test_a_forgotten_child_costs_nothing() -> None:
-    """A child that nobody holds is let go, and its parent keeps no trace of it."""
+def test_context_forgotten_child_is_freed() -> None:
     root = Context()
     gone = [weakref.ref(Context(root)) for _ in range(10)]
     gc.collect()
@@ -201,8 +195,7 @@ def test_a_forgotten_child_costs_nothing() -> None:
     assert not root._children
 
 
-def test_children_come_and_go_while_it_is_cancelled() -> None:
-    """Children born and dying in other threads do not disturb a cancel, and none is missed."""
+def test_context_cancel_reaches_children_made_meanwhile() -> None:
     for _ in range(20):
         root = Context()
         kept: list[Context] = []
@@ -220,8 +213,7 @@ def test_children_come_and_go_while_it_is_cancelled() -> None:
         assert all(child.reason == "end" for child in kept)
 
 
-def test_one_cancel_wins() -> None:
-    """Of many at the same time one is the first, and callbacks are called once, by it."""
+def test_context_concurrent_cancels_run_callbacks_once() -> None:
     for _ in range(30):
         context = Context()
         told: list[str] = []
@@ -239,8 +231,7 @@ def test_one_cancel_wins() -> None:
         assert context.reason == told[0]
 
 
-def test_a_callback_is_never_lost() -> None:
-    """Added while another thread cancels, it is called once, by one of the two."""
+def test_context_callback_added_during_cancel_runs_once() -> None:
     for _ in range(30):
         context = Context()
         told = threading.Semaphore(0)

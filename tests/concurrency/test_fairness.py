@@ -1,24 +1,23 @@
-"""Courtesy: a fan-out is let through, once, and one that never ends stops nobody."""
+"""GIL fairness: readers yield after a CPU budget, and wait for one fan-out at most."""
 
 from __future__ import annotations
 
-import threading
 from time import monotonic
 
 import pytest
 
-from hubthread.concurrency import fairness as courtesy
-from hubthread.concurrency.fairness import CROWD, SLICE, CpuBudget, FanOuts, yield_gil
+from hubthread.concurrency import fairness
+from hubthread.concurrency.fairness import CROWD, SLICE, CpuBudget, FanOuts, pause, yield_gil
+from tests.concurrency.harness import announced_waits
 from tests.support import TIMEOUT, in_thread, together
 
 
 @pytest.fixture(autouse=True)
-def _as_with_one_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courtesy, "_HAS_GIL", True)
+def _as_with_a_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "_HAS_GIL", True)
 
 
-def test_a_fan_out_is_waited_for() -> None:
-    """Until it ends, or for as long as there is patience."""
+def test_fan_outs_wait_for_a_running_one_until_patience_ends() -> None:
     fan_outs = FanOuts()
     assert fan_outs.wait_for_one()
     with fan_outs.of(CROWD):
@@ -26,36 +25,31 @@ def test_a_fan_out_is_waited_for() -> None:
     assert fan_outs.wait_for_one()
 
 
-def test_its_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
+def test_fan_outs_end_of_one_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "PATIENCE", 10 * TIMEOUT)
     fan_outs = FanOuts()
+    waiting = announced_waits(fan_outs._condition, monkeypatch)
     with fan_outs.of(CROWD):
-        through = in_thread(fan_outs.wait_for_one)
-    assert through()
+        waited = in_thread(fan_outs.wait_for_one)
+        assert waiting.acquire(timeout=TIMEOUT)
+    assert waited()
 
 
-def test_those_that_follow_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One is under way all the time, as in a busy room: who waits goes on all the same."""
-    monkeypatch.setattr(courtesy, "PATIENCE", 10 * TIMEOUT)
-    fan_outs, over = FanOuts(), threading.Event()
-
-    def wait() -> bool:
-        try:
-            return fan_outs.wait_for_one()
-        finally:
-            over.set()
-
+def test_fan_outs_later_ones_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a busy room one fan-out runs at any time."""
+    monkeypatch.setattr(fairness, "PATIENCE", 10 * TIMEOUT)
+    fan_outs = FanOuts()
+    waiting = announced_waits(fan_outs._condition, monkeypatch)
     with fan_outs.of(CROWD):
-        through = in_thread(wait)
-        deadline = monotonic() + TIMEOUT
-        while not over.is_set():
-            with fan_outs.of(CROWD):
-                assert monotonic() < deadline
+        waited = in_thread(fan_outs.wait_for_one)
+        assert waiting.acquire(timeout=TIMEOUT)
+        with fan_outs.of(CROWD):
+            pass
+        assert waited()
         assert fan_outs.running == 1
-    assert through()
 
 
-def test_a_few_sends_are_not_waited_for() -> None:
+def test_fan_outs_small_ones_are_not_counted() -> None:
     fan_outs = FanOuts()
     with fan_outs.of(CROWD - 1):
         assert fan_outs.running == 0
@@ -64,16 +58,15 @@ def test_a_few_sends_are_not_waited_for() -> None:
     assert fan_outs.running == 0
 
 
-def test_no_interpreter_lock_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courtesy, "_HAS_GIL", False)
+def test_fan_outs_without_gil_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "_HAS_GIL", False)
     fan_outs = FanOuts()
     with fan_outs.of(CROWD):
         assert fan_outs.running == 0
         assert fan_outs.wait_for_one()
 
 
-def test_many_at_once_are_counted() -> None:
-    """Rooms with clocks fan out on threads of their own."""
+def test_fan_outs_of_many_threads_are_counted() -> None:
     fan_outs = FanOuts()
 
     def fan_out(number: int) -> None:
@@ -88,67 +81,78 @@ def test_many_at_once_are_counted() -> None:
 
 
 class Work:
-    """A reader that works and rests, on clocks of its own.
-
-    :param monkeypatch: ``courtesy`` reads these clocks from now on.
-    """
+    """A reader that works and rests, on clocks of its own."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.cpu = self.time = 100.0
-        self.given_way = 0
-        monkeypatch.setattr(courtesy, "thread_time", lambda: self.cpu)
-        monkeypatch.setattr(courtesy, "monotonic", lambda: self.time)
-        monkeypatch.setattr(courtesy, "yield_gil", self._give_way)
-        self.burden = CpuBudget()
+        self.yields = 0
+        monkeypatch.setattr(fairness, "thread_time", lambda: self.cpu)
+        monkeypatch.setattr(fairness, "monotonic", lambda: self.time)
+        monkeypatch.setattr(fairness, "yield_gil", self._yield_gil)
+        self.budget = CpuBudget()
 
-    def _give_way(self) -> None:
-        self.given_way += 1
-        self.time += 100 * SLICE  # a fan-out is let through
+    def _yield_gil(self) -> None:
+        self.yields += 1
+        self.time += 100 * SLICE  # it waited for a fan-out
 
     def do(self, seconds: float, rest: float = 0.0, *, more: bool = False) -> None:
-        """Work, and rest, and look."""
+        """Work, rest, and charge the budget."""
         self.cpu += seconds
         self.time += seconds + rest
-        assert self.burden.charge(more=more) == pytest.approx(seconds)
+        assert self.budget.charge(more=more) == pytest.approx(seconds)
 
 
-def test_who_works_without_rest_gives_way_after_each_slice(
+def test_cpu_budget_busy_reader_yields_after_each_slice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also where each read takes all there is: the peer sends just as fast as it is served."""
+    """Also if each read takes all there is: the peer sends as fast as it is served."""
     work = Work(monkeypatch)
     for _ in range(100):
         work.do(SLICE / 2)
-    assert 10 <= work.given_way <= 25
+    assert 10 <= work.yields <= 25
 
 
-def test_to_give_way_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long the fan-out took that was let through."""
+def test_cpu_budget_time_of_a_yield_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
     for _ in range(20):
         work.do(5 * SLICE)
-    assert work.given_way == 20
+    assert work.yields == 20
 
 
-def test_who_rests_in_between_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a peer that waits for each answer, however long the work takes."""
+def test_cpu_budget_reader_that_rests_never_yields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a peer that waits for each answer."""
     work = Work(monkeypatch)
     for _ in range(100):
         work.do(10 * SLICE, rest=10 * SLICE)
-    assert work.given_way == 0
+    assert work.yields == 0
 
 
-def test_there_is_no_rest_where_more_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the time that passed was another thread's: it had the lock."""
+def test_cpu_budget_counts_no_rest_while_more_input_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that passes belongs to other threads then."""
     work = Work(monkeypatch)
     for _ in range(100):
         work.do(0.51 * SLICE, rest=10 * SLICE, more=True)
-    assert work.given_way == 50
+    assert work.yields == 50
 
 
-def test_a_rest_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_budget_rest_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
     work.do(SLICE / 2, rest=1000.0)
     for _ in range(8):
         work.do(SLICE)
-    assert work.given_way >= 1
+    assert work.yields >= 1
+
+
+@pytest.mark.parametrize("has_gil", [True, False])
+def test_yield_gil_pauses_only_with_a_gil(monkeypatch: pytest.MonkeyPatch, has_gil: bool) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(fairness, "_HAS_GIL", has_gil)
+    monkeypatch.setattr(fairness, "pause", pauses.append)
+    yield_gil()
+    assert pauses == ([fairness.MOMENT] if has_gil else [])
+
+
+def test_pause_lasts_at_least_that_long() -> None:
+    began = monotonic()
+    pause(0.001)
+    assert monotonic() - began >= 0.001

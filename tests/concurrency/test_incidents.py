@@ -1,4 +1,4 @@
-"""What is counted of limits, and how little of a flood the log is told."""
+"""Counters of limits, and the few lines that a flood of incidents leaves in the log."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tests.support import Logs, together
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A time that the test sets."""
 
     now = 1000.0
 
 
-def strikes_and_logs() -> tuple[Incidents, Logs, Clock]:
+def new_incidents() -> tuple[Incidents, Logs, Clock]:
     logs, clock = Logs(), Clock()
     return Incidents(logs, lambda: clock.now), logs, clock
 
 
-def test_each_strike_is_counted_by_its_name() -> None:
-    """Names are fixed: a dashboard sees them all, and a misspelt one is a bug."""
-    incidents, logs, _ = strikes_and_logs()
+def test_incidents_count_each_limit_by_name() -> None:
+    """A misspelt name is an error, and a dashboard sees all names."""
+    incidents, logs, _ = new_incidents()
     assert incidents.counts() == dict.fromkeys(LIMITS, 0)
     incidents.count_limit("head")
     incidents.log_limit("message", logging.WARNING, "%d bytes", 7)
@@ -40,8 +40,9 @@ def test_each_strike_is_counted_by_its_name() -> None:
         incidents.count_limit("headd")
 
 
-def test_a_flood_is_one_line_and_then_how_many_more_there_were() -> None:
-    incidents, logs, clock = strikes_and_logs()
+def test_incidents_flood_is_one_line_and_then_a_count() -> None:
+    """Another limit, or a higher level, is logged at once."""
+    incidents, logs, clock = new_incidents()
     for number in range(1000):
         incidents.log_limit("head", logging.WARNING, "number %d", number)
     incidents.log_limit("message", logging.WARNING, "another")  # a limit does not hide another
@@ -60,8 +61,8 @@ def test_a_flood_is_one_line_and_then_how_many_more_there_were() -> None:
     assert incidents.counts()["head"] == 1003
 
 
-def test_many_threads_lose_no_strike_and_one_of_them_tells() -> None:
-    incidents, logs, _ = strikes_and_logs()
+def test_incidents_from_many_threads_are_all_counted_and_logged_once() -> None:
+    incidents, logs, _ = new_incidents()
 
     def flood(number: int) -> None:
         for _ in range(500):
@@ -72,9 +73,8 @@ def test_many_threads_lose_no_strike_and_one_of_them_tells() -> None:
     assert len(logs.at_least(logging.INFO)) == 1
 
 
-def test_a_log_handler_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it raises goes where the errors of threads go."""
-    incidents, logs, _ = strikes_and_logs()
+def test_incidents_raising_log_handler_goes_to_excepthook(monkeypatch: pytest.MonkeyPatch) -> None:
+    incidents, logs, _ = new_incidents()
     shown: list[Any] = []
     monkeypatch.setattr("threading.excepthook", shown.append)
 
@@ -87,9 +87,8 @@ def test_a_log_handler_that_fails_harms_nobody(monkeypatch: pytest.MonkeyPatch) 
     assert [str(each.exc_value) for each in shown] == ["the disk is full"]
 
 
-def test_more_kinds_than_can_be_told_apart_share_a_line_until_others_are_quiet() -> None:
-    """What is kept is bounded, whatever comes."""
-    incidents, logs, clock = strikes_and_logs()
+def test_incidents_too_many_kinds_share_one_until_others_are_quiet() -> None:
+    incidents, logs, clock = new_incidents()
     for number in range(MOST_KINDS):
         incidents.log_limited(number, logging.WARNING, "known")
     for number in range(MOST_KINDS, MOST_KINDS + 100):
@@ -104,7 +103,7 @@ def test_more_kinds_than_can_be_told_apart_share_a_line_until_others_are_quiet()
 
 
 def raised_by(work: Callable[[], object]) -> BaseException:
-    """What ``work`` has raised, as the library would have caught it."""
+    """Return the exception of ``work``, with the traceback that the library would see."""
     try:
         work()
     except (LookupError, ValueError, UsageError) as error:
@@ -113,13 +112,12 @@ def raised_by(work: Callable[[], object]) -> BaseException:
     raise AssertionError
 
 
-def test_two_bugs_are_two_kinds_wherever_they_come_out() -> None:
-    """Two lines that call the same function wrongly, two types; but not each depth."""
+def test_incidents_exceptions_differ_by_line_and_type_but_not_by_depth() -> None:
 
     def deep(depth: int) -> object:
         return deep(depth - 1) if depth else json.loads("{")
 
-    incidents, logs, _ = strikes_and_logs()
+    incidents, logs, _ = new_incidents()
     bugs: list[Callable[[], object]] = [
         lambda: json.loads("["),
         lambda: json.loads("]"),

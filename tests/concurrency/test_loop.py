@@ -1,4 +1,4 @@
-"""The hub thread (G1): what is accepted runs once, in order, whatever closures do."""
+"""The hub thread (G1): each accepted closure runs once, in order."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import pytest
 
 from hubthread.concurrency.loop import Loop
 from hubthread.errors import ExecTimeout, HubClosed, QueueFull, WrongThread
-from tests.support import TIMEOUT, Logs, in_thread, telling, together
+from tests.support import TIMEOUT, Logs, in_thread, incidents_to, together
 
 BOUND = 50
 
 
 class Running:
-    """A loop, the thread that runs it, and all that it has told."""
+    """A loop, the thread that runs it, and what it reported."""
 
     def __init__(self) -> None:
         self.logs = Logs()
         self.failures: list[BaseException] = []
         self.interrupts = 0
         self.loop: Loop[str] = Loop(
-            "hub x", BOUND, "the view", telling(self.logs), self.failures.append
+            "hub x", BOUND, "the view", incidents_to(self.logs), self.failures.append
         )
         self.ended: Callable[[], None] | None = None
 
@@ -52,14 +52,14 @@ def running() -> Iterator[Running]:
 
 
 def catch_up(loop: Loop[str]) -> None:
-    """Wait until what was submitted has run."""
+    """Wait until the closures that were submitted before have run."""
     done = threading.Event()
     loop.schedule(done.set)
     assert done.wait(TIMEOUT)
 
 
-def test_order_from_many_threads(running: Running) -> None:
-    """Every accepted closure runs once, on one thread, each thread's in its order."""
+def test_loop_closures_of_many_threads_run_once_in_order(running: Running) -> None:
+    """On one thread."""
     loop = running.start()
     seen: list[tuple[int, int]] = []
     idents: set[int] = set()
@@ -93,8 +93,7 @@ def test_order_from_many_threads(running: Running) -> None:
     assert not loop.closures_failed
 
 
-def test_accepted_or_refused_at_the_close(running: Running) -> None:
-    """Whatever the moment of the close, what was accepted runs and the rest is told."""
+def test_loop_close_runs_accepted_closures_and_refuses_the_rest(running: Running) -> None:
     loop = running.start()
     accepted: list[tuple[int, int]] = []
     ran: list[tuple[int, int]] = []
@@ -127,10 +126,9 @@ def test_accepted_or_refused_at_the_close(running: Running) -> None:
     assert loop.runner is None
 
 
-def test_what_was_accepted_before_the_start_runs(
+def test_loop_closed_before_its_start_runs_accepted_closures(
     running: Running, waiting: threading.Semaphore
 ) -> None:
-    """A loop that is closed before it runs still runs what it had accepted, and ends."""
     ran: list[int] = []
     for number in range(3):
         running.loop.exec_async(lambda _, number=number: ran.append(number))  # type: ignore[misc]
@@ -143,8 +141,7 @@ def test_what_was_accepted_before_the_start_runs(
     assert ran == [0, 1, 2, 9]
 
 
-def test_the_bound(running: Running) -> None:
-    """A full loop refuses closures, and nothing of it is done; the hub's own jobs go in."""
+def test_loop_full_refuses_closures_but_not_jobs_of_the_library(running: Running) -> None:
     loop, ran = running.loop, []
     for number in range(BOUND):
         loop.exec_async(lambda _, number=number: ran.append(number))  # type: ignore[misc]
@@ -161,8 +158,10 @@ def test_the_bound(running: Running) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("oh"), SystemExit(1), GeneratorExit()])
-def test_a_closure_that_raises(running: Running, error: BaseException) -> None:
-    """It is logged and counted, or raised in who waits for it; the next one runs."""
+def test_loop_raising_closure_is_logged_or_raised_in_the_caller(
+    running: Running, error: BaseException
+) -> None:
+    """The next closure runs."""
     loop = running.start()
 
     def fail(_: str) -> None:
@@ -182,8 +181,9 @@ def test_a_closure_that_raises(running: Running, error: BaseException) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_logger_that_raises(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's broken log handler does not stop the hub."""
+def test_loop_raising_log_handler_does_not_stop_it(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     def broken(record: logging.LogRecord) -> None:
         raise ValueError(record.msg)
@@ -202,8 +202,9 @@ def test_a_logger_that_raises(running: Running, monkeypatch: pytest.MonkeyPatch)
     assert [str(failure) for failure in running.failures] == ["ours"]
 
 
-def test_a_bug_stops_the_hub_loudly(running: Running, waiting: threading.Semaphore) -> None:
-    """Our own job that raises ends the loop; all who wait are told, all who come refused."""
+def test_loop_raising_job_stops_it_and_tells_all_waiting_callers(
+    running: Running, waiting: threading.Semaphore
+) -> None:
     loop = running.loop
     ran: list[int] = []
 
@@ -230,10 +231,10 @@ def test_a_bug_stops_the_hub_loudly(running: Running, waiting: threading.Semapho
 
 
 @pytest.mark.parametrize("how", ["exec_async", "exec_sync"])
-def test_an_interrupt_ends_the_hub(
+def test_loop_keyboard_interrupt_ends_it_after_the_rest_has_run(
     running: Running, how: str, waiting: threading.Semaphore
 ) -> None:
-    """A KeyboardInterrupt is the program's, whatever closure it struck; the rest still runs."""
+    """The interrupt is raised by ``run``, not in the thread that waits for the closure."""
     loop = running.loop
     ran: list[int] = []
 
@@ -260,8 +261,8 @@ def test_an_interrupt_ends_the_hub(
     assert not running.failures
 
 
-def test_on_its_own_thread(running: Running) -> None:
-    """There ``exec_sync`` runs at once, ``exec_async`` later, and waiting is refused."""
+def test_loop_on_its_own_thread_exec_sync_runs_at_once(running: Running) -> None:
+    """``exec_async`` runs later, and ``refuse_here`` raises."""
     loop = running.start()
     steps: list[str] = []
 
@@ -280,8 +281,8 @@ def test_on_its_own_thread(running: Running) -> None:
     assert steps == ["now", "later"]
 
 
-def test_a_closure_may_use_the_loop(running: Running) -> None:
-    """It runs under no lock: here, and in a thread that it waits for, all methods work."""
+def test_loop_closure_may_call_every_method(running: Running) -> None:
+    """A closure runs under no lock: a thread that it waits for may use the loop, too."""
     loop = running.start()
     order: list[str] = []
 
@@ -303,8 +304,7 @@ def test_a_closure_may_use_the_loop(running: Running) -> None:
     assert order == ["here"] * 2 + ["there"] * 2
 
 
-def test_nothing_is_kept_of_what_has_run(running: Running) -> None:
-    """While the loop rests it holds no closure, and so nothing of the user's."""
+def test_loop_idle_keeps_no_object_of_the_user(running: Running) -> None:
     loop = running.start()
     let_go = threading.Event()
 

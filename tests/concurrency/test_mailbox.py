@@ -59,8 +59,7 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_take_waits_for_a_post() -> None:
-    """A taker that sleeps is woken by the first entry, at every hand-over."""
+def test_mailbox_take_waits_for_each_post() -> None:
     mailbox: Mailbox[int] = Mailbox(1, "box")
     seen: deque[int] = deque()
     room = threading.Semaphore(1)
@@ -80,16 +79,15 @@ def test_take_waits_for_a_post() -> None:
     assert list(seen) == list(range(500))
 
 
-def test_take_gives_up() -> None:
-    """A time-out is no end: nothing came, and what comes later is taken."""
+def test_mailbox_take_timeout_returns_nothing() -> None:
+    """A later entry is taken."""
     mailbox: Mailbox[int] = Mailbox(1, "box")
     assert not mailbox.take(timeout=0.001)
     mailbox.post(1)
     assert list(mailbox.take()) == [1]
 
 
-def test_close_wakes_the_taker() -> None:
-    """A taker that sleeps is told of the end, and so is one that comes later."""
+def test_mailbox_close_ends_a_waiting_take() -> None:
     mailbox: Mailbox[int] = Mailbox(1, "box")
     taken = in_thread(mailbox.take)
     mailbox.close()
@@ -97,8 +95,7 @@ def test_close_wakes_the_taker() -> None:
     assert not mailbox.take()
 
 
-def test_many_producers() -> None:
-    """All that was accepted comes out once, each producer's in its order, up to close."""
+def test_mailbox_entries_of_many_threads_come_out_once_in_order() -> None:
     mailbox: Mailbox[tuple[int, int]] = Mailbox(100, "box")
     producers, last = 6, [-1] * 6
     accepted: list[int] = [0] * producers
@@ -134,23 +131,23 @@ def test_many_producers() -> None:
         last[number] = count
 
 
-@pytest.mark.parametrize("strikes_at", range(12))
-def test_an_interrupt_leaves_no_lock_behind(strikes_at: int) -> None:
-    """Wherever a KeyboardInterrupt incidents a post, the next one is accepted and taken."""
+@pytest.mark.parametrize("line", range(12))
+def test_mailbox_interrupted_post_leaves_no_lock_behind(line: int) -> None:
+    """For a KeyboardInterrupt at each line of ``post``."""
     mailbox: Mailbox[str] = Mailbox(10, "box")
     calls = 0
 
-    def strike(frame: FrameType, event: str, arg: Any) -> None:
+    def trace(frame: FrameType, event: str, arg: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == strikes_at + 2:  # the first call is that of post itself
+        if calls == line + 2:  # the first call is that of post itself
             sys.settrace(before)
             raise KeyboardInterrupt
 
     before = sys.gettrace()
-    sys.settrace(strike)
+    sys.settrace(trace)
     try:
-        mailbox.post("struck")
+        mailbox.post("interrupted")
     except KeyboardInterrupt:
         pass
     finally:

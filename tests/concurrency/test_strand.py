@@ -1,10 +1,11 @@
-"""One client's order (G2): nothing overlaps, everything that was accepted runs once."""
+"""The strand (G2): closures never overlap, and each accepted one runs once, in order."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -15,15 +16,15 @@ from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, ExecTimeout, QueueFull
-from tests.concurrency.made import Made
-from tests.support import TIMEOUT, Items, Logs, in_thread, telling, together
+from tests.concurrency.harness import BOUND, StrandOnWorkers
+from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to, together
 
 
-class Late(Workers):
-    """Workers that come when a test wants them to, on its own thread."""
+class LateWorkers(Workers):
+    """Workers whose work runs when the test calls it, on the thread of the test."""
 
     def __init__(self) -> None:
-        super().__init__(Threads("test", telling(Logs())))
+        super().__init__(Threads("test", incidents_to(Logs())))
         self.due: list[Callable[[], None]] = []
 
     def submit(self, work: Callable[[], None]) -> None:
@@ -31,11 +32,11 @@ class Late(Workers):
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A strand in one thread, with workers that come late, against the list of acceptance."""
+    """A strand on one thread, with late workers, against the list of accepted closures."""
 
     @initialize(bound=st.integers(1, 6))
     def begin(self, bound: int) -> None:
-        self.workers = Late()
+        self.workers = LateWorkers()
         self.reported: list[BaseException] = []
         self.strand = Strand(self.workers, bound, self.reported.append, "client 7")
         self.bound = bound
@@ -128,8 +129,10 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_order_under_contention(made: Made) -> None:
-    """From many threads: nothing overlaps, all runs once, each thread's in its order."""
+def test_strand_used_by_many_threads_overlaps_nothing_and_keeps_order(
+    made: StrandOnWorkers,
+) -> None:
+    """Every closure runs once, and those of one thread in its order."""
     seen: list[tuple[int, int]] = []
     busy = threading.Lock()
 
@@ -160,8 +163,8 @@ def test_order_under_contention(made: Made) -> None:
     assert seen[-1] == (5, 0)
 
 
-def test_a_post_before_the_reader_comes_runs_first(made: Made) -> None:
-    """What was accepted before ``enter`` runs before the messages, what comes later after."""
+def test_strand_posts_before_enter_run_before_messages(made: StrandOnWorkers) -> None:
+    """Posts after ``enter`` run after the messages."""
     order = Items[str]()
     go, turn_over = threading.Event(), threading.Event()
     made.strand.post(lambda: go.wait(TIMEOUT))
@@ -187,8 +190,7 @@ def test_a_post_before_the_reader_comes_runs_first(made: Made) -> None:
     assert order.wait(8) == [*before, "message", "message", *after]
 
 
-def test_between_two_turns_of_the_reader(made: Made) -> None:
-    """A reader that enters again stands behind what was posted in its turn."""
+def test_strand_reader_enters_again_behind_posts_of_its_last_turn(made: StrandOnWorkers) -> None:
     order: list[object] = []
 
     def reader() -> None:
@@ -206,7 +208,9 @@ def test_between_two_turns_of_the_reader(made: Made) -> None:
     assert order == expected
 
 
-def test_the_reader_does_its_share(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strand_leave_runs_a_few_closures_and_hands_the_rest_to_a_worker(
+    made: StrandOnWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After its messages the reader runs a few closures; the rest goes to a worker, in order."""
     monkeypatch.setattr(module, "FAIR_SHARE", 3)
     seen = Items[tuple[int, int]]()
@@ -220,8 +224,8 @@ def test_the_reader_does_its_share(made: Made, monkeypatch: pytest.MonkeyPatch) 
     assert [ident == reader for _, ident in ran] == [True] * 3 + [False] * 7
 
 
-def test_where_calls_run(made: Made) -> None:
-    """In its own turn at once; on an idle strand by the caller; with a time-out by a worker."""
+def test_strand_call_runs_on_holder_or_idle_caller_or_worker(made: StrandOnWorkers) -> None:
+    """On the holder of the baton, on the caller of an idle strand, and else on a worker."""
     me = threading.get_ident()
     assert made.strand.call(threading.get_ident) == me
     assert made.strand.call(threading.get_ident, TIMEOUT) != me
@@ -234,8 +238,7 @@ def test_where_calls_run(made: Made) -> None:
     made.strand.leave()
 
 
-def test_who_calls_does_its_own_only(made: Made) -> None:
-    """A caller that ran its work itself does not stay for what others posted meanwhile."""
+def test_strand_caller_does_not_run_closures_of_others(made: StrandOnWorkers) -> None:
     go, ran = threading.Event(), threading.Event()
 
     def work() -> int:
@@ -249,8 +252,7 @@ def test_who_calls_does_its_own_only(made: Made) -> None:
     assert ran.wait(TIMEOUT)
 
 
-def test_a_call_that_takes_too_long(made: Made) -> None:
-    """The caller is told what the strand is doing; its work still runs in its place."""
+def test_strand_call_timeout_shows_the_stack_and_still_runs(made: StrandOnWorkers) -> None:
     go, order = threading.Event(), Items[int]()
 
     def a_slow_callback() -> None:
@@ -265,3 +267,212 @@ def test_a_call_that_takes_too_long(made: Made) -> None:
     made.strand.post(lambda: order.add(2))
     go.set()
     assert order.wait(2) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt()])
+def test_strand_raising_closure_is_reported_or_raised_in_the_caller(
+    made: StrandOnWorkers, error: BaseException
+) -> None:
+    """The next closure runs."""
+
+    def fail() -> None:
+        raise error
+
+    made.strand.post(fail)
+    assert made.strand.call(lambda: 1, TIMEOUT) == 1
+    assert made.reported == [error]
+    for timeout in (None, TIMEOUT):
+        with pytest.raises(type(error)) as raised:
+            made.strand.call(fail, timeout)
+        assert raised.value is error
+    assert made.strand.call(lambda: 2) == 2
+    assert made.reported == [error]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1)])
+def test_strand_raising_report_does_not_keep_the_baton(error: BaseException) -> None:
+    """``report`` runs log handlers of the user."""
+
+    def report(_: BaseException) -> None:
+        raise error
+
+    made = StrandOnWorkers()
+    made.strand = Strand(made.workers, 10, report, "client 7")
+    made.strand.post(lambda: 1 / 0)
+    assert in_thread(lambda: made.strand.call(lambda: 1, TIMEOUT))() == 1
+    made.strand.close(lambda: 1 / 0)
+    made.end()
+
+
+def test_strand_full_refuses_and_runs_what_it_accepted() -> None:
+    made = StrandOnWorkers(bound=3)
+    go, busy = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def block() -> None:
+        busy.set()
+        go.wait(TIMEOUT)
+
+    made.strand.post(block)
+    assert busy.wait(TIMEOUT)
+    for number in range(3):
+        made.strand.post(partial(ran.append, number))
+    for refused in (made.strand.post, made.strand.call):
+        with pytest.raises(QueueFull, match="client 7: 3 closures"):
+            refused(lambda: ran.append(9))
+    assert made.strand.waiting() == 3
+    go.set()
+    made.strand.close(partial(ran.append, 3))
+    made.end()
+    assert ran == [0, 1, 2, 3]
+
+
+def test_strand_close_waits_for_accepted_closures_and_the_last(made: StrandOnWorkers) -> None:
+    go, ran = threading.Event(), Items[str]()
+    made.strand.post(lambda: go.wait(TIMEOUT))
+    made.strand.post(partial(ran.add, "accepted"))
+    closing = in_thread(lambda: made.strand.close(lambda: ran.add("last")))
+    assert not ran.now()
+    go.set()
+    closing()
+    assert ran.now() == ["accepted", "last"]
+    with pytest.raises(ClientClosed):
+        made.strand.call(lambda: None)
+
+
+def test_strand_idle_close_runs_the_last_callback_on_the_caller(made: StrandOnWorkers) -> None:
+    """An exception of the last callback is reported."""
+    idents: list[int] = []
+
+    def last() -> None:
+        idents.append(threading.get_ident())
+        with pytest.raises(ClientClosed):
+            made.strand.post(lambda: None)
+        assert made.strand.call(lambda: 4) == 4  # it is its own turn still
+        raise ValueError("last")
+
+    made.strand.close(last)
+    assert idents == [threading.get_ident()]
+    assert [str(error) for error in made.reported] == ["last"]
+
+
+def test_strand_close_races_with_posts_that_run_before_it_or_are_refused() -> None:
+    for _ in range(20):
+        made = StrandOnWorkers()
+        accepted: list[tuple[int, int]] = []
+        ran: list[tuple[int, int]] = []
+
+        def use(
+            number: int,
+            made: StrandOnWorkers = made,
+            accepted: list[tuple[int, int]] = accepted,
+            ran: list[tuple[int, int]] = ran,
+        ) -> None:
+            if number == 0:
+                made.strand.enter()
+                made.strand.leave()
+                made.strand.close(lambda: ran.append((0, 0)))
+                return
+            for count in range(200):
+                try:
+                    if count % 3:
+                        made.strand.post(partial(ran.append, (number, count)))
+                    else:
+                        made.strand.call(partial(ran.append, (number, count)))
+                except ClientClosed:
+                    return
+                accepted.append((number, count))
+
+        together(4, use)
+        made.end()
+        assert ran[-1] == (0, 0)
+        assert sorted(ran[:-1]) == sorted(accepted)
+        for number in range(1, 4):
+            mine = [mark for mark in ran if mark[0] == number]
+            assert mine == sorted(mine)
+
+
+@pytest.mark.parametrize("why", ["no thread", "closed"])
+def test_strand_without_workers_runs_closures_on_the_caller_in_order(
+    made: StrandOnWorkers, why: str, no_threads: Callable[[], None]
+) -> None:
+    ran: list[object] = []
+    if why == "closed":
+        made.workers.close()
+    else:
+        no_threads()
+    made.strand.post(partial(ran.append, 0))
+    assert ran == [0]
+    assert made.strand.call(lambda: 1, TIMEOUT) == 1
+
+    def posts_more() -> None:
+        for number in range(1, 4):
+            made.strand.post(partial(ran.append, number))
+        ran.append("first")
+
+    made.strand.call(posts_more)
+    assert ran == [0, "first", 1, 2, 3]
+    made.strand.enter()
+    for number in range(4, 100):
+        made.strand.post(partial(ran.append, number))
+    made.strand.leave()
+    made.strand.close(partial(ran.append, "last"))
+    assert ran == [0, "first", *range(1, 100), "last"]
+
+
+def test_strand_closure_may_call_every_method(made: StrandOnWorkers) -> None:
+    """A closure runs under no lock: a thread that it waits for may use the strand, too."""
+    order = Items[str]()
+
+    def use(who: str) -> None:
+        made.strand.post(partial(order.add, who))
+        assert made.strand.waiting()
+        with pytest.raises(ExecTimeout) if who == "there" else pytest.raises(ZeroDivisionError):
+            made.strand.call(lambda: 1 / 0, 0.001)
+        order.add("used " + who)
+
+    def closure() -> None:
+        use("here")
+        in_thread(partial(use, "there"))()
+
+    made.strand.call(closure)
+    made.strand.post(closure)
+    assert order.wait(8) == ["used here", "used there", "here", "there"] * 2
+
+
+def test_two_strands_that_post_to_each_other_without_threads_end_in_order(
+    made: StrandOnWorkers, no_threads: Callable[[], None]
+) -> None:
+    other = Strand(made.workers, BOUND, made.reported.append, "client 8")
+    no_threads()
+    seen: list[int] = []
+
+    def ping(left: int) -> None:
+        seen.append(left)
+        if left:
+            (other if left % 2 else made.strand).post(partial(ping, left - 1))
+
+    made.strand.post(partial(ping, 100))
+    assert seen == list(range(100, -1, -1))
+    assert not made.reported
+    assert other.runner is None
+
+
+def test_strand_idle_keeps_no_object_of_the_user(made: StrandOnWorkers) -> None:
+    let_go = threading.Event()
+
+    class Big:
+        def __call__(self) -> Any:
+            return None
+
+        def __del__(self) -> None:
+            let_go.set()
+
+    # From a thread of its own: without the GIL, what one thread has made another cannot
+    # free while the maker waits.
+    in_thread(lambda: made.strand.post(Big()))()
+    assert let_go.wait(TIMEOUT)
+    let_go.clear()
+    in_thread(lambda: made.strand.call(Big()))()
+    assert let_go.wait(TIMEOUT)

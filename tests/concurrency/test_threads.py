@@ -1,4 +1,4 @@
-"""A hub's threads: named, counted, joined, and their crashes told."""
+"""The threads of a hub: named, counted, joined, and logged when they crash."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from functools import partial
 
 import pytest
 
-from hubthread.concurrency.threads import Threads
-from tests.support import TIMEOUT, Logs, in_thread, telling, together
+from hubthread.concurrency import threads as module
+from hubthread.concurrency.threads import Threads, _Begun
+from tests.support import TIMEOUT, Logs, in_thread, incidents_to, together
 
 
 def wait_for(event: threading.Event) -> None:
     event.wait(TIMEOUT)
 
 
-def test_a_thread_has_a_name_and_is_counted() -> None:
-    """While it runs it is one of the hub's, a daemon, called after what it does."""
-    threads = Threads("hubthread-x", telling(Logs()))
+def test_threads_started_thread_is_named_counted_and_a_daemon() -> None:
+    threads = Threads("hubthread-x", incidents_to(Logs()))
     go, told = threading.Event(), threading.Event()
     found: list[object] = []
 
@@ -37,9 +37,8 @@ def test_a_thread_has_a_name_and_is_counted() -> None:
     assert threads.count() == 0
 
 
-def test_join_returns_who_still_runs() -> None:
-    """At the deadline those that run are named, and none that has ended."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_join_timeout_returns_running_threads() -> None:
+    threads = Threads("test", incidents_to(Logs()))
     go = threading.Event()
     threads.start(lambda: None, "quick")
     threads.start(partial(wait_for, go), "slow")
@@ -50,27 +49,32 @@ def test_join_returns_who_still_runs() -> None:
     assert threads.join(TIMEOUT) == []
 
 
-def test_join_waits_for_the_last_of_a_line() -> None:
-    """A thread that starts another one and ends is no way past the join."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_join_waits_for_threads_started_meanwhile() -> None:
+    """Each thread of a chain starts the next one, and ends."""
+    threads = Threads("test", incidents_to(Logs()))
     ended: list[int] = []
+    last, go = threading.Event(), threading.Event()
 
     def step(left: int) -> None:
         if left:
             threads.start(lambda: step(left - 1), f"{left}")
         else:
-            threading.Event().wait(0.01)
+            last.set()
+            go.wait(TIMEOUT)
         ended.append(left)
 
     threads.start(lambda: step(20), "first")
-    assert threads.join(TIMEOUT) == []
+    joined = in_thread(lambda: threads.join(TIMEOUT))
+    assert last.wait(TIMEOUT)
+    go.set()
+    assert joined() == []
     assert sorted(ended) == list(range(21))
     assert threads.count() == 0
 
 
-def test_one_that_leaves_is_not_waited_for() -> None:
-    """A thread that takes itself out may join the others: that is how a closer works."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_leave_excludes_the_caller_from_join() -> None:
+    """The thread that closes a hub joins the others."""
+    threads = Threads("test", incidents_to(Logs()))
     others: list[list[threading.Thread]] = []
     done = threading.Event()
 
@@ -86,10 +90,9 @@ def test_one_that_leaves_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(0), KeyboardInterrupt()])
-def test_a_crash_is_told(error: BaseException) -> None:
-    """Whatever ends a thread of ours before its time is logged, with its name."""
+def test_threads_crash_is_logged_with_the_name(error: BaseException) -> None:
     logs = Logs()
-    threads = Threads("test", telling(logs))
+    threads = Threads("test", incidents_to(logs))
 
     def crash() -> None:
         raise error
@@ -102,9 +105,10 @@ def test_a_crash_is_told(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    """The caller is told, nothing is counted, and the next start may work."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_start_refused_by_the_system_raises_and_counts_nothing(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    threads = Threads("test", incidents_to(Logs()))
 
     def refuse(_: threading.Thread) -> None:
         raise error
@@ -121,7 +125,7 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch, error: Exception) 
 
 
 class Late(threading.Thread):
-    """A thread that the system runs only when ``gate`` opens."""
+    """A thread that runs only when ``gate`` opens."""
 
     gate: threading.Event
 
@@ -130,9 +134,9 @@ class Late(threading.Thread):
         super()._bootstrap()  # type: ignore[misc]
 
 
-def test_a_start_does_not_wait_for_the_thread() -> None:
-    """It is counted and waited for from then on, although it has not taken a step."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_launch_does_not_wait_for_the_first_step() -> None:
+    """The thread is counted and joined though it has not run yet."""
+    threads = Threads("test", incidents_to(Logs()))
     late = Late(target=threads.guard, args=(lambda: None,))
     late.gate = threading.Event()
     threads.launch(late, "late")
@@ -146,35 +150,36 @@ def test_a_start_does_not_wait_for_the_thread() -> None:
     assert threads.count() == 0
 
 
-def test_a_start_that_fails_holds_no_join_up() -> None:
-    """Whoever waits for a thread that does not come is told, long before the deadline."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_failed_start_ends_a_join_that_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = Threads("test", incidents_to(Logs()))
     starting, joining = threading.Event(), threading.Event()
+
+    class Announced(_Begun):
+        def wait(self, timeout: float | None = None) -> bool:
+            joining.set()
+            return super().wait(timeout)
 
     class Refused(threading.Thread):
         def start(self) -> None:
             starting.set()
             joining.wait(TIMEOUT)
-            threading.Event().wait(0.05)  # most likely the join waits by then
             raise RuntimeError("can't start new thread")
 
     def launch() -> None:
         with pytest.raises(RuntimeError):
             threads.launch(Refused(), "refused")
 
-    def join() -> list[threading.Thread]:
-        joining.set()
-        return threads.join(100 * TIMEOUT)
-
+    monkeypatch.setattr(module, "_Begun", Announced)
     launched = in_thread(launch)
     assert starting.wait(TIMEOUT)
-    assert in_thread(join)() == []
+    assert in_thread(lambda: threads.join(100 * TIMEOUT))() == []
     launched()
 
 
-def test_many_start_and_end() -> None:
-    """Started from everywhere, all run, and in the end none is counted."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_started_from_many_threads_all_run_and_end() -> None:
+    threads = Threads("test", incidents_to(Logs()))
     ran = [0] * 4
 
     def work(number: int) -> None:
@@ -192,16 +197,16 @@ def test_many_start_and_end() -> None:
 
 
 class Renamed(threading.Thread):
-    """A thread of a Python that calls ``_started`` otherwise."""
+    """A thread of a Python that names ``Thread._started`` otherwise."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name != "_started" or type(value) is threading.Event:
             super().__setattr__(name, value)
 
 
-def test_join_waits_for_no_arrival_that_is_never_told() -> None:
-    """Wherever Python keeps that a thread has started, ``guard`` says so too."""
-    threads = Threads("test", telling(Logs()))
+def test_threads_guard_marks_the_start_if_python_does_not() -> None:
+    """The fallback of ``_start_without_waiting``."""
+    threads = Threads("test", incidents_to(Logs()))
     inside, gate = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -212,7 +217,7 @@ def test_join_waits_for_no_arrival_that_is_never_told() -> None:
     threads.launch(thread, "renamed")
     assert inside.wait(TIMEOUT)
     with threads._lock:
-        arrival = threads._running[thread]
-    assert arrival.is_set()
+        begun = threads._running[thread]
+    assert begun.is_set()
     gate.set()
     assert threads.join(TIMEOUT) == []

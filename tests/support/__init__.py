@@ -24,7 +24,7 @@ from tests.support.hubs import (
     listen,
     serving,
 )
-from tests.support.logs import Logs, telling
+from tests.support.logs import Logs, incidents_to
 from tests.support.peers import RawPeer, TcpPeer, UdpPeer, ask, connect, tcp_peer, udp_peer
 from tests.support.transports import (
     DATA,
@@ -90,6 +90,7 @@ __all__ = [
     "frame",
     "how_it_ended",
     "in_thread",
+    "incidents_to",
     "limits",
     "listen",
     "masked_frame",
@@ -103,7 +104,6 @@ __all__ = [
     "status_of",
     "tcp_pair",
     "tcp_peer",
-    "telling",
     "together",
     "transport_pair",
     "udp_peer",

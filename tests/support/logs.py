@@ -41,6 +41,6 @@ class Logs(logging.Logger):
         return found()[0]
 
 
-def telling(logger: logging.Logger) -> Incidents:
-    """Return the incidents of a hub that logs to ``logger``."""
+def incidents_to(logger: logging.Logger) -> Incidents:
+    """Return the incidents of a hub whose log is ``logger``."""
     return Incidents(logger, monotonic)

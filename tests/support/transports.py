@@ -18,7 +18,7 @@ from hubthread.net.options import OutboxBounds
 from hubthread.net.tls import TLSTransport
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.types import Overflow
-from tests.support.logs import telling
+from tests.support.logs import incidents_to
 from tests.support.waiting import TIMEOUT, Task
 
 DATA = Path(__file__).parents[1] / "data"
@@ -100,7 +100,7 @@ class NetServices:
     """What connections run on: ``hubthread.net.interfaces.Services`` with real threads."""
 
     def __init__(self, threads: Threads | None = None) -> None:
-        self.incidents = telling(logging.getLogger("tests.net"))
+        self.incidents = incidents_to(logging.getLogger("tests.net"))
         self.threads = threads or Threads("test", self.incidents)
         self.timers = Timers(self.threads, self.incidents)
         self.flusher = Flusher(self.threads)

@@ -15,7 +15,7 @@ from hubthread.net.udp.peer import OVERHEAD, Address, UdpPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import Overflow
-from tests.support import TIMEOUT, Logs, Task, limits, telling
+from tests.support import TIMEOUT, Logs, Task, incidents_to, limits
 
 ADDRESS = ("192.0.2.1", 9)
 
@@ -64,7 +64,7 @@ class Over:
 def made(
     cable: Cable, *, proven: bool = True, received: int = 0, **bounds: Any
 ) -> tuple[UdpPeer, Over]:
-    timers = Timers(Threads("test", telling(Logs())), telling(Logs()))
+    timers = Timers(Threads("test", incidents_to(Logs())), incidents_to(Logs()))
     peer = UdpPeer(ADDRESS, received, cable, limits(**bounds), timers)
     peer.sink = sink = Over()
     if proven:
