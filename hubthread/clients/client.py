@@ -1,7 +1,7 @@
-"""One client: the server's end of one connection, as the program holds it.
+"""One client: the server's end of one connection, as programs hold it.
 
-Layer: clients.  Threads: callbacks run in the client's own order (G2), most of them on its
-reader thread; every other method may be called on any thread.
+Layer: clients.  Threads: callbacks run one at a time, in the client's own order, most of them on
+its reader thread.  Every other method may be called on any thread.
 Source: the specification's ``Client`` and ``IOContext``.
 """
 
@@ -48,12 +48,16 @@ T = TypeVar("T")
 
 
 class Client(Generic[Meta, Header]):
-    """One client.  ``IOContext`` documents its methods.
+    """One client: the implementation of ``IOContext``, which documents the methods.
 
-    Threads: the connection calls ``begin``, ``enter``, ``leave`` and the ``on_…`` methods on
-    the client's reader thread.
+    Threads: every method of ``IOContext`` may be called on any thread.  The connection calls
+    ``begin``, ``enter``, ``leave`` and the ``on_…`` methods on the client's reader thread.
 
-    :param pool: the threads for closures that find the client idle; by default the hub's.
+    :param core: the core of the hub.
+    :param connection_id: the client's number.
+    :param meta: the client's meta.
+    :param request: the request that opened the connection.
+    :param pool: runs the closures that find the client idle; by default the hub's workers.
     """
 
     __slots__ = (
@@ -99,13 +103,13 @@ class Client(Generic[Meta, Header]):
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             setting.receive_matcher
         )
-        # References of the client's own to what each message needs: the core's are shared by
-        # all threads (see free threading).
+        # Copies of references that each message needs: see "Free threading" in the docstring of
+        # ``concurrency``.
         self._make_frame = core.make_frame
         self._intercept = core.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
         self._rooms = Memberships(self, setting.limits.rooms_per_client)
-        # The reader's.
+        # The reader thread's.
         self.payload: str | bytes = b""
         self.received = 0
         self._started = False
@@ -116,7 +120,7 @@ class Client(Generic[Meta, Header]):
             f"client {connection_id}",
         )
         self._lock = threading.Lock()  # guards what follows
-        # Both are made when they are first asked for: an idle client should be small.
+        # Both are made at their first use, so that an idle client stays small.
         self._context: Context | None = None
         self._pending: PendingRequests | None = None
 
@@ -148,29 +152,29 @@ class Client(Generic[Meta, Header]):
         return self.ws_conn.outbox.count
 
     def write(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send text (``str``) or binary (``bytes``); its number, at once.  See ``IOContext``."""
+        """Send text (``str``) or binary (``bytes``); return the number.  See ``IOContext``."""
         if key is not None:
             check_key(key)
         return self.ws_conn.send(self._make_frame(data), key)
 
     def write_string(self, text: str) -> int:
-        """Send a text message; its number."""
+        """Send a text message; return its number."""
         return self.ws_conn.send(self._make_frame(text))
 
     def write_json(self, obj: object) -> int:
-        """Send ``obj`` as JSON text; its number."""
+        """Send ``obj`` as JSON text; return the message's number."""
         return self.write(marshal_json(obj))
 
     def write_serialization(self, obj: object) -> int:
-        """Send ``obj`` as the matcher encodes it; its number."""
+        """Send ``obj`` as the matcher encodes it; return the message's number."""
         return self.write(self.hub.marshal(obj))
 
     def write_splicing(self, prefix: str | bytes, obj: object) -> int:
-        """Send ``prefix`` and the encoded ``obj`` as one message; its number."""
+        """Send ``prefix`` and the marshalled ``obj`` as one message; return its number."""
         return self.write(self.hub.byte_splicing(prefix, obj))
 
     def write_message_type(self, message_type: MessageType, data: str | bytes) -> int:
-        """Send a message, or control frame, of the type given; the last number."""
+        """Send a message or control frame of the given type; return the last number."""
         if message_type == MessageType.CLOSE:
             self.close(1000, data if isinstance(data, str) else data.decode(errors="replace"))
         elif message_type > MessageType.BINARY:
@@ -180,11 +184,11 @@ class Client(Generic[Meta, Header]):
         return self.write_count
 
     def is_write_consumed(self, number: int) -> bool:
-        """Return True if message ``number`` waits here no more.  See ``IOContext``."""
+        """Return True if message ``number`` no longer waits here.  See ``IOContext``."""
         return self.ws_conn.outbox.is_consumed(number)
 
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
-        """Wait until message ``number`` waits here no more.  See ``IOContext``."""
+        """Wait until message ``number`` no longer waits here.  See ``IOContext``."""
         self._core.loop.refuse_here("wait_write_consumed")
         refuse_in_tick("wait_write_consumed")
         if number > self.write_count:
@@ -202,19 +206,19 @@ class Client(Generic[Meta, Header]):
     def request(
         self, header: Header, obj: object, timeout: float = 10.0, *, into: Any = Any
     ) -> Any:
-        """Ask the client something and return its answer.  See ``IOContext``."""
+        """Send a request and return the client's answer.  See ``IOContext``."""
         check_number("timeout", timeout, 0)
         self._core.loop.refuse_here("request")
         refuse_in_tick("request")
         if self.is_here():
             raise DeadlockError(
-                f"request in a callback of client {self.connection_id} itself, whose answer is "
-                f"read when the callback has returned: ask on another thread"
+                f"request in a callback of client {self.connection_id} itself: its answer is "
+                f"read only after the callback has returned; call request on another thread"
             )
         matcher = self.matcher
         if matcher is None:
-            raise UsageError("request: the hub has no receive_matcher to tell answers by")
-        load = matcher.answer_as(into)  # refuses here what can be no type of an answer
+            raise UsageError("request needs a receive_matcher, which finds the answers")
+        load = matcher.answer_as(into)  # raises before anything is sent
         pending = self._pending_requests()
         number, call = pending.open()
         try:
@@ -225,12 +229,12 @@ class Client(Generic[Meta, Header]):
         return load(payload)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection; returns at once.  See ``IOContext``."""
+        """Close the connection; return at once.  See ``IOContext``."""
         check_kind("reason", reason, str, "text")
         self.ws_conn.close(code, reason)
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send to every client of the hub, this one included."""
+        """Send to every client of the hub; return the broadcast's number."""
         return self.hub.broadcast(data, key=key)
 
     def exec_async(self, work: Callable[[], object]) -> None:
@@ -262,22 +266,22 @@ class Client(Generic[Meta, Header]):
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
-        # The path comes from the peer and goes into logs, so it is quoted and cut.
+        # The peer chooses the path and logs show it, so it is quoted and cut.
         return f"<Client {self.connection_id} {state} {self.handshake.path[:100]!r}>"
 
-    # For rooms, which hold the client as a member (see ``core.push_log.Member``).
+    # For rooms, whose member the client is (see ``core.push_log.Member``).
 
     def enter_room(self, room: PushLog[Any]) -> None:
-        """Join a room; do nothing once the connection has ended.
+        """Join a room; do nothing if the connection has ended.
 
-        :raises TooManyRooms: when the client is in as many rooms as it may be.
+        :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
         """
         if not self._rooms.enter(room):
             most = self._core.setting.limits.rooms_per_client
-            text = "%r is in %d rooms, the limit: it joins no more"
+            text = "%r is in %d rooms, the limit: it cannot join another"
             self._core.incidents.log_limit(ROOMS, logging.WARNING, text, self, most)
             raise TooManyRooms(
-                f"{self!r} is in {most} rooms, the limit: let it leave one first, or set "
+                f"{self!r} is in {most} rooms, the limit: let it leave one first, or raise "
                 f"Limits.rooms_per_client"
             )
 
@@ -286,15 +290,15 @@ class Client(Generic[Meta, Header]):
         self._rooms.leave(room)
 
     def send_batch(self, batch: FrameBatch) -> int:
-        """Send pushes of a room; see ``Link.send_batch``."""
+        """Send pushes of a room; return the last number (see ``Link.send_batch``)."""
         return self.ws_conn.send_batch(batch)
 
     def is_batch_consumed(self, number: int) -> bool:
-        """Return True if message ``number`` waits no more, or the client has gone."""
+        """Return True if message ``number`` no longer waits, or the client has left."""
         return self._rooms.ended or self.ws_conn.outbox.is_consumed(number)
 
     def wait_batch_consumed(self, number: int, timeout: float | None) -> bool:
-        """Wait for message ``number``; the room has checked the calling thread."""
+        """Wait until message ``number`` no longer waits; the room has checked the thread."""
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
     # For the watchdog and for waits (see ``watchdog.Watched`` and ``calls.Executor``).
@@ -310,12 +314,12 @@ class Client(Generic[Meta, Header]):
         return self._strand.runner
 
     def turn(self) -> tuple[int, int] | None:
-        """Return a value that changes with each callback; None while none runs."""
+        """Return a value that stays equal during one callback; None while idle."""
         turn = self._strand.turn()
         return None if turn is None else (turn, self.received)
 
     def is_here(self) -> bool:
-        """Return True if the caller is in one of the client's callbacks."""
+        """Return True if the calling thread runs one of the client's callbacks."""
         return self._strand.runner == thread_id()
 
     def wait_for(self, call: Call[T], timeout: float | None) -> T:
@@ -327,10 +331,10 @@ class Client(Generic[Meta, Header]):
     def begin(self) -> None:
         """Add the client to the hub and run its first callback.
 
-        A client whose start callback raises is closed.  A client that comes while the hub
-        closes is told 1001; it has never started, so it gets no close callback.
+        If the start callback raises, the client is closed with 1011.  If the hub is closing,
+        the client is closed with 1001; it has not started, so it gets no close callback.
         """
-        self._strand.enter()  # before anybody can see the client, and so queue a closure
+        self._strand.enter()  # first: once others see the client, they may queue closures
         try:
             self._begin()
         finally:
@@ -343,14 +347,14 @@ class Client(Generic[Meta, Header]):
             self._started = True
             if callback is not None:
                 callback(self, self.meta)
-        except BaseException as error:  # noqa: BLE001 - the peer is told, or the log
+        except BaseException as error:  # noqa: BLE001 - logged, and the client closed
             self.note(error)
             if not self._started and isinstance(error, Closed):
                 self.ws_conn.close(GOING_AWAY, "the server is going away")
             else:
-                text = "on_connection_start raised for %r: closing it"
+                text = "on_connection_start raised for %r: closing the connection"
                 self._core.incidents.log_exception(error, text, self)
-                self.ws_conn.close(INTERNAL_ERROR, "the server could not begin")
+                self.ws_conn.close(INTERNAL_ERROR, "the server failed to accept the connection")
 
     def enter(self) -> None:
         """Wait until the client's earlier callbacks have run, and hold back later ones."""
@@ -358,7 +362,7 @@ class Client(Generic[Meta, Header]):
 
     def leave(self) -> None:
         """Let the client's later callbacks run."""
-        self.payload = b""  # or each idle client would keep its last message alive
+        self.payload = b""  # an idle client must not keep its last message alive
         self._strand.leave()
 
     def on_message(self, message: str | bytes) -> None:
@@ -378,7 +382,7 @@ class Client(Generic[Meta, Header]):
             self._failed(error)
 
     def on_rate_exceeded(self) -> None:
-        """Close the client: it sends more messages than ``Limits.messages_per_second``."""
+        """Close the client, which sends more than ``Limits.messages_per_second``."""
         rate = self._core.setting.limits.messages_per_second
         reason = f"more than {rate:g} messages a second"
         self.ws_conn.close(POLICY_VIOLATION, reason, ended_by="violation", limit=RATE)
@@ -404,9 +408,9 @@ class Client(Generic[Meta, Header]):
             )
 
     def note(self, error: BaseException) -> None:
-        """Take note that a callback of the program raised; for integrations to override.
+        """Take note that a callback of the program raised.  Integrations override this.
 
-        Closures are not reported here: they raise through what an integration wraps them in.
+        Exceptions of closures are not noted here: they pass through the integration's wrapper.
         """
 
     def _failed(self, error: BaseException) -> None:
@@ -415,19 +419,19 @@ class Client(Generic[Meta, Header]):
         if handler is not None and isinstance(error, Exception):
             try:
                 handler(self, self.meta, error)
-            except BaseException as another:  # noqa: BLE001 - told to the log
+            except BaseException as another:  # noqa: BLE001 - logged
                 self._core.incidents.log_exception(
                     another, "receive_matcher_error raised for %r", self
                 )
         elif isinstance(error, TooManyRooms):
-            pass  # the log was told when it struck
+            pass  # ``enter_room`` has logged it
         elif isinstance(error, MatcherError):
             self._core.incidents.log_unroutable(error, self)
         else:
             self._core.incidents.log_exception(error, "a handler of %r raised", self)
 
     def on_ping(self, payload: bytes) -> None:
-        """Tell the user's ping handler.  A ping counts as a message where these are limited."""
+        """Call the ping handler; a ping counts for ``Limits.messages_per_second``."""
         limiter = self._core.limiter
         if limiter is not None and not limiter(self, self.meta):
             self.on_rate_exceeded()
@@ -437,14 +441,14 @@ class Client(Generic[Meta, Header]):
             self._call(lambda: handler(self, self.meta, payload))
 
     def on_pong(self, payload: bytes) -> None:
-        """Tell the user's pong handler."""
+        """Call the pong handler."""
         handler = self._core.setting.websocket_period.ping_pong_plan.pong_handler
         if handler is not None and self._started:
             self._call(lambda: handler(self, self.meta, payload))
 
     def on_leaving(self) -> None:
-        """Leave every room: nothing is pushed to this client any more."""
-        # Counted first: a callback of the context finds the end in the statistics.
+        """Leave every room and end every wait for an answer."""
+        # Counted first, so that a callback of the context finds the end in the statistics.
         if self.ws_conn.limit is not None:
             self._core.incidents.count_limit(self.ws_conn.limit)
         self._core.registry.forget(self)
@@ -457,7 +461,7 @@ class Client(Generic[Meta, Header]):
             self._call(lambda: context.cancel("the connection has ended"))
 
     def on_closed(self) -> None:
-        """The last callback."""
+        """Log the end and run the close callback, the client's last."""
         self._log_end()
         self._strand.close(self._tell_end)
 
@@ -466,12 +470,12 @@ class Client(Generic[Meta, Header]):
         expected = connection.code in self._core.setting.websocket_period.expected_ws_error
         text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
         level = logging.INFO if expected else logging.WARNING
-        kind = connection.limit or connection.ended_by  # not the code: a peer has thousands
+        kind = connection.limit or connection.ended_by  # not by code: a peer may send thousands
         if connection.limit is not None or connection.ended_by == "violation" or not expected:
             self._core.incidents.log_limited(kind, level, text, *args)
 
     def _tell_end(self) -> None:
-        """In its turn, the last one."""
+        """Run the close callback, in the client's order."""
         callback = self._core.setting.on_connection_close
         if callback is not None and self._started:
             with self._core.registry.busy(self):
@@ -480,7 +484,7 @@ class Client(Generic[Meta, Header]):
     def _call(self, callback: Callable[[], object]) -> None:
         try:
             callback()
-        except BaseException as error:  # noqa: BLE001 - told to the log
+        except BaseException as error:  # noqa: BLE001 - logged
             self._report(error)
 
     def _report(self, error: BaseException) -> None:

@@ -1,16 +1,16 @@
-"""A task for each client of a hub or a hotline, in each client's own order.
+"""``each_client``: a task for each client of a hub or a room, in each client's own order.
 
-Layer: hub.  Threads: any begins and waits; the hub thread hands the task out; each client's
-task runs like any callback of that client, so many at once.
+Layer: clients.  Threads: any thread begins an iteration and waits for it.  The hub thread hands
+the task out.  Each client runs the task like any of its callbacks, many clients at once.
 Source: the specification's ``ContextIterAAsyncExec``, ``ContextIterASyncExec`` and
 ``ContextIterSAsyncExec``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
@@ -33,40 +33,40 @@ T = TypeVar("T")
 
 
 class Iteration(Generic[T]):
-    """What became of a task for each client: made by ``each_client``.
+    """The results of a task for each client, as ``each_client`` returns them.
 
-    It can be looked at while it runs: each property is a copy of what there is by then.
+    An iteration may be read while it runs: each property is a copy of the results so far.  After
+    its end every client is in exactly one of ``results``, ``errors`` and ``gone``.
 
-    Threads: everything from any; ``wait`` from one at a time.
+    Threads: every method may be called on any thread; only one thread at a time may ``wait``.
     """
 
     def __init__(
         self,
         core: Core[Any, Any],
-        members: Callable[[], list[Client[Any, Any]]],
+        clients: Callable[[], list[Client[Any, Any]]],
         task: Callable[[ClientID, IOContext, Any], T],
     ) -> None:
         self._core = core
-        self._members = members
+        self._clients = clients
         self._task = task
-        # Of the one thread that waits.
+        self._waiter = threading.Lock()  # held by the thread that waits
+        # The waiting thread's, once the hub thread has filled ``_visits`` in the step.
         self._step: Call[None] | None = None
-        self._unwaited: list[_Visit[T]] | None = None
-        self._failure: HubClosed | None = None
+        self._step_failure: HubClosed | None = None
+        self._visits: deque[_Visit] = deque()
         self._lock = threading.Lock()  # guards what follows
-        self._waited_for = False
-        self._visits: list[_Visit[T]] = []
-        self._left: int | None = None  # of the tasks; None: not handed out yet
+        self._total: int | None = None  # None until the hub thread has handed the task out
         self._results: dict[ClientID, T] = {}
         self._errors: dict[ClientID, BaseException] = {}
         self._gone: list[ClientID] = []
 
     @classmethod
     def over_nobody(cls, core: Core[Any, Any]) -> Iteration[T]:
-        """One that is done."""
+        """Return an iteration over no client, which is done."""
 
         def task(client_id: ClientID, ctx: IOContext, meta: Any) -> T:
-            raise AssertionError("there is nobody to run it for")
+            raise AssertionError("there is no client to run it for")
 
         iteration = cls(core, list, task)
         iteration._hand_out(None)
@@ -74,183 +74,168 @@ class Iteration(Generic[T]):
 
     @property
     def results(self) -> dict[ClientID, T]:
-        """What the tasks have returned, in the order in which they ended."""
+        """The results of the tasks that have returned, in the order of their ends."""
         with self._lock:
             return dict(self._results)
 
     @property
     def errors(self) -> dict[ClientID, BaseException]:
-        """What the tasks have raised.
+        """The exceptions of the tasks that have raised.
 
-        ``QueueFull`` stands for a task that was not run, because ``chan_queue_size``
-        closures waited for that client already.
+        ``QueueFull`` means that the task was not run, because ``chan_queue_size`` closures of
+        that client were waiting.
         """
         with self._lock:
             return dict(self._errors)
 
     @property
     def gone(self) -> list[ClientID]:
-        """Clients that left before they could be given the task."""
+        """The clients that left before their task was queued."""
         with self._lock:
             return list(self._gone)
 
     @property
     def done(self) -> bool:
-        """Whether all tasks have ended."""
+        """True once all tasks have ended."""
         with self._lock:
-            return self._left == 0
+            return self._left() == 0
 
     def wait(self, timeout: float | None = None) -> Iteration[T]:
-        """Wait until every task has ended; the iteration itself.
+        """Wait until all tasks have ended.
 
-        In a callback of a client that the iteration is for, that client's task runs at
-        once: it would come after the callback, which waits.
+        In a callback of one of the clients, the task of that client runs at once: in its place
+        it would come after the callback, which waits.
 
-        :param timeout: seconds for all together.
-        :raises ExecTimeout: with the stack of what is waited for; the tasks still run, and
-            one may wait again.
-        :raises DeadlockError: when the hub or a client waits for this thread; likewise.
-        :raises WrongThread: on the hub thread and in a tick, where everybody would wait too.
-        :raises HubClosed: when a bug has stopped the hub before the tasks were handed out.
-        :raises UsageError: when another thread waits for it already.
+        :param timeout: seconds for all tasks together; None waits without limit.
+        :returns: the iteration itself.
+        :raises ExecTimeout: if the time is up; its text has the stack of the late client or of
+            the hub thread.  The tasks still run, and the thread may wait again.
+        :raises DeadlockError: if the hub or a client waits for this thread; the thread may wait
+            again, as after ``ExecTimeout``.
+        :raises WrongThread: on the hub thread and in a tick, because all clients would wait too.
+        :raises HubClosed: if a bug has stopped the hub before it handed the task out.
+        :raises UsageError: if another thread waits for this iteration.
         """
         if self.done:
             return self
         self._core.loop.refuse_here("waiting for an iteration")
         refuse_in_tick("waiting for an iteration")
         deadline = Deadline(timeout)
-        with self._waiting():
-            self._wait_handed_out(deadline.left())
-            visits = self._unwaited
-            assert visits is not None
-            while visits:
-                visits[-1].wait(deadline.left())
-                visits.pop()
+        if not self._waiter.acquire(blocking=False):
+            raise UsageError("another thread waits for this iteration: let one wait for all")
+        try:
+            self._wait_handed_out(deadline)
+            while self._visits:
+                self._visits[0].wait(deadline.left())
+                self._visits.popleft()
+        finally:
+            self._waiter.release()
         return self
 
-    def hand_out(self, wait: bool, timeout: float | None) -> None:
-        """Give each client its task, on the hub thread."""
+    def hand_out(self, wait: bool, deadline: Deadline) -> None:
+        """Let the hub thread queue the task for each client.
+
+        :param wait: return when that is done, and not at once.
+        """
         loop = self._core.loop
         if wait and loop.is_here():
             self._hand_out(None)
             return
         self._step = loop.submit(self._hand_out)
         if wait:
-            with self._waiting():
-                self._wait_handed_out(timeout)
+            self._wait_handed_out(deadline)
 
-    def _wait_handed_out(self, timeout: float | None) -> None:
-        if self._failure is not None:
-            raise self._failure
+    def _wait_handed_out(self, deadline: Deadline) -> None:
+        if self._step_failure is not None:
+            raise self._step_failure
         if self._step is not None:
             try:
-                self._step.result(self._core.loop, self._core.loop.name, timeout)
+                self._step.result(self._core.loop, self._core.loop.name, deadline.left())
             except HubClosed as error:
-                self._failure = error
+                self._step_failure = error
                 raise
             self._step = None
-        if self._unwaited is None:
-            self._unwaited = self._visits[::-1]
 
-    @contextlib.contextmanager
-    def _waiting(self) -> Iterator[None]:
-        with self._lock:
-            if self._waited_for:
-                raise UsageError("another thread waits for this iteration: let one wait for all")
-            self._waited_for = True
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._waited_for = False
-
-    # The hub thread.
+    # On the hub thread.
 
     def _hand_out(self, _: object) -> None:
-        visits = [_Visit(self, client) for client in self._members()]
+        clients = self._clients()
         with self._lock:
-            self._visits = visits
-            self._left = len(visits)
-        for visit in visits:
+            self._total = len(clients)
+        for client in clients:
+            visit = _Visit(client, self._run)
             try:
-                visit.client.exec_async(visit.run)
-            except (ClientClosed, QueueFull) as error:
-                visit.refuse(error)
+                client.exec_async(visit.run)
+            except ClientClosed:
+                with self._lock:
+                    self._gone.append(client.connection_id)
+            except QueueFull as error:
+                self._fail(client, error)
+            else:
+                self._visits.append(visit)
 
-    # The thread that runs a client's callbacks.
+    # On the thread that runs a client's callbacks.
 
     def _run(self, client: Client[Any, Any]) -> None:
         client_id = client.connection_id
         try:
             result = self._task(client_id, client, client.meta)
-        except BaseException as error:  # noqa: BLE001 - logged, and kept for who waits
+        except BaseException as error:  # noqa: BLE001 - logged, and kept for the caller
             client.note(error)
-            self._raised(client, error)
+            self._fail(client, error)
         else:
             with self._lock:
                 self._results[client_id] = result
-                self._count_one()
 
-    def _raised(self, client: Client[Any, Any], error: BaseException) -> None:
+    def _fail(self, client: Client[Any, Any], error: BaseException) -> None:
         with self._lock:
             self._errors[client.connection_id] = error
-            self._count_one()
         self._core.incidents.log_exception(error, "the task for each client raised for %r", client)
 
-    def _left_before(self, client: Client[Any, Any]) -> None:
-        with self._lock:
-            self._gone.append(client.connection_id)
-            self._count_one()
-
-    def _count_one(self) -> None:
-        assert self._left is not None
-        self._left -= 1
+    def _left(self) -> int | None:
+        """Return the number of tasks that have not ended.  The caller holds the lock."""
+        if self._total is None:
+            return None
+        return self._total - len(self._results) - len(self._errors) - len(self._gone)
 
     def __repr__(self) -> str:
         with self._lock:
-            state = "not begun" if self._left is None else f"{self._left} left"
+            left = self._left()
+            state = "not begun" if left is None else f"{left} left"
             return (
                 f"<Iteration {state}, {len(self._results)} results, {len(self._errors)} errors, "
                 f"{len(self._gone)} gone>"
             )
 
 
-class _Visit(Generic[T]):
-    """One client's part."""
+class _Visit:
+    """The task of one client.
 
-    __slots__ = ("_begun", "_call", "_iteration", "client")
+    Threads: ``run`` is called in the client's order, which also guards ``_begun``.
+    """
 
-    def __init__(self, iteration: Iteration[T], client: Client[Any, Any]) -> None:
-        self._iteration = iteration
-        self.client = client
-        self._call = Call(lambda: iteration._run(client))
-        self._begun = False  # belongs to who has this client's turn
+    __slots__ = ("_begun", "_call", "_client")
+
+    def __init__(self, client: Client[Any, Any], run: Callable[[Client[Any, Any]], None]) -> None:
+        self._client = client
+        self._call = Call(lambda: run(client))
+        self._begun = False
 
     def run(self) -> None:
-        """Run the task, in the client's turn; once, whoever comes first."""
+        """Run the task, unless it has run."""
         if not self._begun:
             self._begun = True
             self._call.run()
 
-    def refuse(self, error: ClientClosed | QueueFull) -> None:
-        """Count it as ended: it will not run."""
-        if isinstance(error, ClientClosed):
-            self._iteration._left_before(self.client)
-        else:
-            self._iteration._raised(self.client, error)
-        self._begun = True
-        self._call.abandon(error)
-
     def wait(self, timeout: float | None) -> None:
-        """Wait for its end; in the client's own callback, run it."""
-        if self.client.is_here():
+        """Wait for the end of the task; in a callback of the client itself, run it."""
+        if self._client.is_here():
             self.run()
-        with contextlib.suppress(ClientClosed, QueueFull):  # see refuse
-            self.client.wait_for(self._call, timeout)
+        self._client.wait_for(self._call, timeout)
 
 
 class EachClient(Generic[Meta, Header]):
-    """What a hub and a hotline have in common: clients to go through."""
+    """The ``each_client`` of a hub (for all clients) and of a room (for its members)."""
 
     __slots__ = ()
 
@@ -267,29 +252,34 @@ class EachClient(Generic[Meta, Header]):
     ) -> Iteration[T]:
         """Run ``task(client_id, ctx, meta)`` for each client, in that client's own order.
 
-        The hub thread, in the order of its closures, looks who is there (of a hotline: who
-        is in) and queues the task among each one's callbacks.  Who comes later has no
-        part, who has left by then is ``gone``; one that leaves after it still has its task
-        run, before its close callback.  What a task raises is logged and kept in
-        ``errors``, and the others go on.  A slow client holds up its own task only.
+        The hub thread takes a snapshot of the clients (of a room: its members) and queues the
+        task for each.  Later arrivals are not included.  Clients that left before their task was
+        queued are listed in ``gone``; clients that leave afterwards still run it, before their
+        close callback.
 
-        :param wait_hub: return when all tasks are queued, else at once.
-        :param wait_clients: with ``wait_hub``: return when all tasks have ended, with their
-            results and errors.  Without it nothing is waited for here: the iteration
-            that is returned has a ``wait``.
-        :param timeout: seconds for what is waited for here.
-        :raises HubClosed, QueueFull: as ``hub.exec_async``; nothing is done.
-        :raises DeadlockError, ExecTimeout, WrongThread: see ``Iteration.wait``.  On the hub
-            thread ``wait_hub`` alone queues the tasks at once.
+        An exception of a task is logged and kept in ``errors``; the other clients go on.  A slow
+        client delays only its own task.
+
+        :param task: called on the thread that runs the client's callbacks.
+        :param wait_hub: return when all tasks are queued; otherwise return at once.
+        :param wait_clients: with ``wait_hub``, return when all tasks have ended.  Without
+            ``wait_hub`` it waits for nothing: call ``wait`` of the iteration.
+        :param timeout: seconds for the waits of this call; None waits without limit.
+        :raises HubClosed: if the hub is closed; no task is run.
+        :raises QueueFull: if ``chan_queue_size`` closures wait for the hub; no task is run.
+        :raises DeadlockError: see ``Iteration.wait``.
+        :raises ExecTimeout: see ``Iteration.wait``.
+        :raises WrongThread: with ``wait_clients``, on the hub thread and in a tick.  With
+            ``wait_hub`` alone the hub thread queues the tasks at once.
         """
         check_work(task)
-        core, members = self._to_visit()
+        core, clients = self._to_visit()
         deadline = Deadline(timeout)
         if wait_hub and wait_clients:
             core.loop.refuse_here("each_client with wait_clients")
             refuse_in_tick("each_client with wait_clients")
-        iteration = Iteration(core, members, task)
-        iteration.hand_out(wait_hub, timeout)
+        iteration = Iteration(core, clients, task)
+        iteration.hand_out(wait_hub, deadline)
         if wait_hub and wait_clients:
             iteration.wait(deadline.left())
         return iteration
@@ -297,21 +287,21 @@ class EachClient(Generic[Meta, Header]):
     def context_iter_a_async_exec(
         self, task: Callable[[ClientID, IOContext, Meta], T]
     ) -> Iteration[T]:
-        """``each_client`` without any waiting (``ContextIterAAsyncExec``)."""
+        """Call ``each_client`` without any waiting (``ContextIterAAsyncExec``)."""
         return self.each_client(task, wait_hub=False, wait_clients=False)
 
     def context_iter_a_sync_exec(
         self, task: Callable[[ClientID, IOContext, Meta], T]
     ) -> Iteration[T]:
-        """``each_client`` that returns at once with what can be waited for.
+        """Call ``each_client`` without any waiting; the caller waits for the iteration.
 
-        ``ContextIterASyncExec`` lets the hub itself wait for each client in turn; here
-        nobody but the caller ever does, in ``wait``.
+        In the specification's ``ContextIterASyncExec`` the hub itself waits for one client after
+        another.  Here only the caller ever waits, in ``Iteration.wait``.
         """
         return self.each_client(task, wait_hub=False, wait_clients=True)
 
     def context_iter_s_async_exec(
         self, task: Callable[[ClientID, IOContext, Meta], T]
     ) -> Iteration[T]:
-        """``each_client`` that waits for the hub's step only (``ContextIterSAsyncExec``)."""
+        """Call ``each_client`` and wait only for the hub (``ContextIterSAsyncExec``)."""
         return self.each_client(task, wait_hub=True, wait_clients=False)

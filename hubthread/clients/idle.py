@@ -25,11 +25,13 @@ SWEEPS = 4
 
 
 class IdleSweep:
-    """Closes clients that are idle for ``limit`` seconds; ``None`` closes none.
+    """The regular search for idle clients, which closes them.
 
-    Threads: ``start`` may be called on any thread, once.
+    Threads: ``start`` may be called on any thread, once; then the timer thread sweeps.
 
+    :param limit: seconds without a message; None closes no client.
     :param clients: returns every client.
+    :param timers: the hub's timers.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class IdleSweep:
         self._seen: dict[Client[Any, Any], tuple[int, int]] = {}
 
     def start(self) -> None:
-        """Begin to sweep, until the timers are closed."""
+        """Sweep until the timers are closed."""
         if self._limit is not None:
             self._timers.set(self._limit / SWEEPS, self._sweep)
 

@@ -18,8 +18,10 @@ __all__ = ["Memberships"]
 class Memberships:
     """The push logs that a client is a member of, until its connection ends.
 
-    A push log's lock is taken under this one, never the other way round: to join a room and
-    to remember it, so that the client leaves it at the end, are one step.
+    Joining a room and remembering it are one step, so that the client leaves every room at its
+    end.  Therefore a push log's lock is taken under this one, never the other way round.
+
+    Threads: every method may be called on any thread.
 
     :param client: the member.
     :param most: the number of rooms that the client may be in; ``None`` sets no limit.
@@ -56,13 +58,13 @@ class Memberships:
 
     def leave(self, room: PushLog[Any]) -> None:
         """Leave a room."""
-        # Closed: the thread that fans out has ended.
+        # Closed: the hub thread has ended, and nothing is sent any more.
         with self._lock, contextlib.suppress(Closed):
             self._rooms.pop(room, None)
             room.leave(self._client)
 
     def end(self) -> None:
-        """Leave every room, and join no other."""
+        """Leave every room and join no more."""
         with self._lock:
             self.ended = True
             rooms = list(self._rooms)

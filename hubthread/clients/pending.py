@@ -1,7 +1,7 @@
 """The requests to one client that wait for their answers.
 
-Layer: clients.  Threads: any thread asks and waits; answers come in the client's own order,
-most on its reader thread; the end of the connection ends every wait.
+Layer: clients.  Threads: any thread sends a request and waits.  Answers arrive in the client's
+own order, most on its reader thread.  The end of the connection ends every wait.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ __all__ = ["PendingRequests"]
 class PendingRequests:
     """The open requests to one client, by number.
 
-    A number is used once.  A request is taken out of here by its answer, by its time-out or by
-    the end of the connection; only the thread that takes it out ends its wait.
+    A number is used once.  The answer, the time-out or the end of the connection removes a
+    request; only the thread that has removed it ends its wait.
 
     Threads: every method may be called on any thread.
 
@@ -40,15 +40,15 @@ class PendingRequests:
         """Return the number of a new request, and the call that waits for its answer.
 
         :raises ClientClosed: after ``close``.
-        :raises QueueFull: when ``bound`` are open.
+        :raises QueueFull: if ``bound`` requests are open.
         """
         with self._lock:
             if self._closed:
-                raise ClientClosed(f"{self._name} is closed and answers nothing more")
+                raise ClientClosed(f"{self._name} is closed: no answer can arrive")
             if len(self._open) >= self._bound:
                 raise QueueFull(
-                    f"{self._name}: {self._bound} requests wait for their answers, the bound "
-                    f"of chan_queue_size"
+                    f"{self._name}: {self._bound} requests wait for their answers, as many as "
+                    f"chan_queue_size allows"
                 )
             self._last += 1
             request = self._open[self._last] = _Request()
@@ -65,17 +65,17 @@ class PendingRequests:
         return True
 
     def forget(self, number: int) -> None:
-        """Take a request out: its wait has ended."""
+        """Remove a request whose wait has ended."""
         with self._lock:
             self._open.pop(number, None)
 
     def close(self) -> None:
-        """End every wait: the client has gone."""
+        """End every wait with ``ClientClosed``: the client has left."""
         with self._lock:
             self._closed = True
             requests, self._open = self._open, {}
         for request in requests.values():
-            request.call.abandon(ClientClosed(f"{self._name} left without an answer"))
+            request.call.abandon(ClientClosed(f"{self._name} left before it answered"))
 
 
 class _Request:

@@ -27,15 +27,21 @@ __all__ = ["RateLimiter", "behind_limit", "limiter_of"]
 _Key: TypeAlias = "tuple[IHub, ClientID]"
 
 ROUNDING = 1e-3
-"""The part of a token that may be missing.  A client that sends exactly at its rate must not
-be refused for a rounding error of the clock."""
+"""The part of a token that may be missing.
+
+A client that sends exactly at its rate must not be refused for a rounding error of the clock.
+"""
 
 SMALLEST_SWEEP = 64
 """The number of buckets below which none are swept out."""
 
 
 class RateLimiter:
-    """``HubSetting(on_receive_message=RateLimiter(rate=10, burst=20))``.
+    """A rate limit for the messages of each client, to be given as ``on_receive_message``.
+
+    ::
+
+        HubSetting(dict, on_receive_message=RateLimiter(rate=10, burst=20))
 
     Each client has a bucket of ``burst`` tokens.  The bucket is full at first, and ``rate``
     tokens are added each second.  A message takes one token.  If the bucket is empty, the
@@ -68,7 +74,7 @@ class RateLimiter:
         self.burst = burst
         self._clock = clock
         self._lock = threading.Lock()  # guards what follows
-        self._buckets: dict[_Key, tuple[float, float]] = {}  # tokens, and when there were as many
+        self._buckets: dict[_Key, tuple[float, float]] = {}  # tokens, and when they were counted
         self._sweep_at = SMALLEST_SWEEP
         self._refused = 0
 
@@ -128,10 +134,10 @@ def limiter_of(limits: Limits, clock: Callable[[], float]) -> RateLimiter | None
 
 
 def behind_limit(limiter: RateLimiter | None, intercept: Intercept) -> Intercept:
-    """Return ``intercept`` with the limit in front of it.
+    """Return a function that checks the limit and then calls ``intercept``.
 
-    Without a limit that is ``intercept`` itself: a hub without one does nothing more for each
-    message.
+    Without a limit it is ``intercept`` itself, so that a hub without a limit spends no time on
+    it.
     """
     if limiter is None:
         return intercept

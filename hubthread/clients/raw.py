@@ -1,7 +1,8 @@
 """Raw TCP and UDP peers as clients.
 
-Layer: clients.  Threads: as in ``client``.  A UDP peer has no reader thread: all its callbacks
+Layer: clients.  Threads: as in ``client``.  A UDP peer has no reader thread; all its callbacks
 run on worker threads.
+Source: the specification's ``SocketHandles``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["DatagramClient", "SocketClient", "request_of"]
 
 FLUSH_TIME = 1.0
-"""Seconds for a busy hub to send what was pushed to a peer that has ended its half."""
+"""Seconds for the hub thread to send earlier pushes to a peer that has ended its half."""
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
@@ -38,14 +39,18 @@ Header = TypeVar("Header", bound=Hashable)
 def request_of(
     protocol: ConnectionProtocols, peer: tuple[str, int] | str, *, secure: bool = False
 ) -> Request:
-    """Return a request for a raw peer, which sends none: its protocol and its address."""
+    """Return a request that stands for a raw peer: its protocol and its address."""
     return Request(protocol.name, "", Headers(), peer, secure, http_version="")
 
 
 class SocketClient(Client[Meta, Header]):
-    """A raw TCP peer.
+    """A raw peer, as ``hub.socket_handles`` lets it in; on its own, a TCP peer.
 
-    ``ctx.handshake`` has the method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+    It is an ``IOContext`` like any client.  Its ``handshake`` has the method ``"TCP"`` or
+    ``"UDP"``, the peer's address, and no headers.
+
+    At its end, a TCP peer that has closed its half first gets the pushes accepted before: its
+    reader thread waits for the hub thread, for 1 s at most.
     """
 
     __slots__ = ()
@@ -63,13 +68,13 @@ class SocketClient(Client[Meta, Header]):
         pool: Pool | None = None,
     ) -> None:
         super().__init__(core, connection_id, meta, request, pool)
-        self._preprocess = None  # the framing has removed what does not belong to the message
+        self._preprocess = None  # the framing has removed the ends of lines
 
     def on_leaving(self) -> None:
         """Leave every room, and let the hub thread send what was pushed before.
 
         A peer such as ``echo hello | nc -N`` ends its half of the stream and waits for the
-        rest.  The reader blocks here for up to ``FLUSH_TIME`` seconds.
+        rest.  The reader thread blocks here for up to ``FLUSH_TIME`` seconds.
         """
         super().on_leaving()
         if self.ws_conn.ended_by == "peer":
@@ -102,7 +107,11 @@ class SocketClient(Client[Meta, Header]):
 class DatagramClient(SocketClient[Meta, Header]):
     """A raw UDP peer.
 
-    Threads: the thread of the UDP socket calls ``come``, ``arrive`` and ``over``.
+    Threads: the thread of the UDP socket calls ``come``, ``arrive`` and ``over``; each queues
+    work in the client's order and returns.
+
+    :param peer: the address that datagrams come from.
+    :param datagrams: the socket, which counts what waits.
     """
 
     __slots__ = ("_admitted", "_datagrams", "_peer")
@@ -125,14 +134,14 @@ class DatagramClient(SocketClient[Meta, Header]):
         self._datagrams = datagrams
         self._admitted = False
 
-    # The socket's thread, or any.
+    # For the socket's thread.
 
     def come(self) -> None:
         """Join the hub, in the client's order."""
         self._post(self._come)
 
     def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
-        """Handle a message or a failure in the client's order; return False if it cannot be."""
+        """Queue a message or a failure; return False if the client's queue is full or closed."""
         return self._post(lambda: self._handle(message, size))
 
     def over(self) -> None:
@@ -146,11 +155,11 @@ class DatagramClient(SocketClient[Meta, Header]):
             return False
         return True
 
-    # In the client's order, on a worker.
+    # On a worker, in the client's order.
 
     def on_rate_exceeded(self) -> None:
-        """Lose the message: a UDP peer that was ended could come back at once."""
-        text = "%r sends more than %g messages a second: some are dropped"
+        """Drop the message.  Closing would not help: a UDP peer comes back at once."""
+        text = "%r sends more than %g messages a second: dropping some"
         rate = self._core.setting.limits.messages_per_second
         self._core.incidents.log_limit(RATE, logging.INFO, text, self, rate)
 

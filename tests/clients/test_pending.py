@@ -304,9 +304,9 @@ def test_a_client_that_leaves_ends_the_wait(leave: str) -> None:
             client.close(1000)
             peer.close()
         for each in asking:
-            with pytest.raises(ClientClosed, match="left without an answer"):
+            with pytest.raises(ClientClosed, match="left before it answered"):
                 each()
-        with pytest.raises(ClientClosed, match="answers nothing more"):
+        with pytest.raises(ClientClosed, match="no answer can arrive"):
             client.request("q", {}, TIMEOUT)
 
 
@@ -381,7 +381,7 @@ def test_where_it_could_never_be_answered_it_is_refused() -> None:
     with serving(receive_matcher=matcher(), on_receive_message=receive) as served:
         peer, client = served.pair()
         send(peer, type="double", n=1)
-        assert "ask on another thread" in str(refusals.wait(1)[0])
+        assert "call request on another thread" in str(refusals.wait(1)[0])
         with pytest.raises(WrongThread, match="hub thread"):
             served.hub.exec_sync(lambda _: client.request("q", {}, TIMEOUT))
         frame = HotlineFrameOption[dict[str, Any]](dict).run(served.hub.hotline())

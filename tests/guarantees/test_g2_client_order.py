@@ -255,7 +255,7 @@ def test_a_start_that_raises_closes_the_client_with_1011() -> None:
         on_connection_start=start, on_connection_close=lambda ctx, meta: closes.add(1)
     ) as s:
         peer = s.peer()
-        assert peer.closed() == (1011, "the server could not begin")
+        assert peer.closed() == (1011, "the server failed to accept the connection")
         peer.close()
         closes.wait(1)
     assert closes.now() == [1]
