@@ -1,1 +1,24 @@
-"""Sockets: the only layer that touches them."""
+"""Sockets: transports, connections, outboxes, listeners.  No user code and no settings.
+
+Read in this order:
+
+- ``options.py`` and ``interfaces.py``: what a connection is given, and what it looks like.
+- ``transport.py`` and ``tls.py``: one stream socket, plain or with TLS.
+- ``outbox.py`` and ``backlog.py``: the sending half, and the messages that wait in it;
+  ``tick_batch.py`` corks outboxes during a tick.
+- ``connection.py`` (WebSocket) and ``tcp.py`` (raw): the reader, and the end;
+  ``keepalive.py`` measures silence.
+- ``bind.py``, ``listener.py`` and ``address_limit.py``: from a listening socket to connections.
+- ``udp/`` and ``wsgi/``: UDP peers, and the sockets of WSGI servers.
+
+=================  ==============================================================================
+thread             work
+=================  ==============================================================================
+listener           one per listening socket: accepts, starts readers
+reader             one per connection: receives, runs every callback of its client, closes the
+                   socket
+any                sends, without blocking; what the socket does not take waits in the outbox
+writer             one per connection while its outbox has a backlog: waits for the socket
+timers, flusher    one each per hub: cut a closing connection in time; uncork forgotten outboxes
+=================  ==============================================================================
+"""
