@@ -1,6 +1,4 @@
-"""A hub in virtual time: tests of rooms and clients that wait for nothing.
-
-Layer: testing.  Threads: everything is for the thread that made the hub.
+"""A hub in virtual time: tests of rooms and clients that never wait.
 
 ::
 
@@ -14,21 +12,35 @@ Layer: testing.  Threads: everything is for the thread that made the hub.
             assert ada.take() == '{"type":"over","winner":"ada"}'
         assert hub.errors == []
 
-``VirtualHub`` is the hub, with everything that a hub has; ``advance`` lets seconds pass,
-``tick`` ticks of one room, ``settle`` nothing but what is due now.  ``VirtualClient``, made by
-``connect``, is the other end of a connection: good, stalled, slow, vanished or lost.
-``FakeClock`` is the time that a hub keeps; several hubs may share one.
+``VirtualHub`` is a hub with all of its methods.  ``advance`` lets seconds pass, ``tick`` lets
+ticks of one room pass, and ``settle`` does what is due now.  ``VirtualClient``, made by
+``connect``, is the other end of a connection: a good client, or a stalled, slow, vanished or
+lost one.  ``FakeClock`` is the time of a hub; several hubs may share one.
 
-Everything real that can run does run: the handshake, the connection with its keepalive and
-its closing handshake, frames on the wire, the outbox with its overflow policies, each
-client's order of callbacks, the matcher, rooms with and without a clock, long polling, the
-order of closing.  In the place of sockets there are transports in memory, and in the place
-of threads *jobs* that the clock calls one at a time, in the order of their deadlines: the
-same inputs give the same states, every time.
+Almost everything is real: the handshake, the connection with its keepalive and its closing
+handshake, frames on the wire, the outbox with its overflow policies, the order of each
+client's callbacks, the matcher, rooms with and without a clock, long polling, and the order of
+closing.  Two things are not: transports in memory replace sockets, and *jobs* replace threads.
+The clock calls the jobs one at a time, in the order of their deadlines.  So the same inputs
+give the same states, every time.
 
-What cannot be seen in virtual time: races between threads, since there is one; what takes
-time by itself (``clock.spend`` says how long something takes); and a callback that blocks
-until time has passed, since a callback happens at one moment.
+Virtual time cannot show three things: races between threads, since there is one thread; work
+that takes time (``clock.spend`` stands for it); and a callback that blocks until time has
+passed, since a callback happens at one moment.
+
+Reading order:
+
+================  ================================================================
+``clock.py``      virtual time: jobs, and the thread that runs them
+``threads.py``    the threads, workers and timers of a hub, as jobs of the clock
+``transport.py``  a connection in memory, between a hub and a virtual client
+``wire.py``       the client's frames, as bytes
+``reader.py``     the hub's end of a connection: its reader thread as a job
+``client.py``     ``VirtualClient``, the other end
+``hub.py``        ``VirtualHub``, which puts them together
+================  ================================================================
+
+Layer: testing.  Threads: only the thread that made the hub.
 """
 
 from hubthread.testing.client import VirtualClient as VirtualClient

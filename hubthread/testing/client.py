@@ -1,6 +1,6 @@
-"""A client in memory: it speaks WebSocket to a virtual hub, well or badly, as told.
+"""A client in memory, which speaks WebSocket to a virtual hub, well or badly.
 
-Layer: testing.  Threads: the one that plays all.
+Layer: testing.  Threads: only the thread that made the clock.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = ["VirtualClient"]
 
 ABNORMAL = 1006
 MOST_CODE = 0xFFFF
-"""A Close frame has two bytes for it (RFC 6455 section 5.5.1)."""
+"""The highest close code: a Close frame has two bytes for it (RFC 6455 section 5.5.1)."""
 
 
 class VirtualClient:
     """The other end of a connection.  Made by ``hub.connect``.
 
-    It reads what comes, answers pings, and answers a Close, like any good client; ``stall``,
-    ``vanish`` and ``drop`` make a bad one of it.  What it does has had its effect when the
-    call returns: handlers have run, and the inboxes of all have what they sent.  Only in a
-    callback of the hub's it has its effect after that.
+    It reads messages, answers pings, and answers a Close, as a good client does.  ``stall``,
+    ``vanish`` and ``drop`` make a bad client of it.  When one of its methods returns, the
+    effect is complete: handlers have run, and their messages are in the inboxes.  If a
+    callback of the hub calls a method, the effect comes after the callback.
     """
 
     def __init__(self, clock: FakeClock, transport: MemoryTransport) -> None:
@@ -52,17 +52,18 @@ class VirtualClient:
 
     @property
     def ctx(self) -> Client[Any, Any]:
-        """The hub's end of this connection, as handlers see it."""
+        """The hub's client of this connection, the one that handlers see."""
         client = self._reader.client
         assert client is not None
         return client
 
-    # What has come.
+    # Messages from the hub.
 
     @property
     def on_message(self) -> Callable[[VirtualClient, str | bytes], object] | None:
-        """Called with ``(client, message)`` for each message that comes, when it is in the
-        inbox: a client that plays by itself, or answers ``ctx.request``.  May be set."""
+        """A function that is called with ``(client, message)`` for each message, after the
+        message is in the inbox.  It may play for the client, or answer ``ctx.request``.  It
+        can be set at any time."""
         return self._on_message
 
     @on_message.setter
@@ -72,35 +73,36 @@ class VirtualClient:
 
     @property
     def inbox(self) -> list[str | bytes]:
-        """The messages that have come and were not taken, oldest first.
+        """The messages that were not taken yet, the oldest first.
 
-        A text message is ``str``, a binary one ``bytes``.  Looking does what is due now.
+        A text message is a ``str``, a binary message is ``bytes``.  Reading this property does
+        what is due now.
         """
         self._clock.settle()
         self._read_frames()
         return self._inbox
 
     def take(self) -> str | bytes:
-        """The oldest message of the inbox, which is taken out.
+        """Take the oldest message out of the inbox, and return it.
 
-        :raises LookupError: when there is none.
+        :raises LookupError: if the inbox is empty.
         """
         if not self.inbox:
-            raise LookupError(f"nothing has come to {self!r}")
+            raise LookupError(f"the inbox of {self!r} is empty")
         return self._inbox.pop(0)
 
     def messages(self) -> list[str | bytes]:
-        """All messages of the inbox, which are taken out."""
+        """Take all messages out of the inbox, and return them."""
         taken = self.inbox.copy()
         self._inbox.clear()
         return taken
 
-    # What it does.
+    # Messages and errors of this client.
 
     def send(self, data: str | bytes) -> None:
-        """Send a text message (``str``) or a binary one (``bytes``).
+        """Send a text message (``str``) or a binary message (``bytes``).
 
-        :raises ClientClosed: when it has closed, or knows that the server has.
+        :raises ClientClosed: if the client has closed, or has seen the server close.
         """
         if isinstance(data, str):
             self._put(client_frame(MessageType.TEXT, data.encode()))
@@ -112,14 +114,14 @@ class VirtualClient:
         self.send(json.dumps(obj))
 
     def send_wire(self, data: bytes) -> None:
-        """Send bytes as they are, which no good client would; see ``send``."""
+        """Send raw bytes, such as a broken frame; see ``send``."""
         self._put(data)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection as RFC 6455 says; see ``send``.
 
-        :param code: any number that a Close frame can hold, also one that may not be sent.
-        :raises SettingError: for another.
+        :param code: a number from 1 to 65535, also one that RFC 6455 does not allow.
+        :raises SettingError: for another number.
         """
         check_number("code", code, 1, whole=True)
         if code > MOST_CODE:
@@ -127,23 +129,23 @@ class VirtualClient:
         self._put(client_close(code, reason), closes=True)
 
     def drop(self) -> None:
-        """Lose the connection: both ends find it broken, without a Close."""
+        """Break the connection: both ends see it end without a Close."""
         self._transport.ended = True
         self._transport.shutdown()
         self._clock.settle()
 
     def vanish(self) -> None:
-        """Give no sign of life any more: what is sent to it gets lost, in either direction.
+        """Lose every byte from now on, in both directions, as a phone without a network does.
 
-        As when a phone loses its network: only the keepalive finds out.
+        Only the keepalive of the hub finds out.
         """
-        self._read_frames()  # what it has got until now
+        self._read_frames()  # bytes that arrived before
         self._transport.vanished = True
         self._transport.changed()
         self._clock.settle()
 
     def stall(self) -> None:
-        """Read nothing from now on, pings included, until ``resume``; it may still send."""
+        """Read nothing from now on, pings included, until ``resume``.  It may still send."""
         self._transport.stalled = True
 
     def resume(self) -> None:
@@ -152,26 +154,26 @@ class VirtualClient:
         self._transport.changed()
         self._clock.settle()
 
-    # Its end.
+    # The end of the connection.
 
     @property
     def closed(self) -> bool:
-        """Whether the connection has ended, whoever ended it."""
+        """True if the connection has ended, for whatever reason."""
         self._clock.settle()
         return self._over
 
     @property
     def close_code(self) -> int | None:
-        """The code of the server's Close; 1005: it had none, 1006: there was none.
+        """The code of the server's Close: 1005 for a Close without a code, 1006 for no Close.
 
-        ``None`` while the connection stands.
+        ``None`` while the connection is open.
         """
         self._clock.settle()
         return self._code
 
     @property
     def close_reason(self) -> str:
-        """The reason that came with it."""
+        """The reason of the server's Close."""
         self._clock.settle()
         return self._reason
 
@@ -180,13 +182,13 @@ class VirtualClient:
 
     def _put(self, data: bytes, *, closes: bool = False) -> None:
         if self._said_close or self._over:
-            raise ClientClosed(f"{self!r} has closed, and sends nothing more")
+            raise ClientClosed(f"{self!r} has closed and can send nothing more")
         self._said_close = closes
         if not self._transport.vanished:
             self._transport.put(data)
         self._clock.settle()
 
-    # Its own thread, if it had one.
+    # The job that reads.
 
     def _read(self) -> float | None:
         transport = self._transport

@@ -1,12 +1,14 @@
-"""Virtual time: a clock that goes on when it is told to, and the one thread that plays all.
-
-Layer: testing.  Threads: the one that made the clock, for everything but ``now`` and ``wake``.
+"""Virtual time: a clock that the test advances, and the jobs that stand for threads.
 
 Everything that has a thread of its own in a real hub is a *job* here: a step that is called
-when it was woken, and at the time that it asked for (see ``concurrency.clock.Step``).  Jobs
-run one at a time, in the order of their deadlines, those of one moment in the order in which
-they came: the same inputs give the same states.  A job that waits for others (``exec_sync``)
-lets them run on top of it, so each has a name of its own, its ``role``.
+when it is woken, and at the time that it asked for (see ``concurrency.clock.Step``).  The jobs
+run one at a time, in the order of their deadlines; jobs of the same moment run in the order in
+which they became due.  So the same inputs give the same states.  A job that waits for others
+(``exec_sync``) lets them run on top of it.  So each job has a thread number of its own, its
+``role``.
+
+Layer: testing.  Threads: only the thread that made the clock; ``now`` and ``wake`` may be
+called on any thread.
 """
 
 from __future__ import annotations
@@ -27,22 +29,22 @@ from hubthread.errors import UsageError, WrongThread
 __all__ = ["FakeClock", "Job"]
 
 ROUNDING = 1e-9
-"""Seconds by which sums of floats may miss a deadline: ten times 0.1 are a second."""
+"""Seconds by which a sum of floats may miss a deadline: ten times 0.1 shall be one second."""
 
 MOST_AT_ONCE = 100_000
-"""Steps at one moment, after which it seems that something wakes itself for ever."""
+"""The number of steps at one moment that counts as an endless loop."""
 
 _open: dict[int, list[FakeClock]] = {}
-"""By thread: the clocks that a hub goes by now, in the order in which they were begun."""
+"""The clocks with a running hub, by thread, in the order of their start."""
 
-# Below zero, where no thread's ident is, and -1 is taken (see strand).  Of all clocks.
+# Below zero, unlike any thread's ident; -1 has a meaning in strand.py.  Shared by all clocks.
 _roles = count(-2, -1)
 
 
 class Job:
     """A step that the clock calls (see ``Drive``).
 
-    :param may_run: asked before each call; while it says no, the step waits.
+    :param may_run: called before each step; while it returns False, the step waits.
     """
 
     __slots__ = ("_clock", "may_run", "over", "queued", "role", "running", "step", "timer")
@@ -60,17 +62,17 @@ class Job:
         self.timer: tuple[float, int, Job] | None = None
 
     def wake(self) -> None:
-        """See that the step is called at the current time.  Any thread."""
+        """Let the step be called at the current time.  Any thread."""
         if not self.queued and not self.over:
             self.queued = True
             self._clock._woken.append(self)
 
 
 class FakeClock:
-    """Seconds that pass when ``advance`` is called, from 0.0 on.
+    """A clock that starts at 0.0 seconds and moves when ``advance`` is called.
 
-    A virtual hub makes one of its own.  Give the same one to several hubs, and they share
-    the time: ``VirtualHub(setting, clock=other.clock)``.
+    A virtual hub makes its own clock.  Several hubs share the time if they are given the same
+    clock: ``VirtualHub(setting, clock=other.clock)``.
     """
 
     def __init__(self) -> None:
@@ -80,64 +82,64 @@ class FakeClock:
         self._timers: list[tuple[float, int, Job]] = []  # a heap
         self._coming = count()
         self._loops: list[tuple[Callable[[], bool], Job]] = []
-        self._playing = 0  # jobs, one on top of the other
+        self._running = 0  # jobs that run now, one on top of the other
         self._hubs = 0
         self._expects = False
-        self._at_once = 0  # steps since time went on
+        self._at_once = 0  # steps since the time last moved
         self.role = self._thread
-        """See ``concurrency.calls.Simulation``."""
+        """The number of the simulated thread; see ``concurrency.calls.Simulation``."""
 
     def now(self) -> float:
-        """The virtual time in seconds."""
+        """Return the virtual time in seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let so many seconds pass, and do all that is due until then, each at its time.
+        """Let ``seconds`` pass, and do everything that becomes due, each at its time.
 
-        :raises UsageError: in a callback, which happens at one moment; ``spend`` is for that.
-        :raises WrongThread: on another thread than the one that made the clock.
+        :raises UsageError: in a callback, which happens at one moment; use ``spend`` there.
+        :raises WrongThread: on any other thread than the one that made the clock.
         """
         if seconds != 0:
             check_number("seconds", seconds, 0)
-        if self._playing:
+        if self._running:
             raise UsageError(
-                "advance is for the test itself: a callback happens at one moment; what takes "
-                "time in it says so with clock.spend(seconds)"
+                "advance is for the test itself: a callback happens at one moment; "
+                "clock.spend(seconds) lets it take time"
             )
         target = round(self._now + seconds, 9)
         self._run_due(target)
         self._move(target)
 
     def spend(self, seconds: float) -> None:
-        """Let time pass without anything happening in it: a callback that takes long.
+        """Let ``seconds`` pass in a callback that takes long, and do nothing that becomes due.
 
-        What comes due meanwhile is late, as where a thread is busy.
+        What becomes due meanwhile is late, as it is when a real thread is busy.
         """
         if seconds != 0:
             check_number("seconds", seconds, 0)
         self._move(self._now + seconds)
 
     def settle(self) -> None:
-        """Do all that is due now.  In a callback nothing: it is done after that."""
-        if not self._playing:
+        """Do everything that is due now; if a callback calls this, after the callback."""
+        if not self._running:
             self._run_due(self._now)
 
     # For the hub and its parts.
 
     @property
     def in_callback(self) -> bool:
-        """Whether something runs now."""
-        return self._playing > 0
+        """True while a job runs."""
+        return self._running > 0
 
     def drive(self, step: Step, what: str) -> Job:
-        """Call ``step`` now, and again and again (see ``Clock``)."""
+        """Call ``step`` now, and again at the times that it returns; see ``Clock.drive``."""
         job = self.job(step)
-        if self._expects and not self._hubs:  # nobody plays yet while this is waited for
+        if self._expects and not self._hubs:  # before the start no wait runs the jobs
             self.run(job)
         return job
 
     def job(self, step: Step, may_run: Callable[[], bool] | None = None) -> Job:
-        """The same, for a step that cannot always run."""
+        """Call ``step`` as ``drive`` does, but only while ``may_run()``."""
         job = Job(self, step, may_run)
         job.wake()
         return job
@@ -145,13 +147,13 @@ class FakeClock:
     def after(self, delay: float, action: Callable[[], object]) -> None:
         """Call ``action`` once, in ``delay`` seconds."""
 
-        def ring() -> None:
+        def fire() -> None:
             action()
 
-        self._set(Job(self, ring), self._now + delay)
+        self._set(Job(self, fire), self._now + delay)
 
     def add_loop(self, has_work: Callable[[], bool], step: Step) -> None:
-        """Call ``step`` whenever ``has_work``, before all else, until it returns ``None``."""
+        """Call ``step`` while ``has_work()``, before any other job, until it returns ``None``."""
         self._loops.append((has_work, Job(self, step)))
 
     def run(self, job: Job) -> None:
@@ -160,15 +162,15 @@ class FakeClock:
             self._run(job)
 
     def run_others(self) -> None:
-        """See ``concurrency.calls.Simulation``.  Those of other hubs' clocks, too."""
+        """See ``concurrency.calls.Simulation``; jobs of other hubs' clocks run, too."""
         others = [clock for clock in _open.get(self._thread, ()) if clock is not self]
         for clock in [self, *others, self] if others else [self]:
             clock._run_due(clock._now)
 
     def run_until(self, arrived: Callable[[], bool], timeout: float | None) -> bool:
-        """Let time pass until ``arrived()``, so many seconds at most; whether it is so.
+        """Let time pass until ``arrived()``; return True if it did.
 
-        :param timeout: ``None``: until nothing is to come any more.
+        :param timeout: seconds; ``None`` until no job has a deadline any more.
         """
         last = math.inf if timeout is None else self._now + timeout
         while True:
@@ -183,35 +185,35 @@ class FakeClock:
             self._move(due)
 
     def expect_hub(self) -> None:
-        """A hub was made; it may be given rooms before it begins."""
+        """Expect a hub to start: it may be given rooms before its start."""
         self._expects = True
 
     def open_hub(self) -> None:
-        """A hub begins: from now on this thread's waits play the others."""
+        """Count a hub that starts: from now on waits of this thread run the jobs."""
         self._hubs += 1
         if self._hubs == 1:
             _open.setdefault(self._thread, []).append(self)
         set_simulation(self._thread, self)
 
     def close_hub(self) -> None:
-        """A hub has ended."""
+        """Count a hub that has ended."""
         self._hubs -= 1
         if not self._hubs:
             _open[self._thread].remove(self)
         self._yield_to(set_simulation(self._thread, None))
 
     def _yield_to(self, last: Simulation | None) -> None:
-        """Let ``last`` be the thread's world; if that is over, another that is open."""
-        if not isinstance(last, FakeClock) or not (last._hubs or last._playing):
+        """Make ``last`` the thread's simulation again, or if it is over, another open clock."""
+        if not isinstance(last, FakeClock) or not (last._hubs or last._running):
             clocks = _open.get(self._thread)
             last = clocks[-1] if clocks else None
         set_simulation(self._thread, last)
 
     @contextmanager
     def played(self) -> Iterator[None]:
-        """Be the world of the calling thread.
+        """Be the simulation of the calling thread.
 
-        :raises WrongThread: when that is another than the clock's.
+        :raises WrongThread: on any other thread than the one that made the clock.
         """
         if threading.get_ident() != self._thread:
             raise WrongThread("virtual time is for the thread that made the clock, and its hub")
@@ -221,7 +223,7 @@ class FakeClock:
         finally:
             self._yield_to(last)
 
-    # Playing.
+    # Running jobs.
 
     def _move(self, to: float) -> None:
         if to > self._now:
@@ -229,8 +231,8 @@ class FakeClock:
             self._at_once = 0
 
     def _run_due(self, target: float) -> None:
-        """Do what is due until ``target``, each at its time, or late."""
-        if not self._playing:
+        """Do everything that is due until ``target``, each at its time, or late."""
+        if not self._running:
             self._at_once = 0
         with self.played():
             self._run_woken()
@@ -242,7 +244,7 @@ class FakeClock:
 
     def _next_due(self) -> float:
         timers = self._timers
-        while timers and timers[0][2].timer is not timers[0]:  # woken before it was time
+        while timers and timers[0][2].timer is not timers[0]:  # it was woken earlier
             heapq.heappop(timers)
         return timers[0][0] if timers else math.inf
 
@@ -258,10 +260,10 @@ class FakeClock:
         for _ in range(len(woken)):
             job = woken.popleft()
             if job.over or not job.queued:
-                continue  # it has run since
+                continue  # it has run since it was woken
             if not job.running and (job.may_run is None or job.may_run()):
                 return job
-            woken.append(job)  # below us it waits for what runs now
+            woken.append(job)  # it runs below this job, and waits for it
         return None
 
     def _run(self, job: Job) -> None:
@@ -279,11 +281,11 @@ class FakeClock:
         job.timer = None
         job.running = True
         last, self.role = self.role, job.role
-        self._playing += 1
+        self._running += 1
         try:
             due = job.step()
         finally:
-            self._playing -= 1
+            self._running -= 1
             self.role = last
             job.running = False
         if due is None:
@@ -293,7 +295,7 @@ class FakeClock:
             job.wake()
         elif due != math.inf and not job.queued:
             if due == asked and due <= self._now:
-                # By the last bit of a sum of floats it was not time: one bit more.
+                # The step found its time not come, by the last bit of a sum of floats.
                 self._now = math.nextafter(self._now, math.inf)
             self._set(job, due)
 

@@ -1,6 +1,7 @@
 """A hub in virtual time, on the thread of a test.
 
-Layer: testing.  Threads: the one that made it plays all of its threads.
+Layer: testing.  Threads: only the thread that made the hub, which simulates all of the hub's
+threads.
 """
 
 from __future__ import annotations
@@ -45,31 +46,34 @@ HANDSHAKE = {
 class VirtualHub(Hub[Meta, Header]):
     """A hub without threads and sockets, whose time passes when a test says so.
 
-    ``with VirtualHub(setting) as hub:``.  It is the real hub with the real clients, rooms,
-    queues and protocol; only what they run on is virtual.  What a test does to a virtual
-    client, and ``advance``, ``tick`` and ``settle``, return when everything that is due has
-    happened; what it does otherwise (``room.push``, ``hub.exec_async``) happens with the
-    next of these, or when it looks into an inbox.
+    ``with VirtualHub(setting) as hub:``.  Clients, rooms, queues and protocol are real; only
+    the threads and sockets below them are virtual.
 
-    In virtual time a callback happens at one moment.  One that waits (``exec_sync``,
-    ``gate.wait``, ``poll.wait`` …) lets happen what is due at that moment; if that does not
-    bring what it waits for, the wait ends at once, as after its time-out, or with
-    ``DeadlockError`` where it has none.  This goes for all that its thread waits for while it
-    is open: a real hub beside it needs a thread of its own.
+    The methods of virtual clients, ``advance``, ``tick`` and ``settle`` return when everything
+    that is due has happened.  Other calls of the test, such as ``room.push`` and
+    ``hub.exec_async``, take effect with the next of those methods, or when the test reads an
+    inbox.
 
-    Threads: only the one that made it; ``WrongThread`` on others.
+    In virtual time a callback happens at one moment.  If it waits (``exec_sync``,
+    ``gate.wait``, ``poll.wait`` …), everything that is due at that moment happens.  If the wait
+    is not over then, it ends at once: as after its time-out, or with ``DeadlockError`` if it
+    has none.  This holds for every wait of the hub's thread while the hub is open.  A real hub
+    beside it needs a thread of its own.
 
-    :param clock: one that is shared with other hubs; a new one if not given, and then its time
-        passes by itself: a wait lets the other hubs act, but at the time that they have.
+    Threads: only the thread that made the hub; other threads get ``WrongThread``.
+
+    :param clock: a clock to share with other hubs; a new one by default.  Hubs with clocks of
+        their own have times of their own: a wait lets the other hubs act, but does not move
+        their time.
     """
 
     def __init__(self, setting: HubSetting[Meta, Header], clock: FakeClock | None = None) -> None:
         self._clock = FakeClock() if clock is None else clock
         self.errors: list[BaseException] = []
-        """What callbacks have raised, and was told to the log only: empty, if all is well."""
+        """The exceptions of callbacks that went to the log; empty if all is well."""
         self._clock.expect_hub()
         self._last_peer = 0
-        self._admitted: VirtualClient | None = None  # by an application, just now
+        self._admitted: VirtualClient | None = None  # by the application that is called now
         super().__init__(setting)
 
     def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
@@ -91,19 +95,19 @@ class VirtualHub(Hub[Meta, Header]):
     # Time.
 
     def advance(self, seconds: float) -> None:
-        """Let so many virtual seconds pass, and do all that is due until then.
+        """Let ``seconds`` of virtual time pass, and do everything that becomes due.
 
-        :raises UsageError: in a callback of the hub's.
+        :raises UsageError: in a callback of the hub.
         """
         self.clock.advance(seconds)
 
     def tick(self, room: FrameControl[Any], count: int = 1) -> None:
         """Let time pass until ``room`` has run ``count`` more ticks, and no longer.
 
-        Everything else that is due until then is done too.
+        Everything else that becomes due is done too.
 
-        :raises UsageError: when it will not tick: it has no rate, is paused, or has closed; or
-            has another clock than this hub.
+        :raises UsageError: if the room does not tick, because it has no rate, is paused or has
+            closed; or if it has another clock than this hub.
         """
         check_number("count", count, 1, whole=True)
         given: object = room
@@ -128,7 +132,7 @@ class VirtualHub(Hub[Meta, Header]):
             raise UsageError(f"{room!r} is {why}: {goal - ticks()} of {count} ticks did not come")
 
     def settle(self) -> None:
-        """Do all that is due now, such as pushes of the test itself."""
+        """Do everything that is due now, such as pushes of the test itself."""
         self.clock.settle()
 
     # Clients.
@@ -141,13 +145,14 @@ class VirtualHub(Hub[Meta, Header]):
         bytes_per_second: float | None = None,
         on_message: Callable[[VirtualClient, str | bytes], object] | None = None,
     ) -> VirtualClient:
-        """A new client; its start callback has run when this returns.
+        """Connect a new client, and return it after its start callback has run.
 
-        :param path: with the query.
+        :param path: the path of its request, with the query.
         :param headers: more header fields of its request, such as ``Cookie``.
-        :param bytes_per_second: how fast it reads, a tenth of that at once; ``None``: at once.
+        :param bytes_per_second: the speed at which the client reads; it takes up to a tenth of
+            it at once.  ``None`` for a client that reads everything at once.
         :param on_message: see ``VirtualClient.on_message``.
-        :raises HandshakeRejected: when it is refused.
+        :raises HandshakeRejected: if the hub refuses the client.
         """
         check_number("bytes_per_second", bytes_per_second, 0, optional=True)
         fields = HANDSHAKE | {name.lower(): value for name, value in (headers or {}).items()}
@@ -164,13 +169,16 @@ class VirtualHub(Hub[Meta, Header]):
     def connect_through(
         self, application: Any, path: str = "/", *, headers: Mapping[str, str] | None = None
     ) -> VirtualClient:
-        """A new client whose request goes through a WSGI application, whose view decides.
+        """Connect a new client through a WSGI application, and return it.
 
-        :param application: a test client of it, Flask's or werkzeug's, with its cookies.
-        :param path: with the query.
-        :param headers: more header fields of its request.
-        :raises HandshakeRejected: for an answer of 400 and above: the application's or ours.
-        :raises UsageError: for another answer; the view has not made it a client.
+        :param application: a test client of the application, Flask's or werkzeug's, with its
+            cookies.
+        :param path: the path of the request, with the query.
+        :param headers: more header fields of the request.
+        :raises HandshakeRejected: if the application or the hub answers with status 400 or
+            above.
+        :raises UsageError: if the view answers otherwise, and so has not called
+            ``websocket_handler``.
         """
         names = {name.lower(): value for name, value in (headers or {}).items()}
         response = application.get(path, headers=HANDSHAKE | names)
@@ -197,33 +205,35 @@ class VirtualHub(Hub[Meta, Header]):
         )
         return client
 
-    # Beginning and end.
+    # Start and end.
 
     def start(self) -> None:
-        """Begin, and do what is due."""
+        """Start the hub, and do what is due."""
         super().start()
         self.clock.settle()
 
     def run(self) -> NoReturn:
-        """No: a virtual hub is played.
+        """Refuse: the test runs a virtual hub.
 
         :raises UsageError: always.
         """
-        raise UsageError("a virtual hub is played by its test: use start, or a with statement")
+        raise UsageError("a virtual hub runs on its test's thread: use start or a with statement")
 
     def serve(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """No: clients come by ``connect``, or by ``connect_through`` an application.
+        """Refuse: ``connect`` or ``connect_through`` makes the clients of a virtual hub.
 
         :raises UsageError: always.
         """
-        raise UsageError("a virtual hub has no sockets: clients come by hub.connect()")
+        raise UsageError("a virtual hub has no sockets: make clients with hub.connect()")
 
     socket_handles = serve
 
     def close(self, timeout: float = 10.0) -> None:
-        """End everything, as a hub does; virtual time passes until all have gone.
+        """Close the hub; virtual time passes until all clients have gone.
 
-        In a callback it is done after that.
+        If a callback calls it, the hub closes after the callback.
+
+        :param timeout: virtual seconds.
         """
         with self.clock.played():
             super().close(timeout)
@@ -256,7 +266,7 @@ else:
 
 
 class _RecordingIncidents(Incidents):
-    """What the hub tells the log, with an ear for errors: for those, too, that it leaves out."""
+    """Incidents that also record each exception, even if it is not logged."""
 
     def __init__(
         self, logger: logging.Logger, now: Callable[[], float], errors: list[BaseException]
@@ -267,20 +277,20 @@ class _RecordingIncidents(Incidents):
     def log_exception(
         self, error: BaseException, text: str, *args: object, level: int = logging.ERROR
     ) -> None:
-        """Remember it, and tell the log."""
+        """Record the exception, and log it."""
         self._errors.append(error)
         super().log_exception(error, text, *args, level=level)
 
 
 class _RecordingLogger(_Adapter):
-    """The user's logger, with an ear for what callbacks tell it themselves."""
+    """The user's logger, which also records the exceptions that are logged to it."""
 
     def __init__(self, logger: logging.Logger, errors: list[BaseException]) -> None:
         super().__init__(logger, {})
         self._errors = errors
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Remember what was raised, and tell the logger."""
+        """Record the exception, and log it."""
         error = kwargs.get("exc_info")
         if level >= logging.ERROR and error:
             raised = error if isinstance(error, BaseException) else sys.exc_info()[1]

@@ -1,6 +1,6 @@
-"""The server's end of a virtual connection: what its reader thread does, step by step.
+"""The hub's end of a virtual connection: the work of a reader thread, as a job.
 
-Layer: testing.  Threads: the one that plays all.
+Layer: testing.  Threads: only the thread that made the clock.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ __all__ = ["Reader"]
 
 
 class Reader:
-    """One connection's, from its request to its end (see ``Connection.run``).
+    """The reader of one connection, from the request to the end (see ``Connection.run``).
 
-    :param request: its bytes; or what was negotiated already, by an application.
+    :param request: the bytes of the request, or the result of the negotiation that an
+        application has done.
     """
 
     def __init__(
@@ -43,18 +44,18 @@ class Reader:
         self._came = request
         self._peer = peer
         self._keepalive = Keepalive(core.options, early=0.0)
-        self._heard = 0.0  # when something came, or would have had to
+        self._heard = 0.0  # the time of the last bytes, or of the last keepalive
         self._next = self._begin
         self._connection: Connection
         self.client: Client[Any, Any] | None = None
-        """The hub's, when the handshake has come about."""
+        """The hub's client, after a complete handshake."""
         self.refusal: HandshakeRejected | None = None
-        """What was answered instead."""
+        """The refusal of the handshake, if it was refused."""
         self._arrival = Arrival(core, transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
     def _may_run(self) -> bool:
-        """Where a reader would wait for its client's turn, it is not called."""
+        """Return False while a real reader would wait for the client's strand."""
         return self.client is None or self.client._strand.runner is None
 
     def _step(self) -> float | None:
@@ -120,7 +121,7 @@ class Reader:
             return math.inf
         transport.shutdown()
         if transport.writer is not None:
-            return -math.inf  # it has been woken, and makes its last call first
+            return -math.inf  # the writer was woken, and runs its last step first
         self._connection.end()
         self._arrival.end()
         return None

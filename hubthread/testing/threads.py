@@ -1,6 +1,6 @@
-"""What a virtual hub runs on in the place of threads: jobs of its clock.
+"""The runtime of a virtual hub: jobs of its clock, where a real hub has threads.
 
-Layer: testing.  Threads: the one that plays all.
+Layer: testing.  Threads: only the thread that made the clock.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 class VirtualThreads(Threads):
-    """Plays what comes to an end by itself: writers, and the one that closes a hub."""
+    """Jobs for writers, and for the closing of a hub."""
 
     def __init__(self, clock: FakeClock, prefix: str, incidents: Incidents) -> None:
         super().__init__(prefix, incidents)
@@ -43,7 +43,7 @@ class VirtualThreads(Threads):
         self._left: int | None = None
 
     def start(self, target: Callable[[], None], what: str) -> None:
-        """Run ``target`` soon."""
+        """Run ``target`` in a job."""
         drive: Drive
 
         def step() -> float | None:
@@ -57,35 +57,35 @@ class VirtualThreads(Threads):
         drive = self._clock.drive(step, what)
 
     def is_mine(self) -> bool:
-        """Whether the caller is played by the clock."""
+        """Return True in a job, unless it has called ``leave``."""
         return self._clock.in_callback and self._clock.role != self._left
 
     def leave(self) -> None:
-        """Take the caller out: the one that closes the hub."""
+        """Forget the calling job, which closes the hub."""
         self._left = self._clock.role
 
     def join(self, timeout: float) -> list[threading.Thread]:
-        """Let all come to their ends."""
+        """Let all jobs come to their ends."""
         self._clock.run_others()
         return []
 
 
 class VirtualWorkers(Workers):
-    """Plays closures of clients."""
+    """A job for each piece of work."""
 
     def __init__(self, clock: FakeClock, threads: Threads) -> None:
         super().__init__(threads)
         self._clock = clock
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run ``work`` soon."""
+        """Run ``work`` in a job."""
         if self._closed:
             raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
         self._clock.drive(work, "worker")
 
 
 class VirtualTimers(Timers):
-    """Calls functions at their virtual time."""
+    """Timers that fire in virtual time."""
 
     def __init__(self, clock: FakeClock, threads: Threads, incidents: Incidents) -> None:
         super().__init__(threads, incidents)
@@ -99,30 +99,30 @@ class VirtualTimers(Timers):
 
 
 class VirtualFlusher(Flusher):
-    """Nothing is held back: a handler takes no time."""
+    """A flusher that lets no reply be held back, since a handler takes no time."""
 
     def watch(self, corked: Corked) -> bool:
-        """No."""
+        """Return False: hold nothing back."""
         return False
 
 
 class VirtualLifecycle(Lifecycle):
-    """A hub that is played instead of running."""
+    """The start and the end of a virtual hub."""
 
     def __init__(self, core: Core[Any, Any], clock: FakeClock) -> None:
         super().__init__(core)
         self._clock = clock
-        self._plays = False
+        self._open = False
 
     def close(self, timeout: float) -> None:
-        """Walk the order of closing, in virtual time."""
+        """Close the hub; see ``Lifecycle.close``."""
         super().close(timeout)
-        if self._state.value == "closed" and self._plays:
-            self._plays = False
+        if self._state.value == "closed" and self._open:
+            self._open = False
             self._clock.close_hub()
 
     def _start_thread(self) -> None:
-        self._plays = self._state.loop_runs = True
+        self._open = self._state.loop_runs = True
         self._clock.open_hub()
         self._watch_deadline()
         self._clock.add_loop(self._core.loop.is_due, self._run_loop)

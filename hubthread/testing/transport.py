@@ -1,6 +1,6 @@
-"""A connection's two ends in memory: what one sends the other finds, at virtual times.
+"""A connection in memory, between a virtual hub and a virtual client.
 
-Layer: testing.  Threads: the one that plays all.
+Layer: testing.  Threads: only the thread that made the clock.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from hubthread.testing.clock import ROUNDING, FakeClock
 __all__ = ["MemoryTransport", "Parked"]
 
 BURSTS = 10
-"""A slow peer takes what it can in a second in so many pieces."""
+"""The number of pieces in which a slow peer takes the bytes of a second."""
 
 
 class Parked(BaseException):
-    """A writer that would wait for its peer: to be called again when woken, or at ``until``.
+    """Raised out of a writer that would wait for its peer.
 
-    It leaves the writer's function from a place where that has to be entered anew, since
-    the one thread that plays all may not wait there.
+    The only thread cannot wait inside the writer's function.  So the function is left, and is
+    called again when the writer is woken, or at the time ``until``.
     """
 
     def __init__(self, transport: MemoryTransport, until: float) -> None:
@@ -28,9 +28,9 @@ class Parked(BaseException):
 
 
 class MemoryTransport:
-    """A server's end of a connection (``net.transport.Transport``), and what is at the other.
+    """The hub's transport (``net.transport.Transport``), and the state of its peer.
 
-    :param rate: bytes a second that the peer takes; ``None``: all, at once.
+    :param rate: bytes per second that the peer takes; ``None`` for all bytes at once.
     """
 
     unsent = 0
@@ -39,50 +39,50 @@ class MemoryTransport:
         self._clock = clock
         self._rate = rate
         self._burst = 1 if rate is None else max(1, int(rate / BURSTS))
-        self._tokens = float(self._burst)  # bytes that a slow peer takes at once
+        self._tokens = float(self._burst)  # bytes that a slow peer takes now
         self._counted = clock.now()
-        self._room_at = 0.0  # when there is room again
-        self._patience: float | None = None  # until when the writer waits
-        self._refused = False  # once at least
+        self._room_at = 0.0  # the time at which there is room again
+        self._patience: float | None = None  # the time until which the writer waits
+        self._refused = False  # True after the first refusal
         self.answer = b""
-        """What the handshake was answered with."""
+        """The response to the handshake."""
         self.incoming: list[bytes] = []
-        """From the peer."""
+        """Bytes from the peer."""
         self.outgoing: list[bytes] = []
-        """To the peer."""
+        """Bytes to the peer."""
         self.ended = False
-        """The peer sends no more."""
+        """True if the peer sends no more."""
         self.finished = False
-        """Nor does the server."""
+        """True if the hub sends no more."""
         self.cut = False
-        """Nothing goes in either direction."""
+        """True if no bytes go in either direction."""
         self.stalled = False
-        """The peer takes nothing, for now."""
+        """True while the peer takes nothing."""
         self.vanished = False
-        """What is sent gets lost on its way."""
+        """True if bytes are lost on their way."""
         self.reader: Drive | None = None
         self.writer: Drive | None = None
-        """There while it waits for room."""
+        """Set while the writer waits for room."""
         self.peer: Drive | None = None
         self.heard_at_once = False
-        """Whether the peer is woken for messages too, and not only for control frames."""
+        """True if the peer is woken for messages too, and not only for control frames."""
 
-    # The server's end.
+    # The hub's end.
 
     def handshake(self, timeout: float) -> None:
-        """Nothing to agree on."""
+        """Do nothing: there is no TLS."""
 
     def set_deadline(self, seconds: float | None) -> None:
-        """The clock keeps it: see ``Reader``."""
+        """Do nothing: the deadline is kept by ``Reader``."""
 
     def recv(self) -> bytes:
-        """What has come; ``b""`` at the end, or where nothing has."""
+        """Return all bytes from the peer; ``b""`` at the end, or if there are none."""
         data = b"".join(self.incoming)
         self.incoming.clear()
         return data
 
     def send(self, data: bytes | memoryview) -> int:
-        """Take what the peer takes now."""
+        """Send as many bytes as the peer takes now, and return their number."""
         if self.cut:
             raise BrokenPipeError("the connection has ended")
         if not self.answer:
@@ -93,18 +93,18 @@ class MemoryTransport:
         took = self._take(len(data))
         if took:
             self.outgoing.append(bytes(data[:took]))
-            # As long as everything was taken, frames are sent whole, and control frames by
-            # themselves: a peer that reads its messages when it is asked for them need not
-            # be woken for each (a third of the time of a room that pushes to ten).
+            # The peer reads messages when the test asks for them, and is not woken for each
+            # of them, which saves much time.  As long as everything was taken, frames are sent
+            # whole, so a control frame is told by its first byte.
             if self.heard_at_once or self._refused or data[0] & 0x08:
                 _wake(self.peer)
         self._refused = self._refused or took < len(data)
         return took
 
     def wait_writable(self, timeout: float) -> bool:
-        """Whether it is; false when ``timeout`` seconds have passed since it was.
+        """Return True if there is room, False if there was none for ``timeout`` seconds.
 
-        :raises Parked: before that.
+        :raises Parked: before the ``timeout``.
         """
         now = self._clock.now()
         self.writer = None
@@ -124,7 +124,7 @@ class MemoryTransport:
         return False
 
     def finish(self) -> None:
-        """Say that nothing more is sent."""
+        """End the sending side."""
         self.finished = True
         _wake(self.peer)
 
@@ -135,22 +135,22 @@ class MemoryTransport:
             _wake(drive)
 
     def close(self) -> None:
-        """There is no descriptor."""
+        """Do nothing: there is no descriptor."""
 
-    # The peer's.
+    # The peer's end.
 
     def put(self, data: bytes) -> None:
-        """Bytes from the peer."""
+        """Send bytes of the peer."""
         self.incoming.append(data)
         _wake(self.reader)
 
     def end(self) -> None:
-        """The peer sends no more."""
+        """End the peer's sending side."""
         self.ended = True
         _wake(self.reader)
 
     def changed(self) -> None:
-        """The peer reads again, or nobody does any more."""
+        """Wake writer and peer, after the peer has resumed or vanished."""
         _wake(self.writer)
         _wake(self.peer)
 
@@ -162,7 +162,7 @@ class MemoryTransport:
         now = self._clock.now()
         self._tokens = min(self._burst, self._tokens + (now - self._counted) * self._rate)
         self._counted = now
-        # More than wait_writable may round: who was told that there is room must find some.
+        # Add more than wait_writable rounds, so that the room it announced is there.
         took = min(wanted, int(self._tokens + 2 * ROUNDING * self._rate))
         self._tokens = max(0.0, self._tokens - took)
         missing = min(self._burst, wanted - took) - self._tokens

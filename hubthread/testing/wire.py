@@ -1,9 +1,10 @@
-"""The client's half of WebSocket, as far as a virtual client needs it (RFC 6455 section 5).
+"""The client's half of WebSocket, as far as a virtual client needs it.
 
-Layer: testing.  Threads: there is no state but a reader's buffer.
+The hub's half is the real one.  Its conformance is tested with clients of other libraries, not
+with this module.
 
-The server's half is the real one; this is not the place to find its mistakes, where peers
-written by others read and write it.
+Layer: testing.  Threads: any; only ``FrameReader`` has state, and is for one thread.
+Source: RFC 6455 section 5.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NO_STATUS = 1005
 
 
 def client_frame(kind: MessageType, payload: bytes) -> bytes:
-    """A client's frame.  It is masked, as it must be, with zeros: the payload stays legible."""
+    """Return a client's frame, masked with zeros: the payload stays readable in its bytes."""
     size = len(payload)
     if size <= 125:
         head = struct.pack("!BB", 0x80 | kind, 0x80 | size)
@@ -32,25 +33,25 @@ def client_frame(kind: MessageType, payload: bytes) -> bytes:
 
 
 def client_close(code: int, reason: str = "") -> bytes:
-    """A client's Close frame."""
+    """Return a client's Close frame."""
     return client_frame(MessageType.CLOSE, struct.pack("!H", code) + reason.encode())
 
 
 def close_of(payload: bytes) -> tuple[int, str]:
-    """Code and reason of a Close frame's payload."""
+    """Return code and reason of a Close frame's payload."""
     if len(payload) < 2:
         return NO_STATUS, ""
     return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
 
 class FrameReader:
-    """A server's frames, out of its bytes."""
+    """A parser of the hub's bytes into frames."""
 
     def __init__(self) -> None:
         self._held = b""
 
     def read(self, pieces: list[bytes]) -> Iterator[tuple[int, bytes]]:
-        """Opcode and payload of each frame that these bytes complete."""
+        """Yield opcode and payload of each frame that these bytes complete."""
         data = b"".join([self._held, *pieces]) if self._held or len(pieces) > 1 else pieces[0]
         position, end = 0, len(data)
         while position + 2 <= end:

@@ -31,7 +31,7 @@ _TLS = "faults/test_tls.py::test_"
 _NET = "net/test_connection.py::test_"
 _LIMITS = "hub/test_limits.py::test_"
 _FLOODS = "hub/test_floods.py::test_"
-_BAD = "testing/test_bad_clients.py::test_"
+_VIRTUAL = "testing/test_client.py::test_virtual_client_"
 
 
 def _of(name: str, promise: str, *tests: str) -> Fault:
@@ -40,14 +40,14 @@ def _of(name: str, promise: str, *tests: str) -> Fault:
 
 FAULTS = (
     # Peers.
-    _of("stops reading", "the others get all, memory is bounded, the policy incidents",
+    _of("stops reading", "the others get all, memory is bounded, the policy applies",
         _G5 + "a_member_that_stops_reading", _G5 + "memory_stays_bounded",
         _G5 + "a_stalled_client_is_cut_after_write_wait"),
     _of("reads a byte at a time", "others get all; stays while its system takes something",
         _PEERS + "a_peer_that_reads_byte_by_byte",
-        _BAD + "a_slow_client_gets_so_many_bytes_a_second",
-        _BAD + "one_byte_within_write_wait_is_enough",
-        _BAD + "a_slow_client_is_alive_and_one_that_is_too_slow_overflows"),
+        _VIRTUAL + "slow_reads_at_its_rate",
+        _VIRTUAL + "one_byte_within_write_wait_is_enough",
+        _VIRTUAL + "slow_stays_and_too_slow_overflows"),
     _of("trickles its request", "408 after handshake_timeout, over all of it",
         _PEERS + "a_handshake_that_trickles",
         _G8 + "a_request_that_does_not_come_to_an_end_gets_408"),

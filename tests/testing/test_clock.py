@@ -1,4 +1,4 @@
-"""The fake clock: who is due is called, in order, and time passes only when it is told to."""
+"""The fake clock: due jobs are called in order, and time moves only when the test says so."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def every(clock: FakeClock, period: float, do: Callable[[], object]) -> None:
     clock.drive(step, "test")
 
 
-def test_time_passes_only_when_it_is_told_to() -> None:
+def test_fake_clock_moves_only_by_advance_and_spend() -> None:
     clock = FakeClock()
     assert clock.now() == 0.0
     clock.settle()
@@ -44,7 +44,7 @@ def test_time_passes_only_when_it_is_told_to() -> None:
             clock.spend(wrong)
 
 
-def test_each_is_called_at_its_time_and_ties_in_the_order_of_coming() -> None:
+def test_fake_clock_calls_steps_in_time_order_and_ties_in_order_of_asking() -> None:
     clock = FakeClock()
     called: list[tuple[str, float]] = []
     every(clock, 0.3, lambda: called.append(("a", clock.now())))
@@ -56,8 +56,8 @@ def test_each_is_called_at_its_time_and_ties_in_the_order_of_coming() -> None:
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20))
-def test_parts_of_time_come_to_the_same_as_the_whole(tenths: list[int]) -> None:
-    """However it is cut, ten times 0.1 are a second, and each deadline is met."""
+def test_fake_clock_advance_in_parts_equals_the_whole(tenths: list[int]) -> None:
+    """Ten times 0.1 are one second, and each deadline is met."""
     clock, ticks = FakeClock(), []
     every(clock, 0.1, lambda: ticks.append(clock.now()))
     for each in tenths:
@@ -67,14 +67,14 @@ def test_parts_of_time_come_to_the_same_as_the_whole(tenths: list[int]) -> None:
     assert ticks == sorted(ticks)
 
 
-def test_many_small_parts_of_time_do_not_add_up_to_an_error() -> None:
+def test_fake_clock_many_small_advances_add_no_error() -> None:
     clock = FakeClock()
     for _ in range(100_000):
         clock.advance(0.1)
     assert clock.now() == pytest.approx(10_000, abs=1e-9)
 
 
-def test_a_job_that_has_run_since_it_was_woken_is_not_called_again() -> None:
+def test_fake_clock_job_that_ran_since_its_wake_is_not_called_again() -> None:
     clock, called = FakeClock(), []
 
     def step() -> float:
@@ -86,7 +86,7 @@ def test_a_job_that_has_run_since_it_was_woken_is_not_called_again() -> None:
     assert called == [0.0]
 
 
-def test_what_was_woken_is_called_before_time_goes_on() -> None:
+def test_fake_clock_woken_job_is_called_before_time_moves() -> None:
     clock, called = FakeClock(), []
 
     def sleeper() -> float:
@@ -108,7 +108,7 @@ def test_what_was_woken_is_called_before_time_goes_on() -> None:
     assert called == [0.0, 6.0, 7.0]  # woken twice, called once
 
 
-def test_a_step_that_wakes_itself_or_wants_to_go_on_is_called_again_now() -> None:
+def test_fake_clock_step_that_wakes_itself_is_called_again_now() -> None:
     clock, left = FakeClock(), [3, 3]
 
     def again() -> float | None:
@@ -127,7 +127,7 @@ def test_a_step_that_wakes_itself_or_wants_to_go_on_is_called_again_now() -> Non
     assert (left, clock.now()) == ([0, 0], 0.0)
 
 
-def test_time_that_is_spent_makes_others_late() -> None:
+def test_fake_clock_spend_makes_other_jobs_late() -> None:
     clock = FakeClock()
     called: list[tuple[str, float]] = []
 
@@ -146,14 +146,14 @@ def test_time_that_is_spent_makes_others_late() -> None:
     assert called[2:] == [("later", 4.0)]
 
 
-def test_what_wakes_itself_for_ever_is_told() -> None:
+def test_fake_clock_endless_step_raises() -> None:
     clock = FakeClock()
     clock.drive(lambda: -math.inf, "test")
     with pytest.raises(UsageError, match="again and again"):
         clock.settle()
 
 
-def test_a_callback_happens_at_one_moment() -> None:
+def test_fake_clock_advance_in_a_callback_raises() -> None:
     clock, refused = FakeClock(), []
 
     def callback() -> None:
@@ -167,7 +167,7 @@ def test_a_callback_happens_at_one_moment() -> None:
     assert refused == [1.0]
 
 
-def test_another_thread_cannot_play() -> None:
+def test_fake_clock_advance_on_another_thread_raises() -> None:
     clock = FakeClock()
     with pytest.raises(WrongThread):
         in_thread(lambda: clock.advance(1))()

@@ -1,4 +1,4 @@
-"""What a virtual client sees is what a client with a socket sees."""
+"""A virtual client sees the same bytes answered as a client with a socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import BINARY, CLOSE, PING, TEXT, Logs, masked_frame, serving
 
 
 def setting() -> dict[str, Any]:
-    """Each message is answered, pushed to a room, and counted by the hub's thread."""
+    """Return settings that answer each message, and ask the hub thread to count."""
 
     def come(ctx: Any, meta: Any) -> None:
         ctx.write(f"welcome {ctx.connection_id}")
@@ -46,7 +46,7 @@ def setting() -> dict[str, Any]:
         masked_frame("z" * 1024, TEXT, fin=False) * 2,
     ],
 )
-def test_both_see_the_same_messages_and_the_same_end(wire: bytes) -> None:
+def test_virtual_and_real_client_see_the_same_messages_and_end(wire: bytes) -> None:
     logs = Logs()
     with VirtualHub(HubSetting[Any, Any](dict, logger=logs, **setting())) as hub:
         client = hub.connect()

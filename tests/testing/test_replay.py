@@ -1,4 +1,4 @@
-"""The same inputs give the same states, every time, whatever clients do."""
+"""The same inputs give the same states, every time, whatever the clients do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ actions = st.lists(
 
 
 def play(script: list[Action]) -> list[Any]:
-    """A game in two rooms; what everybody saw, and when."""
+    """Run a script in two rooms; return everything that was seen, with its time."""
     seen: list[Any] = []
     spend: list[float] = []
 
@@ -125,7 +125,7 @@ def play(script: list[Action]) -> list[Any]:
 
 @given(actions)
 @settings(max_examples=60)
-def test_the_same_inputs_give_the_same_transcript(script: list[Action]) -> None:
+def test_virtual_hub_same_inputs_give_the_same_transcript(script: list[Action]) -> None:
     first, second = play(script), play(script)
     assert first == second
     assert first[-1][2] == []

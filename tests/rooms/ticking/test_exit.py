@@ -67,7 +67,7 @@ finally:
 
 
 def test_control_c_ends_the_rooms_in_order() -> None:
-    """It incidents where the main thread waits for a room; each room has its last callback."""
+    """Ctrl-C raises where the main thread waits for a room; each room has its last callback."""
     with running(WAIT) as process:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=TIMEOUT)

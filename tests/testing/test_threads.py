@@ -1,4 +1,4 @@
-"""One thread plays all: who waits for whom is as it is with threads, and nothing hangs."""
+"""One thread simulates all: waits end as they do with threads, and none hangs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hubthread import (
+    ClientClosed,
     Context,
     DeadlockError,
     DHub,
@@ -19,15 +20,16 @@ from hubthread import (
     JsonHeader,
     LongPollingOption,
     MatcherMap,
+    RateLimiter,
     WrongThread,
 )
-from hubthread.testing import VirtualClient, VirtualHub
+from hubthread.testing import FakeClock, VirtualClient, VirtualHub
 
 AnyHub = VirtualHub[Any, Any]
 
 
 def answering(handler: Callable[[Any], object]) -> HubSetting[Any, Any]:
-    """Each message is handled by ``handler(ctx)``, and answered by what that returns."""
+    """Return settings that answer each message by ``repr(handler(ctx))``."""
 
     def on_message(ctx: Any, meta: Any) -> bool:
         ctx.write(repr(handler(ctx)))
@@ -40,7 +42,7 @@ def room_of(hub: AnyHub, **fields: Any) -> Any:
     return HotlineFrameOption(new_obj=list, **fields).run(hub.hotline())
 
 
-def test_a_handler_gets_the_results_of_others() -> None:
+def test_simulation_handler_gets_results_of_hub_room_and_clients() -> None:
     def handler(ctx: Any) -> object:
         one = ctx.hub.exec_sync(lambda dhub: dhub.clients_num())
         two = room.exec_sync(lambda frame, obj: [*obj, "room"])
@@ -53,7 +55,7 @@ def test_a_handler_gets_the_results_of_others() -> None:
         assert client.messages() == [repr((2, ["room"], 2, "mine"))]
 
 
-def test_the_test_itself_gets_results_and_exceptions() -> None:
+def test_simulation_test_itself_gets_results_and_exceptions() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client, room = hub.connect(), room_of(hub)
         assert hub.exec_sync(lambda dhub: dhub.clients()) == [client.ctx]
@@ -66,8 +68,7 @@ def test_the_test_itself_gets_results_and_exceptions() -> None:
         assert iteration.results == {1: 1}
 
 
-def test_a_circle_of_waits_is_refused() -> None:
-    """As with threads: the hub waits for a client that waits for the hub."""
+def test_simulation_cycle_of_waits_is_refused() -> None:
     refused = []
 
     def back(dhub: DHub[Any, Any]) -> None:
@@ -90,8 +91,8 @@ def test_a_circle_of_waits_is_refused() -> None:
     assert (refused, hub.errors) == (["client", "room"], [])
 
 
-def test_each_keeps_to_its_own_thread() -> None:
-    """On the one thread that plays all, what belongs to another one is refused still."""
+def test_simulation_methods_for_another_thread_are_refused() -> None:
+    """One thread simulates all, but each job has a thread number of its own."""
     kept: list[DHub[Any, Any]] = []
     told: list[int] = []
 
@@ -122,8 +123,8 @@ def test_each_keeps_to_its_own_thread() -> None:
     assert (told, hub.errors) == ([1], [])
 
 
-def test_what_a_tick_holds_back_stays_its_own() -> None:
-    """Another thread's write goes out at once, behind what is held; the order is kept."""
+def test_simulation_writes_of_a_corked_tick_keep_their_order() -> None:
+    """Another thread's write goes out at once, behind the writes that the tick holds back."""
     seen: list[Any] = []
 
     def tick(frame: Any, obj: Any) -> None:
@@ -142,8 +143,7 @@ def test_what_a_tick_holds_back_stays_its_own() -> None:
     assert hub.errors == []
 
 
-def test_a_closure_that_waits_holds_up_those_behind_it() -> None:
-    """Of the hub and of a client alike: the others run meanwhile, and these after it."""
+def test_simulation_waiting_closure_holds_up_only_its_own_queue() -> None:
     order: list[str] = []
 
     def waits(name: str) -> None:
@@ -170,7 +170,7 @@ def test_a_closure_that_waits_holds_up_those_behind_it() -> None:
     assert hub.errors == []
 
 
-def test_a_wait_lets_the_others_run_first() -> None:
+def test_simulation_wait_runs_the_others_first() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client, room = hub.connect(), room_of(hub)
         room.answer(client.ctx)
@@ -183,7 +183,7 @@ def test_a_wait_lets_the_others_run_first() -> None:
         assert room.join()
 
 
-def test_callbacks_of_a_client_do_not_overlap_while_one_waits() -> None:
+def test_simulation_waiting_callback_of_a_client_is_not_overlapped() -> None:
     order: list[str] = []
 
     def handler(ctx: Any) -> object:
@@ -205,8 +205,8 @@ def test_callbacks_of_a_client_do_not_overlap_while_one_waits() -> None:
     assert order.index("begin second") + 1 == order.index("end second")
 
 
-def test_a_wait_in_vain_ends_at_once() -> None:
-    """Nothing more happens now, so time would have to pass, and that is the test's to say."""
+def test_simulation_wait_in_vain_ends_at_once() -> None:
+    """Nothing more happens at this moment, and only the test moves the time."""
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client, room = hub.connect(), room_of(hub)
         poll = hub.long_polling(LongPollingOption(lambda hub, done: None, 5))
@@ -238,7 +238,7 @@ def test_a_wait_in_vain_ends_at_once() -> None:
         assert (poll.wait(), len(gate.wait())) == ("timeout", 1)
 
 
-def test_a_client_that_plays_by_itself_answers_requests() -> None:
+def test_simulation_on_message_of_a_client_answers_requests() -> None:
     def plays(client: VirtualClient, message: str | bytes) -> None:
         question = json.loads(message)
         client.send_json({"reply": question["id"], "points": 3})
@@ -253,7 +253,7 @@ def test_a_client_that_plays_by_itself_answers_requests() -> None:
         assert hub.clock.now() == 0.0
 
 
-def test_a_context_ends_waits_of_the_same_thread() -> None:
+def test_simulation_context_cancel_ends_a_wait_of_the_same_thread() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client = hub.connect()
         below = Context(client.ctx.context)
@@ -262,11 +262,66 @@ def test_a_context_ends_waits_of_the_same_thread() -> None:
         assert below.wait()
 
 
-def test_afterwards_the_thread_is_as_it_was() -> None:
-    """A wait after a virtual hub is a real one again."""
+def test_simulation_after_its_end_waits_are_real_again() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         hub.advance(1)
     context = Context()
     assert not context.wait(0.001)
     context.cancel()
     assert context.wait()
+
+
+def matching_hub() -> VirtualHub[Any, Any]:
+    matcher = MatcherMap[Any, Any](JsonHeader(id_field="id"))
+    return VirtualHub(HubSetting[Any, Any](dict, receive_matcher=matcher))
+
+
+def answer(client: VirtualClient, message: str | bytes) -> None:
+    client.send_json({"reply": json.loads(message)["id"], "is": 7})
+
+
+def test_simulation_each_client_waits_now_later_or_in_a_callback() -> None:
+    with matching_hub() as made:
+        clients = [made.connect().ctx for _ in range(3)]
+        ids = {client.connection_id for client in clients}
+        found: list[Any] = []
+        clients[1].exec_async(
+            lambda: found.append(made.each_client(lambda client_id, ctx, meta: client_id).results)
+        )
+        made.settle()
+        later = made.each_client(lambda client_id, ctx, meta: client_id, wait_hub=False)
+        assert not later.done
+        found.append(later.wait().results)
+        assert [set(results) for results in found] == [ids, ids]
+        with pytest.raises(WrongThread):
+            made.exec_sync(lambda _: made.each_client(lambda client_id, ctx, meta: None))
+
+
+def test_simulation_request_is_answered_at_once_or_times_out() -> None:
+    with matching_hub() as made:
+        talks, silent = made.connect(on_message=answer), made.connect()
+        assert talks.ctx.request("q", {}) == {"is": 7}
+        with pytest.raises(ExecTimeout):
+            silent.ctx.request("q", {}, 1000)
+        gone = talks.ctx
+        talks.close()
+        with pytest.raises(ClientClosed):
+            gone.request("q", {})
+
+
+def test_rate_limiter_goes_by_the_virtual_clock() -> None:
+    clock = FakeClock()
+    limiter = RateLimiter(rate=1, burst=2, clock=clock.now)
+    heard: list[Any] = []
+
+    def receive(ctx: IOContext, meta: Any) -> bool:
+        heard.append(limiter(ctx, meta))
+        return True
+
+    setting = HubSetting[Any, Any](dict, on_receive_message=receive)
+    with VirtualHub(setting, clock) as made:
+        client = made.connect()
+        for seconds in (0.0, 0.0, 0.0, 0.5, 0.5, 3600.0):
+            made.advance(seconds)
+            client.send("x")
+        assert heard == [True, True, False, False, True, True]

@@ -1,4 +1,4 @@
-"""Rooms with a clock in virtual time: every tick, to the number and to the moment."""
+"""Ticking rooms in virtual time: every tick, to its number and its moment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def room_of(hub: AnyHub, **fields: Any) -> FrameControl[Any]:
 
 
 def ticking(hub: AnyHub, *, spend: dict[int, float] | None = None, **fields: Any) -> Any:
-    """A room whose state is its ticks; tick number n takes ``spend[n]`` seconds."""
+    """Return a room whose state is its ticks; tick number n takes ``spend[n]`` seconds."""
     times = spend or {}
 
     def logic(frame: FrameControl[list[Tick]], ticks: list[Tick]) -> None:
@@ -57,7 +57,7 @@ def indices(ticks: list[Tick]) -> list[int]:
 # Ticks.
 
 
-def test_so_many_ticks_or_so_many_seconds(hub: AnyHub) -> None:
+def test_virtual_room_runs_by_ticks_and_by_seconds(hub: AnyHub) -> None:
     room, ticks = ticking(hub, hz=20)
     hub.tick(room, 3)
     assert indices(ticks) == [1, 2, 3]
@@ -75,7 +75,7 @@ def test_so_many_ticks_or_so_many_seconds(hub: AnyHub) -> None:
 
 
 @given(hz=st.sampled_from([1, 3, 7, 20, 60, 144, 1000]), seconds=st.integers(1, 20))
-def test_no_rate_drifts(hz: int, seconds: int) -> None:
+def test_virtual_room_no_rate_drifts(hz: int, seconds: int) -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         _, ticks = ticking(hub, hz=hz)
         for _ in range(seconds):
@@ -83,7 +83,7 @@ def test_no_rate_drifts(hz: int, seconds: int) -> None:
         assert indices(ticks) == list(range(1, hz * seconds + 1))
 
 
-def test_rooms_of_one_hub_each_at_its_rate(hub: AnyHub) -> None:
+def test_virtual_room_each_ticks_at_its_own_rate(hub: AnyHub) -> None:
     order: list[str] = []
 
     def named(name: str, hz: float) -> FrameControl[Any]:
@@ -97,7 +97,7 @@ def test_rooms_of_one_hub_each_at_its_rate(hub: AnyHub) -> None:
     assert (a.statistics().ticks, b.statistics().ticks) == (6, 2)
 
 
-def test_a_room_that_will_not_tick_says_why(hub: AnyHub) -> None:
+def test_virtual_hub_tick_of_a_room_that_does_not_tick_raises(hub: AnyHub) -> None:
     still, paused, closed = room_of(hub), ticking(hub, hz=10)[0], ticking(hub, hz=10)[0]
     paused.pause()
     closed.close()
@@ -110,8 +110,8 @@ def test_a_room_that_will_not_tick_says_why(hub: AnyHub) -> None:
         hub.tick(pauses, 5)
 
 
-def test_only_rooms_of_its_time_can_be_ticked(hub: AnyHub) -> None:
-    """Time would pass for ever, and never bring a tick of one that has another clock."""
+def test_virtual_hub_tick_of_a_room_of_another_clock_raises(hub: AnyHub) -> None:
+    """Time would pass for ever without a tick of it."""
     no_clock: Any = hub.hotline()
     with VirtualHub(HubSetting[Any, Any](dict)) as other:
         with VirtualHub(HubSetting[Any, Any](dict), hub.clock) as companion:
@@ -125,8 +125,8 @@ def test_only_rooms_of_its_time_can_be_ticked(hub: AnyHub) -> None:
 # Overruns.
 
 
-def test_skip_leaves_out_exactly_what_was_missed(hub: AnyHub) -> None:
-    """A stall of 300 ms at 60 Hz, in tick 5: the next deadline is on the old grid."""
+def test_virtual_room_overrun_skip_leaves_out_the_missed_ticks(hub: AnyHub) -> None:
+    """A tick of 300 ms at 60 Hz: the next deadline is on the old grid."""
     room, ticks = ticking(hub, hz=60, spend={5: 0.3})
     hub.advance(1)
     # It began at 5/60 and took until 23/60: ticks 6 to 23 are due, and the last is run.
@@ -137,7 +137,7 @@ def test_skip_leaves_out_exactly_what_was_missed(hub: AnyHub) -> None:
     assert all(tick.late < 1e-9 for tick in ticks[6:])
 
 
-def test_burst_runs_some_of_what_was_missed(hub: AnyHub) -> None:
+def test_virtual_room_overrun_burst_runs_some_missed_ticks(hub: AnyHub) -> None:
     _, ticks = ticking(hub, hz=10, spend={2: 1.0}, overrun="burst", catch_up=3)
     hub.advance(2)
     # From 0.2 to 1.2: 3 to 12 are due, the last three are run, one after another.
@@ -146,7 +146,7 @@ def test_burst_runs_some_of_what_was_missed(hub: AnyHub) -> None:
     assert [tick.late for tick in ticks[2:5]] == pytest.approx([0.2, 0.1, 0.0], abs=1e-9)
 
 
-def test_delay_moves_the_grid(hub: AnyHub) -> None:
+def test_virtual_room_overrun_delay_moves_the_grid(hub: AnyHub) -> None:
     _, ticks = ticking(hub, hz=10, spend={2: 0.25}, overrun="delay")
     hub.advance(1)
     # Tick 2 from 0.2 to 0.45, then 3 at once, and each 0.1 after the one before.
@@ -154,7 +154,7 @@ def test_delay_moves_the_grid(hub: AnyHub) -> None:
     assert [tick.skipped for tick in ticks] == [0] * 8
 
 
-def test_overruns_are_told_and_too_many_close_the_room(hub: AnyHub) -> None:
+def test_virtual_room_overruns_are_reported_and_too_many_close_it(hub: AnyHub) -> None:
     told: list[Overrun] = []
     room, ticks = ticking(
         hub,
@@ -171,8 +171,7 @@ def test_overruns_are_told_and_too_many_close_the_room(hub: AnyHub) -> None:
     assert indices(ticks) == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_busy_hub_holds_up_no_room(hub: AnyHub) -> None:
-    """A hub whose thread is busy for a second: in virtual time that second just passes."""
+def test_virtual_room_keeps_its_rate_while_the_hub_is_busy(hub: AnyHub) -> None:
     _, ticks = ticking(hub, hz=10)
     hub.exec_async(lambda _: hub.clock.spend(1.0))
     hub.advance(1)
@@ -182,7 +181,7 @@ def test_a_busy_hub_holds_up_no_room(hub: AnyHub) -> None:
 # Pause, closures, countdowns.
 
 
-def test_a_pause_stops_ticks_and_countdowns_and_nothing_else(hub: AnyHub) -> None:
+def test_virtual_room_pause_stops_only_ticks_and_countdowns(hub: AnyHub) -> None:
     room, ticks = ticking(hub, hz=10)
     rung: list[float] = []
     countdown = room.operation_timeout(1.0, lambda frame, obj: rung.append(hub.clock.now()))
@@ -201,7 +200,7 @@ def test_a_pause_stops_ticks_and_countdowns_and_nothing_else(hub: AnyHub) -> Non
     assert countdown.outcome == "timeout"
 
 
-def test_a_countdown_ends_once(hub: AnyHub) -> None:
+def test_virtual_room_countdown_ends_once(hub: AnyHub) -> None:
     room = room_of(hub)
     told: list[str] = []
     done = room.operation_timeout(1, lambda *_: told.append("done"))
@@ -216,7 +215,7 @@ def test_a_countdown_ends_once(hub: AnyHub) -> None:
     assert (left.outcome, len(told)) == ("closed", 4)
 
 
-def test_inputs_are_answered_defaulted_or_left(hub: AnyHub) -> None:
+def test_virtual_room_inputs_are_answered_defaulted_or_left(hub: AnyHub) -> None:
     room = room_of(hub)
     names = ("quick", "slow", "gone", "mute")
     clients = {name: hub.connect(f"/{name}") for name in names}
@@ -244,7 +243,7 @@ def test_inputs_are_answered_defaulted_or_left(hub: AnyHub) -> None:
     assert done == [10.0]
 
 
-def test_the_last_input_ends_the_waiting_at_once(hub: AnyHub) -> None:
+def test_virtual_room_last_input_completes_the_gate_at_once(hub: AnyHub) -> None:
     room = room_of(hub)
     clients = [hub.connect() for _ in range(3)]
     for client in clients:
@@ -262,7 +261,7 @@ def test_the_last_input_ends_the_waiting_at_once(hub: AnyHub) -> None:
 # Members.
 
 
-def test_pushes_of_a_tick_reach_who_is_in(hub: AnyHub) -> None:
+def test_virtual_room_pushes_of_a_tick_reach_the_members(hub: AnyHub) -> None:
     room = room_of(hub, hz=10, logic=lambda frame, obj: frame.push(f"tick {frame.tick.index}"))
     one, two = hub.connect(), hub.connect()
     room.answer(one.ctx)
@@ -277,7 +276,7 @@ def test_pushes_of_a_tick_reach_who_is_in(hub: AnyHub) -> None:
     assert two.inbox[-1] == "from outside"
 
 
-def test_errors_of_a_room_can_be_seen() -> None:
+def test_virtual_hub_errors_holds_exceptions_of_rooms_and_of_the_log() -> None:
     def logic(frame: Any, obj: Any) -> None:
         assert frame.tick.index < 3, "this far and no further"
 
@@ -295,7 +294,7 @@ def test_errors_of_a_room_can_be_seen() -> None:
 # Long polling.
 
 
-def test_long_polling_asks_until_it_is_done_or_time_is_up(hub: AnyHub) -> None:
+def test_virtual_hub_long_polling_asks_until_done_or_timeout(hub: AnyHub) -> None:
     asked: list[float] = []
     over: list[float] = []
 
@@ -321,8 +320,8 @@ def test_long_polling_asks_until_it_is_done_or_time_is_up(hub: AnyHub) -> None:
     assert third.outcome == "cancelled"
 
 
-def test_a_room_may_get_its_clock_before_the_hub_begins() -> None:
-    """As in a program that makes its rooms first; a state that cannot be made is told there."""
+def test_virtual_room_made_before_the_hub_starts_ticks_after_it() -> None:
+    """An error of ``new_obj`` is raised where the room is made."""
     hub: AnyHub = VirtualHub(HubSetting(dict))
     ticks: list[int] = []
     room = room_of(hub, hz=10, logic=lambda frame, _: ticks.append(frame.tick.index))

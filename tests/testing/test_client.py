@@ -1,4 +1,4 @@
-"""Clients that stall, read slowly, vanish or drop: what the hub does about them, and when."""
+"""Virtual clients, good and bad: what they send and read, and how the hub treats them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,106 @@ from typing import Any
 
 import pytest
 
-from hubthread import HubSetting, Overflow, PingPongPlan, SettingError, WebsocketPeriod
+from hubthread import (
+    ClientClosed,
+    HandshakeRejected,
+    HubSetting,
+    Overflow,
+    PingPongPlan,
+    SettingError,
+    Upgrader,
+    WebsocketPeriod,
+)
 from hubthread.testing import VirtualClient, VirtualHub
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return True
+
+
+def test_virtual_client_connects_sends_and_reads_its_inbox() -> None:
+    greeting = HubSetting[Any, Any](
+        dict,
+        on_connection_start=lambda ctx, meta: ctx.write(f"hello from {ctx.handshake.path}"),
+        on_receive_message=echo,
+    )
+    with VirtualHub(greeting) as hub:
+        client = hub.connect("/lobby?seat=7", headers={"Cookie": "session=1"})
+        assert client.ctx.handshake.query == {"seat": "7"}
+        assert client.ctx.handshake.cookies == {"session": "1"}
+        client.send("text")
+        client.send(b"\x00bytes")
+        client.send_json({"a": [1]})
+        assert client.inbox == ["hello from /lobby", "text", b"\x00bytes", '{"a": [1]}']
+        assert client.take() == "hello from /lobby"
+        assert client.messages() == ["text", b"\x00bytes", '{"a": [1]}']
+        assert client.inbox == []
+        with pytest.raises(LookupError, match="is empty"):
+            client.take()
+    assert hub.errors == []
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 300_000])
+def test_virtual_client_messages_of_any_size_go_both_ways(size: int) -> None:
+    with VirtualHub(HubSetting[Any, Any](dict, on_receive_message=echo)) as hub:
+        client = hub.connect()
+        client.send(b"x" * size)
+        client.send("ä" * size)
+        assert client.messages() == [b"x" * size, "ä" * size]
+
+
+def test_virtual_hub_connect_refused_raises_with_the_reason() -> None:
+    told = []
+    period = WebsocketPeriod[Any](upgrader=Upgrader(error=lambda *args: told.append(args[1:])))
+
+    def shake(request: Any) -> dict[str, str]:
+        raise HandshakeRejected(401, "Log in first.")
+
+    with VirtualHub(
+        HubSetting[Any, Any](dict, on_handshake=shake, websocket_period=period)
+    ) as hub:
+        with pytest.raises(HandshakeRejected, match="Log in") as refused:
+            hub.connect()
+        assert refused.value.status == 401
+        with pytest.raises(HandshakeRejected, match="may not connect here"):
+            hub.connect(headers={"Origin": "https://elsewhere.example"})
+        assert hub.clients_num() == 0
+        assert hub.statistics().handshakes_refused == 2
+        assert told == [(401, "Log in first."), (403, told[1][1])]
+
+
+@pytest.mark.parametrize("code", [70000, -1, 0, 1000.0, "1000"])
+def test_virtual_client_close_code_out_of_range_is_refused(code: Any) -> None:
+    """A code that a frame can hold but must not carry is sent: the hub answers it."""
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        client = hub.connect()
+        with pytest.raises(SettingError, match=r"^code: a whole number .*, not "):
+            client.close(code)
+        assert not client.closed
+        client.close(65535)
+        assert client.closed
+
+
+def test_virtual_client_closing_handshake_from_either_side_is_clean() -> None:
+    closed = []
+    setting = HubSetting[Any, Any](
+        dict, on_connection_close=lambda ctx, meta: closed.append(ctx.ws_conn.code)
+    )
+    with VirtualHub(setting) as hub:
+        mine, theirs = hub.connect(), hub.connect()
+        mine.close(4001, "bye")
+        assert (mine.closed, mine.close_code, mine.close_reason) == (True, 4001, "bye")
+        assert mine.ctx.ws_conn.clean
+        theirs.ctx.close(4002, "out")
+        assert (theirs.closed, theirs.close_code, theirs.close_reason) == (True, 4002, "out")
+        assert theirs.ctx.ws_conn.clean
+        assert closed == [4001, 4002]
+        assert hub.clients_num() == 0
+        for client in (mine, theirs):
+            with pytest.raises(ClientClosed):
+                client.send("too late")
+        assert hub.clock.now() == 0.0
 
 
 def setting(**fields: Any) -> HubSetting[Any, Any]:
@@ -30,7 +128,7 @@ def numbers(*parts: int | range) -> list[str]:
 # The keepalive.
 
 
-def test_a_vanished_client_is_found_by_the_keepalive() -> None:
+def test_virtual_client_vanished_is_found_by_the_keepalive() -> None:
     with VirtualHub(setting()) as hub:
         client = hub.connect()
         hub.advance(7)
@@ -48,7 +146,7 @@ def test_a_vanished_client_is_found_by_the_keepalive() -> None:
         assert client.inbox == ["the last word"]
 
 
-def test_a_client_that_only_answers_pings_stays() -> None:
+def test_virtual_client_that_only_answers_pings_stays() -> None:
     pongs: list[float] = []
     plan = PingPongPlan[Any](
         ping_period=20, ping_timeout=60, pong_handler=lambda *_: pongs.append(hub.clock.now())
@@ -60,7 +158,7 @@ def test_a_client_that_only_answers_pings_stays() -> None:
         assert pongs == [20.0 * n for n in range(1, 181)]
 
 
-def test_without_a_plan_nobody_is_pinged_and_nobody_missed() -> None:
+def test_virtual_client_vanished_stays_without_a_ping_plan() -> None:
     plan = PingPongPlan[Any](ping_period=None, ping_timeout=None)
     with VirtualHub(setting(ping_pong_plan=plan)) as hub:
         client = hub.connect()
@@ -69,8 +167,8 @@ def test_without_a_plan_nobody_is_pinged_and_nobody_missed() -> None:
         assert hub.clients_num() == 1
 
 
-def test_a_client_that_reads_nothing_does_not_see_the_pings() -> None:
-    """Nor are they answered; that it still takes no byte is found even sooner."""
+def test_virtual_client_stalled_is_found_silent_or_stalled() -> None:
+    """It does not answer pings; a short ``write_wait`` finds it even sooner."""
     for write_wait, found, cause in ((100, 60, "silent"), (10, 26, "stalled")):
         with VirtualHub(setting(write_wait=write_wait)) as hub:
             client = hub.connect()
@@ -84,7 +182,7 @@ def test_a_client_that_reads_nothing_does_not_see_the_pings() -> None:
 # Ends.
 
 
-def test_a_lost_connection_ends_without_a_close() -> None:
+def test_virtual_client_dropped_ends_without_a_close() -> None:
     left = []
     with VirtualHub(setting(on_connection_close=lambda ctx, meta: left.append(ctx))) as hub:
         one, two = hub.connect(), hub.connect()
@@ -99,7 +197,7 @@ def test_a_lost_connection_ends_without_a_close() -> None:
         assert (one.inbox, two.inbox) == ([], ["goes on"])
 
 
-def test_a_peer_that_breaks_the_protocol_is_told() -> None:
+def test_virtual_client_protocol_violation_is_closed_with_1002() -> None:
     with VirtualHub(setting()) as hub:
         client = hub.connect()
         client.send_wire(b"\x81\x05hello")  # not masked
@@ -107,7 +205,7 @@ def test_a_peer_that_breaks_the_protocol_is_told() -> None:
         assert ended(client) == ("violation", 1002)
 
 
-def test_a_close_that_is_not_answered_ends_in_time() -> None:
+def test_virtual_client_deaf_to_a_close_is_cut_after_close_timeout() -> None:
     for deaf in (VirtualClient.stall, VirtualClient.vanish):
         with VirtualHub(setting(close_timeout=5)) as hub:
             client = hub.connect()
@@ -119,7 +217,7 @@ def test_a_close_that_is_not_answered_ends_in_time() -> None:
             assert ended(client) == ("server", 1006)
 
 
-def test_a_close_of_a_client_that_reads_nothing_ends_in_time() -> None:
+def test_virtual_client_stalled_own_close_ends_after_close_timeout() -> None:
     with VirtualHub(setting(close_timeout=5)) as hub:
         client = hub.connect()
         client.stall()
@@ -134,7 +232,7 @@ def test_a_close_of_a_client_that_reads_nothing_ends_in_time() -> None:
 # A client that reads nothing, or slowly.
 
 
-def test_a_stalled_client_gets_all_when_it_resumes() -> None:
+def test_virtual_client_resumed_gets_everything() -> None:
     with VirtualHub(setting()) as hub:
         client = hub.connect()
         room = hub.hotline()
@@ -151,7 +249,7 @@ def test_a_stalled_client_gets_all_when_it_resumes() -> None:
         assert (client.closed, client.ctx.statistics().waiting) == (False, 0)
 
 
-def test_a_client_that_takes_no_byte_is_cut() -> None:
+def test_virtual_client_stalled_is_cut_after_write_wait_if_data_waits() -> None:
     with VirtualHub(setting(write_wait=10)) as hub:
         client, idle = hub.connect(), hub.connect()
         client.stall()
@@ -166,7 +264,7 @@ def test_a_client_that_takes_no_byte_is_cut() -> None:
 
 
 def full(hub: VirtualHub[Any, Any], keys: int | None = None) -> VirtualClient:
-    """A client that stalled before 20 messages for it, where 8 may wait, and then resumed."""
+    """Return a client that stalled before 20 messages, of which 8 may wait, and resumed."""
     client = hub.connect()
     room = hub.hotline()
     room.answer(client.ctx)
@@ -208,7 +306,7 @@ def test_overflow_latest() -> None:
         assert (client.closed, client.ctx.statistics().dropped) == (False, 17)
 
 
-def test_a_slow_client_gets_so_many_bytes_a_second() -> None:
+def test_virtual_client_slow_reads_at_its_rate() -> None:
     """Frames of 102 bytes, 1,020 bytes a second, 102 of them at once."""
     with VirtualHub(setting()) as hub:
         client = hub.connect(bytes_per_second=1020)
@@ -228,7 +326,7 @@ def test_a_slow_client_gets_so_many_bytes_a_second() -> None:
         assert len(client.inbox) == 1
 
 
-def test_a_slow_client_is_alive_and_one_that_is_too_slow_overflows() -> None:
+def test_virtual_client_slow_stays_and_too_slow_overflows() -> None:
     with VirtualHub(setting(chan_queue_size=100, write_wait=10)) as hub:
         slow, slower = hub.connect(bytes_per_second=30), hub.connect(bytes_per_second=10)
         room = hub.hotline()
@@ -244,7 +342,7 @@ def test_a_slow_client_is_alive_and_one_that_is_too_slow_overflows() -> None:
             hub.connect(bytes_per_second=0)
 
 
-def test_one_byte_within_write_wait_is_enough() -> None:
+def test_virtual_client_one_byte_within_write_wait_is_enough() -> None:
     with VirtualHub(setting(write_wait=10)) as hub:
         alive, dead = hub.connect(bytes_per_second=0.2), hub.connect(bytes_per_second=0.05)
         alive.ctx.write("ab")  # the first byte at once, three more in 15 seconds
@@ -257,7 +355,7 @@ def test_one_byte_within_write_wait_is_enough() -> None:
         assert alive.inbox == ["ab"]
 
 
-def test_the_others_notice_nothing() -> None:
+def test_virtual_client_good_is_not_held_up_by_bad_ones() -> None:
     with VirtualHub(setting()) as hub:
         good, stalled, gone = hub.connect(), hub.connect(), hub.connect()
         slow = hub.connect(bytes_per_second=50)

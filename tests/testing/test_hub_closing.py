@@ -1,4 +1,4 @@
-"""A virtual hub closes as a real one does, in virtual time, and leaves nothing."""
+"""A virtual hub closes as a real one does, in virtual time, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from hubthread import (
     LongPollingOption,
     UsageError,
 )
-from hubthread.concurrency import calls as waits
+from hubthread.concurrency import calls
 from hubthread.testing import FakeClock, VirtualClient, VirtualHub
 
 
-def test_everybody_is_told_and_time_stands_still_if_all_answer() -> None:
+def test_virtual_hub_close_tells_every_client_and_takes_no_time() -> None:
+    """If all clients answer their Close."""
     ends: list[str] = []
     setting = HubSetting[Any, Any](
         dict, on_connection_close=lambda ctx, meta: ends.append(f"client {ctx.connection_id}")
@@ -52,8 +53,8 @@ def test_everybody_is_told_and_time_stands_still_if_all_answer() -> None:
     assert hub.join()
 
 
-def test_who_does_not_answer_is_cut_when_it_is_time() -> None:
-    """``close_timeout`` after its Close, or before that, when the hub's own time is up."""
+def test_virtual_hub_close_cuts_clients_that_do_not_answer() -> None:
+    """After ``close_timeout``, or sooner if the time of ``close`` is up."""
     for timeout, until in ((10, 5.0), (4, 3.0)):
         hub = VirtualHub(HubSetting[Any, Any](dict))
         hub.start()
@@ -69,7 +70,7 @@ def test_who_does_not_answer_is_cut_when_it_is_time() -> None:
         assert hub.clients_num() == 0
 
 
-def test_what_was_asked_to_wait_for_is_waited_for() -> None:
+def test_virtual_hub_close_waits_for_wait_done() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         hub.wait_add()
         room = HotlineFrameOption[Any](list).run(hub.hotline())
@@ -77,7 +78,7 @@ def test_what_was_asked_to_wait_for_is_waited_for() -> None:
     assert hub.clock.now() == 3.0
 
 
-def test_a_callback_may_close_the_hub() -> None:
+def test_virtual_hub_close_in_a_callback_happens_after_it() -> None:
     def tick(frame: Any, obj: Any) -> None:
         if frame.tick.index == 3:
             frame.hub.close()
@@ -104,7 +105,7 @@ def test_a_callback_may_close_the_hub() -> None:
     assert hub.errors == []
 
 
-def test_a_cancelled_context_closes_the_hub() -> None:
+def test_virtual_hub_context_cancel_closes_it() -> None:
     context = Context()
     with VirtualHub(HubSetting[Any, Any](dict, context=context)) as hub:
         client = hub.connect()
@@ -113,8 +114,7 @@ def test_a_cancelled_context_closes_the_hub() -> None:
         assert hub.state == "closed"
 
 
-def test_nothing_is_left() -> None:
-    """No thread, no socket (see the fixture in conftest), no world, and no object."""
+def test_virtual_hub_close_leaves_no_thread_simulation_or_object() -> None:
 
     def session() -> list[weakref.ref[Any]]:
         with VirtualHub(HubSetting[Any, Any](dict)) as hub:
@@ -139,11 +139,11 @@ def test_nothing_is_left() -> None:
     left = session()
     gc.collect()
     assert [ref() for ref in left] == [None] * 5
-    assert waits._simulations == {}
-    assert not waits._simulated
+    assert calls._simulations == {}
+    assert not calls._simulated
 
 
-def test_a_virtual_hub_has_no_sockets_and_no_threads() -> None:
+def test_virtual_hub_serve_and_run_raise() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         for way_in in (hub.serve, hub.socket_handles):
             with pytest.raises(UsageError, match=r"hub\.connect\(\)"):
@@ -155,7 +155,7 @@ def test_a_virtual_hub_has_no_sockets_and_no_threads() -> None:
         assert hub.servers() == []
 
 
-def test_two_hubs_can_share_the_time() -> None:
+def test_two_virtual_hubs_share_one_clock() -> None:
     clock = FakeClock()
     with VirtualHub(HubSetting[Any, Any](dict), clock) as one:
         with VirtualHub(HubSetting[Any, Any](dict), clock) as two:
@@ -167,8 +167,8 @@ def test_two_hubs_can_share_the_time() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_two_hubs_may_have_a_time_each(first: int) -> None:
-    """Either waits for the other, and for itself when that has gone, whichever goes first."""
+def test_two_virtual_hubs_with_own_clocks_wait_for_each_other(first: int) -> None:
+    """Also after one of them has closed, whichever closes first."""
     one, two = (VirtualHub(HubSetting[Any, Any](dict)) for _ in range(2))
     with one, two:
         assert one.exec_sync(lambda _: two.exec_sync(lambda _: one.clients_num())) == 0

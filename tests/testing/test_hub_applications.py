@@ -1,4 +1,4 @@
-"""Virtual clients that come through a WSGI application: its views, its session, its pushes."""
+"""Virtual clients that connect through a WSGI application: its views, session and pushes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Meta = dict[str, Any]
 
 
 def site() -> tuple[flask.Flask, VirtualHub[Meta, str]]:
-    """An application as users test it."""
+    """Return an application and its hub."""
     app = flask.Flask("site")
     app.secret_key = "secret"
     realtime: FlaskHub[Meta, str] = FlaskHub(
@@ -50,7 +50,7 @@ def site() -> tuple[flask.Flask, VirtualHub[Meta, str]]:
     return app, hub
 
 
-def test_the_view_decides_and_any_route_pushes() -> None:
+def test_virtual_hub_connect_through_flask_view_decides_and_routes_push() -> None:
     app, hub = site()
     ada, bob = app.test_client(), app.test_client()
     with hub:
@@ -67,7 +67,7 @@ def test_the_view_decides_and_any_route_pushes() -> None:
     assert client.close_code == 1001
 
 
-def test_the_hub_is_started_by_the_first_request() -> None:
+def test_virtual_hub_first_request_of_flask_starts_it() -> None:
     app, hub = site()
     client = app.test_client()
     assert hub.state == "new"
@@ -77,7 +77,7 @@ def test_the_hub_is_started_by_the_first_request() -> None:
     hub.close()
 
 
-def test_the_checks_are_those_of_real_requests() -> None:
+def test_virtual_hub_connect_through_checks_the_origin() -> None:
     app, hub = site()
     client = app.test_client()
     client.post("/login/ada")
@@ -88,7 +88,7 @@ def test_the_checks_are_those_of_real_requests() -> None:
     hub.close()
 
 
-def test_any_wsgi_application_will_do() -> None:
+def test_virtual_hub_connect_through_any_wsgi_application() -> None:
     hub: VirtualHub[str, str] = VirtualHub(HubSetting(lambda: "by the hub"))
 
     def application(
@@ -106,7 +106,7 @@ def test_any_wsgi_application_will_do() -> None:
             hub.connect_through(Client(page))
 
 
-def test_the_chat_of_the_examples() -> None:
+def test_virtual_hub_connect_through_the_chat_of_the_examples() -> None:
     app = flask_chat.create_app(VirtualHub)
     hub = app.extensions["hubthread"].hub
     ada, bob = app.test_client(), app.test_client()
