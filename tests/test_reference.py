@@ -12,7 +12,7 @@ from hubthread.integrations import flask
 from tests.pages import DOCS
 
 ENTRIES = re.findall(
-    r"^\.\. (?:auto\w+|py:data):: ([\w.]+)$",
+    r"^\.\. (?:auto\w+|py:data):: ([\w.]+)(?:\(\))?$",
     "\n".join(page.read_text(encoding="utf-8") for page in (DOCS / "reference").glob("*.rst")),
     re.MULTILINE,
 )

@@ -39,7 +39,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(hubthread\..*\.)?(Meta|Header|Obj|Key|ID|Number|Self|P|T|V)"),
     ("py:.*", r"(hubthread\..*\.)?(Handler|Headers|HeaderParsing|Marshal|Page|Reply|Unmarshal)"),
     # Classes behind public ones, which only annotate.
-    ("py:.*", r"(hubthread\..*\.)?(FrameBatch|Link|Listening|MemoryTransport|PushLog|TickLoop)"),
+    (
+        "py:.*",
+        r"(hubthread\..*\.)?(Clock|FrameBatch|Link|Listening|MemoryTransport|PushLog|TickLoop)",
+    ),
     ("py:.*", r"(hubthread\..*\.)?WSGIAnswer"),
     # Not of this project; see intersphinx below.
     ("py:.*", r"(collections|enum|logging|ssl|tls|threading|types|typing)\..*"),
