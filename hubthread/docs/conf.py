@@ -35,20 +35,11 @@ python_use_unqualified_type_names = True
 maximum_signature_line_length = 70
 
 nitpick_ignore_regex = [
-    # Type variables and aliases of annotations: readers need no page about them.
-    ("py:.*", r"(hubthread\..*\.)?(Meta|Header|Obj|Key|ID|Number|Self|P|T|V)"),
-    ("py:.*", r"(hubthread\..*\.)?(Handler|Headers|HeaderParsing|Marshal|Page|Reply|Unmarshal)"),
-    # Classes behind public ones, which only annotate.
-    (
-        "py:.*",
-        r"(hubthread\..*\.)?(Clock|FrameBatch|Link|Listening|MemoryTransport|PushLog|TickLoop)",
-    ),
-    ("py:.*", r"(hubthread\..*\.)?WSGIAnswer"),
-    # Not of this project; see intersphinx below.
-    ("py:.*", r"(collections|enum|logging|ssl|tls|threading|types|typing)\..*"),
-    ("py:.*", r"(flask|werkzeug)\..*"),
+    # Names of the standard library have links only with intersphinx, below.
+    ("py:.*", r"(collections|logging)\..*"),
+    # The type variable in the alias HandleFunc.
+    ("py:obj", r"hubthread\.matcher\.handlers\.Meta"),
 ]
-
 # Names of the standard library are links where the network is there, on Read the Docs.
 if os.environ.get("READTHEDOCS"):
     extensions.append("sphinx.ext.intersphinx")

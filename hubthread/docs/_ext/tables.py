@@ -60,6 +60,17 @@ def link_exported_name(
     return None
 
 
+def leave_annotation(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.Element
+) -> nodes.Element | None:
+    """Leave a name of an annotation without a link if it has no page, such as a type variable.
+
+    References that somebody wrote, in a docstring or on a page, stay an error.
+    """
+    written = "refexplicit" in node
+    return text if node.get("refdomain") == "py" and not written else None
+
+
 def find_charts(app: Sphinx, path: Path, parent: str, content: list[str]) -> None:
     """Let the charts of an included ``benchmarks/README.rst`` be found from its page here."""
     content[0] = content[0].replace(":: charts/", ":: ../../../benchmarks/charts/")
@@ -71,5 +82,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("port-table", PortTable)
     app.add_config_value("public_packages", ["hubthread"], "env")
     app.connect("missing-reference", link_exported_name)
+    app.connect("missing-reference", leave_annotation, priority=900)
     app.connect("include-read", find_charts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
