@@ -1,4 +1,4 @@
-"""Run README's demo command as a person would: open the address it prints, then Ctrl-C."""
+"""Run README's demo command, fetch the page at the printed address, and press Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import urllib.request
 from typing import NoReturn
 
 LIMIT_S = 90
-"""For everything, the installation included."""
+"""Seconds for everything, including the installation."""
 
 
 def main(command: str) -> None:
-    """Fail unless ``command`` serves its page and its health, and ends when told to."""
+    """Fail unless ``command`` serves its page and its health, and ends after Ctrl-C."""
     signal.signal(signal.SIGALRM, _too_late)
     signal.signal(signal.SIGTERM, _too_late)
     signal.alarm(LIMIT_S)
@@ -25,7 +25,7 @@ def main(command: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # a terminal sends Ctrl-C to the whole group: so do we
+        start_new_session=True,  # a terminal sends Ctrl-C to a whole process group
     )
     assert demo.stdout is not None
     try:
@@ -57,7 +57,7 @@ def _get(url: str) -> str:
 
 
 def _too_late(signum: int, frame: object) -> NoReturn:
-    sys.exit(f"the demo did not do as told within {LIMIT_S} s")
+    sys.exit(f"the demo did not finish within {LIMIT_S} s")
 
 
 if __name__ == "__main__":

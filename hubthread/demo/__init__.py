@@ -1,13 +1,20 @@
-"""``hubthread demo``: a chat and a game, their pages and their health, on one port.
+"""``hubthread demo``: a chat and a game, with their pages and a health check, on one port.
 
-Layer: top.  Threads: each page request has one of its own; see ``chat`` and ``arena`` for
-the rest.
+chat.py      the chat: rooms on the hub thread
+arena.py     the game: a ticking room, an input gate and a countdown
+field.py     the rules of the game, without threads
+users.py     the users, the chat rooms and their names
+figures.py   the statistics panel of the chat
+pages/       the HTML, CSS and JavaScript
 
-=========================================  =============================================
-``/``, ``/arena``, their ``.js``, ``.css``  the pages
-``/ws``                                    the WebSocket, of both: headers tell apart
-``/healthz``                               for a machine that asks whether all is well
-=========================================  =============================================
+=============================================  ================================================
+``/``, ``/arena``, and their ``.js``, ``.css``  the pages
+``/ws``                                        the WebSocket of both; headers separate them
+``/healthz``                                   the health check, for machines
+=============================================  ================================================
+
+Layer: top.  Threads: each page request has a thread of its own; ``chat`` and ``arena`` say which
+threads run their handlers.
 """
 
 from __future__ import annotations
@@ -46,8 +53,8 @@ PAGES = {
 }
 TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
 
-# The page loads its own script and style, talks to its own server, and nothing else: what
-# a user types cannot become more than text even if the script forgot to see to it.
+# The page may load only its own script and style and talk only to its own server, so that no
+# text of a user can become a script, even if the page's script has a bug.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -59,16 +66,16 @@ HEADERS = (
     ("Cache-Control", "no-cache"),
 )
 
-HUB_PATIENCE = 2.0
-"""Seconds that the hub thread may take to answer before it counts as ill."""
+HUB_TIMEOUT = 2.0
+"""Seconds in which the hub thread must answer the health check."""
 
 
 class Demo:
-    """The chat and the arena.  ``hub`` is made here, and not started yet.
+    """The chat and the arena, and their hub, which is not started yet.
 
     Threads: the callbacks run in the order of their client.
 
-    :param new_hub: a ``VirtualHub`` plays it in virtual time.
+    :param new_hub: makes the hub; ``VirtualHub`` makes one in virtual time.
     """
 
     def __init__(self, new_hub: Callable[[HubSetting[User, str]], Hub[User, str]] = Hub) -> None:
@@ -84,20 +91,20 @@ class Demo:
                 on_receive_message=self.arena.on_receive,
                 on_connection_start=self.chat.on_start,
                 on_connection_close=self.on_close,
-                # Of the arena's pictures a slow page gets the newest.  The chat's messages
-                # have no key: whoever does not take them is closed, and comes back.
+                # A slow page gets only the newest of the arena's pictures.  The chat's messages
+                # have no key: a page that does not read them is closed, and reconnects.
                 overflow=Overflow.LATEST,
-                # JSON may write a character in 12 bytes ("\\ud83d\\ude00").
+                # JSON may need 12 bytes for a character ("\\ud83d\\ude00").
                 websocket_period=WebsocketPeriod(message_buffer_size=32 * 1024),
             )
         )
         self.chat.hub = self.hub
 
     def on_error(self, ctx: IOContext, user: User, error: Exception) -> None:
-        """Tell the page what was wrong; the connection stays."""
+        """Send the page an error; the connection stays open."""
         about = error.header if isinstance(error, MatcherError) else None
         if isinstance(error, (MatcherError, Refused)):
-            # What the dataclass itself objects to is the cause, in words for users.
+            # The cause is the dataclass's own ValueError, which is worded for users.
             text = str(error.__cause__ or error)
         elif isinstance(error, Closed):
             text = "The server is going away."
@@ -107,13 +114,13 @@ class Demo:
         ctx.write_json({"type": "error", "about": about, "text": text})
 
     def on_close(self, ctx: IOContext, user: User) -> None:
-        """The last of it, however the connection ended."""
+        """Take the user out of both."""
         self.chat.on_close(ctx, user)
         self.arena.on_close(ctx, user)
 
 
 def serve(demo: Demo, host: str, port: int) -> Server:
-    """Serve a demo whose hub runs, once; see ``hub.serve``."""
+    """Serve a demo whose hub runs; call it once.  See ``hub.serve``."""
     demo.arena.open(demo.hub)
     pages = {path: _page(name) for path, name in PAGES.items()}
     return demo.hub.serve(
@@ -133,7 +140,7 @@ def _health_page(hub: Hub[User, str]) -> Callable[[Request], Response]:
 
     def health(request: Request) -> Response:
         try:
-            hub.exec_sync(lambda _: None, HUB_PATIENCE)  # whether it still turns
+            hub.exec_sync(lambda _: None, HUB_TIMEOUT)
             status, well = 200, "ok"
         except ExecTimeout:
             status, well = 503, "the hub thread does not answer"

@@ -1,27 +1,26 @@
-"""The demo's arena: a room with a clock, in which every tab of a browser is a disc.
+"""The demo's arena: a ticking room in which every browser tab is a disc.
 
-Layer: top.  Threads: handlers run in their client's order, many clients at once; ``Game``
-belongs to the room's tick thread, which they reach with ``exec_sync`` (it may refuse) and
-``exec_async`` (nothing to wait for).  No lock, and the hub's thread has no part in it.
+The page sends ``play``, ``steer``, ``ready``, ``stall``, ``pause``, ``resume`` and ``ticks``.  It
+gets
 
-The page sends ``play``, ``steer``, ``ready``, ``stall``, ``pause``, ``resume`` and
-``ticks``.  It gets
-
-    entered  {id, nick, hz, width, height, radius, dot}: the answer to play
-    players  {players: [[id, nick]]}: at first, and whenever that changes
+    entered  {id, nick, hz, width, height, radius, dot}: the reply to ``play``
+    players  {players: [[id, nick]]}: at the start and after each change
     picture  {tick, late, phase, left, paused, players: [[id, x, y, score, watches]],
-             dots: [[x, y]], ready: [id]}: each tick, and when something has changed
-             while the clock stands still; each one tells all
-    begins   {inputs: [[nick, state]]}: a round, with what became of everybody's "ready?"
-    ends     {ranking: [[nick, score]]}: a round
-    ticks    the answer to its question: the room's statistics
+             dots: [[x, y]], ready: [id]}: the whole state, in each tick and after each change
+             while the clock is paused
+    begins   {inputs: [[nick, state]]}: the start of a round, with each member's answer
+    ends     {ranking: [[nick, score]]}: the end of a round
+    ticks    the reply to ``ticks``: the room's statistics
     error    {about, text}
 
-Rounds show what a room can wait for.  Whoever asks for one opens a gate
-(``frame.await_inputs``) that asks everybody who is in, for ``GATE`` seconds at the most;
-those who have answered play the round, the others watch it, and who has left is waited for
-no longer.  The round ends with its countdown, or with its last player.  Both stand still
-while the room is paused.
+Rounds show how a room waits for input.  A player that asks for a round opens a gate
+(``frame.await_inputs``), which asks all members for at most ``GATE`` seconds.  Members who answer
+play the round, the others watch it, and the gate does not wait for members who leave.  The round
+ends with its countdown, or when its last player leaves.  A pause stops both.
+
+Layer: top.  Threads: handlers run in their client's order, many clients at once.  The room's
+tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refuse, and with
+``exec_async``.  There is no lock, and the hub thread has no part in it.
 """
 
 from __future__ import annotations
@@ -53,29 +52,29 @@ __all__ = ["GATE", "HZ", "ROUND", "STALL", "Arena", "Game", "Play", "Steer"]
 HZ = 20
 """Ticks a second."""
 STALL = 0.3
-"""Seconds that a tick takes when somebody wants to see what happens then."""
+"""Seconds that a stalled tick takes."""
 STALL_AGAIN = 2.0
-"""Seconds of the room's time between two of those."""
+"""Seconds of the room's time between two stalled ticks."""
 GATE = 10.0
-"""Seconds to say "ready" in."""
+"""Seconds for the answer "ready"."""
 ROUND = 30.0
 """Seconds of a round."""
 
 
 @dataclass
 class Play:
-    """Enter the arena, under a name."""
+    """The request to enter the arena, or to change the nick."""
 
     nick: str
 
     def __post_init__(self) -> None:
-        # A ValueError here refuses the message: handlers only ever see good ones.
+        # A ValueError refuses the message before a handler sees it.
         self.nick = checked_name("nick", self.nick)
 
 
 @dataclass
 class Steer:
-    """Where to go, until told otherwise: two zeros are a wish to stop."""
+    """The request to steer, valid until the next one; two zeros stop the disc."""
 
     x: float
     y: float
@@ -91,30 +90,30 @@ class Game:
 
     field: Field = field(default_factory=Field)
     gate: InputGate[Game, bool] | None = None
-    """Open: everybody is asked whether they are ready."""
+    """The gate that asks who is ready, while it is open."""
     round: OperationCountdown[Game] | None = None
-    """A round is on."""
+    """The countdown of the round, during a round."""
     stall: bool = False
-    """The next tick is to take long."""
+    """True if the next tick stalls."""
     stall_again: float = 0.0
-    """The room's time from which on there may be another such tick."""
+    """The room's time at which another tick may stall."""
 
 
 Frame = FrameControl[Game]
 
 
 class Arena:
-    """One room, open as long as its hub; while nobody is in, its clock stands still.
+    """The arena's room.  Its clock is paused while the room is empty.
 
-    :param matcher: gets the handlers, which it takes only before there is a hub.
+    :param matcher: the matcher that the hub will be made with; the handlers are added to it.
     """
 
     frame: Frame
-    """The room, once it is open."""
+    """The room, once ``open`` has made it."""
 
     def __init__(self, matcher: MatcherMap[User, str]) -> None:
         self.take_long: Callable[[Frame], object] = lambda frame: frame.context.wait(STALL)
-        """What a tick does that is to take long, on the tick thread."""
+        """A stalled tick calls this on the tick thread."""
         matcher.add("play", self.on_play)
         matcher.add("steer", self.on_steer)
         matcher.add("ready", self.on_ready)
@@ -124,8 +123,8 @@ class Arena:
         matcher.add("ticks", self.on_ticks)
 
     def open(self, hub: Hub[User, str]) -> None:
-        """Begin, before anybody comes."""
-        # Twice what a page sends at the most: a key that is let go must not be missed.
+        """Make the room, before the first client comes."""
+        # Twice the most that a page sends: the release of a key must not be lost.
         self._limiter = RateLimiter(rate=60, burst=120, clock=hub.clock.now)
         option = HotlineFrameOption(
             Game, self._tick, hz=HZ, on_start=lambda frame, game: frame.pause()
@@ -135,50 +134,50 @@ class Arena:
     # Handlers and callbacks: in the order of their client.
 
     def on_receive(self, ctx: IOContext, user: User) -> bool:
-        """Whether a message is heard: players have no business with more than so many."""
+        """Return True if the message may pass: players have a rate limit."""
         return not user.player or self._limiter(ctx, user)
 
     def on_play(self, ctx: IOContext, user: User, play: Play) -> None:
-        """Let the user in, or give a player another name."""
+        """Let the user in, or give a player another nick."""
         self.frame.exec_sync(lambda frame, game: self._enter(frame, game, ctx, user, play.nick))
 
     def on_steer(self, ctx: IOContext, user: User, steer: Steer) -> None:
-        """Take the wish; the next tick heeds it."""
+        """Steer the player's disc, from the next tick on."""
         _refuse_outside(user)
         self.frame.exec_async(
             lambda frame, game: game.field.steer(ctx.connection_id, steer.x, steer.y)
         )
 
     def on_ready(self, ctx: IOContext, user: User) -> None:
-        """Ask for a round, or answer who has asked."""
+        """Ask for a round, or answer the question for one."""
         _refuse_outside(user)
         self.frame.exec_sync(lambda frame, game: self._ready(frame, game, ctx))
 
     def on_stall(self, ctx: IOContext, user: User) -> None:
-        """Have one tick take long."""
+        """Let one tick stall."""
         _refuse_outside(user)
         self.frame.exec_sync(self._stall)
 
     def on_pause(self, ctx: IOContext, user: User) -> None:
-        """Stop the clock, for all."""
+        """Pause the clock, for everyone."""
         _refuse_outside(user)
         self.frame.pause()
         self.frame.exec_async(self._show)
 
     def on_resume(self, ctx: IOContext, user: User) -> None:
-        """Let it go on."""
+        """Resume the clock."""
         _refuse_outside(user)
         self.frame.resume()
         self.frame.exec_async(self._show)
 
     def on_ticks(self, ctx: IOContext, user: User) -> FrameStatistics:
-        """Say how the ticks are; what a handler returns is its reply."""
+        """Reply with the room's statistics."""
         return self.frame.statistics()
 
     def on_close(self, ctx: IOContext, user: User) -> None:
-        """The last of it, however the connection ended."""
+        """Take the player's disc away."""
         if user.player:
-            with suppress(Closed):  # the room's end is everybody's
+            with suppress(Closed):  # the room has closed, so no disc is left
                 self.frame.exec_async(lambda frame, game: self._leave(frame, game, ctx))
 
     # Steps: on the tick thread, one at a time.
@@ -193,8 +192,8 @@ class Arena:
     def _enter(self, frame: Frame, game: Game, ctx: IOContext, user: User, nick: str) -> None:
         player = game.field.enter(ctx.connection_id, nick, watches=game.round is not None)
         user.player = player.nick
-        # Its connection may have gone meanwhile: then it is not let in, but on_close is
-        # still to come, and takes the disc away.
+        # If the connection has ended meanwhile, the client is not let in; on_close follows and
+        # takes the disc away.
         frame.answer(ctx)
         ctx.write_json(
             {
@@ -259,12 +258,12 @@ class Arena:
 
     @staticmethod
     def _show(frame: Frame, game: Game) -> None:
-        """Push the picture; a page that is slow gets the newest alone."""
+        """Push the picture; a slow page gets only the newest."""
         frame.push(frame.hub.marshal(picture(frame, game)), key="picture")
 
 
 def picture(frame: Frame, game: Game) -> dict[str, object]:
-    """All that there is to be drawn."""
+    """Return the message with everything that the page draws."""
     waits = game.gate or game.round
     return {
         "type": "picture",

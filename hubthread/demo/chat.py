@@ -1,64 +1,60 @@
-"""The demo's chat: named rooms, who is here, what was said last.
+"""The demo's chat: named rooms, their people and their last messages.
 
-Layer: top.  Threads: handlers run in their client's order, many clients at once; rooms
-and users belong to the hub thread, so nothing here needs a lock.  A handler hands its
-step to the hub with ``exec_sync``: the step's refusal comes back as its exception, and
-only this one client waits.
+The page sends ``join``, ``say`` and ``statistics``.  It gets
 
-The page sends ``join``, ``say`` and ``statistics``; see the three dataclasses.  It gets
-
-    rooms       {rooms: [{name, people}]}: at first, and whenever that changes
-    joined      {id, room, nick, seq, people, messages}: the answer to join
+    rooms       {rooms: [{name, people}]}: at the start and after each change
+    joined      {id, room, nick, seq, people, messages}: the reply to ``join``
     came, went  {room, seq, nick}
     said        {room, seq, nick, text, at}
-    statistics  the answer to its question
+    statistics  the reply to ``statistics``
     error       {about, text}
 
-``seq`` counts what happens in one room, without gaps.  The step that lets a client in
-writes ``joined`` before it returns, and all pushes are made, and fanned out, by the same
-thread: what happened up to ``seq`` is in ``joined``, what comes after it follows.  (A page
-that moves between rooms may still get the last pushes of the one it has left: it knows
-them by ``room``, or by a ``seq`` that is not above the last.)
+``seq`` counts the events of one room, without gaps.  One step on the hub thread lets a client in
+and writes ``joined``; the same thread makes and fans out all pushes.  So ``joined`` contains
+everything up to its ``seq``, and the later events follow it.  A page that changes the room may
+still get the last events of the old room: it drops events of another ``room`` and events whose
+``seq`` is not above the last.
+
+Layer: top.  Threads: handlers run in their client's order, many clients at once.  The hub thread
+owns rooms and users, so there is no lock.  A handler runs its step there with ``exec_sync``: it
+gets a refusal as an exception, and only its client waits.
 """
 
 from __future__ import annotations
 
 import time
 import unicodedata
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hubthread import Closed, DHub, HotlineOption, Hub, IOContext, MatcherMap
+from hubthread import Closed, DHub, Hub, IOContext, MatcherMap
 from hubthread.demo.figures import Figures, Statistics
-from hubthread.demo.users import Refused, User, checked_name, free_nick
+from hubthread.demo.users import Refused, Room, User, checked_name, free_nick
 
-__all__ = ["HISTORY", "LONGEST_MESSAGE", "Chat", "Join", "Say"]
+__all__ = ["LONGEST_MESSAGE", "Chat", "Join", "Say"]
 
-HISTORY = 50
-"""Messages that a room keeps for those who come."""
 LONGEST_MESSAGE = 2000
 """Characters of a message."""
 MOST_ROOMS = 200
-"""Rooms that a list of them names: those with most people in them."""
+"""Rooms in the list of rooms; it has those with the most people."""
 
 
 @dataclass
 class Join:
-    """Enter a room, under a name; whoever is in another room leaves it."""
+    """The request to enter a room, which leaves the room before."""
 
     nick: str
     room: str
 
     def __post_init__(self) -> None:
-        # A ValueError here refuses the message: handlers only ever see good ones.
+        # A ValueError refuses the message before a handler sees it.
         self.nick = checked_name("nick", self.nick)
         self.room = checked_name("room", self.room)
 
 
 @dataclass
 class Say:
-    """Say something in the room."""
+    """The request to send a message to the room."""
 
     text: str
 
@@ -70,36 +66,17 @@ class Say:
             raise ValueError("text: no control characters")
 
 
-class Room:
-    """One room.  The hub thread's, but for the hotline."""
-
-    def __init__(self, hub: Hub[User, str], name: str) -> None:
-        self.name = name
-        self.hotline = hub.hotline(HotlineOption(name))
-        self.seq = 0
-        self.people: dict[str, User] = {}
-        """By nick, without case: two who look alike would be taken for each other."""
-        self.messages: deque[dict[str, object]] = deque(maxlen=HISTORY)
-
-    def tell(self, kind: str, **fields: object) -> dict[str, object]:
-        """Push an event to all who are in; gives the event."""
-        self.seq += 1
-        event = {"type": kind, "room": self.name, "seq": self.seq, **fields}
-        self.hotline.push(self.hotline.hub.marshal(event))
-        return event
-
-
 class Chat:
-    """All rooms of one hub.
+    """The chat rooms of one hub.
 
-    :param matcher: gets the handlers, which it takes only before there is a hub.
+    :param matcher: the matcher that the hub will be made with; the handlers are added to it.
     """
 
     hub: Hub[User, str]
-    """Given before it starts."""
+    """The hub; the demo sets it before the hub starts."""
 
     def __init__(self, matcher: MatcherMap[User, str]) -> None:
-        self._rooms: dict[str, Room] = {}  # the hub thread's, by name without case
+        self._rooms: dict[str, Room] = {}  # by case-folded name; the hub thread owns it
         self._rooms_due = False
         self._figures = Figures()
         matcher.add("join", self.on_join)
@@ -109,24 +86,24 @@ class Chat:
     # Handlers and callbacks: in the order of their client.
 
     def on_start(self, ctx: IOContext, user: User) -> None:
-        """Show a page that has just connected what rooms there are."""
+        """Send the list of rooms to a new client."""
         self.hub.exec_async(lambda _: ctx.write(self._rooms_message()))
 
     def on_join(self, ctx: IOContext, user: User, join: Join) -> None:
-        """Let the user in."""
+        """Let the user into a room."""
         self.hub.exec_sync(lambda _: self._enter(ctx, user, join))
 
     def on_say(self, ctx: IOContext, user: User, say: Say) -> None:
-        """Tell everybody in the room."""
+        """Send a message to everyone in the room."""
         self.hub.exec_sync(lambda _: self._say(user, say))
 
     def on_statistics(self, ctx: IOContext, user: User) -> Statistics:
-        """Say how each connection is; what a handler returns is its reply."""
+        """Reply with the statistics of all connections."""
         return self.hub.exec_sync(self._statistics)
 
     def on_close(self, ctx: IOContext, user: User) -> None:
-        """The last of it, however the connection ended."""
-        with suppress(Closed):  # the hub's end is everybody's
+        """Take the user out of the room."""
+        with suppress(Closed):  # the hub has closed, so no room is left
             self.hub.exec_async(lambda _: self._gone(user))
 
     # Steps: on the hub thread, one at a time.
@@ -141,8 +118,7 @@ class Chat:
         user.room, user.nick = room, free_nick(join.nick, room.people)
         room.people[user.nick.casefold()] = user
         room.tell("came", nick=user.nick)
-        # What was pushed so far is for the others, and stands in what this client is
-        # given; what is pushed from here on it gets, after that.
+        # ``joined`` tells this client about everything pushed so far; it gets the later pushes.
         room.hotline.answer(ctx)
         ctx.write_json(
             {
@@ -175,21 +151,21 @@ class Chat:
 
     def _gone(self, user: User) -> None:
         room = user.room
-        # Closed: the hub has closed its rooms, and there is nobody to be told.
+        # Closed: the hub has closed its rooms.
         with suppress(Closed):
             self._leave(None, user)  # its connection has left the hotline by itself
             self._close_if_empty(room)
             self._rooms_changed()
 
     def _close_if_empty(self, room: Room | None) -> None:
-        # Nobody can come in between: coming is a step of this same thread.  Were it not,
-        # close_if_empty would still refuse to close over somebody's head.
+        # No client can enter between the two checks: entering is a step of this same thread.
+        # Without that, close_if_empty would still not close a room with a member.
         if room is not None and not room.people and room.hotline.close_if_empty():
             del self._rooms[room.name.casefold()]
 
     def _rooms_changed(self) -> None:
-        # Steps that pile up share one message: a thousand who come at once do not cost a
-        # thousand lists for each of a thousand.
+        # Changes that pile up share one message: a thousand clients that come at once must not
+        # cost a thousand lists for each of a thousand clients.
         if not self._rooms_due:
             self.hub.exec_async(self._tell_rooms)
             self._rooms_due = True

@@ -1,9 +1,9 @@
-"""The arena's rules: how discs move and bump, and who gets a dot.
+"""The arena's rules: discs that move, bump and collect dots.
 
-Layer: top.  Threads: none of its own; a field belongs to whoever steps it.
+It is pure arithmetic: the same inputs always give the same field.  Lengths are in units of the
+field, times in seconds.
 
-Arithmetic on what it is given, and nothing else: the same inputs give the same field, every
-time.  Lengths are in units of the field, times in seconds.
+Layer: top.  Threads: none; the caller owns the field.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ __all__ = ["DOT_RADIUS", "HEIGHT", "MOST_PLAYERS", "RADIUS", "WIDTH", "Field", "
 
 WIDTH, HEIGHT = 1000.0, 640.0
 RADIUS = 24.0
-"""Of a player's disc."""
+"""The radius of a player's disc."""
 DOT_RADIUS = 8.0
 DOTS = 12
 MOST_PLAYERS = 40
-"""Each is held against each in every tick."""
+"""The limit of players; every tick compares each with each."""
 SPEED = 340.0
-"""Where a player's wish leads, units a second."""
+"""Units a second that a player can reach by steering."""
 TOP_SPEED = 700.0
-"""No bump makes anybody faster."""
+"""Units a second that a bump can lead to."""
 GRIP = 7.0
-"""How quickly a wish becomes movement: the share of what is missing, a second."""
+"""The share of the missing speed that a player gains per second."""
 BOUNCE = 0.6
-"""What a wall leaves of the speed."""
+"""The share of the speed that a wall leaves."""
 KICK = 120.0
-"""Units a second that a bump adds to each of the two."""
+"""Units a second that a bump adds to both discs."""
 
 
 @dataclass
@@ -48,36 +48,36 @@ class Player:
     vx: float = 0.0
     vy: float = 0.0
     wish_x: float = 0.0
-    """Where it wants to go, -1 to 1, as the next."""
+    """The direction that the player steers to, from -1 to 1; so is ``wish_y``."""
     wish_y: float = 0.0
     score: int = 0
     watches: bool = False
-    """Not in the round that is on: it moves, but bumps nobody and gets no dots."""
+    """True while it has no part in the round: it moves, but does not bump or collect dots."""
 
 
 @dataclass
 class Field:
     """All discs and dots.
 
-    :param random: decides where things appear.
+    :param random: places new discs and dots.
     """
 
     random: Random = field(default_factory=Random)
     players: dict[int, Player] = field(default_factory=dict)
-    """By id, in the order of coming."""
+    """The players by id, oldest first."""
     dots: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.dots = [self._place(DOT_RADIUS) for _ in range(DOTS)]
 
     def enter(self, player_id: int, nick: str, *, watches: bool) -> Player:
-        """A new disc; who is in already only gets another name.
+        """Add a disc and return it; a player that is already in only gets the new name.
 
-        :raises Refused: when the field is full.
+        :raises Refused: if the field is full.
         """
         former = self.players.get(player_id)
         if former is None and len(self.players) >= MOST_PLAYERS:
-            raise Refused(f"The arena is full: {MOST_PLAYERS} play already.")
+            raise Refused(f"The arena is full: at most {MOST_PLAYERS} can play.")
         others = [each for each in self.players.values() if each is not former]
         nick = free_nick(nick, {each.nick.casefold() for each in others})
         if former is not None:
@@ -88,34 +88,34 @@ class Field:
         return player
 
     def leave(self, player_id: int) -> None:
-        """A disc goes, if it is there."""
+        """Remove a disc; ignore an unknown id."""
         self.players.pop(player_id, None)
 
     def steer(self, player_id: int, x: float, y: float) -> None:
-        """Where a disc wants to go: no further than a unit circle allows."""
+        """Set the direction of a disc, shortened to the unit circle."""
         player = self.players.get(player_id)
         if player is not None:
             length = max(1.0, hypot(x, y))
             player.wish_x, player.wish_y = x / length, y / length
 
     def begin_round(self, ready: Collection[int]) -> None:
-        """From now on those who are ready play, from zero; the others watch."""
+        """Begin a round with the players in ``ready``, from zero; the others watch."""
         for player in self.players.values():
             player.score = 0
             player.watches = player.id not in ready
 
     def end_round(self) -> list[tuple[str, int]]:
-        """Everybody plays again, from zero; who had which score, the best first."""
+        """Let everybody play again, from zero; return the nicks and scores, the best first."""
         ranking = [(each.nick, each.score) for each in self.players.values() if not each.watches]
         self.begin_round(set(self.players))
         return sorted(ranking, key=lambda each: -each[1])
 
     def contended(self) -> bool:
-        """Whether somebody is playing, and not only watching."""
+        """Return True if at least one player does not only watch."""
         return any(not player.watches for player in self.players.values())
 
     def step(self, dt: float) -> None:
-        """Move on by ``dt`` seconds."""
+        """Advance by ``dt`` seconds."""
         for player in self.players.values():
             _move(player, dt)
         playing = [player for player in self.players.values() if not player.watches]
@@ -150,12 +150,12 @@ def _in_walls(at: float, speed: float, size: float) -> tuple[float, float]:
 
 
 def _bump(one: Player, other: Player) -> None:
-    """Two discs that overlap are pushed apart; what they run at each other with is swapped."""
+    """Push two overlapping discs apart and exchange their closing speed."""
     dx, dy = other.x - one.x, other.y - one.y
     distance = hypot(dx, dy)
     if distance >= 2 * RADIUS:
         return
-    # On the very same spot any way apart is as good as another.
+    # Discs on the same spot may part in any direction.
     nx, ny = (dx / distance, dy / distance) if distance else (1.0, 0.0)
     apart = RADIUS - distance / 2
     closing = max(0.0, (one.vx - other.vx) * nx + (one.vy - other.vy) * ny)

@@ -1,6 +1,6 @@
-"""What the server says of each connection, for the panel beside the chat.
+"""The statistics of all connections, for the panel beside the chat.
 
-Layer: top.  Threads: the hub's, which owns the rooms that users are in.
+Layer: top.  Threads: the hub thread, which owns the users and their rooms.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["Figures", "Statistics"]
 
 MOST_SHOWN = 100
-"""Connections in one answer, in the order of coming."""
+"""Connections in one reply, oldest first."""
 FRESH = 1.0
-"""Seconds for which an answer holds, however many pages ask."""
+"""Seconds for which the statistics are reused, however many pages ask."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection.  No address: users see each other here."""
+    """The figures of one connection.  It has no address, because all users see it."""
 
     id: int
     nick: str
@@ -33,12 +33,12 @@ class Connection:
     waiting: int
     rooms: int
     seconds: int
-    """Since it came."""
+    """Seconds since it connected."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """The hub, and its connections."""
+    """The figures of the hub and of its connections."""
 
     clients: int
     clients_total: int
@@ -50,7 +50,10 @@ class Statistics:
 
 
 class Figures:
-    """Makes the statistics, at most once in a while.  The hub thread's."""
+    """The maker of the statistics, which makes them at most once per ``FRESH`` seconds.
+
+    Threads: the hub thread.
+    """
 
     def __init__(self) -> None:
         self._began = monotonic()
@@ -58,7 +61,7 @@ class Figures:
         self._last: Statistics | None = None
 
     def of(self, dhub: DHub[User, str]) -> Statistics:
-        """How the hub is now, or was a moment ago."""
+        """Return the statistics of the hub, at most ``FRESH`` seconds old."""
         now = monotonic()
         if self._last is None or now - self._made >= FRESH:
             hub = dhub.hub.statistics()

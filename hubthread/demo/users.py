@@ -1,57 +1,83 @@
-"""Who uses the demo, and what is said to them when something cannot be.
+"""The users of the demo, the chat rooms they are in, and the names they may choose.
 
-Layer: top.  Threads: each field of a user says whose it is; functions are for any.
+Layer: top.  Threads: each field says which thread owns it; any thread may call the functions.
 """
 
 from __future__ import annotations
 
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from hubthread.demo.chat import Room
+from hubthread import HotlineOption, Hub
 
-__all__ = ["LONGEST_NAME", "Refused", "User", "checked_name", "free_nick"]
+__all__ = ["HISTORY", "LONGEST_NAME", "Refused", "Room", "User", "checked_name", "free_nick"]
 
 LONGEST_NAME = 32
 """Characters of a nick or of a room's name."""
+HISTORY = 50
+"""Messages that a room keeps for newcomers."""
 
 
 class Refused(Exception):
-    """What the user asked for cannot be; the text is for the user."""
+    """A request that cannot be granted; the text is for the user."""
 
 
 @dataclass(eq=False)
 class User:
-    """The meta of one connection.  ``since`` stays."""
+    """The meta of one connection."""
 
     since: float = field(default_factory=time.monotonic)
+    """The time of the connection; never changes."""
     nick: str = ""
-    """In the chat.  The hub thread's, as the next."""
+    """The nick in the chat.  The hub thread owns it."""
     room: Room | None = None
+    """The chat room.  The hub thread owns it."""
     player: str = ""
-    """The nick in the arena; empty: not there.  The arena's; others may look."""
+    """The nick in the arena; empty outside.  The arena's tick thread owns it; others may read."""
+
+
+class Room:
+    """One chat room.
+
+    Threads: the hub thread owns it, except the hotline.
+    """
+
+    def __init__(self, hub: Hub[User, str], name: str) -> None:
+        self.name = name
+        self.hotline = hub.hotline(HotlineOption(name))
+        self.seq = 0
+        """The number of the last event."""
+        self.people: dict[str, User] = {}
+        """The users by nick, case-folded, so that no two nicks look alike."""
+        self.messages: deque[dict[str, object]] = deque(maxlen=HISTORY)
+
+    def tell(self, kind: str, **fields: object) -> dict[str, object]:
+        """Push an event to everyone in the room; return the event."""
+        self.seq += 1
+        event = {"type": kind, "room": self.name, "seq": self.seq, **fields}
+        self.hotline.push(self.hotline.hub.marshal(event))
+        return event
 
 
 def checked_name(field_name: str, text: str) -> str:
-    """``text`` as a name, of normal form and spaces.
+    """Return ``text`` as a name: in Unicode's normal form, with single spaces.
 
-    :raises ValueError: for what is too long, or does not show as what it is.
+    :raises ValueError: if the name is too long or has characters that cannot be printed.
     """
     text = " ".join(unicodedata.normalize("NFC", text).split())
-    # Printable: without line breaks, or what hides and turns text around.
+    # isprintable also excludes line breaks and characters that hide or reverse text.
     if not (1 <= len(text) <= LONGEST_NAME and text.isprintable()):
         raise ValueError(f"{field_name}: 1 to {LONGEST_NAME} printable characters")
     return text
 
 
 def free_nick(nick: str, taken: Container[str]) -> str:
-    """``nick``, with a number behind it where somebody has it.
+    """Return ``nick``, with a number appended if it is taken.
 
-    :param taken: without case: two who look alike would be taken for each other.
+    :param taken: case-folded nicks.
     """
     free, number = nick, 1
     while free.casefold() in taken:

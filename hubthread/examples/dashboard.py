@@ -1,12 +1,14 @@
 """A live dashboard in Flask, fed by a background thread.
 
+::
+
     flask --app hubthread.examples.dashboard run            # http://127.0.0.1:5000
     gunicorn --threads 8 'hubthread.examples.dashboard:create_app()'
 
-Whoever comes gets the samples of the last minutes, and then each new one.  A client that
-does not keep up gets the latest only, since the others are of no use any more.
+A new client gets the samples of the last minutes, and then each new one.  A client that does not
+keep up gets only the latest sample, because older ones are useless.
 
-Layer: top.  Threads: ``measure`` on one of its own, from the hub's start to its end.
+Layer: top.  Threads: ``measure`` runs on a thread of its own, from the hub's start to its end.
 """
 
 from __future__ import annotations
@@ -29,18 +31,18 @@ EVERY = 1.0
 """Seconds between two samples."""
 
 KEPT = 120
-"""Samples that a newcomer gets."""
+"""Samples that a new client gets."""
 
 Sample = dict[str, float]
 
 
 def create_app(every: float = EVERY) -> Flask:
-    """The application.
+    """Return the application.
 
     :param every: seconds between two samples.
     """
     app = Flask(__name__)
-    samples: deque[Sample] = deque(maxlen=KEPT)  # the hub thread's
+    samples: deque[Sample] = deque(maxlen=KEPT)  # the hub thread owns it
 
     def measure(hub: Any) -> None:
         def keep(sample: Sample) -> None:
@@ -85,7 +87,7 @@ def create_app(every: float = EVERY) -> Flask:
 
     @realtime.route(app, "/ws")
     def connect() -> None:
-        """Everybody may look."""
+        """Let every client in."""
 
     return app
 

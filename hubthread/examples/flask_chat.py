@@ -1,13 +1,15 @@
-"""A chat with login and rooms, in Flask: what one form posts reaches everybody's browser.
+"""A chat with login and rooms, in Flask: each posted message reaches every browser at once.
+
+::
 
     flask --app hubthread.examples.flask_chat run           # http://127.0.0.1:5000
     SECRET_KEY=… gunicorn --threads 8 'hubthread.examples.flask_chat:create_app()'
 
-It is an ordinary site of forms and pages, and works without a line of script; the script
-adds the messages of others as they are posted.  One process: each has rooms of its own.
+It is an ordinary site of forms and pages that works without JavaScript; the script adds the
+messages of others as they are posted.  Run it in one process: each process has its own rooms.
 
-Layer: top.  Threads: views on the server's, ``on_start`` on each client's own.  What they
-share, the rooms and their messages, belongs to the hub thread: closures there touch it.
+Layer: top.  Threads: views run on the server's threads, ``on_start`` in each client's order.  The
+hub thread owns the rooms and their messages; only its closures touch them.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ __all__ = ["create_app"]
 
 MOST_ROOMS = 100
 KEPT = 100
-"""Messages of each room that a newcomer is shown."""
+"""Messages of each room that are kept for newcomers."""
 
 NAME = re.compile(r"\w[\w .-]{0,19}")
-"""What people and rooms may be called."""
+"""The allowed names of people and rooms."""
 
 Meta = dict[str, Any]
 Message = dict[str, Any]
@@ -40,7 +42,7 @@ Message = dict[str, Any]
 
 @dataclass
 class Room:
-    """A room, and what was said in it last; the hub thread's."""
+    """A room and its last messages.  The hub thread owns it."""
 
     hotline: Hotline[Meta, str]
     messages: deque[Message] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -48,14 +50,14 @@ class Room:
 
 
 def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
-    """The application.
+    """Return the application.
 
-    :param hub_class: another one in tests: ``hubthread.testing.VirtualHub``.
+    :param hub_class: the class of the hub; tests give ``hubthread.testing.VirtualHub``.
     """
     app = Flask(__name__)
-    # With more than one process, or to stay logged in over a restart, give it a key.
+    # Set SECRET_KEY to keep users logged in over a restart.
     app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_hex()
-    # Lax: pages of other sites cannot post in our users' names.
+    # Lax: pages of other sites cannot post in the name of a user.
     app.config.update(SESSION_COOKIE_SAMESITE="Lax", MAX_CONTENT_LENGTH=16 * 1024)
     rooms: dict[str, Room] = {}
 
@@ -63,7 +65,7 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
         def join(dhub: DHub[Meta, str]) -> None:
             room: Room = meta["room"]
             room.hotline.answer(ctx)
-            for message in room.messages:  # posted while the page was on its way
+            for message in room.messages:  # posted since the page was made
                 if message["number"] > meta["after"]:
                     ctx.write_json(message)
 
@@ -79,7 +81,7 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
             return rooms.get(name)
 
         if not NAME.fullmatch(name):
-            abort(404, "A room cannot be called so.")
+            abort(404, "This is not a name for a room.")
         return hub.exec_sync(look) or abort(404, "There are enough rooms.")
 
     @app.before_request
@@ -121,7 +123,7 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
         return render_template_string(PAGE, name=name, messages=messages, rooms=others)
 
     @app.post("/rooms/<name>")
-    def log_safely(name: str) -> Response:
+    def post(name: str) -> Response:
         room, text, user = find(name), request.form.get("text", "").strip()[:500], session["user"]
 
         def add(dhub: DHub[Meta, str]) -> None:

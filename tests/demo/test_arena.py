@@ -94,7 +94,7 @@ def test_a_full_arena_says_so(server: Server, monkeypatch: pytest.MonkeyPatch) -
     with Player(server.url) as ada, Player(server.url) as late:
         ada.play("ada")
         late.send("play", nick="late")
-        assert late.until("error")["text"] == "The arena is full: 1 play already."
+        assert late.until("error")["text"] == "The arena is full: at most 1 can play."
         late.send("steer", x=1, y=0)
         assert late.until("error")["text"] == "Enter the arena first."
         assert ada.ticks()["members"] == 1

@@ -11,7 +11,8 @@ import pytest
 
 from hubthread import Server, demo
 from hubthread.demo import Demo
-from hubthread.demo.chat import HISTORY, LONGEST_MESSAGE
+from hubthread.demo.chat import LONGEST_MESSAGE
+from hubthread.demo.users import HISTORY
 from hubthread.demo.users import LONGEST_NAME
 from tests.demo import Message, Page
 

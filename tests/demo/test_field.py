@@ -214,7 +214,7 @@ def test_a_full_field_takes_nobody_but_lets_names_change(
 ) -> None:
     monkeypatch.setattr(rules, "MOST_PLAYERS", 2)
     field, *_ = with_another(200, 0)
-    with pytest.raises(Refused, match="full: 2 play"):
+    with pytest.raises(Refused, match="at most 2 can play"):
         field.enter(3, "eve", watches=False)
     assert list(field.players) == [1, 2]
     assert field.enter(2, "eve", watches=False).nick == "eve"

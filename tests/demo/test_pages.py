@@ -86,7 +86,7 @@ def test_health(server: Server) -> None:
 def test_a_hub_that_hangs_is_ill(
     site: Demo, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "HUB_PATIENCE", 0.05)
+    monkeypatch.setattr(demo, "HUB_TIMEOUT", 0.05)
     release = threading.Event()
     site.hub.exec_async(lambda _: release.wait())
     try:

@@ -1,21 +1,21 @@
-// The arena's page.  What the server sends is shown with textContent alone, never as HTML.
-// The messages both ways are described in hubthread/demo/arena.py.
+// The arena's page.  It shows the server's messages only with textContent, never as HTML.
+// hubthread/demo/arena.py describes the messages.
 
 import { $, Connection, hueOf, make, showLine, showTotals } from "/shared.js";
 
-const LOOK_MS = 500; // between questions for the ticks, while somebody sees them
-const BEAT_MS = 20_000; // between those that only ask whether the server is there
-const STEER_MS = 40; // between two messages about where to go
-const DELAY_TICKS = 2; // how far the picture is behind: two to draw between are there
-const JUMP_MS = 250; // the room's clock has stood still, when it falls behind by more
+const LOOK_MS = 500; // between requests for the tick statistics, while they are visible
+const BEAT_MS = 20_000; // between requests that only test the connection
+const STEER_MS = 40; // between two steering messages
+const DELAY_TICKS = 2; // the display is this far behind, to interpolate between two pictures
+const JUMP_MS = 250; // a larger lag means that the room's clock was paused
 const TAPE_TICKS = 80;
-const STALL_MS = 2_100; // until the server allows the next
+const STALL_MS = 2_100; // until the server allows the next stall
 
 const me = {
-  // A tab's own, so that two tabs are two people; a reload stays the same one.
+  // Per tab, so that two tabs are two users; a reload keeps the user.
   nick: sessionStorage.getItem("nick") ?? "",
   id: 0,
-  wants: false, // to play: enter whenever there is a connection
+  wants: false, // to play: enter after each connect
 };
 const room = { hz: 20, width: 1000, height: 640, radius: 24, dot: 8 };
 let names = new Map(); // by id
@@ -24,7 +24,7 @@ const connection = new Connection({
   question: "ticks",
   pace: () => (document.hidden ? BEAT_MS : LOOK_MS - 100),
   opened() {
-    // Perhaps another server, with a grid of its own.
+    // It may be another server, with another clock.
     pictures.length = tape.length = 0;
     sent = STOPPED;
     if (me.wants) connection.send("play", { nick: me.nick });
@@ -33,7 +33,7 @@ const connection = new Connection({
   changed: () => showState(),
 });
 
-// ---- What the server says.
+// ---- Messages of the server.
 
 const handlers = {
   rooms({ rooms }) {
@@ -93,25 +93,25 @@ function tell(text) {
   $("error").textContent = "";
 }
 
-// ---- Time: a picture belongs to its tick's place on the room's grid.
+// ---- Time: a picture belongs to the scheduled time of its tick.
 
 const pictures = []; // the newest last
-let offset = 0; // of this page's clock before the room's, by the quickest picture
+let offset = 0; // of this page's clock to the room's, by the fastest picture
 
 function take(picture) {
   picture.time = (picture.tick * 1000) / room.hz;
   picture.byId = new Map(picture.players.map((each) => [each[0], each]));
   const last = pictures.at(-1);
-  if (last?.tick === picture.tick) pictures.pop(); // changed between two ticks
+  if (last?.tick === picture.tick) pictures.pop(); // a newer picture of the same tick
   else note(picture, last);
   const passed = performance.now() - picture.time;
   if (!last || passed < offset || passed > offset + JUMP_MS) offset = passed;
-  else offset += (passed - offset) * 0.002; // two clocks are never equally fast
+  else offset += (passed - offset) * 0.002; // two clocks always drift apart
   pictures.push(picture);
   if (pictures.length > 20) pictures.shift();
 }
 
-const tape = []; // [tick, ms late], or [tick, null] for one that was skipped
+const tape = []; // [tick, ms late], or [tick, null] for a skipped tick
 
 function note({ tick, late }, last) {
   const first = last ? Math.max(last.tick + 1, tick - TAPE_TICKS) : tick;
@@ -120,7 +120,7 @@ function note({ tick, late }, last) {
   tape.splice(0, tape.length - TAPE_TICKS);
 }
 
-// The players at a moment: [id, x, y, score, watches].
+// Return the players at a time: [id, x, y, score, watches].
 function between() {
   const newest = pictures.at(-1);
   const time = performance.now() - offset - (DELAY_TICKS * 1000) / room.hz;
@@ -149,7 +149,7 @@ function readColours() {
   probe.remove();
 }
 
-// The canvas with as many points as the screen has, and its units as given.
+// Set the canvas to the screen's resolution and the given units.
 function scaled(canvas, width, height) {
   const [across, down] = [canvas.clientWidth, canvas.clientHeight].map((size) =>
     Math.round(size * devicePixelRatio),
@@ -163,7 +163,7 @@ function scaled(canvas, width, height) {
   return draw;
 }
 
-let drawn = new Map(); // where the players stand on the screen, for a finger and for tests
+let drawn = new Map(); // where the players are on the screen, for fingers and tests
 
 function drawField() {
   const draw = scaled($("field"), room.width, room.height);
@@ -172,7 +172,7 @@ function drawField() {
   draw.fillStyle = colours["--warn"];
   for (const [x, y] of newest.dots) disc(draw, x, y, room.dot);
   draw.textAlign = "center";
-  const size = Math.max(17, (11 * room.width) / $("field").clientWidth); // to be read on a phone
+  const size = Math.max(17, (11 * room.width) / $("field").clientWidth); // readable on a phone
   drawn = new Map();
   for (const [id, x, y, , watches] of between()) {
     drawn.set(id, [x, y]);
@@ -228,7 +228,7 @@ function drawTape() {
       draw.strokeRect(x + 0.6, height - 23.5, 2, 23);
       continue;
     }
-    // How late, up to a whole period, on top of a tick that has run.
+    // The lateness, up to one period, on top of the bar of the tick.
     const more = Math.min(1, (late * room.hz) / 1000) * 24;
     draw.fillStyle = colours["--accent"];
     draw.fillRect(x + 0.3, height - 24, 2.6, 24);
@@ -246,7 +246,7 @@ function frame() {
   requestAnimationFrame(frame);
 }
 
-// ---- Steering: the newest wish is sent, not more often than is of use.
+// ---- Steering: only the newest direction is sent, at a limited rate.
 
 const STOPPED = { x: 0, y: 0 };
 const KEYS = {
@@ -260,7 +260,7 @@ const KEYS = {
   KeyS: [0, 1],
 };
 const held = new Set();
-let finger = null; // where it is, in the field's units
+let finger = null; // its position in the field's units
 let sent = STOPPED;
 let sentAt = 0;
 let steerTimer = 0;
@@ -271,7 +271,7 @@ function wish() {
     const [dx, dy] = [finger[0] - at[0], finger[1] - at[1]];
     const distance = Math.hypot(dx, dy);
     if (distance < room.radius / 2) return STOPPED;
-    const reach = Math.max(distance, 3 * room.radius); // slower when nearly there
+    const reach = Math.max(distance, 3 * room.radius); // slower near the target
     return { x: round(dx / reach), y: round(dy / reach) };
   }
   const sum = [...held].reduce((to, key) => [to[0] + KEYS[key][0], to[1] + KEYS[key][1]], [0, 0]);
@@ -303,7 +303,7 @@ addEventListener("keydown", (event) => {
   const typing = event.target instanceof HTMLInputElement;
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
   if (!(event.code in KEYS) || $("arena").hidden) return;
-  event.preventDefault(); // the page does not scroll
+  event.preventDefault(); // or the page would scroll
   held.add(event.code);
   steer();
 });
@@ -376,7 +376,7 @@ function showRound() {
   show($("banner"), here && now.paused ? `Paused ${texts[phase] && `· ${texts[phase]}`}` : texts[phase]);
 }
 
-// Only what is new: the page is not laid out anew twenty times a second.
+// Only changes: the page must not be laid out twenty times a second.
 function show(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -430,7 +430,7 @@ function showTicks(figures) {
   }
 }
 
-// ---- What the user does.
+// ---- Actions of the user.
 
 $("play").onsubmit = (event) => {
   event.preventDefault();
@@ -471,14 +471,14 @@ document.addEventListener("visibilitychange", () => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 
-// ---- Begin.
+// ---- Start.
 
 readColours();
 setInterval(() => {
   connection.ask();
   showState();
 }, 250);
-if (me.nick) me.wants = true; // a reload goes back to where it was
+if (me.nick) me.wants = true; // a reload enters again
 else showWelcome();
 connection.open();
 frame();

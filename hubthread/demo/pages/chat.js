@@ -1,20 +1,20 @@
-// The chat's page.  What the server sends is shown with textContent alone, never as HTML.
-// The messages both ways are described in hubthread/demo/chat.py.
+// The chat's page.  It shows the server's messages only with textContent, never as HTML.
+// hubthread/demo/chat.py describes the messages.
 
 import { $, Connection, hueOf, make, showLine, showTotals } from "/shared.js";
 
 const MOST_SHOWN = 500; // messages and notices on the page
-const SAME_SPEAKER_S = 300; // seconds within which a speaker is named once
-const LOOK_MS = 2_000; // between questions for figures that somebody sees
-const BEAT_MS = 20_000; // between those that only ask whether the server is there
+const SAME_SPEAKER_S = 300; // seconds in which a speaker is named only once
+const LOOK_MS = 2_000; // between requests for statistics, while they are visible
+const BEAT_MS = 20_000; // between requests that only test the connection
 
 const me = {
-  // A tab's own, so that two tabs are two people; a reload stays the same one.
+  // Per tab, so that two tabs are two users; a reload keeps the user.
   nick: sessionStorage.getItem("nick") ?? "",
   room: new URLSearchParams(location.search).get("room") ?? "",
   as: "", // the nick that the server gave
   id: 0,
-  wants: false, // to be in the room: join whenever there is a connection
+  wants: false, // to be in the room: join after each connect
 };
 const room = { name: null, seq: 0, people: [], known: new Set() };
 let rooms = [];
@@ -34,7 +34,7 @@ const connection = new Connection({
 
 const send = (type, fields) => connection.send(type, fields);
 
-// ---- What the server says.
+// ---- Messages of the server.
 
 const handlers = {
   rooms(message) {
@@ -43,14 +43,14 @@ const handlers = {
   },
 
   joined(message) {
-    const again = room.name === message.room; // after a break: keep what is on the page
+    const again = room.name === message.room; // a reconnect: keep the messages on the page
     Object.assign(room, { name: message.room, seq: message.seq, people: message.people });
     Object.assign(me, { room: message.room, as: message.nick, id: message.id });
     if (!again) {
       room.known.clear();
       $("messages").replaceChildren();
     }
-    $("log").setAttribute("aria-busy", "true"); // history is not read out
+    $("log").setAttribute("aria-busy", "true"); // screen readers must not read the history
     for (const each of message.messages) addMessage(each);
     $("log").removeAttribute("aria-busy");
     addNotice(again ? "Connected again" : `You are in ${message.room}`, "divider");
@@ -94,13 +94,13 @@ const handlers = {
       showWelcome();
       $("join-error").textContent = message.text;
     } else {
-      if (message.about === "join") me.room = room.name; // where the user still is
+      if (message.about === "join") me.room = room.name; // the room that the user is still in
       $("say-error").textContent = message.text;
     }
   },
 };
 
-// Events of the room that was left, and those that "joined" told of already, may follow it.
+// Events of the old room, and events that "joined" already contains, may follow it.
 function isNext(message) {
   if (message.room !== room.name || message.seq <= room.seq) return false;
   room.seq = message.seq;
@@ -148,7 +148,7 @@ function addNotice(text, kind = "") {
   add(item);
 }
 
-let stay = true; // at the newest message, whatever happens to the page's size
+let stay = true; // at the newest message, even when the page changes its size
 
 function add(item) {
   const list = $("messages");
@@ -289,7 +289,7 @@ function showFigures(figures) {
   );
 }
 
-// ---- What the user does.
+// ---- Actions of the user.
 
 function enter(nick, name) {
   Object.assign(me, { nick: nick.trim(), room: name.trim(), wants: true });
@@ -359,7 +359,7 @@ $("log").onscroll = () => {
   if (stay) $("newer").hidden = true;
 };
 new ResizeObserver(() => {
-  if (stay) scrollDown(); // a phone's keyboard, say
+  if (stay) scrollDown(); // for example after a phone's keyboard appears
 }).observe($("log"));
 $("retry").onclick = () => connection.retryNow();
 
@@ -405,12 +405,12 @@ document.addEventListener("visibilitychange", () => {
   connection.retryNow();
 });
 
-// ---- Begin.
+// ---- Start.
 
 setInterval(() => {
   connection.ask();
   if (!connection.isOpen) showState();
 }, 500);
-if (me.nick && me.room) me.wants = true; // a reload goes back to where it was
+if (me.nick && me.room) me.wants = true; // a reload joins again
 else showWelcome();
 connection.open();

@@ -1,10 +1,10 @@
-// What both pages use.  What the server sends is shown with textContent alone, never as HTML.
+// The parts that both pages use.  They show the server's messages only with textContent.
 
 export const $ = (id) => document.getElementById(id);
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 15_000;
-const PATIENCE_MS = 10_000; // without an answer the connection counts as lost
+const PATIENCE_MS = 10_000; // without a reply, after which the connection counts as lost
 
 export function make(tag, className, text) {
   const element = document.createElement(tag);
@@ -16,21 +16,20 @@ export function make(tag, className, text) {
 export function hueOf(nick) {
   let hash = 0;
   for (const char of nick) hash = (hash * 31 + char.codePointAt(0)) % 65_521;
-  return (hash * 137.5) % 360; // by golden angles: far apart
+  return (hash * 137.5) % 360; // golden angles keep hues far apart
 }
 
-// The connection: it comes back by itself, ever more slowly.
+// A connection that reconnects by itself, with growing delays.
 //
-// `question` is what it asks the server, every `pace()` milliseconds; without an answer it
-// counts as lost.  It calls `opened()`, `received(message)` and, when its state is to be
-// shown anew, `changed()`.
+// It sends `question` every `pace()` milliseconds; without a reply it counts as lost.  It calls
+// `opened()`, `received(message)` and, when its state has changed, `changed()`.
 export class Connection {
   socket = null;
   retryAt = 0;
   #use;
   #failures = 0;
   #timer = 0;
-  #asked = 0; // when an unanswered question was asked; 0: none is open
+  #asked = 0; // the time of the question without a reply; 0 if there is none
   #lastAsked = 0;
 
   constructor(use) {
@@ -73,8 +72,8 @@ export class Connection {
     return this.socket?.readyState === WebSocket.OPEN;
   }
 
-  // The question for figures tells too whether the server is there: a line that was cut
-  // without a word would stay "connected" for minutes.
+  // The question also tests the connection: a line that was cut without a packet would look
+  // connected for minutes.
   ask() {
     if (!this.isOpen) return;
     const now = Date.now();
@@ -96,7 +95,7 @@ export class Connection {
   #lost() {
     this.#drop();
     const delay = Math.min(LONGEST_DELAY_MS, FIRST_DELAY_MS * 2 ** this.#failures++);
-    // Not all at once, where a server has lost many.
+    // Random, so that not all clients of a restarted server come at once.
     const spread = delay * (0.5 + Math.random() / 2);
     this.retryAt = Date.now() + spread;
     this.#timer = setTimeout(() => this.open(), spread);
@@ -113,7 +112,7 @@ export function showLine(connection) {
       : ["connecting", "Connecting…"];
   for (const line of document.querySelectorAll("[data-state-line]")) {
     line.dataset.state = state;
-    // Only what is new, since changes are read out; the countdown is on the button.
+    // Only changes, because screen readers read them; the button has the countdown.
     if (line.textContent !== text) line.textContent = text;
   }
   const seconds = Math.max(1, Math.ceil((connection.retryAt - Date.now()) / 1000));
