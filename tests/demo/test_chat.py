@@ -12,8 +12,7 @@ import pytest
 from hubthread import Server, demo
 from hubthread.demo import Demo
 from hubthread.demo.chat import LONGEST_MESSAGE
-from hubthread.demo.users import HISTORY
-from hubthread.demo.users import LONGEST_NAME
+from hubthread.demo.users import HISTORY, LONGEST_NAME
 from tests.demo import Message, Page
 
 
