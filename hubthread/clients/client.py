@@ -313,10 +313,10 @@ class Client(Generic[Meta, Header]):
         """The thread that runs one of the client's callbacks now."""
         return self._strand.runner
 
-    def turn(self) -> tuple[int, int] | None:
+    def current_callback(self) -> tuple[int, int] | None:
         """Return a value that stays equal during one callback; None while idle."""
-        turn = self._strand.turn()
-        return None if turn is None else (turn, self.received)
+        number = self._strand.current_callback()
+        return None if number is None else (number, self.received)
 
     def is_here(self) -> bool:
         """Return True if the calling thread runs one of the client's callbacks."""

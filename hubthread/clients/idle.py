@@ -55,7 +55,7 @@ class IdleSweep:
         last, self._seen = self._seen, {}
         for client in self._clients():
             received, sweeps = last.get(client, (-1, 0))
-            if client.received != received or client.turn() is not None:
+            if client.received != received or client.current_callback() is not None:
                 self._seen[client] = client.received, 0
             elif sweeps + 1 < SWEEPS:
                 self._seen[client] = received, sweeps + 1

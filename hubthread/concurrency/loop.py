@@ -154,13 +154,13 @@ class Loop(Generic[View]):
                 f"thread: call it from a handler, from client.exec_async, or from your own thread"
             )
 
-    def turn(self) -> float | None:
+    def current_callback(self) -> float | None:
         """Return the start of the present job, ``None`` while idle; see ``watchdog.Watched``."""
         return None if self.runner is None else self.since
 
     def running(self) -> float:
         """Return the seconds that the present job has run so far; 0.0 while there is none."""
-        since = self.turn()
+        since = self.current_callback()
         return 0.0 if since is None else max(0.0, self._now() - since)
 
     def depth(self) -> int:

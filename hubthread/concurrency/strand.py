@@ -58,6 +58,7 @@ class Strand:
 
     __slots__ = (
         "_bound",
+        "_callbacks",
         "_closed",
         "_lock",
         "_queue",
@@ -65,7 +66,6 @@ class Strand:
         "_workers",
         "name",
         "runner",
-        "turns",
     )
 
     def __init__(
@@ -81,15 +81,15 @@ class Strand:
         self._queue: deque[Callable[[], object] | _Gate] | None = None
         self._closed = False
         self.runner: int | None = None
-        # Counts the closures and the turns of the reader; the watchdog compares two looks.
-        self.turns = 0
+        # Counts the closures and the reader's batches; the watchdog compares two samples.
+        self._callbacks = 0
 
     def enter(self) -> None:
         """Wait for the closures that were accepted before, and take the baton."""
         with self._lock:
             if self.runner is None:
                 self.runner = thread_id()
-                self.turns += 1
+                self._callbacks += 1
                 return
             gate = _Gate()
             self._enqueue(gate)
@@ -172,9 +172,9 @@ class Strand:
         if claimed:
             self._start()
 
-    def turn(self) -> int | None:
-        """Return the number of the closure or reader's turn that runs now, ``None`` while idle."""
-        return None if self.runner in (None, _CLAIMED) else self.turns
+    def current_callback(self) -> int | None:
+        """Return the number of the closure or batch that runs now, ``None`` while idle."""
+        return None if self.runner in (None, _CLAIMED) else self._callbacks
 
     def waiting(self) -> int:
         """Return the number of closures that wait."""
@@ -230,7 +230,7 @@ class Strand:
                     self.runner = _CLAIMED
                     break
                 work = self._queue.popleft()
-                self.turns += 1
+                self._callbacks += 1
                 if isinstance(work, _Gate):
                     self.runner = work.ident
                     work.opened.release()

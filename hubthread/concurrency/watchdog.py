@@ -40,17 +40,17 @@ class Watched(Protocol):
     def runner(self) -> int | None:
         """The thread that runs its callback now (see ``calls.thread_id``)."""
 
-    def turn(self) -> object:
+    def current_callback(self) -> object:
         """Return a value that stays equal during one callback; ``None`` while idle."""
 
 
 class _Seen:
     """A callback, since the first sample that saw it."""
 
-    __slots__ = ("began", "logged", "stuck", "turn")
+    __slots__ = ("began", "callback", "logged", "stuck")
 
-    def __init__(self, turn: object, began: float) -> None:
-        self.turn = turn
+    def __init__(self, callback: object, began: float) -> None:
+        self.callback = callback
         self.began = began
         self.stuck = False
         self.logged = False
@@ -113,12 +113,12 @@ class Watchdog:
         self._seen = {}
         stuck: list[tuple[Watched, _Seen]] = []
         for each in {**dict.fromkeys(self._busy()), **dict.fromkeys(left)}:
-            turn = each.turn()
-            if turn is None:
+            callback = each.current_callback()
+            if callback is None:
                 continue
             seen = last.get(each)
-            if seen is None or seen.turn != turn:
-                seen = _Seen(turn, now)
+            if seen is None or seen.callback != callback:
+                seen = _Seen(callback, now)
             elif not seen.stuck and now - seen.began >= limit:
                 seen.stuck = True
                 stuck.append((each, seen))
@@ -138,7 +138,7 @@ class Watchdog:
             self._say(logging.WARNING, text, len(stuck) - MOST_STACKS, limit)
 
     def _busy(self) -> list[Watched]:
-        return [each for each in self._watched() if each.turn() is not None]
+        return [each for each in self._watched() if each.current_callback() is not None]
 
     def _say(self, level: int, text: str, *args: object) -> None:
         log_safely(self._logger, level, text, *args)

@@ -36,7 +36,7 @@ class HookCall:
         """The call's name in the log; the path comes from the peer, so it is quoted and cut."""
         return f"{self._what} for {self._request.path[:100]!r} of {self._request.peer}"
 
-    def turn(self) -> int | None:
+    def current_callback(self) -> int | None:
         """Return 0 until the hook has returned, then None (see ``watchdog.Watched``)."""
         return None if self.runner is None else 0
 

@@ -102,7 +102,7 @@ class TickLoop(Generic[Control, Obj]):
         """Return True if ``ctx`` is in the room."""
         return ctx in self._hotline
 
-    def turn(self) -> int | None:
+    def current_callback(self) -> int | None:
         """Return the number of the callback that runs, or None (see ``watchdog.Watched``)."""
         return None if self.runner is None else self._slot
 

@@ -1,4 +1,4 @@
-"""The watchdog: what is stuck is told of once, with its stack, and so is its end."""
+"""The watchdog: a stuck callback is logged once with its stack, and once when it ends."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hubthread.testing import FakeClock, VirtualHub
 from tests.support import AnyHub, Gate, Items, Logs, Serving, connect, raw_handshake, serving
 
 LIMIT = 0.2
-"""Nothing else takes that long, on a loaded machine either."""
+"""Seconds: longer than any callback that does not hang."""
 
 STUCK, ENDED = "it is doing:", "has ended"
 
 
 class Stuck:
-    """A served hub whose clients say what is to hang, and the gate where it does."""
+    """A served hub, the gate at which a callback hangs, and a raw request."""
 
     def __init__(self, served: Serving, gate: Gate) -> None:
         self.hub: AnyHub = served.hub
@@ -31,7 +31,7 @@ class Stuck:
         self.sock: socket.socket | None = None
 
     def ask(self, request: bytes) -> None:
-        """Send a request, and wait for no answer."""
+        """Send a request, and do not wait for the answer."""
         self.sock = connect(self.served.server)
         self.sock.sendall(request)
 
@@ -106,8 +106,10 @@ def hang_in_a_page(stuck: Stuck) -> str:
         hang_in_a_page,
     ],
 )
-def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck], str]) -> None:
-    """With the stack, in which the line that hangs is to be seen."""
+def test_watchdog_logs_each_stuck_callback_once_and_its_end(
+    hang: Callable[[Stuck], str],
+) -> None:
+    """The stack shows the line that hangs."""
     gate = Gate()
 
     def hang_if_asked(ctx: Any, meta: Any) -> bool:
@@ -142,15 +144,15 @@ def test_what_is_stuck_is_told_of_once_and_so_is_its_end(hang: Callable[[Stuck],
     assert s.hub.statistics().stuck == 0
 
 
-def test_many_messages_in_one_turn_are_no_incident() -> None:
-    """Each takes a part of the limit, and all together much more."""
+def test_watchdog_ignores_many_short_callbacks_in_a_row() -> None:
+    """Each takes a part of the limit, and all together take much more."""
     with VirtualHub(HubSetting[Any, Any](dict, logger=(logs := Logs()), watchdog=10.0)) as hub:
         client = hub.connect()
         for _ in range(20):
 
             def work() -> None:
                 hub.clock.spend(3)
-                hub.exec_sync(lambda _: None)  # where the watchdog may look
+                hub.exec_sync(lambda _: None)  # the watchdog may sample here
 
             client.ctx.exec_async(work)
         hub.settle()
@@ -168,19 +170,18 @@ def test_many_messages_in_one_turn_are_no_incident() -> None:
 
 
 class Hanging:
-    """Somebody who is in one callback until told otherwise."""
+    """A part that stays in one callback until the test ends it."""
 
     def __init__(self, number: int) -> None:
         self.name = f"client {number}"
         self.runner = threading.get_ident()
         self.busy = True
 
-    def turn(self) -> object:
+    def current_callback(self) -> object:
         return 1 if self.busy else None
 
 
-def test_a_flood_of_incidents_is_no_flood_of_lines() -> None:
-    """Five stacks for one look, and a number; and the ends of those five."""
+def test_watchdog_many_stuck_callbacks_are_five_stacks_and_a_count() -> None:
     clock, logs = FakeClock(), Logs()
     all_hang = [Hanging(number) for number in range(9)]
     watchdog = Watchdog(10.0, clock, lambda: all_hang, logs)
@@ -198,7 +199,7 @@ def test_a_flood_of_incidents_is_no_flood_of_lines() -> None:
 
 
 class FailingOnce(Logs):
-    """A log that fails when it is first told of something stuck."""
+    """A log that raises for the first stuck callback."""
 
     failed = False
 
@@ -209,8 +210,8 @@ class FailingOnce(Logs):
         super().handle(record)
 
 
-def test_a_log_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is shown where the errors of threads are, and the next incident is told of."""
+def test_watchdog_raising_log_handler_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handler's exception goes to ``threading.excepthook``."""
     shown: Items[BaseException | None] = Items()
     monkeypatch.setattr(threading, "excepthook", lambda args: shown.add(args.exc_value))
     gate = Gate()
@@ -225,8 +226,7 @@ def test_a_log_that_fails_does_not_end_the_watch(monkeypatch: pytest.MonkeyPatch
             gate.open(2)
 
 
-def test_nobody_watches_where_nobody_is_to() -> None:
-    """``None`` starts no thread; the setting is checked as all are."""
+def test_watchdog_none_starts_no_thread_and_zero_is_refused() -> None:
     with Hub(HubSetting[Any, Any](dict, watchdog=None)) as hub:
         assert hub.statistics().threads == 1
     with pytest.raises(SettingError, match="watchdog"):

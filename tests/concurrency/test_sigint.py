@@ -16,7 +16,7 @@ PROGRAM = """
 import signal, threading, time
 from hubthread import Hub, HubSetting
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to be ignored
 hub = Hub(HubSetting(dict))
 seen = []
 
@@ -45,11 +45,11 @@ hub.exec_async(closure)
 hub.exec_async(lambda dhub: seen.append("accepted"))
 """
 
-# Where take has emptied the queue, and holds what it has taken.
+# In take, after it has emptied the queue and before it returns the entries.
 IN_TAKE = """
 def now():
     if seen == ["first"]:
-        seen.append("struck")
+        seen.append("interrupts")
         ctrl_c()
     return time.monotonic()
 
@@ -99,15 +99,17 @@ hub.exec_async(lambda dhub: hub.close())
     ("body", "seen"),
     [
         (IN_A_CLOSURE, "begins accepted interrupted default"),
-        (IN_TAKE, "first struck second third interrupted default"),
+        (IN_TAKE, "first interrupts second third interrupted default"),
         (IN_A_JOB, "begins ends accepted interrupted default"),
         (TWICE, "begins accepted interrupted default"),
         (WHILE_IDLE, "interrupted default"),
         (OF_ITS_OWN, "mine own"),
     ],
 )
-def test_ctrl_c_loses_nothing_that_was_accepted(tmp_path: Path, body: str, seen: str) -> None:
-    """At once in a closure, else between two jobs; a second one at once; then all is as before."""
+def test_sigint_on_the_hub_thread_loses_no_accepted_closure(
+    tmp_path: Path, body: str, seen: str
+) -> None:
+    """At once in a closure, otherwise between two jobs; the second at once."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("{body}", body))
     done = subprocess.run(
