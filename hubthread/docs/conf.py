@@ -25,7 +25,11 @@ public_packages = ["hubthread", "hubthread.testing", "hubthread.statistics"]
 
 autodoc_default_options = {
     "members": True,
-    "inherited-members": "Exception, BaseException, Enum, IntEnum, int, tuple, Generic, Protocol",
+    # Those of the library's own classes, not of what these derive from.
+    "inherited-members": (
+        "Enum, IntEnum, Exception, BaseException, OSError, TimeoutError, ValueError, TypeError, "
+        "int, str, tuple, dict, Generic, Protocol"
+    ),
     "member-order": "bysource",
 }
 autodoc_preserve_defaults = True
