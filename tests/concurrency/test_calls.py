@@ -196,7 +196,7 @@ def test_call_answered_thread_that_has_not_woken_is_no_part_of_a_cycle(
         assert answered() == 1
         hub.exec_sync(lambda _: None)
         assert asked == [2]
-        while waiting.acquire(blocking=False):  # those of this round
+        while waiting.acquire(blocking=False):  # the waits of this round
             pass
 
 

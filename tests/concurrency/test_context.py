@@ -125,7 +125,7 @@ def test_context_callback_added_after_cancel_runs_at_once() -> None:
 
 
 def test_context_cancel_wakes_waiting_threads() -> None:
-    """All who wait, above and below, are woken by one cancel."""
+    """Those for the context, and those for contexts below it and merged with it."""
     root = Context()
     contexts = [root, Context(root), Context(Context(root)), Context.merge(Context(), root)]
     waiting = [in_thread(lambda each=each: each.wait(TIMEOUT)) for each in contexts * 3]  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The queue of work: what is accepted is taken exactly once, in order, whoever posts."""
+"""The queue of work: each accepted entry is taken exactly once, in order."""
 
 from __future__ import annotations
 
