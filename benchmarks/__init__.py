@@ -1,15 +1,15 @@
-"""How fast hubthread is, and others beside it: ``python -m benchmarks``.
+"""Benchmarks of hubthread and of other libraries beside it: ``python -m benchmarks``.
 
-What: one module for each kind of work (its docstring says what is measured and what the
-figures leave out), one server for each peer in ``peers/``, one load client for all (C,
-compiled on the spot, ``load.c``), which also checks every stream that it gets.
+Contents: one module for each kind of work, whose docstring says what it measures and what its
+figures leave out; one server for each peer in ``peers/``; one load client for all (``load.c``,
+compiled at the first use), which also checks every stream that it receives.  ``soak``, ``steps``,
+``virtual`` and ``behind_gunicorn`` are programs of their own.
 
-Method: each server runs in a process of its own, and each run begins with a fresh one.
-Rounds alternate between the peers, so that whatever else the machine does hits all of them;
-the table has medians and the range.  CPU time and memory of the server are read from
-/proc; CPU counts cores, between the first and the last second that is measured.
+Method: each run starts a fresh server in a process of its own.  Rounds alternate between the
+peers, so that other load on the machine affects all of them.  The table has medians and the range.
+CPU time and memory of the server come from /proc; CPU is in cores, over the measured seconds.
 
-Caveats: client and server share the machine and talk over loopback: no network, no loss,
-no latency of its own.  Only the ratios within one run mean anything.  It needs Linux (epoll,
-/proc) and a C compiler.
+Caveats: client and server share the machine and use the loopback device, which has no loss and
+no latency of its own.  Compare only figures of one run.  The benchmarks need Linux (epoll, /proc)
+and a C compiler.
 """

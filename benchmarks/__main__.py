@@ -20,7 +20,7 @@ from benchmarks.runner import WORKS, Result, cases_of, run
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
@@ -41,7 +41,9 @@ def _at_least(low: float, kind: type[float] | type[int]) -> Callable[[str], floa
         except ValueError:
             value = kind(-1)
         if not low <= value < 1e6:
-            raise argparse.ArgumentTypeError(f"a number of at least {low:g}, not {text!r}")
+            raise argparse.ArgumentTypeError(
+                f"expected a number of at least {low:g}, got {text!r}"
+            )
         return value
 
     return convert
@@ -51,15 +53,20 @@ def _parser() -> _Parser:
     parser = _Parser(prog="benchmarks", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("--work", type=lambda text: _names(WORKS, "work", text), default=list(WORKS),
-        help=f"what to measure, comma-separated: {', '.join(WORKS)} (all)")  # fmt: skip
+        help=f"works to measure, comma-separated: {', '.join(WORKS)} (all)")  # fmt: skip
     add("--peer", type=lambda text: _names(tuple(PEERS), "peer", text), default=list(PEERS),
-        help=f"against what: {', '.join(PEERS)} (all that are installed)")  # fmt: skip
-    add("--rounds", type=_at_least(1, int), help="of each, alternating (3; 1 if --quick)")
-    add("--seconds", type=_at_least(0.2, float), help="each measures (4; 1 if --quick)")
-    add("--quick", action="store_true", help="to see that it works, not to compare")
-    add("--check", action="store_true", help="for CI: hubthread against the bare loop only")
-    add("--json", type=Path, metavar="FILE", help="write all figures there")
-    add("--charts", type=Path, metavar="DIR", help="write a chart of each case there (SVG)")
+        help=f"peers to compare: {', '.join(PEERS)} (all that are installed)")  # fmt: skip
+    add("--rounds", type=_at_least(1, int), help="rounds of each case (3; 1 if --quick)")
+    add("--seconds", type=_at_least(0.2, float), help="seconds of each round (4; 1 if --quick)")
+    add("--quick", action="store_true", help="a short run, to see that everything works")
+    add("--check", action="store_true", help="for CI: compare hubthread with the bare loop only")
+    add("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    add(
+        "--charts",
+        type=Path,
+        metavar="DIR",
+        help="write a chart of each case to this folder (SVG)",
+    )
     return parser
 
 
@@ -74,7 +81,7 @@ def _installed(names: list[str]) -> list[Peer]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, and say what came of it; 1 when hubthread's streams were not what they must be."""
+    """Measure and print the tables; return 1 if a stream of hubthread had a fault."""
     parser = _parser()
     asked = parser.parse_args(arguments)
     if asked.json is not None and not asked.json.absolute().parent.is_dir():

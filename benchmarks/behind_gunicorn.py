@@ -1,12 +1,11 @@
-"""What clients cost the pages: ``python -m benchmarks.behind_gunicorn [CLIENTS]``.
+"""The cost of WebSocket clients for pages: ``python -m benchmarks.behind_gunicorn [CLIENTS]``.
 
-One worker of gunicorn with four threads, started anew for each row: the latency of a plain
-page, asked for one at a time on a new connection each, without clients and with 2,000 that
-are connected.  Rounds alternate, and the last line has the ratio of the medians; the aim is
-at most 1.5.
+It measures the latency of a plain page, with and without 2,000 connected clients.  The server
+is one gunicorn worker with four threads, started anew for each row.  Pages are fetched one at a
+time, each on a new connection.  Rounds alternate.  The last line has the ratio of the medians;
+the aim is at most 1.5.
 
-Caveats: the clients say nothing meanwhile.  HookCall, answering and holding the other ends is
-done on one machine.
+Caveats: the clients send nothing.  Requests, server and clients share one machine.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ hub: Hub[Any, Any] = Hub(HubSetting(dict))
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """What gunicorn serves: clients at ``/ws``, and a page that says how many there are."""
+    """Serve clients at ``/ws``, and elsewhere a page with their number."""
     if environ["PATH_INFO"] == "/ws":
         return hub.websocket_handler(environ, start_response)
     body = str(hub.clients_num()).encode()
@@ -52,7 +51,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
 
 @contextlib.contextmanager
 def gunicorn() -> Iterator[int]:
-    """One worker with four threads; its port."""
+    """Run one worker with four threads; yield its port."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
         with log.open("w") as output:
@@ -61,7 +60,7 @@ def gunicorn() -> Iterator[int]:
                     *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"),
                     *("--workers", "1", "--threads", "4", "benchmarks.behind_gunicorn"),
                 ],
-                env={**os.environ, "HOME": folder},  # where it keeps a control socket
+                env={**os.environ, "HOME": folder},  # gunicorn keeps a control socket there
                 stderr=output,
             )
         try:
@@ -79,7 +78,7 @@ def _text(log: Path) -> str:
 
 
 def client(port: int) -> socket.socket:
-    """One that is connected."""
+    """Return a connected client."""
     sock = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
     sock.sendall(HANDSHAKE)
     answer = sock.recv(1024)
@@ -89,7 +88,7 @@ def client(port: int) -> socket.socket:
 
 
 def page(port: int) -> tuple[float, int]:
-    """Ask once; the milliseconds that took, and the number of clients."""
+    """Fetch the page; return the milliseconds and the number of clients."""
     began = time.perf_counter()
     with contextlib.closing(
         http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
@@ -100,7 +99,7 @@ def page(port: int) -> tuple[float, int]:
 
 
 def latency(clients: int) -> tuple[float, float]:
-    """The median and the 99th percentile of a page, in milliseconds."""
+    """Return the median and the 99th percentile of a page, in milliseconds."""
     with gunicorn() as port, contextlib.ExitStack() as stack:
         for _ in range(clients):
             stack.enter_context(client(port))
@@ -113,7 +112,7 @@ def latency(clients: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     clients = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

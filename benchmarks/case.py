@@ -1,4 +1,4 @@
-"""What is measured: one case of a work, and what comes out of one run of it."""
+"""One case of a work, and the measurement of one run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.processes import Unavailable, run_load, serving
 __all__ = ["FAULTS", "Case", "Column", "Measurement", "Options", "measure_traffic"]
 
 FAULTS = ("lost", "missing", "repeated", "broken", "disordered", "incomplete", "failed")
-"""Counts of the load client, none of which may be anything but zero."""
+"""Counts of the load client that must be zero."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Column:
     more_is_better: bool = False
 
     def show(self, value: float) -> str:
-        """The value as text; small times with more digits."""
+        """Return the value as text; values below 1 have one digit more."""
         digits = self.digits + 1 if self.digits and value < 1 else self.digits
         return f"{value:,.{digits}f}"
 
@@ -40,7 +40,7 @@ RSS = Column("rss_mb", "RSS MB", 0)
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     seconds: float = 4.0
     rounds: int = 3
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run: figures, and what was wrong with the streams (nothing, if all is well)."""
+    """The figures of one run, and the faults of its streams."""
 
     figures: Mapping[str, float]
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -60,11 +60,11 @@ class Measurement:
 class Case:
     """One thing to measure, for each peer.
 
-    :param chart: the figure that the chart shows.
     :param client: options of the load client.
-    :param columns: the figures shown, of those that ``measure`` gives.
-    :param only: the peers that have to do with it, if not all.
-    :param beside: peers that this case alone has, whichever are asked for.
+    :param columns: the figures of ``measure`` that the table shows.
+    :param chart: the figure that the chart shows.
+    :param only: the peers that take part, if not all.
+    :param beside: peers of this case alone, which always take part.
     """
 
     work: str
@@ -83,7 +83,7 @@ class Case:
     def run(self, peer: Peer, options: Options) -> Measurement:
         """Measure once.
 
-        :raises Unavailable: when it cannot be measured here, and why.
+        :raises Unavailable: if the case cannot be measured here; the text says why.
         """
         return (self.measure or measure_traffic)(self, peer, options)
 
@@ -99,9 +99,9 @@ def measure_traffic(
     options: Options,
     beside: Callable[[int], AbstractContextManager[Callable[[str], None]]] = _nobody,
 ) -> Measurement:
-    """A server, the load client, and what both have said.
+    """Run a server and the load client; return the figures of both.
 
-    :param beside: somebody else who is there, given the server's port, and told each phase.
+    :param beside: makes another participant, from the server's port; it is told each phase.
     """
     with serving(peer, case.job) as server, beside(server.port) as tell:
         arguments = [

@@ -1,7 +1,7 @@
-"""Charts of the results: one SVG for each case, with bars, and light or dark as the reader is.
+"""Bar charts of the results: one SVG for each case, for light and dark pages.
 
-They are some kilobytes each and need nothing else, so that a set can be committed and shown
-with ``.. image:: benchmarks/charts/storm-200-clients.svg``.
+Each is a few kilobytes and needs no other file, so that a set can be committed and shown with
+ ``.. image:: benchmarks/charts/storm-200-clients.svg``.
 """
 
 from __future__ import annotations
@@ -113,6 +113,6 @@ def _bar(result: Result, top: float, scale: float) -> list[str]:
 
 
 def text(x: float, y: float, text: str, kind: str = "", *, end: bool = False) -> str:
-    """A text of one of the style's kinds, from ``x`` on, or up to it."""
+    """Return a text element of one of the style's kinds, which begins or ends at ``x``."""
     anchor = ' text-anchor="end"' if end else ""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{anchor}>{escape(text)}</text>'

@@ -1,11 +1,11 @@
-"""The short lane for CI: ``python -m benchmarks --check``, in about half a minute.
+"""The short check for CI: ``python -m benchmarks --check``, in about half a minute.
 
-It holds hubthread against the bare loop in the same minute on the same machine, so a slow
-machine fails nothing: only a ratio far below what it was does, twice in a row, or a stream
-with something lost, repeated or out of order.
+It compares hubthread with the bare loop in the same minute on the same machine, so that a slow
+machine alone does not fail.  The check fails if a ratio is far too low twice in a row, or if a
+stream has lost, repeated or disordered messages.
 
-The floors are about half of the lowest ratio seen on 2 cores with CPython 3.11, idle and
-busy alike: noise between two neighbours in time reaches a factor of 1.5.
+The floors are about half of the lowest ratio seen on 2 cores, idle and busy: the noise between two
+runs reaches a factor of 1.5.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ FLOORS = {
     ("storm", "200 clients"): 5.5,
     ("echo", "100 x 16"): 0.4,
 }
-"""Frames a second of hubthread over those of the bare loop: the least that passes."""
+"""The lowest ratio that passes: frames a second of hubthread to those of the bare loop."""
 
 _OPTIONS = Options(seconds=1.0, rounds=2, quick=True)
 
 
 def check() -> int:
-    """0 when every ratio holds and every stream was whole, else 1."""
+    """Return 0 if every ratio is high enough and every stream was whole, else 1."""
     failed = 0
     for case in cases_of(["fanout", "storm", "echo"], quick=True):
         floor = FLOORS.get((case.work, case.name))
@@ -43,13 +43,15 @@ def _holds(case: Case, floor: float) -> bool:
         print(f"  {case.work} {case.name}: {ours.unavailable or ours.faults()}")
         return False
     if not (_best(ours) and _best(bare)):
-        print(f"  {case.work} {case.name}: no figure to compare with: {bare.unavailable}")
+        print(f"  {case.work} {case.name}: no figure of the bare loop: {bare.unavailable}")
         return False
     ratio = _best(ours) / _best(bare)
-    print(f"  {case.work} {case.name}: {ratio:.2f} times the bare loop, at least {floor:g} wanted")
+    print(
+        f"  {case.work} {case.name}: {ratio:.2f} times the bare loop, expected at least {floor:g}"
+    )
     return ratio >= floor
 
 
 def _best(result: Result) -> float:
-    # The best of the rounds: what else a machine does only ever takes something away.
+    # The best of the rounds: other load on the machine can only lower a figure.
     return max(result.values("rate"), default=0.0)

@@ -1,12 +1,11 @@
-"""Closures: work handed to one thread, which runs it in order.
+"""Closures: work for one thread, which runs it in order.
 
-hubthread's ``exec_async`` and ``exec_sync`` beside the least that Python offers: a thread
-that takes functions from a ``queue.Queue`` and calls them (here ``bare``).  That has no
-errors to report, no end to its queue and no circle of waits to notice.
+It compares ``exec_async`` and ``exec_sync`` with ``bare``: a thread that takes functions from a
+``queue.Queue`` and calls them.  ``bare`` reports no errors, has no bound and detects no deadlock.
 
-Throughput: closures a second from 1 and from 4 threads, each of which waits for its own
-after every 1,000, so that the bounded queue is never full.  Latency: one thread that waits
-for the result of each.  Every closure counts itself, and the counts must agree.
+Throughput: closures a second from 1 and from 4 threads.  Each thread waits after every 1,000 of
+its closures, so that the bounded queue is never full.  Latency: one thread waits for the result
+of each closure.  Every closure counts itself, and the counts must agree.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Work = Callable[[object], object]
 
 
 def cases(quick: bool) -> list[Case]:
-    """From one thread, from four, and waiting for each."""
+    """Return the cases: from one thread, from four, and with a wait for each closure."""
     kinds = (
         ("exec_async, 1 thread", "Closures without waiting, from 1 thread", 1, (_RATE,)),
         ("exec_async, 4 threads", "Closures without waiting, from 4 threads", 4, (_RATE,)),
@@ -74,7 +73,7 @@ def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
     return Measurement(figures, {"missing": uncounted} if uncounted else {})
 
 
-# What follows runs in the process that is measured.
+# In the measured process.
 
 
 class _Bare:
@@ -89,11 +88,11 @@ class _Bare:
             self._queue.get()()
 
     def exec_async(self, work: Work) -> None:
-        """Without waiting."""
+        """Queue ``work``."""
         self._queue.put(lambda: work(self))
 
     def exec_sync(self, work: Work) -> object:
-        """The result comes back through a queue of its own."""
+        """Queue ``work`` and wait for its result."""
         answer: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._queue.put(lambda: answer.put(work(self)))
         return answer.get()
@@ -113,7 +112,7 @@ def _throughput(target: Hub[object, str] | _Bare, threads: int, seconds: float) 
                 target.exec_async(work)
             handed_over[mine] += _BATCH
             if target.exec_sync(work) != handed_over[mine]:
-                return  # lost, or out of order: the counts will show it
+                return  # a closure was lost or out of order; the counts show it
 
     workers = [threading.Thread(target=produce, args=(i,)) for i in range(threads)]
     start = time.monotonic()

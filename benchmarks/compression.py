@@ -1,12 +1,11 @@
 """Compression: fan-out with permessage-deflate (RFC 7692), messages of 1,000 bytes.
 
-All agree on no context takeover, on either side, which the load client asks for.  So the
-compressed message could be the same bytes for all members: who compresses it once for all,
-and who for each?  The words compress to about a quarter, as chat or JSON does; ``on the
-wire`` is what arrives, headers included, as a share of the payload.
+The load client asks for no context takeover on either side.  A server can then compress a message
+once for all members.  The messages compress to about a quarter, as chat or JSON does.  ``on the
+wire`` is the share of the payload's size that arrives, headers included.
 
-Paced shows the CPU time, saturated the rate.  The load client checks every message, but
-inflates those with the same bytes once.
+The paced case shows the CPU time, the saturated case the rate.  The load client checks every
+message, but inflates equal bytes only once.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _ON_WIRE = Column("on_wire", "on the wire", 1)
 
 
 def cases(quick: bool) -> list[Case]:
-    """Paced and saturated."""
+    """Return the paced and the saturated case."""
     return [
         Case(
             "compression",

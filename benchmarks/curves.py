@@ -1,4 +1,4 @@
-"""Curves over time as one SVG, in the style of the charts: a panel for each."""
+"""Curves over time as one SVG, in the style of the charts, with a panel for each curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLOT = 70
 def write_curves(
     path: Path, title: str, seconds: Sequence[float], curves: Mapping[str, Sequence[float]]
 ) -> None:
-    """Draw each curve over the same time, from zero to a little above its highest point."""
+    """Draw each curve over the same time, from zero to just above its maximum."""
     height = _TOP + _PANEL * len(curves) + 10
     size = f'viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}"'
     parts = [

@@ -1,11 +1,11 @@
 """Echo: each message goes back to its sender; 100-byte text.
 
-One client with one message in flight: the way through the server and back, and nothing
-else.  100 clients with one in flight: what it costs to change between clients.  100 with
-16: what is left when that is spread over many messages.
+One client with one message in flight shows the way through the server and back.  100 clients with
+one message in flight add the cost of switching between clients.  100 clients with 16 messages in
+flight spread that cost over many messages.
 
-Messages a second, and p50 and p99 there and back.  A client sends the messages that
-follow on one read in one send, as they would come from a network.
+The figures are messages a second, and p50 and p99 of the round trip.  After each read, a client
+sends its next messages in one send, as they would arrive from a network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["cases"]
 
 
 def cases(quick: bool) -> list[Case]:
-    """1 × 1, 100 × 1 and 100 × 16."""
+    """Return the cases 1 × 1, 100 × 1 and 100 × 16."""
     return [
         Case(
             "echo",

@@ -1,14 +1,14 @@
 """Fan-out: one publisher, 1,000 members, 100-byte text.
 
-Paced: 20 messages a second, so 20,000 frames a second.  What counts is when they arrive
-(p50 and p99, one way, over all members) and what it costs the server.  A loop over the
-members cannot reach the last before it has served the others: p99 is about one loop.
+Paced: 20 messages a second, so 20,000 frames a second.  The figures are the latency (p50 and p99,
+one way, over all members) and the server's CPU time.  A loop over the members reaches the last
+member after all others: p99 is about the time of one loop.
 
-Saturated: as fast as the server lets a publisher go (see each peer), frames delivered a
-second.  A server without back-pressure buffers instead, and p99 says how much.
+Saturated: frames a second, as fast as the server lets a publisher go (see each peer).  A server
+without backpressure buffers instead; p99 shows how much.
 
-Caveats: client and server share the machine, and each frame that the server sends wakes
-the client, on a machine with few cores at the cost of both.
+Caveats: client and server share the machine.  Each frame wakes the client, which slows both
+down on a machine with few cores.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MEMBERS = 1000
 
 
 def cases(quick: bool) -> list[Case]:
-    """Paced and saturated."""
+    """Return the paced and the saturated case."""
     return [
         Case(
             "fanout",

@@ -1,15 +1,15 @@
-/* From bytes to messages, however they were split: the reading half of the load client.
+/* The reading half of the load client: from bytes, however they are split, to messages.
  *
- * Whole frames of the expected size are looked at where they lie; anything else goes piece
- * by piece through the state in `conn`.  Nothing is copied but the head, and what is
- * compressed and in pieces.  Every byte is compared with what it must be.
+ * Whole frames of the expected size are checked in place; everything else goes piece by piece
+ * through the state in `conn`.  Only heads and compressed messages in pieces are copied.  Every
+ * byte is compared with the expected one.
  */
 #include "load.h"
 
 uint8_t *expected_words;
 size_t message_size, head_size;
 
-/* The size that the header announces; 0 while there is too little of it. */
+/* Return the size that the header announces; 0 while the header is incomplete. */
 static int header_complete(conn *c) {
     if (c->header_have < 2) return 0;
     unsigned code = c->header[1] & 0x7F;
@@ -33,8 +33,8 @@ static int words_match(const uint8_t *data, uint64_t from, uint64_t to) {
     return to <= message_size && !memcmp(data, expected_words + from - head_size, to - from);
 }
 
-/* Inflated once for all members whose bytes are the same: inflating each takes a hundred
- * times as long as comparing, and would make this program the slowest part. */
+/* Inflate equal bytes once for all members: inflating takes a hundred times as long as comparing
+ * and would make this program the bottleneck. */
 #define SEEN 4096
 static struct seen {
     uint8_t *body;
@@ -54,7 +54,7 @@ static void on_compressed(conn *c, const uint8_t *body, uint64_t size) {
     if (one->size != size || memcmp(one->body, body, size)) {
         if (!plain) plain = malloc(message_size + 1);
         long inflated = inflate_message(body, size, plain, message_size + 1);
-        /* One of another size is looked at by on_message. */
+        /* on_message handles other sizes. */
         if (inflated < 0 || ((size_t)inflated == message_size &&
                              !words_match(plain + head_size, head_size, message_size))) {
             on_broken(c, "compressed message with other content");
@@ -101,7 +101,7 @@ static size_t take_payload(conn *c, const uint8_t *data, size_t n) {
 }
 
 void feed(conn *c, const uint8_t *data, size_t n) {
-    /* The header that almost every frame has. */
+    /* The usual header. */
     uint8_t usual[4] = {0x81, (uint8_t)message_size};
     size_t usual_size = 2;
     if (message_size > 125) {

@@ -1,14 +1,12 @@
-"""Hostile clients: what one of each kind costs the well-behaved, who are paced.
+"""Hostile clients: the latency of well-behaved clients beside one hostile client of each kind.
 
-Fan-out to 1,000 members, 20 messages a second, and an echo of 1,000 messages a second over 100
-clients: their p99 alone and beside one hostile client (``intruder``), which is a process of
-its own.  Both are taken in one run, in turns of three seconds, so that whatever else the machine
-does hits both.
+The well-behaved clients are a fan-out to 1,000 members with 20 messages a second, and an echo of
+1,000 messages a second over 100 clients.  The hostile client (``intruder``) has a process of its
+own.
 
-The hostile client and the load client share the machine with the server, so that on one with
-few cores it costs by being there at all.  So there are turns of a third kind, in which it does
-the same to another server, a process of its own on the same machine: what it costs then is the
-machine's, and no server could do better by anything but spending less time on it.
+One run alternates three phases of three seconds, so that other load on the machine affects all
+three: no hostile client; the hostile client attacks another server on the same machine (its CPU
+cost alone); the hostile client attacks the measured server.
 """
 
 from __future__ import annotations
@@ -48,10 +46,10 @@ _COLUMNS = (
 
 
 def cases(quick: bool) -> list[Case]:
-    """Each kind beside a fan-out, and beside an echo."""
+    """Return a fan-out and an echo for each kind of hostile client."""
     found = []
     for kind in KINDS:
-        # Large ones for who does not read: they are to fill its buffers.
+        # Large messages fill the buffers of a client that does not read.
         size = 4000 if kind == "stall" else 100
         for name, title, job, clients, client in (
             (
@@ -108,7 +106,10 @@ def _measure(kind: str, case: Case, peer: Peer, options: Options) -> Measurement
 def _intruders(
     kind: str, told: list[dict[str, float]], other: int, port: int
 ) -> Iterator[Callable[[str], None]]:
-    """One for the other server, in turn 1, and one in turn 2, of whom ``told`` is told."""
+    """Run one intruder at the other server in turn 1, and one at ``port`` in turn 2.
+
+    :param told: gets the figures of the second.
+    """
     with _intruder(kind, other) as elsewhere, _intruder(kind, port) as beside:
 
         def at(phase: str) -> None:
@@ -116,12 +117,12 @@ def _intruders(
             if said := beside(phase == "turn 2"):
                 told.append(said)
 
-        yield at  # the last turn is ended by "measured"
+        yield at  # "measured" ends the last turn
 
 
 @contextmanager
 def _intruder(kind: str, port: int) -> Iterator[Callable[[bool], dict[str, float] | None]]:
-    """Switches it on and off; gives what it says when it was switched off."""
+    """Run an intruder; yield a switch that returns its figures when it is switched off."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.intruder", kind, str(port)],
         cwd=ROOT,

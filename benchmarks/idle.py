@@ -1,12 +1,12 @@
-"""Idle connections: 1,000 and 10,000 that say nothing after their handshake.
+"""Idle connections: 1,000 and 10,000 that send nothing after their handshake.
 
-How many a second are opened (64 handshakes under way at a time), what memory each costs
-(growth of the server's resident memory), and what CPU time they cost while idle.
+The figures are the connections opened a second (64 handshakes at a time), the memory of each
+(growth of the server's resident memory), and the CPU time while they are idle.
 
-Caveats: memory of the kernel (sockets, stacks of threads on its side) is not in it.
-Seconds of idleness are fewer than any keepalive period, so pings are not in it either.
-10,000 connections need as many descriptors in each of two processes, and for a server with
-threads 10,000 of those: a system's limits may say no, and then the table has what came up.
+Caveats: the figures leave out the kernel's memory (sockets, kernel stacks of threads).  They
+leave out pings, because the measured seconds are fewer than any keepalive period.  10,000
+connections need as many descriptors in two processes, and a threaded server needs 10,000
+threads; if a limit of the system is lower, the table has the connections that were opened.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 def cases(quick: bool) -> list[Case]:
-    """10,000 only where there is time for it."""
+    """Return the cases; a quick run leaves out the 10,000 connections."""
     return [
         Case(
             "idle",
@@ -64,7 +64,7 @@ def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
     figures = {
         "opened": held,
         "open_rate": opened / max(1e-9, float(str(result["open_s"]))),
-        # Not of the last phase: the clients go as soon as they have announced it.
+        # Not of the last phase, whose announcement the clients follow by leaving.
         "kb_each": (idle.rss - before.rss) / 1024 / max(1.0, held),
         "threads": idle.threads,
         "cpu": (after.cpu_s - idle.cpu_s) / options.seconds,

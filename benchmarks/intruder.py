@@ -1,10 +1,12 @@
 """One hostile client in a process of its own, for ``hostile``: ``python -m benchmarks.intruder``.
 
+::
+
     python -m benchmarks.intruder KIND PORT
 
-Lines of standard input switch it: "on" and "off".  It answers "off" with a line of JSON: what
-it has done since it was switched on.  It does its worst with as little work of its own as it
-can, since it shares the machine with the server: what it sends is made before.
+The lines "on" and "off" on standard input switch it.  It answers "off" with a line of JSON: its
+figures since "on".  It shares the machine with the server, so it does as little work as it can:
+all that it sends is prepared in advance.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from dataclasses import dataclass
 __all__ = ["KINDS", "main"]
 
 _TICK_S = 0.05
-"""How soon it sees that it was switched off."""
+"""Seconds until it notices that it was switched off."""
 
 _MASK = bytes(4)
 
@@ -45,9 +47,9 @@ def _bomb(size: int) -> bytes:
 
 
 class Intruder:
-    """What all kinds have in common: a connection that comes and goes, and being switched.
+    """The tools of every kind: connections, and the switch.
 
-    :param port: where the server listens.
+    :param port: the port of the server.
     """
 
     def __init__(self, port: int) -> None:
@@ -56,10 +58,10 @@ class Intruder:
         self.done = 0
 
     def connect(self, *, deflate: bool = False, small: bool = False) -> socket.socket:
-        """A connection that has shaken hands."""
+        """Return a connection after its handshake."""
         sock = socket.socket()
         try:
-            if small:  # as little as possible is to fit between it and the server
+            if small:  # few bytes should fit between client and server
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -79,7 +81,7 @@ class Intruder:
         return sock
 
     def pour(self, sock: socket.socket, block: bytes, *, reads: bool = True) -> None:
-        """Send the block over and over, and throw away what comes, until it is over."""
+        """Send the block again and again and discard the input, until it is switched off."""
         sock.setblocking(False)
         left = memoryview(block)
         both = selectors.EVENT_WRITE | (selectors.EVENT_READ if reads else 0)
@@ -96,13 +98,13 @@ class Intruder:
                             self.done += 1
 
     def wait(self, seconds: float) -> None:
-        """Do nothing for so long, unless it is over."""
+        """Wait, at most until it is switched off."""
         until = time.monotonic() + seconds
         while self.on.is_set() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _TICK_S))
 
     def wait_for_end(self, sock: socket.socket) -> None:
-        """Read until the server has closed, or it is over."""
+        """Read until the server closes, or it is switched off."""
         sock.settimeout(_TICK_S)
         while self.on.is_set():
             with contextlib.suppress(TimeoutError):
@@ -169,9 +171,9 @@ def _breaks(me: Intruder) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A way of being hostile.
+    """A kind of hostile client.
 
-    :param what: in words, behind "a client that".
+    :param what: the words that follow "a client that".
     :param act: called again and again while it is switched on.
     """
 
@@ -201,7 +203,7 @@ def _work(me: Intruder, kind: str) -> None:
 
 
 def main(kind: str, port: str) -> None:
-    """Work until standard input ends."""
+    """Run until standard input ends."""
     me = Intruder(int(port))
     threading.Thread(target=_work, args=(me, kind), daemon=True).start()
     since, used = time.monotonic(), time.process_time()

@@ -1,10 +1,10 @@
 """Large messages: 1 MiB of text, echoed by four clients, and fanned out to 20 members.
 
-Megabytes of payload a second, and latency.  The sizes are just inside the default limits of
-all that have one (hubthread and websockets: 1 MiB).
+The figures are megabytes of payload a second, and latency.  The size is the default limit of
+hubthread and websockets (1 MiB).
 
-Caveats: simple-websocket sends each message with one call of ``socket.send`` and does not
-look at how much it took; where its stream breaks at that, the table says so.
+Caveats: simple-websocket sends each message with one call of ``socket.send`` and ignores how much
+was sent.  If its stream breaks, the table says so.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _COLUMNS = (_RATE, P50, P99, CPU, RSS)
 
 
 def cases(quick: bool) -> list[Case]:
-    """Echo and fan-out."""
+    """Return the echo and the fan-out."""
     return [
         Case(
             "large",
@@ -36,7 +36,7 @@ def cases(quick: bool) -> list[Case]:
             "large",
             "fan-out",
             "Messages of 1 MiB: fan-out to 20 members, as fast as it goes",
-            # A batch of 16 would be twice what a member's outbox holds by default.
+            # A batch of 16 messages would not fit into a member's outbox.
             Job("publish", size=_SIZE, window=2),
             "publish",
             20,

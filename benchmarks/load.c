@@ -5,25 +5,25 @@
  *      [--tls] [--deflate] [--socketio]
  *
  *   echo     each client keeps K messages in flight; each must come back, in order
- *            (with --rate: one after another sends one, R a second in all)
- *   storm    each sends its next message when its last came back; each gets those of all
- *   publish  they only listen; client 0 says "go" and "stop"
- *   idle     they only stay
- *   parse    no server: how fast this program reads, and whether any split is read alike
+ *            (with --rate: the clients take turns, R messages a second in all)
+ *   storm    each client sends its next message when its last came back, and gets all messages
+ *   publish  the clients only listen; client 0 sends "go" and "stop"
+ *   idle     the clients only stay connected
+ *   parse    no server: the speed of this program, and the same result for every split
  *
- * With --socketio it speaks to python-socketio: a WebSocket with the packets of Engine.IO 4
- * and Socket.IO 5 in it, of which it knows what it needs.
+ * --socketio speaks to python-socketio: a WebSocket with packets of Engine.IO 4 and Socket.IO 5,
+ * of which it knows only the necessary ones.
  *
- * With --turns the time that is measured is cut into turns of T seconds, 0, 1, 2, 0, 1 and so
- * on, and each kind has a histogram of its own: three conditions within one run, side by side.
- * The first quarter of a turn is in none.
+ * --turns cuts the measured time into turns of T seconds (0, 1, 2, 0, 1 and so on).  Each kind of
+ * turn has a histogram of its own, for three conditions within one run.  The first quarter of each
+ * turn is left out.
  *
- * In storm and publish a server says "joined" to a client that is in: nothing starts before
- * all have heard it.  Prints a line of JSON at each phase (opened, measuring, measured), and
- * the result.  Latency is taken when the bytes are read, one clock for both processes: one
- * way in storm and publish, there and back in echo.  Frames are counted, and latencies
- * taken, between measuring and measured; the streams are checked from the first frame to
- * the last, which is waited for up to --drain seconds.
+ * In storm and publish a server sends "joined" to each new member; nothing starts before all
+ * clients have got it.  The program prints a line of JSON at each phase (opened, measuring,
+ * measured), and the result.  Latency is taken when the bytes are read, with one clock for both
+ * processes: one way in storm and publish, the round trip in echo.  Frames and latencies are
+ * counted between measuring and measured.  The streams are checked from the first frame to the
+ * last, which is waited for up to --drain seconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -44,10 +44,10 @@ enum mode { ECHO, STORM, PUBLISH, IDLE, PARSE };
 static const char *const modes[] = {"echo", "storm", "publish", "idle", "parse"};
 
 #define READ_SIZE (256 * 1024)
-#define AT_ONCE 64      /* handshakes under way: below any server's listen queue */
+#define AT_ONCE 64      /* concurrent handshakes: fewer than any listen queue */
 #define GIVE_UP 15.0    /* seconds without a new connection */
 #define PORTS_EACH 5000 /* connections from one source address */
-#define MARK 64         /* orders are compared every so many messages */
+#define MARK 64         /* messages between two comparisons of the order */
 
 static enum mode mode = PARSE;
 static int port, clients = 1, window = 1, stalled, use_tls, deflate, socketio;
@@ -65,7 +65,7 @@ static uint64_t *marks, marks_size, marks_set;
 static const char *first_fault = "";
 static const uint8_t mask[4] = {0x37, 0xFA, 0x21, 0x3D};
 static uint8_t *masked_words;
-static const char *before = "", *behind = ""; /* a message, on the wire */
+static const char *before = "", *behind = ""; /* the bytes around a message */
 
 static double now(void) { return now_ns() / 1e9; }
 
@@ -151,7 +151,7 @@ static void put_text(conn *c, const char *text) {
     put_small(c, 1, (const uint8_t *)whole, (size_t)n);
 }
 
-/* What comes. */
+/* Receiving. */
 
 static void let_in(conn *c) {
     c->state = mode == STORM || mode == PUBLISH ? JOINING : OPEN;
@@ -160,7 +160,7 @@ static void let_in(conn *c) {
     opened++;
 }
 
-/* Whether it is a packet of Engine.IO or Socket.IO themselves: no message. */
+/* Handle packets of Engine.IO and Socket.IO; return true if it was one. */
 static int is_greeting(conn *c, const uint8_t *text, uint64_t size) {
     if (size >= 2 && !memcmp(text, "42", 2)) return 0;
     if (size == 1 && *text == '2') put_small(c, 1, (const uint8_t *)"3", 1); /* ping: pong */
@@ -252,7 +252,7 @@ static void begin(conn *c) {
     int yes = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (c->index >= clients - stalled) {
-        /* As little as possible is to fit between the server and one that does not read. */
+        /* Few bytes should fit between the server and a client that does not read. */
         int small = 2048, segment = 536;
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
         setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
@@ -286,7 +286,7 @@ static void ask(conn *c) {
     flush(c);
 }
 
-/* The upgrade's response; what is behind it are frames already. */
+/* Read the response to the upgrade; frames may follow it. */
 static void answered(conn *c, const uint8_t *data, size_t n) {
     while (n && c->have < 4095) {
         c->body[c->have++] = *data++;
@@ -404,7 +404,7 @@ static double cpu(void) {
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-/* Until then, and send what is due meanwhile. */
+/* Read until then, and send what is due. */
 static void run(double until) {
     static double due;
     static int next;
@@ -488,7 +488,7 @@ static void drive(void) {
            (unsigned long long)incomplete, now() - start, used / took, first_fault);
 }
 
-/* Publish frames that nobody sent: whole reads against the clock, then cut anywhere. */
+/* Parse generated frames: whole reads against the clock, then every split. */
 static int parse(void) {
     enum { FRAMES = 2000 };
     size_t header = message_size <= 125 ? 2 : 4, at = head_size - HEAD, one = header + message_size, all = one * FRAMES;
@@ -536,7 +536,7 @@ static int flag(int argc, char **argv, const char *name) {
     return 0;
 }
 
-/* What all messages have in common, as it is on the wire. */
+/* The bytes that all messages have in common. */
 static void lay_out(void) {
     size_t words = message_size - HEAD, n = 0;
     uint8_t *plain = malloc(words);
@@ -583,7 +583,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "load: needs --port, and a --size above %d\n", HEAD);
         return 2;
     }
-    alarm((unsigned)(seconds + warmup + drain) + 300); /* nor hang for ever */
+    alarm((unsigned)(seconds + warmup + drain) + 300); /* never hang */
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;

@@ -15,7 +15,7 @@ __all__ = ["describe", "load_average"]
 
 
 def describe(peers: Iterable[Peer]) -> dict[str, str]:
-    """The machine, the Python, the versions of what is compared, and when."""
+    """Return the machine, the Python, the versions of the peers, and the date."""
     versions: dict[str, str] = {}
     for peer in peers:
         versions.update(peer.versions() or {})
@@ -30,7 +30,7 @@ def describe(peers: Iterable[Peer]) -> dict[str, str]:
 
 
 def load_average() -> str:
-    """What else the machine is doing: of the last one and five minutes."""
+    """Return the load averages of the last one and five minutes."""
     one, five, _ = os.getloadavg()
     return f"{one:.1f} {five:.1f}"
 
@@ -43,6 +43,6 @@ def _cpu() -> str:
 
 
 def _threading() -> str:
-    # Both from 3.13 on: how it was built, and whether the lock is on all the same.
+    # From 3.13 on.  A free-threaded build may still run with the lock.
     enabled = getattr(sys, "_is_gil_enabled", None)
     return " free-threaded" if enabled is not None and not enabled() else ""

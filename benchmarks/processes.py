@@ -1,7 +1,7 @@
-"""The processes of a run: the load client, compiled on the spot, and one server at a time.
+"""The processes of a run: the load client, compiled at the first use, and one server at a time.
 
-None outlives the runner: it ends them in ``finally``; a server ends with its standard
-input, the load client when its parent dies.
+None outlives the runner.  The runner ends them in ``finally``; a server ends with its standard
+input, and the load client when its parent dies.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _LIBRARIES = {
 
 
 class Unavailable(Exception):
-    """Cannot be measured here; says why in a line."""
+    """Something cannot be measured here; the text says why in one line."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a process, from /proc."""
+    """The resources that a process uses, from /proc."""
 
     cpu_s: float
     rss: int
@@ -66,9 +66,9 @@ class Server:
         self.port = port
 
     def usage(self) -> Usage:
-        """CPU time since its start, memory and threads now.
+        """Return the CPU time since its start, and its memory and threads now.
 
-        :raises Unavailable: when it has ended.
+        :raises Unavailable: if the server has ended.
         """
         try:
             text = Path(f"/proc/{self._process.pid}/stat").read_text()
@@ -85,12 +85,12 @@ class Server:
 
 @contextlib.contextmanager
 def serving(peer: Peer, job: Job) -> Iterator[Server]:
-    """Start the server of a peer; it is gone at the end.
+    """Run the server of a peer during the block.
 
-    :raises Unavailable: when it does not start to listen.
+    :raises Unavailable: if it does not start to listen.
     """
     command = [sys.executable, "-m", "benchmarks.peers", peer.name, json.dumps(asdict(job))]
-    # What it has to say goes to a file: nobody reads a pipe while the load runs.
+    # To a file, because a pipe would not be read while the load runs.
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             command,
@@ -98,7 +98,7 @@ def serving(peer: Peer, job: Job) -> Iterator[Server]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,  # Ctrl-C is for the runner, which then ends it
+            start_new_session=True,  # Ctrl-C reaches only the runner, which ends the server
         )
         try:
             line = read_line(process, _START_S)
@@ -114,10 +114,10 @@ def serving(peer: Peer, job: Job) -> Iterator[Server]:
 def run_load(
     port: int, arguments: Sequence[str], seconds: float, at: Callable[[str], None]
 ) -> dict[str, object]:
-    """Run the load client to its end; its result.
+    """Run the load client to its end and return its result.
 
     :param at: called with the name of each phase as it begins.
-    :raises Unavailable: when it cannot be built, fails, or does not come to an end.
+    :raises Unavailable: if it cannot be built, fails, or does not end.
     """
     process = subprocess.Popen(
         [str(compiled_load(arguments)), "--port", str(port), *arguments],
@@ -140,9 +140,9 @@ def run_load(
 
 
 def compiled_load(arguments: Sequence[str] = ()) -> Path:
-    """The load client with what these arguments need; compiled if it is not there yet.
+    """Return the load client with the libraries that the arguments need; compile it once.
 
-    :raises Unavailable: without a compiler, or a library's headers.
+    :raises Unavailable: without a compiler or the headers of a library.
     """
     flags = ["-O2", "-Wall", "-Wextra", "-std=gnu11"]
     libraries: list[str] = []
@@ -158,7 +158,7 @@ def compiled_load(arguments: Sequence[str] = ()) -> Path:
     if program.exists():
         return program
     CACHE.mkdir(exist_ok=True)
-    # Under another name first: another runner may be looking for it.
+    # Under another name first: another runner may look for the program.
     fresh = program.with_suffix(f".{os.getpid()}")
     units = [str(path) for path in sources if path.suffix == ".c"]
     command = ["cc", *flags, *units, "-o", str(fresh), *libraries]
@@ -173,7 +173,7 @@ def compiled_load(arguments: Sequence[str] = ()) -> Path:
 
 
 def read_line(process: subprocess.Popen[bytes], timeout: float) -> str:
-    """The next line that it prints; empty if it ends, or says nothing for so long."""
+    """Return the next line that it prints; ``""`` if it ends or the time is up."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -183,7 +183,7 @@ def read_line(process: subprocess.Popen[bytes], timeout: float) -> str:
 
 
 def _read_line(descriptor: int) -> str:
-    # Unbuffered, or select would not see the lines that a buffer has taken already.
+    # Unbuffered, because select does not see the lines that are in a buffer.
     parts = bytearray()
     while (byte := os.read(descriptor, 1)) not in (b"", b"\n"):
         parts += byte
@@ -191,7 +191,7 @@ def _read_line(descriptor: int) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End it now, and give its pipes back."""
+    """Kill the process and close its pipes."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):

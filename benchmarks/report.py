@@ -14,14 +14,14 @@ __all__ = ["print_machine", "print_table", "write_json"]
 
 
 def print_machine(machine: Mapping[str, str]) -> None:
-    """What the figures were taken on."""
+    """Print the machine and the versions."""
     for name, value in machine.items():
         print(f"{name + ':':<13}{value}")
     print()
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """Medians, with the range of the rounds; the ratio is that of the chart's figure."""
+    """Print medians with the range of the rounds, and the ratio of the chart's figure."""
     if not results:
         return
     case = results[0].case
@@ -52,7 +52,7 @@ def _cell(result: Result, column: Column) -> str:
 
 
 def _ratio(result: Result, results: Sequence[Result]) -> str:
-    """How many times as good hubthread is, by the figure of the chart."""
+    """Return how many times better hubthread is, by the figure of the chart."""
     column = result.case.chart
     ours = next((one.median(column.key) for one in results if one.peer.name == SUBJECT), None)
     theirs = result.median(column.key)
@@ -69,7 +69,7 @@ def _faults(result: Result) -> str:
 
 
 def write_json(path: Path, machine: Mapping[str, str], results: Sequence[Result]) -> None:
-    """Everything, each round included."""
+    """Write all figures, including those of each round."""
     document = {
         "machine": dict(machine),
         "results": [

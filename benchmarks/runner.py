@@ -1,4 +1,4 @@
-"""Runs cases against peers, round by round, so that what the machine does else hits all."""
+"""The runner, which alternates between the peers round by round."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORKS = (
 
 @dataclass
 class Result:
-    """What the rounds of one case came to, for one peer."""
+    """The measurements of one case for one peer."""
 
     case: Case
     peer: Peer
@@ -39,16 +39,16 @@ class Result:
     unavailable: str = ""
 
     def values(self, key: str) -> list[float]:
-        """A figure in each round."""
+        """Return the values of a figure, one for each round."""
         return [one.figures[key] for one in self.rounds if key in one.figures]
 
     def median(self, key: str) -> float | None:
-        """Its median; ``None`` if there was no round."""
+        """Return the median of a figure; None without a round."""
         values = self.values(key)
         return median(values) if values else None
 
     def faults(self) -> dict[str, int]:
-        """Of all rounds together."""
+        """Return the faults of all rounds together."""
         total: dict[str, int] = {}
         for one in self.rounds:
             for name, count in one.faults.items():
@@ -57,7 +57,7 @@ class Result:
 
 
 def cases_of(works: Sequence[str], quick: bool) -> list[Case]:
-    """The cases of these works, in their order."""
+    """Return the cases of these works, in order."""
     found: list[Case] = []
     for work in works:
         found.extend(importlib.import_module(f"benchmarks.{work}").cases(quick))
@@ -65,7 +65,7 @@ def cases_of(works: Sequence[str], quick: bool) -> list[Case]:
 
 
 def run(case: Case, peers: Sequence[Peer], options: Options) -> list[Result]:
-    """All rounds of one case; each round all peers, each with a server of its own."""
+    """Run all rounds of one case; each round runs all peers, each with a fresh server."""
     results = [Result(case, peer) for peer in peers if _takes_part(peer, case)]
     results += [Result(case, peer) for peer in case.beside]
     for number in range(1, options.rounds + 1):

@@ -1,11 +1,14 @@
-"""A long day in short: a server in a process of its own, mixed life, and what it costs over time.
+"""A soak test: mixed load on one server, and its memory, threads and descriptors over time.
+
+::
 
     python -m benchmarks.soak [--minutes 30] [--chart soak.svg]
 
-Clients join, chat, stall, leave in order and are killed; a room chats, a room with a clock
-ticks, every second client brings a room with a clock of its own, which ends with it; closures
-run.  Memory, threads and descriptors of the server are sampled each second.
-Exit status: 0 if all three are flat, 1 if one grows or the server fails, 2 for bad arguments.
+Clients join, chat, stall, leave properly and are killed.  There is a chat room and a ticking room;
+every second client has a ticking room of its own, which ends with it; closures run.  The server's
+memory, threads and descriptors are sampled each second.
+
+Exit status: 0 if all three are flat, 1 if one grows or the server fails, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -39,19 +42,19 @@ _UPGRADE = (
 
 @dataclass(frozen=True)
 class Sample:
-    """The server at one moment."""
+    """The server's resources at one moment."""
 
     at: float
-    """Seconds since the begin."""
+    """Seconds since the start."""
     memory: int
-    """Bytes resident."""
+    """Bytes of resident memory."""
     threads: int
     descriptors: int
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one curve: its middle in the second quarter and in the last one."""
+    """The medians of one curve in its second and in its last quarter."""
 
     name: str
     early: float
@@ -60,10 +63,10 @@ class Verdict:
 
 
 def verdict_of(samples: Sequence[Sample]) -> list[Verdict]:
-    """Whether each curve is flat: from the second quarter, when all have come, to the last.
+    """Return for each curve whether it is flat between the second and the last quarter.
 
-    Medians, since life is mixed; memory may grow by 5 % and 2 MB, threads and descriptors by
-    10 % and 5.
+    In the second quarter all clients have come.  The median of memory may grow by 5 % and 2 MB,
+    those of threads and descriptors by 10 % and 5.
     """
     quarter = len(samples) // 4
     early, late = samples[quarter : 2 * quarter], samples[-quarter:]
@@ -80,9 +83,9 @@ def verdict_of(samples: Sequence[Sample]) -> list[Verdict]:
 
 
 def growth_of(samples: Sequence[Sample]) -> float:
-    """Bytes of memory that are gained in an hour: the straight line through the last two thirds.
+    """Return the growth of memory in bytes an hour, by a line through the last two thirds.
 
-    The first third is left out: caches fill, and the allocator finds its size.
+    In the first third caches fill and the allocator finds its size.
     """
     late = samples[len(samples) // 3 :]
     line = statistics.linear_regression(
@@ -95,7 +98,7 @@ def growth_of(samples: Sequence[Sample]) -> float:
 
 
 def serve() -> None:
-    """Serve until standard input ends: a chat, rooms with a clock, closures."""
+    """Serve a chat, ticking rooms and closures until standard input ends."""
     from hubthread import HotlineFrameOption, Hub, HubSetting, Overflow, WebsocketPeriod
 
     counts: dict[str, int] = {}
@@ -149,14 +152,14 @@ def serve() -> None:
 
 @dataclass
 class Life:
-    """What the clients have done; counted by many threads."""
+    """The counts of the clients' actions, by many threads."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     counts: dict[str, int] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
     def count(self, what: str) -> None:
-        """One more of these."""
+        """Count one action."""
         with self.lock:
             self.counts[what] = self.counts.get(what, 0) + 1
 
@@ -169,7 +172,7 @@ def _frame(text: str) -> bytes:
 
 
 def _live(port: int, life: Life, seed: int) -> None:
-    """Clients, one after another, each of another kind."""
+    """Run clients of random kinds, one after another."""
     dice = random.Random(seed)
     while not life.over.is_set():
         kind = dice.choice(("chat", "chat", "chat", "stall", "kill", "leave", "reset"))
@@ -188,7 +191,7 @@ def _live(port: int, life: Life, seed: int) -> None:
 
 
 def _play(sock: socket.socket, kind: str, dice: random.Random, life: Life) -> None:
-    """Talk twice a second and read the rooms, for some seconds; leave as the kind does."""
+    """Talk twice a second and read the rooms for some seconds; then leave as the kind says."""
     says = monotonic()
     until = says + dice.uniform(0.5, 6.0)
     while (now := monotonic()) < until and not life.over.is_set():
@@ -196,7 +199,7 @@ def _play(sock: socket.socket, kind: str, dice: random.Random, life: Life) -> No
             sock.sendall(_frame("x" * dice.choice((100, 100, 8_000))))
             life.count("said")
             says = now + dice.uniform(0.2, 0.8)
-        if kind == "stall":  # while the rooms push: longer than the system's buffers last
+        if kind == "stall":  # longer than the system's buffers last
             life.over.wait(dice.uniform(10.0, 40.0))
             while sock.recv(65536):
                 if monotonic() > until + 60 or life.over.is_set():
@@ -214,11 +217,14 @@ def _play(sock: socket.socket, kind: str, dice: random.Random, life: Life) -> No
             pass
     elif kind == "reset":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    # "kill": the end of a process closes its sockets, without a Close frame.
+    # "kill": like the end of a process, which closes sockets without a close frame.
 
 
 def _sample(pid: int, began: float) -> Sample:
-    """:raises OSError: when the server has ended."""
+    """Return the server's resources.
+
+    :raises OSError: if the server has ended.
+    """
     status = Path(f"/proc/{pid}/status").read_text()
     fields = dict(line.split(":", 1) for line in status.splitlines())
     return Sample(
@@ -230,9 +236,9 @@ def _sample(pid: int, began: float) -> Sample:
 
 
 def soak(seconds: float) -> tuple[list[Sample], dict[str, int], Sample, Sample]:
-    """Live for so long: the samples, what was done, and the server idle before and after.
+    """Run the load; return samples, counts, and the idle server before and after.
 
-    :raises OSError: when the server ends before its time.
+    :raises OSError: if the server ends early.
     """
     life = Life()
     with subprocess.Popen(
@@ -268,7 +274,7 @@ def soak(seconds: float) -> tuple[list[Sample], dict[str, int], Sample, Sample]:
 
 
 def _settled(pid: int, began: float, before: Sample) -> Sample:
-    """The server when everybody has gone; it is given the time of its time-outs for it."""
+    """Return the server's resources when all clients have left, after 20 s at most."""
     deadline = monotonic() + 20
     pause = threading.Event()
     while True:
@@ -281,14 +287,14 @@ def _settled(pid: int, began: float, before: Sample) -> Sample:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(arguments: list[str]) -> int:
-    """Soak, draw, and say what came of it; the exit status."""
+    """Run the soak test, draw and print the result; return the exit status."""
     parser = _Parser(prog="python -m benchmarks.soak", description=__doc__, allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=30.0, help="(%(default)g)")
     parser.add_argument("--chart", type=Path, default=Path("soak.svg"), help="(%(default)s)")
@@ -298,11 +304,11 @@ def main(arguments: list[str]) -> int:
         serve()
         return 0
     if not 0.2 <= asked.minutes <= 10_000:
-        parser.error(f"--minutes: a number of at least 0.2, not {asked.minutes:g}")
+        parser.error(f"--minutes: expected a number of at least 0.2, got {asked.minutes:g}")
     try:
         samples, counts, before, settled = soak(asked.minutes * 60)
     except OSError as error:
-        print(f"the server did not last: {error}")
+        print(f"the server failed: {error}")
         return 1
     done = ", ".join(f"{what} {count:,}" for what, count in sorted(counts.items()))
     print(f"{asked.minutes:g} minutes, {_TALKERS} at a time: {done}")
@@ -313,12 +319,12 @@ def main(arguments: list[str]) -> int:
             f"{'flat' if one.flat else 'GROWS'}"
         )
         flat &= one.flat
-    print(f"memory, in its last two thirds: {growth_of(samples) / 1e6:+.1f} MB an hour")
+    print(f"growth of memory in the last two thirds: {growth_of(samples) / 1e6:+.1f} MB an hour")
     left = settled.threads - before.threads, settled.descriptors - before.descriptors
-    print(f"when all had gone: {left[0]:+} threads, {left[1]:+} descriptors against the begin")
+    print(f"after the last client: {left[0]:+} threads, {left[1]:+} descriptors")
     write_curves(
         asked.chart,
-        f"{asked.minutes:g} minutes of mixed life",
+        f"{asked.minutes:g} minutes of mixed load",
         [sample.at for sample in samples],
         {
             "memory, MB": [sample.memory / 1e6 for sample in samples],

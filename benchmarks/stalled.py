@@ -1,11 +1,11 @@
-"""Stalled member: a paced fan-out to 1,000, once as it is, and once with one that stops reading.
+"""A stalled member: a paced fan-out to 1,000 members, with and without one that stops reading.
 
-The messages have 2,000 bytes, and the one that stalls has the smallest buffers that the
-system gives, so that its server notices within the warm-up.  What counts is the others:
-their p99 beside that of the run without, and whether they get everything.
+The messages have 2,000 bytes.  The stalled member has the smallest buffers that the system gives,
+so that the server notices it within the warm-up.  The figures are those of the other members: the
+p99 with and without the stalled member, and the share of the frames that they get.
 
-A server that blocks on a full socket delivers nothing more to anybody: then ``delivered``
-is below 100 %, and the p99 is that of the few frames before.
+A server that blocks on a full socket delivers nothing more to any member.  Then ``delivered`` is
+below 100 %, and the p99 is that of the few frames before.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLUMNS = (
 
 
 def cases(quick: bool) -> list[Case]:
-    """Both runs are one case, so that the ratio is of two neighbours in time."""
+    """Return the one case; it has both runs, so that they follow each other directly."""
     return [
         Case(
             "stalled",

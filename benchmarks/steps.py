@@ -1,6 +1,6 @@
-"""``python -m benchmarks.steps``: microseconds of single steps, beside what else would do them.
+"""``python -m benchmarks.steps``: microseconds of single steps, beside their alternatives.
 
-The code names a reason for each short way; the figures behind the reasons come from here.  Each
+The code names the reason of each fast path; the figures behind the reasons come from here.  Each
 figure is the best of several rounds, on one thread, with warm caches.
 """
 
@@ -52,7 +52,7 @@ class Step(NamedTuple):
 
 
 def masked(size: int) -> bytes:
-    """Return a client's text frame of so many bytes."""
+    """Return a client's text frame of ``size`` bytes."""
     if size < 126:
         head = bytes([0x81, 0x80 | size])
     elif size < 65536:
@@ -116,7 +116,7 @@ STEPS = (
     _parse("read the handshake of a program", HEAD),
     _parse("read the handshake of a browser", BROWSER),
 )
-"""Every step that is measured."""
+"""The measured steps."""
 
 
 def measure(step: Callable[[], object], rounds: int = ROUNDS) -> float:

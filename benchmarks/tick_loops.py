@@ -1,6 +1,6 @@
-"""What ``ticks`` measures: ``python -m benchmarks.tick_loops CASE PEER ROOMS SECONDS``.
+"""The measured process of ``ticks``: ``python -m benchmarks.tick_loops CASE PEER ROOMS SECONDS``.
 
-Prints one JSON object: figures, and faults, which are counts of what must not be.
+It prints one JSON object with figures and faults, which are counts that must be zero.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["LOOPS"]
 _STALL_S = 0.3
 _WORK_S = 0.0005
 _Record = list[tuple[int, float]]
-"""Of each tick its number and how late it was, in seconds."""
+"""The number and the lateness of each tick, in seconds."""
 _Frame = FrameControl[_Record]
 
 
-# The loops beside hubthread.  ``tick`` is called with the number of the tick and the moment
-# that it was due; false ends the loop.
+# The loops beside hubthread.  ``tick`` gets the number and the deadline of the tick; False ends
+# the loop.
 
 _Tick = Callable[[int, float], bool]
 
@@ -77,7 +77,7 @@ def _timers(period: float, tick: _Tick) -> None:
 LOOPS = {
     "bare": "a thread that sleeps until an absolute deadline",
     "sleep-period": "a thread that sleeps a whole period after its work",
-    "sleep-rest": "a thread that sleeps what its work has left of the period",
+    "sleep-rest": "a thread that sleeps the rest of the period after its work",
     "timers": "a new threading.Timer for each tick",
 }
 _LOOPS = dict(zip(LOOPS, (_absolute, _sleep_period, _sleep_rest, _timers), strict=True))
@@ -100,7 +100,7 @@ def _compute(turns: int) -> int:
 
 
 def _turns(seconds: float) -> int:
-    """How many take so long here, with nobody else at work."""
+    """Return the number of loops that take so long here."""
     some = 10_000
     best = min(_time(partial(_compute, some)) for _ in range(50))
     return max(1, int(some * seconds / best))
@@ -126,7 +126,7 @@ def _rooms(peer: str, hz: float, rooms: int, seconds: float, work: Callable[[], 
     ticks = [ticks for ticks in records if len(ticks) > 1]
     late = sorted(late for record in ticks for _, late in record)
     first, last = ticks[0][0], ticks[0][-1]
-    # The time between two ticks of a room: that of the grid, and what one was later.
+    # The time from the first to the last tick: that of the grid, and the lateness.
     lasted = (last[0] - first[0]) / hz + last[1] - first[1]
     skipped = sum(record[-1][0] - record[0][0] + 1 - len(record) for record in ticks)
     figures = {"rate": (len(ticks[0]) - 1) / lasted, "cpu": used / took, "skipped": skipped}
@@ -189,7 +189,7 @@ def _lateness(late: list[float]) -> dict[str, float]:
 
 
 def _stall(hz: float, seconds: float) -> None:
-    stalls: list[tuple[int, float]] = []  # the tick, and seconds from its deadline to its end
+    stalls: list[tuple[int, float]] = []  # index, seconds from its deadline to its end
     seen: list[tuple[int, int, float]] = []  # index, skipped, deadline on the first tick's grid
 
     def logic(frame: _Frame, _: _Record) -> None:
@@ -205,7 +205,7 @@ def _stall(hz: float, seconds: float) -> None:
         time.sleep(seconds + 1)
     used, took = time.process_time() - used, time.monotonic() - began
     after = {index - skipped - 1: skipped for index, skipped, _ in seen}
-    # Of the ticks that came due during a stall the last is run, and the others are not.
+    # Of the ticks that were due during a stall only the last is run.
     wrong = [
         at
         for at, lasted in stalls
@@ -215,7 +215,7 @@ def _stall(hz: float, seconds: float) -> None:
     _say(
         {
             "skipped": sum(after.values()),
-            # A tick can look at the clock late, but never early.
+            # A tick may read the clock late, but never early.
             "off_grid_ms": 1000 * (starts[len(starts) // 2] - starts[0]),
             "cpu": used / took,
         },
@@ -259,7 +259,7 @@ def _busy_hub(hz: float, seconds: float) -> None:
             clock.close()
             clock.join()
             for client in clients:
-                client.close()  # behind the last push
+                client.close()  # after the last push
             reader.join()
     numbers = [index for index, _ in ticks]
     late = sorted(late for _, late in ticks)

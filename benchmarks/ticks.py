@@ -1,20 +1,19 @@
-"""Ticks: rooms with a clock, whose ticks come when they are due (``HotlineFrameOption``).
+"""Ticks: the lateness of ticking rooms (``HotlineFrameOption``).
 
-Beside them: ``bare``, one thread for each room that sleeps until an absolute deadline (the
-limit); and what people write in place of that, at 60 Hz: sleeping a whole period after the
-work, sleeping the rest of the period, a new ``threading.Timer`` for each tick.
+``bare`` is one thread for each room that sleeps until an absolute deadline: the limit.  At 60
+Hz there are also the usual loops: sleep a whole period after the work, sleep the rest of the
+period, a new ``threading.Timer`` for each tick.
 
-Late is a tick that begins after its deadline; the deadlines stand on a grid, a period
-apart from the first on.  A loop that drifts falls behind more with each tick.  A room that
-is late by a period or more skips what it has missed, which is counted.
+A tick is late by the time from its deadline to its begin.  The deadlines form a grid of equal
+periods.  A loop that drifts falls further behind with each tick.  A room that is late by a period
+or more skips the missed ticks and counts them.
 
-*60 Hz*: 4 ms of work in each tick.  *Stall*: a tick takes 300 ms, once a second; the ticks
-that came due meanwhile must be counted exactly, and those that follow must stand on the old
-grid.  *Rooms*: how late, with 1,000 of them and nothing to do, and with 100 that compute.
-*Hub busy*: the hub thread computes for a second, while a room at 20 Hz pushes to a client;
-no tick may be missing, and no push may wait.
+*60 Hz*: 4 ms of work in each tick.  *Stall*: one tick a second takes 300 ms; the skipped ticks
+must be counted exactly, and later ticks must keep the grid.  *Rooms*: the lateness of 1,000
+rooms without work, and of 100 rooms that compute.  *Hub busy*: the hub thread computes for a
+second, while a room at 20 Hz pushes to a client; no tick may be missed, and no push may wait.
 
-Everything runs in a process of its own (``tick_loops``); there is no load client.
+Everything runs in one process of its own (``tick_loops``); there is no load client.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ _OFF_GRID = Column("off_grid_ms", "off the grid ms", 2)
 _PUSH = Column("push_p99_ms", "push p99 ms", 2)
 
 _PEERS = tuple(Peer(name, what, "") for name, what in LOOPS.items() if name != BARE)
-"""Loops that are measured beside the two, at 60 Hz only."""
+"""The usual loops, which take part at 60 Hz only."""
 
 
 def cases(quick: bool) -> list[Case]:
-    """One rate, a stall, many rooms, rooms that compute, a hub that is busy."""
+    """Return the cases: one rate, a stall, many rooms, rooms with work, a busy hub."""
     loops = (_P50, _P99, _WORST, _SKIPPED, _CPU)
     return [
         _case("60 Hz", "A room at 60 Hz with 4 ms of work", 1, (_RATE, *loops), beside=_PEERS),
@@ -83,7 +82,7 @@ def _case(
 
 
 def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
-    # A minute in three rounds: what drifts shows it in less.
+    # A minute in three rounds, which is long enough to show drift.
     seconds = options.seconds * (1 if options.quick else 5)
     arguments = [case.mode, peer.name, str(case.clients), str(seconds)]
     try:

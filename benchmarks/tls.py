@@ -1,7 +1,7 @@
 """TLS: handshakes a second, echo and paced fan-out, as in ``idle``, ``echo`` and ``fanout``.
 
-The certificate (P-256, self-signed) is made by ``openssl`` for the purpose; the load client
-does not verify it.  No session is resumed: each connection pays for a whole handshake.
+The ``openssl`` command makes the certificate (P-256, self-signed); the load client does not verify
+it.  No session is resumed, so each connection pays for a full handshake.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OPEN_RATE = Column("open_rate", "handshakes/s", more_is_better=True)
 
 
 def cases(quick: bool) -> list[Case]:
-    """Echo with the handshakes before it, and fan-out."""
+    """Return the echo, with the handshakes before it, and the fan-out."""
     return [
         Case(
             "tls",
@@ -59,7 +59,7 @@ def _measure(case: Case, peer: Peer, options: Options) -> Measurement:
 
 
 def _certificate() -> Path:
-    """Certificate and key in one file.
+    """Return a file with certificate and key.
 
     :raises Unavailable: without the ``openssl`` command.
     """

@@ -1,7 +1,6 @@
-"""``python -m benchmarks.virtual``: how fast virtual time passes in a room with members.
+"""``python -m benchmarks.virtual``: the speed of virtual time in a room with members.
 
-10,000 ticks, each pushed to 10 members and read by them, in under a second: that is what
-lets a test play minutes of a game.
+It runs 10,000 ticks; each is pushed to 10 members, which read it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ ROUNDS = 5
 
 
 def measure() -> float:
-    """Seconds for one round."""
+    """Return the seconds of one round."""
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         room = HotlineFrameOption[Any](
             list, hz=20, logic=lambda frame, obj: frame.push(MESSAGE)
@@ -34,7 +33,7 @@ def measure() -> float:
         inboxes = [client.inbox for client in clients]
         took = perf_counter() - began
         if any(inbox != [MESSAGE] * TICKS for inbox in inboxes):
-            raise AssertionError("not everybody got everything")
+            raise AssertionError("a member did not get every message")
         return took
 
 

@@ -1,7 +1,6 @@
 /* The load client's sockets: plain, with TLS (-DWITH_TLS), and inflating (-DWITH_ZLIB).
  *
- * Both libraries are only asked for by the works that need them, so everything else can be
- * run where their headers are not installed.
+ * Only the works that need the two libraries use them, so the others run without their headers.
  */
 #include <errno.h>
 #include <sys/socket.h>
@@ -19,7 +18,7 @@ int wire_tls_start(conn *c) {
         context = SSL_CTX_new(TLS_client_method());
         SSL_CTX_set_mode(context,
                          SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-        /* The certificate is made for this run, by nobody: it is not verified. */
+        /* The certificate is self-signed, so it is not verified. */
         SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);
     }
     c->tls = SSL_new(context);
@@ -54,7 +53,7 @@ int wire_tls_shake(conn *c) {
 long wire_read(conn *c, uint8_t *into, size_t size) {
 #ifdef WITH_TLS
     if (c->tls) {
-        /* Until nothing is left: epoll does not see what is decrypted already. */
+        /* Until nothing is left: epoll does not see bytes that are already decrypted. */
         size_t got = 0;
         long n = 1;
         while (got < size) {
@@ -91,7 +90,7 @@ void wire_end(conn *c) {
 #ifdef WITH_ZLIB
 #include <zlib.h>
 
-/* Each message by itself: no context takeover was agreed on (RFC 7692). */
+/* Each message by itself: there is no context takeover (RFC 7692). */
 long inflate_message(const uint8_t *from, size_t size, uint8_t *into, size_t room) {
     static z_stream z;
     static int ready;

@@ -24,18 +24,10 @@ MAX_LINES = 500
 MAX_PARAMETERS = 8
 
 # Openings that promise an explanation instead of giving a noun or a verb.
-QUESTIONS = [
-    "What",
-    "Who",
-    "Whose",
-    "How",
-    "Whether",
-    "Where",
-    "When",
-    "Whatever",
-    "Whoever",
-    "Somebody",
-]
+QUESTIONS = (
+    *("What", "Who", "Whose", "How", "Whether", "Where", "When"),
+    *("Whatever", "Whoever", "Somebody"),
+)
 
 # Base classes with one subclass that are no file split, each with the reason.
 ONE_SUBCLASS = {

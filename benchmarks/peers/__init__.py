@@ -1,4 +1,4 @@
-"""The servers that are compared: one module each, all with the contract of ``contract``."""
+"""The compared servers: one module each, with the contract that ``contract`` describes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["BARE", "PEERS", "SUBJECT", "Peer"]
 SUBJECT = "hubthread"
 BARE = "bare"
 
-_STALLS = "blocks for good on a member that does not read, by design"
+_STALLS = "blocks for ever on a member that does not read, by design"
 
 _ONLY_STORM = dict.fromkeys(
     ("fanout", "echo", "stalled", "idle", "large", "compression", "tls"),
@@ -27,14 +27,14 @@ class Peer:
     what: str
     module: str
     needs: tuple[str, ...] = ()
-    """Distributions; the first is the one whose version matters most."""
+    """The distributions; the first one's version matters most."""
     without: Mapping[str, str] = field(default_factory=dict)
-    """Works that it has no part in, and why."""
+    """The works that it takes no part in, with the reasons."""
     client: tuple[str, ...] = ()
-    """Options of the load client that it needs."""
+    """The options of the load client for this server."""
 
     def versions(self) -> dict[str, str] | None:
-        """Of what it needs; ``None`` if something is not installed."""
+        """Return the versions of its distributions; None if one is not installed."""
         try:
             return {name: metadata.version(name) for name in self.needs}
         except metadata.PackageNotFoundError:

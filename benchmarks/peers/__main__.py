@@ -12,7 +12,7 @@ from benchmarks.peers.contract import Job, open_files, watch_stdin
 
 
 def main(name: str, job: str) -> None:
-    """Serve until the runner is done."""
+    """Serve until standard input ends."""
     logging.basicConfig(level=logging.ERROR)
     open_files()
     watch_stdin()

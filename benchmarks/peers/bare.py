@@ -1,8 +1,8 @@
-"""No library: blocking sockets, a thread each, and one send() for each message and member.
+"""No library: blocking sockets, a thread for each, and one send() for each message and member.
 
-It shakes hands, and then trusts the client: messages are text of the size agreed on, with
-one mask, and are whole.  Nothing is checked, limited or closed in order.  It shows what one
-system call for each message and member costs, and so what a library adds to it.
+After the handshake it trusts the client: messages are whole text frames of the agreed size, with
+one mask.  It checks nothing, limits nothing and does not close properly.  It shows the cost of one
+system call for each message and member, and so what a library adds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 )
-"""To the key of RFC 6455 section 1.3, which the load client sends."""
+"""The answer to the key of RFC 6455 section 1.3, which the load client sends."""
 
 
 def _header(size: int) -> bytes:
@@ -90,7 +90,7 @@ class _Bare:
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     bare = _Bare(job)
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as server:
         listening(server.getsockname()[1])

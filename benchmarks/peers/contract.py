@@ -1,16 +1,16 @@
-"""What every server under test is told, and what all of them share.
+"""The contract of every server under test, and the parts that all servers share.
 
-``python -m benchmarks.peers NAME JOB`` (JOB is JSON) listens on a free port of 127.0.0.1
-and prints ``listening PORT``.  It ends when its standard input does, so that no server
-outlives a runner that was killed.
+``python -m benchmarks.peers NAME JOB`` (JOB is JSON) listens on a free port of 127.0.0.1 and
+prints ``listening PORT``.  It ends with its standard input, so that no server outlives a killed
+runner.
 
-``echo``: each message goes back to its sender.  ``room``: each goes to all members, the
-sender included, in one order for all.  ``publish``: from "go" to "stop", both said by a
-client, the server sends messages to all members, and a last one that is marked as such.
-In ``room`` and ``publish`` a client that is in is told "joined".
+``echo``: each message goes back to its sender.  ``room``: each message goes to all members, the
+sender included, in one order for all.  ``publish``: from a client's "go" to its "stop", the server
+sends messages to all members, and then a last one with a mark.  In ``room`` and ``publish`` the
+server sends "joined" to each new member.
 
-A message is 8 digits sequence number, 24 digits CLOCK_MONOTONIC nanoseconds, 8 digits
-sender (in ``publish``: 1 for the last one), then words up to the size agreed on.
+A message has 8 digits of sequence number, 24 digits of CLOCK_MONOTONIC in nanoseconds, 8 digits of
+sender (in ``publish``: 1 for the last message), and words up to the agreed size.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _HEAD = 40
 
 @dataclass(frozen=True)
 class Job:
-    """What a server is to do."""
+    """The task of a server."""
 
     mode: Literal["echo", "room", "publish"] = "echo"
     rate: float = 0.0
@@ -56,15 +56,17 @@ class Job:
     size: int = 100
     """Bytes of a message in ``publish``."""
     window: int = 16
-    """For servers that take messages without blocking: how many a publisher hands over
-    before it waits until the batch before has been taken."""
+    """Messages that a publisher hands over before it waits for the batch before.
+
+    It is for servers that accept messages without blocking.
+    """
     deflate: bool = False
     """Negotiate permessage-deflate."""
     certificate: str = ""
-    """A PEM file with certificate and key: serve with TLS."""
+    """A PEM file with certificate and key, to serve with TLS."""
 
     def tls(self) -> ssl.SSLContext | None:
-        """The server's context, where there is a certificate."""
+        """Return the server's TLS context, or None without a certificate."""
         if not self.certificate:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -73,20 +75,20 @@ class Job:
 
 
 class Stamper:
-    """Makes numbered messages with the time of their making."""
+    """The maker of numbered messages with a time stamp."""
 
     def __init__(self, size: int) -> None:
         self._words = _words(size - _HEAD)
         self._sequence = 0
 
     def next(self, *, last: bool = False) -> str:
-        """The next message."""
+        """Return the next message."""
         self._sequence += 1
         return f"{self._sequence:08d}{time.monotonic_ns():024d}{int(last):08d}{self._words}"
 
 
 def _words(size: int) -> str:
-    """Words that compress about as chat or JSON does; the same as in ``load.h``."""
+    """Return words that compress about as chat or JSON does; the same as in ``load.h``."""
     state, parts, length = 1, [], 0
     while length < size:
         state = (state * 1103515245 + 12345) & 0x7FFFFFFF
@@ -96,7 +98,7 @@ def _words(size: int) -> str:
 
 
 class Publisher:
-    """Publishes from "go" to "stop", on a thread of its own.
+    """A publisher from "go" to "stop", on a thread of its own.
 
     :param push: sends to all members; blocks where the server under test does.
     """
@@ -107,7 +109,7 @@ class Publisher:
         self._stop = threading.Event()
 
     def told(self, message: object) -> None:
-        """A client has spoken."""
+        """Handle a client's "go" or "stop"."""
         if message == "go":
             threading.Thread(target=self._run, daemon=True).start()
         elif message == "stop":
@@ -126,7 +128,7 @@ class Publisher:
 async def publish_async(
     job: Job, stop: asyncio.Event, push: Callable[[str], Awaitable[object]]
 ) -> None:
-    """Publish until ``stop``, in a task: what ``Publisher`` is to threads."""
+    """Publish until ``stop``, in a task; the counterpart of ``Publisher`` for asyncio."""
     stamper, due = Stamper(job.size), time.monotonic()
     while not stop.is_set():
         await push(stamper.next())
@@ -137,7 +139,7 @@ async def publish_async(
 
 
 def listening(port: int) -> None:
-    """Tell the runner where."""
+    """Print the port for the runner."""
     print(f"listening {port}", flush=True)
 
 
@@ -153,6 +155,6 @@ def watch_stdin() -> None:
 
 
 def open_files() -> None:
-    """Take as many descriptors as the system gives."""
+    """Raise the limit of descriptors to the most that the system allows."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,9 +1,8 @@
-"""flask-sock: simple-websocket inside of werkzeug's threaded development server.
+"""flask-sock: simple-websocket inside werkzeug's threaded development server.
 
-A lock keeps one order for all members, as the other servers do; ``flask-sock-unlocked`` is
-the loop as it is mostly written, by all threads at once.  simple-websocket accepts
-compression whenever it is offered, and its ``send`` may send a part of a large message only
-(it calls ``socket.send`` once); both are as they are.
+A lock keeps one order for all members, as the other servers do; ``flask-sock-unlocked`` is the
+usual loop, run by all threads at once.  simple-websocket accepts compression whenever it is
+offered.  Its ``send`` calls ``socket.send`` once and may send only a part of a large message.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from benchmarks.peers.contract import JOINED, Job, Publisher, listening
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     members: dict[Any, None] = {}
     locked = not name.endswith("unlocked")

@@ -1,8 +1,8 @@
-"""hubthread with its defaults: a hotline for the room, a thread of the program's own to publish.
+"""hubthread with its defaults: a hotline for the room, and the program's thread to publish.
 
-As fast as the hub admits: the publisher hands over ``job.window`` pushes, then waits for
-the batch before them to be taken (``wait_push_consumed``), as a program that wants to keep
-pace would; so up to two batches are under way.
+The publisher hands over ``job.window`` pushes and then waits until the batch before is consumed
+(``wait_push_consumed``), as a program that wants to keep pace does.  So up to two batches are in
+flight.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _PATIENCE_S = 30.0
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     hub: Hub[dict[str, Any], str]
 
     def echo(ctx: IOContext, meta: object) -> bool:

@@ -1,7 +1,7 @@
-"""picows: Cython on asyncio.  Callbacks, and a loop over send() for rooms.
+"""picows: Cython on asyncio, with callbacks, and a loop over send() for rooms.
 
-As fast as it goes: the publisher waits while any transport says that its buffer is full
-(``pause_writing``), and the loop gets a turn after each message.
+The saturated publisher waits while the buffer of any transport is full (``pause_writing``), and
+yields to the event loop after each message.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Listener(picows.WSListener):  # type: ignore[misc]
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     asyncio.run(_serve(job))
 
 

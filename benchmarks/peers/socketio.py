@@ -1,14 +1,13 @@
 """python-socketio in threading mode: simple-websocket on werkzeug's threaded server.
 
-WebSocket from the first byte, without long polling first; the load client speaks Engine.IO
-and Socket.IO (``--socketio``).  A message is the argument of a ``message`` event, so it is
-quoted as JSON (133 bytes for 100); the bytes are the same for all members, and
-python-socketio makes them once.  ``send`` without a room reaches every client.
+It uses WebSocket from the first byte, without long polling; the load client speaks Engine.IO
+and Socket.IO (``--socketio``).  A message is the argument of a ``message`` event and therefore
+quoted as JSON (133 bytes for 100).  python-socketio encodes it once for all members.  ``send``
+without a room reaches every client.
 
-A lock keeps one order for all members, as the other servers do.  Handlers run on the
-connection's own thread (``async_handlers=False``): the default is a new thread for each
-message, which keeps no order.  There is no back-pressure: each client has a queue without
-a bound and a thread that empties it.
+A lock keeps one order for all members, as the other servers do.  Handlers run on the connection's
+own thread (``async_handlers=False``): the default is a new thread for each message, which keeps no
+order.  There is no backpressure: each client has an unbounded queue and a thread that empties it.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ from werkzeug.serving import make_server
 
 from benchmarks.peers.contract import JOINED, Job, Publisher, listening
 
-# By name: this module is called like the package.
+# By name, because this module has the name of the package.
 socketio: Any = importlib.import_module("socketio")
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     server = socketio.Server(
         async_mode="threading",
         transports=["websocket"],
         async_handlers=False,
-        always_connect=True,  # so that it may send in ``connect``
+        always_connect=True,  # or ``connect`` could not send
         max_http_buffer_size=2 * job.size + 1024,
     )
     one_order = threading.Lock()

@@ -1,7 +1,7 @@
 """websockets on asyncio: with its ``broadcast``, or (``websockets-loop``) awaiting each send.
 
-``broadcast`` has no back-pressure, by its documentation: as fast as it goes means that the
-loop gets a turn after each message, and that buffers grow.
+``broadcast`` has no backpressure, as its documentation says: the saturated publisher yields to the
+event loop after each message, and buffers grow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.peers.contract import JOINED, Job, listening, publish_async
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     asyncio.run(_serve(job, loops=name.endswith("loop")))
 
 

@@ -1,8 +1,8 @@
 """websockets.sync, threads: a loop over ``send``, or (``sync-broadcast``) its ``broadcast``.
 
-A lock keeps one order for all members, as the other servers do; ``sync-unlocked`` is the
-loop as it is mostly written, by all threads at once, in whatever order comes about.
-All block while a member's socket is full.
+A lock keeps one order for all members, as the other servers do; ``sync-unlocked`` is the usual
+loop, run by all threads at once, without a common order.  All block while a member's socket is
+full.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ except ImportError:  # before 17
 
 
 def serve(job: Job, name: str) -> None:
-    """Serve for good."""
+    """Serve until the process ends."""
     members: dict[ServerConnection, None] = {}
     locked = not name.endswith("unlocked")
     one_order = threading.Lock()
