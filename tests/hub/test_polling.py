@@ -15,7 +15,7 @@ from hubthread import (
     SettingError,
     WrongThread,
 )
-from tests.rooms.ticking.hand_clock import Notes, new_hub
+from tests.rooms.ticking.hand_clock import Noted, new_hub
 from tests.support import TIMEOUT, Gate, Items, in_thread, together
 
 
@@ -59,7 +59,7 @@ def test_a_poll_needs_a_time_out(zero: Any) -> None:
 def test_it_asks_until_it_is_done() -> None:
     """At once, and then once a second."""
     hub, clock, _ = new_hub()
-    notes = Notes()
+    notes = Noted()
 
     def do(given: Any, done: Any) -> None:
         assert given is hub
@@ -85,7 +85,7 @@ def test_it_asks_until_it_is_done() -> None:
 def test_whom_it_tells_may_be_done_for_it() -> None:
     """From another thread, while it waits for the next time."""
     hub, clock, _ = new_hub()
-    told = Notes()
+    told = Noted()
     with hub:
         poll = hub.long_polling(LongPollingOption(lambda _, done: told.add(done), timeout=60))
         (done,) = told.wait(1)
@@ -104,7 +104,7 @@ def test_whom_it_tells_may_be_done_for_it() -> None:
 def test_time_runs_out() -> None:
     """The callback is called, on the poll's thread; nothing is asked after it."""
     hub, clock, _ = new_hub()
-    notes = Notes()
+    notes = Noted()
     with hub:
         poll = hub.long_polling(
             LongPollingOption(
@@ -125,7 +125,7 @@ def test_time_runs_out() -> None:
 def test_so_often_it_asks_at_the_most(late: bool) -> None:
     """After the last time done has another period to come."""
     hub, clock, _ = new_hub()
-    notes, told = Notes(), Notes()
+    notes, told = Noted(), Noted()
 
     def do(_: Any, done: Any) -> None:
         notes.add("do")
@@ -153,7 +153,7 @@ def test_so_often_it_asks_at_the_most(late: bool) -> None:
 def test_calls_that_a_slow_one_has_kept_away_are_left_out() -> None:
     """The grid stays; a time-out that passes meanwhile comes after it."""
     hub, clock, _ = new_hub()
-    notes = Notes()
+    notes = Noted()
 
     def do(*_: Any) -> None:
         notes.add(clock.time - clock.start)
@@ -199,7 +199,7 @@ def test_what_raises_is_told_of_and_asked_again() -> None:
 def test_it_can_be_cancelled(how: str) -> None:
     """Nothing is asked any more, and the callback is not called; its own thread ends."""
     hub, clock, _ = new_hub()
-    notes = Notes()
+    notes = Noted()
     with hub:
         poll = hub.long_polling(
             LongPollingOption(notes.noting("do"), 60, timeout_callback=notes.noting("timeout"))
@@ -226,7 +226,7 @@ def test_cancelled_while_it_asks() -> None:
     """The call comes to its end, and its done is too late."""
     hub, _, _ = new_hub()
     gate = Gate()
-    notes = Notes()
+    notes = Noted()
 
     def do(_: Any, done: Any) -> None:
         gate()
@@ -258,7 +258,7 @@ def test_it_runs_off_the_hub_thread() -> None:
 def test_it_does_not_wait_for_itself() -> None:
     """In its own callbacks ``wait`` is refused, where it would keep its own end away."""
     hub, clock, logs = new_hub()
-    told, refused, gate = Notes(), Notes(), Gate()
+    told, refused, gate = Noted(), Noted(), Gate()
 
     def waits(*_: Any) -> None:
         with pytest.raises(WrongThread, match="would wait for itself"):
@@ -283,7 +283,7 @@ def test_it_does_not_wait_for_itself() -> None:
 def test_what_a_callback_of_its_context_raises_is_told_of() -> None:
     """And keeps nothing from happening: the time-out is told of as ever."""
     hub, clock, logs = new_hub()
-    notes = Notes()
+    notes = Noted()
 
     def fail(_: str) -> None:
         raise ZeroDivisionError
@@ -308,7 +308,7 @@ def test_it_ends_once() -> None:
     for number in range(60):
         hub, clock, _ = new_hub()
         with hub:
-            told, notes = Notes(), Notes()
+            told, notes = Noted(), Noted()
             poll = hub.long_polling(
                 LongPollingOption(
                     lambda _, done, told=told: told.add(done),  # type: ignore[misc]

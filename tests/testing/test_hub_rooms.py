@@ -14,9 +14,7 @@ from hubthread import (
     HotlineClosed,
     HotlineFrameOption,
     HubSetting,
-    InputState,
     LongPollingOption,
-    Overrun,
     Tick,
     UsageError,
 )
@@ -137,125 +135,11 @@ def test_virtual_room_overrun_skip_leaves_out_the_missed_ticks(hub: AnyHub) -> N
     assert all(tick.late < 1e-9 for tick in ticks[6:])
 
 
-def test_virtual_room_overrun_burst_runs_some_missed_ticks(hub: AnyHub) -> None:
-    _, ticks = ticking(hub, hz=10, spend={2: 1.0}, overrun="burst", catch_up=3)
-    hub.advance(2)
-    # From 0.2 to 1.2: 3 to 12 are due, the last three are run, one after another.
-    assert indices(ticks) == [1, 2, 10, 11, 12, *range(13, 21)]
-    assert [tick.skipped for tick in ticks[2:5]] == [7, 0, 0]
-    assert [tick.late for tick in ticks[2:5]] == pytest.approx([0.2, 0.1, 0.0], abs=1e-9)
-
-
-def test_virtual_room_overrun_delay_moves_the_grid(hub: AnyHub) -> None:
-    _, ticks = ticking(hub, hz=10, spend={2: 0.25}, overrun="delay")
-    hub.advance(1)
-    # Tick 2 from 0.2 to 0.45, then 3 at once, and each 0.1 after the one before.
-    assert indices(ticks) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert [tick.skipped for tick in ticks] == [0] * 8
-
-
-def test_virtual_room_overruns_are_reported_and_too_many_close_it(hub: AnyHub) -> None:
-    told: list[Overrun] = []
-    room, ticks = ticking(
-        hub,
-        hz=10,
-        spend={1: 0.15, 5: 0.12, 6: 0.12, 7: 0.12},
-        on_overrun=lambda frame, obj, overrun: told.append(overrun),
-        max_overruns=3,
-    )
-    hub.advance(2)
-    assert [overrun.in_a_row for overrun in told] == [1, 1, 2, 3]
-    assert [overrun.work for overrun in told] == pytest.approx([0.15, 0.12, 0.12, 0.12])
-    assert room.is_closed
-    assert "3 ticks in a row" in (room.context.reason or "")
-    assert indices(ticks) == [1, 2, 3, 4, 5, 6, 7]
-
-
 def test_virtual_room_keeps_its_rate_while_the_hub_is_busy(hub: AnyHub) -> None:
     _, ticks = ticking(hub, hz=10)
     hub.exec_async(lambda _: hub.clock.spend(1.0))
     hub.advance(1)
     assert sum(1 + tick.skipped for tick in ticks) == 10
-
-
-# Pause, closures, countdowns.
-
-
-def test_virtual_room_pause_stops_only_ticks_and_countdowns(hub: AnyHub) -> None:
-    room, ticks = ticking(hub, hz=10)
-    rung: list[float] = []
-    countdown = room.operation_timeout(1.0, lambda frame, obj: rung.append(hub.clock.now()))
-    hub.advance(0.35)
-    room.pause()
-    hub.advance(100)
-    assert (len(ticks), rung, countdown.remaining) == (3, [], pytest.approx(0.65))
-    assert room.exec_sync(lambda frame, obj: len(obj)) == 3
-    room.resume()
-    hub.advance(0.049)
-    assert len(ticks) == 3
-    hub.advance(0.001)
-    assert len(ticks) == 4
-    hub.advance(1)
-    assert rung == pytest.approx([101.0])
-    assert countdown.outcome == "timeout"
-
-
-def test_virtual_room_countdown_ends_once(hub: AnyHub) -> None:
-    room = room_of(hub)
-    told: list[str] = []
-    done = room.operation_timeout(1, lambda *_: told.append("done"))
-    out = room.operation_ticker(1, lambda *_: told.append("out"), 0.3, lambda *_: told.append("."))
-    left = room.operation_timeout(5, lambda *_: told.append("left"))
-    hub.advance(0.5)
-    assert (done.done(), done.done(), done.outcome) == (True, False, "done")
-    hub.advance(0.5)
-    assert (told, out.outcome) == ([".", ".", ".", "out"], "timeout")
-    room.close()
-    hub.advance(10)
-    assert (left.outcome, len(told)) == ("closed", 4)
-
-
-def test_virtual_room_inputs_are_answered_defaulted_or_left(hub: AnyHub) -> None:
-    room = room_of(hub)
-    names = ("quick", "slow", "gone", "mute")
-    clients = {name: hub.connect(f"/{name}") for name in names}
-    for client in clients.values():
-        room.answer(client.ctx)
-    done: list[float] = []
-    gate = room.await_inputs(
-        room.members, 10, "pass", lambda frame, obj, gate: done.append(hub.clock.now())
-    )
-    assert gate.answer(clients["quick"].ctx, "rock")
-    hub.advance(9.5)
-    assert gate.remaining == pytest.approx(0.5)
-    clients["gone"].drop()
-    assert gate.answer(clients["slow"].ctx, "paper")
-    assert not gate.is_complete
-    hub.advance(0.5)
-    assert not gate.answer(clients["mute"].ctx, "too late")
-    given = {ctx.handshake.path[1:]: (put.state, put.value) for ctx, put in gate.wait().items()}
-    assert given == {
-        "quick": (InputState.ANSWERED, "rock"),
-        "slow": (InputState.ANSWERED, "paper"),
-        "gone": (InputState.LEFT, "pass"),
-        "mute": (InputState.DEFAULTED, "pass"),
-    }
-    assert done == [10.0]
-
-
-def test_virtual_room_last_input_completes_the_gate_at_once(hub: AnyHub) -> None:
-    room = room_of(hub)
-    clients = [hub.connect() for _ in range(3)]
-    for client in clients:
-        room.answer(client.ctx)
-    gate = room.await_inputs(room.members, 10, 0)
-    hub.advance(1)
-    for client in clients:
-        gate.answer(client.ctx, 1)
-    hub.settle()
-    assert gate.is_complete
-    assert [put.value for put in gate.wait().values()] == [1, 1, 1]
-    assert hub.clock.now() == 1.0
 
 
 # Members.

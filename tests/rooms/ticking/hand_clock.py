@@ -1,4 +1,8 @@
-"""Rooms with a clock, for their tests: real threads, and a time that the test sets."""
+"""A clock that the test sets, for rooms whose threads are the point of the test.
+
+Each room has a real tick thread, as with the real clock.  Only time stands still until the
+test lets it pass.  Tests that need no threads use the virtual hub of ``conftest.py``.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,15 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting
+from hubthread import Hub, HubSetting
 from hubthread.concurrency.clock import Step
 from hubthread.concurrency.threads import Threads
+from tests.rooms.ticking.rooms import AnyFrame
 from tests.support import TIMEOUT, AnyHub, Items, Logs
-
-AnyFrame = FrameControl[Any]
 
 
 class HandClock:
-    """A clock that stands until the test sets it; each step has a thread, as in real time."""
+    """A clock that stands still, and a thread for each step."""
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
@@ -43,11 +46,11 @@ class HandClock:
             self.changed.notify_all()
 
     def rest(self) -> None:
-        """Wait until nobody has anything to do now."""
+        """Wait until no step has anything to do now."""
         with self.changed:
             assert self.changed.wait_for(
                 lambda: all(drive.rests() for drive in self.drives), TIMEOUT
-            ), "it has not come to rest"
+            ), "a step does not come to rest"
 
     def go(self, seconds: float) -> None:
         """Let time pass, and wait until what is due is done."""
@@ -56,7 +59,7 @@ class HandClock:
 
 
 class HandDrive:
-    """One step and its thread."""
+    """A step and its thread."""
 
     def __init__(self, clock: HandClock, step: Step) -> None:
         self._clock = clock
@@ -70,7 +73,7 @@ class HandDrive:
             self._clock.changed.notify_all()
 
     def rests(self) -> bool:
-        """Under the clock's lock."""
+        """Return True while the step waits.  Under the clock's lock."""
         return self._due is not None and not self._woken and self._clock.time < self._due
 
     def run(self) -> None:
@@ -87,33 +90,27 @@ class HandDrive:
 
 
 def by_hand(hub: AnyHub) -> HandClock:
-    """From now on the hub's rooms and polls go by the test's clock."""
+    """Replace the hub's clock by one that the test sets."""
     clock = HandClock(hub._core.threads)
     hub._core.clock = clock
     return clock
 
 
 def new_hub(**fields: Any) -> tuple[AnyHub, HandClock, Logs]:
-    """A hub that is not started, its clock and its log."""
+    """Make a hub that is not started, its clock and its log."""
     logs = Logs()
     fields.setdefault("meta_gen", dict)
     hub = Hub(HubSetting[Any, Any](logger=logs, **fields))
     return hub, by_hand(hub), logs
 
 
-class Notes(Items[Any]):
-    """What a room's callbacks have noted."""
+class Noted(Items[Any]):
+    """What callbacks have noted."""
 
     def noting(self, what: Any) -> Callable[..., None]:
-        """A callback that notes ``what``."""
+        """Return a callback that notes ``what``."""
         return lambda *_: self.add(what)
 
     def ticking(self, frame: AnyFrame, obj: Any) -> None:
-        """Logic that notes the number of each tick."""
+        """Note the number of a tick: logic."""
         self.add(frame.tick.index)
-
-
-def still(hub: AnyHub, **fields: Any) -> AnyFrame:
-    """A room without ticks."""
-    fields.setdefault("new_obj", list)
-    return HotlineFrameOption[Any](**fields).run(hub.hotline())

@@ -1,565 +1,534 @@
-"""A room with a clock in use: its closures, its pauses, its errors, its figures."""
+"""A hotline is given a clock; the room paused, closed and looked at."""
 
 from __future__ import annotations
 
-import logging
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
 
 from hubthread import (
     DeadlockError,
-    ExecTimeout,
+    FrameControl,
+    Hotline,
     HotlineClosed,
     HotlineFrameOption,
-    Overrun,
-    QueueFull,
+    Hub,
+    HubClosed,
+    HubSetting,
     Tick,
     UsageError,
     WrongThread,
 )
+from hubthread.rooms.ticking.loop import TickLoop
 from hubthread.statistics import Spread
-from tests.rooms.ticking.hand_clock import AnyFrame, Notes, new_hub, still
-from tests.support import TIMEOUT, Gate, Items, in_thread, serving, together
+from tests.rooms.ticking.hand_clock import Noted, by_hand, new_hub
+from tests.rooms.ticking.rooms import AnyFrame, AnyVirtualHub, nothing, noting, raised, run
+from tests.support import TIMEOUT, Gate, in_thread, serving, together
+
+# Run.
 
 
-def test_closures_get_the_frame_and_the_object() -> None:
-    """And exec_sync has their result, or what they raised, also KeyboardInterrupt."""
-    hub, _, logs = new_hub()
-    with hub:
-        frame = still(hub)
-        assert frame.exec_sync(lambda given, _: given is frame)
-        frame.exec_async(lambda _, obj: obj.append(1))
-        assert frame.exec_sync(lambda _, obj: obj) == [1]
-        for error in (LookupError("x"), KeyboardInterrupt()):
-
-            def fail(_frame: Any, _obj: Any, error: BaseException = error) -> None:
-                raise error
-
-            with pytest.raises(type(error)):
-                frame.exec_sync(fail)
-            frame.exec_async(fail)
-        assert frame.exec_sync(lambda _, obj: obj) == [1]
-    told = logs.warnings()
-    assert len(told) == 2
-    assert "the clock of hotline 1: a closure raised" in told[0]
-    assert "LookupError" in told[0]
-
-
-def test_closures_run_in_order_also_while_the_room_is_paused() -> None:
-    """Of each thread, and exec_sync among them."""
-    hub, clock, _ = new_hub()
-    notes = Notes()
-    with hub:
-        frame = HotlineFrameOption[Any](list, notes.noting("tick"), hz=1).run(hub.hotline())
-        clock.rest()
-        frame.pause()
-        assert frame.statistics().paused
-        for number in range(10):
-            frame.exec_async(notes.noting(number))
-            if number % 3 == 0:
-                frame.exec_sync(notes.noting(number + 0.5))
-        clock.go(5)
-        expected = [n + half for n in range(10) for half in (0, 0.5) if not half or n % 3 == 0]
-        assert notes.now() == expected
-        frame.resume()
-        assert not frame.paused
-        clock.go(1)
-        assert notes.now() == [*expected, "tick"]
+def test_run_continues_the_hotline_it_is_given(hub: AnyVirtualHub) -> None:
+    """One push log and one context, whoever holds the room; the hub hands out the new object."""
+    client = hub.connect()
+    hotline = hub.hotline()
+    hotline.answer(client.ctx)
+    hotline.push("1")
+    frame = HotlineFrameOption[Any](list).run(hotline)
+    assert isinstance(frame, FrameControl)
+    assert (frame.hotline_id, frame.hub, frame.context) == (1, hub, hotline.context)
+    assert client.ctx in frame
+    assert frame.push("2") == 2
+    assert hotline.push("3") == 3
+    hub.settle()
+    assert client.messages() == ["1", "2", "3"]
+    assert hub.exec_sync(lambda hub: hub.hotlines()) == [frame]
+    assert hub.exec_sync(lambda hub: hub.hotline(hotline.hotline_id)) is frame
+    visited = frame.each_client(lambda number, _ctx, _meta: number).results
+    assert list(visited) == [client.ctx.connection_id]
+    hotline.close()
+    assert frame.join(0)
+    assert frame.is_closed
+    assert hub.exec_sync(lambda hub: hub.hotlines()) == []
+    assert client.ctx.statistics().hotlines == 0
 
 
-def test_closures_run_between_ticks() -> None:
-    """What comes during a tick waits for its end."""
-    hub, clock, _ = new_hub()
-    notes, gate = Notes(), Gate()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        gate()
-        notes.add(frame.tick.index)
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1).run(hub.hotline())
-        clock.rest()
-        clock.advance(1)
-        gate.reached()
-        frame.exec_async(notes.noting("closure"))
-        gate.open()
-        clock.rest()
-        assert notes.now() == [1, "closure"]
+def test_run_one_option_on_many_hotlines_makes_an_object_for_each() -> None:
+    """On the thread that owns it."""
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+        option = HotlineFrameOption[list[int]](lambda: [threading.get_ident()])
+        frames = [option.run(hub.hotline()) for _ in range(3)]
+        idents = [frame.exec_sync(lambda _, obj: obj[0]) for frame in frames]
+        assert idents == [frame.exec_sync(lambda *_: threading.get_ident()) for frame in frames]
+        assert len({*idents, threading.get_ident()}) == 4
 
 
-def test_closures_that_never_end_keep_nothing_else_away() -> None:
-    """Ticks on time, countdowns, pushes and the close, while each closure brings the next."""
-    with serving() as s:
-        peer, client = s.pair()
-        ticks: Items[int] = Items()
-        for hz in (0, 200):
-            frame = HotlineFrameOption[Any](
-                list, lambda frame, _: ticks.add(frame.tick.index), hz=hz
-            ).run(s.hub.hotline())
-            frame.answer(client)
-
-            def again(frame: AnyFrame, _: Any) -> None:
-                frame.exec_async(again)
-
-            frame.exec_async(again)
-            frame.exec_async(lambda frame, _: client.write("of a closure"))
-            assert peer.message() == "of a closure"
-            frame.push("from elsewhere")
-            assert peer.message() == "from elsewhere"
-            frame.operation_timeout(0.01, lambda frame, _: frame.push("time"))
-            assert peer.message() == "time"
-            if hz:
-                ticks.wait(5)
-            frame.pause()
-            frame.push("paused")
-            assert peer.message() == "paused"
-            frame.resume()
-            frame.close()
-            assert frame.join(TIMEOUT)
-            assert ["HotlineClosed" in each for each in s.logs.warnings()] == [True]
-
-
-def test_closures_get_their_turn_where_ticks_are_due_all_the_time() -> None:
-    """A period between two ticks, no more and no less."""
-    hub, clock, _ = new_hub()
-    notes = Notes()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        notes.add("tick")
-        clock.advance(1.5)
-        if len(notes.now()) > 12:
-            frame.close()
-
-    def work(frame: AnyFrame, _: Any) -> None:
-        notes.add("work")
-        clock.advance(0.25)
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1).run(hub.hotline())
-        clock.rest()
-        frame.pause()
-        gate = Gate()
-        frame.exec_async(gate)
-        gate.reached()
-        for _ in range(20):
-            frame.exec_async(work)
-        frame.resume()
-        clock.advance(1)
-        gate.open()
-        assert frame.join(TIMEOUT)
-    kinds = notes.now()
-    first = kinds.index("tick")
-    between = "".join("t" if each == "tick" else "w" for each in kinds[first:])
-    assert between.startswith("twwwwtwwwwt")
-
-
-def test_a_paused_room_goes_on_where_it_stopped() -> None:
-    """What was left of a period is waited for; a pause is not late, and skips nothing."""
-    hub, clock, _ = new_hub()
-    ticks: Items[Tick] = Items()
-    with hub:
-        frame = HotlineFrameOption[Any](list, lambda frame, _: ticks.add(frame.tick), hz=1).run(
-            hub.hotline()
+@pytest.mark.parametrize("second", ["the same option", "another", "of the frame itself"])
+def test_run_twice_is_refused(hub: AnyVirtualHub, second: str) -> None:
+    """The second makes no object, and does the first no harm."""
+    notes: list[Any] = []
+    hotline = hub.hotline()
+    option = HotlineFrameOption[Any](list)
+    frame = option.run(hotline)
+    another = HotlineFrameOption[Any](noting(notes, "made"))
+    with pytest.raises(UsageError, match="has a clock already"):
+        (option if second == "the same option" else another).run(
+            frame if second == "of the frame itself" else hotline
         )
-        clock.rest()
-        clock.go(1.75)
-        frame.pause()
-        frame.pause()
-        clock.go(100)
-        assert len(ticks.now()) == 1
-        frame.resume()
-        frame.resume()
-        clock.rest()
-        clock.go(0.125)
-        frame.pause()
-        clock.go(3)
-        frame.resume()
-        clock.go(0.0625)
-        assert len(ticks.now()) == 1
-        clock.go(0.0625)
-        assert ticks.now() == [Tick(1, 1.0, 0.75, 0), Tick(2, 1.0, 0.0, 0)]
-        assert frame.statistics().skipped == 0
-
-
-def test_a_pause_from_inside_a_tick_ends_a_burst() -> None:
-    """The rest of it comes after resume, which may be called from a closure."""
-    hub, clock, _ = new_hub()
-    notes, gate = Notes(), Gate()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        notes.add(frame.tick.index)
-        if frame.tick.index == 1:
-            gate()
-        if frame.tick.index == 3:
-            frame.pause()
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1, overrun="burst", catch_up=10).run(
-            hub.hotline()
-        )
-        clock.rest()
-        clock.advance(1)
-        gate.reached()
-        clock.advance(4)
-        gate.open()
-        clock.rest()
-        assert notes.now() == [1, 2, 3]
-        clock.go(50)
-        frame.exec_async(lambda frame, _: frame.resume())
-        clock.rest()
-        assert notes.now() == [1, 2, 3, 4, 5]
+    assert notes == []
+    assert frame.exec_sync(lambda _, obj: obj) == []
+    assert hub.exec_sync(lambda hub: hub.hotlines()) == [frame]
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_no_tick_begins_after_pause() -> None:
-    """One that has begun is waited for with exec_sync; from then on there is none."""
-    with serving() as s:  # in real time
-        count = 0
-
-        def logic(frame: AnyFrame, _: Any) -> None:
-            nonlocal count
-            count += 1
-
-        frame = HotlineFrameOption[Any](list, logic, hz=5000, overrun="burst").run(s.hub.hotline())
-        going = threading.Event()
-        for _ in range(100):
-            frame.pause()
-            seen = frame.exec_sync(lambda *_: count)
-            for _ in range(5):
-                assert frame.exec_sync(lambda *_: count) == seen
-            frame.resume()
-            going.wait(0.0005)
-        frame.pause()
-        seen = frame.exec_sync(lambda *_: count)
-        assert frame.statistics().ticks == seen > 0
-
-
-def test_exec_sync_from_inside_is_refused_at_once() -> None:
-    """Of a tick, a closure, a countdown, on_start and on_close; so is join."""
-    hub, clock, logs = new_hub()
-    refused = Notes()
-
-    def try_it(frame: AnyFrame, *_: Any) -> None:
-        with pytest.raises(WrongThread, match="would wait for itself"):
-            frame.exec_sync(lambda *_: None)
-        with pytest.raises(WrongThread, match="would wait for itself"):
-            frame.join()
-        refused.add(frame.tick.index)
-
+def test_run_by_several_threads_at_once_has_one_winner() -> None:
+    """The others are refused, and their threads end."""
+    hub, _, _ = new_hub()
     with hub:
-        frame = HotlineFrameOption[Any](
-            list, try_it, hz=1, on_start=try_it, on_close=try_it, on_overrun=try_it
-        ).run(hub.hotline())
-        clock.rest()
-        frame.exec_async(try_it)
-        frame.exec_sync(try_it)
-        frame.operation_timeout(0.5, try_it)
-        frame.operation_timeout(5, try_it).operation(lambda each, obj: try_it(each.frame, obj))
-        clock.rest()
-        clock.go(1)
-        frame.close()
-        assert frame.join(TIMEOUT)
-        with pytest.raises(WrongThread, match="own callbacks"):
-            _ = frame.tick
-    assert refused.now() == [0, 0, 0, 0, 0, 1, 1]
-    assert logs.warnings() == []
+        for _ in range(20):
+            hotline = hub.hotline()
+            results = Noted()
 
+            def act(_: int, hotline: Any = hotline, results: Noted = results) -> None:
+                try:
+                    results.add(HotlineFrameOption[Any](list).run(hotline))
+                except UsageError:
+                    results.add(None)
 
-def test_the_hub_thread_does_not_wait_for_a_rooms_end() -> None:
-    """Its last callback may need the hub: then both would wait for ever."""
-    hub, _, logs = new_hub()
-    done = Notes()
-    with hub:
-        frame = still(
-            hub, on_close=lambda *_: done.add(hub.exec_sync(lambda view: view.clients_num()))
-        )
-
-        def end(_: Any) -> None:
+            together(3, act)
+            (frame,) = [each for each in results.now() if each is not None]
+            assert len(results.now()) == 3
+            assert frame.exec_sync(lambda _, obj: obj) == []
+            assert hub.exec_sync(lambda hub: hub.hotlines()) == [frame]
             frame.close()
-            with pytest.raises(WrongThread, match=r"frame\.join"):
-                frame.join(TIMEOUT)
-
-        hub.exec_sync(end)
-        assert frame.join(TIMEOUT)
-    assert done.now() == [0]
-    assert logs.warnings() == []
+            assert frame.join(TIMEOUT)
+        assert hub.statistics().hotlines == 0
 
 
-def test_what_waits_for_the_end_of_a_tick_is_refused_in_it() -> None:
-    """It would wait for itself."""
+@pytest.mark.parametrize("wrong", [None, "room", object(), HotlineFrameOption(list)])
+def test_run_on_anything_but_a_hotline_is_refused(wrong: Any) -> None:
+    with pytest.raises(UsageError, match=r"a clock is for what hub\.hotline\(\) makes, not for"):
+        HotlineFrameOption[Any](list).run(wrong)
+
+
+def test_run_on_a_silent_or_closed_hotline_is_refused(hub: AnyVirtualHub) -> None:
+    """Also when the hub has closed it."""
+    option = HotlineFrameOption[Any](list)
+    with pytest.raises(UsageError, match="SilentHotline"):
+        option.run(hub.silent_hotline())
+    hotline, left = hub.hotline(), hub.hotline()
+    hotline.close()
+    with pytest.raises(HotlineClosed):
+        option.run(hotline)
+    hub.close()
+    with pytest.raises(HotlineClosed):
+        option.run(left)
+    assert hub.statistics().hotlines == 0
+
+
+def test_run_new_obj_raises_leaves_the_hotline_as_it_was() -> None:
+    """The error comes out of ``run``; the hub still serves the room, and ``run`` may succeed."""
     with serving() as s:
         peer, client = s.pair()
-        frame = still(s.hub)
-        frame.answer(client)
+        hotline = s.hub.hotline()
+        hotline.answer(client)
 
-        def work(frame: AnyFrame, _: Any) -> None:
-            with pytest.raises(WrongThread, match="end of this tick"):
-                client.wait_write_consumed(client.write("w"))
-            with pytest.raises(WrongThread, match="end of this tick"):
-                frame.wait_push_consumed(frame.push("p"))
+        def fail() -> Any:
+            hotline.push("from new_obj")
+            raise LookupError("no such level")
 
-        frame.exec_sync(work)
-        assert peer.messages(2) == ["w", "p"]
-        assert frame.wait_push_consumed(1, TIMEOUT)
-
-
-def test_cycles_of_waits_are_refused() -> None:
-    """A room, the hub, a client, another room: whoever closes the circle is told."""
-    with serving() as s:
-        _, client = s.pair()
-        one, other = still(s.hub), still(s.hub)
-
-        def through(*steps: Any) -> Any:
-            """Wait through each; the last one waits for the first again."""
-            first, *rest = steps
-            return first(lambda *_: through(*rest)) if rest else first(lambda *_: None)
-
-        waits: list[Any] = [one.exec_sync, other.exec_sync, s.hub.exec_sync, client.exec_sync]
-        a, b, hub, mine = waits
-        # An idle client's closure runs on the thread that waits, so it is not the first.
-        for around in (
-            [a, b],
-            [a, hub],
-            [a, mine, b],
-            [a, hub, mine],
-            [a, b, hub, mine],
-            [hub, a],
-            [hub, mine, b],
-            [hub, a, b, mine],
-        ):
-            with pytest.raises((DeadlockError, WrongThread)):
-                through(*around, around[0])
-        assert [each(lambda *_: 1) for each in waits] == [1] * 4
+        threads = s.hub.statistics().threads
+        for _ in range(3):
+            with pytest.raises(LookupError, match="no such level"):
+                HotlineFrameOption[Any](fail).run(hotline)
+        hotline.push("after")
+        assert peer.messages(4) == ["from new_obj"] * 3 + ["after"]
+        assert s.hub.exec_sync(lambda hub: hub.hotlines()) == [hotline]
+        _join_tick_threads()
+        assert s.hub.statistics().threads == threads
+        HotlineFrameOption[Any](list).run(hotline).push("with a clock")
+        assert peer.message() == "with a clock"
+        assert s.logs.warnings() == []
 
 
-def test_an_exec_that_takes_too_long_shows_what_the_room_does() -> None:
-    """The work still runs."""
-    hub, _, _ = new_hub()
-    notes, gate = Notes(), Gate()
-    with hub:
-        frame = still(hub)
-        frame.exec_async(gate)
-        gate.reached()
-        with pytest.raises(ExecTimeout, match="the clock of hotline 1 gave no result") as raised:
-            frame.exec_sync(notes.noting("late"), 0.01)
-        assert "self._open.acquire" in raised.value.stack
-        gate.open()
-        assert frame.exec_sync(lambda *_: notes.now()) == ["late"]
-
-
-@pytest.mark.parametrize("fields", [{"control_size": 3}, {}])
-def test_so_many_closures_may_wait(fields: dict[str, Any]) -> None:
-    """Control_size, or else chan_queue_size; what was accepted runs, in order."""
-    hub, clock, _ = new_hub(chan_queue_size=3)
-    notes, gate = Notes(), Gate()
-    with hub:
-        frame = still(hub, **fields)
-        frame.exec_async(gate)
-        gate.reached()
-        standing = frame.operation_timeout(1, lambda *_: None)
-        for number in range(3):
-            frame.exec_async(notes.noting(number))
-        assert frame.statistics().closures_waiting == 3
-        calls: list[Any] = [frame.exec_async, frame.exec_sync, standing.operation]
-        for call in calls:
-            with pytest.raises(QueueFull, match="3 closures are waiting, the bound of control"):
-                call(notes.noting("x"))
-        gate.open()
-        clock.rest()
-        assert notes.now() == [0, 1, 2]
-        assert frame.statistics().closures_waiting == 0
-
-
-def test_logic_that_raises_is_told_of_and_the_next_tick_comes() -> None:
-    """Once; another error of it is told of, too."""
-    hub, clock, logs = new_hub()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        if frame.tick.index == 9:
-            raise ValueError
-        if frame.tick.index not in (7, 8):
-            raise LookupError(str(frame.tick.index))
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1).run(hub.hotline())
-        clock.rest()
-        for _ in range(10):
-            clock.go(1)
-        statistics = frame.statistics()
-    assert (statistics.ticks, statistics.errors) == (10, 8)
-    told = [each.splitlines() for each in logs.at_least(logging.ERROR)]
-    assert [lines[0] for lines in told] == ["the clock of hotline 1: logic raised"] * 2
-    assert [lines[-1] for lines in told] == ["LookupError: 1", "ValueError"]
-
-
-def test_with_close_on_error_the_room_closes() -> None:
-    """With the reason in its context; closures that were accepted run."""
-    hub, clock, _ = new_hub()
-    notes = Notes()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        frame.exec_async(notes.noting("accepted"))
-        raise LookupError
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1, close_on_error=True).run(hub.hotline())
-        clock.rest()
-        clock.advance(1)
-        assert frame.join(TIMEOUT)
-        assert frame.context.reason == "logic raised LookupError"
-        assert notes.now() == ["accepted"]
-        assert frame.statistics().errors == 1
-
-
-def test_so_many_overruns_in_a_row_close_the_room() -> None:
-    """One between that did not overrun begins the count anew; the hook may raise."""
-    hub, clock, _ = new_hub()
-    overruns: Items[Overrun] = Items()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        clock.advance(1 if frame.tick.index == 2 else 1.25)
-
-    def hook(_frame: Any, _obj: Any, overrun: Overrun) -> None:
-        overruns.add(overrun)
-        raise LookupError
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1, max_overruns=3, on_overrun=hook).run(
-            hub.hotline()
-        )
-        clock.rest()
-        clock.advance(1)
-        assert frame.join(TIMEOUT)
-        assert frame.context.reason == "3 ticks in a row took longer than 1 s"
-    assert [(each.tick.index, each.work, each.in_a_row) for each in overruns.now()] == [
-        (1, 1.25, 1),
-        (3, 1.25, 1),
-        (4, 1.25, 2),
-        (5, 1.25, 3),
-    ]
-
-
-def test_statistics() -> None:
-    """Counts of all ticks; work and lateness of the last 512."""
-    hub, clock, _ = new_hub()
-
-    def logic(frame: AnyFrame, _: Any) -> None:
-        if frame.tick.index > 100:
-            clock.advance(0.25 if frame.tick.index % 100 else 0.5)
-
-    with hub:
-        frame = HotlineFrameOption[Any](list, logic, hz=1).run(hub.hotline())
-        clock.rest()
-        empty = frame.statistics()
-        assert (empty.ticks, empty.work, empty.lateness) == (0, Spread(0, 0, 0), Spread(0, 0, 0))
-        for index in range(1, 701):
-            late = 0.125 if index == 650 else 0.0
-            clock.go(index + late - clock.time + clock.start)
-        statistics = frame.statistics()
-        assert (statistics.ticks, statistics.skipped, statistics.late) == (700, 0, 0)
-        assert (statistics.overruns, statistics.errors, statistics.paused) == (0, 0, False)
-        assert statistics.work == Spread(0.25, 0.5, 0.5)
-        assert statistics.lateness == Spread(0, 0, 0.125)
-        assert (statistics.hotline_id, statistics.closed, statistics.members) == (1, False, 0)
-        frame.pause()
-        frame.push("x")
-        assert frame.wait_push_consumed(1, TIMEOUT)
-        frame.close()
-        assert frame.join(TIMEOUT)
-        after = frame.statistics()
-        assert (after.paused, after.closed, after.pushes, after.ticks) == (True, True, 1, 700)
-
-
-def test_closing_twice_and_waiting_for_it() -> None:
-    """Close returns at once; join waits; members stay until the end, nobody new comes in."""
-    with serving() as s:
-        (peer, client), (_, other) = s.pairs(2)
-        gate = Gate()
-        frame = still(s.hub, on_close=lambda frame, _: gate() or frame.push("the end"))
-        frame.answer(client)
-        assert not frame.close_if_empty()
-        frame.close()
-        frame.close()
-        assert frame.close_if_empty()
-        gate.reached()
-        assert frame.is_closed
-        assert not frame.join(0.001)
-        with pytest.raises(HotlineClosed):
-            frame.answer(other)
-        assert frame.members == [client]
-        assert not frame.context.cancelled
-        gate.open()
-        assert frame.join(TIMEOUT)
-        assert peer.message() == "the end"
-        assert frame.members == []
-        assert frame.context.reason == "the hotline was closed"
-        assert client.statistics().hotlines == 0
-
-
-def test_a_callback_of_its_context_may_raise() -> None:
-    """It is told of, and the room has ended."""
+@pytest.mark.parametrize("how", ["hotline", "hub"])
+def test_run_closed_while_new_obj_works_raises(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the room is left, and no callback is called."""
     hub, _, logs = new_hub()
+    notes, gate, closed = Noted(), Gate(), threading.Event()
+    close = Hotline.close
+
+    def close_and_say(self: Any) -> None:
+        close(self)
+        closed.set()
+
+    monkeypatch.setattr(Hotline, "close", close_and_say)
     with hub:
-        frame = still(hub)
-        frame.context.add_callback(lambda _: 1 / 0)  # type: ignore[arg-type]
-        frame.close()
-        assert frame.join(TIMEOUT)
-    assert ["a callback of its context raised" in each for each in logs.warnings()] == [True]
-
-
-def test_clients_go_during_a_tick_that_writes_to_them() -> None:
-    """What is kept back for them is dropped, and the others get theirs."""
-    with serving() as s:
-        pairs = s.pairs(3)
-        gate = Gate()
-
-        def work(frame: AnyFrame, _: Any) -> None:
-            for number in range(3):
-                for _, client in pairs:
-                    client.write(f"w{number}")
-                frame.push(f"p{number}")
-                gate()
-
-        frame = still(s.hub)
-        for _, client in pairs:
-            frame.answer(client)
-        frame.exec_async(work)
+        hotline = hub.hotline()
+        option = HotlineFrameOption[Any](
+            gate, on_start=notes.noting("start"), on_close=notes.noting("close")
+        )
+        running = in_thread(lambda: option.run(hotline))
         gate.reached()
-        pairs[0][0].reset()
-        assert pairs[0][1].context.wait(TIMEOUT)
-        pairs[1][1].close(1000, "enough")
-        assert pairs[1][0].rest() == (["w0"], 1000, "enough")
-        gate.open(3)
-        assert pairs[2][0].messages(6) == ["w0", "w1", "w2", "p0", "p1", "p2"]
-        assert frame.exec_sync(lambda *_: 1) == 1
+        closing = in_thread(hotline.close if how == "hotline" else hub.close)
+        assert closed.wait(TIMEOUT)
+        gate.open()
+        with pytest.raises(HotlineClosed):
+            running()
+        closing()
+        assert hub.statistics().hotlines == 0
+    assert (notes.now(), logs.warnings()) == ([], [])
 
 
-def test_from_everywhere_at_once() -> None:
-    """Pause, resume, closures, countdowns, pushes, statistics and close, from many threads."""
+def test_run_new_obj_that_waits_for_the_caller_is_a_deadlock_error(hub: AnyVirtualHub) -> None:
+    """The hub thread runs the option, and so waits for the object."""
+    hotline = hub.hotline()
+    option = HotlineFrameOption[Any](lambda: hub.exec_sync(lambda _: 1))
+    with pytest.raises(DeadlockError):
+        hub.exec_sync(lambda _: option.run(hotline), TIMEOUT)
+    assert option.run(hotline).exec_sync(lambda _, obj: obj) == 1
+
+
+def test_run_room_that_ends_before_run_returns_is_not_listed(
+    hub: AnyVirtualHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end takes it off the hub's list, and ``run`` does not put it back."""
+    start = TickLoop.start
+
+    def start_and_end(self: TickLoop[Any, Any], frame: Any) -> None:
+        start(self, frame)
+        hub.settle()
+
+    monkeypatch.setattr(TickLoop, "start", start_and_end)
+    assert run(hub, on_start=lambda frame, _: frame.close()).is_closed
+    assert hub.exec_sync(lambda hub: hub.hotlines()) == []
+
+
+def test_run_on_a_hub_that_is_not_started_ticks() -> None:
+    """The hub's thread has no part in it; closing the hub ends the room."""
+    hub, clock, _ = new_hub()
+    notes = Noted()
+    frame = run(hub, notes.ticking, hz=1)
+    clock.rest()
+    clock.go(1)
+    frame.push("nobody is in")
+    assert frame.wait_push_consumed(1, TIMEOUT)
+    hub.close()
+    assert frame.join(0)
+    assert notes.now() == [1]
+    with pytest.raises(HubClosed):
+        hub.hotline()
+
+
+def test_run_without_a_thread_raises_and_leaves_the_hotline_as_it_was() -> None:
+    class NoThread:
+        def now(self) -> float:
+            return 0.0
+
+        def drive(self, step: Any, what: str) -> Any:
+            raise RuntimeError("can't start new thread")
+
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+        core = hub._core
+        clock, core.clock = core.clock, NoThread()
+        hotline = hub.hotline()
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            HotlineFrameOption[Any](list).run(hotline)
+        core.clock = clock
+        assert HotlineFrameOption[Any](list).run(hotline).exec_sync(lambda _, obj: obj) == []
+
+
+def test_run_in_a_tick_of_another_room_is_allowed(hub: AnyVirtualHub) -> None:
+    """A room makes rooms, and waits for them; a circle of waits is refused."""
+    lobby = run(hub)
+    room = lobby.exec_sync(lambda frame, _: run(frame.hub, new_obj=lambda: "made"))
+    assert room.exec_sync(lambda _, obj: obj) == "made"
+    assert lobby.exec_sync(lambda *_: room.exec_sync(lambda _, obj: obj)) == "made"
+    with pytest.raises(UsageError):
+        room.exec_sync(lambda *_: lobby.exec_sync(lambda *_: room.exec_sync(nothing)))
+    lobby.exec_sync(lambda *_: room.close())
+    assert lobby.exec_sync(lambda *_: room.join())
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_run_while_others_push_and_join_keeps_the_order_of_pushes() -> None:
+    """G4 holds before, while and after the room is given a clock: each member gets a stretch."""
+    for _ in range(15):
+        with serving() as s:
+            clock = by_hand(s.hub)
+            pairs = s.pairs(4)
+            hotline = s.hub.hotline()
+            frames: list[AnyFrame] = []
+            stretches: dict[int, tuple[int, int, int, int]] = {}
+            pushed = Noted()
+
+            def push(text: str, hotline: Any = hotline, pushed: Noted = pushed) -> int:
+                number: int = hotline.push(text)
+                pushed.add((number, text))
+                return number
+
+            def act(
+                who: int,
+                hotline: Any = hotline,
+                pairs: Any = pairs,
+                frames: list[AnyFrame] = frames,
+                stretches: Any = stretches,
+                push: Any = push,
+                clock: Any = clock,
+            ) -> None:
+                if who == 4:
+                    option = HotlineFrameOption[Any](
+                        list, lambda frame, _: push(f"tick {frame.tick.index}"), hz=1
+                    )
+                    frames.append(option.run(hotline))
+                elif who == 5:
+                    for number in range(60):
+                        push(f"elsewhere {number}")
+                        if number % 10 == 0:
+                            clock.advance(1)
+                else:
+                    client = pairs[who][1]
+                    before = hotline.push_count
+                    hotline.answer(client)
+                    first = push(f"{who} first")
+                    for number in range(8):
+                        push(f"{who} {number}")
+                    last = push(f"{who} last")
+                    hotline.hangup(client)
+                    stretches[who] = (before, first, last, hotline.push_count)
+
+            together(6, act)
+            clock.rest()
+            assert frames[0].wait_push_consumed(hotline.push_count, TIMEOUT)
+            order = [text for _, text in sorted(pushed.now())]
+            for who, (peer, client) in enumerate(pairs):
+                before, first, last, after = stretches[who]
+                client.close()
+                found, code, _ = peer.rest()
+                assert code == 1000
+                place = order.index(str(found[0]))
+                assert found == order[place : place + len(found)]
+                # The push of number n stands at place n - 1.
+                assert before <= place <= first - 1
+                assert last - 1 <= place + len(found) - 1 <= after - 1
+            assert hotline.members == []
+
+
+# Pause and resume.
+
+
+def test_resume_waits_for_the_rest_of_the_period(hub: AnyVirtualHub) -> None:
+    """A pause makes no tick late and skips none; pausing twice is pausing once."""
+    ticks: list[Tick] = []
+    frame = run(hub, lambda frame, _: ticks.append(frame.tick), hz=1)
+    hub.advance(1.75)
+    frame.pause()
+    frame.pause()
+    hub.advance(100)
+    frame.resume()
+    frame.resume()
+    hub.advance(0.125)
+    frame.pause()
+    assert frame.paused
+    hub.advance(3)
+    frame.resume()
+    hub.advance(0.0625)
+    assert len(ticks) == 1
+    hub.advance(0.0625)
+    assert ticks == [Tick(1, 1.0, 0.0, 0), Tick(2, 1.0, 0.0, 0)]
+
+
+def test_pause_in_a_tick_ends_a_burst(hub: AnyVirtualHub) -> None:
+    """The rest of it comes after ``resume``, which a closure may call."""
+    notes: list[int] = []
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        notes.append(frame.tick.index)
+        if frame.tick.index == 1:
+            hub.clock.spend(4)
+        if frame.tick.index == 3:
+            frame.pause()
+
+    frame = run(hub, logic, hz=1, overrun="burst", catch_up=10)
+    hub.advance(5)
+    assert notes == [1, 2, 3]
+    hub.advance(50)
+    frame.exec_async(lambda frame, _: frame.resume())
+    hub.settle()
+    assert notes == [1, 2, 3, 4, 5]
+    assert frame.statistics().late == 4
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_pause_once_returned_no_tick_begins() -> None:
+    """``exec_sync`` waits for a tick that has begun; from then on there is none."""
+    with Hub(HubSetting[Any, Any](dict)) as hub:  # in real time
+        ticks = Noted()
+        frame = run(hub, ticks.ticking, hz=5000, overrun="burst")
+        for _ in range(100):
+            frame.pause()
+            seen = frame.exec_sync(lambda *_: len(ticks.now()))
+            for _ in range(5):
+                assert frame.exec_sync(lambda *_: len(ticks.now())) == seen
+            frame.resume()
+            ticks.wait(seen + 1)
+        frame.pause()
+        seen = frame.exec_sync(lambda *_: len(ticks.now()))
+        assert frame.statistics().ticks == seen >= 100
+
+
+# Figures.
+
+
+def test_statistics_have_the_hotlines_and_the_rooms_figures(hub: AnyVirtualHub) -> None:
+    """Also after the end."""
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        if frame.tick.index > 2:
+            hub.clock.spend(0.25)
+
+    frame = run(hub, logic, hz=1)
+    hub.advance(4.5)
+    frame.exec_async(nothing)
+    statistics = frame.statistics()
+    assert (statistics.ticks, statistics.skipped, statistics.late) == (4, 0, 0)
+    assert (statistics.overruns, statistics.errors, statistics.paused) == (0, 0, False)
+    assert (statistics.work, statistics.lateness) == (Spread(0.0, 0.25, 0.25), Spread(0, 0, 0))
+    assert (statistics.hotline_id, statistics.closed, statistics.members) == (1, False, 0)
+    assert statistics.closures_waiting == 1
+    frame.pause()
+    frame.push("x")
+    frame.close()
+    assert frame.join(0)
+    after = frame.statistics()
+    assert (after.paused, after.closed, after.pushes, after.ticks) == (True, True, 1, 4)
+    assert after.closures_waiting == 0
+
+
+def test_tick_outside_of_the_rooms_callbacks_is_refused(hub: AnyVirtualHub) -> None:
+    frame = run(hub)
+    with pytest.raises(WrongThread, match="own callbacks; see statistics"):
+        _ = frame.tick
+
+
+# The end.
+
+
+def test_close_lets_members_stay_until_on_close_has_run(hub: AnyVirtualHub) -> None:
+    """It returns at once; closing again changes nothing, and no new member comes in."""
+    client, other = hub.connect(), hub.connect()
+    frame = run(hub, on_close=lambda frame, _: frame.push("the end"))
+    frame.answer(client.ctx)
+    assert not frame.close_if_empty()
+    frame.close()
+    frame.close()
+    assert frame.close_if_empty()
+    assert frame.is_closed
+    with pytest.raises(HotlineClosed):
+        frame.answer(other.ctx)
+    assert frame.members == [client.ctx]
+    assert not frame.context.cancelled
+    assert frame.join(0)
+    assert client.messages() == ["the end"]
+    assert frame.members == []
+    assert frame.context.reason == "the hotline was closed"
+    assert client.ctx.statistics().hotlines == 0
+
+
+def test_join_times_out_while_on_close_runs() -> None:
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+        gate = Gate()
+        frame = run(hub, on_close=gate)
+        frame.close()
+        gate.reached()
+        assert not frame.join(0.001)
+        gate.open()
+        assert frame.join(TIMEOUT)
+
+
+def test_join_on_the_hub_thread_is_refused(hub: AnyVirtualHub) -> None:
+    """``on_close`` may need the hub, and then each would wait for the other."""
+    notes: list[int] = []
+    frame = run(
+        hub, on_close=lambda *_: notes.append(hub.exec_sync(lambda view: view.clients_num()))
+    )
+
+    def end(_: Any) -> None:
+        frame.close()
+        with pytest.raises(WrongThread, match=r"frame\.join"):
+            frame.join()
+
+    hub.exec_sync(end)
+    assert frame.join()
+    assert notes == [0]
+
+
+def test_close_callback_of_the_context_may_raise(hub: AnyVirtualHub) -> None:
+    frame = run(hub)
+    frame.context.add_callback(lambda _: 1 / 0)  # type: ignore[arg-type]
+    frame.close()
+    assert frame.join(0)
+    assert raised(hub) == [ZeroDivisionError]
+
+
+def test_close_keeps_nothing_of_the_room() -> None:
+    """Its thread, its members and its object go, when nobody holds the room itself."""
+
+    class State:
+        pass
+
+    hub, clock, _ = new_hub()
+    with hub:
+        threads = hub.statistics().threads
+
+        def live() -> list[weakref.ref[Any]]:
+            frame = run(hub, nothing, new_obj=State, hz=1)
+            clock.go(1)
+            frame.operation_timeout(5, nothing)
+            state = frame.exec_sync(lambda _, state: weakref.ref(state))
+            frame.close()
+            assert frame.join(TIMEOUT)
+            return [weakref.ref(frame), state]
+
+        kept = [each for _ in range(5) for each in live()]
+        with clock.changed:
+            assert clock.changed.wait_for(lambda: not clock.drives, TIMEOUT)
+        _join_tick_threads()
+        gc.collect()
+        assert [each() for each in kept] == [None] * 10
+        assert hub.statistics().threads == threads
+        assert hub.statistics().hotlines == 0
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_every_method_from_many_threads_at_once() -> None:
+    """Pause, resume, closures, countdowns, pushes, members, statistics and close."""
     for _ in range(5):
         with serving() as s:
             _, client = s.pair()
-            ended = Notes()
-            frame = HotlineFrameOption[Any](
-                list, lambda frame, _: frame.push("tick"), hz=1000, on_close=ended.noting("end")
-            ).run(s.hub.hotline())
+            ended = Noted()
+            frame = run(
+                s.hub,
+                lambda frame, _: frame.push("tick"),
+                hz=1000,
+                on_close=ended.noting("end"),
+            )
             frame.answer(client)
             acts = [
                 frame.pause,
                 frame.resume,
-                lambda: frame.exec_async(lambda *_: None),  # noqa: B023
-                lambda: frame.exec_sync(lambda *_: None),  # noqa: B023
-                lambda: frame.operation_timeout(0.001, lambda *_: None).done(),  # noqa: B023
+                lambda: frame.exec_async(nothing),  # noqa: B023
+                lambda: frame.exec_sync(nothing),  # noqa: B023
+                lambda: frame.operation_timeout(0.001, nothing).done(),  # noqa: B023
                 lambda: frame.push("x"),  # noqa: B023
                 lambda: frame.answer(client),  # noqa: B023
                 lambda: frame.hangup(client),  # noqa: B023
             ]
 
-            def act(
-                who: int, acts: Any = acts, frame: AnyFrame = frame, statistics: Any = None
-            ) -> None:
+            def act(who: int, acts: Any = acts, frame: AnyFrame = frame) -> None:
                 for number in range(100):
                     try:
                         acts[(who + number * (who + 1)) % len(acts)]()
@@ -576,16 +545,7 @@ def test_from_everywhere_at_once() -> None:
             assert s.logs.warnings() == []
 
 
-def test_the_option_of_another_room_may_run_from_inside_a_tick() -> None:
-    """A room makes rooms, and waits for them."""
-    hub, _, _ = new_hub()
-    with hub:
-        lobby = still(hub)
-        room = lobby.exec_sync(lambda frame, _: still(hub, new_obj=lambda: "made"))
-        assert room.exec_sync(lambda _, obj: obj) == "made"
-        assert lobby.exec_sync(lambda *_: room.exec_sync(lambda _, obj: obj)) == "made"
-        with pytest.raises(UsageError):
-            room.exec_sync(lambda *_: lobby.exec_sync(lambda *_: room.exec_sync(lambda *_: 1)))
-        waiting = in_thread(lambda: room.join(TIMEOUT))
-        lobby.exec_sync(lambda *_: room.close())
-        assert waiting()
+def _join_tick_threads() -> None:
+    for thread in threading.enumerate():
+        if "-frame-" in thread.name:
+            thread.join(TIMEOUT)

@@ -49,8 +49,8 @@ def running(more: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_an_interpreter_exits_with_rooms_running() -> None:
-    """Nobody has closed the hub: the threads end with the program, without a word."""
+def test_exit_with_rooms_running_is_silent() -> None:
+    """The hub is not closed: the threads end with the program, and print nothing."""
     with running("print('ticking')") as process:
         out, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out, errors) == (0, "", "")
@@ -66,8 +66,8 @@ finally:
 """
 
 
-def test_control_c_ends_the_rooms_in_order() -> None:
-    """Ctrl-C raises where the main thread waits for a room; each room has its last callback."""
+def test_control_c_while_the_main_thread_joins_a_room_ends_all_rooms() -> None:
+    """KeyboardInterrupt comes out of ``join``; each room has its last callback."""
     with running(WAIT) as process:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=TIMEOUT)

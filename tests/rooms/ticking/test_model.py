@@ -1,4 +1,4 @@
-"""A room with a clock, in virtual time, against a model: a list of what is due and when."""
+"""A whole ticking room, in virtual time, against a model: a list of what is due and when."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from hubthread import HotlineClosed, HotlineFrameOption, HubSetting, UsageError
+from hubthread import HotlineClosed, HotlineFrameOption, HubSetting
 from hubthread.testing import VirtualHub
 
 MEMBERS = range(3)
@@ -26,8 +26,8 @@ WHO = st.sampled_from(MEMBERS)
 WHICH = st.integers(0, 20)
 
 
-class Standing:
-    """A countdown of the model."""
+class Pending:
+    """A countdown of the model that has not ended."""
 
     def __init__(self, name: str, start: float, timeout: float, interval: float | None) -> None:
         self.name = name
@@ -56,7 +56,7 @@ class Model:
         self.paused = False
         self.closed = False
         self.log: list[Any] = []
-        self.standing: list[Standing] = []
+        self.pending: list[Pending] = []
         self.inside: list[int] = []
         self.inboxes: list[list[str]] = [[] for _ in MEMBERS]
 
@@ -78,7 +78,7 @@ class Model:
 
     def work(self, until: float) -> None:
         while not self.paused and not self.closed:
-            due = min([self.tick + 1.0, *(each.due for each in self.standing)])
+            due = min([self.tick + 1.0, *(each.due for each in self.pending)])
             if due > until:
                 break
             self.now = max(self.now, due)
@@ -88,8 +88,8 @@ class Model:
 
     def step(self) -> None:
         now = self.now
-        while due := [each for each in self.standing if each.due <= now]:
-            self.ring(min(due, key=lambda each: each.due))
+        while due := [each for each in self.pending if each.due <= now]:
+            self.fire(min(due, key=lambda each: each.due))
         if now >= self.tick + 1:
             newest = math.floor(now)
             self.log.append(("tick", newest, newest - self.tick - 1, now - newest))
@@ -97,43 +97,43 @@ class Model:
             self.tick = newest
             self.now, self.slow = now + self.slow, 0.0
 
-    def ring(self, each: Standing) -> None:
+    def fire(self, each: Pending) -> None:
         if self.now < each.deadline:
             self.log.append((each.name, "tick"))
             each.set_due(self.now)
             return
-        self.standing.remove(each)
+        self.pending.remove(each)
         if each.waiting is None:
             self.log.append((each.name, "timeout"))
         else:
             self.complete(each)
 
-    def complete(self, gate: Standing) -> None:
+    def complete(self, gate: Pending) -> None:
         assert gate.waiting is not None
         gate.inputs.update(dict.fromkeys(gate.waiting, "defaulted"))
         self.log.append((gate.name, gate.inputs))
 
-    def answer(self, gate: Standing, who: int, state: str) -> bool:
-        if gate not in self.standing or gate.waiting is None or who not in gate.waiting:
+    def answer(self, gate: Pending, who: int, state: str) -> bool:
+        if gate not in self.pending or gate.waiting is None or who not in gate.waiting:
             return False
         del gate.waiting[who]
         gate.inputs[who] = state
         if not gate.waiting:
-            self.standing.remove(gate)
+            self.pending.remove(gate)
             self.complete(gate)
         return True
 
     def leave(self, who: int) -> None:
         if who in self.inside:
             self.inside.remove(who)
-            for each in self.standing.copy():
+            for each in self.pending.copy():
                 self.answer(each, who, "left")
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self.log.append(("close", len(self.standing)))
-            self.standing.clear()
+            self.log.append(("close", len(self.pending)))
+            self.pending.clear()
             self.push("bye")
             self.inside.clear()
 
@@ -149,7 +149,7 @@ class Rooms(RuleBasedStateMachine):
         self.hub.start()
         self.clients = [self.hub.connect() for _ in MEMBERS]
         self.alive = set(MEMBERS)
-        self.made: list[tuple[Any, Standing]] = []
+        self.made: list[tuple[Any, Pending]] = []
         self.frame = HotlineFrameOption[Any](list, self._logic, hz=1, on_close=self._on_close).run(
             self.hub.hotline()
         )
@@ -257,46 +257,46 @@ class Rooms(RuleBasedStateMachine):
 
     def begin(
         self, made: Any, name: str, timeout: float, interval: float | None = None
-    ) -> Standing | None:
+    ) -> Pending | None:
         if made is None:
             return None
-        standing = Standing(name, self.model.now, timeout, interval)
-        self.model.standing.append(standing)
-        self.made.append((made, standing))
-        return standing
+        pending = Pending(name, self.model.now, timeout, interval)
+        self.model.pending.append(pending)
+        self.made.append((made, pending))
+        return pending
 
     @precondition(lambda self: self.made)
     @rule(which=WHICH)
     def done(self, which: int) -> None:
-        made, standing = self.made[which % len(self.made)]
-        stands = standing in self.model.standing
-        assert made.done() == stands
-        if stands:
-            self.model.standing.remove(standing)
-            if standing.waiting is not None:
-                self.model.complete(standing)
+        made, pending = self.made[which % len(self.made)]
+        is_pending = pending in self.model.pending
+        assert made.done() == is_pending
+        if is_pending:
+            self.model.pending.remove(pending)
+            if pending.waiting is not None:
+                self.model.complete(pending)
         self.hub.settle()
 
     @precondition(lambda self: self.made)
     @rule(which=WHICH, ends=st.booleans())
     def operation(self, which: int, ends: bool) -> None:
-        made, standing = self.made[which % len(self.made)]
-        if standing.waiting is not None:
+        made, pending = self.made[which % len(self.made)]
+        if pending.waiting is not None:
             return
-        stands = standing in self.model.standing
+        is_pending = pending in self.model.pending
 
         def work(given: Any, _: Any) -> None:
             assert given is made
-            self.log.append((standing.name, "operation"))
+            self.log.append((pending.name, "operation"))
             if ends:
                 assert given.done()
 
-        assert made.operation(work) == stands
+        assert made.operation(work) == is_pending
         self.hub.settle()
-        if stands:
-            self.model.log.append((standing.name, "operation"))
+        if is_pending:
+            self.model.log.append((pending.name, "operation"))
             if ends:
-                self.model.standing.remove(standing)
+                self.model.pending.remove(pending)
 
     # Inputs.
 
@@ -322,7 +322,7 @@ class Rooms(RuleBasedStateMachine):
                 if who not in self.model.inside:
                     self.model.answer(gate, who, "left")
             if not whom:
-                self.model.standing.remove(gate)
+                self.model.pending.remove(gate)
                 self.model.complete(gate)
 
     @precondition(lambda self: any(each.waiting is not None for _, each in self.made))
@@ -401,8 +401,8 @@ class Rooms(RuleBasedStateMachine):
             model.inboxes[who] = []
         assert self.frame.members == [self.clients[who].ctx for who in model.inside]
         assert self.frame.is_closed == model.closed
-        for made, standing in self.made:
-            left = standing.deadline - model.now if standing in model.standing else 0
+        for made, pending in self.made:
+            left = pending.deadline - model.now if pending in model.pending else 0
             assert made.remaining == left
         statistics = self.frame.statistics()
         ticks = [each for each in model.log if each[0] == "tick" and len(each) == 4]
@@ -416,22 +416,8 @@ class Rooms(RuleBasedStateMachine):
         assert sum(each[0] == "close" for each in self.log) == 1
 
 
-def test_a_room_does_what_the_model_does() -> None:
+def test_room_any_sequence_of_calls_does_what_the_model_does() -> None:
     """Ticks, pauses, closures, countdowns, inputs, members, close: in any order."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Rooms, settings=settings(max_examples=50, stateful_step_count=40, deadline=None)
     )
-
-
-def test_a_closure_that_submits_itself_for_ever_is_told_of() -> None:
-    """In virtual time, where it would never come to an end."""
-
-    def again(frame: Any, _: Any) -> None:
-        frame.exec_async(again)
-
-    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
-        frame = HotlineFrameOption[Any](list).run(hub.hotline())
-        frame.exec_async(again)
-        with pytest.raises(UsageError, match="wakes itself again and again"):
-            hub.settle()
-        frame.close()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Overrun, Schedule, Tick
+from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Schedule, Tick
 
 # Eighths of a second are floats without an error, so the model is exact.
 EIGHTHS = st.integers(0, 200).map(lambda number: number / 8)
@@ -22,7 +22,7 @@ def begin(schedule: Schedule, now: float, *, busy: bool = True) -> tuple[int, fl
 
 
 @given(EIGHTHS, st.integers(1, 24).map(lambda number: number / 8), BEGINNINGS)
-def test_skip_runs_the_last_that_is_due(
+def test_schedule_skip_runs_the_last_that_is_due(
     start: float, dt: float, beginnings: list[tuple[float, bool]]
 ) -> None:
     """On the grid, whatever happened before: its number follows from the time alone."""
@@ -43,7 +43,7 @@ def test_skip_runs_the_last_that_is_due(
     st.integers(1, 7),
     BEGINNINGS,
 )
-def test_burst_runs_the_last_few_one_after_another(
+def test_schedule_burst_runs_the_last_few_one_after_another(
     start: float, dt: float, catch_up: int, beginnings: list[tuple[float, bool]]
 ) -> None:
     """Of those that are due, all but the last ``catch_up`` are left out; the grid stays."""
@@ -60,7 +60,7 @@ def test_burst_runs_the_last_few_one_after_another(
 
 
 @given(EIGHTHS, st.integers(1, 24).map(lambda number: number / 8), BEGINNINGS)
-def test_delay_moves_the_grid(
+def test_schedule_delay_moves_the_grid(
     start: float, dt: float, beginnings: list[tuple[float, bool]]
 ) -> None:
     """None is left out; after a wait that the room itself has caused, a period follows."""
@@ -76,7 +76,7 @@ def test_delay_moves_the_grid(
 
 @pytest.mark.parametrize("policy", OVERRUN_POLICIES)
 @pytest.mark.parametrize("hz", [10, 20, 30, 60, 144, 1000])
-def test_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) -> None:
+def test_schedule_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) -> None:
     """Each deadline is made from the start, not from the one before it."""
     schedule = Schedule(1 / hz, 1000.0, policy, 5)  # type: ignore[arg-type]
     for _ in range(10_000):
@@ -93,7 +93,7 @@ def test_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) -> None:
 )
 @example(1, 84, 2, "skip")
 @example(10**6, 10_000, 2, "burst")
-def test_a_whole_number_of_periods_is_not_one_less(
+def test_schedule_whole_number_of_periods_is_not_one_less(
     start: int, hz: int, number: int, policy: str
 ) -> None:
     """The last bit of a float decides nothing."""
@@ -106,14 +106,8 @@ def test_a_whole_number_of_periods_is_not_one_less(
     assert schedule.deadline > now
 
 
-def test_the_first_tick_comes_a_period_after_the_start() -> None:
+def test_schedule_first_tick_comes_a_period_after_the_start() -> None:
     """And is number 1."""
     schedule = Schedule(0.5, 7.0, "skip", 1)
     assert (schedule.deadline, schedule.index) == (7.5, 0)
     assert schedule.begin(7.5, busy=False) == Tick(1, 0.5, 0.0, 0)
-
-
-def test_an_overrun_says_which_tick_it_was() -> None:
-    """Its fields are what the hook gets."""
-    tick = Tick(3, 0.5, 0.0, 1)
-    assert Overrun(tick, 0.75, 2).tick.index == 3

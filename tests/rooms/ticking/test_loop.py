@@ -1,0 +1,428 @@
+"""The tick loop: closures, waits from other threads, and what leaves together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    DeadlockError,
+    ExecTimeout,
+    HotlineClosed,
+    HotlineFrameOption,
+    Hub,
+    HubSetting,
+    QueueFull,
+    UsageError,
+    WrongThread,
+)
+from hubthread.testing import VirtualHub
+from tests.rooms.ticking.hand_clock import Noted, by_hand
+from tests.rooms.ticking.rooms import (
+    AnyFrame,
+    AnyVirtualHub,
+    Sends,
+    nothing,
+    noting,
+    raised,
+    run,
+)
+from tests.support import TIMEOUT, Gate, Logs, fence, in_thread, serving, together
+
+# Closures.
+
+
+def test_exec_sync_returns_the_result_or_raises_the_error(hub: AnyVirtualHub) -> None:
+    """Also KeyboardInterrupt; what ``exec_async`` raises goes into the log."""
+    frame = run(hub)
+    assert frame.exec_sync(lambda given, _: given is frame)
+    frame.exec_async(lambda _, obj: obj.append(1))
+    assert frame.exec_sync(lambda _, obj: obj) == [1]
+    for error in (LookupError("x"), KeyboardInterrupt()):
+
+        def fail(_frame: Any, _obj: Any, error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            frame.exec_sync(fail)
+        assert raised(hub) == []
+        frame.exec_async(fail)
+        hub.settle()
+        assert raised(hub) == [type(error)]
+
+
+def test_closures_run_in_order_also_while_the_room_is_paused(hub: AnyVirtualHub) -> None:
+    notes: list[Any] = []
+    frame = run(hub, noting(notes, "tick"), hz=1)
+    hub.settle()
+    frame.pause()
+    for number in range(10):
+        frame.exec_async(noting(notes, number))
+        if number % 3 == 0:
+            frame.exec_sync(noting(notes, number + 0.5))
+    hub.advance(5)
+    expected = [n + half for n in range(10) for half in (0, 0.5) if not half or n % 3 == 0]
+    assert notes == expected
+    frame.resume()
+    hub.advance(1)
+    assert notes == [*expected, "tick"]
+
+
+def test_closure_posted_in_a_tick_runs_after_it(hub: AnyVirtualHub) -> None:
+    notes: list[Any] = []
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        frame.exec_async(noting(notes, "closure"))
+        notes.append("tick")
+
+    run(hub, logic, hz=1)
+    hub.advance(1)
+    assert notes == ["tick", "closure"]
+
+
+def test_closures_without_end_keep_nothing_else_away(hub: AnyVirtualHub) -> None:
+    """Ticks and countdowns are on time, pushes leave, and ``close`` ends it."""
+    client = hub.connect()
+    notes: list[Any] = []
+    frame = run(hub, lambda frame, _: notes.append(frame.tick), hz=100)
+    frame.answer(client.ctx)
+
+    def again(frame: AnyFrame, _: Any) -> None:
+        hub.clock.spend(0.0005)
+        now = hub.clock.now()
+        if now > 0.035 and not notes.count("pushed"):
+            hub.exec_sync(lambda _: frame.push("from elsewhere"))
+            notes.append("pushed")
+        if now > 0.045:
+            assert client.messages() == ["time", "from elsewhere"]
+            frame.close()
+        frame.exec_async(again)
+
+    frame.exec_async(again)
+    frame.operation_timeout(0.025, lambda frame, _: frame.push("time"))
+    hub.advance(1)
+    assert frame.join(0)
+    assert hub.clock.now() < 1.1
+    ticks = [each for each in notes if each != "pushed"]
+    assert [tick.index for tick in ticks] == [1, 2, 3, 4]
+    assert all(tick.late < 0.0015 for tick in ticks)
+    assert raised(hub) == [HotlineClosed]
+
+
+def test_closures_get_a_period_between_ticks_that_are_due_all_the_time(
+    hub: AnyVirtualHub,
+) -> None:
+    notes: list[str] = []
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        notes.append("t")
+        hub.clock.spend(1.5)
+
+    def work(frame: AnyFrame, _: Any) -> None:
+        notes.append("c")
+        hub.clock.spend(0.25)
+
+    frame = run(hub, logic, hz=1)
+    hub.settle()
+    hub.clock.spend(1)
+    for _ in range(20):
+        frame.exec_async(work)
+    hub.settle()
+    frame.close()
+    assert "".join(notes).startswith("tcccctcccct")
+
+
+@pytest.mark.parametrize("fields", [{"control_size": 3}, {}])
+def test_closures_beyond_the_bound_are_refused(fields: dict[str, Any]) -> None:
+    """``control_size``, or else ``chan_queue_size``; what was accepted runs, in order."""
+    notes: list[Any] = []
+    with VirtualHub(HubSetting[Any, Any](dict, chan_queue_size=3)) as hub:
+        frame = run(hub, **fields)
+        countdown = frame.operation_timeout(1, nothing)
+        for number in range(3):
+            frame.exec_async(noting(notes, number))
+        assert frame.statistics().closures_waiting == 3
+        calls: list[Any] = [frame.exec_async, frame.exec_sync, countdown.operation]
+        for call in calls:
+            with pytest.raises(QueueFull, match="3 closures are waiting, the bound of control"):
+                call(nothing)
+        hub.settle()
+        assert notes == [0, 1, 2]
+        assert frame.statistics().closures_waiting == 0
+
+
+def test_closure_that_submits_itself_for_ever_is_reported_in_virtual_time() -> None:
+    """A round takes no more closures than waited at its beginning."""
+
+    def again(frame: AnyFrame, _: Any) -> None:
+        frame.exec_async(again)
+
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        frame = run(hub)
+        frame.exec_async(again)
+        with pytest.raises(UsageError, match="wakes itself again and again"):
+            hub.settle()
+        frame.close()
+
+
+# Waits.
+
+
+def test_waits_for_the_room_are_refused_in_its_callbacks(hub: AnyVirtualHub) -> None:
+    """In a tick, a closure, a countdown, an operation, ``on_start`` and ``on_close``."""
+    refused: list[int] = []
+
+    def try_it(frame: AnyFrame, *_: Any) -> None:
+        with pytest.raises(WrongThread, match="would wait for itself"):
+            frame.exec_sync(nothing)
+        with pytest.raises(WrongThread, match="would wait for itself"):
+            frame.join()
+        refused.append(frame.tick.index)
+
+    frame = run(hub, try_it, hz=1, on_start=try_it, on_close=try_it, on_overrun=try_it)
+    hub.settle()
+    frame.exec_async(try_it)
+    frame.exec_sync(try_it)
+    frame.operation_timeout(0.5, try_it)
+    frame.operation_timeout(5, try_it).operation(lambda each, obj: try_it(each.frame, obj))
+    hub.advance(1)
+    frame.close()
+    assert frame.join(0)
+    assert refused == [0, 0, 0, 0, 0, 1, 1]
+
+
+def test_waits_for_the_end_of_a_tick_are_refused_in_it(hub: AnyVirtualHub) -> None:
+    client = hub.connect()
+    frame = run(hub)
+    frame.answer(client.ctx)
+
+    def work(frame: AnyFrame, _: Any) -> None:
+        with pytest.raises(WrongThread, match="end of this tick"):
+            client.ctx.wait_write_consumed(client.ctx.write("w"))
+        with pytest.raises(WrongThread, match="end of this tick"):
+            frame.wait_push_consumed(frame.push("p"))
+
+    frame.exec_sync(work)
+    assert client.messages() == ["w", "p"]
+    assert frame.wait_push_consumed(1, 0)
+
+
+def test_circles_of_waits_are_refused() -> None:
+    """A room, the hub, a client, another room: the wait that closes the circle raises."""
+    with serving() as s:
+        _, client = s.pair()
+
+        def through(*steps: Any) -> Any:
+            """Wait through each; the last one waits for the first again."""
+            first, *rest = steps
+            return first(lambda *_: through(*rest)) if rest else first(lambda *_: None)
+
+        waits: list[Any] = [
+            run(s.hub).exec_sync,
+            run(s.hub).exec_sync,
+            s.hub.exec_sync,
+            client.exec_sync,
+        ]
+        a, b, hub, mine = waits
+        # An idle client's closure runs on the thread that waits, so it is not the first.
+        for around in (
+            [a, b],
+            [a, hub],
+            [a, mine, b],
+            [a, hub, mine],
+            [a, b, hub, mine],
+            [hub, a],
+            [hub, mine, b],
+            [hub, a, b, mine],
+        ):
+            with pytest.raises((DeadlockError, WrongThread)):
+                through(*around, around[0])
+        assert [each(lambda *_: 1) for each in waits] == [1] * 4
+
+
+def test_exec_sync_timeout_shows_what_the_room_does() -> None:
+    """The work still runs."""
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+        notes, gate = Noted(), Gate()
+        frame = run(hub)
+        frame.exec_async(gate)
+        gate.reached()
+        with pytest.raises(ExecTimeout, match="the clock of hotline 1 gave no result") as error:
+            frame.exec_sync(notes.noting("late"), 0.01)
+        assert "self._open.acquire" in error.value.stack
+        gate.open()
+        assert frame.exec_sync(lambda *_: notes.now()) == ["late"]
+
+
+def test_hub_close_times_out_on_a_room_that_does_not_end() -> None:
+    """The log has the room's stack; the room ends when it can."""
+    gate, logs, notes = Gate(), Logs(), Noted()
+    with Hub(HubSetting[Any, Any](dict, logger=logs)) as hub:
+        frame = run(hub, on_close=notes.noting("close"))
+        frame.exec_async(gate)
+        gate.reached()
+        hub.close(0.5)
+        over = frame.join(0)
+        gate.open()
+    assert not over
+    (told,) = [each for each in logs.warnings() if "-frame-1 still runs" in each]
+    assert "self._open.acquire" in told
+    assert frame.join(TIMEOUT)
+    assert notes.now() == ["close"]
+
+
+def test_bug_in_the_loop_ends_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers, gates and countdowns are told, and the room is closed."""
+    logs = Logs()
+    with Hub(HubSetting[Any, Any](dict, logger=logs)) as hub:
+        gate = Gate()
+        frame = run(hub)
+        frame.exec_async(gate)
+        gate.reached()
+        countdown = frame.operation_timeout(60, nothing)
+        called = in_thread(lambda: frame.exec_sync(nothing))
+        inputs = frame.await_inputs([], 60, None)
+
+        def fail(*_: object) -> None:
+            raise AssertionError("a bug")
+
+        monkeypatch.setattr(frame._loop.agenda, "take", fail)
+        gate.open()
+        with pytest.raises(HotlineClosed, match="stopped by a bug"):
+            called()
+        assert frame.join(TIMEOUT)
+        assert countdown.outcome == "closed"
+        assert frame.context.reason == "its clock was stopped by a bug"
+        assert inputs.done() is False
+        monkeypatch.undo()
+    assert any("a bug" in each for each in logs.warnings())
+
+
+# What leaves together.
+
+
+def test_sends_of_two_rooms_to_one_member_leave_whole(hub: AnyVirtualHub) -> None:
+    """The closure of one room comes to its end while the tick of the other is at work."""
+    client = hub.connect()
+    sends = Sends(client.ctx)
+
+    def talk(frame: AnyFrame, name: str) -> None:
+        for step in range(3):
+            client.ctx.write(f"{name} {step}")
+            frame.push(f"{name} push {step}")
+
+    def talk_around(frame: AnyFrame, name: str) -> None:
+        talk(frame, name)
+        inner.exec_sync(talk)
+        assert len(sends.sizes) == 1
+
+    inner = run(hub, new_obj=lambda: "inner")
+    outer = run(hub, talk_around, new_obj=lambda: "outer", hz=1)
+    for room in (inner, outer):
+        room.answer(client.ctx)
+    hub.advance(1)
+    assert len(sends.sizes) == 2
+    found = [str(each) for each in client.messages()]
+    for name in ("inner", "outer"):
+        assert [each for each in found if each.startswith(name)] == [
+            *[f"{name} {step}" for step in range(3)],
+            *[f"{name} push {step}" for step in range(3)],
+        ]
+
+
+def test_pushes_before_the_clock_do_not_tear_the_first_tick_apart() -> None:
+    """The hub's own flush, when it comes at last, leaves the pushes of a tick to the tick."""
+    with serving() as s:
+        clock = by_hand(s.hub)
+        peer, client = s.pair()
+        hotline = s.hub.hotline()
+        hotline.answer(client)
+        busy, inside = Gate(), Gate()
+        s.hub.exec_async(busy)
+        busy.reached()
+        hotline.push("before")
+
+        def logic(frame: AnyFrame, _: Any) -> None:
+            frame.push("1")
+            inside()
+            frame.push("2")
+
+        HotlineFrameOption[Any](list, logic, hz=1).run(hotline)
+        assert peer.message() == "before"  # the hub's thread is not waited for
+        sends = Sends(client)
+        clock.rest()
+        clock.advance(1)
+        inside.reached()
+        busy.open()
+        fence(s.hub)
+        assert sends.sizes == []
+        inside.open()
+        assert peer.messages(2) == ["1", "2"]
+        assert len(sends.sizes) == 1
+
+
+def test_quick_closures_that_wait_together_send_together(hub: AnyVirtualHub) -> None:
+    """For a millisecond, and not behind a closure that takes long."""
+    client = hub.connect()
+    frame = run(hub)
+    frame.answer(client.ctx)
+    hub.settle()
+    sends = Sends(client.ctx)
+    notes: list[Any] = []
+    for number in range(3):
+        frame.exec_async(lambda frame, _, number=number: frame.push(str(number)))  # type: ignore[misc]
+        frame.exec_async(lambda *_: client.ctx.write("w"))
+    frame.exec_async(lambda *_: notes.append(len(sends.sizes)))
+    frame.exec_async(lambda *_: hub.clock.spend(0.01))
+    frame.exec_async(lambda *_: notes.append(len(sends.sizes)))
+    hub.settle()
+    assert notes == [0, 1]
+    assert client.messages() == ["w", "w", "w", "0", "1", "2"]
+    assert len(sends.sizes) == 1
+
+
+def test_clients_that_go_during_a_closure_lose_what_is_kept_back(hub: AnyVirtualHub) -> None:
+    """One that closes gets what was written before; the others get theirs."""
+    clients = [hub.connect() for _ in range(3)]
+
+    def work(frame: AnyFrame, _: Any) -> None:
+        for number in range(3):
+            for client in clients:
+                client.ctx.write(f"w{number}")
+            frame.push(f"p{number}")
+            if not number:
+                clients[0].drop()
+                clients[1].ctx.close(1000, "enough")
+                hub.exec_sync(nothing)  # the others run
+
+    frame = run(hub)
+    for client in clients:
+        frame.answer(client.ctx)
+    frame.exec_async(work)
+    hub.settle()
+    assert clients[0].messages() == []
+    assert (clients[1].messages(), clients[1].close_reason) == (["w0"], "enough")
+    assert clients[2].messages() == ["w0", "w1", "w2", "p0", "p1", "p2"]
+    assert frame.members == [clients[2].ctx]
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_pushes_from_many_threads_are_all_flushed() -> None:
+    """Each is waited for, and none is left behind by a look that came too early."""
+    with serving() as s:
+        peer, client = s.pair()
+        frame = run(s.hub, nothing, hz=300)
+        frame.answer(client)
+
+        def act(who: int) -> None:
+            for number in range(100):
+                pushed = frame.push(f"{who} {number}")
+                assert frame.wait_push_consumed(pushed, TIMEOUT)
+
+        acting = in_thread(lambda: together(3, act))
+        found = [str(each) for each in peer.messages(300)]
+        acting()
+        for who in range(3):
+            mine = [each for each in found if each.startswith(f"{who} ")]
+            assert mine == [f"{who} {number}" for number in range(100)]
