@@ -119,7 +119,7 @@ class Client(Generic[Meta, Header]):
             self._report,
             f"client {connection_id}",
         )
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         # Both are made at their first use, so that an idle client stays small.
         self._context: Context | None = None
         self._pending: PendingRequests | None = None

@@ -55,7 +55,7 @@ class Iteration(Generic[T]):
         self._step: Call[None] | None = None
         self._step_failure: HubClosed | None = None
         self._visits: deque[_Visit] = deque()
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._total: int | None = None  # None until the hub thread has handed the task out
         self._results: dict[ClientID, T] = {}
         self._errors: dict[ClientID, BaseException] = {}

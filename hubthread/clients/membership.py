@@ -32,7 +32,7 @@ class Memberships:
     def __init__(self, client: Any, most: int | None) -> None:
         self._client = client
         self._most = most
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._rooms: dict[PushLog[Any], None] = {}  # oldest first
         self.ended = False
         """True once the connection has ended: the client joins no room any more."""
@@ -52,8 +52,13 @@ class Memberships:
             full = self._most is not None and len(self._rooms) >= self._most
             if full and room not in self._rooms:
                 return False
-            room.join(self._client)
+            # Remembered first: after an interrupt the client leaves a room too many at its end.
             self._rooms[room] = None
+            try:
+                room.join(self._client)
+            except BaseException:
+                self._rooms.pop(room, None)
+                raise
             return True
 
     def leave(self, room: PushLog[Any]) -> None:

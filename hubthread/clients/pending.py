@@ -31,7 +31,7 @@ class PendingRequests:
     def __init__(self, bound: int, name: str) -> None:
         self._bound = bound
         self._name = name
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._open: dict[ID, _Request] = {}
         self._last = 0
         self._closed = False

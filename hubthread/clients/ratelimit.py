@@ -73,7 +73,7 @@ class RateLimiter:
         self.rate = rate
         self.burst = burst
         self._clock = clock
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._buckets: dict[_Key, tuple[float, float]] = {}  # tokens, and when they were counted
         self._sweep_at = SMALLEST_SWEEP
         self._refused = 0

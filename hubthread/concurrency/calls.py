@@ -43,7 +43,7 @@ class Executor(Protocol):
         """The ``thread_id`` of the thread that runs its closures now; ``None`` when idle."""
 
 
-_table_lock = threading.Lock()  # guards the three that follow; held for a few look-ups
+_table_lock = threading.RLock()  # guards the three that follow; held for a few look-ups
 _waiting: dict[int, tuple[Executor, Call[Any]]] = {}  # by the number of the waiting thread
 
 

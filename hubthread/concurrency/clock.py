@@ -10,12 +10,12 @@ Layer: concurrency.  Threads: ``now``, ``drive`` and ``wake`` may be called on a
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, TypeAlias
 
+from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.threads import Threads
 
 __all__ = ["Clock", "Drive", "RealClock", "Step", "Ticker"]
@@ -73,15 +73,11 @@ class Ticker(threading.Timer):
         super().__init__(0.0, step)
         self._step = step
         self._threads = threads
-        # Every wait is an acquire of this lock, and ``wake`` releases it.
-        self._alarm = threading.Lock()
-        self._alarm.acquire()
+        self._bell = Bell()
 
     def wake(self) -> None:
         """See ``Drive.wake``."""
-        if self._alarm.locked():
-            with contextlib.suppress(RuntimeError):  # another thread has just released it
-                self._alarm.release()
+        self._bell.ring()
 
     def run(self) -> None:
         """Run the thread."""
@@ -91,5 +87,5 @@ class Ticker(threading.Timer):
         while (due := self._step()) is not None:
             delay = due - monotonic()
             if delay > 0:
-                self._alarm.acquire(timeout=min(delay, threading.TIMEOUT_MAX))
+                self._bell.wait(delay)
         self.finished.set()

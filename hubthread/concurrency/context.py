@@ -31,7 +31,7 @@ class Context:
     """
 
     def __init__(self, parent: Context | None = None, deadline: float | None = None) -> None:
-        self._lock = threading.Lock()  # guards what follows; not held for callbacks
+        self._lock = threading.RLock()  # guards what follows; not held for callbacks
         self._condition: threading.Condition | None = None  # made by the first wait
         self._callbacks: list[Callable[[str], None]] = []
         # Weak references, so that a forgotten child costs nothing.  A plain dictionary keeps

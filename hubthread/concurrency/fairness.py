@@ -57,7 +57,7 @@ class FanOuts:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition(threading.Lock())  # guards what follows
+        self._condition = threading.Condition()  # guards what follows
         self._ended = 0
         self.running = 0
 

@@ -42,7 +42,7 @@ class Flusher:
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._lock = threading.Lock()  # guards what follows; not held for uncork()
+        self._lock = threading.RLock()  # guards what follows; not held for uncork()
         self._condition = threading.Condition(self._lock)
         self._corked: dict[Corked, float] = {}  # and since when; oldest first
         self._running = False

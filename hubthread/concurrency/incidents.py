@@ -38,7 +38,7 @@ class Incidents:
     def __init__(self, logger: logging.Logger, now: Callable[[], float]) -> None:
         self._logger = logger
         self._now = now
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._counts = dict.fromkeys(LIMITS, 0)
         self._kinds: dict[Hashable, _Kind] = {}
 

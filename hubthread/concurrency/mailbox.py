@@ -6,12 +6,15 @@ Layer: concurrency.  Threads: any thread posts; exactly one thread, the owner, t
 from __future__ import annotations
 
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
-from hubthread.errors import HubClosed, QueueFull
+from hubthread.concurrency.bell import Bell
+from hubthread.concurrency.deadline import Deadline
+from hubthread.errors import HubClosed, HubThreadError, QueueFull
 
 __all__ = ["Mailbox"]
 
@@ -25,6 +28,9 @@ class Mailbox(queue.Queue[T], Generic[T]):
     and has done nothing.  It checks for ``close`` and appends under one lock, so no entry is
     accepted after ``close``.
 
+    A post may interrupt another post, or ``take``, on the same thread: a finaliser or a signal
+    handler posts, too.  Therefore the lock is re-entrant, and the owner waits for a ``Bell``.
+
     Threads: ``post``, ``close`` and ``depth`` may be called on any thread; ``take`` only on
     the owner's.
 
@@ -35,6 +41,7 @@ class Mailbox(queue.Queue[T], Generic[T]):
 
     def __init__(self, bound: int, name: str, now: Callable[[], float] = monotonic) -> None:
         super().__init__()
+        self.mutex = threading.RLock()  # type: ignore[assignment]  # guards what follows
         self._now = now
         # No entry was posted before ``filling_since``, and none of those that were taken last
         # before ``taken_since``.  Bounds, because the clock is not read for each entry.
@@ -42,7 +49,8 @@ class Mailbox(queue.Queue[T], Generic[T]):
         self.bound = bound
         self.name = name
         self.closed = False
-        self._owner_waits = False
+        self._owner_waits = False  # written by the owner only
+        self._bell = Bell()
 
     def post(self, entry: T, *, essential: bool = False) -> None:
         """Append ``entry`` and wake the owner.
@@ -52,22 +60,26 @@ class Mailbox(queue.Queue[T], Generic[T]):
         :raises HubClosed: after ``close``.
         :raises QueueFull: if ``bound`` entries wait.
         """
-        # Queue.put knows neither ``closed`` nor ``essential``.  The lock itself is quicker than
-        # the condition around it, and a KeyboardInterrupt cannot leave it locked.
-        with self.mutex:
-            if self.closed:
-                raise HubClosed(f"{self.name} is closed and accepts nothing more")
-            if not essential and len(self.queue) >= self.bound:
-                raise QueueFull(
-                    f"{self.name}: {self.bound} entries are waiting, the bound of "
-                    f"chan_queue_size; submit less, or wait for results with exec_sync"
-                )
-            self.queue.append(entry)
-            # An owner that is at work takes the entry by itself; notify is a third of a post.
-            if self._owner_waits:
-                self._owner_waits = False
-                self.filling_since = self._now()
-                self.not_empty.notify()
+        # Queue.put knows neither ``closed`` nor ``essential``.
+        try:
+            with self.mutex:
+                if self.closed:
+                    raise HubClosed(f"{self.name} is closed and accepts nothing more")
+                if not essential and len(self.queue) >= self.bound:
+                    raise QueueFull(
+                        f"{self.name}: {self.bound} entries are waiting, the bound of "
+                        f"chan_queue_size; submit less, or wait for results with exec_sync"
+                    )
+                self.queue.append(entry)
+                # An owner that is at work takes the entry by itself.
+                if self._owner_waits and not self._bell.rung:
+                    self.filling_since = self._now()
+                    self._bell.ring()
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the entry may be in, so the owner must see it
+            self._bell.ring()
+            raise
 
     def take(self, timeout: float | None = None) -> deque[T]:
         """Wait for entries, and return all of them, the oldest first.
@@ -75,22 +87,26 @@ class Mailbox(queue.Queue[T], Generic[T]):
         :param timeout: seconds; ``None`` waits without a limit.
         :returns: empty only after ``close`` or ``timeout``.
         """
-        with self.mutex:
-            if not self.queue and not self.closed:
+        deadline = Deadline(timeout)
+        while True:
+            with self.mutex:
+                if self.queue or self.closed or deadline.passed:
+                    taken: deque[T] = self.queue
+                    self.queue = deque()
+                    self.taken_since, self.filling_since = self.filling_since, self._now()
+                    return taken
                 self._owner_waits = True
-                self.not_empty.wait_for(lambda: self.queue or self.closed, timeout)
-            taken: deque[T] = self.queue
-            self.queue = deque()
-            self.taken_since, self.filling_since = self.filling_since, self._now()
-            return taken
+            try:
+                self._bell.wait(deadline.left())
+            finally:
+                self._owner_waits = False
 
     def close(self) -> None:
         """Refuse further entries; those that were accepted can still be taken."""
         with self.mutex:
             self.closed = True
-            self.not_empty.notify_all()
+        self._bell.ring()
 
     def depth(self) -> int:
         """Return the number of entries that wait."""
-        with self.mutex:
-            return len(self.queue)
+        return len(self.queue)

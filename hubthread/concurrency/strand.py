@@ -14,12 +14,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from hubthread.concurrency.calls import Call, acquire, thread_id
 from hubthread.concurrency.logs import report_safely
 from hubthread.concurrency.workers import Pool
-from hubthread.errors import ClientClosed, QueueFull
+from hubthread.errors import ClientClosed, HubThreadError, QueueFull
 
 __all__ = ["Strand"]
 
@@ -29,7 +30,10 @@ FAIR_SHARE = 64
 """The number of closures that the reader runs after its messages, before it reads again."""
 
 _CLAIMED = -1
-"""The runner of a strand whose baton belongs to a worker that has not begun yet."""
+"""The runner of a strand whose baton belongs to a worker that has not begun yet.
+
+The worker has a claim, an object of its own.  A later claim replaces an earlier one: after an
+interrupt nobody knows whether the worker of the earlier claim comes."""
 
 
 class _Gate:
@@ -46,6 +50,10 @@ class _Gate:
 class Strand:
     """A queue of closures that run one at a time, in the order of acceptance.
 
+    A finaliser or a signal handler may post on a thread that is inside one of these methods.
+    The lock is re-entrant, and the state is right wherever Python may run such code: at every
+    call, and at no other place.
+
     Threads: ``post``, ``call`` and ``close_soon`` may be called on any thread.  ``enter`` and
     ``leave`` are for the reader, around the messages of one read, and ``close`` is for the
     reader at its end.
@@ -59,6 +67,7 @@ class Strand:
     __slots__ = (
         "_bound",
         "_callbacks",
+        "_claim",
         "_closed",
         "_lock",
         "_queue",
@@ -75,20 +84,22 @@ class Strand:
         self._bound = bound
         self._report = report
         self.name = name
-        self._lock = threading.Lock()  # guards what follows; never held while a closure runs
+        self._lock = threading.RLock()  # guards what follows; never held while a closure runs
         # Made when first needed: most clients never queue a closure, and an empty deque
         # takes 760 bytes.
         self._queue: deque[Callable[[], object] | _Gate] | None = None
         self._closed = False
+        self._claim: object = None
         self.runner: int | None = None
         # Counts the closures and the reader's batches; the watchdog compares two samples.
         self._callbacks = 0
 
     def enter(self) -> None:
         """Wait for the closures that were accepted before, and take the baton."""
+        ident = thread_id()
         with self._lock:
-            if self.runner is None:
-                self.runner = thread_id()
+            if self.runner is None:  # no call between this line and the next: see the class
+                self.runner = ident
                 self._callbacks += 1
                 return
             gate = _Gate()
@@ -98,8 +109,7 @@ class Strand:
     def leave(self) -> None:
         """Run the closures that were posted meanwhile, and put the baton down."""
         with self._lock:
-            if not self._queue:  # almost always
-                self.runner = None
+            if not self._queue and self._put_down():  # almost always
                 return
         self._run(FAIR_SHARE)
 
@@ -109,8 +119,15 @@ class Strand:
         :raises ClientClosed: if the close callback is queued already.
         :raises QueueFull: if ``bound`` closures wait.
         """
-        if self._append(work):
-            self._start()
+        try:
+            claim = self._append(work)
+            if claim is not None:
+                self._start(claim)
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt
+            self._rescue()
+            raise
 
     def call(self, work: Callable[[], T], timeout: float | None = None) -> T:
         """Run ``work`` in this client's order, and return its result.
@@ -127,11 +144,18 @@ class Strand:
         if self.runner == thread_id():
             return work()
         call = Call(work)
-        if self._append(call.run):
-            if timeout is None:
-                self._run_claimed(1)
-            else:
-                self._start()
+        try:
+            claim = self._append(call.run)
+            if claim is not None:
+                if timeout is None:
+                    self._run_claimed(claim, 1)
+                else:
+                    self._start(claim)
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt
+            self._rescue()
+            raise
         return call.result(self, self.name, timeout)
 
     def close(self, last: Callable[[], object]) -> None:
@@ -151,11 +175,9 @@ class Strand:
         with self._lock:
             self._closed = True
             self._enqueue(final)
-            claimed = self.runner is None
-            if claimed:
-                self.runner = _CLAIMED
-        if claimed:
-            self._run_claimed()
+            claim = self._claim_baton()
+        if claim is not None:
+            self._run_claimed(claim)
         acquire(ran, self.name)
 
     def close_soon(self, last: Callable[[], object]) -> None:
@@ -166,11 +188,9 @@ class Strand:
         with self._lock:
             self._closed = True
             self._enqueue(last)
-            claimed = self.runner is None
-            if claimed:
-                self.runner = _CLAIMED
-        if claimed:
-            self._start()
+            claim = self._claim_baton()
+        if claim is not None:
+            self._start(claim)
 
     def current_callback(self) -> int | None:
         """Return the number of the closure or batch that runs now, ``None`` while idle."""
@@ -186,8 +206,8 @@ class Strand:
             self._queue = deque()
         self._queue.append(entry)
 
-    def _append(self, work: Callable[[], object]) -> bool:
-        """Queue ``work``; return True if the caller got the baton, and must see that it runs."""
+    def _append(self, work: Callable[[], object]) -> object:
+        """Queue ``work``; return a claim if the caller got the baton, and must run the queue."""
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"{self.name} is closed and runs nothing more")
@@ -197,24 +217,60 @@ class Strand:
                     f"chan_queue_size; a callback of this client takes too long"
                 )
             self._enqueue(work)
-            if self.runner is not None:
-                return False
-            self.runner = _CLAIMED
-            return True
+            return self._claim_baton()
 
-    def _start(self) -> None:
+    def _claim_baton(self) -> object:
+        """Take the baton of an idle strand; return the claim, or None.  Under the lock."""
+        if self.runner is not None:
+            return None
+        claim = self._claim = object()
+        self.runner = _CLAIMED
+        return claim
+
+    def _put_down(self) -> bool:
+        """Put the baton of an empty queue down; return False if the caller has it again.
+
+        The caller holds the lock.  A finaliser on this thread may have posted just before.
+        """
+        ident, self.runner = self.runner, None
+        if not self._queue or self.runner is not None:
+            return True
+        self.runner = ident
+        return False
+
+    def _rescue(self) -> None:
+        """See that the queue is run after an interrupt, which may have lost the baton."""
+        with self._lock:
+            if not self._queue or self.runner not in (None, _CLAIMED):
+                return
+            self.runner = None
+            claim = self._claim_baton()
+        self._start(claim)
+
+    def _start(self, claim: object) -> None:
         try:
-            self._workers.submit(self._run_batch)
+            self._workers.submit(partial(self._run_batch, claim))
         except Exception:  # noqa: BLE001 - there is no thread, or the hub is closing
             # The closure was accepted, so it must run, and this is the only thread for it.
-            self._run_claimed()
+            self._run_claimed(claim)
 
-    def _run_batch(self) -> None:
-        self._run_claimed(self._workers.batch)
+    def _run_batch(self, claim: object) -> None:
+        self._run_claimed(claim, self._workers.batch)
 
-    def _run_claimed(self, most: int | None = None) -> None:
-        self.runner = thread_id()
-        self._run(most)
+    def _run_claimed(self, claim: object, most: int | None = None) -> None:
+        with self._lock:
+            if self._claim is not claim:
+                return  # a later claim has replaced this one
+            self._claim = None
+            self.runner = thread_id()
+        try:
+            self._run(most)
+        except BaseException:  # an interrupt between two closures
+            with self._lock:
+                if self.runner == thread_id():
+                    self.runner = None
+            self._rescue()
+            raise
 
     def _run(self, most: int | None = None) -> None:
         """Run closures until none is left, the reader's gate comes, or ``most`` have run.
@@ -223,11 +279,12 @@ class Strand:
         """
         while True:
             with self._lock:
-                if not self._queue:
-                    self.runner = None
+                if not self._queue and self._put_down():
                     return
+                assert self._queue is not None
                 if most == 0:
-                    self.runner = _CLAIMED
+                    self.runner = None
+                    claim = self._claim_baton()
                     break
                 work = self._queue.popleft()
                 self._callbacks += 1
@@ -242,4 +299,4 @@ class Strand:
             del work  # an idle strand keeps no object of the user alive
             if most is not None:
                 most -= 1
-        self._start()
+        self._start(claim)

@@ -57,7 +57,7 @@ class Threads:
     def __init__(self, prefix: str, incidents: Incidents) -> None:
         self.prefix = prefix
         self._incidents = incidents
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._running: dict[threading.Thread, _Begun] = {}
         self._process = 0  # the process that has started them
 
@@ -87,9 +87,10 @@ class Threads:
             self._running[thread] = begun
         try:
             _start_without_waiting(thread, begun)
-        except Exception:
+        except BaseException:
+            # After an interrupt the thread may run all the same: ``guard`` adds it again.
             with self._lock:
-                del self._running[thread]
+                self._running.pop(thread, None)
             begun.set()  # ``join`` may wait for it
             raise
 
@@ -135,9 +136,8 @@ class Threads:
     def guard(self, target: Callable[[], None]) -> None:
         """Run ``target`` on the calling thread, which ends after it."""
         with self._lock:
-            begun = self._running.get(threading.current_thread())
-        if begun is not None:  # Thread has set it already, unless it names the event otherwise
-            begun.set()
+            begun = self._running.setdefault(threading.current_thread(), _Begun())
+        begun.set()  # Thread has set it already, unless it names the event otherwise
         try:
             target()
         except BaseException as error:  # noqa: BLE001 - SystemExit too, which would not be logged

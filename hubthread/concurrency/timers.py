@@ -16,6 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from time import monotonic
 
+from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 
@@ -50,7 +51,8 @@ class Timers:
     def __init__(self, threads: Threads, incidents: Incidents) -> None:
         self._threads = threads
         self._incidents = incidents
-        self._condition = threading.Condition()  # guards what follows; not held to fire
+        self._bell = Bell()  # wakes the timer thread
+        self._lock = threading.RLock()  # guards what follows; not held to fire
         self._heap: list[tuple[float, int, Timer]] = []
         self._tie = count()
         self._awake = False  # True if there is a thread
@@ -64,34 +66,37 @@ class Timers:
         :param action: short, and must not block.
         """
         timer = Timer(action)
-        with self._condition:
+        due = monotonic() + delay
+        with self._lock:
             if self._closed:
                 return timer
-            heapq.heappush(self._heap, (monotonic() + delay, next(self._tie), timer))
+            heapq.heappush(self._heap, (due, next(self._tie), timer))
             start = not self._awake
             self._awake = True
             if self._heap[0][2] is timer:
-                self._condition.notify()
+                self._bell.ring()
         if start:
             try:
                 self._threads.start(self._run, "timers")
             except RuntimeError:
-                with self._condition:
-                    self._awake = False
+                self._awake = False
                 text = "no thread for deadlines: closing may take longer"
                 self._incidents.log_limited("no thread for deadlines", logging.ERROR, text)
+            except BaseException:  # an interrupt: a second thread does no harm
+                self._awake = False
+                raise
         return timer
 
     def close(self) -> None:
         """Drop all timers and end the thread."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._heap.clear()
-            self._condition.notify()
+        self._bell.ring()
 
     def _run(self) -> None:
         while True:
-            with self._condition:
+            with self._lock:
                 while self._heap and self._heap[0][2]._action is None:
                     heapq.heappop(self._heap)
                 if not self._heap:
@@ -99,10 +104,10 @@ class Timers:
                     return
                 due = self._heap[0][0]
                 delay = due - monotonic()
-                if delay > 0:
-                    self._condition.wait(delay)
-                    continue
-                timer = heapq.heappop(self._heap)[2]
+                timer = heapq.heappop(self._heap)[2] if delay <= 0 else None
+            if timer is None:
+                self._bell.wait(delay)
+                continue
             try:
                 timer.fire()
             except BaseException as error:  # noqa: BLE001 - logged

@@ -74,7 +74,7 @@ class Watchdog:
         self._clock = clock
         self._watched = watched
         self._logger = logger
-        self._lock = threading.Lock()  # guards _closed and _drive
+        self._lock = threading.RLock()  # guards _closed and _drive
         self._closed = False
         self._drive: Drive | None = None
         self._seen: dict[Watched, _Seen] = {}  # only for the watchdog's thread

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.threads import Threads
-from hubthread.errors import HubClosed
+from hubthread.errors import HubClosed, HubThreadError
 
 __all__ = ["BoundedPool", "Pool", "Workers"]
 
@@ -53,7 +54,7 @@ class Workers:
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._lock = threading.Lock()  # guards what follows; never held while work runs
+        self._lock = threading.RLock()  # guards what follows; never held while work runs
         self._idle: list[_Worker] = []
         self._waiting: deque[Callable[[], None]] = deque()
         self._starting = False  # True from the start of a thread until it looks for work
@@ -66,25 +67,22 @@ class Workers:
         :raises HubClosed: after ``close``.
         :raises RuntimeError: if a new thread is needed and the system gives none.
         """
-        with self._lock:
-            if self._closed:
-                raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
-            if self._idle:
-                # A worker that ends takes itself off the list under this lock, so no work
-                # is handed to it.
-                worker = self._idle.pop()
-                worker.work = work
-                worker.wake.release()
-                return
-            self._waiting.append(work)
-            if self._starting:
-                return
-            self._starting = True
         try:
-            self._start_worker()
+            with self._lock:
+                if self._closed:
+                    raise HubClosed(f"{self._threads.prefix} is closed and starts no more work")
+                self._waiting.append(work)
+            self._wake_or_start()
+        except HubThreadError:
+            raise
         except RuntimeError:
             if self._take_back(work):
                 raise
+        except BaseException:  # an interrupt: the work may be queued, and no thread on its way
+            with self._lock:
+                self._starting = False
+            self._wake_or_start()
+            raise
 
     def close(self) -> None:
         """End the idle workers now, and the busy ones when no work waits."""
@@ -92,7 +90,20 @@ class Workers:
             self._closed = True
             idle, self._idle = self._idle, []
             for worker in idle:
-                worker.wake.release()
+                worker.bell.ring()
+
+    def _wake_or_start(self) -> None:
+        """See that a worker comes for the work that waits."""
+        with self._lock:
+            if not self._waiting:
+                return
+            if self._idle:
+                self._idle.pop().bell.ring()
+                return
+            if self._starting:
+                return
+            self._starting = True
+        self._start_worker()
 
     def _start_worker(self) -> None:
         with self._lock:
@@ -119,36 +130,28 @@ class Workers:
 
         :param arrived: True for the first call of a new worker.
         """
-        with self._lock:
-            if arrived:
-                self._starting = False
-            if not self._waiting:
-                if self._closed:
+        lingered = False
+        while True:
+            with self._lock:
+                if arrived:
+                    arrived = self._starting = False
+                if self._waiting:
+                    work = self._waiting.popleft()
+                    more = bool(self._waiting)
+                    break
+                if worker in self._idle:
+                    self._idle.remove(worker)
+                if self._closed or lingered:
                     return None
                 self._idle.append(worker)
-                work = None
-            else:
-                work = self._waiting.popleft()
-            another = bool(self._waiting) and not self._starting
-            if another:
-                self._starting = True
-        if another:
+            lingered = not worker.bell.wait(LINGER)
+        if more:
             try:
-                self._start_worker()
+                self._wake_or_start()
             except RuntimeError:
                 # The rest waits for the workers that run, or for the next submit.
                 with self._lock:
                     self._starting = False
-        return self._wait_for_work(worker) if work is None else work
-
-    def _wait_for_work(self, worker: _Worker) -> Callable[[], None] | None:
-        if not worker.wake.acquire(timeout=LINGER):
-            with self._lock:
-                if worker in self._idle:
-                    self._idle.remove(worker)
-                    return None
-            worker.wake.acquire()  # work was handed over at the last moment
-        work, worker.work = worker.work, None
         return work
 
 
@@ -214,15 +217,13 @@ class BoundedPool:
 
 
 class _Worker:
-    """One thread of the cache.  ``submit`` writes ``work`` and releases ``wake``."""
+    """One thread of the cache; ``bell`` wakes it for the work that waits."""
 
-    __slots__ = ("_workers", "wake", "work")
+    __slots__ = ("_workers", "bell")
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self.work: Callable[[], None] | None = None
-        self.wake = threading.Lock()
-        self.wake.acquire()
+        self.bell = Bell()
 
     def run(self) -> None:
         work = self._workers._next(self, arrived=True)

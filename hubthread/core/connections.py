@@ -32,7 +32,7 @@ class Servers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._servers: list[Closing] = []
 
     def add(self, server: Closing) -> None:

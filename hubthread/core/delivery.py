@@ -49,46 +49,65 @@ class _Lag:
 
 
 class Delivery(Generic[M]):
-    """Who has not got what."""
+    """The pushes that members have not got yet.
 
-    __slots__ = ("_lags",)
+    A finaliser on the caller's thread may ask while one of these methods runs.  It then gets
+    an answer from what is known, and changes nothing.
+    """
+
+    __slots__ = ("_busy", "_lags")
 
     def __init__(self) -> None:
         self._lags: dict[M, deque[_Lag]] = {}
+        self._busy = False
 
     def __len__(self) -> int:
         return len(self._lags)
 
     def add(self, member: M, first: int, last: int, write: int) -> None:
-        """Pushes ``first`` to ``last`` wait at ``member``, as its writes up to ``write``."""
-        lags = self._lags.setdefault(member, deque())
-        # Bounded by the member's own outbox: what it has got is forgotten here.
-        while lags and member.is_batch_consumed(lags[0].write):
-            lags.popleft()
-        if len(lags) < MOST_LAGS:
-            lags.append(_Lag(first, last, write))
-        else:
-            # Of what comes now each push counts as consumed with the last.
-            lags[-1].last, lags[-1].write = last, write
+        """Note that pushes ``first`` to ``last`` wait at ``member``, as writes up to ``write``."""
+        before, self._busy = self._busy, True
+        try:
+            lags = self._lags.setdefault(member, deque())
+            # The member's own outbox bounds this: what it has got is forgotten here.
+            while lags and member.is_batch_consumed(lags[0].write):
+                lags.popleft()
+            if len(lags) < MOST_LAGS:
+                lags.append(_Lag(first, last, write))
+            else:
+                # From now on each push counts as consumed together with the last one.
+                lags[-1].last, lags[-1].write = last, write
+        finally:
+            self._busy = before
 
     def settle(self) -> None:
         """Forget what members have caught up with."""
-        for member in list(self._lags):
-            lags = self._lags[member]
-            while lags and member.is_batch_consumed(lags[0].write):
-                lags.popleft()
-            if not lags:
-                del self._lags[member]
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            for member in list(self._lags):
+                lags = self._lags[member]
+                while lags and member.is_batch_consumed(lags[0].write):
+                    lags.popleft()
+                if not lags:
+                    del self._lags[member]
+        finally:
+            self._busy = False
 
     def behind(self, push: int) -> tuple[M, int] | None:
-        """A member that has not got ``push`` yet, and its number for it."""
+        """Return a member that has not got ``push`` yet, and its number for the push."""
         self.settle()
-        for member, lags in self._lags.items():
-            # Mostly it is asked for the last push.  A member whose lags do not hold this
-            # one was not in then, or has taken it at once, with all before it.
-            lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
-            if lag is not None and push <= lag.last:
-                write = lag.write_of(push)
-                if not member.is_batch_consumed(write):
-                    return member, write
-        return None
+        before, self._busy = self._busy, True
+        try:
+            for member, lags in self._lags.items():
+                # Mostly this is asked for the last push.  A member without a lag that holds
+                # this push was not in then, or has taken it at once, with all before it.
+                lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
+                if lag is not None and push <= lag.last:
+                    write = lag.write_of(push)
+                    if not member.is_batch_consumed(write):
+                        return member, write
+            return None
+        finally:
+            self._busy = before

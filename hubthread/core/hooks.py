@@ -58,7 +58,7 @@ class Refusals:
         self._logger = logger
         self._incidents = incidents
         self._callback = callback
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._count = 0
 
     @property

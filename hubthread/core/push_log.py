@@ -12,6 +12,7 @@ pushes that pile up cost no more sends than one.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -20,7 +21,7 @@ from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.core.delivery import Delivery, Member
-from hubthread.errors import Closed, HotlineClosed, QueueFull, UsageError
+from hubthread.errors import Closed, HotlineClosed, HubThreadError, QueueFull, UsageError
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 
@@ -85,7 +86,7 @@ class PushLog(Generic[M]):
         self._schedule = schedule
         self._bound = bound
         self.name = name
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._log: list[_Push | _Change[M] | _Step[M]] = []
         self._scheduled = False
         self._flushing = False
@@ -108,43 +109,67 @@ class PushLog(Generic[M]):
 
         :raises HotlineClosed: after ``close`` or ``seal``.
         """
-        with self._lock:
-            if self._closed or self._sealed:
-                raise HotlineClosed(f"{self.name} is closed")
-            if member in self._accepted:
-                return False
-            self._accepted[member] = None
-            if self._at_rest():
-                self._present[member] = None
-                return True
-            schedule = self._append(_Change(member, joins=True))
-        if schedule:
-            try:
-                self._flush_soon()
-            except Closed:
-                with self._lock:
-                    self._accepted.pop(member, None)
-                raise
+        change = _Change(member, joins=True)
+        try:
+            with self._lock:
+                if self._closed or self._sealed:
+                    raise HotlineClosed(f"{self.name} is closed")
+                if member in self._accepted:
+                    return False
+                self._accepted[member] = None
+                if self._at_rest():
+                    self._present[member] = None
+                    return True
+                schedule = self._append(change)
+            if schedule:
+                try:
+                    self._flush_soon()
+                except Closed:
+                    with self._lock:
+                        self._accepted.pop(member, None)
+                    raise
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the member is out again, however far it came
+            self._take_out(member)
+            raise
         return True
 
     def leave(self, member: M) -> bool:
         """Let ``member`` out: it still gets what was pushed so far.  False if it was out."""
+        change = _Change(member, joins=False)
+        try:
+            with self._lock:
+                if member not in self._accepted:
+                    return False
+                del self._accepted[member]
+                if self._at_rest():
+                    del self._present[member]
+                    self._delivery.settle()
+                    schedule = False
+                else:
+                    schedule = self._append(change)
+                driver = self._driver
+            if schedule:
+                self._flush_soon()
+            if driver is not None:
+                driver.left(member)
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt
+            self._take_out(member)
+            raise
+        return True
+
+    def _take_out(self, member: M) -> None:
+        """End a join or a leave that was interrupted: the member is out."""
         with self._lock:
-            if member not in self._accepted:
-                return False
-            del self._accepted[member]
-            if self._at_rest():
-                del self._present[member]
-                self._delivery.settle()
-                schedule = False
-            else:
-                schedule = self._append(_Change(member, joins=False))
+            self._accepted.pop(member, None)
+            self._append(_Change(member, joins=False))
             driver = self._driver
-        if schedule:
-            self._flush_soon()
+        self._flush_waiting()
         if driver is not None:
             driver.left(member)
-        return True
 
     def push(self, frame: Frame, key: Hashable = None) -> int:
         """Send ``frame`` to who is in; its number, at once.
@@ -152,12 +177,21 @@ class PushLog(Generic[M]):
         :raises HotlineClosed: after ``close``.
         :raises QueueFull: when ``bound`` entries wait.
         """
-        with self._lock:
-            self._admit()
-            number = self._pushes = self._pushes + 1
-            schedule = self._append(_Push(frame, key))
-        if schedule:
-            self._flush_soon()
+        entry = _Push(frame, key)
+        try:
+            with self._lock:
+                self._admit()
+                # A push that interrupts this one here, on this thread, is the later entry,
+                # with the lower number; both are flushed together.
+                schedule = self._append(entry)
+                number = self._pushes = self._pushes + 1
+            if schedule:
+                self._flush_soon()
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the entry may be in the log
+            self._flush_waiting()
+            raise
         return number
 
     def seal(self) -> None:
@@ -172,11 +206,18 @@ class PushLog(Generic[M]):
 
         :raises HotlineClosed, QueueFull: as ``push``.
         """
-        with self._lock:
-            self._admit()
-            schedule = self._append(_Step(work))
-        if schedule:
-            self._flush_soon()
+        entry: _Step[M] = _Step(work)
+        try:
+            with self._lock:
+                self._admit()
+                schedule = self._append(entry)
+            if schedule:
+                self._flush_soon()
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the entry may be in the log
+            self._flush_waiting()
+            raise
 
     def refuse_driven(self) -> None:
         """:raises UsageError: when it has a driver.
@@ -294,6 +335,12 @@ class PushLog(Generic[M]):
         self._scheduled = True
         return schedule
 
+    def _flush_waiting(self) -> None:
+        """Schedule a flush after an interrupt, which may have kept one from being scheduled."""
+        if self._log:
+            with contextlib.suppress(Closed):
+                self._flush_soon()
+
     def _flush_soon(self) -> None:
         driver = self._driver
         if driver is not None:
@@ -346,7 +393,7 @@ class PushLog(Generic[M]):
             elif entry.joins:
                 self._present[entry.member] = None
             else:
-                del self._present[entry.member]
+                self._present.pop(entry.member, None)
                 some_left = True
         if frames:
             number = self._send(frames, keys, number)
@@ -355,6 +402,8 @@ class PushLog(Generic[M]):
             missed, self._missed = self._missed, False
             if number > self._flushed:  # less where _flush_soon has given up meanwhile
                 self._flushed = number
+            if number > self._pushes:  # a push was interrupted before it was counted
+                self._pushes = number
             if some_left:
                 self._delivery.settle()  # or who has gone would be remembered until somebody asks
             if self._condition is not None:

@@ -58,7 +58,7 @@ class Registry(Generic[C, H]):
 
     def __init__(self, everyone: PushLog[C]) -> None:
         self.everyone = everyone
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._last_client = 0
         self._last_hotline = 0
         self._clients: dict[ClientID, C] = {}

@@ -75,7 +75,7 @@ class LongPollingResult:
         self._due = core.clock.now()
         self._asked = 0
         self._runner: int | None = None  # while a callback runs
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._outcome: PollingOutcome | None = None
         self.context = Context(core.context)

@@ -34,7 +34,7 @@ class AddressLimit:
         self._incidents = incidents
         # Each connection is looked up twice, and parsing an address is slow.
         self._group = lru_cache(1024)(self._find_group)
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._counts: dict[str, int] = {}
 
     def enter(self, peer: tuple[str, int] | str) -> bool:

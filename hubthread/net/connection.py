@@ -40,7 +40,7 @@ INTERNAL_ERROR = 1011
 POLICY_VIOLATION = 1008
 GOING_AWAY = 1001
 
-_shutdown_lock = threading.Lock()
+_shutdown_lock = threading.RLock()
 """Lets one thread of the process shut a transport down at a time.  When thousands of readers
 reach the end of their streams at once, they queue here instead of contending for the GIL.  The
 lock is held for one system call, which does not block."""
@@ -77,7 +77,7 @@ class Connection:
         self._message_began: float | None = None
         start_thread = services.threads.start
         self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken)
-        self._lock = threading.Lock()  # guards what follows; held for one table look-up
+        self._lock = threading.RLock()  # guards what follows; held for one table look-up
         self._closing = Closing()
         self._timer: Timer | None = None
         self.ended_by: str | None = None

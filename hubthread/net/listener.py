@@ -79,7 +79,7 @@ class Listener:
         self._spare = os.open(os.devnull, os.O_RDONLY)
         self._closing = threading.Event()
         self._ended = threading.Event()
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._started = False
         self.connections = 0
         """Connections now."""

@@ -65,7 +65,7 @@ class Outbox:
         self._bounds = bounds
         self._start_thread = start_thread
         self._on_broken = on_broken
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._condition: threading.Condition | None = None  # made with the first backlog
         self._backlog = Backlog(bounds)
         self._consumed = 0

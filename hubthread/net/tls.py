@@ -34,7 +34,7 @@ class TLSTransport:
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._plain = PlainTransport(sock)
-        self._lock = threading.Lock()  # guards what follows; no call under it can block
+        self._lock = threading.RLock()  # guards what follows; no call under it can block
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)

@@ -139,7 +139,7 @@ class PlainTransport:
         self._deadline: float | None = None
         # Held by shutdown and close.  Without it, shutdown could hit another connection that
         # has got the number of the closed descriptor.
-        self._closing = threading.Lock()
+        self._closing = threading.RLock()
         self.unsent = 0
         # Blocking, if each send can be told not to block.
         sock.setblocking(bool(MSG_DONTWAIT) and KERNEL_DEADLINE)

@@ -99,7 +99,7 @@ class WSGIBridge:
         self._core = core
         self._start = start
         self._close = close
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._watched = False
         self.moved = 0
         self.parked = 0

@@ -122,7 +122,7 @@ class UdpPeer:
         self._timers = timers
         self.heard = 0.0
         self.unhandled = 0
-        self._lock = threading.Lock()  # guards what follows; sends under it do not block
+        self._lock = threading.RLock()  # guards what follows; sends under it do not block
         self._condition: threading.Condition | None = None  # made with the first backlog
         self._backlog = Backlog(bounds)
         self._allowance: int | None = received + OVERHEAD  # None: the address is proven

@@ -86,7 +86,7 @@ class UdpSocket:
         self._selector.register(self._waker, selectors.EVENT_READ)
         self._waits_for_room = False  # the selector watches the socket for writing too
         self._ended = threading.Event()
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._runner: int | None = None
         self._closing = False
         # By address; the peer that has been silent longest comes first.

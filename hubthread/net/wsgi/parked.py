@@ -42,7 +42,7 @@ class ParkedTLS:
         self._deadline: float | None = None
         self._timeout = sock.gettimeout()
         self._budget = CpuBudget()
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         # Plain bytes that OpenSSL may already have encrypted.  OpenSSL must be given the same
         # bytes again, until the socket takes the record.
         self._begun = b""

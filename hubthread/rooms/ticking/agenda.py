@@ -151,7 +151,7 @@ class Agenda:
         """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
         # Acquired itself, not through the condition that shares it: a KeyboardInterrupt
         # cannot strike between the lock and "with".
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._queue: deque[tuple[Callable[[], object], Call[Any] | None]] = deque()
         self._countdowns: dict[Countdown, None] = {}

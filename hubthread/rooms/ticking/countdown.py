@@ -50,7 +50,7 @@ class BaseCountdown(Generic[Control, Obj]):
         self._on_timeout = on_timeout
         self._deadline = 0.0
         # Of the end: a caller of ``done`` that is too late finds the outcome.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.due = 0.0
         loop.add(self)
 

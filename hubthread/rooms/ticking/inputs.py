@@ -73,7 +73,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         self.due = 0.0
         self._default = default
         self._on_done = on_done
-        self._lock = threading.Lock()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._waiting: dict[IOContext, None] = dict.fromkeys(asked)  # type: ignore[arg-type]
         self._inputs: dict[IOContext, Input[V]] = {}
