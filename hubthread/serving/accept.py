@@ -105,7 +105,6 @@ class Arrival:
         "_core",
         "deadline",
         "peer",
-        "refusal",
         "request",
         "response",
         "trailing",
@@ -121,8 +120,6 @@ class Arrival:
         """The end of the handshake, on the clock of ``time.monotonic``."""
         self.request: Request | None = None
         """The request, once it is complete."""
-        self.refusal: HandshakeRejected | None = None
-        """The reason why ``accept`` has refused the connection, if it has."""
         self.response: Response | None = None
         """The response that ``answer`` sends, if any."""
         self.trailing = b""
@@ -157,7 +154,6 @@ class Arrival:
         except HandshakeRejected as refusal:
             limit = _LIMITS.get(refusal.status) if self.request is None else None
             refusals.add(self.request, refusal.status, refusal.reason, limit, self.peer)
-            self.refusal = refusal
             outcome = refusal_response(self._core, refusal)
         except OSError as error:  # the connection broke, or TLS was not agreed on
             refusals.add(self.request, 400, f"{type(error).__name__}: {error}")

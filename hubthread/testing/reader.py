@@ -63,7 +63,6 @@ class Reader:
 
     def _begin(self) -> float | None:
         connection = self._arrival.accept(self._negotiate)
-        self.refusal = self._arrival.refusal
         if connection is None:
             self._transport.shutdown()
             self._arrival.end()
@@ -76,14 +75,21 @@ class Reader:
         return -math.inf
 
     def _negotiate(self, arrival: Arrival) -> Connection | None:
+        try:
+            return arrival.connect(self._negotiated(arrival))
+        except HandshakeRejected as refusal:
+            self.refusal = refusal
+            raise
+
+    def _negotiated(self, arrival: Arrival) -> Negotiated:
         if isinstance(self._came, Negotiated):
-            return arrival.connect(self._came)
+            return self._came
         upgrader = self._core.setting.websocket_period.upgrader
         parser = RequestParser(peer=(self._peer, 0), secure=False, max_head=upgrader.max_head)
         request = arrival.request = parser.receive(self._came)
         if request is None:
             raise HandshakeRejected(400, "The request was not complete.")
-        return arrival.connect(negotiate(self._core, request))
+        return negotiate(self._core, request)
 
     def _receive(self) -> float:
         transport, keepalive, now = self._transport, self._keepalive, self._clock.now()
