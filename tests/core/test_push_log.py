@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from hubthread.concurrency import fairness as courtesy
+from hubthread.concurrency import fairness
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.core.push_log import PushLog
 from hubthread.errors import HotlineClosed, HubClosed, QueueFull, UsageError
@@ -374,7 +374,7 @@ def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
 
 def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it sends, others know; to few it is not worth it."""
-    monkeypatch.setattr(courtesy, "_HAS_GIL", True)
+    monkeypatch.setattr(fairness, "_HAS_GIL", True)
     seen: list[int] = []
 
     class Looks(Peer):
@@ -382,7 +382,7 @@ def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> No
             seen.append(fan_outs.running)
             return super().send_batch(run)
 
-    for count in (courtesy.CROWD, courtesy.CROWD - 1):
+    for count in (fairness.CROWD, fairness.CROWD - 1):
         scheduled: list[Callable[[], None]] = []
         room: PushLog[Peer] = PushLog(scheduled.append, 10, "room")
         for _ in range(count):
@@ -391,4 +391,4 @@ def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> No
         for flush in scheduled:
             flush()
         assert fan_outs.running == 0
-    assert seen == [1] * courtesy.CROWD + [0] * (courtesy.CROWD - 1)
+    assert seen == [1] * fairness.CROWD + [0] * (fairness.CROWD - 1)
