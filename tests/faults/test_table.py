@@ -32,8 +32,8 @@ def test_no_fault_is_left_out_of_the_table() -> None:
         if path.name != "test_table.py":
             mine = {f"faults/{path.name}::{name}" for name in functions(path) if "test_" in name}
             assert mine - told <= {
-                "faults/test_tls.py::test_what_cannot_take_its_place_is_refused",
-                "faults/test_tls.py::test_a_certificate_for_raw_peers_is_renewed_too",
+                "faults/test_tls.py::test_renew_ssl_with_an_unfit_context_raises",
+                "faults/test_tls.py::test_renew_ssl_of_a_raw_server_serves_new_handshakes",
             }
 
 

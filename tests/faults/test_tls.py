@@ -70,7 +70,7 @@ def certificate(peer: ssl.SSLSocket) -> str:
     return "second" if "the second" in str(shown["subject"]) else "first"
 
 
-def test_both_sides_send_under_load(record_property: Record) -> None:
+def test_tls_under_load_in_both_directions_loses_nothing(record_property: Record) -> None:
     """Messages and their echoes, and a room's pushes among them, cross on one connection."""
     count, body = 3_000, b"x" * 1_000
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
@@ -116,7 +116,7 @@ def echoes_and_pushes(data: bytes) -> list[bytes]:
     return found
 
 
-def test_a_certificate_is_renewed_without_a_restart(record_property: Record) -> None:
+def test_renew_ssl_serves_new_handshakes_without_a_restart(record_property: Record) -> None:
     """New handshakes see the new one; who is connected goes on; a storm loses nobody."""
     contexts = [server_context(), other_context()]
     with serving(serve={"ssl": contexts[0]}, on_receive_message=echo) as s:
@@ -137,7 +137,7 @@ def test_a_certificate_is_renewed_without_a_restart(record_property: Record) -> 
     record_property("seen", "60 renewals, 60 handshakes, each with the latest; the old one stays")
 
 
-def test_a_certificate_for_raw_peers_is_renewed_too() -> None:
+def test_renew_ssl_of_a_raw_server_serves_new_handshakes() -> None:
     with serving(on_receive_message=echo) as s:
         server = s.hub.socket_handles(
             "127.0.0.1", 0, ConnectionProtocols.TCP, ssl=server_context()
@@ -149,7 +149,7 @@ def test_a_certificate_for_raw_peers_is_renewed_too() -> None:
             assert peer.recv(100) == b"hello\n"
 
 
-def test_what_cannot_take_its_place_is_refused() -> None:
+def test_renew_ssl_with_an_unfit_context_raises() -> None:
     """No context, one for clients, and a server without TLS: nothing has changed."""
     wrong: Any = "other.pem"
     with serving(serve={"ssl": server_context()}) as s:
@@ -170,7 +170,7 @@ def test_what_cannot_take_its_place_is_refused() -> None:
             assert sock.recv(100).startswith(b"HTTP/1.1 101")
 
 
-def test_sighup_reads_the_files_again(tmp_path: Path, record_property: Record) -> None:
+def test_sighup_reads_the_certificate_again(tmp_path: Path, record_property: Record) -> None:
     """``hubthread serve``: a broken file is told of and changes nothing, a good one is used."""
     (tmp_path / "app.py").write_text(APP)
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -213,7 +213,7 @@ def ends(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
-def test_a_peer_that_stalls_in_the_handshake(begun: bytes, record_property: Record) -> None:
+def test_tls_stalled_handshake_ends_at_its_timeout(begun: bytes, record_property: Record) -> None:
     """It is let go after ``handshake_timeout``, and holds nobody else up."""
     upgrader = Upgrader(handshake_timeout=0.5)
     with serving(upgrader=upgrader, serve={"ssl": server_context()}, on_receive_message=echo) as s:
@@ -254,7 +254,7 @@ def garbage(sock: ssl.SSLSocket) -> None:
 
 
 @pytest.mark.parametrize("end", [no_close_notify, close_notify, half_a_record, garbage])
-def test_every_end_of_a_tls_stream_ends_its_client(
+def test_tls_stream_end_of_any_kind_ends_its_client_only(
     end: Callable[[ssl.SSLSocket], None], record_property: Record
 ) -> None:
     """With and without close_notify, within a record, or broken: one client less, no noise."""
@@ -316,7 +316,7 @@ class Openssl:
 
 
 @pytest.mark.parametrize("command", [b"k", b"K"])
-def test_keys_are_changed(command: bytes, record_property: Record) -> None:
+def test_tls_key_update_keeps_the_connection(command: bytes, record_property: Record) -> None:
     """TLS 1.3: the peer's, or those of both sides, in the middle of a connection."""
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         with Openssl(s.server.address[1], "-tls1_3") as peer:  # type: ignore[arg-type]
@@ -331,7 +331,7 @@ def test_keys_are_changed(command: bytes, record_property: Record) -> None:
     record_property("seen", "three changes of keys, an echo after each")
 
 
-def test_a_renegotiation_is_refused(record_property: Record) -> None:
+def test_tls_renegotiation_is_refused(record_property: Record) -> None:
     """TLS 1.2: OpenSSL's refusal ends who asks for it, and nobody else."""
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         neighbour = RawPeer(wrapped(connect(s.server)))
@@ -351,7 +351,7 @@ def test_a_renegotiation_is_refused(record_property: Record) -> None:
     record_property("seen", "refused; the client is gone, the neighbour stays")
 
 
-def test_two_directions_end_apart() -> None:
+def test_tls_after_our_close_the_peer_may_still_send() -> None:
     """After the server's Close and close_notify the peer may still send, and is not reset."""
     with serving(serve={"ssl": server_context()}) as s:
         peer = RawPeer(wrapped(connect(s.server)))
@@ -364,7 +364,7 @@ def test_two_directions_end_apart() -> None:
         peer.close()
 
 
-def test_a_server_that_has_many_stalled_handshakes_serves(record_property: Record) -> None:
+def test_tls_with_many_stalled_handshakes_still_serves(record_property: Record) -> None:
     """A hundred that say nothing cost a thread each, for as long as the time-out."""
     with serving(upgrader=Upgrader(handshake_timeout=1.0), serve={"ssl": server_context()}) as s:
         stalled = [connect(s.server) for _ in range(100)]

@@ -37,7 +37,7 @@ def come(addresses: AddressLimit, *hosts: str) -> list[bool]:
         ("unknown", "unknown"),
     ],
 )
-def test_these_are_one(hosts: tuple[str, str]) -> None:
+def test_address_limit_counts_addresses_of_one_subscriber_together(hosts: tuple[str, str]) -> None:
     addresses, incidents, logs = counted(1, *SHARED)
     assert come(addresses, *hosts) == [True, False]
     assert incidents.counts()["connections_per_address"] == 1
@@ -55,7 +55,7 @@ def test_these_are_one(hosts: tuple[str, str]) -> None:
         ("unknown", "hidden"),
     ],
 )
-def test_these_are_two(hosts: tuple[str, str]) -> None:
+def test_address_limit_counts_subscribers_apart(hosts: tuple[str, str]) -> None:
     addresses, _, _ = counted(1, *SHARED)
     assert come(addresses, *hosts) == [True, True]
 
@@ -67,7 +67,7 @@ def test_these_are_two(hosts: tuple[str, str]) -> None:
         "192.168.1.1", "100.64.0.1", "169.254.1.1", "fd00::1", "fe80::1%eth0", "",
     ],
 )  # fmt: skip
-def test_these_stand_for_many(host: str) -> None:
+def test_address_limit_does_not_count_shared_networks(host: str) -> None:
     addresses, incidents, _ = counted(1, *SHARED)
     assert come(addresses, host, host, host) == [True] * 3
     assert incidents.counts()["connections_per_address"] == 0
@@ -75,12 +75,12 @@ def test_these_stand_for_many(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["172.32.0.1", "11.0.0.1", "100.128.0.1", "2001:db8::1"])
-def test_these_do_not(host: str) -> None:
+def test_address_limit_counts_addresses_beside_shared_networks(host: str) -> None:
     addresses, _, _ = counted(1, *SHARED)
     assert come(addresses, host, host) == [True, False]
 
 
-def test_a_unix_socket_and_no_limit() -> None:
+def test_address_limit_without_address_or_limit_counts_nothing() -> None:
     addresses, _, _ = counted(1)
     assert [addresses.enter("/run/hub.sock") for _ in range(2)] == [True, True]
     addresses.leave("/run/hub.sock")
@@ -89,7 +89,7 @@ def test_a_unix_socket_and_no_limit() -> None:
 
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
-def test_it_counts(most: int, steps: list[tuple[str, bool]]) -> None:
+def test_address_limit_behaves_like_a_counter(most: int, steps: list[tuple[str, bool]]) -> None:
     """Against a plain counter."""
     addresses, incidents, _ = counted(most)
     model: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def test_it_counts(most: int, steps: list[tuple[str, bool]]) -> None:
     assert incidents.counts()["connections_per_address"] == refused
 
 
-def test_many_threads_are_counted_exactly() -> None:
+def test_address_limit_counts_many_threads_exactly() -> None:
     addresses, incidents, _ = counted(50)
     together(8, lambda _: come(addresses, *["198.51.100.7"] * 20))
     assert incidents.counts()["connections_per_address"] == 110

@@ -1,4 +1,4 @@
-"""One WebSocket connection: every way in which it ends, told once, leaving nothing."""
+"""One WebSocket connection: it ends in every way, tells its sink once, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from hubthread.concurrency.threads import Threads
+from hubthread.concurrency.timers import Timer, Timers
 from hubthread.net import connection as connection_module
 from hubthread.net.connection import Connection
 from hubthread.net.options import ConnectionOptions
+from hubthread.net.transport import Transport
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.websocket import WebSocketProtocol
 from hubthread.types import Overflow
@@ -25,12 +27,13 @@ from tests.support import (
     PONG,
     TEXT,
     TIMEOUT,
+    Gate,
     NetServices,
     Notes,
     Task,
     close_frame,
     frame,
-    limits,
+    outbox_bounds,
     read_close,
     read_exactly,
     read_frame,
@@ -42,7 +45,7 @@ LOGGER = logging.getLogger("tests.net")
 
 
 class Sink(Notes):
-    """Notes what a connection calls; ``echo`` and ``closing`` make it answer."""
+    """Notes the calls of a connection; ``echo`` makes it answer messages."""
 
     connection: Connection
     echo = False
@@ -85,8 +88,8 @@ class Running:
     connection: Connection
     sink: Sink
     peer: socket.socket
+    transport: Transport
     reader: Task[None]
-    threads: Threads
 
     def ended(self, by: str, code: int | None, *, clean: bool = False) -> None:
         self.reader.result()
@@ -110,11 +113,12 @@ def running(
     max_bytes: int = 2**26,
     ping_period: float | None = None,
     ping_timeout: float | None = None,
+    services: NetServices | None = None,
 ) -> Iterator[Running]:
     sink = Sink()
     sink.echo, sink.raises = echo, raises
-    services = NetServices()
-    bounds = limits(overflow, max_bytes=max_bytes, write_wait=write_wait)
+    services = services or NetServices()
+    bounds = outbox_bounds(overflow, max_bytes=max_bytes, write_wait=write_wait)
     options = ConnectionOptions(bounds, ping_period, ping_timeout, close_timeout)
     with transport_pair(kind, buffer) as (transport, peer):
         connection = sink.connection = Connection(
@@ -125,9 +129,9 @@ def running(
             services,
         )
         reader = Task(lambda: connection.run(first))
-        yield Running(connection, sink, peer, reader, services.threads)
+        yield Running(connection, sink, peer, transport, reader)
         connection.cut()
-        reader.join()  # what it raised is for whoever expects it
+        reader.join()  # the test looks at what it raised
         services.close()
         assert sink.endings() == ["leaving", "closed"]
 
@@ -140,8 +144,8 @@ def text(message: str | bytes) -> Frame:
 
 
 @KINDS
-def test_messages_go_both_ways(kind: str) -> None:
-    """What the peer sends reaches the sink, also what came with the handshake."""
+def test_connection_delivers_messages_and_sends_replies(kind: str) -> None:
+    """The first message comes in the same segment as the handshake."""
     with running(kind, echo=True, first=frame(TEXT, b"zero")) as here:
         assert read_frame(here.peer) == (TEXT, b"zero")
         for message in (b"one", b"2" * 100_000):
@@ -156,8 +160,8 @@ def test_messages_go_both_ways(kind: str) -> None:
 
 @KINDS
 @pytest.mark.parametrize(("code", "answer"), [(1000, 1000), (4321, 4321), (None, 0), (1006, 1002)])
-def test_the_peer_closes(kind: str, code: int | None, answer: int) -> None:
-    """Its code is echoed and reported; one that must not be sent is a violation."""
+def test_connection_peer_close_is_echoed(kind: str, code: int | None, answer: int) -> None:
+    """A code that must not be sent is a violation."""
     with running(kind) as here:
         here.peer.sendall(frame(CLOSE) if code is None else close_frame(code))
         assert read_close(here.peer) == answer
@@ -169,8 +173,8 @@ def test_the_peer_closes(kind: str, code: int | None, answer: int) -> None:
 
 
 @KINDS
-def test_we_close_and_the_peer_answers(kind: str) -> None:
-    """What waits goes out first, then the Close; nothing after it."""
+def test_connection_close_goes_behind_messages(kind: str) -> None:
+    """Nothing is sent behind the Close, and nothing received is delivered."""
     with running(kind) as here:
         here.connection.send(text("before"))
         here.connection.close(4000, "enough")
@@ -188,8 +192,7 @@ def test_we_close_and_the_peer_answers(kind: str) -> None:
 
 
 @KINDS
-def test_we_close_and_the_peer_never_answers(kind: str) -> None:
-    """After close_timeout it is cut."""
+def test_connection_close_without_answer_is_cut(kind: str) -> None:
     with running(kind, close_timeout=0.05) as here:
         here.connection.close(1001)
         here.ended("server", 1001)
@@ -197,16 +200,16 @@ def test_we_close_and_the_peer_never_answers(kind: str) -> None:
 
 
 @KINDS
-def test_a_peer_that_closes_and_stays_is_cut(kind: str) -> None:
-    """The end of the stream is awaited within close_timeout, too."""
+def test_connection_peer_that_closes_and_stays_is_cut(kind: str) -> None:
+    """The peer has ``close_timeout`` to end its stream."""
     with running(kind, close_timeout=0.05) as here:
         here.peer.sendall(close_frame(1000))
         here.ended("peer", 1000, clean=True)
 
 
 @KINDS
-def test_the_closes_cross(kind: str) -> None:
-    """Both sides close at once: each sees the other's, and the first cause is reported."""
+def test_connection_crossing_closes_are_clean(kind: str) -> None:
+    """Each side sees the other's Close; the first cause is reported."""
     with running(kind) as here:
         here.connection.close(4000)
         here.peer.sendall(close_frame(4001))
@@ -226,8 +229,10 @@ def test_the_closes_cross(kind: str) -> None:
     ],
     ids=["unmasked", "reserved", "utf-8", "too big"],
 )
-def test_a_violator_can_read_why_although_it_still_sends(kind: str, bad: bytes, code: int) -> None:
-    """The Close is not lost to a reset, however much the peer sends before it reads."""
+def test_connection_violator_that_still_sends_can_read_the_close(
+    kind: str, bad: bytes, code: int
+) -> None:
+    """The Close is not lost to a reset, although the peer sends megabytes before it reads."""
     with running(kind, buffer=16 * 1024) as here:
         here.peer.sendall(bad + bytes(2**22))
         assert read_close(here.peer) == code
@@ -236,8 +241,8 @@ def test_a_violator_can_read_why_although_it_still_sends(kind: str, bad: bytes, 
 
 
 @KINDS
-def test_a_violator_that_has_read_nothing_of_megabytes(kind: str) -> None:
-    """A backlog is brought out while the peer's stream is still being read."""
+def test_connection_violator_with_a_backlog_gets_all_of_it(kind: str) -> None:
+    """The backlog is sent while the peer's stream is still read."""
     message = bytes(100_000)
     with running(kind, echo=True, buffer=16 * 1024) as here:
         for _ in range(20):
@@ -251,8 +256,7 @@ def test_a_violator_that_has_read_nothing_of_megabytes(kind: str) -> None:
 
 
 @KINDS
-def test_the_stream_ends_without_a_close(kind: str) -> None:
-    """A peer that just goes is lost: 1006."""
+def test_connection_end_of_stream_without_close_is_lost(kind: str) -> None:
     with running(kind) as here:
         here.peer.sendall(frame(TEXT, b"last"))
         here.peer.shutdown(socket.SHUT_WR)
@@ -261,8 +265,8 @@ def test_the_stream_ends_without_a_close(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_the_peer_resets(kind: str) -> None:
-    """A reset is an end like another, also under a backlog."""
+def test_connection_reset_is_lost(kind: str) -> None:
+    """Messages that wait count as consumed then."""
     with running(kind, buffer=16 * 1024) as here:
         here.connection.send(text(bytes(2**21)))
         read_exactly(here.peer, 100)
@@ -272,32 +276,28 @@ def test_the_peer_resets(kind: str) -> None:
         assert here.connection.outbox.is_consumed(1)
 
 
-def test_a_close_counts_although_our_sending_failed_first() -> None:
-    """A peer that says Close and is gone has closed, even if a send finds it out first."""
-    entered, go_on = threading.Event(), threading.Event()
+def test_connection_peer_close_counts_after_a_failed_send() -> None:
+    """A send finds the reset before the reader reads the Close that came before it."""
+    gate = Gate()
     with running() as here:
-
-        def hold(message: str | bytes) -> None:
-            entered.set()
-            assert go_on.wait(TIMEOUT)
-
-        here.sink.on_message = hold  # type: ignore[method-assign]
-        here.peer.sendall(frame(TEXT, b"hold"))
-        assert entered.wait(TIMEOUT)
+        here.sink.on_message = gate  # type: ignore[method-assign]
+        here.peer.sendall(frame(TEXT, b"wait"))
+        gate.reached()
         here.peer.sendall(close_frame(4567))
-        here.connection.send(text("never read, so closing resets"))
+        here.connection.send(text("never read, so the close resets"))
         read_exactly(here.peer, 1)
         here.peer.close()
-        outbox = here.connection.outbox
-        while outbox._open:
-            here.connection.send(text("noticed?"))
-        go_on.set()
+        with contextlib.suppress(OSError):
+            while True:  # until the reset has arrived
+                here.transport.send(b"x")
+        here.connection.send(text("lost"))
+        gate.open()
         here.ended("peer", 4567, clean=True)
 
 
 @KINDS
-def test_an_outbox_that_overflows_closes_with_try_again(kind: str) -> None:
-    """The peer gets whole messages and 1013, and what it did not get is dropped."""
+def test_connection_overflow_closes_with_1013(kind: str) -> None:
+    """The peer gets whole messages and the Close; all others count as dropped."""
     with running(kind, buffer=16 * 1024, max_bytes=100_000) as here:
         while here.connection.is_open:
             here.connection.send(text(b"m" * 1000))
@@ -307,6 +307,7 @@ def test_an_outbox_that_overflows_closes_with_try_again(kind: str) -> None:
             assert got[1] == b"m" * 1000
             received += 1
         assert got[1][:2] == struct.pack("!H", 1013)
+        assert got[1][2:] == b"The client reads too slowly; reconnect"
         assert received + outbox.dropped == outbox.count
         here.peer.sendall(close_frame(1013))
         assert read_to_end(here.peer, may_reset=False) == b""
@@ -315,8 +316,8 @@ def test_an_outbox_that_overflows_closes_with_try_again(kind: str) -> None:
 
 
 @KINDS
-def test_a_peer_that_never_reads_costs_bounded_time(kind: str) -> None:
-    """Overflow, then a Close that it does not read either: it is cut."""
+def test_connection_overflow_without_reading_is_cut(kind: str) -> None:
+    """The peer does not read the Close either."""
     with running(kind, buffer=16 * 1024, max_bytes=100_000, close_timeout=0.05) as here:
         while here.connection.is_open:
             here.connection.send(text(b"m" * 1000))
@@ -324,16 +325,14 @@ def test_a_peer_that_never_reads_costs_bounded_time(kind: str) -> None:
 
 
 @KINDS
-def test_a_peer_that_takes_nothing_is_stalled(kind: str) -> None:
-    """After write_wait without a byte it is cut."""
+def test_connection_peer_that_takes_nothing_is_stalled(kind: str) -> None:
     with running(kind, buffer=16 * 1024, write_wait=0.05) as here:
         here.connection.send(text(bytes(2**21)))
         here.ended("stalled", 1006)
 
 
 @KINDS
-def test_a_silent_peer_is_pinged_and_then_cut(kind: str) -> None:
-    """Pings while it is silent; its end when it stays so."""
+def test_connection_silent_peer_is_pinged_and_cut(kind: str) -> None:
     with running(kind, ping_period=0.03, ping_timeout=0.1) as here:
         assert read_frame(here.peer) == (PING, b"")
         assert read_frame(here.peer) == (PING, b"")
@@ -341,8 +340,8 @@ def test_a_silent_peer_is_pinged_and_then_cut(kind: str) -> None:
 
 
 @KINDS
-def test_a_peer_that_answers_pings_stays(kind: str) -> None:
-    """Any sign of life begins the count anew."""
+def test_connection_peer_that_answers_pings_stays(kind: str) -> None:
+    """Any received byte resets the count."""
     with running(kind, ping_period=0.02, ping_timeout=5.0) as here:
         for _ in range(5):
             assert read_frame(here.peer) == (PING, b"")
@@ -350,8 +349,8 @@ def test_a_peer_that_answers_pings_stays(kind: str) -> None:
         assert here.connection.is_open
 
 
-def test_a_ping_lets_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand silent readers may wake at once, and none of them is in a hurry."""
+def test_connection_first_ping_waits_for_a_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand silent readers may wake at once.  Later pings of one peer do not wait."""
     waited: list[None] = []
 
     class Stub:
@@ -366,18 +365,17 @@ def test_a_ping_lets_a_fan_out_through(monkeypatch: pytest.MonkeyPatch) -> None:
     waited.clear()
     with running("tcp", ping_period=0.02, ping_timeout=0.1) as here:
         here.ended("silent", 1006)
-        assert len(waited) == 1, "the time of the dead is not stretched by each of their pings"
+        assert len(waited) == 1, "each further wait would delay the time-out"
 
 
-def test_a_silent_peer_without_pings_is_cut() -> None:
-    """ping_timeout alone is a deadline, too."""
+def test_connection_silent_peer_without_pings_is_cut() -> None:
     with running(ping_timeout=0.03) as here:
         here.ended("silent", 1006)
 
 
 @KINDS
-def test_a_ping_is_answered_although_much_waits(kind: str) -> None:
-    """The answer overtakes the backlog, and few are sent."""
+def test_connection_pong_overtakes_the_backlog(kind: str) -> None:
+    """Only some pongs are sent: a waiting pong is replaced by the next."""
     with running(kind, buffer=16 * 1024) as here:
         for _ in range(200):
             here.connection.send(text(bytes(10_000)))
@@ -392,14 +390,13 @@ def test_a_ping_is_answered_although_much_waits(kind: str) -> None:
                 messages_before = number
                 opcode, payload = read_frame(here.peer)
             assert (opcode, payload) == (TEXT, bytes(10_000))
-        # The socket may have had room for one or another while they came.
+        # The socket may have had room for some of them.
         assert pongs[-1] == b"49"
         assert len(pongs) < 25
         assert messages_before < 100
 
 
-def test_pings_do_not_close_a_peer_that_does_not_read() -> None:
-    """A full outbox and a flood of pings: the client stays until a message overflows."""
+def test_connection_pings_do_not_overflow_the_outbox() -> None:
     with running(buffer=16 * 1024, max_bytes=100_000, ping_period=0.01) as here:
         here.connection.send(text(bytes(2**20)))
         for _ in range(2000):
@@ -410,27 +407,27 @@ def test_pings_do_not_close_a_peer_that_does_not_read() -> None:
 
 
 @KINDS
-def test_cut_ends_it_without_a_word(kind: str) -> None:
-    """No Close; the reader is woken."""
+def test_connection_cut_sends_no_close(kind: str) -> None:
+    """The reader wakes."""
     with running(kind) as here:
         here.connection.cut()
         here.ended("server", 1006)
 
 
-def test_no_thread_for_the_writer_costs_this_connection_only() -> None:
-    """It is cut, and says why."""
-    with running(buffer=16 * 1024) as here:
+def test_connection_without_a_writer_thread_is_cut() -> None:
+    class NoWriters(Threads):
+        def start(self, target: Callable[[], None], what: str) -> None:
+            if what == "writer":
+                raise RuntimeError("can't start new thread")
+            super().start(target, what)
 
-        def refuse(target: object, what: str) -> None:
-            raise RuntimeError("can't start new thread")
-
-        here.connection.outbox._start_thread = refuse
+    with running(buffer=16 * 1024, services=NetServices(NoWriters)) as here:
         here.connection.send(text(bytes(2**21)))
         here.ended("no thread", 1006)
 
 
-def test_a_code_that_must_not_be_sent_is_refused() -> None:
-    """close raises, and the connection is as before."""
+def test_connection_close_with_forbidden_code_raises() -> None:
+    """The connection stays open."""
     with running() as here:
         with pytest.raises(ValueError, match="1006"):
             here.connection.close(1006)
@@ -438,8 +435,8 @@ def test_a_code_that_must_not_be_sent_is_refused() -> None:
 
 
 @KINDS
-def test_a_bug_ends_the_connection_orderly(kind: str) -> None:
-    """What a sink must not raise is told to the peer as 1011, and nothing is left."""
+def test_connection_failing_sink_closes_with_1011(kind: str) -> None:
+    """Nothing of the connection is left."""
     with running(kind, raises=LookupError("a bug")) as here:
         here.peer.sendall(frame(TEXT, b"boom"))
         assert read_close(here.peer) == 1011
@@ -450,8 +447,8 @@ def test_a_bug_ends_the_connection_orderly(kind: str) -> None:
 
 
 @KINDS
-def test_everybody_ends_it_at_once(kind: str) -> None:
-    """Closers, cutters, senders and the peer race: one ending, and nothing is left."""
+def test_connection_ended_from_all_sides_ends_once(kind: str) -> None:
+    """Threads that close, cut and send race with the peer."""
     for turn in range(8):
         with running(kind, echo=True, buffer=16 * 1024, close_timeout=1.0) as here:
             gate = threading.Barrier(5)
@@ -489,29 +486,28 @@ def test_everybody_ends_it_at_once(kind: str) -> None:
             assert here.connection.outbox.wait_consumed(here.connection.outbox.count, 0)
 
 
+class SlowTimers(Timers):
+    """Timers whose ``set``, which precedes the sending of a Close, waits at a gate."""
+
+    gate: Gate
+
+    def set(self, delay: float, action: Callable[[], None]) -> Timer:
+        self.gate()
+        return super().set(delay, action)
+
+
 @KINDS
-def test_our_close_is_there_when_the_peers_meets_it(kind: str) -> None:
-    """Whoever decides on ours may be slow to send it: the reader does not end without it."""
-    with running(kind) as here:
-        outbox = here.connection.outbox
-        decided, go_on = threading.Event(), threading.Event()
-        finish = outbox.finish
-
-        class Slow:
-            """The outbox, where only this test's closer is held up."""
-
-            def finish(self, wire: bytes, *, drop_waiting: bool = False) -> None:
-                here.connection.outbox = outbox
-                decided.set()
-                assert go_on.wait(TIMEOUT)
-                finish(wire, drop_waiting=drop_waiting)
-
-        here.connection.outbox = Slow()  # type: ignore[assignment]
+def test_connection_slow_closer_does_not_lose_our_close(kind: str) -> None:
+    """The peer's Close meets ours before the closer has sent it; the reader sends it then."""
+    services = NetServices()
+    services.timers = SlowTimers(services.threads, services.incidents)
+    gate = services.timers.gate = Gate()
+    with running(kind, services=services) as here:
         closer = Task(lambda: here.connection.close(4000))
-        assert decided.wait(TIMEOUT)
+        gate.reached()
         here.peer.sendall(close_frame(4000))
         assert read_close(here.peer) == 4000
         here.peer.close()
         here.ended("server", 4000, clean=True)
-        go_on.set()
+        gate.open()
         closer.result()

@@ -1,4 +1,4 @@
-"""Silence: what a peer is asked, and when it counts as gone."""
+"""The keepalive: when a silent peer is pinged, and when it counts as gone."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ import pytest
 
 from hubthread.net.keepalive import JITTER, Keepalive
 from hubthread.net.options import ConnectionOptions
-from tests.support import limits
+from tests.support import outbox_bounds
 
-PLAN = ConnectionOptions(limits(), ping_period=16.0, ping_timeout=60.0)
-
-
-def test_it_is_over_after_the_time_out() -> None:
-    """Whenever the peer was pinged meanwhile."""
-    for early in (0.0, 0.3, 1.0):
-        keepalive = Keepalive(PLAN, early)
-        passed, over = 0.0, False
-        while not over:
-            assert keepalive.next_timeout is not None
-            passed += keepalive.next_timeout
-            over = keepalive.timed_out()
-        assert passed == pytest.approx(60.0)
+OPTIONS = ConnectionOptions(outbox_bounds(), ping_period=16.0, ping_timeout=60.0)
 
 
-def test_those_who_came_together_are_pinged_apart() -> None:
-    """Over a quarter of the period, at most; and each keeps its time."""
+@pytest.mark.parametrize("early", [0.0, 0.3, 1.0])
+def test_keepalive_ends_after_the_timeout(early: float) -> None:
+    """The time-out does not depend on the jitter of the pings."""
+    keepalive = Keepalive(OPTIONS, early)
+    passed, over = 0.0, False
+    while not over:
+        assert keepalive.next_timeout is not None
+        passed += keepalive.next_timeout
+        over = keepalive.timed_out()
+    assert passed == pytest.approx(60.0)
+    assert keepalive.elapsed == pytest.approx(60.0)
+
+
+def test_keepalive_periods_of_many_peers_are_spread() -> None:
+    """They differ by a quarter at most, and each peer keeps its period."""
     periods = set()
     for _ in range(1000):
-        keepalive = Keepalive(PLAN)
+        keepalive = Keepalive(OPTIONS)
         first = keepalive.next_timeout
         assert first is not None
         keepalive.timed_out()
@@ -39,11 +40,11 @@ def test_those_who_came_together_are_pinged_apart() -> None:
     assert max(periods) <= 16.0
 
 
-def test_without_pings_the_time_out_is_all() -> None:
-    keepalive = Keepalive(ConnectionOptions(limits(), ping_period=None, ping_timeout=5.0))
+def test_keepalive_without_pings_waits_for_the_timeout() -> None:
+    keepalive = Keepalive(ConnectionOptions(outbox_bounds(), ping_period=None, ping_timeout=5.0))
     assert keepalive.next_timeout == 5.0
     assert keepalive.timed_out()
 
 
-def test_without_both_there_is_no_end() -> None:
-    assert Keepalive(ConnectionOptions(limits())).next_timeout is None
+def test_keepalive_without_period_and_timeout_never_ends() -> None:
+    assert Keepalive(ConnectionOptions(outbox_bounds())).next_timeout is None

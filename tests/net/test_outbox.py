@@ -1,4 +1,4 @@
-"""The outbox and its writer thread: when it is there, and what ends it."""
+"""The outbox: its writer thread, its end, and corking.  ``test_outbox_model`` has the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-from hubthread.net.backlog import Backlog
 from hubthread.net.options import OutboxBounds
 from hubthread.net.outbox import PONG, Outbox
 from hubthread.types import Overflow
@@ -18,7 +17,7 @@ from tests.support import (
     Notes,
     Starter,
     Task,
-    limits,
+    outbox_bounds,
     read_exactly,
     read_to_end,
     transport_pair,
@@ -26,7 +25,7 @@ from tests.support import (
 
 
 class Gated(Scripted):
-    """A socket whose room a test gives, and whose wait it sees."""
+    """A transport whose writer waits until the test says ``go_on``."""
 
     def __init__(self, buffer: int = 0, *, writable: bool = True) -> None:
         super().__init__(buffer)
@@ -34,6 +33,7 @@ class Gated(Scripted):
         self.go_on = threading.Semaphore(0)
         self.writable = writable
         self.broken = False
+        self.waited = Notes()
 
     def send(self, data: bytes | memoryview) -> int:
         if self.broken:
@@ -43,6 +43,7 @@ class Gated(Scripted):
     def wait_writable(self, timeout: float) -> bool:
         self.waiting.release()
         assert self.go_on.acquire(timeout=TIMEOUT)
+        self.waited("the writer returns")
         return self.writable
 
     def wait_for_writer(self) -> None:
@@ -50,7 +51,7 @@ class Gated(Scripted):
 
 
 class Counting(Scripted):
-    """A socket that takes everything, and counts the calls."""
+    """A transport that takes everything, and counts the calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,18 +63,35 @@ class Counting(Scripted):
         return super().send(data)
 
 
-def box(
-    transport: Scripted, outbox_limits: OutboxBounds | None = None
-) -> tuple[Outbox, Starter, Notes]:
+def made(transport: Scripted, bounds: OutboxBounds | None = None) -> tuple[Outbox, Starter, Notes]:
+    """Return an outbox, the starter of its writers, and its troubles."""
     starter, troubles = Starter(), Notes()
-    return Outbox(transport, outbox_limits or limits(), starter, troubles), starter, troubles
+    return Outbox(transport, bounds or outbox_bounds(), starter, troubles), starter, troubles
 
 
-def test_no_writer_for_a_peer_that_keeps_up() -> None:
-    """Nothing waits, so no thread is started."""
+class SlowStart:
+    """A starter that fails when the test says so."""
+
+    def __init__(self) -> None:
+        self._called, self._fail = threading.Event(), threading.Event()
+
+    def __call__(self, target: object, what: str) -> None:
+        self._called.set()
+        assert self._fail.wait(TIMEOUT)
+        raise RuntimeError("can't start new thread")
+
+    def called(self) -> None:
+        """Wait until an outbox starts its writer."""
+        assert self._called.wait(TIMEOUT)
+
+    def fail(self) -> None:
+        self._fail.set()
+
+
+def test_outbox_of_a_peer_that_keeps_up_has_no_writer() -> None:
     transport = Scripted()
     transport.room = 1000
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     for number in range(1, 11):
         assert outbox.send(b"0123456789") == number
         assert outbox.is_consumed(number)
@@ -82,10 +100,10 @@ def test_no_writer_for_a_peer_that_keeps_up() -> None:
     assert outbox.wait_consumed(10, 0)
 
 
-def test_the_writer_comes_with_a_backlog_goes_after_it_and_comes_again() -> None:
-    """One writer for each time that something waits, none between."""
+def test_outbox_has_one_writer_for_each_backlog() -> None:
+    """The writer ends with its backlog."""
     transport = Gated()
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     for time in (1, 2):
         number = outbox.send(b"waits")
         outbox.send(b"too")
@@ -99,10 +117,9 @@ def test_the_writer_comes_with_a_backlog_goes_after_it_and_comes_again() -> None
     assert troubles.now() == []
 
 
-def test_a_lingering_writer_takes_the_next_backlog() -> None:
-    """Between two bursts the same thread stays."""
+def test_outbox_lingering_writer_sends_the_next_backlog() -> None:
     transport = Gated()
-    outbox, starter, _ = box(transport, limits(linger=TIMEOUT))
+    outbox, starter, _ = made(transport, outbox_bounds(linger=TIMEOUT))
     for _ in range(5):
         outbox.send(b"burst")
         transport.wait_for_writer()
@@ -115,11 +132,11 @@ def test_a_lingering_writer_takes_the_next_backlog() -> None:
 
 
 @pytest.mark.parametrize("buffer", [0, 4], ids=["plain", "buffering"])
-def test_without_a_thread_for_its_writer_it_is_broken(buffer: int) -> None:
-    """RuntimeError from the start is reported once; nothing waits and nothing follows."""
+def test_outbox_without_a_thread_for_its_writer_is_broken(buffer: int) -> None:
+    """It is reported once; nothing waits, and nothing is sent."""
     transport = Scripted(buffer)
     transport.room = 3
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     starter.refuse = True
     number = outbox.send(b"0123456789")
     assert troubles.now() == ["no thread"]
@@ -132,51 +149,37 @@ def test_without_a_thread_for_its_writer_it_is_broken(buffer: int) -> None:
     assert troubles.now() == ["no thread"]
 
 
-def test_those_who_wait_are_woken_when_there_is_no_thread() -> None:
-    """A message that another thread waits for while the start fails counts as consumed."""
-    starting, fail = threading.Event(), threading.Event()
-
-    def start(target: object, what: str) -> None:
-        starting.set()
-        assert fail.wait(TIMEOUT)
-        raise RuntimeError("can't start new thread")
-
-    troubles = Notes()
-    outbox = Outbox(Scripted(), limits(), start, troubles)
+def test_outbox_without_a_thread_wakes_waiting_threads() -> None:
+    """A message that another thread waits for then counts as consumed."""
+    start, troubles = SlowStart(), Notes()
+    outbox = Outbox(Scripted(), outbox_bounds(), start, troubles)
     sender = Task(lambda: outbox.send(b"first"))
-    assert starting.wait(TIMEOUT)
+    start.called()
     number = outbox.send(b"second")
     waiter = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
-    fail.set()
+    start.fail()
     assert waiter.result()
     sender.result()
     assert troubles.now() == ["no thread"]
 
 
-def test_a_start_that_fails_after_the_end_is_no_trouble() -> None:
-    """When the connection has ended meanwhile nobody needs a writer."""
-    starting, fail = threading.Event(), threading.Event()
-
-    def start(target: object, what: str) -> None:
-        starting.set()
-        assert fail.wait(TIMEOUT)
-        raise RuntimeError("can't start new thread")
-
-    troubles = Notes()
-    outbox = Outbox(Scripted(), limits(), start, troubles)
+def test_outbox_failed_start_after_the_end_is_not_reported() -> None:
+    """A connection that has ended needs no writer."""
+    start, troubles = SlowStart(), Notes()
+    outbox = Outbox(Scripted(), outbox_bounds(), start, troubles)
     sender = Task(lambda: outbox.send(b"first"))
-    assert starting.wait(TIMEOUT)
+    start.called()
     outbox.end()
-    fail.set()
+    start.fail()
     sender.result()
     assert troubles.now() == []
 
 
 @pytest.mark.parametrize("buffer", [0, 4], ids=["plain", "buffering"])
-def test_a_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
-    """One vain wait and one vain try; reported once, and nothing waits any more."""
+def test_outbox_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
+    """A wait and a call to the socket, both in vain; reported once."""
     transport = Gated(buffer, writable=False)
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     outbox.send(b"0123456789")
     waiter = Task(lambda: outbox.wait_consumed(1, TIMEOUT))
     transport.go_on.release()
@@ -188,10 +191,10 @@ def test_a_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
 
 
 @pytest.mark.parametrize("buffer", [0, 10], ids=["plain", "buffering"])
-def test_a_socket_that_takes_a_byte_at_a_time_is_not_stalled(buffer: int) -> None:
-    """A peer that reads slowly may never make the socket writable, and is alive."""
+def test_outbox_socket_that_takes_single_bytes_is_not_stalled(buffer: int) -> None:
+    """The socket of a peer that reads slowly may never become writable."""
     transport = Gated(buffer, writable=False)
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     outbox.send(b"0123456789")
     for _ in range(10):
         transport.wait_for_writer()
@@ -204,11 +207,11 @@ def test_a_socket_that_takes_a_byte_at_a_time_is_not_stalled(buffer: int) -> Non
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
-def test_a_peer_that_stops_reading_is_stalled(kind: str) -> None:
-    """On a real socket: no byte within write_wait."""
+def test_outbox_peer_that_stops_reading_is_stalled(kind: str) -> None:
+    """On a real socket: it takes no byte within ``write_wait``."""
     troubles, starter = Notes(), Starter()
     with transport_pair(kind, 16 * 1024) as (transport, _):
-        outbox = Outbox(transport, limits(write_wait=0.05), starter, troubles)
+        outbox = Outbox(transport, outbox_bounds(write_wait=0.05), starter, troubles)
         outbox.send(bytes(2**22))
         troubles.wait("stalled")
         assert outbox.waiting() == (0, 0)
@@ -219,11 +222,11 @@ def test_a_peer_that_stops_reading_is_stalled(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
-def test_a_reset_is_told_once(kind: str) -> None:
-    """Whether a sender or the writer finds it: one report, and everybody is woken."""
+def test_outbox_reset_is_reported_once(kind: str) -> None:
+    """Either a sender or the writer reports it, and all waiting threads are woken."""
     troubles, starter = Notes(), Starter()
     with transport_pair(kind, 16 * 1024) as (transport, peer):
-        outbox = Outbox(transport, limits(), starter, troubles)
+        outbox = Outbox(transport, outbox_bounds(), starter, troubles)
         numbers = [outbox.send(bytes(100_000)) for _ in range(3)]
         if kind != "unix":
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -236,47 +239,51 @@ def test_a_reset_is_told_once(kind: str) -> None:
     assert troubles.now() == ["lost"]
 
 
-def test_a_broken_socket_is_found_by_the_sender() -> None:
-    """Every way of sending reports it, the first one only."""
-    for first in ("send", "send_batch", "send_control", "finish"):
-        transport = Gated()
-        transport.broken = True
-        outbox, _, troubles = box(transport)
-        if first == "send_batch":
-            assert outbox.send_batch(b"ab", [b"a", b"b"], [None, None]) == 0
-        else:
-            getattr(outbox, first)(b"message")
-        outbox.send(b"message")
-        outbox.finish(b"message")
-        assert troubles.now() == ["lost"]
-        assert outbox.is_consumed(outbox.count)
-
-
-def test_end_waits_for_the_writers_last_call() -> None:
-    """A descriptor is not given back while the writer still waits for it."""
+@pytest.mark.parametrize("first", ["send", "send_batch", "send_control", "finish"])
+def test_outbox_broken_socket_is_reported_by_the_sender(first: str) -> None:
+    """Only the first sender reports it."""
     transport = Gated()
-    outbox, starter, troubles = box(transport)
+    transport.broken = True
+    outbox, _, troubles = made(transport)
+    if first == "send_batch":
+        assert outbox.send_batch(b"ab", [b"a", b"b"], [None, None]) == 0
+    else:
+        getattr(outbox, first)(b"message")
+    outbox.send(b"message")
+    outbox.finish(b"message")
+    assert troubles.now() == ["lost"]
+    assert outbox.is_consumed(outbox.count)
+
+
+def test_outbox_end_waits_for_the_last_call_of_the_writer() -> None:
+    """A descriptor must not be closed while the writer waits for it."""
+    transport = Gated()
+    outbox, starter, troubles = made(transport)
     number = outbox.send(b"waits")
     transport.wait_for_writer()
     drain = Task(lambda: outbox.wait_consumed(None, TIMEOUT))
     wait = Task(lambda: outbox.wait_consumed(number, TIMEOUT))
-    end = Task(outbox.end)
-    assert drain.result()
+
+    def finish() -> None:
+        outbox.end()
+        transport.waited("end returns")
+
+    end = Task(finish)
+    assert drain.result()  # once ``end`` has forgotten what waits
     assert wait.result()
-    end.thread.join(0.02)
-    assert end.thread.is_alive()
     transport.room = 100
     transport.go_on.release()
     end.result()
+    assert transport.waited.now() == ["the writer returns", "end returns"]
     starter.join()
     assert transport.out == b"", "the socket is not touched after the end"
     assert troubles.now() == []
 
 
-def test_what_is_sent_after_the_end_has_a_number_and_is_consumed() -> None:
-    """Nobody waits for ever on a connection that has ended."""
+def test_outbox_send_after_the_end_is_consumed() -> None:
+    """It has a number all the same."""
     transport = Gated()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.send(b"waits")
     transport.wait_for_writer()
     transport.go_on.release()
@@ -290,10 +297,9 @@ def test_what_is_sent_after_the_end_has_a_number_and_is_consumed() -> None:
 
 
 @pytest.mark.parametrize("backlog", [False, True])
-def test_half_close_comes_behind_everything(backlog: bool) -> None:
-    """The sending side ends when the last byte is out, and only then."""
+def test_outbox_half_close_follows_the_last_byte(backlog: bool) -> None:
     transport = Gated()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     transport.room = 5 if backlog else 100
     outbox.send(b"message")
     outbox.finish(b"close")
@@ -308,25 +314,25 @@ def test_half_close_comes_behind_everything(backlog: bool) -> None:
     assert transport.out == b"messageclose"
 
 
-def test_a_finish_that_comes_after_the_half_close_is_ignored() -> None:
-    """A closing that lost the race against the end of the stream sends nothing."""
+def test_outbox_finish_after_half_close_sends_nothing() -> None:
+    """A close can come too late, after the end of the stream."""
     transport = Scripted()
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     outbox.half_close()
     outbox.finish(b"close")
     assert (transport.out, starter.threads, troubles.now()) == (b"", [], [])
 
 
-def test_the_last_frame_instead_of_what_waits() -> None:
-    """After an overflow the peer gets the rest of one frame, and the Close."""
+def test_outbox_finish_after_overflow_drops_waiting_messages() -> None:
+    """The peer gets the rest of the begun frame, and the Close."""
     transport = Gated()
     transport.room = 3
-    outbox, starter, troubles = box(transport, limits(max_messages=3))
+    outbox, starter, troubles = made(transport, outbox_bounds(max_messages=3))
     for wire in (b"first", b"second", b"third", b"fourth", b"fifth"):
         outbox.send(wire)
     assert troubles.now() == ["overflow"]
     outbox.finish(b"close", drop_waiting=True)
-    assert outbox.dropped == 3  # second, third and fourth; the fifth came too late to count
+    assert outbox.dropped == 3  # second to fourth; the fifth came after the overflow
     transport.room = 100
     transport.go_on.release()
     starter.join()
@@ -334,11 +340,11 @@ def test_the_last_frame_instead_of_what_waits() -> None:
     assert outbox.is_consumed(5)
 
 
-def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
-    """What was begun is brought out even if nobody finishes."""
+def test_outbox_overflow_in_the_first_batch_starts_a_writer() -> None:
+    """The rest of the begun message is sent, even without ``finish``."""
     transport = Gated()
     transport.room = 3
-    outbox, starter, troubles = box(transport, limits(max_messages=1))
+    outbox, starter, troubles = made(transport, outbox_bounds(max_messages=1))
     outbox.send_batch(b"firstsecond", [b"first", b"second"], [None, None])
     assert troubles.now() == ["overflow"]
     transport.wait_for_writer()
@@ -349,58 +355,33 @@ def test_an_overflow_in_the_first_run_starts_a_writer_too() -> None:
     assert (transport.out, outbox.dropped) == (b"first", 1)
 
 
-def test_a_started_message_of_a_key_does_not_hide_the_next() -> None:
-    """LATEST: behind a value that is partly out at most one more waits."""
-    backlog = Backlog(limits(Overflow.LATEST))
-    backlog.admit(1, b"0123456789", "key")
-    for sent in (1, 2):
-        backlog.taken(sent)
-        for number in (2, 3):
-            backlog.admit(number, b"%d" % number, "key")
-        assert (len(backlog), bytes(backlog.chunk())[-1:]) == (2, b"3")
-
-
-def test_answers_to_pings_never_fill_it() -> None:
-    """Only the last waits, before the messages, and no policy closes or drops it."""
-    for policy in Overflow:
-        transport = Gated()
-        transport.room = 2
-        outbox, starter, troubles = box(transport, limits(policy, max_messages=2, max_bytes=9))
-        outbox.send(b"message")
-        outbox.send(b"next")
-        for size in range(100):
-            outbox.send_control(b"p" * size, PONG)
-        outbox.send_control(b"pong", PONG)
-        assert outbox.waiting() == (2, 9)
-        transport.room = 1000
-        transport.go_on.release()
-        assert outbox.wait_consumed(None, TIMEOUT)
-        starter.join()
-        assert transport.out == b"messagepongnext"
-        assert (troubles.now(), outbox.dropped) == ([], 0)
-
-
-def test_a_large_message_is_not_copied_for_each_try() -> None:
-    """A chunk is never larger than the write buffer."""
-    backlog = Backlog(limits(write_buffer=100))
-    for number, size in enumerate((10, 1000, 10, 80, 50), 1):
-        backlog.admit(number, bytes([number]) * size, None)
-    sizes = []
-    while backlog:
-        sizes.append(len(backlog.chunk()))
-        backlog.taken(sizes[-1])
-    assert sum(sizes) == 1150
-    assert max(sizes) == 100
-    assert sizes[0] == 10
+@pytest.mark.parametrize("policy", Overflow)
+def test_outbox_is_never_filled_by_pongs(policy: Overflow) -> None:
+    """Only the last pong waits, before the messages; no policy drops it or closes for it."""
+    transport = Gated()
+    transport.room = 2
+    outbox, starter, troubles = made(transport, outbox_bounds(policy, max_messages=2, max_bytes=9))
+    outbox.send(b"message")
+    outbox.send(b"next")
+    for size in range(100):
+        outbox.send_control(b"p" * size, PONG)
+    outbox.send_control(b"pong", PONG)
+    assert outbox.waiting() == (2, 9)
+    transport.room = 1000
+    transport.go_on.release()
+    assert outbox.wait_consumed(None, TIMEOUT)
+    starter.join()
+    assert transport.out == b"messagepongnext"
+    assert (troubles.now(), outbox.dropped) == ([], 0)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_many_threads_write_and_each_stays_in_order(kind: str) -> None:
-    """Whole messages, in each sender's order, to a peer that reads in small pieces (G3)."""
+def test_outbox_many_senders_each_in_order(kind: str) -> None:
+    """The peer reads in small pieces and gets whole messages (G3)."""
     threads, count = 6, 300
     troubles, starter = Notes(), Starter()
     with transport_pair(kind, 16 * 1024) as (transport, peer):
-        outbox = Outbox(transport, limits(), starter, troubles)
+        outbox = Outbox(transport, outbox_bounds(), starter, troubles)
         gate = threading.Barrier(threads + 1)
 
         def send(thread: int) -> None:
@@ -431,11 +412,11 @@ def test_many_threads_write_and_each_stays_in_order(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_nothing_comes_after_the_last_frame(kind: str) -> None:
-    """Senders and finishers race; the peer gets whole messages, one Close, and the end."""
+def test_outbox_sends_nothing_after_the_last_frame(kind: str) -> None:
+    """Senders race with two threads that finish.  The peer gets one Close, at the end."""
     troubles, starter = Notes(), Starter()
     with transport_pair(kind, 16 * 1024) as (transport, peer):
-        outbox = Outbox(transport, limits(), starter, troubles)
+        outbox = Outbox(transport, outbox_bounds(), starter, troubles)
         gate = threading.Barrier(5)
 
         def send() -> None:
@@ -464,12 +445,12 @@ def test_nothing_comes_after_the_last_frame(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_the_end_at_any_moment_leaves_nothing(kind: str) -> None:
-    """Senders, the writer and the end race: all of them come back."""
+def test_outbox_end_at_any_moment_leaves_nothing(kind: str) -> None:
+    """Senders, the writer and ``end`` race, and all of them return."""
     for _ in range(5):
         troubles, starter = Notes(), Starter()
         with transport_pair(kind, 16 * 1024) as (transport, peer):
-            outbox = Outbox(transport, limits(), starter, troubles)
+            outbox = Outbox(transport, outbox_bounds(), starter, troubles)
             gate = threading.Barrier(3)
 
             def send(outbox: Outbox = outbox, gate: threading.Barrier = gate) -> None:
@@ -490,10 +471,10 @@ def test_the_end_at_any_moment_leaves_nothing(kind: str) -> None:
             assert set(troubles.now()) <= {"lost"}
 
 
-def test_what_is_held_leaves_together() -> None:
-    """Between hold and release nothing goes to the socket; then all of it in one call."""
+def test_outbox_uncork_sends_all_in_one_call() -> None:
+    """Nothing goes to the socket before."""
     transport = Counting()
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     outbox.cork()
     numbers = [outbox.send(wire) for wire in (b"one", b"two", b"three")]
     assert outbox.send_batch(b"fourfive", (b"four", b"five"), (None, None)) == 5
@@ -507,10 +488,9 @@ def test_what_is_held_leaves_together() -> None:
     assert (transport.calls, starter.threads, troubles.now()) == (2, [], [])
 
 
-def test_what_is_held_can_be_waited_for() -> None:
-    """Whoever waits for a message ends the holding."""
+def test_outbox_wait_consumed_uncorks() -> None:
     transport = Counting()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.cork()
     assert outbox.corked
     number = outbox.send(b"one")
@@ -523,14 +503,14 @@ def test_what_is_held_can_be_waited_for() -> None:
 
 
 @pytest.mark.parametrize("overflow", list(Overflow))
-def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
-    """A handler may write more than the outbox holds, as long as the socket takes it."""
+def test_outbox_cork_never_overflows(overflow: Overflow) -> None:
+    """A handler may write more than the bounds allow, as long as the socket takes it."""
     transport = Counting()
-    outbox, _, troubles = box(transport, limits(overflow, max_messages=4, max_bytes=1000))
+    outbox, _, troubles = made(transport, outbox_bounds(overflow, max_messages=4, max_bytes=1000))
     outbox.cork()
     for _ in range(50):
         outbox.send(b"0123456789", "key")
-    outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it holds at the most
+    outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)  # as many as it may collect
     outbox.send(b"one")
     outbox.send_batch(b"run" * 4, [b"run"] * 4, [None] * 4)
     outbox.send(b"x" * 5000)
@@ -539,11 +519,10 @@ def test_holding_never_makes_an_outbox_overflow(overflow: Overflow) -> None:
     assert (outbox.dropped, troubles.now()) == (0, [])
 
 
-def test_what_is_held_goes_to_the_writer_when_the_socket_is_full() -> None:
-    """A release that the socket does not take starts the writer; nothing is lost."""
+def test_outbox_uncork_on_a_full_socket_starts_the_writer() -> None:
     transport = Gated()
     transport.room = 4
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.cork()
     number = outbox.send(b"held")
     number = outbox.send(b"back")
@@ -561,10 +540,9 @@ def test_what_is_held_goes_to_the_writer_when_the_socket_is_full() -> None:
     starter.join()
 
 
-def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
-    """The release finds it, and nothing waits after it."""
+def test_outbox_uncork_on_a_broken_socket_reports_once() -> None:
     transport = Gated()
-    outbox, _, troubles = box(transport)
+    outbox, _, troubles = made(transport)
     outbox.cork()
     outbox.send(b"held")
     transport.broken = True
@@ -574,10 +552,9 @@ def test_a_socket_that_breaks_under_what_is_held_is_reported_once() -> None:
     assert outbox.waiting() == (0, 0)
 
 
-def test_the_last_frame_goes_behind_what_is_held() -> None:
-    """A close in the middle of a batch does not overtake the replies before it."""
+def test_outbox_finish_while_corked_goes_behind_messages() -> None:
     transport = Counting()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.cork()
     outbox.send(b"reply")
     outbox.finish(b"close")
@@ -587,10 +564,10 @@ def test_the_last_frame_goes_behind_what_is_held() -> None:
     assert starter.threads == []
 
 
-def test_control_frames_are_not_held() -> None:
-    """Each ping gets its pong, behind the replies before it, although replies are held."""
+def test_outbox_control_frame_while_corked_goes_out_at_once() -> None:
+    """Each ping gets its pong, behind the replies to earlier messages."""
     transport = Counting()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.cork()
     for number in (b"1", b"2", b"3"):
         outbox.send(b"reply" + number)
@@ -602,10 +579,10 @@ def test_control_frames_are_not_held() -> None:
     assert starter.threads == []
 
 
-def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
-    """Another's message goes out at once, behind what is held; what follows is held again."""
+def test_outbox_corked_for_one_thread_sends_for_another() -> None:
+    """The other thread's message goes behind the collected ones; later ones are collected."""
     transport = Counting()
-    outbox, starter, _ = box(transport)
+    outbox, starter, _ = made(transport)
     outbox.cork(own=True)
     outbox.send(b"a")
     outbox.send(b"b")
@@ -622,31 +599,31 @@ def test_what_one_thread_holds_alone_does_not_hold_up_another() -> None:
     assert starter.threads == []
 
 
-def test_each_ends_its_own_holding() -> None:
-    """The reader's release, or a wait, ends no tick's, nor the reverse, nor another tick's."""
+def test_outbox_uncork_ends_only_its_own_cork() -> None:
+    """There are corks of the reader and of the threads of two rooms."""
     transport = Counting()
-    outbox, _, _ = box(transport)
+    outbox, _, _ = made(transport)
     outbox.cork()
     outbox.cork(own=True)
     outbox.send(b"1")
     outbox.uncork()
-    assert transport.out == b"1"  # what waits is sent
+    assert transport.out == b"1"
     outbox.send(b"2")
     assert outbox.wait_consumed(2, 0)
     assert transport.out == b"12"
     outbox.send(b"3")
-    other = threading.Event(), threading.Event()
+    collected, go_on = threading.Event(), threading.Event()
 
     def another() -> None:
         outbox.cork(own=True)
         outbox.send(b"x")
         outbox.send(b"y")
-        other[0].set()
-        assert other[1].wait(TIMEOUT)
+        collected.set()
+        assert go_on.wait(TIMEOUT)
         outbox.uncork(own=True)
 
     task = Task(another)
-    assert other[0].wait(TIMEOUT)
+    assert collected.wait(TIMEOUT)
     outbox.send(b"4")
     assert transport.out == b"12"
     outbox.cork()
@@ -656,16 +633,16 @@ def test_each_ends_its_own_holding() -> None:
     assert transport.out == b"123xy4"
     outbox.uncork()
     assert transport.out == b"123xy45"
-    other[1].set()
+    go_on.set()
     task.result()
     outbox.send(b"6")
     assert transport.out == b"123xy456"
 
 
-def test_what_the_socket_does_not_take_of_another_is_brought_out_while_one_holds_alone() -> None:
-    """By the writer, and what is held in front of it too: nobody waits for a tick's end."""
+def test_outbox_corked_for_one_thread_has_a_writer_for_another() -> None:
+    """The writer also sends the collected messages before it, and does not wait for uncork."""
     transport = Gated()
-    outbox, starter, troubles = box(transport)
+    outbox, starter, troubles = made(transport)
     outbox.cork(own=True)
     outbox.send(b"held")
     transport.room = 6

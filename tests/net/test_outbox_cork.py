@@ -1,4 +1,4 @@
-"""Holding against a plain stream: it changes how many system calls there are, and nothing else."""
+"""A corked outbox against a plain stream: corking changes the calls, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = st.lists(
         st.tuples(st.just("send"), SIZES),
         st.tuples(st.just("send_batch"), st.lists(SIZES, min_size=1, max_size=5)),
         st.tuples(st.just("control"), SIZES),
-        st.tuples(st.sampled_from(["hold", "release"]), st.booleans()),
+        st.tuples(st.sampled_from(["cork", "uncork"]), st.booleans()),
         st.tuples(st.sampled_from(["room", "write"]), st.integers(1, 100)),
     ),
     max_size=60,
@@ -27,16 +27,16 @@ STEPS = st.lists(
 
 
 class Stream:
-    """An outbox whose socket takes what it is told to, beside all that it was given."""
+    """An outbox on a scripted transport, and all the bytes that it was given."""
 
     def __init__(self, buffer: int) -> None:
         self.transport = Scripted(buffer)
-        # Room for all that the steps can make; half of it is held at the most.
-        limits = OutboxBounds(400, 2**20, Overflow.CLOSE, 64, 1.0, 0.0)
+        # Wide enough for all steps together; at most half of it is collected.
+        bounds = OutboxBounds(400, 2**20, Overflow.CLOSE, 64, 1.0, 0.0)
         self.writer: Callable[[], None] | None = None
-        self.outbox = Outbox(self.transport, limits, self.start, self.broken)
+        self.outbox = Outbox(self.transport, bounds, self.start, self.broken)
         self.given = b""
-        self.ends: list[int] = []  # of each message, in the stream
+        self.ends: list[int] = []  # where each message ends in the stream
 
     def start(self, target: Callable[[], None], what: str) -> None:
         assert self.writer is None, "one writer at a time"
@@ -64,11 +64,11 @@ class Stream:
     def control(self, size: int) -> None:
         self.outbox.send_control(self.wire(size, counts=False))
 
-    def hold(self, alone: bool) -> None:
-        self.outbox.cork(own=alone)
+    def cork(self, own: bool) -> None:
+        self.outbox.cork(own=own)
 
-    def release(self, alone: bool) -> None:
-        self.outbox.uncork(own=alone)
+    def uncork(self, own: bool) -> None:
+        self.outbox.uncork(own=own)
 
     def room(self, room: int) -> None:
         self.transport.room += room
@@ -88,15 +88,17 @@ class Stream:
         out = len(self.transport.out)
         consumed = sum(end <= out for end in self.ends)
         assert not self.outbox.is_consumed(consumed + 1)
-        if taken == out:  # else the transport has the end of a message, and it counts later
+        if taken == out:  # else the transport still has the end of a message
             assert self.outbox.is_consumed(consumed)
         assert self.outbox.waiting()[0] >= sum(end > taken for end in self.ends)
 
 
 @pytest.mark.parametrize("buffer", [0, 12], ids=["plain", "buffering"])
 @given(steps=STEPS)
-def test_the_peer_gets_the_same_stream(buffer: int, steps: list[tuple[str, object]]) -> None:
-    """Whatever is held when, by the reader or a tick, and whatever the socket takes."""
+def test_outbox_corking_does_not_change_the_stream(
+    buffer: int, steps: list[tuple[str, object]]
+) -> None:
+    """The reader and a tick cork and uncork at any moment; the socket takes any amount."""
     stream = Stream(buffer)
     for name, argument in steps:
         getattr(stream, name)(argument)

@@ -1,7 +1,7 @@
-"""The outbox against a list: what reaches the peer, whatever the socket takes when.
+"""The outbox against a list: the peer gets the same bytes, whenever the socket takes them.
 
-The transport is scripted and the writer is stepped, so each run is deterministic: a
-writer that would wait for the socket leaves the thread by an exception instead.
+The transport is scripted and the writer is stepped, so each run is deterministic.  A writer that
+would wait for the socket raises an exception instead.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ WRITE_BUFFER = 16
 
 
 class WouldWait(Exception):
-    """The writer would wait for the socket now."""
+    """Raised where the writer would wait for the socket."""
 
 
 class Scripted:
-    """A transport that takes ``room`` bytes and then none; ``buffer`` makes it like TLS."""
+    """A transport that takes ``room`` bytes and then none.
+
+    :param buffer: bytes that it takes beyond, as TLS does; they are ``unsent``.
+    """
 
     def __init__(self, buffer: int = 0) -> None:
         self.buffer = buffer
@@ -90,7 +93,7 @@ class Scripted:
 
 @dataclass
 class Waiting:
-    """One frame that the model keeps."""
+    """A frame that waits in the model."""
 
     wire: bytes
     number: int | None
@@ -104,7 +107,7 @@ class Waiting:
 
 @dataclass
 class Model:
-    """The same promises as a plain list."""
+    """The outbox as a plain list."""
 
     policy: Overflow
     queue: list[Waiting] = field(default_factory=list)
@@ -115,7 +118,10 @@ class Model:
     overflowed: bool = False
 
     def counted(self) -> list[Waiting]:
-        """What the bounds hold for: no control frame that overtakes or is partly out."""
+        """Return the frames that the bounds hold for.
+
+        Pings and pongs, and a control frame that is partly out, do not count.
+        """
         return [
             frame
             for frame in self.queue
@@ -131,7 +137,7 @@ class Model:
         return small or not counted
 
     def offer(self, frame: Waiting) -> None:
-        """A frame that the socket has taken nothing of."""
+        """Add a frame of which the socket has taken nothing."""
         if not self.open:
             return
         ordinary = [f for f in self.queue if not f.begun and f.key not in (PING, PONG)]
@@ -168,7 +174,7 @@ class Model:
         self.overflowed = True
 
     def advance(self, taken: int) -> None:
-        """The socket took so many bytes of what waits."""
+        """Remove the first ``taken`` bytes, which the socket has taken."""
         while taken:
             frame = self.queue[0]
             self.expected += frame.wire[:taken]
@@ -181,7 +187,7 @@ class Model:
 
 
 class OutboxAgainstAList(RuleBasedStateMachine):
-    """Random writes, and random bytes of room for them."""
+    """Random messages, and random room for them."""
 
     def __init__(self, policy: Overflow, buffer: int) -> None:
         super().__init__()
@@ -189,8 +195,8 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         self.model = Model(policy)
         self.started: Callable[[], None] | None = None
         self.troubles: list[str] = []
-        limits = OutboxBounds(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0, 0.0)
-        self.outbox = Outbox(self.transport, limits, self.start, self.troubles.append)
+        bounds = OutboxBounds(MAX_MESSAGES, MAX_BYTES, policy, WRITE_BUFFER, 1.0, 0.0)
+        self.outbox = Outbox(self.transport, bounds, self.start, self.troubles.append)
         self.was_direct = False
         self.letter = 0
         self.close = b""
@@ -201,7 +207,7 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         self.started = target
 
     def wire(self, size: int) -> bytes:
-        """A frame that no other looks like: bytes that are lost or doubled are seen."""
+        """Return a frame that differs from all others, so that lost bytes are seen."""
         self.letter += 1
         return bytes((self.letter + place * 37) % 256 for place in range(size))
 
@@ -215,14 +221,14 @@ class OutboxAgainstAList(RuleBasedStateMachine):
                 model.advance(part)
                 taken -= part
                 self.was_direct = part == len(frame.wire)
-                # The part that no byte is out of goes by the policy like all others.
+                # A frame of which no byte is out is subject to the policy.
                 if not part:
                     model.queue.remove(frame)
                     model.offer(frame)
             else:
                 model.offer(frame)
             if model.overflowed:
-                # What comes behind it in the same run is dropped with it.
+                # The rest of the batch is dropped with it.
                 later = frames[frames.index(frame) + 1 :]
                 model.dropped += sum(f.is_message for f in later)
                 break
@@ -283,7 +289,7 @@ class OutboxAgainstAList(RuleBasedStateMachine):
                 return
             self.started = None
 
-    @precondition(lambda self: not self.outbox._finished)
+    @precondition(lambda self: not self.close)
     @rule(drop=st.booleans(), rarely=st.integers(0, 5))
     def finish(self, drop: bool, rarely: int) -> None:
         if rarely and not self.model.overflowed:
@@ -311,12 +317,13 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         assert outbox.count == model.count
         assert self.troubles == ["overflow"] * model.overflowed
         numbers = [frame.number for frame in model.queue if frame.number is not None]
-        if not self.transport.held:  # else the end of a message is not out: as before
+        if not self.transport.held:  # else the transport still has the end of a message
             assert outbox.is_consumed(min(numbers, default=model.count + 1) - 1)
             assert not outbox.is_consumed(min(numbers, default=model.count + 1))
-        assert outbox._consumed >= self.consumed
-        self.consumed = outbox._consumed
-        finishing = outbox._finished
+        assert outbox.is_consumed(self.consumed)
+        while self.consumed < outbox.count and outbox.is_consumed(self.consumed + 1):
+            self.consumed += 1
+        finishing = bool(self.close)
         begun = [frame for frame in model.queue if frame.begun]
         newest = model.queue[-1:] if model.policy is Overflow.DROP_OLDEST else []
         if not finishing and len(model.counted()) > 1 and not model.overflowed:
@@ -328,7 +335,7 @@ class OutboxAgainstAList(RuleBasedStateMachine):
         assert self.started or not (self.model.queue or self.transport.held)
 
     def teardown(self) -> None:
-        if not self.outbox._finished:
+        if not self.close:
             self.finish(False, 0)
         self.outbox.half_close()
         self.write(10_000)
@@ -345,10 +352,8 @@ class OutboxAgainstAList(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("buffer", [0, 12], ids=["plain", "buffering"])
 @pytest.mark.parametrize("policy", Overflow)
-def test_the_peer_gets_whole_messages_in_order_but_for_what_the_policy_dropped(
-    policy: Overflow, buffer: int
-) -> None:
-    """Bytes, bounds, numbers and what was dropped are those of a plain list."""
+def test_outbox_behaves_like_a_list(policy: Overflow, buffer: int) -> None:
+    """Bytes, bounds, numbers and dropped messages are the same."""
     run: Callable[..., None] = run_state_machine_as_test
     run(
         lambda: OutboxAgainstAList(policy, buffer),

@@ -18,7 +18,7 @@ from tests.support import (
     Task,
     client_context,
     fill,
-    limits,
+    outbox_bounds,
     read_exactly,
     read_to_end,
     server_context,
@@ -59,7 +59,7 @@ class BareClient:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_both_sides_send_under_load_at_once(version: ssl.TLSVersion) -> None:
+def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
     """Megabytes each way at the same time, through small buffers, arrive unharmed."""
     size = 3 * 2**20
     down, up = bytes(range(256)) * (size // 256), bytes(range(255, -1, -1)) * (size // 256)
@@ -101,7 +101,7 @@ def test_both_sides_send_under_load_at_once(version: ssl.TLSVersion) -> None:
             writer.result()
 
 
-def test_records_that_come_byte_by_byte() -> None:
+def test_tls_records_in_single_bytes_arrive() -> None:
     """Handshake and data in single bytes mean the same as in one piece."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
@@ -120,7 +120,7 @@ def test_records_that_come_byte_by_byte() -> None:
         sender.result()
 
 
-def test_what_openssl_holds_is_not_waited_for() -> None:
+def test_tls_recv_returns_all_decrypted_records() -> None:
     """All records of one read come out of one recv, however large."""
     data = bytes(range(256)) * 200
     with tcp_pair() as (server, plain):
@@ -138,7 +138,7 @@ def test_what_openssl_holds_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_a_peer_that_stalls_in_the_handshake(begun: bytes) -> None:
+def test_tls_stalled_handshake_times_out(begun: bytes) -> None:
     """The handshake has one deadline for all of it."""
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
@@ -146,7 +146,7 @@ def test_a_peer_that_stalls_in_the_handshake(begun: bytes) -> None:
             TLSTransport(server, server_context()).handshake(0.02)
 
 
-def test_nothing_is_said_before_the_handshake() -> None:
+def test_tls_send_before_the_handshake_raises() -> None:
     """It raises, and takes no zero bytes: the socket has room, so it would be tried again."""
     with tcp_pair() as (server, _):
         transport = TLSTransport(server, server_context())
@@ -156,7 +156,7 @@ def test_nothing_is_said_before_the_handshake() -> None:
             transport.send(b"too late")
 
 
-def test_a_peer_that_speaks_no_tls_is_refused() -> None:
+def test_tls_plain_http_fails_the_handshake() -> None:
     """Plain HTTP fails the handshake."""
     with tcp_pair() as (server, plain):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -164,7 +164,7 @@ def test_a_peer_that_speaks_no_tls_is_refused() -> None:
             TLSTransport(server, server_context()).handshake(TIMEOUT)
 
 
-def test_a_handshake_that_fails_is_told_why() -> None:
+def test_tls_failed_handshake_sends_an_alert() -> None:
     """The peer can read the alert."""
     with tcp_pair() as (server, plain):
         plain.sendall(b"\x16\x03\x01\x00\x05hello")
@@ -174,7 +174,7 @@ def test_a_handshake_that_fails_is_told_why() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_a_peer_that_leaves_in_the_handshake(begun: bytes) -> None:
+def test_tls_end_of_stream_fails_the_handshake(begun: bytes) -> None:
     """The end of the stream ends the handshake with an OSError."""
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
@@ -183,7 +183,7 @@ def test_a_peer_that_leaves_in_the_handshake(begun: bytes) -> None:
             TLSTransport(server, server_context()).handshake(TIMEOUT)
 
 
-def test_the_peers_close_notify_is_the_end_of_its_stream_only() -> None:
+def test_tls_close_notify_ends_one_direction() -> None:
     """recv gives what came before it, then the end; we may still send."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
@@ -201,7 +201,7 @@ def test_the_peers_close_notify_is_the_end_of_its_stream_only() -> None:
         assert transport.send(b"good bye") == 8
 
 
-def test_finish_says_close_notify() -> None:
+def test_tls_finish_sends_close_notify() -> None:
     """The peer sees an orderly end, not a truncation."""
     with transport_pair("tls") as (transport, peer):
         transport.send(b"done")
@@ -209,7 +209,7 @@ def test_finish_says_close_notify() -> None:
         assert read_to_end(peer, may_reset=False) == b"done"  # a ragged end would raise
 
 
-def test_what_came_before_a_spoiled_record_counts() -> None:
+def test_tls_data_before_a_broken_record_arrives() -> None:
     """Data that was decrypted is given out, then the stream ends."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
@@ -225,7 +225,7 @@ def test_what_came_before_a_spoiled_record_counts() -> None:
         assert transport.recv() == b""
 
 
-def test_a_message_of_many_records_is_sent_at_once() -> None:
+def test_tls_send_takes_many_records_at_once() -> None:
     """As long as the socket takes it, no writer is needed for a large message."""
     with transport_pair("tls") as (transport, peer):
         data = bytes(200_000)
@@ -233,11 +233,11 @@ def test_a_message_of_many_records_is_sent_at_once() -> None:
         assert read_exactly(peer, 64 * 1024)
 
 
-def test_the_last_bytes_over_tls_are_told_consumed() -> None:
+def test_tls_last_bytes_are_consumed() -> None:
     """A message that only the transport still held is consumed when it is out."""
     broken, starter = Notes(), Starter()
     with transport_pair("tls", 16 * 1024) as (transport, peer):
-        outbox = Outbox(transport, limits(), starter, broken)
+        outbox = Outbox(transport, outbox_bounds(), starter, broken)
         sent = len(fill(transport))
         number = [outbox.send(bytes(10_000)) for _ in range(20)][-1]
         assert not outbox.is_consumed(number)
@@ -251,7 +251,7 @@ def test_the_last_bytes_over_tls_are_told_consumed() -> None:
     assert broken.now() == []
 
 
-def test_close_notify_waits_for_room_like_all_else() -> None:
+def test_tls_close_notify_waits_for_room() -> None:
     """A socket that is full when the sending side ends still ends orderly."""
     with transport_pair("tls", 16 * 1024) as (transport, peer):
         sent = fill(transport)
@@ -264,7 +264,7 @@ def test_close_notify_waits_for_room_like_all_else() -> None:
         assert got == sent
 
 
-def test_what_the_socket_has_not_taken_is_counted() -> None:
+def test_tls_unsent_shrinks_with_each_byte() -> None:
     """unsent shrinks with each byte that goes, and tells slow from stalled."""
     with transport_pair("tls", 16 * 1024) as (transport, peer):
         fill(transport)

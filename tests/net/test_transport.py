@@ -13,7 +13,7 @@ from time import monotonic
 
 import pytest
 
-from hubthread.concurrency import fairness as courtesy
+from hubthread.concurrency import fairness
 from hubthread.net import transport as transport_module
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import PlainTransport, Transport, send_all
@@ -44,7 +44,7 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield pair
 
 
-def test_bytes_go_both_ways_to_the_end_of_the_stream(pair: Pair) -> None:
+def test_transport_carries_bytes_both_ways_to_the_end(pair: Pair) -> None:
     """What is sent arrives on either side; the end of the stream is empty bytes."""
     transport, peer = pair
     peer.sendall(b"question")
@@ -59,7 +59,7 @@ def test_bytes_go_both_ways_to_the_end_of_the_stream(pair: Pair) -> None:
         pass
 
 
-def test_a_deadline_passes_only_in_silence(pair: Pair) -> None:
+def test_transport_deadline_passes_only_in_silence(pair: Pair) -> None:
     """recv raises TimeoutError after the deadline, and goes on afterwards."""
     transport, peer = pair
     transport.set_deadline(0.01)
@@ -75,7 +75,7 @@ def test_a_deadline_passes_only_in_silence(pair: Pair) -> None:
         assert transport.recv() == b"later"
 
 
-def test_shutdown_wakes_a_reader_that_waits_for_ever(pair: Pair) -> None:
+def test_transport_shutdown_wakes_the_reader(pair: Pair) -> None:
     """A blocked recv returns the end of the stream when another thread shuts down."""
     transport, _ = pair
     transport.set_deadline(None)
@@ -91,7 +91,7 @@ def test_shutdown_wakes_a_reader_that_waits_for_ever(pair: Pair) -> None:
     assert reader.result() == b""
 
 
-def test_shutdown_wakes_a_writer_that_waits_for_room(pair: Pair) -> None:
+def test_transport_shutdown_wakes_the_writer(pair: Pair) -> None:
     """wait_writable returns when the connection is cut."""
     transport, _ = pair
     fill(transport)
@@ -107,7 +107,7 @@ def test_shutdown_wakes_a_writer_that_waits_for_room(pair: Pair) -> None:
     assert writer.result()
 
 
-def test_send_takes_what_fits_and_never_blocks(pair: Pair) -> None:
+def test_transport_send_takes_what_fits(pair: Pair) -> None:
     """A full socket takes nothing, at once; when the peer reads there is room again."""
     transport, peer = pair
     sent = fill(transport)
@@ -121,7 +121,7 @@ def test_send_takes_what_fits_and_never_blocks(pair: Pair) -> None:
     assert read_exactly(peer, 4) == b"more"
 
 
-def test_after_finish_the_peer_may_still_send_megabytes(pair: Pair) -> None:
+def test_transport_after_finish_still_receives(pair: Pair) -> None:
     """The sending side ends alone: what the peer sends is taken until it ends, too."""
     transport, peer = pair
     transport.finish()
@@ -140,7 +140,7 @@ def test_after_finish_the_peer_may_still_send_megabytes(pair: Pair) -> None:
     sender.result()
 
 
-def test_a_reset_is_an_error_or_the_end_for_both_directions(pair: Pair) -> None:
+def test_transport_reset_ends_both_directions(pair: Pair) -> None:
     """After the peer's reset recv ends and send raises OSError."""
     transport, peer = pair
     if peer.family == socket.AF_INET:
@@ -163,7 +163,7 @@ def test_a_reset_is_an_error_or_the_end_for_both_directions(pair: Pair) -> None:
         send()
 
 
-def test_everything_may_be_called_after_close(pair: Pair) -> None:
+def test_transport_calls_after_close_do_nothing(pair: Pair) -> None:
     """Late calls from other threads find a closed socket and say nothing."""
     transport, _ = pair
     transport.close()
@@ -174,7 +174,7 @@ def test_everything_may_be_called_after_close(pair: Pair) -> None:
     assert transport.wait_writable(1.0)
 
 
-def test_a_late_shutdown_does_not_hit_the_next_owner_of_the_descriptor() -> None:
+def test_transport_late_shutdown_spares_the_next_owner_of_the_descriptor() -> None:
     """shutdown after close leaves a socket alone that got the same number."""
     server, peer = socket.socketpair()
     with peer:
@@ -188,7 +188,7 @@ def test_a_late_shutdown_does_not_hit_the_next_owner_of_the_descriptor() -> None
             assert other.recv(100) == b"unharmed"
 
 
-def test_close_waits_for_a_shutdown_that_is_under_way() -> None:
+def test_transport_close_waits_for_a_running_shutdown() -> None:
     """Between the look at a descriptor's number and its use it cannot change hands."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -212,7 +212,7 @@ def test_close_waits_for_a_shutdown_that_is_under_way() -> None:
         assert slow.fileno() == -1
 
 
-def test_any_number_of_seconds_is_a_timeout(pair: Pair) -> None:
+def test_transport_accepts_any_number_of_seconds(pair: Pair) -> None:
     """A deadline beyond what the system counts in is a long one, not an error."""
     transport, _ = pair
     assert transport.wait_writable(1e15)
@@ -221,7 +221,7 @@ def test_any_number_of_seconds_is_a_timeout(pair: Pair) -> None:
         transport.recv()
 
 
-def test_a_large_stream_is_read_whole(pair: Pair) -> None:
+def test_transport_large_stream_arrives_whole(pair: Pair) -> None:
     """Growing and shrinking reads lose nothing."""
     transport, peer = pair
     data = bytes(range(256)) * 8192
@@ -234,7 +234,7 @@ def test_a_large_stream_is_read_whole(pair: Pair) -> None:
     assert got == data + b"small"
 
 
-def test_a_socket_that_is_broken_already_is_told_by_recv() -> None:
+def test_transport_of_a_broken_socket_reports_it_in_recv() -> None:
     """An option that cannot be set on a dead socket does not fail the transport."""
 
     class Dead(socket.socket):
@@ -247,14 +247,14 @@ def test_a_socket_that_is_broken_already_is_told_by_recv() -> None:
         assert transport.recv() == b""
 
 
-def test_the_context_decides_on_tls() -> None:
+def test_open_transport_with_context_is_tls() -> None:
     """open_transport gives TLS where there is a context."""
     with tcp_pair() as (server, _):
         assert type(open_transport(server, None)).__name__ == "PlainTransport"
         assert type(open_transport(server, server_context())).__name__ == "TLSTransport"
 
 
-def test_send_all_sends_all(pair: Pair) -> None:
+def test_send_all_delivers_everything(pair: Pair) -> None:
     """Much more than the socket takes at once arrives whole."""
     transport, peer = pair
     data = bytes(range(256)) * 4096
@@ -263,13 +263,13 @@ def test_send_all_sends_all(pair: Pair) -> None:
     assert sender.result() is True
 
 
-def test_send_all_keeps_its_deadline(pair: Pair) -> None:
+def test_send_all_after_the_deadline_fails(pair: Pair) -> None:
     """A peer that reads nothing costs the time allowed."""
     transport, _ = pair
     assert not send_all(transport, bytes(2**22), monotonic() + 0.02)
 
 
-def test_send_all_says_when_the_connection_broke(pair: Pair) -> None:
+def test_send_all_on_a_broken_connection_fails(pair: Pair) -> None:
     """A peer that goes in the middle is no exception."""
     transport, peer = pair
     sender = Task(lambda: send_all(transport, bytes(2**24), monotonic() + TIMEOUT))
@@ -278,7 +278,7 @@ def test_send_all_says_when_the_connection_broke(pair: Pair) -> None:
     assert sender.result() is False
 
 
-def test_finish_shows_the_peer_the_end(pair: Pair) -> None:
+def test_transport_finish_ends_the_stream_behind_the_data(pair: Pair) -> None:
     """Everything sent before it arrives, then the end of the stream."""
     transport, peer = pair
     transport.send(b"last words")
@@ -296,11 +296,11 @@ def fill_up(peer: socket.socket) -> None:
             peer.send(bytes(65536))
 
 
-def test_large_messages_are_read_in_large_pieces(
+def test_transport_reads_large_messages_in_large_pieces(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What costs little to deal with: fewer calls, and no pause between them."""
-    for module in (transport_module, courtesy):
+    for module in (transport_module, fairness):
         monkeypatch.setattr(module, "SLICE", 10.0)
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         fill_up(peer)
@@ -309,7 +309,7 @@ def test_large_messages_are_read_in_large_pieces(
     assert pauses == []
 
 
-def test_many_small_messages_are_read_in_small_pieces(pauses: list[None]) -> None:
+def test_transport_reads_many_small_messages_in_small_pieces(pauses: list[None]) -> None:
     """What takes long is done in slices, and others go first between them."""
     sizes = []
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
@@ -321,7 +321,7 @@ def test_many_small_messages_are_read_in_small_pieces(pauses: list[None]) -> Non
     assert len(pauses) == 3
 
 
-def test_messages_that_are_dear_are_read_in_smaller_pieces_though_no_read_is_full(
+def test_transport_reads_expensive_messages_in_small_pieces(
     pauses: list[None],
 ) -> None:
     """As a peer that has sent something large, and then bursts of what takes long."""
@@ -339,11 +339,11 @@ def test_messages_that_are_dear_are_read_in_smaller_pieces_though_no_read_is_ful
     assert max(sizes) <= 512
 
 
-def test_messages_of_one_size_are_soon_read_whole(
+def test_transport_reads_messages_of_one_size_whole(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame in two reads takes more than twice the time of one that is whole."""
-    for module in (transport_module, courtesy):
+    for module in (transport_module, fairness):
         monkeypatch.setattr(module, "SLICE", 10.0)
     for size in (520, 600, 1016, 1500, 2048):
         with transport_pair("tcp", 1024 * 1024) as (transport, peer):
@@ -358,7 +358,7 @@ def test_messages_of_one_size_are_soon_read_whole(
                 assert transport.recv() == b"few"
 
 
-def test_who_keeps_a_reader_busy_gives_way_though_each_read_takes_all(pauses: list[None]) -> None:
+def test_transport_busy_reader_yields(pauses: list[None]) -> None:
     """As a peer that sends no faster than it is served."""
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         for _ in range(9):
@@ -371,12 +371,12 @@ def test_who_keeps_a_reader_busy_gives_way_though_each_read_takes_all(pauses: li
     assert pauses == [None]
 
 
-def test_who_sends_now_and_then_never_gives_way(
+def test_transport_reader_with_pauses_never_yields(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long each message takes: what counts is the share of the time."""
     passed = itertools.count(0.0, 1.0)
-    monkeypatch.setattr(courtesy, "monotonic", lambda: next(passed))
+    monkeypatch.setattr(fairness, "monotonic", lambda: next(passed))
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         for _ in range(20):
             peer.sendall(bytes(511))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import ssl
 import threading
@@ -18,7 +17,7 @@ from hubthread.net.options import OutboxBounds
 from hubthread.net.tls import TLSTransport
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.types import Overflow
-from tests.support.logs import incidents_to
+from tests.support.logs import Logs, incidents_to
 from tests.support.waiting import TIMEOUT, Task
 
 DATA = Path(__file__).parents[1] / "data"
@@ -97,11 +96,15 @@ def transport_pair(
 
 
 class NetServices:
-    """What connections run on: ``hubthread.net.interfaces.Services`` with real threads."""
+    """What connections run on: ``hubthread.net.interfaces.Services`` with real threads.
 
-    def __init__(self, threads: Threads | None = None) -> None:
-        self.incidents = incidents_to(logging.getLogger("tests.net"))
-        self.threads = threads or Threads("test", self.incidents)
+    :param kind: the class of ``threads``, for a test whose threads cannot always start.
+    """
+
+    def __init__(self, kind: type[Threads] = Threads) -> None:
+        self.logs = Logs()
+        self.incidents = incidents_to(self.logs)
+        self.threads = kind("test", self.incidents)
         self.timers = Timers(self.threads, self.incidents)
         self.flusher = Flusher(self.threads)
 
@@ -134,7 +137,7 @@ class Starter:
             assert not thread.is_alive()
 
 
-def limits(
+def outbox_bounds(
     overflow: Overflow = Overflow.CLOSE,
     *,
     max_messages: int = 100_000,

@@ -15,7 +15,7 @@ from hubthread.net.udp.peer import OVERHEAD, Address, UdpPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.types import Overflow
-from tests.support import TIMEOUT, Logs, Task, incidents_to, limits
+from tests.support import TIMEOUT, Logs, Task, incidents_to, outbox_bounds
 
 ADDRESS = ("192.0.2.1", 9)
 
@@ -65,7 +65,7 @@ def made(
     cable: Cable, *, proven: bool = True, received: int = 0, **bounds: Any
 ) -> tuple[UdpPeer, Over]:
     timers = Timers(Threads("test", incidents_to(Logs())), incidents_to(Logs()))
-    peer = UdpPeer(ADDRESS, received, cable, limits(**bounds), timers)
+    peer = UdpPeer(ADDRESS, received, cable, outbox_bounds(**bounds), timers)
     peer.sink = sink = Over()
     if proven:
         peer.mark_proven()
@@ -87,7 +87,7 @@ def numbers(wires: list[bytes]) -> list[int]:
 
 
 @given(st.integers(0, 1024), st.lists(st.integers(0, 1100), max_size=40), st.booleans())
-def test_an_unproven_peer_gets_no_more_than_it_sent(
+def test_peer_unproven_gets_no_more_than_it_sent(
     received: int, sizes: list[int], in_one_run: bool
 ) -> None:
     """In bytes of its own, and on the wire; the rest is dropped, counted and forgotten."""
@@ -149,7 +149,7 @@ class Model:
     ),
     st.sampled_from([Overflow.DROP_OLDEST, Overflow.DROP_NEWEST]),
 )
-def test_what_waits_leaves_in_order_by_the_policy(
+def test_peer_backlog_behaves_like_a_bounded_list(
     steps: list[tuple[str, int]], policy: Overflow
 ) -> None:
     """Room comes and goes; nothing overtakes what waits, and the port is told once of a lag."""
@@ -183,7 +183,7 @@ def test_what_waits_leaves_in_order_by_the_policy(
     assert peer.count == number
 
 
-def test_a_full_outbox_closes_where_the_policy_says_so() -> None:
+def test_peer_overflow_closes_once() -> None:
     """What waits is dropped, the peer ends once, and later messages are ignored."""
     cable = Cable(room=0)
     peer, sink = made(cable, max_messages=2)
@@ -199,7 +199,7 @@ def test_a_full_outbox_closes_where_the_policy_says_so() -> None:
     assert cable.left == []
 
 
-def test_a_key_replaces_what_waits() -> None:
+def test_peer_latest_replaces_a_waiting_message() -> None:
     """Only the latest of a key is left, where the policy is that."""
     cable = Cable(room=0)
     peer, _ = made(cable, overflow=Overflow.LATEST)
@@ -211,7 +211,7 @@ def test_a_key_replaces_what_waits() -> None:
     assert peer.dropped == 3
 
 
-def test_closing_waits_for_what_waits() -> None:
+def test_peer_close_waits_for_its_backlog() -> None:
     """The end comes when that is out, and takes nothing more in."""
     cable = Cable(room=0)
     peer, sink = made(cable)
@@ -229,7 +229,7 @@ def test_closing_waits_for_what_waits() -> None:
     end(peer)
 
 
-def test_what_waits_for_good_is_cut() -> None:
+def test_peer_close_with_a_stuck_backlog_is_cut() -> None:
     """After the time that a peer has to take what waits."""
     cable = Cable(room=0)
     peer, sink = made(cable, write_wait=0.01)
@@ -242,7 +242,7 @@ def test_what_waits_for_good_is_cut() -> None:
     end(peer)
 
 
-def test_a_datagram_that_cannot_be_is_lost() -> None:
+def test_peer_refused_datagram_is_dropped() -> None:
     """The system says no: counted, and the next one leaves."""
     cable = Cable()
     peer, _ = made(cable)
@@ -252,7 +252,7 @@ def test_a_datagram_that_cannot_be_is_lost() -> None:
     assert peer.dropped == 1
 
 
-def test_only_codes_that_could_be_sent() -> None:
+def test_peer_close_with_forbidden_code_raises() -> None:
     """As on a WebSocket, although nothing is sent."""
     peer, sink = made(Cable())
     with pytest.raises(ValueError, match="close code 1005 must not be sent"):

@@ -44,7 +44,7 @@ def pair() -> Iterator[Pair]:
     pair.close()
 
 
-def test_bytes_go_both_ways(pair: Pair) -> None:
+def test_parked_carries_bytes_both_ways(pair: Pair) -> None:
     pair.client.sendall(b"hello")
     assert pair.transport.recv() == b"hello"
     assert pair.transport.send(b"hello yourself") == 14
@@ -52,7 +52,7 @@ def test_bytes_go_both_ways(pair: Pair) -> None:
     assert pair.transport.unsent == 0
 
 
-def test_a_deadline_passes(pair: Pair) -> None:
+def test_parked_deadline_passes(pair: Pair) -> None:
     pair.transport.set_deadline(0.01)
     with pytest.raises(TimeoutError):
         pair.transport.recv()
@@ -61,7 +61,7 @@ def test_a_deadline_passes(pair: Pair) -> None:
     assert pair.transport.recv() == b"late"
 
 
-def test_who_keeps_its_reader_busy_gives_way(pauses: list[None], pair: Pair) -> None:
+def test_parked_busy_reader_yields(pauses: list[None], pair: Pair) -> None:
     for count in range(3):
         pauses.clear()
         pair.client.sendall(b"much to do")
@@ -70,7 +70,7 @@ def test_who_keeps_its_reader_busy_gives_way(pauses: list[None], pair: Pair) -> 
         work(0.002)
 
 
-def test_what_does_not_fit_waits_and_comes_whole(pair: Pair) -> None:
+def test_parked_send_beyond_room_arrives_whole(pair: Pair) -> None:
     data = bytes(range(256)) * 8192
     taken = pair.transport.send(data)
     assert 0 < taken < len(data)
@@ -89,7 +89,7 @@ def test_what_does_not_fit_waits_and_comes_whole(pair: Pair) -> None:
     assert received() == data
 
 
-def test_the_end_is_said_when_all_is_out(pair: Pair) -> None:
+def test_parked_finish_follows_the_last_byte(pair: Pair) -> None:
     data = b"x" * 1_000_000
     taken = pair.transport.send(data)
     pair.transport.finish()
@@ -108,13 +108,13 @@ def test_the_end_is_said_when_all_is_out(pair: Pair) -> None:
         pass
 
 
-def test_a_shutdown_wakes_the_reader(pair: Pair) -> None:
+def test_parked_shutdown_wakes_the_reader(pair: Pair) -> None:
     ended = in_thread(pair.transport.recv)
     pair.transport.shutdown()
     assert ended() == b""
 
 
-def test_the_server_gets_it_back_cut(pair: Pair) -> None:
+def test_parked_close_gives_the_socket_back_shut_down(pair: Pair) -> None:
     pair.transport.close()
     assert pair.server.gettimeout() == TIMEOUT
     assert pair.server.recv(100) == b""
@@ -123,7 +123,7 @@ def test_the_server_gets_it_back_cut(pair: Pair) -> None:
         pair.server.sendall(b"anybody there?")
 
 
-def test_what_the_server_has_read_comes_along() -> None:
+def test_open_parked_returns_bytes_read_by_the_server() -> None:
     near, far = socket.socketpair()
     with near, far, near.makefile("rb") as file:
         far.sendall(b"head" + b"frames")
@@ -135,7 +135,7 @@ def test_what_the_server_has_read_comes_along() -> None:
         transport.close()
 
 
-def test_of_a_peer_that_goes_on_sending_one_piece_is_taken() -> None:
+def test_open_parked_reads_a_flooding_peer_once() -> None:
     sent = bytearray()
 
     def flood(client: ssl.SSLSocket) -> None:
@@ -149,7 +149,7 @@ def test_of_a_peer_that_goes_on_sending_one_piece_is_taken() -> None:
         assert len(pair.trailing) <= 100
 
 
-def test_a_peer_that_has_gone_already_is_seen_by_who_reads() -> None:
+def test_open_parked_after_the_peer_left_reads_the_end() -> None:
     near, far = socket.socketpair()
     with near, near.makefile("rb") as file:
         near.sendall(b"never read")
