@@ -93,7 +93,7 @@ FAULTS = (
         "net/test_listener.py::test_listener_over_the_limit_answers_503_until_one_leaves"),
     _of("storm of reconnects", "a member who stays misses nothing, nothing is left",
         _PEERS + "a_storm_of_reconnects",
-        "net/test_listener.py::test_newcomers_let_a_fan_out_through"),
+        "net/test_listener.py::test_listener_lets_newcomers_wait_for_a_fan_out"),
     _of("crowd vanishes at once", "all are gone soon, a neighbour is served meanwhile",
         _PEERS + "a_crowd_that_vanishes_at_once"),
     # The server's own.

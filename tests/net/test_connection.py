@@ -280,7 +280,7 @@ def test_connection_peer_close_counts_after_a_failed_send() -> None:
     """A send finds the reset before the reader reads the Close that came before it."""
     gate = Gate()
     with running() as here:
-        here.sink.on_message = gate  # type: ignore[method-assign]
+        here.sink.on_message = gate  # type: ignore[method-assign,assignment]
         here.peer.sendall(frame(TEXT, b"wait"))
         gate.reached()
         here.peer.sendall(close_frame(4567))
