@@ -12,33 +12,33 @@ import hubthread
 ALLOWED = {"hubthread", "wsproto", "h11"}
 
 
-def test_the_installed_version_is_the_module_s() -> None:
+def test_package_version_is_module_version() -> None:
     # Differs in a stale installation: install again with ``pip install -e .``.
     assert metadata.version("hubthread") == hubthread.__version__
 
 
-def test_the_package_says_that_it_is_typed() -> None:
+def test_package_has_py_typed() -> None:
     assert (resources.files("hubthread") / "py.typed").is_file()
 
 
-def test_the_demo_s_page_is_package_data() -> None:
+def test_package_has_demo_pages() -> None:
     pages = resources.files("hubthread") / "demo" / "pages"
     assert any(page.name.endswith(".html") for page in pages.iterdir())
 
 
-def test_the_console_script_is_the_command_line() -> None:
+def test_package_script_is_cli_main() -> None:
     (script,) = metadata.entry_points(group="console_scripts", name="hubthread")
     assert script.value == "hubthread.cli:main"
     assert callable(script.load())
 
 
-def test_python_m_hubthread_is_the_same_command() -> None:
+def test_module_run_is_same_command() -> None:
     shown = _python("-m", "hubthread", "--help")
     assert "demo" in shown
     assert "serve" in shown
 
 
-def test_importing_hubthread_brings_no_extra_and_no_asyncio() -> None:
+def test_import_brings_no_extra_and_no_asyncio() -> None:
     # What was there before the import is the interpreter's and the environment's.
     brought = _python(
         "-c",

@@ -17,7 +17,7 @@ def day(memory: float = 0.0, threads: float = 0.0, descriptors: float = 0.0) -> 
     ]
 
 
-def test_what_does_not_grow_is_flat() -> None:
+def test_verdict_without_growth_is_flat() -> None:
     assert [one.name for one in verdict_of(day())] == ["memory", "threads", "descriptors"]
     assert all(one.flat for one in verdict_of(day()))
 
@@ -25,12 +25,12 @@ def test_what_does_not_grow_is_flat() -> None:
 @pytest.mark.parametrize(
     ("grows", "rate"), [("memory", 100_000.0), ("threads", 0.2), ("descriptors", 0.25)]
 )
-def test_what_grows_is_told(grows: str, rate: float) -> None:
+def test_verdict_growth_is_not_flat(grows: str, rate: float) -> None:
     """A leak of any of the three, and no other."""
     assert [one.name for one in verdict_of(day(**{grows: rate})) if not one.flat] == [grows]
 
 
-def test_the_growth_is_that_of_the_last_two_thirds() -> None:
+def test_growth_ignores_first_third() -> None:
     """Bytes in an hour, whatever the begin was like."""
     samples = day(memory=1000.0)
     samples[:10] = [Sample(each.at, 10**9, 1, 1) for each in samples[:10]]

@@ -39,7 +39,7 @@ def suite() -> Suite:
         pytest.param(FAST_COMPRESSION, True, id="compression"),
     ],
 )
-def test_every_case_is_ok(
+def test_autobahn_cases_are_ok(
     suite: Suite, tmp_path: Path, patterns: tuple[str, ...], compression: bool
 ) -> None:
     cases = suite.select(patterns, compression=compression)

@@ -1,4 +1,4 @@
-"""A client's own surface: writing in all variants, consumption, closures, its request, its end."""
+"""A client as programs use it: writes, consumption, closures, contexts, its request, its end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from websockets.sync.client import connect as websocket
 from hubthread import (
     ClientClosed,
     ConnectionType,
+    Context,
     ExecTimeout,
     MatcherMap,
     MessageType,
@@ -31,15 +32,13 @@ from tests.support import (
     Items,
     RawPeer,
     connect,
-    fence,
     in_thread,
     masked_frame,
     serving,
 )
 
 
-def test_every_way_to_write() -> None:
-    """Each returns its message's number, and what the peer gets is what was given."""
+def test_client_write_methods_return_numbers_and_send() -> None:
     matcher = MatcherMap[Any, str](PrefixHeader(), marshal=lambda obj: f"<{obj}>")
     with serving(receive_matcher=matcher) as s:
         peer, ctx = s.pair()
@@ -77,8 +76,8 @@ def test_every_way_to_write() -> None:
         peer.close()
 
 
-def test_writes_that_cannot_be() -> None:
-    """Refused where they are made; the connection goes on."""
+def test_client_write_wrong_type_or_code_raises() -> None:
+    """The call raises, and the connection goes on."""
     with serving() as s:
         peer, ctx = s.pair()
         for kind, data in (
@@ -96,8 +95,8 @@ def test_writes_that_cannot_be() -> None:
         assert peer.message() == "on"
 
 
-def test_writes_are_consumed_when_the_system_has_them() -> None:
-    """At once for a peer that reads; not while the system's buffers are full."""
+def test_client_write_is_consumed_when_system_took_it() -> None:
+    """Not while the system's buffers are full."""
     with serving(outbox_bytes=2**26) as s:
         peer, ctx = s.pair(receive_buffer=65536)
         assert ctx.is_write_consumed(ctx.write("small"))
@@ -113,8 +112,8 @@ def test_writes_are_consumed_when_the_system_has_them() -> None:
         assert ctx.statistics().waiting == 0
 
 
-def test_writes_after_the_end_do_nothing() -> None:
-    """A client may vanish at any moment: writing to it never raises."""
+def test_client_write_after_end_does_nothing() -> None:
+    """A client may vanish at any moment, so writing never raises."""
     with serving() as s:
         peer, ctx = s.pair()
         context = ctx.context
@@ -126,8 +125,7 @@ def test_writes_after_the_end_do_nothing() -> None:
         ctx.close()
 
 
-def test_what_a_handler_sees() -> None:
-    """The message, the meta, the request that became the connection, the hub, the logger."""
+def test_client_handler_sees_message_request_and_hub() -> None:
     seen: Items[Any] = Items()
 
     def receive(ctx: Any, meta: Any) -> bool:
@@ -151,8 +149,7 @@ def test_what_a_handler_sees() -> None:
             assert client.matcher is None
 
 
-def test_the_payload_is_let_go_after_its_callback() -> None:
-    """An idle client does not keep the last message that it sent."""
+def test_client_payload_is_dropped_after_callback() -> None:
     seen: Items[int] = Items()
 
     def receive(ctx: Any, meta: Any) -> bool:
@@ -166,8 +163,7 @@ def test_the_payload_is_let_go_after_its_callback() -> None:
         assert client.exec_sync(lambda: client.payload) == b""
 
 
-def test_closures_give_results_and_exceptions() -> None:
-    """``exec_sync`` in a client's order: result, exception, time-out with a stack, bound."""
+def test_client_exec_returns_raises_times_out_and_is_bounded() -> None:
     inside, release = threading.Event(), threading.Event()
 
     def trip() -> None:
@@ -199,24 +195,41 @@ def test_closures_give_results_and_exceptions() -> None:
         client.exec_async(lambda: None)
 
 
-def test_its_context_ends_with_the_connection() -> None:
-    """Whoever asks for it, before or after."""
-    with serving() as s:
+def test_client_context_is_cancelled_at_end() -> None:
+    """Also if it is first used after the end."""
+    gone: Items[Any] = Items()
+    with serving(on_connection_close=lambda ctx, meta: gone.add(ctx)) as s:
         peer, client = s.pair()
         assert not client.context.cancelled
         told: Items[str] = Items()
         client.context.add_callback(told.add)
         peer.close()
         assert told.wait(1) == ["the connection has ended"]
-        other, unasked = s.pair()
+        other, late = s.pair()
         other.close()
-        while s.hub.clients_num():
-            fence(s.hub)
-        assert unasked.context.reason == "the connection has ended"
+        assert gone.wait(2)[1] is late
+        assert late.context.reason == "the connection has ended"
 
 
-def test_pings_and_pongs_reach_their_handlers() -> None:
-    """A ping is answered first; the server's own pings are answered by the peer's library."""
+def test_client_context_merged_ends_with_first() -> None:
+    with serving() as s:
+        (leaving, gone), (_, stays) = s.pairs(2)
+        game = Context()
+        joined = Context.merge(gone.context, game)
+        other = Context.merge(stays.context, game)
+        leaving.close()
+        assert joined.wait(TIMEOUT)
+        assert joined.reason == gone.context.reason == "the connection has ended"
+        assert not stays.context.cancelled
+        assert not other.cancelled
+        game.cancel("the game is over")
+        assert other.reason == "the game is over"
+        assert not stays.context.cancelled
+        assert not s.hub.context.cancelled
+
+
+def test_client_ping_and_pong_call_handlers() -> None:
+    """The server's own pings are answered by the peer's library."""
     told: Items[tuple[str, bytes]] = Items()
     plan = PingPongPlan[Any](
         ping_handler=lambda ctx, meta, data: told.add(("ping", data)),
@@ -234,8 +247,8 @@ def test_pings_and_pongs_reach_their_handlers() -> None:
         peer.close()
 
 
-def test_preprocessing_comes_first() -> None:
-    """What the callbacks see is what it returned; what it raises keeps the connection."""
+def test_client_preprocessing_runs_before_callbacks() -> None:
+    """An exception of it keeps the connection."""
 
     def trimmed(data: Any) -> Any:
         if data == b"":
@@ -256,8 +269,8 @@ def test_preprocessing_comes_first() -> None:
         peer.close()
 
 
-def test_the_interceptor_keeps_messages_from_the_matcher() -> None:
-    """False drops, True lets through; replies come behind their header; a sub-matcher wins."""
+def test_client_interceptor_false_skips_matcher() -> None:
+    """False drops, True passes; a sub-matcher wins."""
     matcher = MatcherMap[Any, str](PrefixHeader())
     matcher.add("echo", lambda ctx, meta, req: req)
 
@@ -289,10 +302,10 @@ def test_the_interceptor_keeps_messages_from_the_matcher() -> None:
         (None, {1000}, True),
     ],
 )
-def test_unexpected_close_codes_are_logged(
+def test_client_unexpected_close_code_is_logged(
     code: int | None, expected: set[int], warned: bool
 ) -> None:
-    """``expected_ws_error`` says which are a part of life; any other is a warning."""
+    """Codes outside ``expected_ws_error`` are warnings."""
     period = WebsocketPeriod[Any](expected_ws_error=frozenset(expected))
     with serving(period=period) as s:
         peer, client = s.pair()
@@ -309,8 +322,8 @@ def test_unexpected_close_codes_are_logged(
         assert f"closed: {code or 1005}" in s.logs.warnings()[0]
 
 
-def test_peers_by_others_talk_with_it() -> None:
-    """Three client libraries: text, binary, large, empty, and a close with code and reason."""
+def test_client_talks_with_other_libraries() -> None:
+    """Text, binary, large and empty messages, and a close with code and reason."""
 
     def echo(ctx: Any, meta: Any) -> bool:
         ctx.write(ctx.payload)
@@ -344,8 +357,7 @@ def test_peers_by_others_talk_with_it() -> None:
         assert s.hub.statistics().ended_by == {"peer": 3}
 
 
-def test_statistics_and_repr() -> None:
-    """What is to be seen of one client, open and gone."""
+def test_client_statistics_and_repr_show_state() -> None:
     with serving() as s:
         peer, client = s.pair(path="/ws")
         assert repr(client) == "<Client 1 open '/ws'>"
@@ -366,8 +378,7 @@ def test_statistics_and_repr() -> None:
     assert s.logs.at_least(logging.WARNING) == []
 
 
-def test_a_number_that_no_message_has_is_refused() -> None:
-    """Waiting for it would be waiting for somebody to write."""
+def test_client_wait_for_unknown_number_raises() -> None:
     with serving() as s:
         _, client = s.pair()
         number = client.write("x")
@@ -376,8 +387,7 @@ def test_a_number_that_no_message_has_is_refused() -> None:
             client.wait_write_consumed(number + 1, TIMEOUT)
 
 
-def test_ids_are_never_given_out_twice() -> None:
-    """Neither to a client nor to a hotline, whoever has gone before."""
+def test_client_and_hotline_ids_are_never_reused() -> None:
     with serving() as s:
         clients, hotlines = [], []
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""A task for each client: who takes part, what is waited for, what comes back."""
+"""``each_client`` of hubs, hotlines and ticking rooms: order, waits, results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def the_hub(served: Serving) -> AnyHub:
 
 
 def a_hotline(served: Serving) -> Hotline[Any, Any]:
-    """With all who are there in it."""
+    """Return a hotline with all clients."""
     hotline = served.hub.hotline()
     for client in served.hub.clients():
         hotline.answer(client)
@@ -51,7 +51,7 @@ def who(client_id: Any, ctx: Any, meta: Any) -> Any:
 
 
 class Held:
-    """Keeps a client or the hub busy until it is let go."""
+    """A closure that keeps a client or the hub busy until ``go`` is set."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -68,7 +68,7 @@ class Held:
 
 
 @each_owner
-def test_each_client_gets_the_task_and_the_caller_the_results(owner: Owner) -> None:
+def test_each_client_returns_result_of_each(owner: Owner) -> None:
     with serving(on_handshake=lambda request: request.path) as served:
         clients = [served.pair(path=path)[1] for path in ("/a", "/b", "/c")]
         iteration = owner(served).each_client(who)
@@ -80,8 +80,8 @@ def test_each_client_gets_the_task_and_the_caller_the_results(owner: Owner) -> N
         assert [client.meta for client in clients] == ["/a", "/b", "/c"]
 
 
-def test_a_hotline_visits_who_is_in() -> None:
-    """And nobody when it is empty or closed."""
+def test_each_client_of_hotline_visits_members() -> None:
+    """A closed hotline has none."""
     with serving() as served:
         inside, outside = (client for _, client in served.pairs(2))
         hotline = a_hotline(served)
@@ -93,7 +93,7 @@ def test_a_hotline_visits_who_is_in() -> None:
 
 
 @each_owner
-def test_what_a_task_raises_is_collected_and_logged_and_the_others_go_on(owner: Owner) -> None:
+def test_each_client_task_raises_is_kept_and_logged(owner: Owner) -> None:
     with serving() as served:
         clients = [client for _, client in served.pairs(3)]
         wrong = clients[1].connection_id
@@ -117,8 +117,8 @@ def test_what_a_task_raises_is_collected_and_logged_and_the_others_go_on(owner: 
 
 
 @each_owner
-def test_a_task_takes_its_turn_among_the_client_s_callbacks(owner: Owner) -> None:
-    """It comes after what runs and what waits there, and one client holds up no other."""
+def test_each_client_task_keeps_order_of_client(owner: Owner) -> None:
+    """A busy client does not delay others."""
     order = Items[str]()
     with serving() as served:
         busy, _ = (client for _, client in served.pairs(2))
@@ -139,7 +139,7 @@ def test_a_task_takes_its_turn_among_the_client_s_callbacks(owner: Owner) -> Non
 
 @each_owner
 @pytest.mark.parametrize("way", ["context_iter_a_async_exec", "context_iter_a_sync_exec"])
-def test_the_a_ways_return_while_the_hub_is_busy(owner: Owner, way: str) -> None:
+def test_context_iter_a_hub_busy_returns_at_once(owner: Owner, way: str) -> None:
     with serving() as served:
         _, client = served.pair()
         visited = owner(served)
@@ -152,8 +152,7 @@ def test_the_a_ways_return_while_the_hub_is_busy(owner: Owner, way: str) -> None
 
 
 @each_owner
-def test_the_s_way_waits_for_the_hub_and_for_no_client(owner: Owner) -> None:
-    """It returns after the hub's step, with the tasks still waiting for their turn."""
+def test_context_iter_s_waits_for_hub_only(owner: Owner) -> None:
     order = Items[str]()
     with serving() as served:
         _, client = served.pair()
@@ -176,8 +175,8 @@ def test_the_s_way_waits_for_the_hub_and_for_no_client(owner: Owner) -> None:
         assert iteration.wait(TIMEOUT).done
 
 
-def test_the_order_is_that_of_the_hub_s_closures() -> None:
-    """Who has come by the hub's step takes part, whenever the call was made."""
+def test_each_client_snapshot_is_taken_in_hub_order() -> None:
+    """A client that comes between the call and the hub's step takes part."""
     with serving() as served:
         held = Held().hold(served.hub)
         iteration = served.hub.context_iter_a_sync_exec(who)
@@ -189,7 +188,7 @@ def test_the_order_is_that_of_the_hub_s_closures() -> None:
 
 
 @each_owner
-def test_a_client_that_leaves_has_its_task_run_before_its_end(owner: Owner) -> None:
+def test_each_client_leaving_client_runs_task_before_close(owner: Owner) -> None:
     order = Items[str]()
     with serving(on_connection_close=lambda ctx, meta: order.add("close")) as served:
         peer, client = served.pair()
@@ -204,8 +203,8 @@ def test_a_client_that_leaves_has_its_task_run_before_its_end(owner: Owner) -> N
         assert iteration.wait(TIMEOUT).gone == []
 
 
-def test_a_client_that_has_left_is_gone() -> None:
-    """One that leaves between the look at who is there and its own turn to be asked."""
+def test_each_client_left_client_is_gone() -> None:
+    """It leaves between the snapshot and the queuing of its task."""
     ended = threading.Event()
     with serving(on_connection_close=lambda ctx, meta: ended.set()) as served:
         (leaving, left), (_, stays) = served.pairs(2)
@@ -223,7 +222,7 @@ def test_a_client_that_has_left_is_gone() -> None:
         assert iteration.done
 
 
-def test_a_client_whose_queue_is_full_is_an_error() -> None:
+def test_each_client_full_queue_is_error() -> None:
     with serving(chan_queue_size=2) as served:
         full, free = (client for _, client in served.pairs(2))
         held = Held().hold(full)
@@ -236,8 +235,8 @@ def test_a_client_whose_queue_is_full_is_an_error() -> None:
 
 
 @each_owner
-def test_a_time_out_tells_what_the_late_client_does(owner: Owner) -> None:
-    """The tasks still run: one may wait again."""
+def test_each_client_timeout_has_stack_of_client(owner: Owner) -> None:
+    """The tasks still run, and the caller may wait again."""
     with serving() as served:
         clients = [client for _, client in served.pairs(2)]
         held = Held().hold(clients[0])
@@ -252,7 +251,7 @@ def test_a_time_out_tells_what_the_late_client_does(owner: Owner) -> None:
         assert len(iteration.wait(TIMEOUT).results) == 2
 
 
-def test_a_time_out_counts_the_hub_s_step_too() -> None:
+def test_each_client_timeout_includes_hub_step() -> None:
     with serving() as served:
         held = Held().hold(served.hub)
         for wait_clients in (True, False):
@@ -266,8 +265,8 @@ def test_a_time_out_counts_the_hub_s_step_too() -> None:
 
 
 @each_owner
-def test_the_hub_thread_may_not_wait_for_clients(owner: Owner) -> None:
-    """It is refused, with nothing done; to queue the tasks it does at once."""
+def test_each_client_wait_on_hub_thread_is_refused(owner: Owner) -> None:
+    """Without ``wait_clients`` the tasks are queued at once."""
     with serving() as served:
         _, client = served.pair()
         visited = owner(served)
@@ -282,8 +281,8 @@ def test_the_hub_thread_may_not_wait_for_clients(owner: Owner) -> None:
         assert iteration.wait(TIMEOUT).done
 
 
-def test_a_tick_may_not_wait_for_clients() -> None:
-    """Its room would stand still for them; to have the tasks queued it does not wait."""
+def test_each_client_wait_in_tick_is_refused() -> None:
+    """Without any waiting it is allowed."""
     with serving() as served:
         _, client = served.pair()
         frame = a_room_with_a_clock(served)
@@ -299,8 +298,8 @@ def test_a_tick_may_not_wait_for_clients() -> None:
 
 
 @each_owner
-def test_in_a_client_s_own_callback_its_task_runs_at_once(owner: Owner) -> None:
-    """Once, and not again in its turn; the others' tasks are waited for."""
+def test_each_client_in_own_callback_runs_task_at_once(owner: Owner) -> None:
+    """It runs once; the tasks of the others are waited for."""
     visits = Items[Any]()
     with serving() as served:
         clients = [client for _, client in served.pairs(3)]
@@ -323,8 +322,8 @@ def test_in_a_client_s_own_callback_its_task_runs_at_once(owner: Owner) -> None:
 
 
 @each_owner
-def test_a_circle_of_waits_is_refused(owner: Owner) -> None:
-    """A client's callback waits for all, and one of them for that client: nobody hangs."""
+def test_each_client_circle_of_waits_raises_deadlock(owner: Owner) -> None:
+    """The last wait of the circle raises."""
     with serving() as served:
         one, other = (client for _, client in served.pairs(2))
         visited = owner(served)
@@ -348,12 +347,12 @@ def test_a_circle_of_waits_is_refused(owner: Owner) -> None:
                 return error
 
         ended = one.exec_sync(callback, TIMEOUT)
-        # Whoever comes last closes the circle, and is told.
+        # The last of the two waits closes the circle and raises.
         told = isinstance(ended, DeadlockError)
         assert told or "DeadlockError" in served.logs.wait("would never end")
 
 
-def test_one_thread_waits_for_an_iteration() -> None:
+def test_iteration_second_waiter_is_refused() -> None:
     with serving() as served:
         _, client = served.pair()
         held = Held().hold(client)
@@ -375,8 +374,8 @@ def test_one_thread_waits_for_an_iteration() -> None:
 
 
 @each_owner
-def test_the_hub_closes(owner: Owner) -> None:
-    """What was accepted is done, and who waits gets it; afterwards it is refused."""
+def test_each_client_hub_closing_runs_accepted_tasks(owner: Owner) -> None:
+    """Afterwards ``each_client`` raises."""
     with serving() as served:
         peer, client = served.pair()
         visited = owner(served)
@@ -394,7 +393,7 @@ def test_the_hub_closes(owner: Owner) -> None:
                 visited.each_client(who, wait_hub=wait_hub)
 
 
-def test_a_hub_that_a_bug_has_stopped_leaves_nobody_waiting() -> None:
+def test_iteration_hub_stopped_by_bug_raises_hub_closed() -> None:
     def fail() -> None:
         raise AssertionError("a bug")
 
@@ -409,8 +408,7 @@ def test_a_hub_that_a_bug_has_stopped_leaves_nobody_waiting() -> None:
 
 
 @pytest.mark.load
-def test_clients_that_come_and_go_meanwhile() -> None:
-    """Each iteration ends, and each client stands in exactly one of its three lists."""
+def test_each_client_clients_coming_and_going_are_counted_once() -> None:
     with serving() as served:
         stays = served.pair()[1].connection_id
         stop = threading.Event()

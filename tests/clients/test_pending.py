@@ -1,4 +1,4 @@
-"""PendingRequests and answers with ids, both ways: who gets which answer, and what ends a wait."""
+"""Requests and answers with ids, from the client and from the server, and the ends of waits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def matcher(**fields: Any) -> MatcherMap[Any, Any]:
 
     @made.handle("nothing")
     def nothing(ctx: IOContext, meta: Any, _: Empty) -> None:
-        """Has nothing to say."""
+        """Return nothing."""
 
     @made.handle("fail")
     def fail(ctx: IOContext, meta: Any) -> None:
@@ -76,12 +76,12 @@ def send(peer: RawPeer, **fields: Any) -> None:
     peer.send(json.dumps(fields))
 
 
-# The client asks.
+# Requests of the client.
 
 
 @given(number=st.integers() | st.text())
-def test_an_answer_carries_the_id_of_its_question(number: int | str) -> None:
-    """Whatever text or whole number the client has chosen; a message without one gets none."""
+def test_dispatch_reply_carries_id_of_request(number: int | str) -> None:
+    """A message without an id gets a reply without one."""
     made = matcher()
     text = json.dumps({"type": "double", "n": 4, "id": number})
     answer = made.dispatch(None, None, text)
@@ -92,8 +92,8 @@ def test_an_answer_carries_the_id_of_its_question(number: int | str) -> None:
     assert json.loads(plain or "") == {"type": "double", "twice": 8, "seen": ["n"]}
 
 
-def test_a_question_is_answered_even_with_nothing() -> None:
-    """With the id alone; a message that asks for no answer gets none, as ever."""
+def test_dispatch_handler_without_result_answers_request() -> None:
+    """The answer is the id alone.  A message without an id gets no answer."""
     with serving(receive_matcher=matcher()) as served:
         peer = served.peer()
         send(peer, type="nothing")
@@ -102,7 +102,7 @@ def test_a_question_is_answered_even_with_nothing() -> None:
         assert read(peer) == {"type": "nothing", "reply": "q"}
 
 
-def test_under_a_body_too() -> None:
+def test_request_and_reply_with_body_field() -> None:
     with serving(receive_matcher=matcher(body="is", reply_field="re")) as served:
         peer, client = served.pair()
         send(peer, type="double", id=1, **{"is": {"n": 5}})
@@ -115,8 +115,7 @@ def test_under_a_body_too() -> None:
         assert asking() == 2
 
 
-def test_errors_reach_the_hook_and_the_question_stays_open() -> None:
-    """The peer's own time-out ends its wait; the connection goes on."""
+def test_dispatch_error_calls_hook_and_sends_no_answer() -> None:
     errors = Items[Exception]()
     with serving(
         receive_matcher=matcher(),
@@ -135,7 +134,7 @@ def test_errors_reach_the_hook_and_the_question_stays_open() -> None:
         assert "the field 'id' must be text or a whole number" in str(errors.now()[2])
 
 
-def test_a_reply_may_not_have_the_format_s_fields() -> None:
+def test_dispatch_reply_with_reserved_field_raises() -> None:
     made = matcher()
     made.add("clash", lambda ctx, meta, req: {"reply": 1})
     for text in ('{"type": "clash"}', '{"type": "clash", "id": 1}'):
@@ -143,18 +142,18 @@ def test_a_reply_may_not_have_the_format_s_fields() -> None:
             made.dispatch(None, None, text)
 
 
-def test_without_id_field_an_id_is_like_any_other() -> None:
+def test_dispatch_without_id_field_passes_id_on() -> None:
     made = MatcherMap[Any, Any](JsonHeader())
     made.add("delete", lambda ctx, meta, req: {"deleted": req["id"], "reply": req["reply"]})
     answer = made.dispatch(None, None, '{"type": "delete", "id": 5, "reply": 6}')
     assert json.loads(answer or "") == {"type": "delete", "deleted": 5, "reply": 6}
 
 
-# The server asks.
+# Requests of the server.
 
 
-def test_the_caller_gets_the_answer() -> None:
-    """As a value, or as what it asks for; the client's answer reaches no handler."""
+def test_request_returns_answer_as_type() -> None:
+    """As a value, or as ``into``; the answer reaches no handler."""
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         asking = in_thread(lambda: client.request("confirm", {"text": "Sure?"}, TIMEOUT))
@@ -173,8 +172,8 @@ def test_the_caller_gets_the_answer() -> None:
         assert served.logs.warnings() == []
 
 
-def test_answers_in_any_order_find_their_questions() -> None:
-    """Threads ask one client at once; ids of the two directions never meet."""
+def test_request_answers_in_any_order_find_callers() -> None:
+    """Equal ids of the two directions are not mixed up."""
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         count = 20
@@ -184,7 +183,7 @@ def test_answers_in_any_order_find_their_questions() -> None:
             questions = [read(peer) for _ in range(count)]
             assert len({each["id"] for each in questions}) == count
             for each in sorted(questions, key=lambda each: each["n"]):
-                send(peer, type="double", id=each["id"], n=each["n"])  # the same id, asked by us
+                send(peer, type="double", id=each["id"], n=each["n"])  # a request with the same id
                 send(peer, reply=each["id"], n=each["n"])
 
         answering = in_thread(answer_all)
@@ -198,8 +197,7 @@ def test_answers_in_any_order_find_their_questions() -> None:
         assert sorted(each["twice"] for each in replies) == [2 * n for n in range(count)]
 
 
-def test_a_matcher_s_own_functions_are_used() -> None:
-    """``marshal`` encodes the question, ``unmarshal`` the answer."""
+def test_request_uses_marshal_and_unmarshal_of_matcher() -> None:
     made = MatcherMap[Any, Any](
         JsonHeader(id_field="id"),
         marshal=lambda obj: json.dumps(obj, indent=1),
@@ -218,8 +216,7 @@ def test_a_matcher_s_own_functions_are_used() -> None:
                     asking()
 
 
-def test_a_format_of_the_user_s_may_carry_ids() -> None:
-    """Text or bytes for a payload are unmarshalled as JSON, as everywhere."""
+def test_request_uses_header_format_of_program() -> None:
 
     class Lines:
         correlated = True
@@ -253,8 +250,7 @@ def test_a_format_of_the_user_s_may_carry_ids() -> None:
         assert asking() == [21]
 
 
-def test_in_another_client_s_handler_and_through_the_hub_s_iteration() -> None:
-    """HookCall is for any thread but those that the answer would have to wait for."""
+def test_request_in_callback_of_another_client_is_answered() -> None:
     with serving(receive_matcher=matcher()) as served:
         (_, one), (peer, other) = served.pairs(2)
         asking = in_thread(lambda: one.exec_sync(lambda: other.request("q", {}, TIMEOUT)))
@@ -262,8 +258,7 @@ def test_in_another_client_s_handler_and_through_the_hub_s_iteration() -> None:
         assert asking() == {"a": 1}
 
 
-def test_raw_peers_and_browsers_alike() -> None:
-    """One hub asks a TCP script and a WebSocket client, all in one iteration."""
+def test_request_to_raw_peer_is_answered() -> None:
     with serving(receive_matcher=matcher()) as served, tcp_peer(listen(served)) as script:
         raw = served.came()
         peer, client = served.pair()
@@ -285,12 +280,12 @@ def test_raw_peers_and_browsers_alike() -> None:
         }  # fmt: skip
 
 
-# What ends a wait, and what is refused.
+# Ends of waits, and refusals.
 
 
 @pytest.mark.parametrize("leave", ["close", "reset", "server"])
-def test_a_client_that_leaves_ends_the_wait(leave: str) -> None:
-    """At once, however it leaves; afterwards asking is refused."""
+def test_request_client_leaves_raises_client_closed(leave: str) -> None:
+    """Later requests raise at once."""
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         asking = [in_thread(lambda: client.request("q", {}, 1000)) for _ in range(3)]
@@ -310,7 +305,7 @@ def test_a_client_that_leaves_ends_the_wait(leave: str) -> None:
             client.request("q", {}, TIMEOUT)
 
 
-def test_a_hub_that_closes_ends_the_wait() -> None:
+def test_request_hub_closes_raises_client_closed() -> None:
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         asking = in_thread(lambda: client.request("q", {}, 1000))
@@ -323,8 +318,8 @@ def test_a_hub_that_closes_ends_the_wait() -> None:
         closing()
 
 
-def test_a_late_answer_is_ignored_and_logged_at_debug() -> None:
-    """As is one to nothing, and a second one; the client stays."""
+def test_request_late_answer_is_logged_at_debug() -> None:
+    """So are an unknown id and a second answer."""
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         with pytest.raises(ExecTimeout, match="client 1 gave no result within"):
@@ -344,8 +339,8 @@ def test_a_late_answer_is_ignored_and_logged_at_debug() -> None:
         assert served.logs.warnings() == []
 
 
-def test_open_questions_are_bounded() -> None:
-    """What ended in any way makes room."""
+def test_request_over_bound_raises_queue_full() -> None:
+    """Every end of a request makes room."""
     with serving(receive_matcher=matcher(), chan_queue_size=2) as served:
         peer, client = served.pair()
         asking = [in_thread(lambda: client.request("q", {}, TIMEOUT)) for _ in range(2)]
@@ -367,8 +362,8 @@ def test_open_questions_are_bounded() -> None:
             assert each() == {}
 
 
-def test_where_it_could_never_be_answered_it_is_refused() -> None:
-    """In the client's own callbacks, on the hub thread and in a tick; nothing is sent."""
+def test_request_where_answer_cannot_be_read_is_refused() -> None:
+    """In the client's own callbacks, on the hub thread and in a tick."""
     refusals = Items[Any]()
 
     def receive(ctx: IOContext, meta: Any) -> bool:
@@ -392,8 +387,8 @@ def test_where_it_could_never_be_answered_it_is_refused() -> None:
         assert peer.closed() == (1000, "")
 
 
-def test_a_circle_of_waits_is_refused() -> None:
-    """A callback asks another client, whose callback waits for the first one's."""
+def test_request_circle_of_waits_raises_deadlock() -> None:
+    """A callback requests from a client whose callback waits for the first client."""
     with serving(receive_matcher=matcher()) as served:
         (_, one), (peer, other) = served.pairs(2)
         busy = threading.Event()
@@ -423,15 +418,14 @@ def test_a_circle_of_waits_is_refused() -> None:
 
 
 @pytest.mark.parametrize("form", [JsonHeader(), PrefixHeader(), IntHeader(2)])
-def test_other_formats_carry_no_ids(form: Any) -> None:
-    """The error says which one does."""
+def test_request_format_without_ids_raises(form: Any) -> None:
     with serving(receive_matcher=MatcherMap[Any, Any](form)) as served:
         client = served.pair()[1]
         with pytest.raises(UsageError, match="id_field"):
             client.request("q", {}, TIMEOUT)
 
 
-def test_it_needs_a_matcher_and_a_time() -> None:
+def test_request_without_matcher_or_timeout_raises() -> None:
     with serving() as served:
         client = served.pair()[1]
         with pytest.raises(UsageError, match="receive_matcher"):
@@ -442,7 +436,7 @@ def test_it_needs_a_matcher_and_a_time() -> None:
 
 
 @pytest.mark.parametrize("into", [bytes, set, 5])
-def test_what_no_answer_becomes_is_refused_before_it_is_asked(into: Any) -> None:
+def test_request_wrong_into_raises_before_sending(into: Any) -> None:
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         with pytest.raises(HandleAnyNotPtr):
@@ -452,8 +446,8 @@ def test_what_no_answer_becomes_is_refused_before_it_is_asked(into: Any) -> None
 
 
 @pytest.mark.load
-def test_every_question_ends_once_whatever_the_client_does() -> None:
-    """Answers, time-outs and the end of the connection race: each wait has one outcome."""
+def test_request_every_wait_has_one_outcome() -> None:
+    """Answers, time-outs and the end of the connection race."""
     with serving(receive_matcher=matcher()) as served:
         outcomes: Counter[str] = Counter()
         for _ in range(10):

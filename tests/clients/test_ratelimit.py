@@ -1,4 +1,4 @@
-"""The rate limiter: a token bucket for each client, against exact arithmetic and real peers."""
+"""The rate limiter, compared with exact arithmetic and used by real peers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import Items, serving, together
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -27,17 +27,17 @@ class Clock:
 
 
 def client(number: int, hub: object = None) -> IOContext:
-    """All that the limiter looks at."""
+    """Return a client with all that the limiter reads."""
     found: Any = SimpleNamespace(connection_id=number, hub=hub)
     return found  # type: ignore[no-any-return]
 
 
-def test_a_burst_passes_and_then_the_rate_holds() -> None:
+def test_limiter_burst_passes_then_rate_holds() -> None:
     clock = Clock()
     limiter = RateLimiter(rate=2, burst=3, clock=clock)
     ada, bob = client(1), client(2)
     assert [limiter(ada, None) for _ in range(5)] == [True, True, True, False, False]
-    assert limiter(bob, None)  # has a bucket of its own
+    assert limiter(bob, None)  # a bucket of its own
     clock.now += 0.5
     assert [limiter(ada, None) for _ in range(2)] == [True, False]
     clock.now += 1000
@@ -54,8 +54,10 @@ def test_a_burst_passes_and_then_the_rate_holds() -> None:
         max_size=200,
     ),
 )
-def test_it_is_a_token_bucket(rate: float, burst: int, steps: list[tuple[int, float]]) -> None:
-    """Against fractions, for three clients: the same answers but for what rounding leaves."""
+def test_limiter_equals_exact_token_bucket(
+    rate: float, burst: int, steps: list[tuple[int, float]]
+) -> None:
+    """Compared with fractions, for three clients; only rounding errors may differ."""
     clock = Clock()
     limiter = RateLimiter(rate, burst, clock)
     tokens = {number: Fraction(burst) for number in range(3)}
@@ -70,7 +72,7 @@ def test_it_is_a_token_bucket(rate: float, burst: int, steps: list[tuple[int, fl
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 3, 7, 10, 30])
-def test_a_client_that_speaks_at_the_rate_is_never_refused(rate: float) -> None:
+def test_limiter_client_at_rate_is_never_refused(rate: float) -> None:
     clock = Clock()
     limiter = RateLimiter(rate, 1, clock)
     start = clock.now
@@ -79,8 +81,8 @@ def test_a_client_that_speaks_at_the_rate_is_never_refused(rate: float) -> None:
         assert limiter(client(1), None), step
 
 
-def test_what_is_kept_is_bounded() -> None:
-    """By who spoke lately: clients that came and went long ago leave nothing behind."""
+def test_limiter_buckets_are_bounded() -> None:
+    """Buckets of clients that have not sent lately are forgotten."""
     clock = Clock()
     limiter = RateLimiter(rate=1, burst=2, clock=clock)
     most = 0
@@ -96,8 +98,8 @@ def test_what_is_kept_is_bounded() -> None:
     assert limiter.buckets <= most
 
 
-def test_who_is_refused_is_remembered_through_a_sweep() -> None:
-    """Only full buckets are forgotten: nobody gains a token by the crowd around it."""
+def test_limiter_sweep_keeps_used_buckets() -> None:
+    """Only full buckets are forgotten, so no client gains a token."""
     clock = Clock()
     limiter = RateLimiter(rate=0.001, burst=2, clock=clock)
     assert [limiter(client(0), None) for _ in range(3)] == [True, True, False]
@@ -107,8 +109,7 @@ def test_who_is_refused_is_remembered_through_a_sweep() -> None:
     assert not limiter(client(0), None)
 
 
-def test_one_limiter_serves_several_hubs() -> None:
-    """Whose clients have the same ids."""
+def test_limiter_same_id_in_two_hubs_has_two_buckets() -> None:
     one, other = object(), object()
     limiter = RateLimiter(1, 1, Clock())
     assert limiter(client(1, one), None)
@@ -116,8 +117,7 @@ def test_one_limiter_serves_several_hubs() -> None:
     assert not limiter(client(1, one), None)
 
 
-def test_many_threads_take_no_token_twice() -> None:
-    """Clients on their own threads, while others sweep: each gets its burst, no more."""
+def test_limiter_many_threads_take_each_token_once() -> None:
     limiter = RateLimiter(rate=1e-6, burst=50)
     allowed = Items[int]()
 
@@ -132,8 +132,7 @@ def test_many_threads_take_no_token_twice() -> None:
     assert limiter.refused == 4 * 150
 
 
-def test_messages_over_the_limit_reach_no_handler() -> None:
-    """The peer stays and is heard again later; the others do not notice."""
+def test_limiter_refused_message_reaches_no_handler() -> None:
     clock, seen = Clock(), Items[Any]()
     limiter = RateLimiter(rate=1, burst=2, clock=clock)
 
@@ -154,8 +153,7 @@ def test_messages_over_the_limit_reach_no_handler() -> None:
         assert [heard for _, heard in seen.wait(6)] == [True, True, False, False, True, True]
 
 
-def test_it_is_an_interceptor_as_it_stands() -> None:
-    """Given to the settings, it keeps from the matcher what is too much."""
+def test_limiter_as_interceptor_protects_matcher() -> None:
     handled = Items[str]()
     limiter = RateLimiter(rate=1e-6, burst=2)
 
@@ -164,7 +162,7 @@ def test_it_is_an_interceptor_as_it_stands() -> None:
             handled.add(data)
 
         def freeze(self) -> None:
-            """Nothing to freeze."""
+            """Do nothing."""
 
     with serving(on_receive_message=limiter, receive_matcher=Matcher()) as served:
         peer, client = served.pair()
@@ -176,8 +174,8 @@ def test_it_is_an_interceptor_as_it_stands() -> None:
         assert limiter.refused == 2
 
 
-def test_the_clock_runs_under_no_lock() -> None:
-    """A clock that uses the limiter itself, or is slow, holds up nobody."""
+def test_limiter_clock_is_called_without_lock() -> None:
+    """A clock that uses the limiter itself does not deadlock."""
     times = iter([0.0, 1.0, 2.0])
 
     def clock() -> float:
@@ -203,7 +201,7 @@ def test_the_clock_runs_under_no_lock() -> None:
         (lambda: RateLimiter(1, 1, 5), "clock"),  # type: ignore[arg-type]
     ],
 )
-def test_values_out_of_range_are_refused(make: Callable[[], object], field: str) -> None:
+def test_limiter_wrong_value_raises(make: Callable[[], object], field: str) -> None:
     with pytest.raises(SettingError) as caught:
         make()
     assert caught.value.field == field

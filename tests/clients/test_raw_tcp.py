@@ -1,4 +1,4 @@
-"""Raw TCP peers: clients like any other, however they end."""
+"""Raw TCP peers as clients: framings, ends, policies, TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from hubthread import (
-    ClientClosed,
     ConnectionProtocols,
     ConnectionType,
     Framing,
@@ -49,8 +48,7 @@ def echo(ctx: Any, meta: Any) -> bool:
     return False
 
 
-def test_a_line_is_a_message_in_both_directions() -> None:
-    """The peer is a client with all that one has."""
+def test_tcp_line_is_message_in_both_directions() -> None:
     with serving(on_receive_message=echo) as s, tcp_peer(listen(s)) as peer:
         ctx = s.came()
         peer.send(b"hel")
@@ -80,8 +78,7 @@ def test_a_line_is_a_message_in_both_directions() -> None:
         (Framing.CHUNKS, b"one\xff\x00"),
     ],
 )
-def test_other_framings_carry_bytes(framing: Framing, wire: bytes) -> None:
-    """What comes back from an echo is what was sent, byte for byte."""
+def test_tcp_framing_echoes_bytes(framing: Framing, wire: bytes) -> None:
     period = SocketPeriod(framing=framing, write_message_type=MessageType.BINARY)
     got: Items[object] = Items()
 
@@ -97,16 +94,15 @@ def test_other_framings_carry_bytes(framing: Framing, wire: bytes) -> None:
         assert got.now() == wanted
 
 
-def test_what_is_done_to_websocket_messages_is_not_done_to_raw_ones() -> None:
-    """The framing has taken off what is no part of them."""
+def test_tcp_message_is_not_preprocessed() -> None:
+    """``read_buffer_preprocessing`` is for WebSocket messages."""
     period = WebsocketPeriod[Any](read_buffer_preprocessing=str.strip)
     with serving(on_receive_message=echo, period=period) as s, tcp_peer(listen(s)) as peer:
         peer.send(b"  two blanks  \n")
         assert peer.line() == "  two blanks  "
 
 
-def test_handlers_answer_raw_peers_too() -> None:
-    """The matcher, typed handlers and all."""
+def test_tcp_matcher_answers_peer() -> None:
     matcher = MatcherMap[Any, str](PrefixHeader(" "))
 
     @matcher.handle("add")
@@ -129,10 +125,10 @@ def test_handlers_answer_raw_peers_too() -> None:
         ({"framing": Framing.LENGTH_2}, b"\x04\x01", "a message of 1025 bytes, more than 1024"),
     ],
 )
-def test_a_peer_that_breaks_a_rule_is_closed(
+def test_tcp_violation_closes_peer_with_warning(
     fields: dict[str, Any], sent: bytes, reason: str
 ) -> None:
-    """The log has one warning that says why, with nothing of what it sent; others go on."""
+    """The warning has the reason but nothing of the message; other peers go on."""
     with serving(on_receive_message=echo, socket_period=SocketPeriod(**fields)) as s:
         server = listen(s)
         with tcp_peer(server) as peer, tcp_peer(server) as other:
@@ -153,8 +149,7 @@ def test_a_peer_that_breaks_a_rule_is_closed(
             assert other.take(len(message)) == message
 
 
-def test_half_a_message_and_then_silence() -> None:
-    """The peer counts as gone, and the log says that it was in the middle of something."""
+def test_tcp_silent_in_message_ends_peer() -> None:
     with serving(socket_period=SocketPeriod(pong_wait=0.05)) as s, tcp_peer(listen(s)) as peer:
         peer.send(b"half a mess")
         assert peer.rest() == b""
@@ -165,8 +160,8 @@ def test_half_a_message_and_then_silence() -> None:
         assert "half" not in text
 
 
-def test_half_a_message_and_then_the_end() -> None:
-    """What may have been cut short is no message."""
+def test_tcp_end_in_message_is_loss() -> None:
+    """Half a message reaches no handler."""
     got: Items[object] = Items()
     with serving(on_receive_message=lambda ctx, meta: got.add(ctx.payload)) as s:
         with tcp_peer(listen(s)) as peer:
@@ -178,8 +173,7 @@ def test_half_a_message_and_then_the_end() -> None:
         assert got.now() == []
 
 
-def test_a_peer_that_resets() -> None:
-    """It is lost, the log says how, and its close callback runs."""
+def test_tcp_reset_is_loss() -> None:
     closed: Items[Any] = Items()
     with serving(on_connection_close=lambda ctx, meta: closed.add(ctx)) as s:
         peer = TcpPeer(connect(listen(s)))
@@ -194,8 +188,8 @@ def test_a_peer_that_resets() -> None:
         assert not ctx.ws_conn.clean
 
 
-def test_a_peer_that_ends_its_stream_has_closed() -> None:
-    """No loss; and what it asked before, it is still answered, however long that is."""
+def test_tcp_half_closed_peer_gets_answers() -> None:
+    """Also if the answer is more than the system takes at once."""
     answer = b"y" * 20_000_000  # more than the system takes at once
 
     def reply(ctx: Any, meta: Any) -> bool:
@@ -212,8 +206,8 @@ def test_a_peer_that_ends_its_stream_has_closed() -> None:
         assert (ctx.ws_conn.code, ctx.ws_conn.clean) == (1005, True)
 
 
-def test_a_peer_that_ends_its_stream_gets_the_pushes_before_it() -> None:
-    """What was accepted while it was in the room, though the hub comes to it later."""
+def test_tcp_half_closed_peer_gets_earlier_pushes() -> None:
+    """Also if the hub thread sends them only after the end of the peer's half."""
     busy = threading.Event()
 
     def say(ctx: Any, meta: Any) -> bool:
@@ -227,24 +221,19 @@ def test_a_peer_that_ends_its_stream_gets_the_pushes_before_it() -> None:
         peer.send(b"hello\n")
         peer.half_close()
         ctx = s.came()
-        while ctx in room:
-            fence_of_client(ctx)
+        assert ctx.context.wait(TIMEOUT)  # the peer has left the room
+        assert ctx not in room
         busy.set()
         assert peer.rest() == b"hello\n"
 
 
-def fence_of_client(ctx: Any) -> None:
-    with contextlib.suppress(ClientClosed):
-        ctx.exec_sync(lambda: None)
-
-
-def test_silence_is_asked_about_and_ends_a_peer() -> None:
-    """The question is an empty line; an empty line is an answer, and no message."""
+def test_tcp_silent_peer_is_pinged_then_ended() -> None:
+    """The ping is an empty line.  An empty line of the peer is a sign of life."""
     period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
     fields: dict[str, Any] = {"on_receive_message": echo, "socket_period": period}
     with serving(**fields) as s, tcp_peer(listen(s)) as peer:
         s.came()
-        for _ in range(12):  # longer than it may be silent
+        for _ in range(12):  # longer than pong_wait
             assert peer.line() == ""
             peer.send(b"\n")
         peer.send(b"still here\n")
@@ -255,8 +244,8 @@ def test_silence_is_asked_about_and_ends_a_peer() -> None:
         assert "middle" not in how_it_ended(s)[1]
 
 
-def test_a_ping_of_the_user_is_an_empty_message() -> None:
-    """And where nothing can be empty there is none."""
+def test_tcp_ping_is_empty_message() -> None:
+    """``Framing.CHUNKS`` has no empty message, so nothing is sent."""
     with serving() as s, tcp_peer(listen(s)) as peer:
         ctx = s.came()
         ctx.write_message_type(MessageType.PING, "anything")
@@ -278,8 +267,8 @@ PUSHES = 3_000
 
 @pytest.mark.load
 @pytest.mark.parametrize("policy", list(Overflow))
-def test_a_peer_that_stops_reading_meets_the_policy(policy: Overflow) -> None:
-    """As a WebSocket does; a peer in the same room that reads gets everything."""
+def test_tcp_stalled_peer_meets_overflow_policy(policy: Overflow) -> None:
+    """A peer in the same room that reads gets everything."""
     period = SocketPeriod(write_wait=60.0)
     with serving(overflow=policy, outbox_bytes=2**20, socket_period=period) as s:
         server = listen(s)
@@ -296,7 +285,7 @@ def test_a_peer_that_stops_reading_meets_the_policy(policy: Overflow) -> None:
                 fence(s.hub)
                 assert other.wait_write_consumed(other.write_count, TIMEOUT)
             assert found() == list(range(PUSHES))
-            if policy is Overflow.CLOSE:  # what waited is no more
+            if policy is Overflow.CLOSE:  # the waiting messages are dropped
                 assert ctx.statistics().waiting <= 1
             room.hangup(ctx)
             fence(s.hub)
@@ -318,8 +307,8 @@ def test_a_peer_that_stops_reading_meets_the_policy(policy: Overflow) -> None:
             assert s.hub.statistics().messages_dropped == dropped
 
 
-def test_a_message_too_long_for_its_prefix_is_dropped() -> None:
-    """For that peer alone, and counted; what comes before and after it arrives."""
+def test_tcp_message_longer_than_prefix_is_dropped() -> None:
+    """Only for that peer, and counted; other messages arrive."""
     period = SocketPeriod(framing=Framing.LENGTH_1)
     with serving(socket_period=period) as s, tcp_peer(listen(s)) as peer:
         ctx = s.came()
@@ -337,8 +326,7 @@ def test_a_message_too_long_for_its_prefix_is_dropped() -> None:
         assert ctx.statistics().dropped == 2
 
 
-def test_the_end_of_the_hub_is_the_end_of_the_stream() -> None:
-    """What was written before comes first."""
+def test_tcp_hub_closes_ends_stream_after_messages() -> None:
     with contextlib.ExitStack() as stack:
         with serving() as s:
             server = listen(s)
@@ -353,8 +341,8 @@ def test_the_end_of_the_hub_is_the_end_of_the_stream() -> None:
             connect(server)
 
 
-def test_a_peer_that_stays_does_not_hold_up_the_end() -> None:
-    """Many a program reads nothing of an end while its user types: it gets what it is owed."""
+def test_tcp_peer_that_stays_does_not_delay_close() -> None:
+    """A peer that never closes its half still gets what was written."""
     with contextlib.ExitStack() as stack:
         with serving(socket_period=SocketPeriod(write_wait=600.0), close_timeout=600.0) as s:
             peer = stack.enter_context(tcp_peer(listen(s)))
@@ -363,8 +351,8 @@ def test_a_peer_that_stays_does_not_hold_up_the_end() -> None:
         assert peer.rest() == b"goodbye\n"
 
 
-def test_a_server_that_closes_keeps_its_clients() -> None:
-    """Nobody new comes in."""
+def test_tcp_server_closed_keeps_clients() -> None:
+    """New peers are refused."""
     with serving(on_receive_message=echo) as s, listen(s) as server, tcp_peer(server) as peer:
         s.came()
         assert s.hub.servers()[-1] is server
@@ -376,8 +364,8 @@ def test_a_server_that_closes_keeps_its_clients() -> None:
             connect(server)
 
 
-def test_more_peers_than_allowed_are_turned_away() -> None:
-    """At once, without a word of HTTP; the server counts them."""
+def test_tcp_peer_over_max_peers_is_closed() -> None:
+    """At once, without any HTTP; the server counts them."""
     with serving(on_receive_message=echo) as s:
         server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
         with tcp_peer(server) as peer:
@@ -394,8 +382,8 @@ def test_more_peers_than_allowed_are_turned_away() -> None:
         assert repr(server).startswith(f"<SocketServer tcp://{host}:{port} ")
 
 
-def test_the_hook_is_asked_about_raw_peers() -> None:
-    """It sees where they come from, makes their meta, or refuses them: they get nothing."""
+def test_tcp_handshake_hook_decides_about_peer() -> None:
+    """It makes the meta, or refuses the peer, which gets nothing."""
     seen: Items[Request] = Items()
 
     def shake(request: Request) -> str:
@@ -419,8 +407,7 @@ def test_the_hook_is_asked_about_raw_peers() -> None:
         assert s.hub.statistics().clients_total == 1
 
 
-def test_a_start_callback_that_raises_ends_the_peer() -> None:
-    """As with any client; the log has the traceback."""
+def test_tcp_start_callback_raises_ends_peer() -> None:
 
     def fail(ctx: Any, meta: Any) -> None:
         raise RuntimeError("no start today")
@@ -431,8 +418,7 @@ def test_a_start_callback_that_raises_ends_the_peer() -> None:
         assert ended(s) == {"server": 1}
 
 
-def test_over_tls() -> None:
-    """The same through TLS; a peer that speaks no TLS is none."""
+def test_tcp_over_tls_serves_and_refuses_plain() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(DATA / "localhost.pem", DATA / "localhost.key")
     trusting = ssl.create_default_context(cafile=str(DATA / "localhost.pem"))
@@ -462,8 +448,7 @@ def test_over_tls() -> None:
         (("127.0.0.1", 0, None), "protocol"),
     ],
 )
-def test_what_socket_handles_refuses(arguments: tuple[Any, ...], field: str) -> None:
-    """Each error names the parameter."""
+def test_socket_handles_wrong_value_raises(arguments: tuple[Any, ...], field: str) -> None:
     with serving() as s:
         with pytest.raises(SettingError) as caught:
             s.hub.socket_handles(*arguments)

@@ -1,4 +1,4 @@
-"""Raw UDP peers: clients by address, proven by a second datagram, ended by silence."""
+"""Raw UDP peers as clients: addresses, proof by a second datagram, ends, bounds."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def echo(ctx: Any, meta: Any) -> bool:
     return False
 
 
-def test_a_datagram_is_a_message_in_both_directions() -> None:
-    """The peer is a client with all that one has; a line end is not part of a text."""
+def test_udp_datagram_is_message_in_both_directions() -> None:
+    """The end of a line is not part of a text."""
     with serving(on_receive_message=echo) as s, udp_peer(listen(s, UDP)) as peer:
         peer.send(b"hello")
         assert peer.message() == b"hello"
@@ -70,8 +70,8 @@ def test_a_datagram_is_a_message_in_both_directions() -> None:
         assert s.hub.clients() == [ctx]
 
 
-def test_on_ipv6() -> None:
-    """Where the address has four parts."""
+def test_udp_ipv6_peer_is_client() -> None:
+    """The address of an IPv6 peer has four parts."""
     with serving(on_receive_message=echo) as s:
         server = s.hub.socket_handles("::1", 0, UDP)
         assert server.url == f"udp://[::1]:{server.address[1]}"
@@ -83,8 +83,8 @@ def test_on_ipv6() -> None:
             assert s.came().handshake.peer == peer.getsockname()[:2]
 
 
-def test_a_handler_may_close_the_hub() -> None:
-    """It returns at once, and the hub ends, this peer's last callback included."""
+def test_udp_handler_closes_hub() -> None:
+    """The close callback of this peer runs too."""
     closed: Items[Any] = Items()
 
     def stop(ctx: Any, meta: Any) -> bool:
@@ -102,8 +102,7 @@ def test_a_handler_may_close_the_hub() -> None:
         assert closed.now() == [s.came()]
 
 
-def test_callbacks_of_one_peer_never_overlap() -> None:
-    """Datagrams and closures from many threads, each seeing what the one before has left."""
+def test_udp_callbacks_of_peer_never_overlap() -> None:
     state = {"inside": 0, "steps": 0}
     order: Items[int] = Items()
 
@@ -139,8 +138,7 @@ def test_callbacks_of_one_peer_never_overlap() -> None:
         assert state == {"inside": 0, "steps": 4 * count}
 
 
-def test_a_browser_a_script_and_a_device_share_a_room() -> None:
-    """Three kinds of members see the same pushes, in the same order, whoever pushes."""
+def test_udp_tcp_and_websocket_members_see_one_order() -> None:
     room: Any = None
 
     def join(ctx: Any, meta: Any) -> None:
@@ -150,7 +148,7 @@ def test_a_browser_a_script_and_a_device_share_a_room() -> None:
         room.push(f"{ctx.connection_id}: {ctx.payload}")
         return True
 
-    each_says = 50
+    each_says = 30  # all 90 datagrams fit into the device's buffer, if it is slow
     with serving(on_connection_start=join, on_receive_message=say) as s:
         room = s.hub.hotline()
         with (
@@ -159,7 +157,7 @@ def test_a_browser_a_script_and_a_device_share_a_room() -> None:
             udp_peer(listen(s, UDP)) as device,
         ):
             s.came(), s.came()
-            device.send(b"", b"")  # hello, and again: proven
+            device.send(b"", b"")  # two datagrams prove the address
             s.came()
             fence(s.hub)
             in_order = {
@@ -180,8 +178,8 @@ def test_a_browser_a_script_and_a_device_share_a_room() -> None:
                 assert [t for t in texts if t[0] == who] == [f"{who}{n}" for n in range(each_says)]
 
 
-def test_what_goes_beyond_what_it_sent_is_dropped_until_it_speaks_twice() -> None:
-    """A forged address is sent no more than the forger sent."""
+def test_udp_unproven_peer_gets_no_more_than_it_sent() -> None:
+    """So a forged address gets no more bytes than the forger sent."""
     greeting = "x" * 1_000
     heard: Items[Any] = Items()
 
@@ -212,15 +210,15 @@ def test_what_goes_beyond_what_it_sent_is_dropped_until_it_speaks_twice() -> Non
 
 
 def forge(address: tuple[str, int], number: int, *datagrams: bytes) -> None:
-    """Send from an address of its own, and forget it."""
+    """Send from an address of its own."""
     with UdpPeer(address, f"127.1.{number >> 8}.{number & 255}") as peer:
         peer.send(*datagrams)
 
 
 @pytest.mark.load
 @pytest.mark.parametrize("max_peers", [1_000, 12_000])
-def test_a_flood_of_forged_addresses(max_peers: int) -> None:
-    """Ten thousand senders: bounded peers, memory and threads, and who is in stays in."""
+def test_udp_flood_of_forged_addresses_is_bounded(max_peers: int) -> None:
+    """Peers, memory and threads are bounded, and a proven peer stays."""
     senders, at_once = 10_000, 100
     threads = peers = 0
     # Not ``serving``, which remembers every client.
@@ -235,12 +233,12 @@ def test_a_flood_of_forged_addresses(max_peers: int) -> None:
             try:
                 for number in range(senders):
                     forge(server.address, number, b"knock")
-                    if number % at_once == at_once - 1:  # no more than the system holds
+                    if number % at_once == at_once - 1:  # fewer than the system's buffer holds
                         honest.send(b"%d" % number)
                         assert honest.message() == b"%d" % number
                         threads = max(threads, hub.statistics().threads)
                         peers = max(peers, server.statistics().connections)
-                # Bounded at once, but for those who are being sent away: these end soon.
+                # Peers that are being ended free their memory soon.
                 deadline = monotonic() + TIMEOUT
                 while tracemalloc.get_traced_memory()[0] > peers * 5_000 + 5_000_000:
                     assert monotonic() < deadline
@@ -251,11 +249,11 @@ def test_a_flood_of_forged_addresses(max_peers: int) -> None:
             room.push("still here")
             assert honest.message() == b"still here"
             late = [UdpPeer(server.address) for _ in range(3)]
-            for peer in late:  # who comes now gets in all the same
+            for peer in late:  # new peers are still accepted
                 peer.send(b"late", b"later")
                 assert peer.messages(2) == [b"late", b"later"]
                 peer.close()
-    # The hub, its socket, its carriers, and what else there may be for a moment.
+    # 64 workers, the hub, the socket, and a few more for a moment.
     assert threads <= 64 + 10
     assert peers <= max_peers + 1024
     statistics = hub.statistics()
@@ -265,8 +263,8 @@ def test_a_flood_of_forged_addresses(max_peers: int) -> None:
     assert (statistics.ended_by.get("crowded out", 0) > 0) == (max_peers < senders)
 
 
-def test_a_full_table_lets_in_only_over_who_has_spoken_once() -> None:
-    """Who has spoken twice keeps its place; of the others the longest silent goes."""
+def test_udp_full_table_replaces_unproven_peer() -> None:
+    """A proven peer stays; of the others the one that was silent longest is ended."""
     with serving(on_receive_message=echo) as s, contextlib.ExitStack() as stack:
         server = s.hub.socket_handles("127.0.0.1", 0, UDP, max_peers=3)
         peers = [stack.enter_context(udp_peer(server)) for _ in range(4)]
@@ -294,8 +292,8 @@ def test_a_full_table_lets_in_only_over_who_has_spoken_once() -> None:
         assert s.hub.clients_num() == 3
 
 
-def test_silence_ends_a_peer_and_pings_keep_one() -> None:
-    """A ping is an empty datagram, for those who have spoken twice; so is its answer."""
+def test_udp_silent_peer_ends_and_answered_ping_keeps_peer() -> None:
+    """A ping is an empty datagram, and so is its answer; only proven peers get pings."""
     period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
     closed: Items[Any] = Items()
     with serving(
@@ -311,7 +309,7 @@ def test_silence_ends_a_peer_and_pings_keep_one() -> None:
             once.send(b"knock")
             assert once.message() == b"knock"
             gone = {s.came(), s.came()}
-            for _ in range(12):  # longer than it may be silent
+            for _ in range(12):  # longer than pong_wait
                 assert alive.message() == b""
                 alive.send(b"")
             assert set(closed.wait(2)) == gone
@@ -325,14 +323,14 @@ def test_silence_ends_a_peer_and_pings_keep_one() -> None:
             assert answer == b"still here"
             closed.wait(3)
             assert s.hub.statistics().ended_by == {"silent": 3}
-            once.send(b"again")  # a new peer, whatever it was before
+            once.send(b"again")  # it is a new peer now
             assert once.message() == b"again"
             assert s.hub.statistics().clients_total == 4
 
 
 @pytest.mark.parametrize("datagram", [b"x" * 1025, b"x" * 60_000, b"\xff"])
-def test_a_datagram_that_is_no_message(datagram: bytes) -> None:
-    """It makes no peer, and ends one; the log says why in one line, others go on."""
+def test_udp_violation_ends_peer_with_one_line(datagram: bytes) -> None:
+    """It does not make a peer.  Others go on."""
     with serving(on_receive_message=echo) as s:
         server = listen(s, UDP)
         with udp_peer(server) as other, udp_peer(server) as peer:
@@ -354,8 +352,7 @@ def test_a_datagram_that_is_no_message(datagram: bytes) -> None:
             assert other.message() == b"3"
 
 
-def test_bytes_are_bytes() -> None:
-    """Where messages are binary, nothing is taken for text."""
+def test_udp_binary_period_gives_bytes() -> None:
     period = SocketPeriod(write_message_type=MessageType.BINARY)
     got: Items[object] = Items()
     with (
@@ -368,8 +365,8 @@ def test_bytes_are_bytes() -> None:
         assert got.wait(2) == [b"\xff\x00", b"x"]
 
 
-def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
-    """What waits for it is bounded, and what comes beyond is lost and counted."""
+def test_udp_blocked_handler_delays_own_peer_only() -> None:
+    """Datagrams beyond the bound are dropped and counted."""
     gate = threading.Event()
     handled: Items[Any] = Items()
 
@@ -387,7 +384,7 @@ def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
                 busy.send(b"%d" % number)
                 other.send(b"o%d" % number)
                 assert other.message() == b"o%d" % number
-            assert server.statistics().refused == 100 - 63  # the one that blocks waits, too
+            assert server.statistics().refused == 100 - 63  # the blocked one counts too
             assert s.hub.statistics().limits_struck["unhandled"] == 100 - 63
             (line,) = [each for each in s.logs.at_least(logging.INFO) if "losing some" in each]
             assert "sends faster than its handler works" in line
@@ -398,8 +395,8 @@ def test_a_handler_that_blocks_holds_up_its_own_peer_only() -> None:
         assert len(handled.now()) == 165
 
 
-def test_a_stranger_who_breaks_a_limit_is_told_of() -> None:
-    """No peer is made for it, and it is counted; a flood of such datagrams is one line."""
+def test_udp_stranger_over_limit_is_counted_and_logged() -> None:
+    """A flood of such datagrams is one line."""
     with serving() as s:
         server = listen(s, UDP)
         with udp_peer(server) as stranger:
@@ -417,8 +414,8 @@ def test_a_stranger_who_breaks_a_limit_is_told_of() -> None:
         assert told == [line]
 
 
-def test_more_peers_than_carriers() -> None:
-    """Those whose handlers find no thread have their turn when others are through."""
+def test_udp_more_busy_peers_than_threads_are_served() -> None:
+    """Handlers without a thread run when others have returned."""
     gate = threading.Event()
     inside: Items[int] = Items()
 
@@ -444,8 +441,7 @@ def test_more_peers_than_carriers() -> None:
         assert len(set(inside.now())) == 100
 
 
-def test_closures_are_mixed_with_messages_in_their_order() -> None:
-    """As with any client; the last callback is the last."""
+def test_udp_closures_and_messages_keep_order() -> None:
     order: Items[Any] = Items()
     with (
         serving(
@@ -469,14 +465,14 @@ def test_closures_are_mixed_with_messages_in_their_order() -> None:
 
 
 def server_is_empty(server: Any) -> bool:
-    """Once its last callback is through, which is a moment after it was seen."""
+    """Return True when the last peer has gone, a moment after its last callback."""
     while server.statistics().connections:
         assert server.statistics().accepted
     return True
 
 
-def test_the_hook_is_asked_about_udp_peers() -> None:
-    """It may block, sees the address, and a refused peer leaves nothing."""
+def test_udp_handshake_hook_decides_about_peer() -> None:
+    """A refused peer leaves nothing behind."""
     seen: Items[Request] = Items()
 
     def shake(request: Request) -> str:
@@ -501,8 +497,8 @@ def test_the_hook_is_asked_about_udp_peers() -> None:
         assert statistics.ended_by == {}
 
 
-def test_a_start_callback_that_raises_ends_the_peer() -> None:
-    """As with any client; the message that came with it is not handled."""
+def test_udp_start_callback_raises_ends_peer() -> None:
+    """The first message is not handled."""
     got: Items[object] = Items()
 
     def fail(ctx: Any, meta: Any) -> None:
@@ -520,8 +516,8 @@ def test_a_start_callback_that_raises_ends_the_peer() -> None:
         assert got.now() == []
 
 
-def test_the_end_of_the_hub_ends_its_peers() -> None:
-    """Their last callbacks run, and nothing is left: no thread, no socket."""
+def test_udp_hub_closes_ends_peers() -> None:
+    """Their close callbacks run, and no thread or socket is left."""
     closed: Items[Any] = Items()
     with serving(
         on_receive_message=echo, on_connection_close=lambda ctx, meta: closed.add(ctx)
@@ -535,7 +531,7 @@ def test_the_end_of_the_hub_ends_its_peers() -> None:
     assert all(ctx.ws_conn.code == 1001 for ctx in closed.now())
     assert s.hub.statistics().ended_by == {"server": 20}
     assert s.hub.statistics().threads == 0
-    with udp_peer(server) as late:  # nobody has the port any more
+    with udp_peer(server) as late:  # the port is free
         late.send(b"anybody?")
         with pytest.raises(ConnectionRefusedError):
             late.message()
@@ -543,8 +539,8 @@ def test_the_end_of_the_hub_ends_its_peers() -> None:
         peer.close()
 
 
-def test_a_server_that_closes_keeps_its_peers() -> None:
-    """Nobody new comes in; when the last has gone the socket goes too."""
+def test_udp_server_closed_keeps_peers() -> None:
+    """New peers are refused; the socket closes after the last peer."""
     with serving(on_receive_message=echo) as s, listen(s, UDP) as server:
         with udp_peer(server) as peer, udp_peer(server) as late:
             peer.send(b"1")
@@ -557,15 +553,14 @@ def test_a_server_that_closes_keeps_its_peers() -> None:
             assert server.statistics().refused == 1
             s.came().close()
             ended(s)
-        # An address of its own: on 127.0.0.1 somebody else may get the free port.
+        # An address of its own: on 127.0.0.1 another test may get the port.
         with s.hub.socket_handles("127.0.0.9", 0, UDP) as unused:
             unused.close()
             again = s.hub.socket_handles(*unused.address, UDP)
             assert again.url == f"udp://127.0.0.9:{unused.address[1]}"
 
 
-def test_a_closing_hub_takes_no_new_peer() -> None:
-    """What came too late for its end leaves nothing behind."""
+def test_udp_closing_hub_refuses_peer() -> None:
     with serving() as s:
         listen(s, UDP)
         s.hub._core.connections.cut_handshakes()
@@ -577,8 +572,7 @@ def test_a_closing_hub_takes_no_new_peer() -> None:
         assert s.hub.servers()[-1].statistics().connections == 0
 
 
-def test_there_is_no_tls_on_udp() -> None:
-    """It says so, instead of doing without."""
+def test_udp_with_tls_raises() -> None:
     hub = Hub[Any, Any](HubSetting(dict))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with pytest.raises(SettingError, match="ssl: for TCP only"):

@@ -1,6 +1,6 @@
-"""The demo's tests, and the page as they play it: :class:`Page`, over a real WebSocket.
+"""The tests of the demo, and ``Page``, which does over a WebSocket what a page does.
 
-A page belongs to the thread that uses it.
+One thread uses a page.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ Message = dict[str, Any]
 P = TypeVar("P", bound="Page")
 
 PATIENCE_S = 60.0
-"""For one message; only a failing test waits that long."""
+"""Seconds for one message; only a failing test waits that long."""
 
 
 class Page:
-    """What the page does: it joins, says, and takes each event of its room once.
+    """A page of the chat, which handles messages as ``chat.js`` does.
 
-    ``events`` are those of the room since it was joined, and ``messages`` all that were
-    said in it, as far as the page knows; both as ``chat.js`` would show them.
+    ``events`` are the events of the room since the page joined it; ``messages`` are the messages
+    that the page knows.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._end = contextlib.ExitStack()
-        # With a bound, its reader stops at what is unread, and its close waits for that.
+        # With a bound, the reader would stop at unread messages, and close would wait for it.
         self._socket = self._end.enter_context(
             connect(url, open_timeout=PATIENCE_S, max_queue=None)
         )
@@ -46,23 +46,23 @@ class Page:
         self.send_text(json.dumps({"type": kind, **fields}))
 
     def send_text(self, text: str) -> None:
-        """Send anything."""
+        """Send any text."""
         self._socket.send(text)
 
     def join(self, nick: str, room: str) -> Message:
-        """Enter a room; what the server answers."""
+        """Enter a room; return the server's answer."""
         self.send("join", nick=nick, room=room)
         return self.until("joined")
 
     def say(self, text: str) -> None:
-        """Say something, without waiting for it to come back."""
+        """Send a message to the room."""
         self.send("say", text=text)
 
     def until(self, kind: str, **fields: object) -> Message:
-        """Take what comes, up to the first message of this kind with these fields."""
+        """Take messages up to the first of this kind with these fields; return it."""
         deadline = monotonic() + PATIENCE_S
         while True:
-            assert monotonic() < deadline, f"no {kind!r}"  # others may come for ever
+            assert monotonic() < deadline, f"no {kind!r}"  # other messages may come for ever
             message = self.take()
             if (
                 message is not None
@@ -72,7 +72,7 @@ class Page:
                 return message
 
     def take(self) -> Message | None:
-        """The next message; ``None`` for one that the page passes over."""
+        """Return the next message, or None for one that the page drops."""
         message: Message = json.loads(self._socket.recv(timeout=PATIENCE_S))
         if message["type"] == "joined":
             self.room, self.seq, self.joined = message["room"], message["seq"], message
@@ -87,7 +87,7 @@ class Page:
         return message
 
     def until_closed(self) -> int | None:
-        """Take what comes until the server closes; the close code."""
+        """Take messages until the server closes; return the close code."""
         with contextlib.suppress(ConnectionClosed):
             for _ in self._socket:
                 pass

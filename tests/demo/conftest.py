@@ -1,4 +1,4 @@
-"""A demo that serves, and a Chromium to look at it."""
+"""Fixtures: a demo that serves, and a Chromium."""
 
 from __future__ import annotations
 

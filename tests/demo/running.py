@@ -1,4 +1,4 @@
-"""A demo that serves, and can be started anew where it was, as the browser's tests need it."""
+"""A demo that can be restarted on its port, for the tests in browsers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hubthread.demo import Demo
 
 
 class Running:
-    """A demo that serves, and can be started anew where it was."""
+    """A demo that serves and can be restarted on the same port."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -1,4 +1,4 @@
-"""Tabs of one Chromium, as the demo's tests hold them."""
+"""Tabs of one Chromium."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE_S = 60.0
-"""For one condition; only a failing test waits that long."""
+"""Seconds for one condition; only a failing test waits that long."""
 
 
 class Tab:
-    """One tab of the browser; each call makes it the one in front."""
+    """One tab of the browser; each call brings it to the front."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self._driver = driver
@@ -23,12 +23,12 @@ class Tab:
         driver.get(url)
 
     def __getitem__(self, selector: str) -> WebElement:
-        """The first element that matches."""
+        """Return the first element that matches."""
         self._front()
         return self._driver.find_element(By.CSS_SELECTOR, selector)
 
     def texts(self, selector: str) -> list[str]:
-        """The text of all that matches, in one look."""
+        """Return the texts of all elements that match, in one call."""
         self._front()
         found: list[str] = self._driver.execute_script(
             "return [...document.querySelectorAll(arguments[0])].map(each => each.textContent)",
@@ -37,12 +37,12 @@ class Tab:
         return found
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait until it is true."""
+        """Wait until ``condition()`` is true."""
         self._front()
         WebDriverWait(self._driver, PATIENCE_S, poll_frequency=0.05).until(lambda _: condition())
 
     def until_texts(self, selector: str, *texts: str) -> None:
-        """Wait until just these are there."""
+        """Wait until the elements have exactly these texts."""
         self.until(lambda: self.texts(selector) == list(texts))
 
     def close(self) -> None:
@@ -52,12 +52,12 @@ class Tab:
         self._driver.switch_to.window(self._driver.window_handles[0])
 
     def back(self) -> None:
-        """The browser's button."""
+        """Press the browser's back button."""
         self._front()
         self._driver.back()
 
     def trouble(self) -> list[str]:
-        """What the console says of errors and broken rules, since the last call."""
+        """Return the console's errors and broken policies since the last call."""
         self._front()
         entries = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
         return [entry["message"] for entry in entries]

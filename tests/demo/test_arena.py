@@ -1,259 +1,315 @@
-"""The demo's arena over real WebSockets: movement, rounds, stalls, pauses, bad input."""
+"""The demo's arena: ticks, rounds and bad input in virtual time, and players over real sockets."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hubthread import Server
-from hubthread.demo import Demo, arena
+from hubthread import HubSetting, Server
+from hubthread.demo import Demo
 from hubthread.demo import field as rules
-from hubthread.demo.field import HEIGHT, RADIUS, WIDTH
-from tests.demo import Page
-from tests.demo.players import Player, disc, watches
-
-# Coming, moving, going.
-
-
-def test_two_players_see_each_other_move(server: Server) -> None:
-    with Player(server.url) as ada, Player(server.url) as grace:
-        ada.play("ada")
-        grace.play("grace")
-        assert dict(ada.until("players", players=[[1, "ada"], [2, "grace"]]))
-        ada.send("steer", x=-1, y=0)
-        grace.send("steer", x=0, y=1)
-        for player in (ada, grace):
-            player.picture(
-                lambda picture: (
-                    disc(picture, ada)[0] == RADIUS and disc(picture, grace)[1] == HEIGHT - RADIUS
-                )
-            )
+from hubthread.demo.arena import GATE, HZ, ROUND, STALL, STALL_AGAIN, Game
+from hubthread.demo.field import HEIGHT, RADIUS, WIDTH, Field
+from hubthread.demo.users import User
+from hubthread.testing import VirtualClient, VirtualHub
+from tests.demo import Message
+from tests.demo.players import Player, disc
 
 
-def test_who_lets_go_comes_to_rest(server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        ada.send("steer", x=1, y=0)
-        ada.picture(lambda picture: disc(picture, ada)[0] == WIDTH - RADIUS)
-        ada.send("steer", x=0, y=0)
-        last = disc(ada.picture(), ada)
-        while (now := disc(ada.picture(), ada)) != last:
-            last = now
+class Table:
+    """An arena in virtual time, whose dots and discs always appear in the same places."""
+
+    def __init__(self, new_hub: Callable[[HubSetting[User, str]], VirtualHub[User, str]]) -> None:
+        self.site = Demo(lambda setting: self._keep(new_hub(setting)))
+        self.hub.start()
+        arena = self.site.arena
+        arena.take_long = lambda frame: self.hub.clock.spend(STALL)
+        arena.open(self.hub)
+        self.frame = arena.frame
+        self.frame.exec_sync(lambda frame, game: setattr(game, "field", Field(Random(1))))
+
+    def _keep(self, hub: VirtualHub[User, str]) -> VirtualHub[User, str]:
+        self.hub = hub
+        return hub
+
+    def enter(self, nick: str) -> VirtualClient:
+        """Connect a client and let it play."""
+        client = self.hub.connect("/ws")
+        say(client, "play", nick=nick)
+        return client
+
+    def player(self, nick: str) -> rules.Player:
+        """Return the disc of this nick."""
+        (found,) = [each for each in self.game().field.players.values() if each.nick == nick]
+        return found
+
+    def watchers(self) -> dict[str, bool]:
+        """Return for each nick whether it watches."""
+        return {each.nick: each.watches for each in self.game().field.players.values()}
+
+    def game(self) -> Game:
+        """Return the room's state; nothing else runs meanwhile."""
+        return self.frame.exec_sync(lambda frame, game: game)
 
 
-def test_a_tick_s_picture_tells_everything(server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        picture = ada.picture(lambda picture: picture["tick"] > 3)
-        assert (picture["phase"], picture["left"], picture["paused"]) == ("free", 0, False)
-        assert picture["late"] >= 0
-        assert len(picture["dots"]) == rules.DOTS
-        ((player, x, y, score, watching),) = picture["players"]
-        assert (player, watching) == (ada.id, 0)
-        assert RADIUS <= x <= WIDTH - RADIUS
-        assert RADIUS <= y <= HEIGHT - RADIUS
-        assert score >= 0
+@contextmanager
+def table() -> Iterator[Table]:
+    """Make a table; fail at the end if anything has raised."""
+    made = Table(VirtualHub[User, str])
+    try:
+        yield made
+    finally:
+        made.hub.close()
+    assert made.hub.errors == []
 
 
-def test_who_leaves_is_gone_from_the_field(server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        with Player(server.url) as grace:
-            grace.play("grace")
-            ada.picture(lambda picture: len(picture["players"]) == 2)
-        ada.until("players", players=[[ada.id, "ada"]])
-        assert len(ada.picture()["players"]) == 1
+def say(client: VirtualClient, kind: str, **fields: object) -> None:
+    client.send_json({"type": kind, **fields})
 
 
-def test_nobody_in_costs_nothing(server: Server) -> None:
-    with Player(server.url) as watcher:
-        assert (watcher.ticks()["ticks"], watcher.ticks()["paused"]) == (0, True)
-        with Player(server.url) as ada:
-            ada.play("ada")
-            ada.picture(lambda picture: picture["tick"] > 2)
-            assert not ada.ticks()["paused"]
-        while not watcher.ticks()["paused"]:
-            pass
-        with Player(server.url) as ada:
-            ada.play("ada")
-            tick = ada.picture()["tick"]
-            ada.picture(lambda picture: picture["tick"] > tick)
+def heard(client: VirtualClient, kind: str) -> list[Message]:
+    """Return the messages of this kind that have come; drop the others."""
+    messages = [json.loads(message) for message in client.messages()]
+    return [message for message in messages if message["type"] == kind]
 
 
-def test_names_are_told_apart_and_can_change(server: Server) -> None:
-    with Player(server.url) as ada, Player(server.url) as other:
-        assert ada.play("ada").nick == "ada"
-        assert other.play("Ada").nick == "Ada-2"
-        assert other.play("  grace  hopper ").nick == "grace hopper"
-        ada.until("players", players=[[ada.id, "ada"], [other.id, "grace hopper"]])
-
-
-def test_a_full_arena_says_so(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "MOST_PLAYERS", 1)
-    with Player(server.url) as ada, Player(server.url) as late:
-        ada.play("ada")
-        late.send("play", nick="late")
-        assert late.until("error")["text"] == "The arena is full: at most 1 can play."
-        late.send("steer", x=1, y=0)
-        assert late.until("error")["text"] == "Enter the arena first."
-        assert ada.ticks()["members"] == 1
-
-
-def test_the_chat_s_panel_shows_players(server: Server) -> None:
-    with Player(server.url) as ada, Page(server.url) as chatter:
-        ada.play("ada")
-        chatter.send("statistics")
-        (one, _) = chatter.until("statistics")["connections"]
-        assert (one["nick"], one["room"], one["rooms"]) == ("ada", "arena", 1)
-
-
-def test_the_end_of_the_server_is_1001(site: Demo, server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        site.hub.close()
-        assert ada.until_closed() == 1001
+def last_picture(client: VirtualClient) -> Message:
+    return heard(client, "picture")[-1]
 
 
 # The clock.
 
 
-def test_a_stall_skips_ticks_and_the_grid_stays(server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        last = ada.picture(lambda picture: picture["tick"] > 1)["tick"]
-        ada.send("stall")
-        longest = int(arena.STALL * arena.HZ)  # periods that the stall takes, at the least
-        while (now := ada.picture()["tick"]) - last < longest:
-            last = now
-        # A tick is counted after its picture has left, and before the next one's.
-        ada.picture(lambda picture: picture["tick"] > now)
-        figures = ada.ticks()
-        assert figures["skipped"] >= longest - 1
-        assert figures["work"]["max"] >= arena.STALL
-        assert figures["late"] >= 1
-        assert figures["overruns"] >= 1
-        # Nothing of the grid is lost: each place was run, or counted as skipped.
-        ada.send("pause")
-        index = ada.picture(lambda picture: picture["paused"])["tick"]
-        figures = ada.ticks()
-        assert figures["ticks"] + figures["skipped"] == index
+def test_arena_tick_pushes_picture(table: Table) -> None:
+    ada = table.enter("ada")
+    heard(ada, "picture")
+    table.hub.advance(3)
+    pictures = heard(ada, "picture")
+    assert [picture["tick"] for picture in pictures] == [*range(1, 3 * HZ + 1)]
+    assert {picture["late"] for picture in pictures} == {0}
 
 
-def test_stalls_have_a_distance(server: Server) -> None:
-    with Player(server.url) as ada:
-        ada.play("ada")
-        ada.send("stall")
-        ada.send("stall")
-        assert ada.until("error")["text"] == "The last stall is not long ago: wait a moment."
+def test_arena_stall_skips_ticks_and_keeps_grid(table: Table) -> None:
+    ada = table.enter("ada")
+    table.hub.tick(table.frame, 4)
+    heard(ada, "picture")
+    say(ada, "stall")
+    table.hub.tick(table.frame, 4)
+    # Tick 5 takes six periods: it ends when tick 11 is due.
+    pictures = heard(ada, "picture")
+    assert [each["tick"] for each in pictures] == [5, 11, 12, 13]
+    assert {each["late"] for each in pictures} == {0}
+    assert table.hub.clock.now() == pytest.approx(13 / HZ)
+    figures = table.frame.statistics()
+    assert (figures.ticks, figures.skipped, figures.overruns) == (8, 5, 1)
+    assert figures.work.max == pytest.approx(STALL)
 
 
-def test_a_pause_stops_the_ticks_and_nothing_else(server: Server) -> None:
-    with Player(server.url) as ada, Player(server.url) as grace:
-        ada.play("ada")
-        ada.send("pause")
-        tick = ada.picture(lambda picture: picture["paused"])["tick"]
-        before = ada.ticks()
-        # Who comes sees the picture, and what was steered is heeded when it goes on.
-        grace.play("grace")
-        assert grace.picture(lambda picture: len(picture["players"]) == 2)["tick"] == tick
-        grace.send("steer", x=1, y=0)
-        after = grace.ticks()
-        assert (before["paused"], after["paused"]) == (True, True)
-        assert before["ticks"] == after["ticks"]
-        ada.send("resume")
-        grace.picture(
-            lambda picture: picture["tick"] > tick and disc(picture, grace)[0] == WIDTH - RADIUS
-        )
+def test_arena_second_stall_too_early_is_refused(table: Table) -> None:
+    ada = table.enter("ada")
+    say(ada, "stall")
+    table.hub.advance(STALL_AGAIN - 0.1)
+    say(ada, "stall")
+    assert [each["text"] for each in heard(ada, "error")] == [
+        "The last stall is not long ago: wait a moment."
+    ]
+    table.hub.advance(0.1)
+    say(ada, "stall")
+    table.hub.advance(1)
+    assert heard(ada, "error") == []
+    assert table.frame.statistics().overruns == 2
+
+
+def test_arena_pause_skips_no_tick(table: Table) -> None:
+    ada = table.enter("ada")
+    table.hub.tick(table.frame, 3)
+    say(ada, "pause")
+    heard(ada, "picture")
+    table.hub.advance(100)
+    assert heard(ada, "picture") == []
+    say(ada, "resume")
+    assert [(each["tick"], each["paused"]) for each in heard(ada, "picture")] == [(3, False)]
+    table.hub.tick(table.frame, 2)
+    assert [each["tick"] for each in heard(ada, "picture")] == [4, 5]
+    assert table.frame.statistics().skipped == 0
+
+
+def test_arena_newcomer_in_pause_gets_picture_and_steers_after_it(table: Table) -> None:
+    ada = table.enter("ada")
+    table.hub.tick(table.frame, 3)
+    say(ada, "pause")
+    grace = table.enter("grace")
+    picture = last_picture(grace)
+    assert (picture["tick"], picture["paused"], len(picture["players"])) == (3, True, 2)
+    say(grace, "steer", x=1, y=0)
+    say(ada, "resume")
+    table.hub.advance(5)
+    assert table.player("grace").x == WIDTH - RADIUS
+
+
+def test_arena_empty_does_not_tick(table: Table) -> None:
+    table.hub.advance(10)
+    ada = table.enter("ada")
+    table.hub.tick(table.frame, 3)
+    ada.close()
+    table.hub.advance(10)
+    assert table.frame.statistics().ticks == 3
+
+
+def test_arena_pause_ends_when_arena_empties(table: Table) -> None:
+    ada = table.enter("ada")
+    say(ada, "pause")
+    ada.drop()
+    table.enter("grace")
+    table.hub.tick(table.frame, 1)
 
 
 # Rounds.
 
 
-def test_a_round_begins_as_soon_as_all_are_ready(server: Server) -> None:
-    with Player(server.url) as ada, Player(server.url) as grace, Player(server.url) as late:
-        ada.play("ada")
-        grace.play("grace")
-        ada.send("ready")
-        asked = grace.picture(lambda picture: picture["phase"] == "gate")
-        assert asked["ready"] == [ada.id]
-        assert 0 < asked["left"] <= arena.GATE
-        grace.send("ready")
-        begins = ada.until("begins")
-        assert sorted(begins["inputs"]) == [["ada", "answered"], ["grace", "answered"]]
-        picture = ada.picture()
-        assert picture["phase"] == "round"
-        assert 0 < picture["left"] <= arena.ROUND
-        # Who comes now watches, and cannot ask for another.
-        late.play("late")
-        picture = late.picture(lambda picture: len(picture["players"]) == 3)
-        assert watches(picture) == {ada.id: False, grace.id: False, late.id: True}
-        late.send("ready")
-        assert late.until("error")["text"] == "A round is on: wait for its end."
+def test_arena_gate_ends_with_last_answer_or_leave(table: Table) -> None:
+    ada, grace, eve = (table.enter(nick) for nick in ("ada", "grace", "eve"))
+    say(ada, "ready")
+    table.hub.advance(GATE - 1)
+    picture = last_picture(ada)
+    assert (picture["phase"], picture["left"], picture["ready"]) == ("gate", 1, [1])
+    say(grace, "ready")
+    table.hub.advance(0.5)
+    assert last_picture(ada)["phase"] == "gate"
+    eve.drop()
+    (begins,) = heard(ada, "begins")
+    assert begins["inputs"] == [["ada", "answered"], ["grace", "answered"], ["eve", "left"]]
 
 
-def test_who_does_not_answer_watches_and_who_leaves_is_not_waited_for(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arena, "GATE", 0.5)
-    with Player(server.url) as ada, Player(server.url) as grace, Player(server.url) as late:
-        ada.play("ada")
-        grace.play("grace")
-        with Player(server.url) as eve:
-            eve.play("eve")
-            ada.send("pause")  # so that the gate cannot close before all has been done
-            ada.send("ready")
-            ada.picture(lambda picture: picture["phase"] == "gate")
-            ada.send("ready")  # no harm
-        ada.picture(lambda picture: len(picture["players"]) == 2)
-        late.play("late")
-        late.send("ready")
-        told = late.until("error")["text"]
-        assert told == "You came after the question: you watch this round."
-        ada.send("resume")
-        begins = grace.until("begins")["inputs"]
-        assert sorted(begins) == [["ada", "answered"], ["eve", "left"], ["grace", "defaulted"]]
-        assert watches(grace.picture()) == {ada.id: False, grace.id: True, late.id: True}
+def test_arena_ready_player_left_begins_no_round(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    say(ada, "ready")
+    ada.drop()
+    table.hub.advance(GATE)
+    assert heard(grace, "begins") == []
+    table.hub.tick(table.frame)
+    assert last_picture(grace)["phase"] == "free"
 
 
-def test_a_round_ends_with_its_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arena, "ROUND", 0.3)
-    with Player(server.url) as ada:
-        ada.play("ada")
-        for _ in range(2):
-            ada.send("ready")  # nobody else is there to be waited for
-            ada.until("begins", inputs=[["ada", "answered"]])
-            ((nick, score),) = ada.until("ends")["ranking"]
-            assert nick == "ada"
-            assert score >= 0
-            assert ada.picture()["phase"] == "free"
+def test_arena_player_without_answer_watches(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    say(grace, "ready")
+    table.hub.advance(GATE)
+    (begins,) = heard(ada, "begins")
+    assert begins["inputs"] == [["grace", "answered"], ["ada", "defaulted"]]
+    assert table.watchers() == {"ada": True, "grace": False}
 
 
-def test_a_round_ends_with_its_last_player(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arena, "GATE", 0.2)
-    with Player(server.url) as ada:
-        ada.play("ada")
-        with Player(server.url) as grace:
-            grace.play("grace")
-            grace.send("ready")
-            ada.until("begins")
-        assert ada.until("ends")["ranking"] == []
-        assert watches(ada.picture()) == {ada.id: False}
+def test_arena_round_is_timed_by_room_clock(table: Table) -> None:
+    ada = table.enter("ada")
+    say(ada, "ready")
+    table.hub.advance(ROUND / 2)
+    say(ada, "pause")
+    table.hub.advance(100)
+    assert heard(ada, "ends") == []
+    say(ada, "resume")
+    table.hub.advance(ROUND / 2 - 0.01)
+    assert heard(ada, "ends") == []
+    table.hub.advance(0.01)
+    (ends,) = heard(ada, "ends")
+    assert [nick for nick, _ in ends["ranking"]] == ["ada"]
 
 
-def test_a_gate_that_all_have_left_leaves_the_arena_free(server: Server) -> None:
-    """Who was the last of them may begin a round alone, and ends it by leaving."""
-    with Player(server.url) as ada:
-        with Player(server.url) as grace, Player(server.url) as eve:
-            grace.play("grace")
-            eve.play("eve")
-            grace.send("ready")
-            eve.picture(lambda picture: picture["phase"] == "gate")
-        ada.play("ada").picture(
-            lambda picture: picture["phase"] == "free" and len(picture["players"]) == 1
-        )
+def test_arena_gate_pauses_with_room(table: Table) -> None:
+    ada = table.enter("ada")
+    table.enter("grace")
+    say(ada, "pause")
+    say(ada, "ready")
+    table.hub.advance(10 * GATE)
+    say(ada, "resume")
+    assert last_picture(ada)["left"] == GATE
+
+
+def test_arena_newcomer_during_gate_or_round_watches(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    say(ada, "ready")
+    assert 0 < last_picture(ada)["left"] <= GATE
+    say(ada, "ready")  # a second time does nothing
+    late = table.enter("late")
+    say(late, "ready")
+    (error,) = heard(late, "error")
+    assert error["text"] == "You came after the question: you watch this round."
+    say(grace, "ready")
+    (begins,) = heard(ada, "begins")
+    assert begins["inputs"] == [["ada", "answered"], ["grace", "answered"]]
+    later = table.enter("later")
+    assert table.watchers() == {"ada": False, "grace": False, "late": True, "later": True}
+    say(later, "ready")
+    assert heard(later, "error")[0]["text"] == "A round is on: wait for its end."
+
+
+def test_arena_round_ends_with_last_player(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    say(grace, "ready")
+    table.hub.advance(GATE)
+    assert table.watchers() == {"ada": True, "grace": False}
+    grace.drop()
+    (ends,) = heard(ada, "ends")
+    assert ends["ranking"] == []
+    assert table.watchers() == {"ada": False}
+
+
+def test_arena_gate_all_left_is_free(table: Table) -> None:
+    grace, eve = table.enter("grace"), table.enter("eve")
+    say(grace, "ready")
+    grace.drop()
+    eve.drop()
+    ada = table.enter("ada")
+    table.hub.tick(table.frame)
+    picture = last_picture(ada)
+    assert (picture["phase"], len(picture["players"])) == ("free", 1)
+
+
+# Players.
+
+
+def test_arena_picture_has_whole_state(table: Table) -> None:
+    ada = table.enter("ada")
+    table.hub.tick(table.frame)
+    picture = last_picture(ada)
+    assert (picture["phase"], picture["left"], picture["paused"]) == ("free", 0, False)
+    assert len(picture["dots"]) == rules.DOTS
+    ((player, x, y, score, watching),) = picture["players"]
+    assert (player, score, watching) == (1, 0, 0)
+    assert RADIUS <= x <= WIDTH - RADIUS
+    assert RADIUS <= y <= HEIGHT - RADIUS
+
+
+def test_arena_nick_taken_gets_number(table: Table) -> None:
+    ada, other = table.enter("ada"), table.enter("Ada")
+    assert heard(other, "entered")[0]["nick"] == "Ada-2"
+    say(other, "play", nick="  grace  hopper ")
+    assert heard(other, "entered")[0]["nick"] == "grace hopper"
+    assert heard(ada, "players")[-1]["players"] == [[1, "ada"], [2, "grace hopper"]]
+
+
+def test_arena_full_is_refused(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "MOST_PLAYERS", 1)
+    table.enter("ada")
+    late = table.enter("late")
+    say(late, "steer", x=1, y=0)
+    texts = [each["text"] for each in heard(late, "error")]
+    assert texts == ["The arena is full: at most 1 can play.", "Enter the arena first."]
+    assert table.frame.statistics().members == 1
+
+
+def test_arena_players_are_in_chat_statistics(table: Table) -> None:
+    table.enter("ada")
+    chatter = table.hub.connect("/ws")
+    say(chatter, "statistics")
+    (one, _) = heard(chatter, "statistics")[0]["connections"]
+    assert (one["nick"], one["room"], one["rooms"]) == ("ada", "arena", 1)
 
 
 # Bad input.
@@ -282,41 +338,163 @@ def test_a_gate_that_all_have_left_leaves_the_arena_free(server: Server) -> None
         ('{"type": "play"}', "the field 'nick' is missing"),
     ],
 )
-def test_bad_input_changes_nothing_and_hurts_nobody(server: Server, text: str, told: str) -> None:
-    with Player(server.url) as ada, Player(server.url) as grace:
-        ada.play("ada")
-        grace.play("grace")
-        # Nobody has steered; two who came on one spot are pushed apart in the next tick.
-        tick = grace.picture(lambda picture: len(picture["players"]) == 2)["tick"]
-        before = grace.picture(lambda picture: picture["tick"] > tick + 2)
-        ada.send_text(text)
-        assert told in ada.until("error")["text"]
-        tick = ada.picture()["tick"]
-        after = grace.picture(lambda picture: picture["tick"] > tick + 2)
-        for player in (ada, grace):
-            assert disc(after, player) == pytest.approx(disc(before, player), abs=0.2)
-        assert ada.ticks()["errors"] == 0
+def test_arena_bad_input_changes_nothing(table: Table, text: str, told: str) -> None:
+    ada = table.enter("ada")
+    table.enter("grace")
+    table.hub.tick(table.frame)  # discs that appeared on one spot are apart now
+    before = last_picture(ada)["players"]
+    ada.send(text)
+    assert told in heard(ada, "error")[0]["text"]
+    table.hub.tick(table.frame, 2)
+    for old, new in zip(before, last_picture(ada)["players"], strict=True):
+        assert new == pytest.approx(old, abs=0.2)
+    assert table.frame.statistics().errors == 0
 
 
 @pytest.mark.parametrize("kind", ["steer", "ready", "stall", "pause", "resume"])
-def test_only_players_may(server: Server, kind: str) -> None:
-    with Player(server.url) as ada, Page(server.url) as stranger:
+def test_arena_stranger_is_refused(table: Table, kind: str) -> None:
+    ada = table.enter("ada")
+    stranger = table.hub.connect("/ws")
+    say(stranger, kind, x=1, y=0)
+    assert heard(stranger, "error")[0]["text"] == "Enter the arena first."
+    table.hub.tick(table.frame)
+    picture = last_picture(ada)
+    assert (picture["phase"], picture["paused"]) == ("free", False)
+
+
+def test_arena_unknown_fields_are_ignored(table: Table) -> None:
+    ada = table.enter("ada")
+    say(ada, "steer", x=-1, y=0, z=1e300, speed="warp")
+    table.hub.advance(5)
+    assert table.player("ada").x == RADIUS
+
+
+# Bad clients.
+
+
+def test_arena_flood_is_rate_limited(table: Table) -> None:
+    ada, mallory = table.enter("ada"), table.enter("mallory")
+    for _ in range(500):
+        say(mallory, "steer", x=2, y=2)
+    assert 100 < len(heard(mallory, "error")) < 130
+    table.hub.advance(5)
+    say(mallory, "steer", x=1, y=0)
+    table.hub.advance(5)
+    assert table.player("mallory").wish_x == 1
+    assert last_picture(ada)["tick"] == 10 * HZ
+
+
+def test_arena_slow_page_gets_newest_picture_only(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    heard(grace, "picture")
+    grace.stall()
+    table.hub.advance(5)  # less than a stalled connection is given
+    assert len(heard(ada, "picture")) >= 5 * HZ
+    grace.resume()
+    table.hub.settle()
+    assert [each["tick"] for each in heard(grace, "picture")] == [5 * HZ]
+
+
+def test_arena_silent_page_leaves_field(table: Table) -> None:
+    ada, grace = table.enter("ada"), table.enter("grace")
+    grace.vanish()
+    table.hub.advance(300)
+    assert list(table.watchers()) == ["ada"]
+    assert len(last_picture(ada)["players"]) == 1
+
+
+# Any messages in any order.
+
+WISH = st.sampled_from([0, 1, -0.5, 2, -1e300, "1", None])
+SENT: st.SearchStrategy[dict[str, object]] = st.one_of(
+    st.builds(dict, type=st.just("play"), nick=st.sampled_from(["ada", "Ada", "", 7])),
+    st.builds(dict, type=st.just("steer"), x=WISH, y=WISH),
+    st.builds(dict, type=st.sampled_from(["ready", "stall", "pause", "resume", "ticks", "jump"])),
+)
+WHO = st.integers(0, 2)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), WHO, SENT),
+        st.tuples(st.sampled_from(["close", "drop"]), WHO, st.none()),
+        st.tuples(st.just("wait"), WHO, st.sampled_from([0.01, 0.05, 0.3, 4, 31])),
+    ),
+    max_size=25,
+)
+Steps = list[tuple[str, int, object]]
+
+
+def play(steps: Steps) -> list[str | bytes]:
+    """Do the steps, check the invariants, and return all messages of all clients."""
+    came: list[str | bytes] = []
+    with table() as it:
+        clients = [it.enter(nick) for nick in ("ada", "grace", "eve")]
+        for kind, who, what in steps:
+            if kind == "wait":
+                it.hub.advance(float(str(what)))
+            elif clients[who].closed:
+                clients[who] = it.hub.connect("/ws")
+            elif kind == "send":
+                clients[who].send_json(what)
+            else:
+                getattr(clients[who], kind)()
+            came += [message for client in clients for message in client.messages()]
+            game = it.game()
+            assert set(game.field.players) == {each.connection_id for each in it.frame.members}
+            assert it.frame.statistics().errors == 0
+            assert not (game.gate and game.round)
+            if game.round is None:
+                assert not any(each.watches for each in game.field.players.values())
+            else:
+                assert game.field.contended()
+            if not game.field.players:
+                assert it.frame.paused
+    return came
+
+
+@settings(max_examples=60)
+@given(STEPS)
+def test_arena_any_messages_keep_invariants(steps: Steps) -> None:
+    play(steps)
+
+
+@settings(max_examples=15)
+@given(STEPS)
+def test_arena_same_inputs_give_same_game(steps: Steps) -> None:
+    assert play(steps) == play(steps)
+
+
+@pytest.fixture(name="table")
+def _table() -> Iterator[Table]:
+    with table() as made:
+        yield made
+
+
+# Over real WebSockets.
+
+
+def test_arena_two_players_see_each_other_move(server: Server) -> None:
+    with Player(server.url) as ada, Player(server.url) as grace:
         ada.play("ada")
-        stranger.send(kind, x=1, y=0)
-        assert stranger.until("error")["text"] == "Enter the arena first."
-        tick = ada.picture()["tick"]
-        picture = ada.picture(lambda picture: picture["tick"] > tick)
-        assert (picture["phase"], picture["paused"]) == ("free", False)
+        grace.play("grace")
+        assert dict(ada.until("players", players=[[1, "ada"], [2, "grace"]]))
+        ada.send("steer", x=-1, y=0)
+        grace.send("steer", x=0, y=1)
+        for player in (ada, grace):
+            player.picture(
+                lambda picture: (
+                    disc(picture, ada)[0] == RADIUS and disc(picture, grace)[1] == HEIGHT - RADIUS
+                )
+            )
 
 
-def test_unknown_fields_are_passed_over(server: Server) -> None:
+def test_arena_server_closes_with_1001(site: Demo, server: Server) -> None:
     with Player(server.url) as ada:
         ada.play("ada")
-        ada.send("steer", x=-1, y=0, z=1e300, speed="warp")
-        ada.picture(lambda picture: disc(picture, ada)[0] == RADIUS)
+        site.hub.close()
+        assert ada.until_closed() == 1001
 
 
-def test_a_flood_of_wishes_holds_up_nobody(server: Server) -> None:
+def test_arena_flood_delays_nobody(server: Server) -> None:
     flood = json.dumps({"type": "steer", "x": 0.5, "y": 0.5})
     with Player(server.url) as ada, Player(server.url) as mallory:
         ada.play("ada")

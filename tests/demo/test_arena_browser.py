@@ -1,6 +1,6 @@
-"""The arena's page in a real Chromium: tabs see each other move, stall, pause, come back.
+"""The arena's page in a real Chromium.
 
-Where the discs are drawn is read from the canvas itself.
+The positions of the discs are read from the canvas itself.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tests.demo.running import Running
 
 pytestmark = pytest.mark.browser
 
-# Whether the disc of a player (it has the colour of the face in the list) is drawn around
-# a point of the field: looked at beside its middle, where no letter is.
+# Return true if the disc of a player is drawn around a point of the field.  It has the colour of
+# the avatar in the list, and is read beside its middle, where there is no letter.
 DRAWN = """
 const [nick, x, y, radius, width, height] = arguments;
 const item = [...document.querySelectorAll("#players li")]
@@ -59,18 +59,18 @@ class Tab(tabs.Tab):
             self._act().key_up(key).perform()
 
     def draws(self, nick: str, x: float, y: float) -> bool:
-        """Whether this player's disc is seen there."""
+        """Return True if this player's disc is drawn there."""
         self._front()
         drawn: bool = self._driver.execute_script(DRAWN, nick, x, y, RADIUS, WIDTH, HEIGHT)
         return drawn
 
     def total(self, name: str) -> int:
-        """A figure of the panel; -1: it is not there yet."""
+        """Return a figure of the panel, or -1 if it is not there yet."""
         figures = dict(zip(self.texts("#totals dt"), self.texts("#totals dd"), strict=False))
         return int(figures.get(name, "-1").replace(",", ""))
 
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
-        """A finger on the field: ``touchStart``, ``touchMove``, or ``touchEnd`` without points."""
+        """Touch the field: ``touchStart``, ``touchMove``, or ``touchEnd`` without points."""
         box = self["#field"].rect
         at = [
             {"x": box["x"] + x / WIDTH * box["width"], "y": box["y"] + y / HEIGHT * box["height"]}
@@ -79,7 +79,7 @@ class Tab(tabs.Tab):
         self._driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
 
     def trouble(self) -> list[str]:
-        """See ``tabs.Tab``; but that ``draws`` reads much is the tests' own doing."""
+        """Return the console's errors, except the warning that ``draws`` itself causes."""
         return [each for each in super().trouble() if "willReadFrequently" not in each]
 
     def _act(self) -> ActionChains:
@@ -97,7 +97,9 @@ LEFT, RIGHT = RADIUS, WIDTH - RADIUS
 TOP, BOTTOM = RADIUS, HEIGHT - RADIUS
 
 
-def test_two_tabs_see_each_other_move(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_two_tabs_see_each_other_move(
+    driver: webdriver.Chrome, running: Running
+) -> None:
     ada = open_arena(driver, running, "ada")
     grace = open_arena(driver, running, "grace")
     ada.until(lambda: sorted(ada.texts("#players .name")) == ["ada", "grace"])
@@ -113,7 +115,7 @@ def test_two_tabs_see_each_other_move(driver: webdriver.Chrome, running: Running
     assert grace.trouble() == []
 
 
-def test_a_finger_leads(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_touch_steers_disc(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     ada.touch("touchStart", (5, 5))
     ada.until(lambda: ada.draws("ada", LEFT, TOP))
@@ -123,9 +125,7 @@ def test_a_finger_leads(driver: webdriver.Chrome, running: Running) -> None:
     assert ada.trouble() == []
 
 
-def test_a_stall_shows_in_the_ticks_and_the_picture_goes_on(
-    driver: webdriver.Chrome, running: Running
-) -> None:
+def test_arena_page_stall_shows_skipped_ticks(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     ada["#stall"].click()
     ada.until(lambda: ada.total("Skipped") >= int(arena.STALL * arena.HZ) - 1)
@@ -140,12 +140,12 @@ def test_a_stall_shows_in_the_ticks_and_the_picture_goes_on(
     assert ada.trouble() == []
 
 
-def test_pause_and_resume(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_pause_and_resume_for_all(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     ada["#pause"].click()
     ada.until_texts("#pause", "Resume")
     assert ada.texts("#banner") == ["Paused "]
-    grace = open_arena(driver, running, "grace")  # comes, and sees the same
+    grace = open_arena(driver, running, "grace")  # a newcomer sees the same
     grace.until_texts("#pause", "Resume")
     grace["#pause"].click()
     ada.until_texts("#pause", "Pause")
@@ -154,7 +154,7 @@ def test_pause_and_resume(driver: webdriver.Chrome, running: Running) -> None:
     assert ada.trouble() == []
 
 
-def test_a_round_from_ready_to_its_end(
+def test_arena_page_round_from_ready_to_end(
     driver: webdriver.Chrome, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(arena, "ROUND", 2.0)
@@ -173,7 +173,7 @@ def test_a_round_from_ready_to_its_end(
     assert ada.trouble() == []
 
 
-def test_a_tab_that_closes_leaves_the_field(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_closed_tab_leaves_field(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     grace = open_arena(driver, running, "grace")
     ada.until(lambda: len(ada.texts("#players li")) == 2)
@@ -182,7 +182,7 @@ def test_a_tab_that_closes_leaves_the_field(driver: webdriver.Chrome, running: R
     ada.until_texts("#note", "Only you play")
 
 
-def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
     image = "<img src=x onerror=alert(1)>"
     mallory = open_arena(driver, running, image)
     ada = open_arena(driver, running, "ada")
@@ -196,7 +196,7 @@ def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
     assert ada.texts("body img, #news *") == []
 
 
-def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_reconnects_after_restart(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     ada.until(lambda: ada.total("Ticks") > 5)
     running.stop()
@@ -208,13 +208,11 @@ def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running:
     ada.hold("d", "s")
     ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
     ada.until_texts("#players .name", "ada")
-    # That there was no server for a while is all that the console may tell.
+    # The console may only tell that there was no server for a while.
     assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
 
 
-def test_the_pages_lead_to_each_other_and_keep_the_name(
-    driver: webdriver.Chrome, running: Running
-) -> None:
+def test_pages_links_keep_name(driver: webdriver.Chrome, running: Running) -> None:
     tab = Tab(driver, running.server.http_url)
     tab.until(tab["#nick"].is_displayed)
     tab["#nick"].send_keys("ada" + Keys.ENTER)
@@ -233,7 +231,7 @@ def test_the_pages_lead_to_each_other_and_keep_the_name(
     assert tab.trouble() == []
 
 
-def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: Running) -> None:
+def test_arena_page_shows_errors(driver: webdriver.Chrome, running: Running) -> None:
     tab = Tab(driver, running.server.http_url + "arena")
     tab.until(tab["#nick"].is_displayed)
     tab["#play .primary"].click()
@@ -243,9 +241,7 @@ def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: R
     assert tab.trouble() == []
 
 
-def test_the_narrow_page_has_all_below_each_other(
-    driver: webdriver.Chrome, running: Running
-) -> None:
+def test_arena_page_narrow_stacks_panels(driver: webdriver.Chrome, running: Running) -> None:
     driver.set_window_size(500, 800)  # the narrowest window there is
     ada = open_arena(driver, running, "ada")
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -1,4 +1,4 @@
-"""The chat's page in a real Chromium: two tabs chat, tags stay text, a restart is survived.
+"""The chat's page in a real Chromium.
 
 The tabs share one browser, driven from the test's thread; the server runs in this process.
 """
@@ -21,7 +21,7 @@ class Tab(tabs.Tab):
     """A tab with the chat in it."""
 
     def enter(self, nick: str, room: str | None = None) -> None:
-        """Fill the first form in, and wait for the room."""
+        """Fill in the form and wait for the room."""
         self.until(self["#nick"].is_displayed)
         self["#nick"].send_keys(nick)
         if room is not None:
@@ -31,11 +31,11 @@ class Tab(tabs.Tab):
         self.until(self["#text"].is_displayed)
 
     def say(self, text: str) -> None:
-        """Type it, and press Enter."""
+        """Type a message and press Enter."""
         self["#text"].send_keys(text + Keys.ENTER)
 
 
-def test_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:
+def test_chat_page_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:
     ada = Tab(driver, running.server.http_url)
     ada.enter("ada")
     grace = Tab(driver, running.server.http_url)
@@ -49,7 +49,7 @@ def test_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:
     assert ada.texts("#messages .who") == ["ada", "grace"]
     assert "grace came in" in ada.texts("#messages .notice")
     ada.until_texts("#rooms button", "lobby2")
-    # What the server says of each: two connections, in one room each, nothing waits.
+    # The statistics: two connections, in one room each, and nothing waits.
     ada.until(
         lambda: ada.texts("#connections td:first-child small") == ["#1 · lobby", "#2 · lobby"]
     )
@@ -59,7 +59,7 @@ def test_two_tabs_chat(driver: webdriver.Chrome, running: Running) -> None:
     assert grace.trouble() == []
 
 
-def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
+def test_chat_page_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
     image, script = "<img src=x onerror=alert(1)>", "<script>alert(2)</script>"
     ada = Tab(driver, running.server.http_url)
     ada.enter("ada", room="<b>bold</b>")
@@ -74,11 +74,11 @@ def test_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
         assert tab.texts("#room-name") == ["<b>bold</b>"]
         assert tab.texts("#rooms .name") == ["<b>bold</b>"]
         assert tab.texts("body img, body script, body b, td *:not(small)") == []
-        # An alert would have failed the calls above; the policy would have complained here.
+        # An alert would fail the calls above; the policy would complain here.
         assert tab.trouble() == []
 
 
-def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running: Running) -> None:
+def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: Running) -> None:
     ada = Tab(driver, running.server.http_url)
     ada.enter("ada")
     ada.say("before")
@@ -95,7 +95,7 @@ def test_the_page_comes_back_after_the_server(driver: webdriver.Chrome, running:
     ada["#text"].send_keys(Keys.ENTER)
     ada.until_texts("#messages .text", "before", "written meanwhile")
     ada.until_texts("#people .name", "ada")
-    # That there was no server for a while is all that the console may tell.
+    # The console may only tell that there was no server for a while.
     assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
 
 
@@ -103,7 +103,7 @@ def shows_state(tab: Tab, state: str) -> Callable[[], bool]:
     return lambda: tab["#chat [data-state-line]"].get_attribute("data-state") == state
 
 
-def test_rooms_are_places_with_addresses(driver: webdriver.Chrome, running: Running) -> None:
+def test_chat_page_rooms_have_addresses(driver: webdriver.Chrome, running: Running) -> None:
     ada = Tab(driver, f"{running.server.http_url}?room=tea")
     ada.until(lambda: ada["#room"].get_attribute("value") == "tea")
     ada.enter("ada")
@@ -113,14 +113,14 @@ def test_rooms_are_places_with_addresses(driver: webdriver.Chrome, running: Runn
     ada.until_texts("#rooms .name", "cake")
     ada.back()
     ada.until_texts("#room-name", "tea")
-    # A reload stays the same person in the same room.
+    # A reload keeps the user and the room.
     driver.refresh()
     ada.until_texts("#room-name", "tea")
     ada.until_texts("#people .name", "ada")
     assert ada.trouble() == []
 
 
-def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: Running) -> None:
+def test_chat_page_shows_errors(driver: webdriver.Chrome, running: Running) -> None:
     ada = Tab(driver, running.server.http_url)
     ada.until(ada["#nick"].is_displayed)
     ada["#join .primary"].click()
@@ -129,7 +129,7 @@ def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: R
     ada.until_texts("#join-error", "nick: 1 to 32 printable characters")
     ada["#nick"].clear()
     ada.enter("ada")
-    # Past the field's own limit, as another program would.
+    # Over the limit of the page's field, as another program would.
     driver.execute_script("document.getElementById('text').removeAttribute('maxlength')")
     driver.execute_script("document.getElementById('text').value = 'a'.repeat(2001)")
     ada["#send"].click()
@@ -137,9 +137,7 @@ def test_what_cannot_be_is_said_on_the_page(driver: webdriver.Chrome, running: R
     assert ada.trouble() == []
 
 
-def test_the_narrow_page_works_with_the_keyboard(
-    driver: webdriver.Chrome, running: Running
-) -> None:
+def test_chat_page_narrow_works_with_keyboard(driver: webdriver.Chrome, running: Running) -> None:
     driver.set_window_size(500, 800)  # the narrowest window there is
     ada = Tab(driver, running.server.http_url)
     ada.until(ada["#nick"].is_displayed)

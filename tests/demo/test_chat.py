@@ -23,18 +23,18 @@ def rooms(message: Message) -> dict[str, int]:
 # Rooms.
 
 
-def test_the_first_thing_to_see_is_what_rooms_there_are(server: Server) -> None:
+def test_chat_new_client_gets_rooms(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         assert rooms(ada.until("rooms")) == {}
         ada.join("ada", "lobby")
         assert rooms(ada.until("rooms")) == {"lobby": 1}
         grace.join("grace", "tea")
-        # Steps that pile up share one list, so some may be passed over; the last is right.
+        # Changes that pile up share one list; the last list is right.
         while rooms(ada.until("rooms")) != {"lobby": 1, "tea": 1}:
             pass
 
 
-def test_who_comes_and_goes_is_told(server: Server) -> None:
+def test_chat_join_and_leave_are_told(server: Server) -> None:
     with Page(server.url) as ada:
         joined = ada.join("ada", "lobby")
         assert joined["people"] == ["ada"]
@@ -47,7 +47,7 @@ def test_who_comes_and_goes_is_told(server: Server) -> None:
         assert ada.until("went")["nick"] == "grace"
 
 
-def test_rooms_hear_nothing_of_each_other(server: Server) -> None:
+def test_chat_message_stays_in_room(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         ada.join("ada", "lobby")
         grace.join("grace", "tea")
@@ -58,7 +58,7 @@ def test_rooms_hear_nothing_of_each_other(server: Server) -> None:
         assert [each["text"] for each in ada.messages] == ["out there"]
 
 
-def test_moving_leaves_the_former_room(server: Server) -> None:
+def test_chat_join_other_room_leaves_former(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         ada.join("ada", "lobby")
         grace.join("grace", "lobby")
@@ -70,17 +70,17 @@ def test_moving_leaves_the_former_room(server: Server) -> None:
         assert grace.until("said")["text"] == "yes"
 
 
-def test_a_nick_that_is_taken_gets_a_number(server: Server) -> None:
+def test_chat_taken_nick_gets_number(server: Server) -> None:
     with Page(server.url) as one, Page(server.url) as two, Page(server.url) as three:
         assert one.join("ada", "lobby")["nick"] == "ada"
         assert two.join("ADA", "lobby")["nick"] == "ADA-2"
         assert three.join("  ada ", "lobby")["nick"] == "ada-3"
-        # One's own nick is not taken from oneself, and in another room nobody has it.
+        # A user may keep the nick, and it is free in another room.
         assert two.join("ada", "tea")["nick"] == "ada"
         assert one.join("ada", "lobby")["nick"] == "ada"
 
 
-def test_a_room_is_the_same_whatever_the_case(server: Server) -> None:
+def test_chat_room_name_ignores_case(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         ada.join("ada", "Lobby")
         joined = grace.join("grace", "LOBBY")
@@ -88,7 +88,7 @@ def test_a_room_is_the_same_whatever_the_case(server: Server) -> None:
         assert joined["people"] == ["ada", "grace"]
 
 
-def test_an_empty_room_vanishes_with_what_was_said(site: Demo, server: Server) -> None:
+def test_chat_empty_room_is_closed(site: Demo, server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as watcher:
         ada.join("ada", "attic")
         ada.say("anybody?")
@@ -100,7 +100,7 @@ def test_an_empty_room_vanishes_with_what_was_said(site: Demo, server: Server) -
         assert watcher.join("grace", "attic")["messages"] == []
 
 
-def test_a_new_nick_in_the_same_room_keeps_what_was_said(server: Server) -> None:
+def test_chat_new_nick_keeps_messages(server: Server) -> None:
     with Page(server.url) as ada:
         ada.join("ada", "lobby")
         ada.say("still here")
@@ -110,7 +110,7 @@ def test_a_new_nick_in_the_same_room_keeps_what_was_said(server: Server) -> None
         assert [each["text"] for each in joined["messages"]] == ["still here"]
 
 
-def test_a_room_keeps_the_last_messages(server: Server) -> None:
+def test_chat_room_keeps_last_messages(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         ada.join("ada", "lobby")
         for number in range(HISTORY + 5):
@@ -120,18 +120,18 @@ def test_a_room_keeps_the_last_messages(server: Server) -> None:
         assert [each["text"] for each in kept] == [str(each) for each in range(5, HISTORY + 5)]
 
 
-# Under load: no gap, no duplicate.
+# Under load.
 
 
 def together(*works: Callable[[], object]) -> None:
-    """Run all at once, each on a thread; raise what one of them raises."""
+    """Run all works at once, each on a thread; raise the first exception."""
     with ThreadPoolExecutor(len(works)) as threads:
         for done in [threads.submit(work) for work in works]:
             done.result()
 
 
 def assert_whole(joined: Message, events: list[Message], witness: Page) -> None:
-    """What a page has seen from its coming on is what ``witness`` saw then."""
+    """Assert that a page saw the same events as ``witness``, from its join on."""
     first = joined["seq"]
     assert [event["seq"] for event in events] == [*range(first + 1, first + 1 + len(events))]
     truth = {event["seq"]: event for event in witness.events}
@@ -140,7 +140,7 @@ def assert_whole(joined: Message, events: list[Message], witness: Page) -> None:
     assert joined["messages"] == [each for each in said if each["seq"] <= first][-HISTORY:]
 
 
-def test_history_and_what_follows_have_no_gap_and_no_duplicate(server: Server) -> None:
+def test_chat_history_and_events_have_no_gap(server: Server) -> None:
     talkers, count, rounds = 3, 60, 6
     ready = threading.Barrier(talkers + 2)
 
@@ -175,7 +175,7 @@ def test_history_and_what_follows_have_no_gap_and_no_duplicate(server: Server) -
         assert len(seen) == rounds
 
 
-def test_moving_between_loud_rooms_has_no_gap_and_no_duplicate(server: Server) -> None:
+def test_chat_moving_between_rooms_has_no_gap(server: Server) -> None:
     rounds = 15
     enough = threading.Event()
     seen: list[tuple[Message, list[Message]]] = []
@@ -210,7 +210,7 @@ def test_moving_between_loud_rooms_has_no_gap_and_no_duplicate(server: Server) -
     assert len(seen) == rounds
 
 
-def test_a_room_that_is_left_and_entered_at_once_is_one_room(site: Demo, server: Server) -> None:
+def test_chat_room_left_and_entered_at_once_is_one_room(site: Demo, server: Server) -> None:
     def come_and_go(number: int) -> None:
         with Page(server.url) as page:
             for _ in range(10):
@@ -250,7 +250,7 @@ def test_a_room_that_is_left_and_entered_at_once_is_one_room(site: Demo, server:
         ('{"type": "say", "text": "\\ud83d"}', None, "surrogate"),
     ],
 )
-def test_bad_input_is_told_and_the_connection_stays(
+def test_chat_bad_input_gets_error_and_keeps_connection(
     server: Server, text: str, about: str | None, told: str
 ) -> None:
     with Page(server.url) as page:
@@ -261,7 +261,7 @@ def test_bad_input_is_told_and_the_connection_stays(
         assert page.join("ada", "lobby")["nick"] == "ada"
 
 
-def test_names_and_messages_have_a_longest_length(server: Server) -> None:
+def test_chat_names_and_messages_have_longest_length(server: Server) -> None:
     with Page(server.url) as page:
         page.send("join", nick="a" * (LONGEST_NAME + 1), room="lobby")
         assert page.until("error")["text"] == "nick: 1 to 32 printable characters"
@@ -272,14 +272,14 @@ def test_names_and_messages_have_a_longest_length(server: Server) -> None:
         assert page.until("said")["text"] == "🙂" * LONGEST_MESSAGE
 
 
-def test_what_no_page_sends_closes_the_connection(site: Demo) -> None:
-    # Without the fixture that forbids warnings: 1009 is one.
+def test_chat_oversized_message_closes_with_1009(site: Demo) -> None:
+    # Without the fixture that forbids warnings, because 1009 is one.
     with demo.serve(site, "127.0.0.1", 0) as server, Page(server.url) as page:
         page.say("a" * 40_000)
         assert page.until_closed() == 1009
 
 
-def test_tags_stay_text(server: Server) -> None:
+def test_chat_tags_stay_text(server: Server) -> None:
     nick, text = "<img src=x onerror=alert(1)>", "<script>alert(1)</script> &amp; \u2028"
     with Page(server.url) as ada, Page(server.url) as grace:
         ada.join("ada", "lobby")
@@ -289,10 +289,10 @@ def test_tags_stay_text(server: Server) -> None:
         assert (said["nick"], said["text"]) == (nick, text.strip())
 
 
-# What the server says of each connection.
+# Statistics.
 
 
-def test_the_statistics_of_each_connection(server: Server) -> None:
+def test_chat_statistics_show_each_connection(server: Server) -> None:
     with Page(server.url) as ada, Page(server.url) as grace:
         joined = ada.join("ada", "lobby")
         grace.until("rooms")

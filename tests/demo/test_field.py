@@ -1,4 +1,4 @@
-"""The arena's rules, as arithmetic: whatever is done, discs and dots stay what they are."""
+"""The arena's rules, which are pure arithmetic."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def do(field: Field, kind: str, *more: object) -> None:
 
 
 def alone(seed: int = 1) -> tuple[Field, Player]:
-    """A field without dots, and one disc in its middle."""
+    """Return a field without dots, and a disc in its middle."""
     field = Field(Random(seed))
     field.dots = []
     player = field.enter(1, "ada", watches=False)
@@ -53,7 +53,7 @@ def alone(seed: int = 1) -> tuple[Field, Player]:
 
 
 def with_another(x: float, y: float) -> tuple[Field, Player, Player]:
-    """The same, with a second disc at a distance from the first."""
+    """Return the same with a second disc at a distance from the first."""
     field, ada = alone()
     grace = field.enter(2, "grace", watches=False)
     grace.x, grace.y = ada.x + x, ada.y + y
@@ -61,9 +61,7 @@ def with_another(x: float, y: float) -> tuple[Field, Player, Player]:
 
 
 @given(st.lists(STEPS, max_size=60), st.integers())
-def test_whatever_happens_all_stay_on_the_field(
-    steps: list[tuple[str, object]], seed: int
-) -> None:
+def test_field_any_steps_keep_invariants(steps: list[tuple[str, object]], seed: int) -> None:
     field = Field(Random(seed))
     for step in steps:
         before = sum(player.score for player in field.players.values())
@@ -81,7 +79,7 @@ def test_whatever_happens_all_stay_on_the_field(
             assert DOT_RADIUS <= x <= WIDTH - DOT_RADIUS
             assert DOT_RADIUS <= y <= HEIGHT - DOT_RADIUS
         if step[0] == "step":
-            # A point for a dot; one may land where the next disc collects it at once.
+            # One point for each dot; a new dot may appear where the next disc collects it.
             moved = sum(one != other for one, other in zip(dots, field.dots, strict=True))
             gained = sum(player.score for player in field.players.values()) - before
             assert (gained > 0) == (moved > 0)
@@ -89,7 +87,7 @@ def test_whatever_happens_all_stay_on_the_field(
 
 
 @given(st.lists(STEPS, max_size=60), st.integers())
-def test_the_same_inputs_give_the_same_field(steps: list[tuple[str, object]], seed: int) -> None:
+def test_field_same_inputs_give_same_field(steps: list[tuple[str, object]], seed: int) -> None:
     one, other = Field(Random(seed)), Field(Random(seed))
     for step in steps:
         do(one, *step)
@@ -97,7 +95,7 @@ def test_the_same_inputs_give_the_same_field(steps: list[tuple[str, object]], se
     assert (one.players, one.dots) == (other.players, other.dots)
 
 
-def test_a_disc_goes_where_it_wants_to_and_stops() -> None:
+def test_field_disc_follows_steering_and_stops() -> None:
     field, ada = alone()
     field.steer(1, 1, 0)
     for _ in range(10):
@@ -110,7 +108,7 @@ def test_a_disc_goes_where_it_wants_to_and_stops() -> None:
     assert hypot(ada.vx, ada.vy) < 1e-3
 
 
-def test_across_is_no_faster_than_along() -> None:
+def test_field_diagonal_is_no_faster() -> None:
     field, ada = alone()
     field.steer(1, 1, 1)
     for _ in range(10):
@@ -123,7 +121,7 @@ def test_across_is_no_faster_than_along() -> None:
     assert across == pytest.approx(ada.x - WIDTH / 2)
 
 
-def test_a_wall_throws_back() -> None:
+def test_field_wall_reverses_speed() -> None:
     field, ada = alone()
     ada.x, ada.vx = RADIUS + 1, -300.0
     field.step(DT)
@@ -132,13 +130,13 @@ def test_a_wall_throws_back() -> None:
 
 
 @given(st.floats(-40, 40), st.floats(-40, 40))
-def test_discs_that_touch_are_apart_after_it(x: float, y: float) -> None:
+def test_field_overlapping_discs_are_pushed_apart(x: float, y: float) -> None:
     field, ada, grace = with_another(x, y)
     field.step(DT)
     assert hypot(grace.x - ada.x, grace.y - ada.y) >= 2 * RADIUS - 1e-6
 
 
-def test_who_runs_into_another_hands_its_speed_on() -> None:
+def test_field_bump_exchanges_speed() -> None:
     field, ada, grace = with_another(2 * RADIUS + 5, 0)
     ada.vx = 300.0
     field.step(DT)
@@ -146,14 +144,14 @@ def test_who_runs_into_another_hands_its_speed_on() -> None:
     assert grace.vx > 200
 
 
-def test_no_bump_makes_anybody_faster_than_the_fastest() -> None:
+def test_field_bump_is_limited_to_top_speed() -> None:
     field, ada, grace = with_another(2 * RADIUS + 5, 0)
     ada.vx = 1000.0
     field.step(DT)
     assert grace.vx == TOP_SPEED
 
 
-def test_nobody_is_pushed_through_a_wall() -> None:
+def test_field_bump_keeps_discs_inside() -> None:
     field, ada, grace = with_another(0, 0)
     ada.x, grace.x = RADIUS, RADIUS + 10
     ada.y = grace.y = HEIGHT - RADIUS
@@ -162,7 +160,7 @@ def test_nobody_is_pushed_through_a_wall() -> None:
     assert grace.x > RADIUS + 10
 
 
-def test_a_dot_is_a_point_and_appears_elsewhere() -> None:
+def test_field_dot_scores_and_moves() -> None:
     field, ada = alone()
     field.dots = [(ada.x + RADIUS, ada.y)]
     field.step(DT)
@@ -170,7 +168,7 @@ def test_a_dot_is_a_point_and_appears_elsewhere() -> None:
     assert field.dots != [(ada.x + RADIUS, ada.y)]
 
 
-def test_who_watches_bumps_nobody_and_gets_nothing() -> None:
+def test_field_watcher_bumps_and_scores_nothing() -> None:
     field, ada, grace = with_another(10, 0)
     field.begin_round({1})
     assert (ada.watches, grace.watches) == (False, True)
@@ -182,7 +180,7 @@ def test_who_watches_bumps_nobody_and_gets_nothing() -> None:
     assert (ada.x, grace.score, ada.score) == (WIDTH / 2, 0, 0)
 
 
-def test_a_round_begins_at_zero_and_ends_with_the_best_first() -> None:
+def test_field_round_ranks_scores_from_zero() -> None:
     field, ada, grace = with_another(200, 0)
     field.enter(3, "eve", watches=True)
     ada.score = 9
@@ -193,7 +191,7 @@ def test_a_round_begins_at_zero_and_ends_with_the_best_first() -> None:
     assert all(not each.watches and each.score == 0 for each in field.players.values())
 
 
-def test_a_round_has_contenders_while_one_is_left() -> None:
+def test_field_contended_until_last_player_leaves() -> None:
     field, *_ = with_another(200, 0)
     field.begin_round({1})
     assert field.contended()
@@ -201,7 +199,7 @@ def test_a_round_has_contenders_while_one_is_left() -> None:
     assert not field.contended()
 
 
-def test_who_enters_again_gets_another_name_and_stays() -> None:
+def test_field_enter_again_renames_player() -> None:
     field, ada, _ = with_another(200, 0)
     ada.score = 3
     assert field.enter(1, "GRACE", watches=True) is ada
@@ -209,7 +207,7 @@ def test_who_enters_again_gets_another_name_and_stays() -> None:
     assert field.enter(1, "GRACE-2", watches=False).nick == "GRACE-2"
 
 
-def test_a_full_field_takes_nobody_but_lets_names_change(
+def test_field_full_refuses_new_player(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rules, "MOST_PLAYERS", 2)
@@ -220,7 +218,7 @@ def test_a_full_field_takes_nobody_but_lets_names_change(
     assert field.enter(2, "eve", watches=False).nick == "eve"
 
 
-def test_steering_who_is_gone_does_nothing() -> None:
+def test_field_steer_unknown_player_does_nothing() -> None:
     field, _ = alone()
     field.steer(7, 1, 1)
     field.leave(7)

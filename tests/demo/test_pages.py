@@ -1,4 +1,4 @@
-"""The demo's plain pages, over HTTP: what they are served with, and what they may do."""
+"""The demo's pages over HTTP: content, policy, health."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def get(url: str) -> tuple[int, Any, str]:
         ("/style.css", "text/css; charset=utf-8", "light-dark("),
     ],
 )
-def test_the_page_comes_with_a_strict_policy(
-    server: Server, path: str, kind: str, part: str
-) -> None:
+def test_page_has_strict_policy(server: Server, path: str, kind: str, part: str) -> None:
     status, headers, body = get(server.http_url.rstrip("/") + path)
     assert status == 200
     assert headers["Content-Type"] == kind
@@ -56,7 +54,7 @@ def test_the_page_comes_with_a_strict_policy(
 
 
 @pytest.mark.parametrize("name", ["chat", "arena"])
-def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(name: str) -> None:
+def test_page_has_no_inline_code_or_foreign_source(name: str) -> None:
     page = (PAGES / f"{name}.html").read_text(encoding="utf-8")
     inline = r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=|javascript:"
     assert re.findall(inline, page) == []
@@ -66,13 +64,13 @@ def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(name: str) -
 
 
 @pytest.mark.parametrize("name", ["chat", "arena", "shared"])
-def test_the_scripts_make_no_html(name: str) -> None:
+def test_script_makes_no_html(name: str) -> None:
     script = (PAGES / f"{name}.js").read_text(encoding="utf-8")
     makes_html = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\("
     assert re.findall(makes_html, script) == []
 
 
-def test_health(server: Server) -> None:
+def test_health_hub_running_is_ok(server: Server) -> None:
     with Page(server.url) as page:
         page.join("ada", "lobby")
         status, headers, body = get(server.http_url + "healthz")
@@ -83,7 +81,7 @@ def test_health(server: Server) -> None:
     assert report == {"status": "ok", "clients": 1, "rooms": 2}
 
 
-def test_a_hub_that_hangs_is_ill(
+def test_health_hub_stuck_is_503(
     site: Demo, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "HUB_TIMEOUT", 0.05)
@@ -97,6 +95,6 @@ def test_a_hub_that_hangs_is_ill(
     assert json.loads(body)["status"] == "the hub thread does not answer"
 
 
-def test_there_is_nothing_else(server: Server) -> None:
+def test_page_unknown_path_is_404(server: Server) -> None:
     assert get(server.http_url + "../chat.py")[0] == 404
     assert get(server.http_url + "ws")[0] == 426

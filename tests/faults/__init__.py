@@ -1,1 +1,1 @@
-"""What the world does to a server, and what hubthread does then: see ``table.py``."""
+"""Faults of peers, of the machine and of the program itself; ``table.py`` lists them."""

@@ -1,9 +1,11 @@
-"""Runs the faults and prints what was seen.
+"""The command that runs the tests of the faults and prints a table of the results.
+
+::
 
     python -m tests.faults [--list] [NAME ...]
 
 A NAME is a part of a fault's name, such as "TLS".  Exit status: 0 if every promise was kept,
-1 if one was not, 2 for bad arguments.
+1 if one was not, 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ _WIDTHS = (26, 44, 58)
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, without the usage."""
+        """Print one line, without the usage, and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 class Seen:
-    """What each test has come to; a plugin of pytest."""
+    """The results of the tests; a plugin of pytest."""
 
     def __init__(self) -> None:
         self.passed: dict[str, int] = {}
@@ -55,7 +57,7 @@ class Seen:
                     figures.append(str(value))
 
     def row(self, fault: Fault) -> tuple[str, bool]:
-        """What is to be told of a fault, and whether its promise was kept."""
+        """Return the text of a fault's row, and True if its promise was kept."""
         failed = sum(self.failed.get(test, 0) for test in fault.tests)
         passed = sum(self.passed.get(test, 0) for test in fault.tests)
         skipped = [self.skipped[test] for test in fault.tests if test in self.skipped]
@@ -69,7 +71,7 @@ class Seen:
 
 
 def chosen(names: list[str], parser: argparse.ArgumentParser) -> list[Fault]:
-    """The faults whose names have one of these in them; all, if there are none."""
+    """Return the faults whose names contain one of ``names``; all faults without names."""
     found = [
         fault
         for fault in FAULTS
@@ -77,15 +79,15 @@ def chosen(names: list[str], parser: argparse.ArgumentParser) -> list[Fault]:
     ]
     for name in names:
         if not any(name.lower() in fault.name.lower() for fault in found):
-            parser.error(f"no fault called {name!r}; --list shows them")
+            parser.error(f"no fault {name!r}; --list shows all")
     return found
 
 
 def main(arguments: list[str]) -> int:
-    """List or run them; the exit status."""
+    """List or run the faults; return the exit status."""
     parser = _Parser(prog="python -m tests.faults", description=__doc__, allow_abbrev=False)
     parser.add_argument("names", nargs="*", metavar="NAME", help="parts of names (all)")
-    parser.add_argument("--list", action="store_true", help="what there is, and what is promised")
+    parser.add_argument("--list", action="store_true", help="list the faults and the promises")
     asked = parser.parse_args(arguments)
     faults = chosen(asked.names, parser)
     if asked.list:

@@ -1,4 +1,4 @@
-"""Peers: those that trickle, vanish, cut messages to shreds, or come back all the time."""
+"""Faults of peers: they trickle, vanish, send fragments, or reconnect in a storm."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def echo(ctx: Any, meta: Any) -> bool:
 
 
 def trickle(sock: socket.socket, data: bytes) -> int:
-    """Send a byte, and wait whether it is answered, and so on; how many bytes were sent."""
+    """Send a byte every ``PAUSE`` seconds until there is an answer; return the bytes sent."""
     for sent in range(len(data)):
         try:
             sock.sendall(data[sent : sent + 1])
@@ -61,8 +61,9 @@ def trickle(sock: socket.socket, data: bytes) -> int:
     return len(data)
 
 
-def test_a_peer_that_reads_byte_by_byte(record_property: Record) -> None:
-    """The system tells us of room by the kilobyte: so slow, it counts as one that stalls."""
+@pytest.mark.load  # the other peer must read within write_wait
+def test_peer_reads_byte_by_byte_is_cut(record_property: Record) -> None:
+    """The system reports free space by the kilobyte, so this peer counts as stalled."""
     count, body = 450, "x" * 16_000  # more than the system keeps for a stream
     with serving(period=WebsocketPeriod[Any](write_wait=1.0)) as s:
         (slow, client), (good, other) = s.pair(receive_buffer=65536), s.pair()
@@ -84,8 +85,8 @@ def test_a_peer_that_reads_byte_by_byte(record_property: Record) -> None:
     record_property("seen", f"the other got all; cut after {took:.1f} s of 1.0 s, {read} bytes")
 
 
-def test_a_handshake_that_trickles(record_property: Record) -> None:
-    """The time-out is for the whole request, however steadily it comes."""
+def test_peer_trickles_handshake_gets_408(record_property: Record) -> None:
+    """The time-out is for the whole request, even if bytes arrive steadily."""
     request = raw_handshake("/", "X-Long: " + "x" * 500)
     with serving(upgrader=Upgrader(handshake_timeout=0.5), on_receive_message=echo) as s:
         with s.peer() as good, connect(s.server) as sock:
@@ -101,8 +102,9 @@ def test_a_handshake_that_trickles(record_property: Record) -> None:
     record_property("seen", f"408 after {took:.1f} s of 0.5 s, {sent} of {len(request)} bytes")
 
 
-def test_a_frame_that_trickles(record_property: Record) -> None:
-    """Each byte is a sign of life: it arrives whole, and until then costs others nothing."""
+@pytest.mark.load  # each byte must arrive within ping_timeout
+def test_peer_trickles_frame_is_served(record_property: Record) -> None:
+    """Each byte is a sign of life: the frame arrives whole, and others are served meanwhile."""
     plan = PingPongPlan[Any](ping_period=0.5, ping_timeout=1.0)
     period = WebsocketPeriod[Any](ping_pong_plan=plan)
     frame = masked_frame("slow " * 10)
@@ -114,14 +116,15 @@ def test_a_frame_that_trickles(record_property: Record) -> None:
             good.send("hello")
             assert good.message() == "hello"
         assert slow.message() == "slow " * 10
-        assert client.context.wait(TIMEOUT)  # and then it answers no ping
+        assert client.context.wait(TIMEOUT)  # the peer answers no ping
         assert s.hub.statistics().ended_by["silent"] >= 1
     record_property("seen", f"whole after {len(frame)} bytes, an echo of another's between each")
 
 
+@pytest.mark.load  # each byte must arrive within pong_wait
 @pytest.mark.parametrize("framing", [Framing.LINES, Framing.LENGTH_4])
-def test_a_raw_message_that_trickles(framing: Framing, record_property: Record) -> None:
-    """As with frames; when the bytes stop, ``pong_wait`` ends it in mid-message."""
+def test_raw_peer_trickles_message_is_served(framing: Framing, record_property: Record) -> None:
+    """Each byte is a sign of life; silence of ``pong_wait`` ends the peer in mid-message."""
     message = b"slow " * 6
     wire = message + b"\n" if framing is Framing.LINES else b"\0\0\0\x1e" + message
     period = SocketPeriod(framing=framing, pong_wait=1.0)
@@ -159,14 +162,14 @@ def ip(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def another_machine() -> Iterator[str]:
-    """A network namespace at the other end of a cable; its name."""
+    """Make a network namespace with a virtual cable; yield its name."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("needs root and ip(8) for a network namespace")
     name, cable = f"hubthread{os.getpid()}", f"ht{os.getpid()}"
     try:
         ip("netns", "add", name)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespace to be had: {error.stderr.decode().strip()}")
+        pytest.skip(f"cannot make a network namespace: {error.stderr.decode().strip()}")
     try:
         ip("link", "add", cable, "type", "veth", "peer", "name", "far", "netns", name)
         ip("addr", "add", f"{OURS}/30", "dev", cable)
@@ -176,13 +179,13 @@ def another_machine() -> Iterator[str]:
         yield name
     finally:
         ip("netns", "del", name)
-        # The cable goes with the namespace, but a moment later.
+        # The cable disappears with the namespace, but a moment later.
         subprocess.run(["ip", "link", "del", cable], check=False, capture_output=True)
 
 
 @pytest.mark.parametrize("cause", ["silent", "stalled"])
-def test_a_machine_that_vanishes(cause: str, record_property: Record) -> None:
-    """No FIN, no reset: the keepalive finds out, or ``write_wait`` where something waits."""
+def test_machine_vanishes_is_found_out(cause: str, record_property: Record) -> None:
+    """Without FIN or reset, the keepalive finds out, or ``write_wait`` if data waits."""
     plan = PingPongPlan[Any](ping_period=0.3, ping_timeout=1.0)
     if cause == "stalled":
         plan = PingPongPlan[Any](ping_period=None, ping_timeout=None)
@@ -208,12 +211,12 @@ def test_a_machine_that_vanishes(cause: str, record_property: Record) -> None:
     record_property("seen", f"{cause}: found out after {took:.1f} s of 1.0 s")
 
 
-# Shreds.
+# Fragments.
 
 
 @pytest.mark.parametrize("allowed", [1024, pytest.param(200_000, marks=pytest.mark.load)])
-def test_a_hundred_thousand_fragments(allowed: int, record_property: Record) -> None:
-    """More than ``max_fragments`` are 1009; as many as are allowed make one message."""
+def test_peer_sends_100_000_fragments(allowed: int, record_property: Record) -> None:
+    """More than ``max_fragments`` close with 1009; the allowed number is one message."""
     count = 100_000
     first, middle = masked_frame(b"x", BINARY, fin=False), masked_frame(b"y", 0, fin=False)
     wire = first + middle * (count - 2) + masked_frame(b"z", 0)
@@ -227,7 +230,7 @@ def test_a_hundred_thousand_fragments(allowed: int, record_property: Record) -> 
     with serving(period=period, on_receive_message=receive) as s:
         peer, client = s.pair()
         began = monotonic()
-        with contextlib.suppress(OSError):  # closed in the middle of it
+        with contextlib.suppress(OSError):  # the server closes meanwhile
             peer.sock.sendall(wire)
         if allowed < count:
             assert peer.closed()[0] == 1009
@@ -240,11 +243,11 @@ def test_a_hundred_thousand_fragments(allowed: int, record_property: Record) -> 
     record_property("seen", f"{allowed:,} allowed: {what} after {monotonic() - began:.1f} s")
 
 
-# Coming back.
+# Reconnecting.
 
 
 def leave(peer: RawPeer, number: int) -> None:
-    """In another way each time."""
+    """Leave in one of three ways."""
     if number % 3 == 0:
         peer.send_close()
         peer.rest()
@@ -253,8 +256,8 @@ def leave(peer: RawPeer, number: int) -> None:
     peer.close()
 
 
-def test_a_storm_of_reconnects(record_property: Record) -> None:
-    """Hundreds come, join, and leave in every way; a member who stays misses nothing."""
+def test_peers_reconnect_in_storm_leave_nothing(record_property: Record) -> None:
+    """Hundreds join and leave in three ways; a member that stays misses nothing."""
     threads, rounds = 8, 40
 
     def start(ctx: Any, meta: Any) -> None:
@@ -303,8 +306,8 @@ sys.stdin.read()
 
 @pytest.mark.load
 @pytest.mark.usefixtures("many_descriptors")
-def test_a_crowd_that_vanishes_at_once(record_property: Record) -> None:
-    """A proxy dies with thousands behind it: all are gone, a neighbour is served meanwhile."""
+def test_crowd_vanishes_neighbour_is_served(record_property: Record) -> None:
+    """All 2,000 clients of a killed process are gone; another client is served meanwhile."""
     count = 2_000
     with serving(on_receive_message=echo) as s:
         stays, _ = s.pair()
@@ -325,7 +328,7 @@ def test_a_crowd_that_vanishes_at_once(record_property: Record) -> None:
 
 
 def all_gone(s: Serving, but: int) -> None:
-    """Wait until no more than ``but`` clients are there, and their threads have ended."""
+    """Wait until only ``but`` clients are left and the threads of the others have ended."""
     for client in s.hub.clients()[but:]:
         assert client.context.wait(TIMEOUT)
     deadline = monotonic() + TIMEOUT

@@ -1,4 +1,4 @@
-"""Whole processes: how they end with clients connected, and what a fork leaves alone."""
+"""Faults of processes: ends with clients connected, forks, signals, stops."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HUB = """
 
 
 def run(program: str, *arguments: str, before: str = "") -> tuple[str, str, int]:
-    """What a program prints, complains of, and ends with; ``before`` runs first of all."""
+    """Run a program; return stdout, stderr and status.  ``before`` runs first."""
     code = "".join(textwrap.dedent(part) for part in (before, HUB, program))
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code, str(ROOT), *arguments],
@@ -65,10 +65,10 @@ def run(program: str, *arguments: str, before: str = "") -> tuple[str, str, int]
         ("hub.exec_async(lambda _: threading.Event().wait())", 0),
     ],
 )
-def test_an_interpreter_ends_with_clients_connected(
+def test_interpreter_exits_with_clients_connected(
     end: str, status: int, record_property: Record
 ) -> None:
-    """No close, no join: it ends with its own status, at once and without a word."""
+    """Without close and join it ends at once, with its own status and no output."""
     began = monotonic()
     assert run(f"{end}\n") == ("", "", status)
     record_property("seen", f"20 clients, whole process {monotonic() - began:.1f} s, no traceback")
@@ -80,7 +80,7 @@ FORK = """
         child = os.fork()
         if child == 0:
             os.close(writing)
-            os.read(reading, 1)  # it lives as long as its parent says, with all its sockets
+            os.read(reading, 1)  # it lives until its parent says, with copies of all sockets
             os._exit(0)
         os.close(reading)
         children.append((child, writing))
@@ -117,8 +117,8 @@ FORK = """
 """
 
 
-def test_a_fork_in_a_handler(record_property: Record) -> None:
-    """A child that lives on takes no client, no message and no end of a stream away."""
+def test_handler_forks_clients_stay(record_property: Record) -> None:
+    """A child that lives on takes no client, message or end of a stream from its parent."""
     out, errors, status = run(FORK)
     assert (out, status) == ("done\n", 0), errors
     record_property("seen", "22 clients served and closed while the child held their sockets")
@@ -129,7 +129,7 @@ SUBPROCESS = """
         code = "import sys; print('runs', flush=True); sys.stdin.read()"
         child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
                                  stdout=subprocess.PIPE, close_fds=False)
-        # Popen may return before the system has closed what is not to be inherited.
+        # Popen may return before the system has closed the sockets.
         assert child.stdout.readline() == b"runs\\n"
         children.append(child)
         ctx.write("runs")
@@ -153,15 +153,15 @@ SUBPROCESS = """
 """
 
 
-def test_a_program_that_a_handler_starts(record_property: Record) -> None:
-    """It inherits no socket, even where it is given all that can be."""
+def test_handler_starts_program_without_sockets(record_property: Record) -> None:
+    """It inherits no socket, even with ``close_fds=False``."""
     out, errors, status = run(SUBPROCESS)
     assert (out, status) == ("done\n", 0), errors
     record_property("seen", "port and stream are free although the program runs")
 
 
-def test_sigterm_under_load(tmp_path: Path, record_property: Record) -> None:
-    """All are told 1001 behind whole messages, and the process ends with 0 and no line."""
+def test_process_sigterm_under_load_tells_clients(tmp_path: Path, record_property: Record) -> None:
+    """All clients get 1001 after whole messages; the process ends with 0 and no output."""
     (tmp_path / "app.py").write_text(APP)
     count = 12
     here = threading.Barrier(count)
@@ -218,9 +218,10 @@ clock = HotlineFrameOption(dict, lambda frame, obj: None, hz=100).run(hub.hotlin
 """
 
 
-def test_a_process_that_is_stopped_goes_on(tmp_path: Path, record_property: Record) -> None:
-    """As one whose machine was suspended: nobody is cut for the time that it was not there,
-    what was sent meanwhile is served, and a clock leaves out what it missed."""
+def test_process_stopped_and_continued_keeps_clients(
+    tmp_path: Path, record_property: Record
+) -> None:
+    """It keeps its clients, serves what they sent meanwhile, and skips missed ticks."""
     (tmp_path / "app.py").write_text(SLEEPER)
     stopped, count, half = 3.5, 20, 10
     with started("serve", "app:hub", "--port", "0", cwd=tmp_path) as command:
@@ -242,7 +243,7 @@ def test_a_process_that_is_stopped_goes_on(tmp_path: Path, record_property: Reco
             assert os.WIFSTOPPED(os.waitpid(command.process.pid, os.WUNTRACED)[1])
             for peer in peers[:half]:
                 peer.send("meanwhile")
-            # Longer than a silent peer is given; that nothing comes is the proof.
+            # Longer than ping_timeout; the proof is that nothing arrives.
             assert select.select([peers[0].sock], [], [], stopped)[0] == []
             command.tell(signal.SIGCONT)
             assert [peer.message() for peer in peers[:half]] == ["meanwhile"] * half
@@ -255,8 +256,8 @@ def test_a_process_that_is_stopped_goes_on(tmp_path: Path, record_property: Reco
     record_property("seen", f"{stopped} s: {count} clients kept, {missed} ticks left out")
 
 
-def test_a_clock_that_is_set(record_property: Record) -> None:
-    """Whatever the wall clock says from one moment to the next, nothing depends on it."""
+def test_wall_clock_jumps_change_nothing(record_property: Record) -> None:
+    """A wall clock that returns random times changes nothing."""
     jumps = """
         import random, time
         def any_time():
@@ -284,7 +285,7 @@ def test_a_clock_that_is_set(record_property: Record) -> None:
         assert hub.exec_sync(lambda _: 7, timeout=30) == 7
         assert not hub.hotline().wait_push_consumed(1, 0.01)
         while silent.statistics().clients:
-            pass  # neither of them answers a ping
+            pass  # both peers answer no ping
         silent.close(30.0)
         hub.close(0.1)
         print("done")

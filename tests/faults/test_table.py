@@ -18,15 +18,15 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-def test_each_test_of_the_table_exists() -> None:
+def test_table_tests_exist() -> None:
     for fault in FAULTS:
         for test in fault.tests:
             file, _, name = test.partition("::")
             assert name in functions(TESTS / file), test
 
 
-def test_no_fault_is_left_out_of_the_table() -> None:
-    """Each test of this folder holds one, but those of the suite itself and of bad arguments."""
+def test_table_has_every_test_of_folder() -> None:
+    """Except the tests of the suite itself and of wrong arguments."""
     told = {test for fault in FAULTS for test in fault.tests}
     for path in TESTS.glob("faults/test_*.py"):
         if path.name != "test_table.py":
@@ -37,10 +37,10 @@ def test_no_fault_is_left_out_of_the_table() -> None:
             }
 
 
-def test_they_are_listed_and_asked_for_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lists_faults_and_refuses_unknown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     assert capsys.readouterr().out.count("\n") == len(FAULTS)
     with pytest.raises(SystemExit) as ended:
         main(["no such fault"])
     assert ended.value.code == 2
-    assert "no fault called 'no such fault'" in capsys.readouterr().err
+    assert "no fault 'no such fault'" in capsys.readouterr().err

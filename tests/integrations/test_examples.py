@@ -59,7 +59,7 @@ class User(Tab):
         self.until(lambda: self.texts("#messages li") == list(lines))
 
 
-def test_a_form_reaches_everybody_s_browser(driver: webdriver.Chrome) -> None:
+def test_flask_chat_post_reaches_other_browser(driver: webdriver.Chrome) -> None:
     with served(flask_chat.create_app()) as port:
         ada = User(driver, port, "ada", "127.0.0.1")
         bob = User(driver, port, "bob", "localhost")
@@ -79,7 +79,7 @@ def test_a_form_reaches_everybody_s_browser(driver: webdriver.Chrome) -> None:
         bob.until(lambda: bob.texts("h1") == ["A chat"])
 
 
-def test_the_dashboard_is_fed_and_comes_back(driver: webdriver.Chrome) -> None:
+def test_dashboard_is_fed_and_reconnects(driver: webdriver.Chrome) -> None:
     app = dashboard.create_app(every=0.05)
     with served(app) as port:
         tab = Tab(driver, f"http://127.0.0.1:{port}/")
@@ -102,7 +102,7 @@ def test_the_dashboard_is_fed_and_comes_back(driver: webdriver.Chrome) -> None:
 
 
 @pytest.mark.parametrize("module", ["flask_chat", "dashboard"])
-def test_the_command_of_each(module: str, driver: webdriver.Chrome) -> None:
+def test_example_command_serves_page(module: str, driver: webdriver.Chrome) -> None:
     with running("flask", module) as server:
         tab = Tab(driver, f"http://127.0.0.1:{server.port}/")
         tab.until(lambda: tab.texts("h1") != [])

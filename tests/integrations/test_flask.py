@@ -94,7 +94,7 @@ def as_user(place: str, site: Site, name: str = "ada", path: str = "/ws") -> Any
     return connect(f"ws://{place}{path}", additional_headers=headers)
 
 
-def test_the_view_decides_with_the_session() -> None:
+def test_route_view_decides_by_session() -> None:
     site = Site(on_connection_start=lambda ctx, meta: ctx.write(f"hello {meta['name']}"))
     with site.served() as place:
         with as_user(place, site) as ada, as_user(place, site, "bob") as bob:
@@ -105,7 +105,7 @@ def test_the_view_decides_with_the_session() -> None:
     assert b"Log in first." in (refused.value.response.body or b"")
 
 
-def test_before_request_and_a_response_of_the_view_count_too() -> None:
+def test_route_before_request_and_response_refuse() -> None:
     site = Site()
 
     @site.app.before_request
@@ -142,9 +142,7 @@ class OtherResponse(flask.Response):
         (lambda: ({"error": "no"}, 403, {}), 500),
     ],
 )
-def test_nothing_that_a_view_refuses_with_is_taken_for_a_meta(
-    refuse: Callable[[], Any], status: int
-) -> None:
+def test_route_refusal_is_never_a_meta(refuse: Callable[[], Any], status: int) -> None:
     realtime: FlaskHub[Any, str] = FlaskHub(HubSetting(dict))
     app = Flask("site")
     app.response_class = OtherResponse
@@ -158,7 +156,7 @@ def test_nothing_that_a_view_refuses_with_is_taken_for_a_meta(
         assert hub.statistics().clients_total == 0
 
 
-def test_a_view_has_several_routes() -> None:
+def test_route_view_has_several_routes() -> None:
     realtime: FlaskHub[Any, str] = FlaskHub(HubSetting(dict))
     app = Flask("site")
 
@@ -173,7 +171,7 @@ def test_a_view_has_several_routes() -> None:
             assert hub.connect_through(app.test_client(), path).ctx.meta == path
 
 
-def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
+def test_init_app_first_request_starts_hub() -> None:
     def start(ctx: Any, meta: Fields) -> None:
         site.room.answer(ctx)
         ctx.write("in")
@@ -190,7 +188,7 @@ def test_any_route_pushes_and_the_first_request_starts_the_hub() -> None:
             assert ada.recv(TIMEOUT) == "news"
 
 
-def test_each_callback_has_an_application_context_of_its_own() -> None:
+def test_callback_has_application_context_of_its_own() -> None:
     matcher: MatcherMap[Fields, str] = MatcherMap(PrefixHeader(" "))
 
     def seen(what: str) -> Callable[..., None]:
@@ -233,7 +231,7 @@ def test_each_callback_has_an_application_context_of_its_own() -> None:
     ]  # fmt: skip
 
 
-def test_what_ends_a_session_learns_of_every_error() -> None:
+def test_callback_raises_teardown_gets_error() -> None:
     """A teardown that commits where nothing was raised would else keep half of a change."""
 
     def fail(*_: object) -> None:
@@ -257,7 +255,7 @@ def test_what_ends_a_session_learns_of_every_error() -> None:
     assert told == [("teardown", "LookupError")] * 4
 
 
-def test_a_teardown_that_raises_ends_nobody() -> None:
+def test_callback_teardown_raises_keeps_client() -> None:
     def answer(ctx: Any, meta: Fields) -> bool:
         flask.g.by = "message"
         return bool(ctx.write(ctx.payload))
@@ -276,7 +274,7 @@ def test_a_teardown_that_raises_ends_nobody() -> None:
         site.logs.wait("in the teardown")
 
 
-def test_the_configuration_has_its_say() -> None:
+def test_init_app_configuration_overrides_setting() -> None:
     realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
     app, other = Flask("one"), Flask("other")
     app.config.from_mapping(
@@ -336,14 +334,14 @@ def test_what_the_configuration_gives_whole_it_may_change_in_part() -> None:
         ("HUBTHREAD_PING_PERIOD", "7", "ping_period: a number"),
     ],
 )
-def test_a_wrong_configuration_is_refused(name: str, value: object, told: str) -> None:
+def test_init_app_wrong_configuration_raises(name: str, value: object, told: str) -> None:
     app = Flask("one")
     app.config[name] = value
     with pytest.raises(SettingError, match=told):
         FlaskHub(HubSetting(dict), app)
 
 
-def test_the_limit_is_the_configuration_s() -> None:
+def test_init_app_max_connections_refuses_with_503() -> None:
     site = Site({"HUBTHREAD_MAX_CONNECTIONS": 1})
     with site.served() as place, as_user(place, site):
         with pytest.raises(InvalidStatus) as refused, as_user(place, site):
@@ -351,7 +349,7 @@ def test_the_limit_is_the_configuration_s() -> None:
         assert refused.value.response.status_code == 503
 
 
-def test_an_application_has_one_hub() -> None:
+def test_init_app_twice_raises() -> None:
     realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
     app = Flask("one")
     with app.app_context(), pytest.raises(UsageError, match="init_app"):
@@ -384,7 +382,7 @@ def test_flask_program_of_the_documentation_runs(name: str) -> None:
             hub.close(TIMEOUT)
 
 
-def test_what_has_no_socket_is_told_so() -> None:
+def test_route_test_client_gets_426() -> None:
     site = Site()
     client = site.app.test_client()
     client.post("/login/ada")

@@ -60,7 +60,7 @@ def nginx(folder: Path, behind: Running) -> Iterator[int]:
             process.wait(TIMEOUT)
 
 
-def test_a_client_behind_nginx(tmp_path: Path) -> None:
+def test_nginx_client_is_served_and_told_1001(tmp_path: Path) -> None:
     application = "tests.integrations.app:proxied"
     with (
         running("gunicorn-gthread", application=application) as server,
@@ -86,7 +86,7 @@ def test_a_client_behind_nginx(tmp_path: Path) -> None:
             ada.shutdown()  # type: ignore[no-untyped-call]
 
 
-def test_a_foreign_page_behind_nginx(tmp_path: Path) -> None:
+def test_nginx_foreign_page_gets_403(tmp_path: Path) -> None:
     with (
         running("gunicorn-gthread") as server,
         nginx(tmp_path, server) as port,

@@ -57,7 +57,7 @@ def client(server: Running) -> Iterator[websocket.WebSocket]:
         connection.shutdown()  # type: ignore[no-untyped-call]
 
 
-def test_it_echoes(server: Running) -> None:
+def test_server_client_gets_echo(server: Running) -> None:
     with client(server) as ada:
         for text in ("a", "b" * 70_000, "c" * 300):
             ada.send(text)
@@ -67,26 +67,26 @@ def test_it_echoes(server: Running) -> None:
     server.until_logged("ended after .* peer 1000")
 
 
-def test_a_route_pushes_to_all(server: Running) -> None:
+def test_server_route_pushes_to_all(server: Running) -> None:
     with client(server) as ada, client(server) as bob:
         server.until_figures(clients=2)
         assert server.ask("/push", "news")[0] == 200
         assert [ada.recv(), bob.recv()] == ["news", "news"]
 
 
-def test_it_says_whether_a_thread_is_parked(server: Running) -> None:
+def test_server_statistics_tell_moved_from_parked(server: Running) -> None:
     with server.peer():
         server.until_figures(clients=1)
         figures = server.figures()
     assert (figures["moved"], figures["parked"]) == ((0, 1) if server.tls else (1, 0))
 
 
-def test_a_frame_in_one_segment_with_the_request_is_not_lost(server: Running) -> None:
+def test_server_frame_in_segment_of_request_is_not_lost(server: Running) -> None:
     with server.peer(behind=masked_frame("early") + masked_frame("bird")) as ada:
         assert ada.messages(2) == ["early", "bird"]
 
 
-def test_nothing_but_frames_is_in_the_stream(server: Running) -> None:
+def test_server_stream_has_frames_only(server: Running) -> None:
     """The server's own response, and whatever it says at the end, goes elsewhere."""
     with server.peer() as ada:
         ada.send("hello")
@@ -96,7 +96,7 @@ def test_nothing_but_frames_is_in_the_stream(server: Running) -> None:
         assert ada.at_end()
 
 
-def test_a_client_that_vanishes(server: Running) -> None:
+def test_server_client_resets_is_forgotten(server: Running) -> None:
     ada = server.peer()
     server.until_figures(clients=1)
     ada.reset()
@@ -104,7 +104,7 @@ def test_a_client_that_vanishes(server: Running) -> None:
     assert server.ask("/")[0] == 200
 
 
-def test_a_client_that_stops_reading_delays_nobody(server: Running) -> None:
+def test_server_stalled_client_delays_nobody(server: Running) -> None:
     with server.peer(receive_buffer=65536), server.peer() as bob:
         server.until_figures(clients=2)
         for number in range(40):
@@ -113,30 +113,30 @@ def test_a_client_that_stops_reading_delays_nobody(server: Running) -> None:
     assert texts == [str(number) for number in range(40)]
 
 
-def test_plain_http_is_told_what_this_is(server: Running) -> None:
+def test_server_plain_request_gets_426(server: Running) -> None:
     status, text = server.ask("/ws")
     assert status == 426
     assert "ws://" in text
 
 
-def test_a_foreign_page_is_refused(server: Running) -> None:
+def test_server_foreign_page_gets_403(server: Running) -> None:
     status, text = server.shake("Origin: http://evil.example")
     assert (status, text) == (403, "A page from 'http://evil.example' may not connect here.")
 
 
-def test_a_request_with_a_body_is_refused(server: Running) -> None:
+def test_server_request_with_body_gets_413(server: Running) -> None:
     status, text = server.shake("Content-Length: 2", body=b"xx")
     assert (status, text) == (413, "A request to this server cannot have a body.")
 
 
-def test_the_request_is_the_client_s(server: Running) -> None:
+def test_server_client_has_request(server: Running) -> None:
     with server.peer("Cookie: user=ada", path="/ws/caf%C3%A9?room=%C3%BC&room=2") as ada:
         ada.send("request")
         assert ada.message() == "/ws/café ü ada 127.0.0.1"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MOVES if kind != "werkzeug-debug"])
-def test_clients_are_told_when_the_process_ends(kind: str) -> None:
+def test_server_process_ends_clients_get_1001(kind: str) -> None:
     with running(kind) as server, server.peer() as ada:
         ada.send("hello")
         assert ada.message() == "hello"
@@ -147,7 +147,7 @@ def test_clients_are_told_when_the_process_ends(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])
-def test_clients_are_told_when_gunicorn_reloads(kind: str) -> None:
+def test_gunicorn_reloads_clients_get_1001(kind: str) -> None:
     with running(kind) as server, server.peer() as ada:
         server.process.send_signal(signal.SIGHUP)
         told(ada)
@@ -156,7 +156,7 @@ def test_clients_are_told_when_gunicorn_reloads(kind: str) -> None:
             assert bob.message() == "hello"
 
 
-def test_clients_are_told_when_werkzeug_reloads(tmp_path: Path) -> None:
+def test_werkzeug_reloads_clients_get_1001(tmp_path: Path) -> None:
     watched = tmp_path / "watched"
     watched.write_text("before")
     with running("werkzeug-reloader", str(watched)) as server, server.peer() as ada:
@@ -171,7 +171,7 @@ def test_clients_are_told_when_werkzeug_reloads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])
-def test_clients_are_told_when_a_worker_has_had_its_requests(kind: str) -> None:
+def test_gunicorn_max_requests_clients_get_1001(kind: str) -> None:
     with running(kind, "--max-requests", "3") as server, server.peer() as ada:
         server.ask("/")
         server.ask("/")
@@ -181,7 +181,7 @@ def test_clients_are_told_when_a_worker_has_had_its_requests(kind: str) -> None:
             assert bob.message() == "hello"
 
 
-def test_a_hub_made_before_the_fork_is_started_after_it() -> None:
+def test_gunicorn_preload_starts_hub_after_fork() -> None:
     with running("gunicorn-preload", "--workers", "2") as server:
         for _ in range(4):
             with server.peer() as ada:
@@ -193,7 +193,7 @@ def test_a_hub_made_before_the_fork_is_started_after_it() -> None:
 
 @pytest.mark.parametrize("kind", MOVES)
 @pytest.mark.load
-def test_idle_clients_hold_no_thread_of_the_server(kind: str) -> None:
+def test_server_idle_clients_hold_no_thread(kind: str) -> None:
     with running(kind) as server:
         peers = [server.peer() for _ in range(500)]
         try:
@@ -217,7 +217,7 @@ def test_idle_clients_hold_no_thread_of_the_server(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["waitress", "gevent", "eventlet", "gunicorn-gevent"])
-def test_other_servers_are_refused_with_a_sentence(kind: str) -> None:
+def test_server_unsupported_gets_501(kind: str) -> None:
     if importlib.util.find_spec(kind.rpartition("-")[2]) is None:
         pytest.skip(f"{kind} is not here")
     with running(kind) as server:
@@ -227,14 +227,14 @@ def test_other_servers_are_refused_with_a_sentence(kind: str) -> None:
     assert ("greenlets" in text) == (kind != "waitress")
 
 
-def test_a_request_becomes_a_client_once() -> None:
+def test_server_request_used_twice_raises() -> None:
     with running("werkzeug") as server, server.peer(path="/twice") as ada:
         server.until_logged("UsageError: this request has become a client already")
         ada.send("hello")
         assert ada.message() == "hello"
 
 
-def test_one_thread_is_not_parked() -> None:
+def test_server_single_thread_with_tls_gets_501() -> None:
     with running("wsgiref-tls") as server:
         status, text = server.shake()
     assert status == 501

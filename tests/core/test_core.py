@@ -1,4 +1,4 @@
-"""The tree of contexts: what the user gives, the hub's, and those of hotlines and clients."""
+"""The contexts of a hub: the given parent, the hub's own, and those of hotlines and clients."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hubthread import Context, Hub, HubClosed, HubSetting, SettingError
 from tests.support import TIMEOUT, Items, in_thread, serving
 
 
-def test_cancelling_the_given_context_closes_the_hub() -> None:
-    """All below is cancelled for its reason, the clients are told, and nothing is left."""
+def test_core_context_parent_cancelled_closes_hub() -> None:
+    """Every context below is cancelled for the same reason, and clients get 1001."""
     parent, told = Context(), Items[tuple[str, str]]()
     with serving(context=parent) as served:
         peer, client = served.pair()
@@ -36,7 +36,7 @@ def test_cancelling_the_given_context_closes_the_hub() -> None:
         assert served.logs.warnings() == []
 
 
-def test_cancelling_the_hub_s_own_context_closes_it_and_nothing_above() -> None:
+def test_core_context_cancelled_leaves_parent() -> None:
     parent = Context()
     with serving(context=parent) as served:
         served.hub.context.cancel()
@@ -44,8 +44,8 @@ def test_cancelling_the_hub_s_own_context_closes_it_and_nothing_above() -> None:
     assert not parent.cancelled
 
 
-def test_a_handler_may_cancel_it() -> None:
-    """Where the hub would wait for the caller, another thread closes it."""
+def test_core_context_cancelled_by_handler_closes_hub() -> None:
+    """Another thread closes the hub, which would wait for the caller."""
     parent = Context()
     with serving(
         context=parent, on_receive_message=lambda ctx, meta: parent.cancel("by a handler")
@@ -57,8 +57,8 @@ def test_a_handler_may_cancel_it() -> None:
         assert served.hub.join(TIMEOUT)
 
 
-def test_the_deadline_of_the_given_context_closes_the_hub() -> None:
-    """Nobody has to ask for it; who waits for a context below is woken."""
+def test_core_context_parent_deadline_closes_hub() -> None:
+    """A thread that waits for a context below is woken."""
     setting = HubSetting[Any, Any](dict, context=Context(deadline=monotonic() + 0.3))
     hub = Hub.started(setting)
     hotline = hub.hotline()
@@ -68,8 +68,8 @@ def test_the_deadline_of_the_given_context_closes_the_hub() -> None:
     assert hotline.is_closed
 
 
-def test_closing_the_hub_leaves_the_given_context_alone() -> None:
-    """Also with a deadline that has not come, and for the next hub that hangs from it."""
+def test_core_context_hub_closed_leaves_parent() -> None:
+    """Also with a deadline in the future; the next hub may use the same parent."""
     parent = Context(deadline=monotonic() + 1000)
     for _ in range(2):
         with Hub(HubSetting[Any, Any](dict, context=parent)) as hub:
@@ -78,8 +78,8 @@ def test_closing_the_hub_leaves_the_given_context_alone() -> None:
         assert not parent.cancelled
 
 
-def test_a_hub_that_has_not_started_closes_too() -> None:
-    """What was submitted before still runs."""
+def test_core_context_cancelled_before_start_closes_hub() -> None:
+    """Closures submitted before still run."""
     parent, ran = Context(), threading.Event()
     hub = Hub(HubSetting[Any, Any](dict, context=parent))
     hub.exec_async(lambda _: ran.set())
@@ -88,29 +88,10 @@ def test_a_hub_that_has_not_started_closes_too() -> None:
     assert ran.is_set()
 
 
-def test_a_context_that_has_ended_is_refused() -> None:
-    """The error names the field, as for what is no context at all."""
+def test_core_context_parent_ended_is_refused() -> None:
     ended = Context()
     ended.cancel("over")
     for context in (ended, Context(deadline=monotonic()), object()):
         with pytest.raises(SettingError, match="context: ") as caught:
             HubSetting[Any, Any](dict, context=context)  # type: ignore[arg-type]
         assert caught.value.field == "context"
-
-
-def test_a_client_s_context_ends_with_the_client() -> None:
-    """Alone; and joined with another it ends with whichever comes first."""
-    with serving() as served:
-        (leaving, gone), (_, stays) = served.pairs(2)
-        game = Context()
-        joined = Context.merge(gone.context, game)
-        other = Context.merge(stays.context, game)
-        leaving.close()
-        assert joined.wait(TIMEOUT)
-        assert joined.reason == gone.context.reason == "the connection has ended"
-        assert not stays.context.cancelled
-        assert not other.cancelled
-        game.cancel("the game is over")
-        assert other.reason == "the game is over"
-        assert not stays.context.cancelled
-        assert not served.hub.context.cancelled
