@@ -27,7 +27,7 @@ OPTIONS = (
 
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
-    """A browser with its profile in this folder; skips the test where there is none."""
+    """Run a browser with its profile in this folder; skip the test without a browser."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     chromedriver = shutil.which("chromedriver")
     if browser is None or chromedriver is None:

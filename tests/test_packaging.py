@@ -1,4 +1,4 @@
-"""The package as installed: its version, its files, its command, what importing it costs."""
+"""The installed package: version, files, command, and the modules that an import loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALLOWED = {"hubthread", "wsproto", "h11"}
 
 
 def test_package_version_is_module_version() -> None:
-    # Differs in a stale installation: install again with ``pip install -e .``.
+    # If this fails, the installation is stale: run ``pip install -e .`` again.
     assert metadata.version("hubthread") == hubthread.__version__
 
 
@@ -39,7 +39,7 @@ def test_module_run_is_same_command() -> None:
 
 
 def test_import_brings_no_extra_and_no_asyncio() -> None:
-    # What was there before the import is the interpreter's and the environment's.
+    # Modules loaded before the import belong to the interpreter and the environment.
     brought = _python(
         "-c",
         "import sys; before = set(sys.modules); import hubthread; "
@@ -51,7 +51,7 @@ def test_import_brings_no_extra_and_no_asyncio() -> None:
 
 
 def _python(*arguments: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a fresh interpreter."""
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False
     )

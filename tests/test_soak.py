@@ -1,4 +1,4 @@
-"""The soak's verdict: what is flat, and what grows."""
+"""The verdict of the soak test on its curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmarks.soak import Sample, growth_of, verdict_of
 
 
 def day(memory: float = 0.0, threads: float = 0.0, descriptors: float = 0.0) -> list[Sample]:
-    """A hundred samples that grow by so much at each."""
+    """Return a hundred samples with this growth per sample."""
     return [
         Sample(
             at, 50_000_000 + int(at * memory), 40 + int(at * threads), 45 + int(at * descriptors)
@@ -26,12 +26,10 @@ def test_verdict_without_growth_is_flat() -> None:
     ("grows", "rate"), [("memory", 100_000.0), ("threads", 0.2), ("descriptors", 0.25)]
 )
 def test_verdict_growth_is_not_flat(grows: str, rate: float) -> None:
-    """A leak of any of the three, and no other."""
     assert [one.name for one in verdict_of(day(**{grows: rate})) if not one.flat] == [grows]
 
 
 def test_growth_ignores_first_third() -> None:
-    """Bytes in an hour, whatever the begin was like."""
     samples = day(memory=1000.0)
     samples[:10] = [Sample(each.at, 10**9, 1, 1) for each in samples[:10]]
     assert growth_of(samples) == pytest.approx(3_600_000)

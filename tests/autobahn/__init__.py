@@ -1,12 +1,11 @@
-"""The Autobahn WebSocket test suite against our server: `python -m tests.autobahn`.
+"""The Autobahn WebSocket test suite: ``python -m tests.autobahn``.
 
-The suite's fuzzing client connects once per case, misbehaves in one chosen way, and
-judges what comes back.  Here lie the lane's parts:
+The suite's fuzzing client connects once per case, breaks the protocol in one way, and checks the
+server's answer.
 
-- suite.py: installs the suite (it needs a Python 2.7), chooses cases, runs it, and reads
-  its report.
-- processes.py: starts the suite and the echo server, and sees that they end.
-- echo_server.py: the server under test, made of hubthread's public names alone.
-- __main__.py: the command, for every case or a few, against our server or any other.
-- test_autobahn.py: the cases that are quick enough for every run of the tests.
+- suite.py: installs the suite (with a Python 2.7), selects cases, runs them, reads the report
+- processes.py: the processes of the suite and of the echo server
+- echo_server.py: the server under test, made of public names only
+- __main__.py: the command, for any cases, against this server or another
+- test_autobahn.py: the quick cases, for every run of the tests
 """

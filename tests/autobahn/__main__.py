@@ -1,10 +1,11 @@
-"""Runs the Autobahn suite, and tells how many cases behave in which way.
+"""The command that runs the Autobahn suite and counts the results.
+
+::
 
     python -m tests.autobahn [--compression] [--cases fast|all|"1.*,2.*"] [--url ws://...]
 
-Without --url it starts our own echo server.  Exit status: 0 if every case that was run is
-OK or INFORMATIONAL, in its behavior and in its closing; 1 if one is not, or the suite did
-not run; 2 for bad arguments.
+Without --url it starts the echo server.  Exit status: 0 if behavior and closing of every case are
+OK or INFORMATIONAL; 1 if one is not, or if the suite did not run; 2 for wrong arguments.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ _BY_SUBSECTION = ("9", "12", "13")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, without the usage."""
+        """Print one line, without the usage, and exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 class Progress:
-    """Prints a line per section when it is done, and every ten seconds within one."""
+    """The progress report: a line at the end of each section, and every ten seconds within one."""
 
     EVERY_S = 10.0
 
@@ -48,7 +49,7 @@ class Progress:
         self._began = self._section_began = self._told = time.monotonic()
 
     def __call__(self, case: str) -> None:
-        """Note that ``case`` starts, so that the one before it is finished."""
+        """Note that ``case`` starts and the case before it has ended."""
         now = time.monotonic()
         section = section_of(case)
         if section != self._section:
@@ -61,7 +62,7 @@ class Progress:
         self._in_section += 1
 
     def finish_section(self) -> None:
-        """Say how the section went that has just ended."""
+        """Print the line of the section that has ended."""
         if not self._section:
             return
         self._told = now = time.monotonic()
@@ -72,13 +73,13 @@ class Progress:
 
 
 def section_of(case: str) -> str:
-    """The section that ``case`` is counted under; the long ones are counted in parts."""
+    """Return the section of ``case``; long sections are counted in parts."""
     first, second = case.split(".")[:2]
     return f"{first}.{second}" if first in _BY_SUBSECTION else first
 
 
 def table(results: list[CaseResult]) -> str:
-    """How many cases there are of each behavior, and every case that is not good."""
+    """Return the number of cases of each behavior, and all cases that are not good."""
     behaviors = Counter(result.behavior for result in results)
     closings = Counter(result.behavior_close for result in results)
     order = ["OK", "INFORMATIONAL", *sorted({*behaviors, *closings} - {"OK", "INFORMATIONAL"})]
@@ -93,7 +94,7 @@ def table(results: list[CaseResult]) -> str:
 
 
 def run(suite: Suite, cases: list[str], url: str | None, *, compression: bool) -> bool:
-    """Run ``cases`` and print what comes of it; True if all of them are good."""
+    """Run ``cases`` and print the results; return True if all are good."""
     report: Path = CACHE / "reports" / ("compression" if compression else "plain")
     shutil.rmtree(report, ignore_errors=True)
     progress = Progress(len(cases))
@@ -108,7 +109,7 @@ def run(suite: Suite, cases: list[str], url: str | None, *, compression: bool) -
 
 
 def main() -> int:
-    """Run the command; gives its exit status."""
+    """Run the command and return its exit status."""
     parser = _Parser(prog="tests.autobahn", description="Run the Autobahn test suite.")
     parser.add_argument(
         "--compression",

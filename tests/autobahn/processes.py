@@ -1,7 +1,4 @@
-"""Owns the lane's subprocesses: what they print is read as they print it, and none is left.
-
-The suite's own run, and the echo server that it tests, each in a process of its own.
-"""
+"""The processes of the suite's run and of the echo server, whose output is read line by line."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class SuiteError(Exception):
-    """The suite could not be installed, or did not run to its end; one line says why."""
+    """The suite could not be installed or did not finish; the text says why in one line."""
 
 
 class Output:
-    """The lines that a process prints, as it prints them; no thread is needed."""
+    """The lines that a process prints, as it prints them, without a thread."""
 
     def __init__(self, process: subprocess.Popen[bytes], stdout: IO[bytes]) -> None:
         self.process = process
@@ -33,7 +30,10 @@ class Output:
         self._read = b""
 
     def next(self, patience: float) -> str | None:
-        """The next line, or None at the end; TimeoutError if none comes for so many seconds."""
+        """Return the next line, or None at the end.
+
+        :raises TimeoutError: if no line comes for ``patience`` seconds.
+        """
         while b"\n" not in self._read:
             ready, _, _ = select.select([self._descriptor], [], [], patience)
             if not ready:
@@ -48,7 +48,7 @@ class Output:
 
 @contextlib.contextmanager
 def started(command: list[str], stderr: int | None = subprocess.STDOUT) -> Iterator[Output]:
-    """A process from here to the end of the block; killed if that ends in an error."""
+    """Run a process during the block; kill it if the block raises."""
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr
     ) as process:
@@ -62,7 +62,7 @@ def started(command: list[str], stderr: int | None = subprocess.STDOUT) -> Itera
 
 @contextlib.contextmanager
 def echo_server(*, compression: bool) -> Iterator[str]:
-    """Our echo server in a process of its own; gives its URL."""
+    """Run the echo server in a process of its own; yield its URL."""
     command = [sys.executable, "-u", "-m", f"{__package__}.echo_server"]
     if compression:
         command.append("--compression")

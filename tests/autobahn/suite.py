@@ -1,14 +1,13 @@
-"""Owns the Autobahn test suite: its install, its cases, a run of it, and its report.
+"""The Autobahn test suite: installation, cases, run and report.
 
-The suite is a program for Python 2.7 and has no successor, so it is installed apart, into
-``.autobahn/`` (or $AUTOBAHN_CACHE), by a 2.7 interpreter found on the machine, and only
-ever run as a subprocess.  Installing takes some 20 seconds, once.
+The suite is a program for Python 2.7 without a successor.  A Python 2.7 of the machine installs
+it into ``.autobahn/`` (or $AUTOBAHN_CACHE), once, and it runs only as a subprocess.
 
-Why these pins (REQUIREMENTS; installed with --no-deps, so nothing else comes along):
+The reasons for the versions in REQUIREMENTS, which are installed with --no-deps:
 
 - autobahntestsuite 0.8.2 is the last wheel.  25.10.1 has the same cases, in an sdist that
   lacks the requirements file its setup.py reads.
-- autobahn 0.10.9 and txaio 2.1.0 are what the suite demands: it reaches into their insides.
+- The suite demands autobahn 0.10.9 and txaio 2.1.0: it uses their internals.
 - wsaccel masks and checks UTF-8 in C, without which sections 9, 12 and 13 run into their
   own time limits.  0.6.3 is the last whose sdist has the C made by Cython and a setup.py
   that 2.7 can run; gcc builds it in seconds.
@@ -77,7 +76,7 @@ FAST = ("1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*")
 FAST_COMPRESSION = ("12.1.[1-6]", "12.2.4", "12.3.4", "12.4.4", "12.5.4", "12.1.11", "13.*.1")
 
 GOOD = frozenset({"OK", "INFORMATIONAL"})
-"""The suite says INFORMATIONAL where the RFC leaves open what to do."""
+"""INFORMATIONAL is the suite's result where the RFC leaves the behavior open."""
 
 NOT_RUN = "NOT RUN"
 
@@ -93,16 +92,16 @@ _LIST = (
 
 
 class NoPython27(SuiteError):
-    """There is no Python 2.7 here to run the suite with."""
+    """There is no Python 2.7 to run the suite with."""
 
 
 class NoSuchCase(SuiteError):
-    """The cases asked for are not the suite's."""
+    """The suite does not have the requested cases."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What the suite says of one case."""
+    """The suite's result of one case."""
 
     case: str
     behavior: str
@@ -112,7 +111,7 @@ class CaseResult:
 
     @property
     def good(self) -> bool:
-        """Whether both the behavior and the closing are OK or INFORMATIONAL."""
+        """True if behavior and closing are both OK or INFORMATIONAL."""
         return self.behavior in GOOD and self.behavior_close in GOOD
 
     def __str__(self) -> str:
@@ -127,10 +126,10 @@ class Suite:
     python: str
     site: Path
     cases: tuple[str, ...]
-    """The numbers of all its cases, in order."""
+    """The numbers of all cases, in order."""
 
     def select(self, wanted: str | Sequence[str], *, compression: bool) -> list[str]:
-        """The cases of ``wanted``: "fast", "all", or patterns such as "1.*" or "7.1.5"."""
+        """Return the cases of ``wanted``: "fast", "all", or patterns such as "1.*" or "7.1.5"."""
         if wanted == "fast":
             wanted = FAST + (FAST_COMPRESSION if compression else ())
         elif wanted == "all":
@@ -159,9 +158,9 @@ class Suite:
         report: Path,
         on_case: Callable[[str], object] = lambda case: None,
     ) -> list[CaseResult]:
-        """Run ``cases`` against the server at ``url``; ``on_case`` is told of each as it starts.
+        """Run ``cases`` against the server at ``url``; call ``on_case`` at the start of each.
 
-        The suite's own pages, with every frame of every case, end up in ``report``.
+        The suite writes its own pages, with every frame of every case, into ``report``.
         """
         report.mkdir(parents=True, exist_ok=True)
         (report / "index.json").unlink(missing_ok=True)
@@ -191,14 +190,14 @@ class Suite:
 
 
 def install(cache: Path = CACHE, say: Callable[[str], object] = lambda text: None) -> Suite:
-    """The suite out of ``cache``, put there first if need be."""
+    """Return the suite in ``cache``; install it there first if it is missing."""
     python = find_python27()
     digest = hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
     site = cache / f"suite-{digest}"
     if not site.exists():
         say("installing the suite ...")
         cache.mkdir(parents=True, exist_ok=True)
-        # Under another name until it is whole, in case this is interrupted, or not alone.
+        # Under another name until it is complete: this may be interrupted, or not the only run.
         with tempfile.TemporaryDirectory(prefix="install-", dir=cache) as folder:
             target = Path(folder, "site")
             pip = [python, "-E", "-m", "pip", "install", "--no-deps", "--target", str(target)]
@@ -207,7 +206,7 @@ def install(cache: Path = CACHE, say: Callable[[str], object] = lambda text: Non
             (target / "cases.txt").write_text(listed, encoding="ascii")
             try:
                 target.rename(site)
-            except OSError:  # another run was quicker
+            except OSError:  # another run was faster
                 if not site.exists():
                     raise
     cases = (site / "cases.txt").read_text(encoding="ascii").split()
@@ -215,11 +214,11 @@ def install(cache: Path = CACHE, say: Callable[[str], object] = lambda text: Non
 
 
 def find_python27() -> str:
-    """A Python 2.7 that has pip: $PYTHON27, or on the PATH, or pyenv's."""
+    """Return a Python 2.7 with pip: $PYTHON27, or one on the PATH or of pyenv."""
     if chosen := os.environ.get("PYTHON27"):
         if _is_python27(chosen):
             return chosen
-        raise NoPython27(f"$PYTHON27 is no Python 2.7 with pip: {chosen}")
+        raise NoPython27(f"$PYTHON27 is not a Python 2.7 with pip: {chosen}")
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
     candidates = [found] if (found := shutil.which("python2.7")) else []
     candidates += [str(path) for path in sorted(pyenv.glob("versions/2.7*/bin/python2.7"))]
@@ -233,7 +232,7 @@ def find_python27() -> str:
 
 
 def _python(python: str, code: str, site: Path) -> list[str]:
-    # -E and -s: nothing of the caller's environment, which is that of a Python 3.
+    # -E and -s: the caller's environment is that of a Python 3.
     return [python, "-E", "-s", "-u", "-W", "ignore", "-c", code, str(site)]
 
 
@@ -260,7 +259,7 @@ def _is_python27(python: str) -> bool:
 
 
 def _patience(case: str) -> float:
-    """Seconds that the suite may need for ``case``; its own limits for one are below these."""
+    """Return the seconds that the suite may need for ``case``, above the suite's own limits."""
     if case.startswith(_COMPRESSION_SECTIONS):
         return 600
     return 240 if case.startswith("9.") else 60

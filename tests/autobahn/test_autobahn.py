@@ -1,8 +1,8 @@
-"""The Autobahn suite's quick cases, each of which our server must pass.
+"""The quick cases of the Autobahn suite.
 
-Sections 1 to 7 and 10 are the protocol, and the few of 12 and 13 are compression with each
-kind of data and each set of parameters.  Section 9 (large messages) and the rest of 12 and
-13 take minutes: ``python -m tests.autobahn --cases all --compression``.
+Sections 1 to 7 and 10 test the protocol.  The few cases of 12 and 13 test compression with each
+kind of data and each set of parameters.  Section 9 (large messages) and the rest of 12 and 13 take
+minutes: ``python -m tests.autobahn --cases all --compression``.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def trickle(sock: socket.socket, data: bytes) -> int:
     return len(data)
 
 
-@pytest.mark.load  # the other peer must read within write_wait
+@pytest.mark.load(traced=True)  # the other peer must read within write_wait
 def test_peer_reads_byte_by_byte_is_cut(record_property: Record) -> None:
     """The system reports free space by the kilobyte, so this peer counts as stalled."""
     count, body = 450, "x" * 16_000  # more than the system keeps for a stream
@@ -102,7 +102,7 @@ def test_peer_trickles_handshake_gets_408(record_property: Record) -> None:
     record_property("seen", f"408 after {took:.1f} s of 0.5 s, {sent} of {len(request)} bytes")
 
 
-@pytest.mark.load  # each byte must arrive within ping_timeout
+@pytest.mark.load(traced=True)  # each byte must arrive within ping_timeout
 def test_peer_trickles_frame_is_served(record_property: Record) -> None:
     """Each byte is a sign of life: the frame arrives whole, and others are served meanwhile."""
     plan = PingPongPlan[Any](ping_period=0.5, ping_timeout=1.0)
@@ -121,7 +121,7 @@ def test_peer_trickles_frame_is_served(record_property: Record) -> None:
     record_property("seen", f"whole after {len(frame)} bytes, an echo of another's between each")
 
 
-@pytest.mark.load  # each byte must arrive within pong_wait
+@pytest.mark.load(traced=True)  # each byte must arrive within pong_wait
 @pytest.mark.parametrize("framing", [Framing.LINES, Framing.LENGTH_4])
 def test_raw_peer_trickles_message_is_served(framing: Framing, record_property: Record) -> None:
     """Each byte is a sign of life; silence of ``pong_wait`` ends the peer in mid-message."""

@@ -1,7 +1,7 @@
 """A WSGI application with a hub, as the servers under test run it.
 
-``/ws`` echoes and is in the room; a POST to ``/push`` pushes its body to the room;
-``/figures`` says what the hub counts; everything else is a plain page.
+A client at ``/ws`` gets its messages back and is in the room.  A POST to ``/push`` pushes its body
+to the room.  Every other path is a page with the hub's figures.
 """
 
 from __future__ import annotations
@@ -63,4 +63,4 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
 
 
 proxied = ProxyFix(application, x_for=1, x_proto=1)
-"""The same behind a proxy."""
+"""The same application behind a proxy."""

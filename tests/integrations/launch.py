@@ -1,6 +1,6 @@
-"""Runs the application in one of the servers: ``python -m tests.integrations.launch KIND``.
+"""Run the application in one of the servers: ``python -m tests.integrations.launch KIND``.
 
-It prints where it listens.
+It prints its address.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class _Threaded(socketserver.ThreadingMixIn, WSGIServer):
 
 
 def _run(port: int, serve: Callable[[], object], stop: Callable[[], object]) -> None:
-    """Serve on another thread until SIGTERM, then end as a script does that is through."""
-    # Before there is another thread: a signal that all of them block waits for sigwait.
+    """Serve on another thread until SIGTERM, then end as a script does."""
+    # Before the first thread starts: only the sigwait below takes the signal.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=serve, daemon=True).start()
     _tell(port)
@@ -48,7 +48,7 @@ def werkzeug(*, debug: bool = False, tls: bool = False) -> None:
 
 
 def reloader() -> None:
-    """As ``flask run --debug``; it watches one file more, of the test's."""
+    """As ``flask run --debug``, with one more watched file."""
     from werkzeug.serving import run_simple
 
     run_simple(

@@ -1,4 +1,4 @@
-"""A WSGI server in a process of its own, and what tests do with it."""
+"""A WSGI server in a process of its own, and its clients."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ MOVES = (
     "gunicorn-sync",
     "gunicorn-gthread",
 )
-"""The servers whose connections are moved."""
+"""The servers whose connections are moved to threads of the hub."""
 
 PARKS = ("werkzeug-tls", "cheroot-tls", "gunicorn-tls")
-"""Those whose threads are parked."""
+"""The servers whose threads serve the connections (parked)."""
 
 _LISTENS = r"(?:Listening at:|Running on) https?://[0-9.]+:([0-9]+)"
 
 
 class Running:
-    """One server; ``log`` is all that it and the application have said."""
+    """One server; ``log`` is the output of the server and of the application."""
 
     def __init__(self, kind: str, process: subprocess.Popen[str], log: Path) -> None:
         self.kind = kind
@@ -71,7 +71,7 @@ class Running:
         return f"{'wss' if self.tls else 'ws'}://127.0.0.1:{self.port}/ws"
 
     def until_logged(self, pattern: str, count: int = 1) -> re.Match[str]:
-        """Wait for a line in the log; the last match."""
+        """Wait until the log has ``count`` matches; return the last."""
         found: list[re.Match[str]] = []
 
         def logged() -> bool:
@@ -82,7 +82,7 @@ class Running:
         return found[-1]
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until it is true; another process has no event to wait for."""
+        """Poll until the condition is true: another process has no event to wait for."""
         pause = threading.Event()
         for _ in range(int(TIMEOUT / 0.02)):
             if condition():
@@ -92,7 +92,7 @@ class Running:
         raise AssertionError(self.log)
 
     def context(self) -> ssl.SSLContext | None:
-        """For a client, where there is TLS."""
+        """Return the TLS context of a client, or None without TLS."""
         if not self.tls:
             return None
         context = ssl.create_default_context(cafile=CERTIFICATE)
@@ -100,7 +100,7 @@ class Running:
         return context
 
     def socket(self, receive_buffer: int | None = None) -> socket.socket:
-        """A connected socket, nothing sent."""
+        """Return a connected socket."""
         sock = socket.socket()
         try:
             sock.settimeout(TIMEOUT)
@@ -114,11 +114,11 @@ class Running:
             raise
 
     def peer(self, *fields: str, path: str = "/ws", **kwargs: Any) -> RawPeer:
-        """A bare peer, connected."""
+        """Return a connected bare peer."""
         return RawPeer(self.socket(kwargs.pop("receive_buffer", None)), path, *fields, **kwargs)
 
     def ask(self, path: str, body: str | None = None, **headers: str) -> tuple[int, str]:
-        """A plain request; status and body of the answer."""
+        """Send a plain request; return status and body of the answer."""
         method = "GET" if body is None else "POST"
         with contextlib.closing(
             http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
@@ -133,7 +133,7 @@ class Running:
             return answer.status, answer.read().decode()
 
     def shake(self, *fields: str, path: str = "/ws", body: bytes = b"") -> tuple[int, str]:
-        """A WebSocket handshake with these lines more; status and body of the answer."""
+        """Send a handshake with these fields; return status and body of the answer."""
         with self.socket() as sock:
             sock.sendall(raw_handshake(path, *fields) + body)
             with http.client.HTTPResponse(sock) as answer:
@@ -141,43 +141,43 @@ class Running:
                 return answer.status, answer.read().decode()
 
     def figures(self) -> dict[str, int]:
-        """What the hub counts."""
+        """Return the figures of the hub."""
         status, text = self.ask("/figures")
         assert status == 200, text
         figures: dict[str, int] = json.loads(text)
         return figures
 
     def until_figures(self, **wanted: int) -> None:
-        """Wait until the hub counts this."""
+        """Wait until the hub has these figures."""
         self.until(lambda: wanted.items() <= self.figures().items())
 
     def stop(self) -> int:
-        """Send SIGTERM, and wait for the end; the exit status."""
+        """Send SIGTERM, wait for the end and return the exit status."""
         self.process.terminate()
         return self.process.wait(60)
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
 
 
 def until_listening(port: int, process: subprocess.Popen[Any]) -> None:
-    """Wait until the process accepts connections there."""
+    """Wait until the process accepts connections on the port."""
     pause = threading.Event()
     for _ in range(int(TIMEOUT / 0.02)):
         with contextlib.suppress(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), TIMEOUT).close()
             return
-        assert process.poll() is None, "it has ended"
+        assert process.poll() is None, "the process has ended"
         pause.wait(0.02)
-    raise AssertionError("it does not listen")
+    raise AssertionError("the process does not listen")
 
 
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[int]:
-    """A WSGI application on werkzeug's server in this process; its port."""
+    """Serve a WSGI application on werkzeug's server in this process; yield its port."""
     server = werkzeug.serving.make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -193,7 +193,7 @@ def serving(app: Any) -> Iterator[int]:
 def running(
     kind: str, *arguments: str, application: str = "tests.integrations.app:application"
 ) -> Iterator[Running]:
-    """A server of this kind with the application, until the end of the block."""
+    """Run a server of this kind with the application during the block."""
     if kind in GUNICORN:
         command = [
             "-m", "gunicorn", "-b", "127.0.0.1:0", "-w", "1", "--access-logfile", "-",
@@ -216,7 +216,7 @@ def running(
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUNBUFFERED": "1",
-                "PYTHONDEVMODE": "1",  # says what is left unclosed
+                "PYTHONDEVMODE": "1",  # warns of unclosed resources
                 "HOME": folder,  # gunicorn keeps a control socket there
             },
         )

@@ -1,4 +1,4 @@
-"""The examples, as their users see them: in Chromium."""
+"""The examples in Chromium."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def served(app: Flask) -> Iterator[int]:
 
 
 class User(Tab):
-    """A user of the chat; those of one host share a session."""
+    """A user of the chat; users of one host name share a session."""
 
     def __init__(self, driver: webdriver.Chrome, port: int, name: str, host: str) -> None:
         super().__init__(driver, f"http://{host}:{port}/")
@@ -47,7 +47,7 @@ class User(Tab):
         self.until(lambda: self.texts("h1") == [room] and self.texts("#state") == ["live"])
 
     def say(self, text: str) -> None:
-        """Post the form, and see the page again."""
+        """Post the form and wait for the page."""
         self["[name=text]"].send_keys(text + Keys.ENTER)
         self.until(lambda: self.texts("#messages span")[-1:] == [text])
 
@@ -93,7 +93,7 @@ def test_dashboard_is_fed_and_reconnects(driver: webdriver.Chrome) -> None:
         before = points()
         tab.until(lambda: points() > before + 5)
         other = Tab(driver, f"http://127.0.0.1:{port}/")
-        # A newcomer gets what was before it.
+        # A newcomer gets the earlier samples.
         other.until(lambda: other.texts("#viewers output") == ["2"] and points() > before)
         assert tab.trouble() == []
         app.extensions["hubthread"].hub.clients()[0].close(1001)

@@ -1,4 +1,4 @@
-"""The Flask extension, on werkzeug's own server, with a client by others."""
+"""The Flask extension, on werkzeug's server, with the client of websockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Fields = dict[str, Any]
 
 
 class Site:
-    """A Flask application with a hub, served; ``told`` is what its parts have said."""
+    """A Flask application with a hub; its parts add to ``told``."""
 
     def __init__(self, config: Fields | None = None, **fields: Any) -> None:
         self.told: Items[Any] = Items()
@@ -68,11 +68,11 @@ class Site:
 
         @self.app.teardown_appcontext
         def teardown(error: BaseException | None) -> None:
-            if "by" in flask.g:  # not that of a request
+            if "by" in flask.g:  # not the context of a request
                 self.told.add(("teardown", type(error).__name__))
 
     def cookie(self, name: str) -> str:
-        """What a browser would send when this user has logged in."""
+        """Return the cookie of a logged-in user."""
         client = self.app.test_client()
         client.post(f"/login/{name}")
         cookie = client.get_cookie("session")
@@ -81,7 +81,7 @@ class Site:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[str]:
-        """Its address, for as long as it is served."""
+        """Serve the application; yield its address."""
         with serving(self.app) as port:
             try:
                 yield f"127.0.0.1:{port}"
@@ -129,7 +129,7 @@ def test_route_before_request_and_response_refuse() -> None:
 
 
 class OtherResponse(flask.Response):
-    """What an application may have set as its ``response_class``."""
+    """A ``response_class`` of an application."""
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_route_refusal_is_never_a_meta(refuse: Callable[[], Any], status: int) -
     realtime: FlaskHub[Any, str] = FlaskHub(HubSetting(dict))
     app = Flask("site")
     app.response_class = OtherResponse
-    app.logger.disabled = True  # a tuple is the view's mistake, and Flask logs it
+    app.logger.disabled = True  # Flask logs the view's mistake of a tuple
     realtime.route(app, "/ws")(refuse)
     with realtime.init_app(app, VirtualHub) as hub:
         assert isinstance(hub, VirtualHub)
@@ -232,7 +232,7 @@ def test_callback_has_application_context_of_its_own() -> None:
 
 
 def test_callback_raises_teardown_gets_error() -> None:
-    """A teardown that commits where nothing was raised would else keep half of a change."""
+    """Otherwise a teardown that commits without an error would keep half of a change."""
 
     def fail(*_: object) -> None:
         flask.g.by = "test"
@@ -299,7 +299,7 @@ def test_init_app_configuration_overrides_setting() -> None:
         assert realtime.hub is not hub
 
 
-def test_what_the_configuration_gives_whole_it_may_change_in_part() -> None:
+def test_init_app_configuration_changes_part_and_fields_of_it() -> None:
     app = Flask("one")
     app.config.from_mapping(
         HUBTHREAD_WEBSOCKET_PERIOD=WebsocketPeriod(write_wait=3.0),

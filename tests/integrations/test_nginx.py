@@ -38,7 +38,7 @@ http {{
 
 @contextlib.contextmanager
 def nginx(folder: Path, behind: Running) -> Iterator[int]:
-    """nginx in front of a server; its port."""
+    """Run nginx in front of a server; yield its port."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         missing = "no nginx on the path (Debian: nginx-light)"

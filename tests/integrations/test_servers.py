@@ -1,4 +1,4 @@
-"""Each WSGI server that hubthread works in, and those that it refuses: the real ones."""
+"""The WSGI servers that hubthread supports, and the ones that it refuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRACES = ("Traceback", "ERROR", "CRITICAL")
 
 
 def told(peer: RawPeer) -> None:
-    """Wait for the Close of a server that ends, and answer it."""
+    """Wait for the close frame of a server that ends, and answer it."""
     assert peer.closed() == (1001, "the server is going away")
     peer.send_close(1001)
     peer.close()
@@ -28,7 +28,7 @@ def told(peer: RawPeer) -> None:
 
 @pytest.fixture(scope="module", params=[*MOVES, *PARKS])
 def shared(request: pytest.FixtureRequest) -> Iterator[Running]:
-    """A server for all tests that leave it as it was."""
+    """Run a server for all tests that leave it unchanged."""
     with running(request.param) as server:
         yield server
 
@@ -37,16 +37,15 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Running]:
 def server(shared: Running) -> Iterator[Running]:
     yield shared
     shared.until_figures(clients=0, moved=0, parked=0)
-    # At their end servers leave sockets of their own unclosed; before it nobody does.
+    # At their end servers leave sockets of their own unclosed.
     assert not [word for word in (*TRACES, "ResourceWarning") if word in shared.log], shared.log
 
 
 @contextlib.contextmanager
 def client(server: Running) -> Iterator[websocket.WebSocket]:
-    """A client of websocket-client's.
+    """Connect a client of websocket-client.
 
-    Not one of websockets' threads: with TLS it reads and writes at once, and on CPython 3.11
-    its request does not always come as far as its socket.
+    websockets uses two threads, which with TLS on CPython 3.11 may lose the request.
     """
     options = {"ca_certs": CERTIFICATE, "check_hostname": False} if server.tls else None
     connection = websocket.create_connection(server.url, timeout=TIMEOUT, sslopt=options)
@@ -87,7 +86,7 @@ def test_server_frame_in_segment_of_request_is_not_lost(server: Running) -> None
 
 
 def test_server_stream_has_frames_only(server: Running) -> None:
-    """The server's own response, and whatever it says at the end, goes elsewhere."""
+    """The decoy gets the server's own response and everything that it sends at its end."""
     with server.peer() as ada:
         ada.send("hello")
         assert ada.frame() == (TEXT, b"hello")
@@ -219,7 +218,7 @@ def test_server_idle_clients_hold_no_thread(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["waitress", "gevent", "eventlet", "gunicorn-gevent"])
 def test_server_unsupported_gets_501(kind: str) -> None:
     if importlib.util.find_spec(kind.rpartition("-")[2]) is None:
-        pytest.skip(f"{kind} is not here")
+        pytest.skip(f"{kind} is not installed")
     with running(kind) as server:
         status, text = server.shake()
     assert status == 501

@@ -1,0 +1,66 @@
+"""The rooms of a client: joining, the limit, and the end of the connection."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubthread import HotlineClosed
+from hubthread.clients.membership import Memberships
+
+
+class Room:
+    """A room that records its members; one that is closed refuses to let them out."""
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self.members: list[Any] = []
+        self.closed = closed
+
+    def join(self, client: Any) -> None:
+        if client not in self.members:
+            self.members.append(client)
+
+    def leave(self, client: Any) -> None:
+        if self.closed:
+            raise HotlineClosed("the room is closed")
+        self.members.remove(client)
+
+
+def rooms_of(client: str, most: int | None = None) -> Any:
+    return Memberships(client, most)
+
+
+def test_memberships_enter_and_leave_change_room() -> None:
+    rooms, room = rooms_of("ada"), Room()
+    assert rooms.enter(room)
+    assert (room.members, len(rooms)) == (["ada"], 1)
+    rooms.leave(room)
+    assert (room.members, len(rooms)) == ([], 0)
+
+
+def test_memberships_full_refuses_other_room_only() -> None:
+    rooms, first, second = rooms_of("ada", most=1), Room(), Room()
+    assert rooms.enter(first)
+    assert not rooms.enter(second)
+    assert rooms.enter(first)
+    rooms.leave(first)
+    assert rooms.enter(second)
+    assert (first.members, second.members) == ([], ["ada"])
+
+
+def test_memberships_end_leaves_every_room_and_joins_no_more() -> None:
+    rooms, entered = rooms_of("ada"), [Room(), Room()]
+    for room in entered:
+        rooms.enter(room)
+    rooms.end()
+    late = Room()
+    assert rooms.enter(late)  # ignored: the connection has ended
+    assert [room.members for room in (*entered, late)] == [[], [], []]
+    assert rooms.ended
+    assert len(rooms) == 0
+
+
+def test_memberships_leave_closed_room_is_forgotten() -> None:
+    rooms, room = rooms_of("ada"), Room(closed=True)
+    rooms.enter(room)
+    rooms.end()
+    assert len(rooms) == 0
