@@ -62,9 +62,12 @@ from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
 from hubthread.errors import QueueFull as QueueFull
 from hubthread.errors import SettingError as SettingError
+from hubthread.errors import SettingTypeError as SettingTypeError
 from hubthread.errors import TooManyRooms as TooManyRooms
 from hubthread.errors import UsageError as UsageError
 from hubthread.errors import WrongThread as WrongThread
+from hubthread.errors import WrongType as WrongType
+from hubthread.errors import WrongValue as WrongValue
 from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.polling import LongPollingOption as LongPollingOption

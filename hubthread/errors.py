@@ -1,35 +1,41 @@
-"""Every exception that hubthread raises, in one tree.  Layer: base.
+"""Every exception that hubthread raises, in one tree.
 
-The branches say who can mend it::
+The branches tell who can mend the error::
 
     HubThreadError
-    ├── UsageError              the caller's program: read the message, change the code
-    │   ├── SettingError            a setting out of range; names the field (also ValueError)
-    │   ├── WrongThread             used on a thread that does not own it
-    │   ├── DeadlockError           this wait would close a cycle of waits
-    │   ├── HandlerError            a handler that cannot be registered
-    │   │   ├── HandleNotFunc           not a function
-    │   │   ├── HandleKindError         its parameters or annotations do not fit
-    │   │   └── DuplicateHandler        the header is taken
-    │   ├── ContextNotClient        something else where a client was expected
-    │   ├── HandleAnyNotPtr         nothing can be unmarshalled into that
-    │   └── LongPollingTimeoutZero  a poll without a time-out
-    ├── Closed                  the thing has ended; nothing was done
+    ├── UsageError              the calling program: read the message, change the code
+    │   ├── WrongValue              an argument out of range (also ValueError)
+    │   │   ├── WrongType               an argument of the wrong type (also TypeError)
+    │   │   │   ├── HandlerError            a handler that cannot be registered
+    │   │   │   │   ├── HandleNotFunc           not a function
+    │   │   │   │   ├── HandleKindError         its parameters or annotations do not fit
+    │   │   │   │   └── DuplicateHandler        the header is taken
+    │   │   │   ├── ContextNotClient        not a client, where a client was expected
+    │   │   │   └── HandleAnyNotPtr         a type that no payload can be converted to
+    │   │   ├── SettingError            a setting out of range; names the field
+    │   │   │   └── SettingTypeError        a setting of the wrong type (also WrongType)
+    │   │   └── LongPollingTimeoutZero  a poll without a timeout
+    │   ├── WrongThread             an object used on a thread that does not own it
+    │   └── DeadlockError           a wait that would close a cycle of waits
+    ├── Closed                  the object has ended; the call did nothing
     │   ├── HubClosed
     │   ├── ClientClosed
     │   └── HotlineClosed
-    ├── QueueFull               a bounded queue is full; nothing was done, try later
-    ├── ExecTimeout             the time-out passed first (also TimeoutError)
-    ├── TooManyRooms            a client is in as many rooms as it may; it was not let in
+    ├── QueueFull               a bounded queue is full; the call did nothing, try later
+    ├── ExecTimeout             the timeout passed first (also TimeoutError)
+    ├── TooManyRooms            a client is in as many rooms as the limit allows
     ├── PeerError               the other end of the connection
-    │   ├── HandshakeRejected       carries the HTTP status and reason to answer with
-    │   └── MatcherError            a message that no handler can be given
+    │   ├── HandshakeRejected       carries the HTTP status and reason of the answer
+    │   └── MatcherError            a message that cannot be given to a handler
     │       ├── HandleNotFind           unknown header
-    │       └── PayloadError            malformed header or payload
+    │       └── PayloadError            malformed header or payload (also ValueError)
     └── InternalError           a bug in hubthread: please report it
 
+A wrong value is a ``ValueError`` and a wrong type is a ``TypeError``, whatever else it is.
 The names ``HandleAnyNotPtr`` to ``HandleKindError`` come from the specification's
 ``ErrHandleAnyNotPtr`` … ``ErrHandleKindError``.
+
+Layer: base.  Threads: exceptions are values; any thread may raise and read them.
 """
 
 from __future__ import annotations
@@ -57,29 +63,44 @@ __all__ = [
     "PeerError",
     "QueueFull",
     "SettingError",
+    "SettingTypeError",
     "TooManyRooms",
     "UsageError",
     "WrongThread",
+    "WrongType",
+    "WrongValue",
 ]
 
 
 class HubThreadError(Exception):
-    """Root of everything that hubthread raises on purpose."""
+    """The root of every exception that hubthread raises on purpose."""
 
 
 class UsageError(HubThreadError):
     """The calling program is wrong; the message says what to change."""
 
 
-class SettingError(UsageError, ValueError):
-    """A setting is out of range.
+class WrongValue(UsageError, ValueError):
+    """An argument is out of range; the message says what is allowed."""
 
-    ``field`` is the setting's name; the message says what is allowed.
-    """
+
+class WrongType(WrongValue, TypeError):
+    """An argument has the wrong type; the message says which type is expected."""
+
+
+class SettingError(WrongValue):
+    """A setting is out of range; the message says what is allowed."""
+
+    field: str
+    """The name of the setting."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class SettingTypeError(SettingError, WrongType):
+    """A setting has the wrong type; the message says which type is expected."""
 
 
 class WrongThread(UsageError):
@@ -87,11 +108,14 @@ class WrongThread(UsageError):
 
 
 class DeadlockError(UsageError):
-    """Waiting here would wait for ever: the chain of waits leads back to this thread."""
+    """The wait would never end: the chain of waits leads back to the waiting thread."""
 
 
-class HandlerError(UsageError, TypeError):
-    """A handler cannot be registered; ``header`` says for which header."""
+class HandlerError(WrongType):
+    """A handler cannot be registered."""
+
+    header: object
+    """The header that the handler was registered for."""
 
     def __init__(self, message: str, header: object = None) -> None:
         super().__init__(message)
@@ -107,27 +131,30 @@ class HandleKindError(HandlerError):
 
 
 class DuplicateHandler(HandlerError):
-    """Another handler is registered for the header already."""
+    """The header already has a handler."""
 
 
-class ContextNotClient(UsageError, TypeError):
-    """A hotline was given something that is no client (``ErrContextNotClient``)."""
+class ContextNotClient(WrongType):
+    """A hotline was given an object that is not a client (``ErrContextNotClient``)."""
 
 
-class HandleAnyNotPtr(UsageError, TypeError):
-    """Nothing can be unmarshalled into ``target`` (``ErrHandleAnyNotPtr``)."""
+class HandleAnyNotPtr(WrongType):
+    """No payload can be converted to the type (``ErrHandleAnyNotPtr``)."""
+
+    target: object
+    """The type."""
 
     def __init__(self, message: str, target: object = None) -> None:
         super().__init__(message)
         self.target = target
 
 
-class LongPollingTimeoutZero(UsageError, ValueError):
-    """A poll needs a time-out (``ErrLongPollingTimeOutZeroError``)."""
+class LongPollingTimeoutZero(WrongValue):
+    """A poll needs a timeout (``ErrLongPollingTimeOutZeroError``)."""
 
 
 class Closed(HubThreadError):
-    """The thing that was asked has ended; the call did nothing."""
+    """The object has ended; the call did nothing."""
 
 
 class HubClosed(Closed):
@@ -147,11 +174,11 @@ class QueueFull(HubThreadError):
 
 
 class ExecTimeout(HubThreadError, TimeoutError):
-    """The time-out passed before the result was there.
+    """The timeout passed before the result was there.  The work may still run later."""
 
-    The work may still run later.  ``stack`` is what the busy thread was doing when
-    the time-out struck (the text of a stack trace, or ``""`` where unknown).
-    """
+    stack: str
+    """What the busy thread was doing when the timeout passed: the text of a stack trace, or
+    ``""`` where it is unknown."""
 
     def __init__(self, message: str, stack: str = "") -> None:
         super().__init__(f"{message}\n{stack}" if stack else message)
@@ -159,7 +186,7 @@ class ExecTimeout(HubThreadError, TimeoutError):
 
 
 class TooManyRooms(HubThreadError):
-    """A client is in ``Limits.rooms_per_client`` rooms, and was not let into one more."""
+    """The client is in ``Limits.rooms_per_client`` rooms already and did not join another."""
 
 
 class PeerError(HubThreadError):
@@ -167,26 +194,38 @@ class PeerError(HubThreadError):
 
 
 class HandshakeRejected(PeerError):
-    """A request that does not become a connection.
+    """A request does not become a connection.  Raise it in the handshake hook to refuse a client.
 
-    Raise it in the handshake hook to refuse a client: ``status`` (an HTTP status,
-    400 to 599) and ``reason`` (one sentence, sent as the body) are answered, with
-    ``headers`` (pairs of name and value) added.
+    :param status: the HTTP status of the answer, 400 to 599.
+    :param reason: one sentence, sent as the body.
+    :param headers: further header fields of the answer, as pairs of name and value.
+    :raises SettingError: for another status.
     """
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
 
     def __init__(
         self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
         super().__init__(f"{status}: {reason}")
+        wanted = f"an HTTP status from 400 to 599, not {status!r}"
+        given: object = status
+        if not isinstance(given, int):
+            raise SettingTypeError("status", wanted)
         if not 400 <= status <= 599:
-            raise SettingError("status", f"an HTTP status from 400 to 599, not {status!r}")
+            raise SettingError("status", wanted)
         self.status = status
         self.reason = reason
         self.headers = tuple(headers)
 
 
 class MatcherError(PeerError):
-    """A message that reaches no handler; ``header`` is its header where known."""
+    """A message reaches no handler."""
+
+    header: object
+    """The header of the message, or ``None`` where it is unknown."""
 
     def __init__(self, message: str, header: object = None) -> None:
         super().__init__(message)
@@ -194,10 +233,10 @@ class MatcherError(PeerError):
 
 
 class HandleNotFind(MatcherError):
-    """No handler for this header (specification: ``ErrHandleNotFind``)."""
+    """No handler is registered for the header (specification: ``ErrHandleNotFind``)."""
 
 
-class PayloadError(MatcherError):
+class PayloadError(MatcherError, ValueError):
     """The header cannot be parsed, or the payload does not fit the handler's type."""
 
 

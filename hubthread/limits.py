@@ -1,8 +1,9 @@
-"""Every limit of a hub by its name, and those that have no older place.  Layer: base.
+"""The limits of a hub: their names, and the settings that have no older place.
 
-A limit keeps one client, or one stranger, from costing the others their share of memory,
-threads or time.  ``hub.statistics().limits_struck`` counts how often each has struck, by the
-names below; README.rst ("Limits") has a table of where each is set, its default and why.
+A limit keeps one client, or one stranger, from taking the memory, threads or time of all
+others.  ``hub.statistics().limits_struck`` counts by name how often each limit was reached.
+
+Layer: base.  Threads: names and an immutable value; any thread may read them.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ from ipaddress import ip_network
 from typing import Final
 
 from hubthread.checks import check_number
-from hubthread.errors import SettingError
+from hubthread.errors import SettingError, SettingTypeError
 
 __all__ = ["LIMITS", "Limits"]
 
 CONNECTIONS: Final = "connections"
-"""Connections in all: ``max_connections`` of ``hub.serve`` and ``hub.websocket_handler``,
+"""All connections: ``max_connections`` of ``hub.serve`` and ``hub.websocket_handler``,
 ``max_peers`` of ``hub.socket_handles``."""
 ADDRESS: Final = "connections_per_address"
 """Connections of one address: ``Limits.connections_per_address``."""
 HANDSHAKE: Final = "handshake_time"
-"""TLS and the request head: ``Upgrader.handshake_timeout``."""
+"""Seconds for TLS and the request head: ``Upgrader.handshake_timeout``."""
 HEAD: Final = "head"
 """Bytes of the request head: ``Upgrader.max_head``."""
 MESSAGE: Final = "message"
@@ -30,20 +31,21 @@ MESSAGE: Final = "message"
 FRAGMENTS: Final = "fragments"
 """Frames of a message: ``WebsocketPeriod.max_fragments``."""
 MESSAGE_TIME: Final = "message_time"
-"""From the first part of a message to its last: ``Limits.message_time``."""
+"""Seconds from the first part of a message to its last: ``Limits.message_time``."""
 RATE: Final = "messages_per_second"
 """Messages and pings of one client: ``Limits.messages_per_second``."""
 IDLE: Final = "idle_time"
-"""Since the last message of a client: ``Limits.idle_time``."""
+"""Seconds since the last message of a client: ``Limits.idle_time``."""
 SILENCE: Final = "silence"
-"""Since the last byte: ``PingPongPlan.ping_timeout``, ``SocketPeriod.pong_wait``."""
+"""Seconds since the last byte: ``PingPongPlan.ping_timeout``, ``SocketPeriod.pong_wait``."""
 OUTBOX: Final = "outbox"
-"""What waits for one client: ``HubSetting.chan_queue_size``, ``HubSetting.outbox_bytes``."""
+"""Messages and bytes that wait for one client: ``HubSetting.chan_queue_size``,
+``HubSetting.outbox_bytes``."""
 STALL: Final = "stall"
-"""Since a client that is to read has taken a byte: ``write_wait`` of ``WebsocketPeriod`` and
-``SocketPeriod``."""
+"""Seconds since a client with waiting messages took a byte: ``write_wait`` of
+``WebsocketPeriod`` and ``SocketPeriod``."""
 ROOMS: Final = "rooms_per_client"
-"""Rooms that one client is in: ``Limits.rooms_per_client``."""
+"""Rooms of one client: ``Limits.rooms_per_client``."""
 UNHANDLED: Final = "unhandled"
 """Messages of UDP peers that wait for their handlers: fixed, see ``net.udp.socket``."""
 
@@ -59,67 +61,69 @@ SHARED: Final = (
     "100.64.0.0/10",  # behind a provider's address translation: RFC 6598
     "169.254.0.0/16", "fe80::/10",  # one link
 )  # fmt: skip
-"""Addresses that are nobody's on the internet."""
+"""Networks whose addresses belong to nobody on the internet."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one client, and one address, may ask of a hub: ``HubSetting.limits``.
+    """The shares that one client, and one address, may take of a hub: ``HubSetting.limits``.
 
-    ``None`` is no limit.
+    ``None`` turns a limit off.
     """
 
     connections_per_address: int | None = 1000
-    """Connections of one IPv4 address, or of the /64 of an IPv6 one, at a time; more get 429,
-    or are closed, where they are raw TCP.  A tenth of ``max_connections``: no single address
-    takes all the places, and a school behind one address still comes in.  The address is that
-    of the socket, or what a WSGI server says (``REMOTE_ADDR``): no header is looked at.  UDP
-    peers are not counted: with forged addresses one could keep others out."""
+    """Connections of one IPv4 address, or of the /64 of an IPv6 address, at a time.  Further
+    requests get status 429; further raw TCP connections are closed.  The default is a tenth of
+    ``max_connections``: no single address takes all places, and a school behind one address
+    fits.  The address is the socket's, or ``REMOTE_ADDR`` of a WSGI server; no header is read.
+    UDP peers are not counted, because an attacker could keep others out with forged addresses."""
     shared_addresses: tuple[str, ...] = SHARED
     """Networks, such as ``"203.0.113.7"`` or ``"10.0.0.0/8"``, whose addresses stand for many
-    people, and are not counted.  By default this machine and private networks, where proxies
-    and load balancers are.  A proxy with a public address has to be named."""
+    people and are not counted.  The default is this machine and the private networks, where
+    proxies and load balancers are.  Add the address of a proxy with a public address."""
     messages_per_second: float | None = None
-    """Messages of one client, by a ``RateLimiter``; who sends more is closed with 1008, and of
-    a UDP peer the message is lost.  A client's pings count, too, since each is answered.  Off
-    by default, since only the program knows what is much: a mouse moves 60 times a second, and
-    nobody types a line 10 times."""
+    """Messages of one client, by a ``RateLimiter``.  A client that sends more is closed with
+    1008; a UDP peer loses the message.  Pings count, because each is answered.  Off by default:
+    only the program knows its normal rate.  A mouse moves 60 times a second; nobody types 10
+    lines a second."""
     message_burst: int | None = None
-    """Messages that may come at once; ``None``: those of two seconds.  Whoever was cut off
-    from the network sends what has piled up."""
+    """Messages that may come at once; ``None``: the messages of two seconds.  A client that was
+    cut off from its network sends all that piled up."""
     message_time: float | None = 120.0
-    """Seconds from the first part of a message to its last; who takes longer is closed with
-    1008.  Looked at when a part comes: for who sends nothing any more there is the keepalive,
-    which a byte from time to time would satisfy for ever.  A phone with 9 KB a second still
-    sends a megabyte."""
+    """Seconds from the first part of a message to its last; a slower client is closed with
+    1008.  Checked when another part of the message arrives.  The keepalive closes a peer that
+    sends nothing; this limit closes a peer that sends a byte now and then.  120 seconds allow
+    1 MB at 9 KB a second."""
     idle_time: float | None = None
-    """Seconds without a message, after which a client is closed with 1000; pings, pongs and
-    empty lines are none.  Seen after a quarter more of it, at the latest.  Off by default:
-    who watches a dashboard says nothing, and the keepalive finds who is gone."""
+    """Seconds without a message after which a client is closed with 1000.  Pings, pongs and
+    empty lines do not count as messages.  The check is late by at most a quarter of the limit.
+    Off by default: a dashboard's client never sends, and the keepalive finds lost clients."""
     rooms_per_client: int | None = 1000
-    """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for one more.
-    A client that may choose its rooms would else fill the memory, 150 bytes and more for each."""
+    """Hotlines that a client is in at a time; ``answer`` raises ``TooManyRooms`` for another.
+    Without a limit a client that chooses its rooms could fill the memory."""
 
     def __post_init__(self) -> None:
         most = self.connections_per_address
         check_number("connections_per_address", most, 1, optional=True, whole=True)
+        _check_networks(self.shared_addresses)
         check_number("messages_per_second", self.messages_per_second, 0, optional=True)
         check_number("message_burst", self.message_burst, 1, optional=True, whole=True)
         if self.message_burst is not None and self.messages_per_second is None:
             burst = self.message_burst
-            wanted = f"None where messages_per_second is, not {burst!r}"
+            wanted = f"None while messages_per_second is None, not {burst!r}"
             raise SettingError("message_burst", wanted)
         check_number("message_time", self.message_time, 0, optional=True)
         check_number("idle_time", self.idle_time, 0, optional=True)
-        shared: object = self.shared_addresses
-        try:
-            if not isinstance(shared, (tuple, list)):
-                raise ValueError("it is none")
-            for each in shared:
-                if not isinstance(each, str):  # a number is an address, too, for ip_network
-                    raise ValueError(f"{each!r} is no text")
-                ip_network(each)
-        except ValueError as error:
-            wanted = f"a tuple of networks such as '10.0.0.0/8', not {shared!r}: {error}"
-            raise SettingError("shared_addresses", wanted) from None
         check_number("rooms_per_client", self.rooms_per_client, 1, optional=True, whole=True)
+
+
+def _check_networks(given: object) -> None:
+    wanted = f"a tuple of networks such as '10.0.0.0/8', not {given!r}"
+    # ip_network takes a number for an address.
+    if not isinstance(given, (tuple, list)) or not all(isinstance(each, str) for each in given):
+        raise SettingTypeError("shared_addresses", wanted)
+    for each in given:
+        try:
+            ip_network(each)
+        except ValueError as error:
+            raise SettingError("shared_addresses", f"{wanted}: {error}") from None

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hubthread.checks import check_function, check_has, check_kind, check_number
-from hubthread.errors import SettingError
+from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
@@ -114,13 +114,13 @@ class Upgrader:
                 f"{origin!r}; for one origin use [{origin!r}]",
             )
         subprotocols: object = self.subprotocols
+        wanted = f"a tuple of names without spaces or separators, not {subprotocols!r}"
         if not isinstance(subprotocols, (tuple, list)) or not all(
-            isinstance(name, str) and _TOKEN.fullmatch(name) for name in subprotocols
+            isinstance(name, str) for name in subprotocols
         ):
-            raise SettingError(
-                "subprotocols",
-                f"a tuple of names without spaces or separators, not {subprotocols!r}",
-            )
+            raise SettingTypeError("subprotocols", wanted)
+        if not all(_TOKEN.fullmatch(name) for name in subprotocols):
+            raise SettingError("subprotocols", wanted)
 
 
 @dataclass(frozen=True)
@@ -200,11 +200,8 @@ class WebsocketPeriod(Generic[Meta]):
         check_kind("expected_ws_error", self.expected_ws_error, Collection, "a set of close codes")
         for code in self.expected_ws_error:
             check_number("expected_ws_error", code, 1000, whole=True)
-        if self.write_message_type not in (None, 1, 2):
-            raise SettingError(
-                "write_message_type",
-                f"MessageType.TEXT, MessageType.BINARY or None, not {self.write_message_type!r}",
-            )
+        if self.write_message_type is not None:
+            _check_message_type(self.write_message_type, ", or None")
         check_kind("write_newline", self.write_newline, bytes, "bytes")
         if self.write_newline.decode(errors="replace").encode() != self.write_newline:
             raise SettingError("write_newline", f"UTF-8 bytes, not {self.write_newline!r}")
@@ -213,6 +210,14 @@ class WebsocketPeriod(Generic[Meta]):
         check_number("max_fragments", self.max_fragments, 1, whole=True)
         check_number("close_timeout", self.close_timeout, 0)
         check_number("write_wait", self.write_wait, 0)
+
+
+def _check_message_type(given: object, none: str = "") -> None:
+    wanted = f"MessageType.TEXT or MessageType.BINARY{none}, not {given!r}"
+    if not isinstance(given, int):
+        raise SettingTypeError("write_message_type", wanted)
+    if given not in (1, 2):
+        raise SettingError("write_message_type", wanted)
 
 
 @dataclass(frozen=True)
@@ -268,11 +273,7 @@ class SocketPeriod:
                 f"a ping must have time to be answered",
             )
         check_number("write_wait", self.write_wait, 0)
-        if self.write_message_type not in (1, 2):
-            raise SettingError(
-                "write_message_type",
-                f"MessageType.TEXT or MessageType.BINARY, not {self.write_message_type!r}",
-            )
+        _check_message_type(self.write_message_type)
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         kinds = ", ".join(f"Framing.{framing.name}" for framing in Framing)
         check_kind("framing", self.framing, Framing, f"one of {kinds}")

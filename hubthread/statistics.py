@@ -1,7 +1,9 @@
-"""What hub, client, hotline and server say of themselves: frozen snapshots.
+"""Frozen snapshots of a hub, a client, a hotline and a server.
 
-Layer: hub.  Threads: made on whichever thread asks; each figure is right by itself, and
-all of one snapshot are of nearly the same moment.
+Each figure is exact by itself.  The figures of one snapshot are of nearly the same moment.
+
+Layer: base.  Threads: a snapshot is made on the thread that calls ``statistics``, and is an
+immutable value that any thread may read.
 """
 
 from __future__ import annotations
@@ -27,42 +29,43 @@ class HubStatistics:
     state: str
     """``new``, ``running``, ``closing``, ``closed`` or ``failed``."""
     clients: int
-    """Connected now."""
+    """Clients that are connected now."""
     hotlines: int
-    """Open now."""
+    """Hotlines that are open now."""
     threads: int
-    """Of this hub now: its own, listeners, readers, writers, workers."""
+    """Threads of this hub now: hub thread, listeners, readers, writers, workers."""
     queue_depth: int
     """Closures and flushes that wait for the hub thread."""
     closures_run: int
-    """Closures of the user that have run on the hub thread."""
+    """Closures of the user that ran on the hub thread."""
     closures_failed: int
-    """Those among them that raised."""
+    """Closures among ``closures_run`` that raised."""
     clients_total: int
-    """Clients that ever connected."""
+    """Clients that connected so far."""
     handshakes_refused: int
     """Requests that were answered with an error status."""
     messages_dropped: int
-    """By the overflow policy, of clients that are gone; see each client for those here."""
+    """Messages that the overflow policy dropped, of clients that are gone.  A connected client
+    counts its own: ``ClientStatistics.dropped``."""
     ended_by: Mapping[str, int]
     """Ended connections by cause: ``peer``, ``server``, ``violation``, ``overflow``,
     ``stalled``, ``silent``, ``idle``, ``lost``, ``no thread``; of UDP peers also ``crowded
     out``."""
     wsgi_moved: int = 0
-    """Connections here that were taken from a WSGI server."""
+    """Open connections that the hub took over from a WSGI server."""
     wsgi_parked: int = 0
-    """Connections here that keep a thread of their WSGI server."""
+    """Open connections that keep a thread of their WSGI server."""
     queue_age: float = 0.0
-    """Seconds for which the oldest entry of the queue has waited, at the most; 0: it is empty."""
+    """Seconds that the oldest entry of the queue has waited, at most; 0 for an empty queue."""
     closure_running: float = 0.0
-    """Seconds for which the hub thread has been at its present closure or flush; 0: it waits."""
+    """Seconds since the hub thread began its present closure or flush; 0 while it waits."""
     closure_longest: float = 0.0
-    """Seconds of the longest closure or flush that has ended so far."""
+    """Seconds of the longest closure or flush so far."""
     limits_struck: Mapping[str, int] = field(default_factory=dict)
-    """How often each limit has struck, by the names of the table in README.rst ("Limits")."""
+    """How often each limit was reached, by the names in ``hubthread.limits``."""
     stuck: int = 0
-    """Callbacks of the hub, of clients and of rooms with a clock that have been running for
-    longer than ``HubSetting.watchdog``, when the watchdog last looked."""
+    """Callbacks of the hub, of clients and of ticking rooms that had run for longer than
+    ``HubSetting.watchdog`` when the watchdog last looked."""
 
 
 @dataclass(frozen=True)
@@ -71,23 +74,23 @@ class ClientStatistics:
 
     connection_id: int
     peer: str
-    """Its address."""
+    """The address of the other end."""
     state: str
-    """``open``, or the reason of its end as in ``HubStatistics.ended_by``."""
+    """``open``, or the cause of the end as in ``HubStatistics.ended_by``."""
     received: int
     """Messages received."""
     written: int
-    """Messages written and pushed to it; the number of the last one."""
+    """Messages written and pushed to the client; the number of the last message."""
     waiting: int
-    """Messages that its socket has not taken yet."""
+    """Messages that the socket has not taken yet."""
     waiting_bytes: int
-    """The bytes of those."""
+    """The bytes of the waiting messages."""
     dropped: int
     """Messages dropped by the overflow policy."""
     hotlines: int
-    """Rooms that it is in."""
+    """Rooms that the client is in."""
     closures_waiting: int
-    """Closures that wait for their turn in its order."""
+    """Closures that wait for the client's callback slot."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,11 @@ class HotlineStatistics:
     closed: bool
     members: int
     pushes: int
-    """Accepted so far; the number of the last one."""
+    """Pushes accepted so far; the number of the last push."""
     waiting: int
     """Pushes, joins and leaves that wait for the next fan-out."""
     lagging: int
-    """Members who have not got all that was fanned out."""
+    """Members with pushes that were fanned out and not sent yet."""
 
 
 @dataclass(frozen=True)
@@ -117,23 +120,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class FrameStatistics(HotlineStatistics):
-    """A hotline with a clock at one moment."""
+    """A ticking room at one moment."""
 
     paused: bool
     ticks: int
     """Ticks run so far."""
     skipped: int
-    """Ticks left out so far."""
+    """Ticks skipped so far."""
     late: int
-    """Ticks that found the room busy when they were due."""
+    """Ticks that were due while the room was busy."""
     overruns: int
-    """Ticks that took longer than the time between two."""
+    """Ticks that took longer than the period."""
     errors: int
     """Ticks whose ``logic`` raised."""
     work: Spread
-    """What the last ticks took, their sends included."""
+    """Durations of the last ticks, including their sends."""
     lateness: Spread
-    """How long after their deadlines the last ticks began."""
+    """Delays of the last ticks after their deadlines."""
     closures_waiting: int
     """Closures that wait for the tick thread."""
 
@@ -144,8 +147,8 @@ class ServerStatistics:
 
     address: str
     connections: int
-    """Open now, handshakes and plain HTTP included."""
+    """Connections open now, including handshakes and plain HTTP."""
     accepted: int
-    """Accepted so far."""
+    """Connections accepted so far."""
     refused: int
-    """Turned away for want of room, threads or descriptors; datagrams, where it is UDP."""
+    """Connections refused for lack of room, threads or descriptors; on UDP, datagrams."""

@@ -1,5 +1,6 @@
-"""Small types that every layer speaks of.  Layer: base.
+"""Small types that every layer uses.
 
+Layer: base.  Threads: values and pure functions; any thread may use them.
 Source: the specification's ``ClientID``, ``HotlineID``, ``ConnectionType``,
 ``ConnectionProtocols``, ``DataSize``.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, NewType, TypeAlias
 
-from hubthread.errors import UsageError
+from hubthread.errors import WrongType
 
 __all__ = [
     "ClientID",
@@ -24,61 +25,61 @@ __all__ = [
 ]
 
 ClientID = NewType("ClientID", int)
-"""A client's number in its hub, from 1; never given out twice."""
+"""A client's number in its hub, from 1; never given to a second client."""
 
 HotlineID = NewType("HotlineID", int)
-"""A hotline's number in its hub, from 1; never given out twice."""
-
+"""A hotline's number in its hub, from 1; never given to a second hotline."""
 
 Key: TypeAlias = str | int | bytes
-"""What a message is the latest of: see ``Overflow.LATEST``."""
-
+"""The subject of a message: with ``Overflow.LATEST`` a newer message replaces a waiting message
+with the same key."""
 
 _PLAIN = [(kind.__hash__, kind.__eq__) for kind in (str, int, bytes)]
 
 
 def check_key(key: object) -> None:
-    """Refuse a key whose hash or comparison would be the user's code, under our lock.
+    """Refuse a key whose hash or comparison would run the user's code under a lock of the hub.
 
-    :raises UsageError: for anything but ``Key`` or ``None``, and for a subclass that hashes
-        or compares in its own way (enums do not).
+    :raises WrongType: for anything but ``Key`` or ``None``, and for a subclass with a hash or
+        a comparison of its own (enums have neither).
     """
     kind = type(key)
     if key is not None and (kind.__hash__, kind.__eq__) not in _PLAIN:
-        raise UsageError(f"key: str, int or bytes, not {key!r}")
+        raise WrongType(f"key: str, int or bytes, not {key!r}")
 
 
 class ConnectionType(str, Enum):
-    """How a client is connected."""
+    """The kind of a client's connection."""
 
     WEBSOCKET = "Websocket"
     SOCKET = "Socket"
 
 
 class ConnectionProtocols(str, Enum):
-    """What ``hub.socket_handles`` listens for."""
+    """The transport protocol that ``hub.socket_handles`` listens on."""
 
     TCP = "tcp"
     UDP = "udp"
 
 
 class Framing(Enum):
-    """Where a message of a raw peer ends.
+    """The rule that tells where a message of a raw peer ends.
 
-    On UDP a datagram is a message, whatever the framing; ``LINES`` takes the line end off one
-    that comes with it.
+    On UDP every datagram is one message under every framing.  ``LINES`` removes the line end
+    of a datagram that has one.
     """
 
     LINES = "lines"
-    """At the end of a line, ``\\n`` or ``\\r\\n``; what is sent ends with ``\\n``."""
+    """A message ends at the end of a line, ``\\n`` or ``\\r\\n``; the hub sends ``\\n``."""
     LENGTH_1 = 1
-    """After as many bytes as the byte before it says; likewise the next three.  The number is
-    unsigned, in network byte order, and does not count itself."""
+    """The length of the message stands in the byte before it; in the 2, 4 or 8 bytes before it
+    for the next three.  The length is unsigned, in network byte order, and does not count its
+    own bytes."""
     LENGTH_2 = 2
     LENGTH_4 = 4
     LENGTH_8 = 8
     CHUNKS = "as read"
-    """Nowhere: what one read gives is a message, whatever the peer's writes were."""
+    """No framing: each read from the socket is one message, however the peer wrote it."""
 
 
 class Overflow(Enum):
@@ -98,9 +99,9 @@ class Overflow(Enum):
 
 
 class DataSize(int):
-    """A number of bytes; wherever one is asked for, a plain ``int`` does as well.
+    """A number of bytes.  A plain ``int`` works wherever a ``DataSize`` is expected.
 
-    The constants count in 1024s: ``WebsocketPeriod(message_buffer_size=4 * DataSize.MB)``.
+    The constants are powers of 1024: ``WebsocketPeriod(message_buffer_size=4 * DataSize.MB)``.
     """
 
     B: ClassVar[DataSize]

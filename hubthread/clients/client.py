@@ -21,7 +21,14 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
-from hubthread.errors import Closed, DeadlockError, MatcherError, TooManyRooms, UsageError
+from hubthread.errors import (
+    Closed,
+    DeadlockError,
+    MatcherError,
+    TooManyRooms,
+    UsageError,
+    WrongValue,
+)
 from hubthread.limits import RATE, ROOMS
 from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.formats import ID
@@ -192,7 +199,7 @@ class Client(Generic[Meta, Header]):
         self._core.loop.refuse_here("wait_write_consumed")
         refuse_in_tick("wait_write_consumed")
         if number > self.write_count:
-            raise UsageError(
+            raise WrongValue(
                 f"no message {number} was written yet: {self.write_count} is the last"
             )
         return self.ws_conn.outbox.wait_consumed(number, timeout)

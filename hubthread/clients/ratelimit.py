@@ -13,9 +13,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hubthread.checks import check_number
+from hubthread.checks import check_function, check_number
 from hubthread.core.core import Intercept
-from hubthread.errors import SettingError
 
 if TYPE_CHECKING:
     from hubthread.interfaces import IHub, IOContext
@@ -68,8 +67,7 @@ class RateLimiter:
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = monotonic) -> None:
         check_number("rate", rate, 0)
         check_number("burst", burst, 1, whole=True)
-        if not callable(clock):
-            raise SettingError("clock", f"a function that returns seconds, not {clock!r}")
+        check_function("clock", clock, optional=False)
         self.rate = rate
         self.burst = burst
         self._clock = clock

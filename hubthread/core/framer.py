@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from hubthread.errors import UsageError
+from hubthread.errors import WrongType
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.settings import WebsocketPeriod
 
@@ -24,7 +24,7 @@ class Framer(Protocol):
         """``data`` as one message on the wire.
 
         :param message_type: ``None``: by the hub's settings, or else by the data.
-        :raises UsageError: for anything but text or bytes.
+        :raises WrongType: for anything but text or bytes.
         :raises ValueError: for text that UTF-8 cannot carry.
         """
 
@@ -54,7 +54,7 @@ def _plain(data: str | bytes, message_type: int | None = None) -> Frame:
         if kind is bytes:
             return Frame(data, _BINARY)
     if not isinstance(data, str | bytes):
-        raise UsageError(
+        raise WrongType(
             f"a message is str (text) or bytes (binary), not {kind.__name__}; "
             f"write_json and write_serialization take objects"
         )

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubthread.checks import check_number
+from hubthread.checks import check_function, check_number
 from hubthread.concurrency.calls import thread_id, wait_for
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
-from hubthread.errors import LongPollingTimeoutZero, SettingError, WrongThread
+from hubthread.errors import LongPollingTimeoutZero, WrongThread
 
 if TYPE_CHECKING:
     from hubthread.core.core import Core
@@ -54,10 +54,8 @@ class LongPollingOption:
         check_number("frequency", self.frequency, SHORTEST_FREQUENCY)
         if self.retry != 0:
             check_number("retry", self.retry, 1, whole=True)
-        if not callable(self.do):
-            raise SettingError("do", f"a function of hub and done, not {self.do!r}")
-        if self.timeout_callback is not None and not callable(self.timeout_callback):
-            raise SettingError("timeout_callback", f"a function, not {self.timeout_callback!r}")
+        check_function("do", self.do, optional=False)
+        check_function("timeout_callback", self.timeout_callback)
 
 
 class LongPollingResult:

@@ -63,7 +63,7 @@ def convert(obj: object, into: Any, path: str = "$") -> Any:
     (``$.player.x: expected int, got str``), and ``HandleAnyNotPtr`` for a target that the
     module's table does not have.
     """
-    return _run(_compiled(into), obj, path)
+    return _telling_the_path(_compiled(into).convert, path)(obj)
 
 
 @overload
@@ -87,17 +87,22 @@ def compile_converter(into: Any, namespace: Mapping[str, Any] | None = None) -> 
     ``HandleAnyNotPtr`` for a target that the module's table does not have.
     """
     plan = _Compiler(namespace).plan(into) if namespace else _compiled(into)
-    return lambda obj: _run(plan, obj, "$")
+    return _telling_the_path(plan.convert, "$")
 
 
-def _run(plan: Plan, obj: object, path: str) -> Any:
-    try:
-        return plan.convert(obj)
-    except Mismatch as mismatch:
-        place = path + "".join(reversed(mismatch.steps))
-        raise PayloadError(f"{place}: {mismatch}") from mismatch.__cause__
-    except RecursionError:
-        raise PayloadError(f"{path}: nested too deeply") from None
+def _telling_the_path(inner: Convert, path: str) -> Convert:
+    """Return ``inner`` with its mismatches raised as ``PayloadError``, with their path."""
+
+    def convert(obj: object) -> Any:
+        try:
+            return inner(obj)
+        except Mismatch as mismatch:
+            place = path + "".join(reversed(mismatch.steps))
+            raise PayloadError(f"{place}: {mismatch}") from mismatch.__cause__
+        except RecursionError:
+            raise PayloadError(f"{path}: nested too deeply") from None
+
+    return convert
 
 
 def _compiled(into: Any) -> Plan:

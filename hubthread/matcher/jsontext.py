@@ -14,7 +14,7 @@ import math
 import re
 import reprlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NoReturn
 
@@ -56,6 +56,8 @@ def load_json(data: str | bytes) -> Any:
         value = _decode(text)
     except json.JSONDecodeError as error:
         raise PayloadError(f"not JSON: {error}") from None
+    except PayloadError:
+        raise  # from parse_float or parse_constant
     except ValueError:
         # Python's limit on the digits of one number; its own message advises our caller.
         raise PayloadError("a number has too many digits") from None
@@ -164,6 +166,16 @@ def _too_deep(text: str) -> bool:
     return False
 
 
+def _decode(text: str) -> Any:
+    # JSONDecoder.decode matches two regular expressions for blanks around the value, which cost
+    # as much as the value of a short message.
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:  # blanks before the value, or no value
+        return _decoder.decode(text)
+    return value if end == len(text) else _decoder.decode(text)
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -179,7 +191,8 @@ def _kind(obj: object) -> str:
     return type(obj).__name__
 
 
-_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse).decode
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
 _encode = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
 ).encode

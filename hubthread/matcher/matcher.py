@@ -1,15 +1,29 @@
-"""From a message to the handler of its header, and from its result to the reply.
+"""Find the handler of a message by its header, call it, and encode its reply.
 
-Layer: protocol.  ``dispatch`` runs on the thread that runs the client's callbacks; several
-clients may dispatch through one matcher at once, since a matcher that serves does not
-change.  Handlers are checked and compiled when they are registered (``handlers``).
+``handlers`` checks and compiles a handler when it is registered; a message only runs the
+result.
+
+Layer: matcher.  Threads: ``route`` and ``run`` are called on the thread that runs the client's
+callbacks.  Several clients may use one matcher at once: a serving matcher does not change.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from functools import partial
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+    runtime_checkable,
+)
 
 from hubthread.errors import (
     DuplicateHandler,
@@ -17,11 +31,11 @@ from hubthread.errors import (
     HandleNotFind,
     HubThreadError,
     PayloadError,
-    SettingError,
+    SettingTypeError,
     UsageError,
 )
 from hubthread.matcher.compile import compile_converter, marshal_json, unmarshal_json
-from hubthread.matcher.formats import Correlated, HeaderFormat, JsonHeader, Marshal
+from hubthread.matcher.formats import ID, Correlated, HeaderFormat, JsonHeader, Marshal
 from hubthread.matcher.handlers import (
     Empty,
     HandleFunc,
@@ -35,12 +49,15 @@ from hubthread.matcher.handlers import (
 from hubthread.matcher.jsontext import brief, load_json
 
 __all__ = [
+    "Answer",
+    "Call",
     "Empty",
     "HandleFunc",
     "HandlePack",
     "Handler",
     "HeaderParsing",
     "MatcherMap",
+    "Recipient",
     "SubMatcher",
 ]
 
@@ -51,13 +68,13 @@ Reply = TypeVar("Reply")
 T = TypeVar("T")
 
 HeaderParsing = Callable[["str | bytes"], "tuple[Header, Any]"]
-"""Takes a message apart into header and payload (specification: ``HeaderParsingFunc``)."""
+"""Splits a message into header and payload (specification: ``HeaderParsingFunc``)."""
 
 _KNOWN_SHOWN = 10
 
 
 class _Coding(Generic[Header]):
-    """How one wire protocol encodes: shared by a map and its overlays."""
+    """The encoding of one wire protocol, shared by a map and its overlays."""
 
     def __init__(
         self,
@@ -67,7 +84,8 @@ class _Coding(Generic[Header]):
     ) -> None:
         form: Any = JsonHeader() if header_parsing is None else header_parsing
         if isinstance(form, type):
-            raise SettingError("header_parsing", f"{form.__name__}(…), an object, not the class")
+            wanted = f"{form.__name__}(…), an object, not the class"
+            raise SettingTypeError("header_parsing", wanted)
         self.parse: HeaderParsing[Header] = getattr(form, "parse", form)
         self.join: Callable[[Header, object, Marshal], str | bytes] | None = getattr(
             form, "join", None
@@ -82,11 +100,78 @@ class _Coding(Generic[Header]):
             ("unmarshal", unmarshal),
         ):
             if value is not None and not callable(value):
-                raise SettingError(name, f"a function, not {value!r}")
+                raise SettingTypeError(name, f"a function, not {value!r}")
+
+
+class Answer(NamedTuple):
+    """A message that answers a request: the caller of ``route`` hands it to the request."""
+
+    number: ID
+    """The id of the request."""
+    payload: Any
+    """The payload as the header format leaves it: encoded or decoded."""
+
+
+class Call(NamedTuple):
+    """A message that found its handler; ``run`` calls the handler."""
+
+    payload: str | bytes
+    """The payload without its header; the whole message if the format has decoded it."""
+    value: Any
+    """The payload as the header format leaves it."""
+    encoded: bool
+    """True if ``value`` is text or bytes that are still to be unmarshalled."""
+    header: Any
+    pack: HandlePack
+    coding: _Coding[Any]
+    question: ID | None
+    """The id that the reply has to carry, if the message asks for an answer."""
+
+    def run(self, ctx: Any, meta: Any) -> str | bytes | None:
+        """Unmarshal the payload, call the handler, and return the encoded reply, if any.
+
+        :raises PayloadError: for a malformed payload, before the handler runs.
+        :raises UsageError: for a reply that the header format cannot put behind a header.
+        :raises Exception: any exception of the handler.
+        """
+        payload, value, encoded, header, pack, coding, question = self
+        if pack.load is None:
+            reply = pack.handler(ctx, meta)
+        else:
+            try:
+                request = pack.load(value, encoded, payload)
+            except PayloadError as error:
+                error.header = header
+                raise
+            reply = pack.handler(ctx, meta, request)
+        if question is not None:
+            assert coding.correlated is not None
+            return coding.correlated.join_answer(header, reply, coding.marshal, question)
+        if reply is None:
+            return None
+        if coding.join is None:
+            raise UsageError(
+                f"the handler for header {header!r} returned a reply, but a header-parsing "
+                "function cannot put a header before it: give the matcher an object with parse "
+                "and join (JsonHeader, PrefixHeader, IntHeader), or write with ctx.write"
+            )
+        return coding.join(header, reply, coding.marshal)
+
+
+# The __new__ of a named tuple is a Python function; this runs for each message.
+_call: Callable[[tuple[Any, ...]], Call] = partial(tuple.__new__, Call)
+
+
+@runtime_checkable
+class Recipient(Protocol):
+    """A context that keeps the payload of its message and waits for answers: a hub's client."""
+
+    def take(self, routed: Call | Answer, meta: Any) -> str | bytes | None:
+        """Keep the payload of a call and run it; hand an answer to its request."""
 
 
 class _Matcher(Generic[Meta, Header]):
-    """What a map and an overlay have in common."""
+    """The common base of a map and an overlay."""
 
     def __init__(self, coding: _Coding[Header], packs: dict[Header, HandlePack]) -> None:
         self._coding = coding
@@ -97,9 +182,9 @@ class _Matcher(Generic[Meta, Header]):
     ) -> Callable[
         [Callable[Concatenate[Any, Meta, P], Reply]], Callable[Concatenate[Any, Meta, P], Reply]
     ]:
-        """Decorator: register the function for ``header``; raises as ``add``.
+        """Return a decorator that registers a function for ``header``, as ``add`` does.
 
-        The function stays as it is, so that one may serve several headers.
+        The decorator returns the function unchanged, so one function may serve several headers.
         """
 
         def register(
@@ -113,13 +198,15 @@ class _Matcher(Generic[Meta, Header]):
     def add(self, header: Header, handler: Handler[Meta]) -> None:
         """Register ``handler`` for the messages with ``header``.
 
-        It is called as ``handler(ctx, meta, req)``.  The annotation of ``req`` says what
-        the payload is unmarshalled into: nothing or ``Any`` for the decoded JSON value,
-        ``bytes`` or ``str`` for the payload as it came, ``Empty`` for none; all others
-        stand in ``protocol.convert``.  A handler of two parameters gets no payload.
-        What it returns, other than ``None``, is the reply, behind the same header.
+        The handler is called as ``handler(ctx, meta, req)``.  The annotation of ``req`` is the
+        type that the payload is unmarshalled into: no annotation or ``Any`` gives the decoded
+        JSON value, ``bytes`` or ``str`` the payload as it came, ``Empty`` no payload; the other
+        types are listed in ``hubthread.matcher.compile``.  A handler of two parameters gets no
+        payload.  A result other than ``None`` is sent back behind the same header.
 
-        Raises ``HandleNotFunc``, ``HandleKindError``, ``DuplicateHandler``.
+        :raises HandleNotFunc: if ``handler`` is not callable.
+        :raises HandleKindError: if its parameters or annotations do not fit.
+        :raises DuplicateHandler: if the header has a handler already.
         """
         try:
             taken = self._packs.get(header)
@@ -132,89 +219,84 @@ class _Matcher(Generic[Meta, Header]):
         if taken is not None:
             raise DuplicateHandler(
                 f"header {header!r} has the handler {name_of(taken.handler)} already: "
-                "remove one of the two, or let an overlay win with gen_sub()",
+                "remove one of the two, or override it in an overlay (gen_sub)",
                 header,
             )
         self._packs[header] = pack_handler(
             header, handler, self._coding.unmarshal, self._coding.decoded_text
         )
 
-    def dispatch(self, ctx: Any, meta: Meta, data: str | bytes) -> str | bytes | None:
-        """Give the message ``data`` to its handler; returns the encoded reply, if any.
+    def route(self, data: str | bytes) -> Call | Answer:
+        """Find the handler of the message ``data``, or the request that ``data`` answers.
 
-        An answer goes to the method ``_take_answer`` of ``ctx``, and to no handler.  Where
-        ``ctx`` has a method ``_set_payload``, it gets the payload first, without the
-        header, if the format leaves it as text or bytes.
+        No user code runs, except for a header format of the user's own.
 
-        Raises ``PayloadError`` for a malformed header or payload and ``HandleNotFind`` for
-        an unknown header, both before the handler ran, and whatever the handler raises.
+        :raises PayloadError: for a malformed header.
+        :raises HandleNotFind: for an unknown header.
         """
         coding = self._coding
         question = answered = None
         try:
             if coding.correlated is None:
-                header, payload = coding.parse(data)
+                header, value = coding.parse(data)
             else:
-                header, payload, question, answered = coding.correlated.parse_correlated(data)
+                header, value, question, answered = coding.correlated.parse_correlated(data)
         except HubThreadError:
             raise
         except Exception as error:
-            # A header-parsing function that stumbles does so over what a peer sent.
+            # The peer's message made the user's header-parsing function fail.
             raise PayloadError(f"the header cannot be parsed: {error!r}") from error
         if answered is not None:
-            ctx._take_answer(answered, payload)
-            return None
+            return Answer(answered, value)
         try:
             pack = self._packs[header]
         except KeyError:
             raise self._not_found(header) from None
         except TypeError:
             raise PayloadError(f"the header {brief(header)} is not hashable", header) from None
-        encoded = isinstance(payload, (str, bytes)) and not coding.decoded_text
-        if encoded:
-            set_payload = getattr(ctx, "_set_payload", None)
-            if set_payload is not None:
-                set_payload(payload)
-        load = pack.load
-        if load is None:
-            reply = pack.handler(ctx, meta)
-        else:
-            try:
-                request = load(payload, encoded, data)
-            except PayloadError as error:
-                error.header = header
-                raise
-            reply = pack.handler(ctx, meta, request)
-        if question is not None:
-            assert coding.correlated is not None
-            return coding.correlated.join_answer(header, reply, coding.marshal, question)
-        if reply is None:
-            return None
-        if coding.join is None:
-            raise UsageError(
-                f"the handler for header {header!r} returned a reply, and a header-parsing "
-                "function cannot put a header before it: give the matcher an object with parse "
-                "and join (JsonHeader, PrefixHeader, IntHeader), or write with ctx.write"
-            )
-        return coding.join(header, reply, coding.marshal)
+        encoded = isinstance(value, (str, bytes)) and not coding.decoded_text
+        payload = value if encoded else data
+        return _call((payload, value, encoded, header, pack, coding, question))
+
+    def dispatch(self, ctx: Any, meta: Meta, data: str | bytes) -> str | bytes | None:
+        """Give the message ``data`` to its handler, and return the encoded reply, if any.
+
+        A client of a hub given as ``ctx`` also gets the payload (``ctx.payload``) and the
+        answers to its requests.  The hub itself calls ``route``.
+
+        :param ctx: the first argument of the handler; any object.
+        :raises PayloadError: for a malformed header or payload, before the handler runs.
+        :raises HandleNotFind: for an unknown header.
+        :raises UsageError: for an answer, if ``ctx`` is not a client of a hub.
+        :raises Exception: any exception of the handler.
+        """
+        routed = self.route(data)
+        if isinstance(ctx, Recipient):
+            return ctx.take(routed, meta)
+        if isinstance(routed, Answer):
+            raise UsageError(f"the message answers request {routed.number!r}: dispatch it to a client")
+        return routed.run(ctx, meta)
 
     def question(self, header: Header, obj: object, number: int) -> str | bytes:
-        """The message that asks ``obj`` behind ``header``; its answer carries ``number``.
+        """Return the message that requests an answer to ``obj``, behind ``header``.
 
-        Raises ``UsageError`` for a header format whose messages carry no ids.
+        :param number: the id that the answer will carry.
+        :raises UsageError: for a header format without ids.
         """
         correlated = self._coding.correlated
         if correlated is None:
             raise UsageError(
-                "the messages of this header format carry no ids to tell answers by: use "
-                'JsonHeader(id_field="id"), or a format of your own like it'
+                "the messages of this header format carry no ids, so answers cannot be matched: "
+                'use JsonHeader(id_field="id"), or a format of your own with ids'
             )
         return correlated.join_question(header, obj, self._coding.marshal, number)
 
     def answer_as(self, into: Any) -> Callable[[Any], Any]:
-        """What makes an ``into`` of an answer's payload; ``PayloadError`` where it cannot.
+        """Return a function from an answer's payload to an ``into``.
 
-        Raises ``HandleAnyNotPtr`` for a target that no payload becomes.
+        The function raises ``PayloadError`` for a payload that does not fit.
+
+        :raises HandleAnyNotPtr: for a type that no payload can be converted to.
         """
         coding = self._coding
         unmarshal = coding.unmarshal
@@ -229,11 +311,11 @@ class _Matcher(Generic[Meta, Header]):
         return load
 
     def header_parsing(self, data: str | bytes) -> tuple[Header, Any]:
-        """The header and the payload of ``data`` (specification: ``HeaderParsing``)."""
+        """Split ``data`` into header and payload (specification: ``HeaderParsing``)."""
         return self._coding.parse(data)
 
     def marshal(self, obj: object) -> str | bytes:
-        """``obj`` encoded: JSON, or what the ``marshal`` function makes of it."""
+        """Encode ``obj`` as JSON, or with the ``marshal`` function."""
         return self._coding.marshal(obj)
 
     @overload
@@ -241,7 +323,7 @@ class _Matcher(Generic[Meta, Header]):
     @overload
     def unmarshal(self, data: str | bytes, into: Any) -> Any: ...
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
-        """``data`` as an ``into``: from JSON, or by the ``unmarshal`` function."""
+        """Decode ``data`` to an ``into`` from JSON, or with the ``unmarshal`` function."""
         return (self._coding.unmarshal or unmarshal_json)(data, into)
 
     def _known(self) -> list[Header]:
@@ -264,13 +346,17 @@ class _Matcher(Generic[Meta, Header]):
 class MatcherMap(_Matcher[Meta, Header]):
     """The handlers of a hub, by header (specification: ``MatcherMap``).
 
-    ``header_parsing`` says where the header is: one of ``protocol.headers``, an object like
-    them, or a plain function, with which handlers cannot reply by returning; by default
-    ``JsonHeader()``.  ``handlers`` registers as ``add`` does (``HandleSetting``).
-    ``marshal(obj)`` and ``unmarshal(payload, into)`` replace JSON (``MarshalFunc``,
-    ``UnmarshalFunc``); then ``unmarshal`` alone judges what a handler may ask for.
+    :param header_parsing: the format of the header: ``JsonHeader()`` by default, another format
+        of ``hubthread.matcher.formats``, an object like these, or a plain function.  With a
+        function, handlers cannot reply by returning a value.
+    :param handlers: handlers by header, registered as ``add`` does (``HandleSetting``).
+    :param marshal: ``marshal(obj)`` replaces JSON in replies (``MarshalFunc``).
+    :param unmarshal: ``unmarshal(payload, into)`` replaces JSON in messages
+        (``UnmarshalFunc``); a handler may then ask for any type that it supports.
+    :raises SettingTypeError: for a format or function of the wrong type.
+    :raises HandlerError: as ``add``.
 
-    Threads: register on one, before the hub serves; dispatch on any.
+    Threads: register on one thread, before the hub serves; ``dispatch`` is for any thread.
     """
 
     def __init__(
@@ -286,33 +372,37 @@ class MatcherMap(_Matcher[Meta, Header]):
             self.add(header, handler)
 
     def add(self, header: Header, handler: Handler[Meta]) -> None:
-        """Register ``handler``, as an overlay does; ``UsageError`` once the hub runs."""
+        """Register ``handler``, as an overlay does.
+
+        :raises UsageError: once the hub runs.
+        """
         if self._frozen:
             raise UsageError(
-                f"header {header!r}: the hub runs, and its matcher is read by all its clients: "
-                "register before it starts, or in an overlay for one client (gen_sub)"
+                f"header {header!r}: the hub runs, and all its clients read its matcher: "
+                "register before the hub starts, or in an overlay for one client (gen_sub)"
             )
         super().add(header, handler)
 
     def freeze(self) -> None:
-        """No more handlers: from here on ``add`` raises ``UsageError``.  Idempotent."""
+        """Refuse further handlers: ``add`` raises ``UsageError`` from now on.  Idempotent."""
         self._frozen = True
 
     def init(self, logger: logging.Logger) -> None:
-        """What the hub does before it serves: freeze, and log what there is (``Init``)."""
+        """Freeze, and log the number of handlers; the hub does so before it serves (``Init``)."""
         self.freeze()
         logger.debug("matcher: %d handlers", len(self._packs))
 
     def gen_sub(self) -> SubMatcher[Meta, Header]:
-        """An empty overlay over this map: its handlers win (specification: ``GenSub``)."""
+        """Return an empty overlay over this map (specification: ``GenSub``)."""
         return SubMatcher(self)
 
 
 class SubMatcher(_Matcher[Meta, Header]):
-    """Handlers of one connection, or of one stage of a game, over those of a map.
+    """Handlers of one connection, or of one stage of a game, that override those of a map.
 
-    A header that it does not have falls through to the map.  Threads: one client's
-    callbacks, which may also register while messages flow (specification: ``SubMatcher``).
+    A header without a handler here falls through to the map (specification: ``SubMatcher``).
+
+    Threads: one client's callbacks, which may also register handlers between messages.
     """
 
     def __init__(self, parent: MatcherMap[Meta, Header]) -> None:
@@ -324,7 +414,7 @@ class SubMatcher(_Matcher[Meta, Header]):
 
 
 class _Overlay(dict[Any, HandlePack]):
-    """Looks up in ``below`` what it does not have, on the quick way of a plain dict."""
+    """A dict that falls through to ``below``, with the speed of a plain dict for its own keys."""
 
     def __init__(self, below: dict[Any, HandlePack]) -> None:
         super().__init__()

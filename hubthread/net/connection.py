@@ -168,14 +168,14 @@ class Connection:
     ) -> None:
         """Carry out what the closing handshake requires after ``event``."""
         with self._lock:
-            actions = self._closing.on(event, code, reason)
-            if not actions:
+            action = self._closing.on(event, code, reason)
+            if action is None:
                 return
             first = self.ended_by is None
             if first:
                 self.ended_by, self.limit = ended_by, limit
             overflow = self.ended_by == "overflow"
-        if Action.DROP_TRANSPORT in actions:
+        if action is Action.DROP:
             with _shutdown_lock:
                 self._transport.shutdown()
             return

@@ -1,6 +1,6 @@
-"""Frames that go to the same members one after another: joined once for all of them.
+"""Several frames for the same members, joined once for all of them.
 
-Layer: protocol.  Threads: made and used by the one thread that fans out.
+Layer: protocol.  Threads: a batch is made and used by the one thread that fans out.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["FrameBatch"]
 
 
 class FrameBatch:
-    """A sequence of frames, and what it is on the wire for each kind of peer.
+    """A sequence of frames, and its bytes on the wire for each kind of peer.
 
-    While one push is fanned out others pile up; each member then gets all of them in one
-    send.  The join is made once for each encoding, not once for each member.
+    While one push is fanned out, others pile up; each member then gets all of them in one
+    send.  The frames are joined once for each encoding, not once for each member.
     """
 
     __slots__ = ("_encoded", "frames", "keys")
@@ -29,10 +29,10 @@ class FrameBatch:
         self._encoded: dict[int | Framing | None, tuple[bytes, list[bytes]]] = {}
 
     def encoded(self, encoding: int | Framing | None) -> tuple[bytes, list[bytes]]:
-        """The joined bytes and the frames they are made of.
+        """Return the joined bytes, and the bytes of each frame.
 
-        :param encoding: the window of peers with permessage-deflate, in bits; ``None`` for
-            plain frames; the framing of raw peers.
+        :param encoding: ``None`` for plain WebSocket frames; an ``int`` for peers with
+            permessage-deflate: their window in bits; a ``Framing`` for raw peers.
         """
         encoded = self._encoded.get(encoding)
         if encoded is None:

@@ -1,12 +1,13 @@
-"""Incoming permessage-deflate with a cap on what a message may grow to.
+"""Inflate incoming permessage-deflate, with a cap on the size of a message.
 
-Layer: protocol (no threads, sockets or clocks).  Owned, like the WebSocket protocol
-object that holds it, by the connection's reader thread.
+wsproto's own extension has no limit: 65 KB on the wire became a message of 64 MiB.  It also
+forgets, on a ping between two fragments, that the message is compressed.  This extension
+stops at the cap.  It keeps no inflater between messages (no context takeover, RFC 7692
+section 7.1.1), so an idle connection holds none.
 
-wsproto's own extension sets no limit (65 KB on the wire became one event of 64 MiB) and
-forgets, on a ping between two fragments, that the message is compressed.  This one
-inflates into what the cap leaves and no further, and keeps no inflater between messages
-(no context takeover, RFC 7692 section 7.1.1), so that an idle connection holds none.
+Layer: protocol.  Threads: owned, like the WebSocket protocol object that holds it, by the
+connection's reader thread.
+Source: RFC 7692.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 __all__ = ["CappedDeflate", "DeflateWindows"]
 
-# RFC 7692 section 7.2.2: what the sender took off the end of each message.
+# RFC 7692 section 7.2.2: the sender removes these bytes from the end of each message.
 _TAIL = b"\x00\x00\xff\xff"
-# Bytes inflated at a time: from one to the next another thread can have the interpreter lock,
-# and a bomb takes no fresh megabytes from the system for each of its kind.
+# Bytes inflated at a time.  Between two pieces another thread can take the GIL, and a small
+# piece comes from the heap where a large one is mapped anew.
 _PIECE = 64 * 1024
 
 
 class DeflateWindows(Protocol):
-    """What this layer reads of the negotiated parameters."""
+    """The negotiated parameters that this module reads."""
 
     @property
     def client_max_window_bits(self) -> int:
-        """The client's window: 8 to 15, as a power of two of bytes."""
+        """The client's window, 8 to 15: the base-2 logarithm of its bytes."""
 
 
 class CappedDeflate(Extension):
     """The receiving half of permessage-deflate, for wsproto's frame decoder.
 
-    A message that inflates to more than ``max_message`` bytes ends the connection with
-    1009, at a cost in memory of about twice the cap; data that is not deflate, with
-    1007; a compressed control or continuation frame, with 1002.  Negotiation is done
-    elsewhere: what is constructed here is agreed.
+    A message that inflates to more than ``max_message`` bytes ends the connection with 1009,
+    at a cost in memory of about twice the cap.  Data that is not deflate ends it with 1007; a
+    compressed control or continuation frame ends it with 1002.  ``deflate_negotiation``
+    negotiates; this extension is constructed with the agreed parameters.
     """
 
     name = "permessage-deflate"
@@ -48,19 +49,19 @@ class CappedDeflate(Extension):
     def __init__(self, *, window_bits: int, max_message: int) -> None:
         self._window_bits = window_bits
         self._max_message = max_message
-        # The open message's: None where it is not compressed, or none is open.
+        # Of the open message; None if it is not compressed, or no message is open.
         self._inflater: zlib._Decompress | None = None
         self._inflated = 0
-        # Of the current frame: control frames pass between the fragments of a message
-        # and must leave its inflater alone.
+        # Of the current frame: a control frame between two fragments must not touch the
+        # inflater of the message.
         self._is_control = False
 
     def enabled(self) -> bool:
-        """Wsproto drops extensions that say no."""
+        """Return True: wsproto drops extensions that are not enabled."""
         return True
 
     def offer(self) -> bool | str:
-        """Nothing: only a client offers."""
+        """Return False: only a client offers."""
         return False
 
     def frame_inbound_header(
@@ -70,7 +71,7 @@ class CappedDeflate(Extension):
         rsv: RsvBits,
         payload_length: int,
     ) -> CloseReason | RsvBits:
-        """Start a message; RFC 7692 section 6.1 says where RSV1 may stand."""
+        """Start a message; RSV1 is allowed in its first frame only (RFC 7692 section 6.1)."""
         self._is_control = opcode.iscontrol()
         if opcode is Opcode.TEXT or opcode is Opcode.BINARY:
             self._inflater = zlib.decompressobj(-self._window_bits) if rsv.rsv1 else None
@@ -90,19 +91,19 @@ class CappedDeflate(Extension):
     def frame_inbound_complete(
         self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
-        """End a message; its inflater goes with it."""
+        """End a message, and drop its inflater."""
         inflater = self._inflater
         if inflater is None or self._is_control or not fin:
             return None
         self._inflater = None
-        # A stream that said it was final (RFC 7692 section 7.2.3.4) takes no tail.
+        # A stream with a final block (RFC 7692 section 7.2.3.4) takes no tail.
         return b"" if inflater.eof else self._inflate(inflater, _TAIL)
 
     def _inflate(self, inflater: zlib._Decompress, data: bytes) -> bytes | CloseReason:
         pieces: list[bytes] = []
         while True:
-            # One byte over the cap is how a message that is too big shows.  Never 0, which
-            # zlib takes for "no limit"; and never flush(), which has none.
+            # One byte beyond the cap shows that the message is too big.  Never 0, which zlib
+            # takes for "no limit"; never flush(), which has no limit.
             room = self._max_message - self._inflated + 1
             try:
                 piece = inflater.decompress(data, min(room, _PIECE))
@@ -110,13 +111,13 @@ class CappedDeflate(Extension):
                 return CloseReason.INVALID_FRAME_PAYLOAD_DATA
             if len(piece) == room:
                 return CloseReason.MESSAGE_TOO_BIG
-            # After a final block only the empty block's header may follow, as in the
-            # example of section 7.2.3.4.  zlib would collect anything else without end.
+            # After a final block only the header of the empty block may follow (section
+            # 7.2.3.4).  zlib would collect anything else without end.
             if inflater.eof and inflater.unused_data not in (b"", b"\x00"):
                 return CloseReason.INVALID_FRAME_PAYLOAD_DATA
             self._inflated += len(piece)
             pieces.append(piece)
-            # At the end of the stream what follows it would be counted twice.
+            # At the end of the stream the unused bytes would be counted twice.
             if len(piece) < _PIECE or inflater.eof:
                 return b"".join(pieces)
-            data = inflater.unconsumed_tail  # none, perhaps, and zlib still has some
+            data = inflater.unconsumed_tail  # may be empty while zlib still holds output

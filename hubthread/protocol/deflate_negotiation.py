@@ -1,10 +1,11 @@
-"""Negotiation of permessage-deflate: which offer is taken, and what is answered (RFC 7692).
+"""Negotiate permessage-deflate: choose an offer and its answer.
 
-Layer: protocol.  No thread: pure functions of a header field.
+Every message is compressed on its own (no context takeover, both ways).  A context kept
+between messages costs a connection more than 100 KB.  Without it a compressed frame is the
+same bytes for all members of a room with the same ``server_max_window_bits``.
 
-Every message is compressed on its own (no context takeover, both ways).  Compression state
-kept between messages costs a connection more than 100 KB, and without it a compressed frame is
-the same bytes for all members of a room whose ``server_max_window_bits`` agree.
+Layer: protocol.  Threads: pure functions of a header field; any thread may call them.
+Source: RFC 7692, RFC 6455 section 9.1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.errors import HandshakeRejected
 
 __all__ = [
     "DeflateParameters",
@@ -30,53 +31,47 @@ _PARAMETER = re.compile(
     r"|client_max_window_bits(?:=(?:[89]|1[0-5]))?"
 )
 
-# RFC 7692 begins at 8, where zlib's raw deflate cannot go: it was refused or, in versions
-# before 1.2.9, silently done with 9.
+# RFC 7692 begins at 8, which zlib's raw deflate does not support: zlib refuses it, and before
+# 1.2.9 silently used 9.
 _SMALLEST_WINDOW = 9
 _LARGEST_WINDOW = 15
+# The window that clients are asked to use, if they offer to be asked: the server's memory for
+# inflating a message grows with it.
+_CLIENT_WINDOW = 12
 
 
 @dataclass(frozen=True)
 class DeflateParameters:
-    """What was agreed: the sliding windows, as base-2 logarithms of bytes, 9 to 15.
+    """The agreed sliding windows: base-2 logarithms of their bytes, 9 to 15.
 
-    Context takeover is off in both directions, always.
-
-    Args:
-        server_max_window_bits: the largest window that we may compress with.
-        client_max_window_bits: the window that decompresses what the client sends.
+    Context takeover is always off, in both directions.
     """
 
     server_max_window_bits: int = _LARGEST_WINDOW
+    """The largest window that the server may compress with."""
     client_max_window_bits: int = _LARGEST_WINDOW
+    """The window that decompresses the client's messages."""
 
 
 @dataclass(frozen=True)
 class ExtensionOffer:
-    """One extension that a client offers: its name, and its parameters in order.
-
-    A parameter without a value has None for it.
-    """
+    """One extension that a client offers."""
 
     name: str
     parameters: tuple[tuple[str, str | None], ...] = ()
+    """Names and values in order; the value is ``None`` for a parameter without a value."""
 
 
 def parse_extension_offers(value: str) -> list[ExtensionOffer]:
     """Read a ``Sec-WebSocket-Extensions`` field (RFC 6455 section 9.1).
 
-    Args:
-        value: the value of the field, repeated fields joined with commas.
-
-    Returns:
-        The offers, most wanted first.
-
-    Raises:
-        HandshakeRejected: 400, if the grammar is broken: RFC 6455 demands the end of the
-            connection then.
+    :param value: the value of the field; repeated fields are joined with commas.
+    :returns: the offers, in the client's order of preference.
+    :raises HandshakeRejected: with 400 for broken grammar: RFC 6455 demands the end of the
+        connection.
     """
     offers = []
-    # No care for quotes here: what is quoted has to be a token, which contains no separator.
+    # Quotes need no care here: a quoted value has to be a token, which contains no separator.
     for element in value.split(","):
         name, *parameters = element.split(";")
         if not parameters and not name.strip(" \t"):
@@ -86,33 +81,20 @@ def parse_extension_offers(value: str) -> list[ExtensionOffer]:
 
 
 def choose_deflate(
-    offers: Iterable[ExtensionOffer], *, client_window_bits: int = 12
+    offers: Iterable[ExtensionOffer],
 ) -> tuple[DeflateParameters, str] | None:
     """Take the first acceptable offer of permessage-deflate (RFC 7692 sections 5 and 7.1).
 
-    An offer with an unknown, repeated or malformed parameter is declined, and so is one with
-    ``server_max_window_bits=8``.
+    An offer with an unknown, repeated or malformed parameter is declined, and so is an offer
+    with ``server_max_window_bits=8``.
 
-    Args:
-        offers: what the client offers, most wanted first.
-        client_window_bits: the window that the client is asked to keep to, 9 to 15, where it
-            lets itself be asked.
-
-    Returns:
-        The parameters, and the element of ``Sec-WebSocket-Extensions`` to answer with; None if
-        no offer is acceptable.
-
-    Raises:
-        SettingError: ``client_window_bits`` is out of range.
+    :param offers: the client's offers, in its order of preference.
+    :returns: the parameters, and the element of ``Sec-WebSocket-Extensions`` to answer with;
+        ``None`` if no offer is acceptable.
     """
-    if not _SMALLEST_WINDOW <= client_window_bits <= _LARGEST_WINDOW:
-        raise SettingError(
-            "client_window_bits",
-            f"from {_SMALLEST_WINDOW} to {_LARGEST_WINDOW}, not {client_window_bits!r}",
-        )
     for offer in offers:
         if offer.name == "permessage-deflate" and _well_formed(offer):
-            chosen = _answer(dict(offer.parameters), client_window_bits)
+            chosen = _answer(dict(offer.parameters))
             if chosen is not None:
                 return chosen
     return None
@@ -126,9 +108,7 @@ def _well_formed(offer: ExtensionOffer) -> bool:
     )
 
 
-def _answer(
-    offered: dict[str, str | None], client_window_bits: int
-) -> tuple[DeflateParameters, str] | None:
+def _answer(offered: dict[str, str | None]) -> tuple[DeflateParameters, str] | None:
     answer = ["permessage-deflate", "server_no_context_takeover", "client_no_context_takeover"]
     server_bits = client_bits = _LARGEST_WINDOW
     if "server_max_window_bits" in offered:
@@ -136,12 +116,12 @@ def _answer(
         if server_bits < _SMALLEST_WINDOW:
             return None
         answer.append(f"server_max_window_bits={server_bits}")
-    # It may be answered only where it was offered (RFC 7692 section 7.1.2.2).
+    # Only a client that offers this parameter may be asked (RFC 7692 section 7.1.2.2).
     if "client_max_window_bits" in offered:
         limit = int(offered["client_max_window_bits"] or _LARGEST_WINDOW)
-        # The client keeps to 8 by itself, and a window that is too large always inflates.
+        # A client with a limit of 8 keeps to it by itself: the larger window inflates it.
         if limit >= _SMALLEST_WINDOW:
-            client_bits = min(limit, client_window_bits)
+            client_bits = min(limit, _CLIENT_WINDOW)
             answer.append(f"client_max_window_bits={client_bits}")
     return DeflateParameters(server_bits, client_bits), "; ".join(answer)
 

@@ -1,9 +1,10 @@
-"""The opening handshake: whether a request becomes a WebSocket, and the 101 (RFC 6455, 4.2).
+"""The opening handshake of a WebSocket: accept a request with 101, or refuse it.
 
-Layer: protocol.  No thread: pure functions of a :class:`Request`.
+The 101 answer is written here and not by wsproto: wsproto adds no more than the accept token,
+and its own checks do not tell a user what was wrong.
 
-The answer is written here rather than by wsproto: all that wsproto adds is the accept token,
-while its own checks do not tell a user what was wrong.
+Layer: protocol.  Threads: pure functions of a :class:`Request`; any thread may call them.
+Source: RFC 6455 section 4.2.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.protocol.deflate_negotiation import (
     DeflateParameters,
     choose_deflate,
     parse_extension_offers,
 )
-from hubthread.protocol.request import Request, checked_headers, split_authority
+from hubthread.protocol.request import Request, split_authority
 
 __all__ = [
     "Accepted",
@@ -32,42 +33,27 @@ __all__ = [
     "validate_origin_check",
 ]
 
-#: Which pages may connect: ``"same"``, ``"any"``, the allowed origins, or a function of the
-#: request.  :func:`origin_allowed` says what each means.
 OriginCheck: TypeAlias = Literal["same", "any"] | Collection[str] | Callable[[Request], bool]
+"""The pages that may connect: ``"same"``, ``"any"``, the allowed origins, or a function of the
+request.  :func:`origin_allowed` explains each."""
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _VERSION_OFFER = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
-_HANDSHAKE_FIELDS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "sec-websocket-accept",
-        "sec-websocket-extensions",
-        "sec-websocket-protocol",
-        "sec-websocket-version",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A handshake that succeeded.
-
-    Args:
-        response: the bytes of the 101 answer, to be sent before any frame.
-        subprotocol: the subprotocol that was chosen, None without one.
-        deflate: what was agreed on compression, None without it.
-    """
+    """A handshake that succeeded."""
 
     response: bytes
+    """The 101 answer, to be sent before any frame."""
     subprotocol: str | None = None
+    """The chosen subprotocol, if any."""
     deflate: DeflateParameters | None = None
+    """The agreed parameters of compression; ``None`` without compression."""
 
 
 def accept(
@@ -76,33 +62,22 @@ def accept(
     subprotocols: Sequence[str] = (),
     check_origin: OriginCheck = "same",
     compression: bool = False,
-    client_window_bits: int = 12,
-    headers: Iterable[tuple[str, str]] = (),
 ) -> Accepted:
     """Accept a WebSocket handshake (RFC 6455 section 4.2).
 
-    Args:
-        request: the request.
-        subprotocols: those that we speak, most wanted first.  The first that the client offers
-            is chosen; if there is none, the connection goes without, and a browser that
-            offered some ends it.
-        check_origin: see :func:`origin_allowed`.
-        compression: whether an offer of permessage-deflate is taken (RFC 7692).
-        client_window_bits: the window that a client with compression is asked to keep to, as
-            a base-2 logarithm of bytes, 9 to 15.
-        headers: further fields of the answer, such as a ``Set-Cookie`` of an authentication
-            hook.
-
-    Raises:
-        HandshakeRejected: 426 for a request without the upgrade or with another version, 400
-            for one that is malformed, 403 for an origin that is not allowed, 405 for a method
-            other than ``GET``.
-        SettingError: an argument that is no fault of the peer's: ``headers`` that cannot be
-            sent, a wrong ``check_origin``, ``subprotocols`` or ``client_window_bits``.
+    :param subprotocols: the server's subprotocols in its order of preference.  The first that
+        the client offers is chosen.  If the client offers none of them, the connection has no
+        subprotocol; a browser that offered some then ends it.
+    :param check_origin: see :func:`origin_allowed`.
+    :param compression: True takes an offer of permessage-deflate (RFC 7692).
+    :raises HandshakeRejected: with 426 for a request without the upgrade or with another
+        version, 400 for a malformed request, 403 for an origin that is not allowed, 405 for a
+        method other than ``GET``.
+    :raises SettingError: for a wrong ``check_origin`` or ``subprotocols``.
     """
     if isinstance(subprotocols, str):
-        raise SettingError("subprotocols", f"a sequence such as ({subprotocols!r},), not a string")
-    extra = checked_headers(headers, reserved=_HANDSHAKE_FIELDS)
+        wanted = f"a sequence such as ({subprotocols!r},), not a string"
+        raise SettingTypeError("subprotocols", wanted)
     _check_upgrade(request)
     key = _checked_key(request)
     offers = parse_extension_offers(request.headers.get("sec-websocket-extensions", ""))
@@ -111,9 +86,7 @@ def accept(
         raise HandshakeRejected(403, f"{page} may not connect here.")
 
     subprotocol = next((ours for ours in subprotocols if ours in request.subprotocols), None)
-    deflate = (
-        choose_deflate(offers, client_window_bits=client_window_bits) if compression else None
-    )
+    deflate = choose_deflate(offers) if compression else None
     fields = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
@@ -123,35 +96,31 @@ def accept(
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
     if deflate is not None:
         fields.append(("Sec-WebSocket-Extensions", deflate[1]))
-    lines = [f"{name}: {value}\r\n" for name, value in fields + extra]
+    lines = [f"{name}: {value}\r\n" for name, value in fields]
     response = f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n"
     return Accepted(response.encode("latin-1"), subprotocol, deflate[0] if deflate else None)
 
 
 def origin_allowed(request: Request, check: OriginCheck) -> bool:
-    """Whether the page that connects may do so (RFC 6455 section 10.2).
+    """Return True if the page that sent the request may connect (RFC 6455 section 10.2).
 
-    Browsers let any page connect anywhere, with the cookies of the place it connects to; this
-    check is what stands against that.  A request without ``Origin`` comes from no page.  It
-    passes ``"same"`` and a list, since a program that is no browser can send whatever origin
-    it likes: only authentication stands against programs.
+    Browsers let any page connect to any server, with the cookies of that server; only this
+    check prevents it.  A request without ``Origin`` comes from a program and not from a page.
+    It passes ``"same"`` and a collection: a program can send any origin, so only
+    authentication can keep programs out.
 
-    Args:
-        request: the request.
-        check: which origins are allowed:
+    :param check: the allowed origins:
 
-            - ``"same"``: scheme, host and port of the page are those of the request, judged
-              by its ``Host`` header, default ports filled in.  Where TLS ends in this process
-              the page must be ``https``; where it does not, ``http`` and ``https`` both pass,
-              since a proxy in front may end it.  A proxy must hand ``Host`` on as the browser
-              sent it; ``X-Forwarded-Host`` is not looked at.  ``Origin: null`` is foreign.
-            - ``"any"``: every origin.
-            - a collection of origins such as ``{"https://example.org"}``: exact, except that
-              case does not matter and default ports are filled in.  ``"null"`` may be listed.
-            - a function of the request, which also decides on requests without ``Origin``.
-
-    Raises:
-        SettingError: ``check`` is none of these.
+        - ``"same"``: scheme, host and port of the page equal those of the request's ``Host``
+          header, with default ports filled in.  If TLS ends in this process, the page must be
+          ``https``.  If not, ``http`` and ``https`` both pass, because a proxy may end TLS.
+          A proxy must forward ``Host`` unchanged; ``X-Forwarded-Host`` is not read.
+          ``Origin: null`` is foreign.
+        - ``"any"``: every origin.
+        - a collection of origins such as ``{"https://example.org"}``: compared exactly, except
+          for case and default ports.  ``"null"`` may be listed.
+        - a function of the request, which also decides on requests without ``Origin``.
+    :raises SettingError: for any other ``check``.
     """
     if check == "any":
         return True
@@ -164,7 +133,10 @@ def origin_allowed(request: Request, check: OriginCheck) -> bool:
 
 
 def validate_origin_check(check: OriginCheck) -> None:
-    """Raise :class:`SettingError` unless this is a valid check, for use before any request."""
+    """Refuse a wrong ``check``, before any request.
+
+    :raises SettingError: as :func:`origin_allowed`.
+    """
     if check not in ("same", "any") and not callable(check):
         _allowed_origins(check)
 
@@ -173,7 +145,7 @@ _Origin: TypeAlias = tuple[str, str, int | None]
 
 
 def _parse_origin(text: str) -> _Origin | None:
-    """Scheme, host and port of an origin, in lower case and with the default port."""
+    """Return scheme, host and port of an origin, in lower case, with the default port."""
     text = text.lower()
     if text == "null":
         return ("null", "", None)
@@ -186,18 +158,19 @@ def _parse_origin(text: str) -> _Origin | None:
 
 
 def _allowed_origins(check: object) -> set[_Origin]:
-    if isinstance(check, str) or not isinstance(check, Collection):
-        raise SettingError(
-            "check_origin",
-            f"'same', 'any', a collection of origins or a function, not {check!r}",
-        )
+    wanted = f"'same', 'any', a collection of origins or a function, not {check!r}"
+    if isinstance(check, str):
+        raise SettingError("check_origin", wanted)
+    if not isinstance(check, Collection):
+        raise SettingTypeError("check_origin", wanted)
     allowed = set()
     for entry in check:
-        origin = _parse_origin(entry) if isinstance(entry, str) else None
+        wanted = f"an origin such as 'https://example.org', not {entry!r}"
+        if not isinstance(entry, str):
+            raise SettingTypeError("check_origin", wanted)
+        origin = _parse_origin(entry)
         if origin is None:
-            raise SettingError(
-                "check_origin", f"an origin such as 'https://example.org', not {entry!r}"
-            )
+            raise SettingError("check_origin", wanted)
         allowed.add(origin)
     return allowed
 
@@ -208,7 +181,7 @@ def _is_same_origin(request: Request) -> bool:
     if origin is None or authority is None:
         return False
     scheme, origin_host, origin_port = origin
-    # With TLS of our own, a page that came over plain http may be an attacker's on the wire.
+    # With TLS here, a page loaded over plain http may have been changed on its way.
     if scheme not in _DEFAULT_PORTS or (request.secure and scheme != "https"):
         return False
     host, port = authority
@@ -223,7 +196,7 @@ def _check_upgrade(request: Request) -> None:
     if request.http_version == "1.0":
         raise HandshakeRejected(
             426,
-            "This is a WebSocket, which needs HTTP/1.1, and the request came as HTTP/1.0. "
+            "This is a WebSocket, which needs HTTP/1.1; the request came as HTTP/1.0. "
             "If a proxy is in between, let it pass requests on as HTTP/1.1.",
             _VERSION_OFFER,
         )
@@ -261,6 +234,6 @@ def _checked_key(request: Request) -> str:
 
 
 def _accept_token(key: str) -> str:
-    # RFC 6455 section 4.2.2, item 5.4: SHA-1 guards against caches here, not against attackers.
+    # RFC 6455 section 4.2.2, item 5.4: SHA-1 guards against caches here, not attackers.
     digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode("ascii")

@@ -1,11 +1,12 @@
-"""The HTTP front: bytes to a :class:`Request`, a :class:`Response` to bytes, on h11.
-
-Layer: protocol.  No thread: a :class:`RequestParser` belongs to the reader of its connection,
-and a :class:`Response` is an immutable value.
+"""The HTTP front, on h11: bytes to a :class:`Request`, a :class:`Response` to bytes.
 
 A connection carries one request.  It becomes a WebSocket, or it gets one answer and is closed:
-no keep-alive, no bodies.  That is decided here, before wsproto sees anything, so that health
-checks, pages and WebSocket live on one port.
+no keep-alive, no bodies.  This is decided before wsproto sees a byte, so health checks, pages
+and WebSockets share one port.
+
+Layer: protocol.  Threads: a :class:`RequestParser` belongs to the reader of its connection; a
+:class:`Response` is an immutable value.
+Source: RFC 9110, RFC 9112.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from http import HTTPStatus
 
 import h11
 
+from hubthread.checks import check_kind
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.protocol.http_head import parse_head, read_plain_head
 from hubthread.protocol.request import (
@@ -30,13 +32,12 @@ from hubthread.protocol.request import (
 
 __all__ = ["MAX_HEAD", "Headers", "Request", "RequestParser", "Response", "check_request"]
 
-#: The longest request head, in bytes: request line, header fields and the blank line.
-#:
-#: Browsers keep at most about 4 KiB per cookie, and a handshake with a few of them and a signed
-#: token fits well.  Node.js and h11 stop at 16 KiB too, nginx at 8 KiB a line and 32 KiB in all,
-#: Apache at 8 KiB a line, Tomcat at 8 KiB.  Go's 1 MiB, for each connection that has not
-#: authenticated itself yet, is what an attacker would like.
 MAX_HEAD = 16 * 1024
+"""Bytes of the longest request head: request line, header fields and the blank line.
+
+Browsers keep at most about 4 KiB per cookie, so a handshake with several cookies and a signed
+token fits.  Node.js and h11 have the same limit.  A larger one would let each connection that
+has not authenticated yet take more memory."""
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/[0-9]\.[0-9]\r?\n")
@@ -51,57 +52,59 @@ _OWN_FIELDS = frozenset(
 
 @dataclass(frozen=True)
 class Response:
-    """A whole HTTP answer; the connection is closed after it.
+    """A complete HTTP answer; the connection is closed after it.
 
-    Args:
-        status: the HTTP status, 200 to 599.
-        body: the body; empty for the statuses that have none (204, 304).
-        content_type: the value of ``Content-Type``.
-        headers: further fields, pairs of name and value.
-
-    Raises:
-        SettingError: a status out of range, a body where there can be none, or a header field
-            that could not be sent as it is (line breaks above all).
+    :raises SettingError: for a status out of range, for a body with a status that has none,
+        and for a header field that cannot be sent as it is, such as a line break in a value.
     """
 
     status: int
+    """The HTTP status, 200 to 599."""
     body: bytes = b""
+    """The body; empty for the statuses without a body (204, 304)."""
     content_type: str = "text/plain; charset=utf-8"
+    """The value of ``Content-Type``."""
     headers: tuple[tuple[str, str], ...] = ()
+    """Further header fields, as pairs of name and value."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be sent, where it is made rather than where it is sent."""
+        """Refuse a response that cannot be sent, where it is made."""
+        wanted = "an HTTP status from 200 to 599"
+        check_kind("status", self.status, int, wanted)
         if not 200 <= self.status <= 599:
-            raise SettingError("status", f"an HTTP status from 200 to 599, not {self.status!r}")
+            raise SettingError("status", f"{wanted}, not {self.status!r}")
+        check_kind("body", self.body, (bytes, bytearray, memoryview), "bytes")
         if self.body and self.status in _BODYLESS:
-            raise SettingError("body", f"must be empty, since status {self.status} has none")
+            raise SettingError("body", f"empty for status {self.status}, which has no body")
         checked_headers((("Content-Type", self.content_type),))
         checked_headers(self.headers, reserved=_OWN_FIELDS)
 
     @classmethod
     def text(cls, status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> Response:
-        """An answer of plain text, in UTF-8."""
+        """Return an answer of plain text, in UTF-8."""
         return cls(status, text.encode(), headers=tuple(headers))
 
     @classmethod
     def html(cls, text: str) -> Response:
-        """A page, in UTF-8, with status 200."""
+        """Return a page, in UTF-8, with status 200."""
         return cls(200, text.encode(), "text/html; charset=utf-8")
 
     @classmethod
     def json(cls, obj: object, status: int = 200) -> Response:
-        """An object as JSON; ``TypeError`` if JSON cannot express it."""
+        """Return an object as JSON.
+
+        :raises TypeError: if JSON cannot express the object.
+        """
         return cls(status, json.dumps(obj).encode(), "application/json")
 
     def encode(self, request: Request | None = None) -> bytes:
-        """The bytes to send.
+        """Return the bytes to send.
 
-        Args:
-            request: what is answered, so that ``HEAD`` gets no body; None if it could not be
-                read.
+        :param request: the request that is answered: ``HEAD`` gets no body.  ``None`` if the
+            request could not be read.
         """
         fields = checked_headers(self.headers)
-        # A sender of Upgrade (status 426) has to name it in Connection: RFC 9110 section 7.8.
+        # RFC 9110 section 7.8: Connection has to name an Upgrade field (status 426).
         upgrade = any(name.lower() == "upgrade" for name, _ in fields)
         fields.append(("Connection", "close, Upgrade" if upgrade else "close"))
         fields.append(("X-Content-Type-Options", "nosniff"))
@@ -119,18 +122,19 @@ class Response:
 
 
 class RequestParser:
-    """Reads the one request of a connection out of the bytes as they come.
+    """The parser of a connection's one request, fed with bytes as they come.
 
-    How the bytes are cut into pieces makes no difference, and the work is linear in their
-    number.  It holds at most ``max_head`` bytes and the last piece.
+    The result does not depend on how the bytes are cut into pieces, and the work is linear in
+    their number.  The parser holds at most ``max_head`` bytes and the last piece.
 
-    Args:
-        peer: handed on to :attr:`Request.peer`.
-        secure: handed on to :attr:`Request.secure`.
-        max_head: the longest request head accepted, in bytes.
+    Threads: the reader of the connection.
+
+    :param peer: becomes :attr:`Request.peer`.
+    :param secure: becomes :attr:`Request.secure`.
+    :param max_head: bytes of the longest request head.
     """
 
-    # Off in a subclass of the tests only: everything then goes through h11.
+    # A subclass of the tests turns it off: everything then goes through h11.
     _short_way = True
 
     def __init__(
@@ -147,29 +151,23 @@ class RequestParser:
 
     @property
     def trailing(self) -> bytes:
-        """The bytes received after the request head: empty until there is a request.
+        """The bytes received after the request head; empty before the request is complete.
 
-        A client may send its first frames without waiting for the answer, in one segment with
-        the handshake.
+        A client may send its first frames with the handshake, without waiting for the answer.
         """
         return bytes(self._buffer) if self._request is not None else b""
 
     def receive(self, data: bytes) -> Request | None:
-        """Take what arrived.
+        """Take the bytes that arrived.
 
-        Args:
-            data: the bytes received; ``b""`` is the end of the stream.  After the request,
-                further bytes are added to :attr:`trailing`.
-
-        Returns:
-            The request as soon as its head is whole, None before.
-
-        Raises:
-            HandshakeRejected: 400 for what is not valid HTTP or has ended too early, 405 for a
-                method other than ``GET`` and ``HEAD``, 413 for a request with a body, 426 for
-                an upgrade in HTTP/1.0, 431 for a head over the limit, 501 for an unknown
-                transfer coding, 505 for another major version of HTTP.  Nothing else, and
-                once it was raised every further call raises.
+        :param data: ``b""`` is the end of the stream.  After the request, further bytes are
+            added to :attr:`trailing`.
+        :returns: the request as soon as its head is complete, ``None`` before.
+        :raises HandshakeRejected: with 400 for invalid HTTP and for a stream that ended too
+            early, 405 for a method other than ``GET`` and ``HEAD``, 413 for a request with a
+            body, 426 for an upgrade in HTTP/1.0, 431 for a head over the limit, 501 for an
+            unknown transfer coding, 505 for another major version of HTTP.  No other exception
+            is raised.  After a refusal every further call is refused.
         """
         if self._refused:
             raise HandshakeRejected(400, "The request was refused already.")
@@ -207,7 +205,7 @@ class RequestParser:
         return request
 
     def _short(self, data: bytes) -> Request | None:
-        """Read a plain head that came in one piece; ``None`` leaves it to h11."""
+        """Read a plain head that came in one piece; return ``None`` to leave it to h11."""
         plain = read_plain_head(data, self._max_head)
         if plain is None:
             return None
@@ -218,15 +216,15 @@ class RequestParser:
         return Request("GET", target, Headers.of(fields), self._peer, self._secure)
 
     def _refuse_early(self) -> None:
-        """Refuse what speaks another protocol before it keeps us waiting for a blank line."""
+        """Refuse a peer of another protocol, which may never send a blank line."""
         if self._line_seen:
             return
         first = self._buffer[0]
         if first == _TLS_HANDSHAKE and not self._secure:
-            raise HandshakeRejected(400, "This port speaks plain HTTP, and that looks like TLS.")
+            raise HandshakeRejected(400, "This port speaks plain HTTP, and this looks like TLS.")
         end = self._buffer.find(b"\n", self._searched, self._max_head) + 1
         if first <= _SPACE or (end and not _REQUEST_LINE.fullmatch(self._buffer, 0, end)):
-            raise HandshakeRejected(400, "That is not an HTTP request.")
+            raise HandshakeRejected(400, "This is not an HTTP request.")
         self._line_seen = end > 0
 
     def _checked(self, event: h11.Request) -> Request:
@@ -243,10 +241,9 @@ class RequestParser:
 
 
 def check_request(request: Request) -> None:
-    """Refuse what is HTTP, but nothing that a hub could answer.
+    """Refuse a valid HTTP request that a hub does not answer.
 
-    Raises:
-        HandshakeRejected: as :meth:`RequestParser.receive`.
+    :raises HandshakeRejected: as :meth:`RequestParser.receive`.
     """
     if request.http_version[0] != "1":
         raise HandshakeRejected(
@@ -284,14 +281,14 @@ def _check_target(request: Request) -> None:
     absolute = ABSOLUTE_FORM.match(request.target)
     if absolute is None:
         raise HandshakeRejected(400, "The request target must be a path, such as /ws.")
-    # An absolute target overrides Host (RFC 9112 section 3.2.2).  A client has to send both
-    # alike, so whoever does not is better refused than guessed at.
+    # An absolute target overrides Host (RFC 9112 section 3.2.2), and a client has to send both
+    # alike.  Refuse a difference instead of guessing.
     if request.headers.get("host", absolute[1]).lower() != absolute[1].lower():
         raise HandshakeRejected(400, "The request target and the Host header differ.")
 
 
 def reason_phrase(status: int) -> str:
-    """What a status is called, ``""`` for one that has no name."""
+    """Return the name of a status; ``""`` for a status without a name."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

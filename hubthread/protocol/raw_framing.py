@@ -1,11 +1,11 @@
-"""Messages of raw peers: where they end in a stream of bytes, and how they are written.
+"""Messages of raw TCP and UDP peers: find their ends in a stream of bytes, and write them.
 
-Layer: protocol (no threads, sockets or clocks).  A reader belongs to its connection's reader
-thread; the functions have no state.
+The messages do not depend on how the stream is cut into reads, except for ``CHUNKS``, where a
+read is a message.  Between two reads a reader keeps at most one unfinished message within the
+limit.  Nothing here raises, whatever the bytes.
 
-However the stream is cut into reads, the messages are the same (``CHUNKS``, where a read is a
-message, gives the same bytes).  What is kept between two reads is at most one unfinished
-message within the limit; nothing here raises, whatever the bytes.
+Layer: protocol.  Threads: a reader belongs to its connection's reader thread; the functions
+are pure.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ __all__ = ["MessageReader", "encode_message", "read_datagram"]
 _INVALID = 1007
 _TOO_BIG = 1009
 
-_PREFIXES = (Framing.LENGTH_1, Framing.LENGTH_2, Framing.LENGTH_4, Framing.LENGTH_8)
-
 
 def encode_message(body: bytes, framing: Framing) -> bytes:
-    """``body`` as it goes to a peer of that framing.
+    """Return the bytes that carry ``body`` to a peer with ``framing``.
 
-    A line that ends already is not ended twice; one with line ends within is several lines
-    to the peer.
+    A body that ends with a line end gets no second line end.  A body with line ends in it is
+    several lines to the peer.
 
-    :returns: ``b""`` where the length does not fit the prefix: it cannot be sent.
+    :returns: ``b""`` if the length does not fit the prefix; the body cannot be sent then.
     """
     if framing is Framing.LINES:
         return body if body.endswith(b"\n") else body + b"\n"
@@ -43,11 +41,11 @@ def encode_message(body: bytes, framing: Framing) -> bytes:
 def read_datagram(
     data: bytes, framing: Framing, limit: int, *, text: bool
 ) -> str | bytes | ProtocolFailure:
-    """The message that a datagram is; with ``LINES``, without the line end that it may have.
+    """Return the message in a datagram; ``LINES`` removes a line end.
 
-    :param limit: bytes of a message; of a datagram that may be longer, ``limit + 3`` are
-        enough to see it.
-    :param text: it must be UTF-8, and becomes ``str``.
+    :param data: the datagram; its first ``limit + 3`` bytes are enough.
+    :param limit: bytes of the longest message.
+    :param text: True for messages that must be UTF-8 and become ``str``.
     """
     if framing is Framing.LINES and data.endswith(b"\n"):
         data = data[: -2 if data.endswith(b"\r\n") else -1]
@@ -60,15 +58,16 @@ def _decoded(data: bytes | bytearray) -> str | ProtocolFailure:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return ProtocolFailure(_INVALID, "a message that is not UTF-8, where text is expected")
+        return ProtocolFailure(_INVALID, "a message that is not UTF-8; text is expected")
 
 
 class MessageReader:
-    """What the bytes of one raw TCP peer mean.
+    """The reader of one raw TCP peer: bytes to messages.
 
-    :param limit: bytes of a message, without line end or prefix; a longer one fails with
-        1009, at its prefix already where there is one.
-    :param text: messages must be UTF-8 (else: 1007), and become ``str``.
+    :param limit: bytes of the longest message, without line end or prefix.  A longer message
+        fails with 1009; with a prefix it fails before its first byte.
+    :param text: True for messages that must be UTF-8 and become ``str``; invalid UTF-8 fails
+        with 1007.
     """
 
     __slots__ = ("_buffer", "_decoder", "_ended", "_framing", "_limit", "_searched", "_text")
@@ -78,23 +77,23 @@ class MessageReader:
         self._limit = limit
         self._text = text
         self._buffer = bytearray()
-        self._searched = 0  # so many bytes of it have no line end
-        # A chunk may end within a character.
+        self._searched = 0  # bytes of the buffer that have no line end
+        # A chunk may end in the middle of a character.
         chunks = framing is Framing.CHUNKS and text
         self._decoder = codecs.getincrementaldecoder("utf-8")() if chunks else None
         self._ended = False
 
     @property
     def unfinished(self) -> bool:
-        """Whether the stream stands in the middle of a message."""
+        """True in the middle of a message."""
         within = self._decoder is not None and bool(self._decoder.getstate()[0])
         return not self._ended and (bool(self._buffer) or within)
 
     def receive(self, data: bytes) -> list[WebSocketEvent]:
-        """Take what the socket gave; returns all that it completes, in order.
+        """Take the bytes of one read; return the messages that they complete, in order.
 
-        Empty messages are left out: a sign of life.  After a :class:`ProtocolFailure`
-        everything is ignored.
+        Empty messages are only a sign of life and are left out.  After a
+        :class:`ProtocolFailure` all bytes are ignored.
         """
         events: list[WebSocketEvent] = []
         if self._ended:
@@ -117,7 +116,7 @@ class MessageReader:
                 break
             begin = end + 1
         else:
-            # One more: the last byte may be half of a line end.
+            # One byte more than the limit: the last byte may be half of a line end.
             if len(buffer) - begin <= self._limit + 1:
                 del buffer[:begin]
                 self._searched = len(buffer)
@@ -158,7 +157,7 @@ class MessageReader:
                 events.append(text)
 
     def _emit(self, message: bytearray, events: list[WebSocketEvent]) -> bool:
-        """Add a message; false when that was its, and the stream's, end."""
+        """Add a message; return False if it failed, which ends the stream."""
         if message:
             event = _decoded(message) if self._text else bytes(message)
             events.append(event)

@@ -1,15 +1,14 @@
 """The receiving end of a WebSocket server connection: bytes in, messages out.
 
-Layer: protocol (no threads, sockets or clocks).  One owner, the connection's reader
-thread: nothing here is locked.
+wsproto is the authority on the protocol, but is slow for small frames.  So a scanner of our
+own looks at each frame's header first.  A plain frame that is complete in the buffer is read
+at once (the *short way*).  Every other frame goes through wsproto, piece by piece as it
+arrives, so that bad UTF-8 fails before its frame is complete.  The scanner counts the missing
+bytes of the current frame, and so knows when wsproto stands at a frame border again.  It also
+enforces the limits, which wsproto lacks, at the header: before a byte beyond a limit is kept.
 
-wsproto is the authority on the protocol, but takes 10 µs and more for a small frame.  So a
-scanner of our own looks at each frame's header first.  A frame that is whole in the
-buffer and as plain as frames come is read on the spot (the *short way*); every other one
-goes through wsproto, piece by piece as it arrives, so that bad UTF-8 fails before its
-frame is complete.  The scanner counts what the frame still misses, and so knows when
-wsproto stands at a frame border again.  It also sets the limits, which wsproto has none
-of, at the header: before a byte of what is too big is kept.
+Layer: protocol.  Threads: owned by the connection's reader thread; nothing here is locked.
+Source: RFC 6455 section 5.
 """
 
 from __future__ import annotations
@@ -38,116 +37,104 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """The peer's answer to a Ping, or its unasked sign of life (section 5.5.3)."""
+    """The peer's answer to a Ping, or an unsolicited sign of life (section 5.5.3)."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class PeerClose:
-    """The peer's Close frame: the last event.  ``code`` is None where it had none (1005)."""
+    """The peer's Close frame: the last event."""
 
     code: int | None
+    """The close code; ``None`` for a Close without one (1005)."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProtocolFailure:
-    """The peer broke the protocol or a limit: the last event.
-
-    ``code`` is what to close with: 1002 (protocol), 1007 (invalid data) or 1009 (too
-    big); ``reason`` says it in words, fit for a Close frame.  ``limit`` is the name of
-    the limit that was broken (``hubthread.limits``), None where it was the protocol.
-    """
+    """The peer broke the protocol or a limit: the last event."""
 
     code: int
+    """The code to close with: 1002 (protocol), 1007 (invalid data) or 1009 (too big)."""
     reason: str
+    """The failure in words that fit a Close frame."""
     limit: str | None = None
+    """The name of the broken limit (``hubthread.limits``); ``None`` for the protocol."""
 
 
-#: What :meth:`WebSocketProtocol.receive` returns; ``str`` is a text message, ``bytes`` a
-#: binary one.
 WebSocketEvent: TypeAlias = str | bytes | Ping | Pong | PeerClose | ProtocolFailure
+"""An event of :meth:`WebSocketProtocol.receive`; ``str`` is a text message, ``bytes`` a binary
+message."""
 
 _NO_STATUS = 1005
 _TOO_BIG = 1009
-# Up to here XOR of two integers beats wsproto's four translated slices: 0.5 against 1.5 µs
-# for 100 bytes, 2.3 against 2.6 for 1,000, 7.5 against 5 for 4 KiB (CPython 3.11).
+# Up to this size, XOR of two integers is faster than wsproto's four translated slices.
 _INTEGER_XOR = 1024
-# What wsproto gets at once: it copies each piece several times, and copies this small come
-# out of the heap, where larger ones are mapped, cleared and unmapped each time.  Echo of 1
-# MiB takes 5.0 ms of CPU time a message, against 7.1 with reads of 256 KiB as they come (on a
-# busy machine, CPython 3.11).  128 KiB would make that 3.8, but costs 3.13t 13 % more than
-# whole reads, where 64 KiB cost nothing.  1.2 ms of it is unmasking, by slices as wsproto
-# does or as integers.
+# Bytes given to wsproto at a time.  wsproto copies each piece several times; copies of this
+# size come from the heap, and larger ones are mapped, cleared and unmapped each time.
 _PIECE = 64 * 1024
 
 
 class WebSocketProtocol:
-    """What the bytes of one client mean.
-
-    ``max_message``: bytes of a message, before and after inflating.  ``max_frame``:
-    bytes of one frame on the wire, ``max_message`` by default.  ``max_fragments``:
-    frames of one message; the default lets a message of 4 MiB come in frames of 4 KiB,
-    and ends a stream of empty fragments, which no limit in bytes would.  ``deflate``:
-    the negotiated windows, None without permessage-deflate.
+    """The reader of one WebSocket client: bytes to messages and control events.
 
     Beyond a limit the connection fails with 1009 (RFC 6455 section 7.4.1).
+
+    :param max_message: bytes of a message, before and after inflating.
+    :param max_fragments: frames of a message.  The default allows a message of 4 MiB in frames
+        of 4 KiB.  It ends a stream of empty fragments, which no limit in bytes ends.
+    :param deflate: the negotiated windows; ``None`` without permessage-deflate.
     """
 
-    # Off in a subclass of the tests only: everything then goes through wsproto.
+    # A subclass of the tests turns it off: everything then goes through wsproto.
     _short_way = True
 
     def __init__(
         self,
         *,
         max_message: int,
-        max_frame: int | None = None,
         max_fragments: int = 1024,
         deflate: DeflateWindows | None = None,
     ) -> None:
         self._max_message = max_message
-        # What does not shrink grows: deflate adds some bytes to each of its blocks, and
-        # a message at the limit must not fail for being sent compressed.
+        # Deflate adds some bytes to each block of incompressible data; a message at the limit
+        # must not fail because it is compressed.
         self._max_wire = max_message + (max_message >> 3) + 64 if deflate else max_message
-        self._max_frame = self._max_wire if max_frame is None else max_frame
-        self._short_limit = min(self._max_frame, max_message)
-        # A small number, to which free-threaded CPython counts no references: the limit
-        # itself is one object for all connections.
-        self._small_limit = min(self._short_limit, 125)
+        # A small int: free-threaded CPython counts no references to it, while the limit is one
+        # object for all connections.
+        self._small_limit = min(max_message, 125)
         self._max_fragments = max_fragments
         self._extensions: list[Extension] = []
         if deflate is not None:
             window = deflate.client_max_window_bits
             self._extensions.append(CappedDeflate(window_bits=window, max_message=max_message))
-        # Made when first needed: many a connection never leaves the short way, and is 0.3
-        # KB instead of 2.
+        # Made on first use: a connection that never leaves the short way stays small.
         self._connection: Connection | None = None
-        # The beginning of a frame whose payload has not begun: under 14 bytes.
+        # The incomplete header of the next frame: under 14 bytes.
         self._held = b""
-        # Of the frame that wsproto is in the middle of: bytes still to come.
+        # Of the frame that wsproto is reading: the bytes still to come.
         self._missing = 0
         self._ends_message = False
-        # Of the open message: frames and bytes announced, and what has come of it.
+        # Of the open message: the frames and bytes announced, and the parts that came.
         self._fragments = 0
         self._message_size = 0
         self._message_limit = max_message
-        # A StringIO or a BytesIO rather than a list and one join: as fast (25 µs for 1 MiB
-        # in pieces of 64 KiB, 46 in pieces of 4 KiB), and a message that trickles in two
-        # bytes at a time costs its size and not 60 times that in small objects.
+        # A StringIO or a BytesIO is as fast as a list with one join.  A message that trickles
+        # in two bytes at a time then costs its size, not 60 times its size in small objects.
         self._parts: Any = None
         self._ended = False
 
     @property
     def unfinished(self) -> bool:
-        """Whether the stream stands in the middle of a message or frame."""
+        """True in the middle of a message or frame."""
         return not self._ended and bool(self._missing or self._fragments or self._held)
 
     def receive(self, data: bytes) -> list[WebSocketEvent]:
-        """Take what the socket gave; returns all that it completes, in order.
+        """Take the bytes of one read; return the events that they complete, in order.
 
         Never raises, whatever the bytes.  After :class:`PeerClose` or
-        :class:`ProtocolFailure` everything is ignored.
+        :class:`ProtocolFailure` all bytes are ignored.
         """
         events: list[WebSocketEvent] = []
         if self._ended:
@@ -175,11 +162,9 @@ class WebSocketProtocol:
         return events
 
     def _read_short(self, data: bytes, position: int, events: list[WebSocketEvent]) -> int:
-        """Read plain frames up to the first that is not, and return where that begins.
+        """Read plain frames up to the first other frame, and return the index of that frame.
 
-        On CPython 3.11 a frame of 100 bytes takes 0.8 µs in a read of many and 1.2 µs in
-        one of its own, against 10.5 through wsproto; of 1,000 bytes 3 against 12.5, of 16
-        KiB 20 against 30.  Slices of a memoryview instead of the bytes: no faster.
+        A frame of 100 bytes takes a tenth of its time through wsproto.
         """
         end = len(data)
         small_limit = self._small_limit
@@ -188,7 +173,7 @@ class WebSocketProtocol:
             # FIN, no reserved bit, text or binary.
             if first != 0x81 and first != 0x82:
                 break
-            # Without the mask bit it is below 0.
+            # Below 0 without the mask bit.
             size = data[position + 1] - 0x80
             if size <= small_limit:
                 if size < 0:
@@ -198,12 +183,11 @@ class WebSocketProtocol:
             elif size == 126:
                 key_at = position + 4
                 size = int.from_bytes(data[position + 2 : key_at], "big")
-                if size < 126 or size > self._short_limit:
+                if size < 126 or size > self._max_message:
                     break
                 integers = size <= _INTEGER_XOR
             else:
-                # Beyond the limit, or 64 KiB and more: 78 µs here against 85 through
-                # wsproto, and 1 MiB, which no longer fits the cache, 2.1 ms against 1.3.
+                # Beyond the limit, or 64 KiB and more, where wsproto is as fast.
                 break
             begin = key_at + 4
             stop = begin + size
@@ -224,15 +208,15 @@ class WebSocketProtocol:
                 try:
                     events.append(payload.decode())
                 except UnicodeDecodeError:
-                    # wsproto fails it, and says what it says in the other cases.
+                    # wsproto fails it, with the same words as in all other cases.
                     break
             position = stop
         return position
 
     def _begin_frame(self, data: bytes, position: int, events: list[WebSocketEvent]) -> bool:
-        """Look at the header at ``position``; returns whether wsproto is to go on there.
+        """Look at the header at ``position``; return True if wsproto is to read the frame.
 
-        It is not when the header is incomplete, or breaks a limit.
+        Return False if the header is incomplete, or breaks a limit.
         """
         available = len(data) - position
         if available < 2:
@@ -255,7 +239,7 @@ class WebSocketProtocol:
             if excess:
                 self._end(ProtocolFailure(_TOO_BIG, *excess), events)
                 return False
-        # Some clients send header and payload by themselves; a plain frame's header waits
+        # Some clients send header and payload separately.  The header of a plain frame waits
         # for its payload, so that the two can still go the short way.
         plain = (first == 0x81 or first == 0x82) and second >= 0x80
         if plain and available == header and size:
@@ -269,11 +253,9 @@ class WebSocketProtocol:
         return True
 
     def _excess(self, size: int, *, compressed: bool) -> tuple[str, str] | None:
-        """Which limit a data frame of ``size`` bytes would break: in words, and its name."""
+        """Return the limit that a data frame of ``size`` bytes breaks: words and name."""
         if not self._fragments:
             self._message_limit = self._max_wire if compressed else self._max_message
-        if size > self._max_frame:
-            return f"frame of more than {self._max_frame} bytes", MESSAGE
         if self._message_size + size > self._message_limit:
             return f"message of more than {self._max_message} bytes", MESSAGE
         if self._fragments >= self._max_fragments:
@@ -281,7 +263,7 @@ class WebSocketProtocol:
         return None
 
     def _feed(self, data: bytes, events: list[WebSocketEvent]) -> None:
-        """Give wsproto a piece of the current frame, and take what it makes of it."""
+        """Give wsproto a piece of the current frame, and take its events."""
         connection = self._connection
         if connection is None:
             connection = Connection(ConnectionType.SERVER, self._extensions)
@@ -295,21 +277,21 @@ class WebSocketProtocol:
             elif isinstance(event, wsproto_events.Pong):
                 events.append(Pong(bytes(event.payload)))
             else:
-                # Nothing else comes out of a connection whose handshake is done.
+                # After the handshake wsproto has no other events.
                 assert isinstance(event, wsproto_events.CloseConnection)
                 self._end(self._last_event(event, connection.state), events)
 
     def _last_event(
         self, event: wsproto_events.CloseConnection, state: ConnectionState
     ) -> PeerClose | ProtocolFailure:
-        # wsproto reports its own refusal in the form of a peer's Close; only its state,
-        # which then stays OPEN, tells the two apart.
+        # wsproto reports its own refusal like a peer's Close.  Only its state tells the two
+        # apart: it stays OPEN after a refusal.
         code = int(event.code)
         reason = event.reason or ""
         if state is not ConnectionState.OPEN:
             return PeerClose(None if code == _NO_STATUS else code, reason)
         if code == _TOO_BIG:
-            # Our extension's; wsproto says "error in extension".
+            # From our extension; wsproto's words are "error in extension".
             reason = f"message of more than {self._max_message} bytes"
             return ProtocolFailure(code, reason, MESSAGE)
         return ProtocolFailure(code, reason)
@@ -317,7 +299,7 @@ class WebSocketProtocol:
     def _assemble(
         self, piece: str | bytes | bytearray, finished: bool, events: list[WebSocketEvent]
     ) -> None:
-        """Take a piece of a message; the last one makes the message an event."""
+        """Take a piece of a message; the last piece makes the message an event."""
         if self._parts is None:
             if finished:
                 events.append(piece if isinstance(piece, str) else bytes(piece))
@@ -331,7 +313,7 @@ class WebSocketProtocol:
     def _end(self, event: PeerClose | ProtocolFailure, events: list[WebSocketEvent]) -> None:
         events.append(event)
         self._ended = True
-        # A reader may linger for long after this, and the last read may have been large.
+        # A reader may live long after this, and the last read may have been large.
         self._connection = None
         self._extensions = []
         self._parts = None

@@ -1,6 +1,7 @@
-"""A request as a WSGI server hands it on: an environ (PEP 3333) to a :class:`Request`.
+"""Make a :class:`Request` from the environ of a WSGI server.
 
-Layer: protocol.  No thread: a pure function.
+Layer: protocol.  Threads: a pure function; any thread may call it.
+Source: PEP 3333.
 """
 
 from __future__ import annotations
@@ -22,16 +23,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def request_of(environ: Mapping[str, Any]) -> Request:
-    """The request that a WSGI server has read, held to what our own server asks for.
+    """Return the request that a WSGI server has read, after the checks of our own server.
 
-    The peer's address and whether it came over TLS are what the environ says: the server,
-    or a middleware that trusts a proxy, has put them there.
+    The peer's address and the use of TLS are taken from the environ, where the server, or a
+    middleware that trusts a proxy, has put them.
 
-    Args:
-        environ: what the application was called with.
-
-    Raises:
-        HandshakeRejected: as :meth:`hubthread.protocol.http.RequestParser.receive`.
+    :param environ: the environ that the application was called with.
+    :raises HandshakeRejected: as :meth:`hubthread.protocol.http.RequestParser.receive`.
     """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     query = environ.get("QUERY_STRING", "")
@@ -55,7 +53,7 @@ def request_of(environ: Mapping[str, Any]) -> Request:
 
 
 def _fields(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The header fields; of one that was repeated, WSGI has joined the values."""
+    """Yield the header fields; WSGI has joined the values of a repeated field."""
     for name, value in environ.items():
         if name.startswith("HTTP_") and isinstance(value, str):
             yield name[5:].replace("_", "-"), value

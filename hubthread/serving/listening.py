@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hubthread.checks import check_number
+from hubthread.checks import check_kind, check_number
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
-from hubthread.errors import HubClosed, SettingError
+from hubthread.errors import HubClosed, SettingError, SettingTypeError
 from hubthread.net.listener import Address, Listener
 from hubthread.net.tls import can_serve
 from hubthread.net.udp.socket import UdpSocket
@@ -132,7 +132,7 @@ class Listening(ABC):
         if self._context is None:
             raise SettingError("context", "nothing for a server that was opened without ssl=")
         if not can_serve(context):
-            raise SettingError("context", f"{_FOR_SERVERS}, not {context!r}")
+            raise SettingTypeError("context", f"{_FOR_SERVERS}, not {context!r}")
         self._context = context
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from hubthread.clients.raw import DatagramClient, SocketClient, request_of
 from hubthread.concurrency.workers import BoundedPool
 from hubthread.core.core import Core
 from hubthread.core.options import raw_format, raw_options
-from hubthread.errors import SettingError
+from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import HANDSHAKE
 from hubthread.net.bind import open_tcp, open_udp
 from hubthread.net.listener import Address, Listener
@@ -139,12 +139,16 @@ def open_socket_server(
     :raises SettingError, OSError, HubClosed: as ``hub.socket_handles``.
     """
     endpoint.check("addr")
+    wanted = (
+        f"expected ConnectionProtocols.TCP or ConnectionProtocols.UDP, got {protocol!r}"
+    )
+    given: object = protocol
+    if not isinstance(given, str):
+        raise SettingTypeError("protocol", wanted)
     try:
         protocol = ConnectionProtocols(protocol)
     except ValueError:
-        raise SettingError(
-            "protocol", f"ConnectionProtocols.TCP or ConnectionProtocols.UDP, not {protocol!r}"
-        ) from None
+        raise SettingError("protocol", wanted) from None
     if protocol is ConnectionProtocols.UDP and endpoint.ssl is not None:
         raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
     check_number("max_peers", max_peers, 1, whole=True)

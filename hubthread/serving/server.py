@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hubthread.checks import check_number
+from hubthread.checks import check_kind, check_number
 from hubthread.core.core import Core
-from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.net.bind import open_tcp, open_unix
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener
@@ -138,15 +138,17 @@ def open_server(
     """
     endpoint.check("host")
     check_number("max_connections", max_connections, 1, whole=True)
-    if not isinstance(pages, Mapping):
-        raise SettingError("pages", f"a mapping from paths to functions, not {pages!r}")
+    check_kind("pages", pages, Mapping, "a mapping from paths to functions")
     for place, page in pages.items():
         if not callable(page):
-            raise SettingError("pages", f"a function for {place!r}, not {page!r}")
+            raise SettingTypeError("pages", f"a function for {place!r}, not {page!r}")
     places: list[object] = [*pages, *([path] if path is not None else [])]
     for each in places:
-        if not isinstance(each, str) or not each.startswith("/"):
-            raise SettingError("path", f"a string that begins with a slash, not {each!r}")
+        wanted = f"expected a string that begins with a slash, got {each!r}"
+        if not isinstance(each, str):
+            raise SettingTypeError("path", wanted)
+        if not each.startswith("/"):
+            raise SettingError("path", wanted)
     server = Server(core, endpoint, path, pages)
     server._open(endpoint, max_connections)
     return server

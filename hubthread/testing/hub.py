@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from hubthread.checks import check_number
 from hubthread.concurrency.incidents import Incidents
 from hubthread.core.core import Core
-from hubthread.errors import HandshakeRejected, UsageError
+from hubthread.errors import HandshakeRejected, UsageError, WrongType
 from hubthread.hub.dhub import DHub
 from hubthread.hub.hub import Hub, Parts
 from hubthread.rooms.ticking.control import FrameControl
@@ -112,7 +112,7 @@ class VirtualHub(Hub[Meta, Header]):
         check_number("count", count, 1, whole=True)
         given: object = room
         if not isinstance(given, FrameControl) or given._core.clock is not self.clock:
-            raise UsageError(f"tick is for a room of this hub's clock, not for {given!r}")
+            raise WrongType(f"tick is for a room of this hub's clock, not for {given!r}")
         if self.clock.in_callback:
             raise UsageError("tick is for the test itself, not for a callback")
 

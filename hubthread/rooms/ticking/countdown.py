@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from hubthread.checks import check_number, check_work
-from hubthread.errors import HotlineClosed, SettingError
+from hubthread.checks import check_function, check_number, check_work
+from hubthread.errors import HotlineClosed
 from hubthread.rooms.ticking.loop import TickLoop
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ class BaseCountdown(Generic[Control, Obj]):
         on_timeout: Callable[[Control, Obj], object],
     ) -> None:
         check_number("timeout", timeout, 0)
-        if not callable(on_timeout):
-            raise SettingError("on_timeout", f"expected a function, got {on_timeout!r}")
+        check_function("on_timeout", on_timeout, optional=False)
         self.frame = frame
         """The room."""
         self.outcome: Outcome | None = None
@@ -127,8 +126,7 @@ class BaseCountdownTicker(BaseCountdown[Control, Obj]):
         on_tick: Callable[[Control, Obj], object],
     ) -> None:
         check_number("interval", interval, SHORTEST_INTERVAL)
-        if not callable(on_tick):
-            raise SettingError("on_tick", f"expected a function, got {on_tick!r}")
+        check_function("on_tick", on_tick, optional=False)
         self._interval = interval
         self._on_tick = on_tick
         self._start = 0.0

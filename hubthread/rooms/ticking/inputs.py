@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.checks import check_number
+from hubthread.checks import check_function, check_number
 from hubthread.clients.client import Client
 from hubthread.concurrency.calls import wait_for
-from hubthread.errors import ContextNotClient, ExecTimeout, HotlineClosed, SettingError
+from hubthread.errors import ContextNotClient, ExecTimeout, HotlineClosed
 from hubthread.rooms.ticking.loop import TickLoop
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         on_done: Callable[[Control, Obj, Any], object] | None,
     ) -> None:
         check_number("timeout", timeout, 0)
-        if on_done is not None and not callable(on_done):
-            raise SettingError("on_done", f"expected a function or None, got {on_done!r}")
+        check_function("on_done", on_done)
         asked: list[object] = list(members)
         for each in asked:
             if not isinstance(each, Client):

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from hubthread.checks import check_function, check_number
-from hubthread.errors import SettingError
+from hubthread.checks import check_choice, check_function, check_kind, check_number
+from hubthread.errors import SettingError, SettingTypeError
 from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Overrun, OverrunPolicy
 
 __all__ = ["TickSetup"]
@@ -75,22 +75,13 @@ class TickSetup(Generic[Control, Obj]):
                 f"{self.hz_basic!r} s between ticks are {1 / self.hz_basic:g} a second, but hz is "
                 f"{self.hz!r}: give one of the two",
             )
-        if not callable(self.new_obj):
-            raise SettingError(
-                "new_obj", f"expected a function that makes the state, got {self.new_obj!r}"
-            )
+        check_function("new_obj", self.new_obj, optional=False)
         for name in ("logic", "on_start", "on_close", "on_overrun"):
             check_function(name, getattr(self, name))
         if self.period and self.logic is None:
-            raise SettingError("logic", "expected a function, since hz or hz_basic is set")
-        if self.overrun not in OVERRUN_POLICIES:
-            raise SettingError(
-                "overrun", f"expected one of {OVERRUN_POLICIES}, got {self.overrun!r}"
-            )
-        if not isinstance(self.close_on_error, bool):
-            raise SettingError(
-                "close_on_error", f"expected True or False, got {self.close_on_error!r}"
-            )
+            raise SettingTypeError("logic", "expected a function, since hz or hz_basic is set")
+        check_choice("overrun", self.overrun, OVERRUN_POLICIES)
+        check_kind("close_on_error", self.close_on_error, bool, "True or False")
         check_number("catch_up", self.catch_up, 1, whole=True)
         check_number("control_size", self.control_size, 1, whole=True, optional=True)
         check_number("max_overruns", self.max_overruns, 1, whole=True, optional=True)
