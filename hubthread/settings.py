@@ -384,7 +384,7 @@ class HubSetting(Generic[Meta, Header]):
                 raise SettingError("context", f"one that is not cancelled, not {self.context!r}")
         check_has("logger", self.logger, "exception", "a logging.Logger or an object like it")
         if self.receive_matcher is not None:
-            check_has("receive_matcher", self.receive_matcher, "dispatch", "a MatcherMap or None")
+            check_has("receive_matcher", self.receive_matcher, "route", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
         check_number("watchdog", self.watchdog, 0, optional=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)

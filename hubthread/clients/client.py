@@ -31,7 +31,7 @@ from hubthread.errors import (
 )
 from hubthread.limits import RATE, ROOMS
 from hubthread.matcher.compile import marshal_json
-from hubthread.matcher.formats import ID
+from hubthread.matcher.matcher import Answer, HandlerCall
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.protocol.frames import Frame, MessageType
@@ -382,7 +382,7 @@ class Client(Generic[Meta, Header]):
             if self._intercept is not None and self._intercept(self, self.meta) is False:
                 return
             if self.matcher is not None:
-                reply = self.matcher.dispatch(self, self.meta, message)
+                reply = self.take(self.matcher.route(message), self.meta)
                 if reply is not None:
                     self.write(reply)
         except BaseException as error:  # noqa: BLE001 - told to the user or the log
@@ -394,9 +394,15 @@ class Client(Generic[Meta, Header]):
         reason = f"more than {rate:g} messages a second"
         self.ws_conn.close(POLICY_VIOLATION, reason, ended_by="violation", limit=RATE)
 
-    def _set_payload(self, payload: str | bytes) -> None:
-        """From the matcher: the payload without its header."""
-        self.payload = payload
+    def take(self, routed: HandlerCall | Answer, meta: Any) -> str | bytes | None:
+        """Keep the payload of a call and run it; hand an answer to its request."""
+        if isinstance(routed, Answer):
+            if not self._pending_requests().answer(routed.number, routed.payload):
+                text = "%r: nobody waits for an answer that has come"
+                log_safely(self.logger, logging.DEBUG, text, self)
+            return None
+        self.payload = routed.payload
+        return routed.run(self, meta)
 
     def _pending_requests(self) -> PendingRequests:
         with self._lock:
@@ -406,13 +412,6 @@ class Client(Generic[Meta, Header]):
                 if self._rooms.ended:
                     self._pending.close()
             return self._pending
-
-    def _take_answer(self, number: ID, payload: object) -> None:
-        """From the matcher: the answer to a question of ours, perhaps too late."""
-        if not self._pending_requests().answer(number, payload):
-            log_safely(
-                self.logger, logging.DEBUG, "%r: nobody waits for an answer that has come", self
-            )
 
     def note(self, error: BaseException) -> None:
         """Take note that a callback of the program raised.  Integrations override this.

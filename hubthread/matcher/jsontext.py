@@ -192,7 +192,7 @@ def _kind(obj: object) -> str:
 
 
 _decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse)
-_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once
+_scan: Callable[[str, int], tuple[Any, int]] = _decoder.scan_once  # type: ignore[attr-defined]
 _encode = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
 ).encode

@@ -50,11 +50,11 @@ from hubthread.matcher.jsontext import brief, load_json
 
 __all__ = [
     "Answer",
-    "Call",
     "Empty",
     "HandleFunc",
     "HandlePack",
     "Handler",
+    "HandlerCall",
     "HeaderParsing",
     "MatcherMap",
     "Recipient",
@@ -112,7 +112,7 @@ class Answer(NamedTuple):
     """The payload as the header format leaves it: encoded or decoded."""
 
 
-class Call(NamedTuple):
+class HandlerCall(NamedTuple):
     """A message that found its handler; ``run`` calls the handler."""
 
     payload: str | bytes
@@ -159,14 +159,14 @@ class Call(NamedTuple):
 
 
 # The __new__ of a named tuple is a Python function; this runs for each message.
-_call: Callable[[tuple[Any, ...]], Call] = partial(tuple.__new__, Call)
+_call: Callable[[tuple[Any, ...]], HandlerCall] = partial(tuple.__new__, HandlerCall)
 
 
 @runtime_checkable
 class Recipient(Protocol):
     """A context that keeps the payload of its message and waits for answers: a hub's client."""
 
-    def take(self, routed: Call | Answer, meta: Any) -> str | bytes | None:
+    def take(self, routed: HandlerCall | Answer, meta: Any) -> str | bytes | None:
         """Keep the payload of a call and run it; hand an answer to its request."""
 
 
@@ -226,7 +226,7 @@ class _Matcher(Generic[Meta, Header]):
             header, handler, self._coding.unmarshal, self._coding.decoded_text
         )
 
-    def route(self, data: str | bytes) -> Call | Answer:
+    def route(self, data: str | bytes) -> HandlerCall | Answer:
         """Find the handler of the message ``data``, or the request that ``data`` answers.
 
         No user code runs, except for a header format of the user's own.
@@ -274,7 +274,9 @@ class _Matcher(Generic[Meta, Header]):
         if isinstance(ctx, Recipient):
             return ctx.take(routed, meta)
         if isinstance(routed, Answer):
-            raise UsageError(f"the message answers request {routed.number!r}: dispatch it to a client")
+            raise UsageError(
+                f"the message answers request {routed.number!r}: dispatch it to a client"
+            )
         return routed.run(ctx, meta)
 
     def question(self, header: Header, obj: object, number: int) -> str | bytes:

@@ -175,11 +175,11 @@ def check_code(code: object) -> None:
     :raises WrongValue: for such a code.
     :raises WrongType: for anything but an integer.
     """
-    allowed = "give 1000 to 1003, 1007 to 1014, or one of your own, 3000 to 4999"
-    if not isinstance(code, int):
-        raise WrongType(f"close code {code!r} is not an integer: {allowed}")
-    if not is_sendable_code(code):
-        raise WrongValue(f"close code {code!r} must not be sent: {allowed}")
+    if isinstance(code, int) and is_sendable_code(code):
+        return
+    error = WrongValue if isinstance(code, int) else WrongType
+    allowed = "1000 to 1003, 1007 to 1014, or one of your own, 3000 to 4999"
+    raise error(f"close code {code!r} must not be sent: {allowed}")
 
 
 def encode_close(code: int | None, reason: str = "") -> bytes:

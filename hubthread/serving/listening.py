@@ -51,18 +51,18 @@ class Endpoint:
         :param host_field: the name that the caller's parameter for ``host`` has.
         :raises SettingError: with the name of the parameter and what is allowed.
         """
-        host: object = self.host
-        if not host or not isinstance(host, str):
-            raise SettingError(
-                host_field,
-                f"a name or address: '0.0.0.0' for all of IPv4, '::' for all, not {host!r}",
-            )
-        # The type, too: True and 8000.0 are in the range.
-        if type(self.port) is not int or self.port not in range(65536):
-            raise SettingError("port", f"an integer from 0 to 65535, not {self.port!r}")
+        wanted = "a name or address: '0.0.0.0' for all of IPv4, '::' for all"
+        check_kind(host_field, self.host, str, wanted)
+        if not self.host:
+            raise SettingError(host_field, f"{wanted}, not ''")
+        wanted = f"an integer from 0 to 65535, not {self.port!r}"
+        if type(self.port) is not int:  # not isinstance: True is an int
+            raise SettingTypeError("port", wanted)
+        if self.port not in range(65536):
+            raise SettingError("port", wanted)
         check_number("backlog", self.backlog, 1, whole=True)
         if self.ssl is not None and not can_serve(self.ssl):
-            raise SettingError("ssl", f"{_FOR_SERVERS}, or None, not {self.ssl!r}")
+            raise SettingTypeError("ssl", f"{_FOR_SERVERS}, or None, not {self.ssl!r}")
 
 
 class Listening(ABC):

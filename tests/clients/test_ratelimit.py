@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubthread import IOContext, RateLimiter, SettingError
+from hubthread import IOContext, MatcherMap, RateLimiter, SettingError
 from tests.support import Items, serving, together
 
 
@@ -157,14 +157,10 @@ def test_limiter_as_interceptor_protects_matcher() -> None:
     handled = Items[str]()
     limiter = RateLimiter(rate=1e-6, burst=2)
 
-    class Matcher:
-        def dispatch(self, ctx: IOContext, meta: Any, data: str) -> None:
-            handled.add(data)
+    matcher = MatcherMap[Any, str](lambda data: ("any", data))
+    matcher.add("any", lambda ctx, meta: handled.add(ctx.payload))
 
-        def freeze(self) -> None:
-            """Do nothing."""
-
-    with serving(on_receive_message=limiter, receive_matcher=Matcher()) as served:
+    with serving(on_receive_message=limiter, receive_matcher=matcher) as served:
         peer, client = served.pair()
         peer.send("one", "two", "three", "four")
         assert handled.wait(2) == ["one", "two"]

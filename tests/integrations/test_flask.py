@@ -325,7 +325,7 @@ def test_init_app_configuration_changes_part_and_fields_of_it() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("HUBTHREAD_MAX_CONNECTIONS", "5", "max_connections: a whole number"),
+        ("HUBTHREAD_MAX_CONNECTIONS", "5", "max_connections: an integer"),
         (
             "HUBTHREAD_CHEK_ORIGIN",
             "any",

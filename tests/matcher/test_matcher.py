@@ -21,19 +21,28 @@ from hubthread.errors import (
     UsageError,
 )
 from hubthread.matcher.formats import IntHeader, JsonHeader, PrefixHeader
-from hubthread.matcher.matcher import Empty, Handler, MatcherMap, SubMatcher
+from hubthread.matcher.matcher import (
+    Answer,
+    Empty,
+    Handler,
+    HandlerCall,
+    MatcherMap,
+    SubMatcher,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
 
 
 class Context:
-    """A context that remembers its payload, as a client does."""
+    """A context that keeps its payload, as a client does."""
 
     payload: str | bytes = "untouched"
 
-    def _set_payload(self, payload: str | bytes) -> None:
-        self.payload = payload
+    def take(self, routed: HandlerCall | Answer, meta: Any) -> str | bytes | None:
+        assert isinstance(routed, HandlerCall)
+        self.payload = routed.payload
+        return routed.run(self, meta)
 
 
 @dataclass
@@ -161,7 +170,7 @@ def test_the_decorator_registers_and_changes_nothing() -> None:
 
 
 def test_the_payload_is_set_before_the_handler_runs() -> None:
-    """The context has the payload without its header; a decoded one is left as it was."""
+    """The context has the payload without its header, or the whole message if it is decoded."""
     seen: list[object] = []
 
     def look(ctx: Context, meta: str) -> None:
@@ -172,7 +181,7 @@ def test_the_payload_is_set_before_the_handler_runs() -> None:
     MatcherMap(JsonHeader(), {"look": look}).dispatch(Context(), META, '{"type":"look"}')
     body = JsonHeader(body="data")
     MatcherMap(body, {"a": look}).dispatch(Context(), META, '{"type":"a","data":"text"}')
-    assert seen == ["at this", b"\x00", "untouched", "untouched"]
+    assert seen == ["at this", b"\x00", '{"type":"look"}', '{"type":"a","data":"text"}']
 
 
 def test_any_object_is_context_enough() -> None:

@@ -1,4 +1,4 @@
-"""The close table: whatever comes, in whatever order, it ends well and once."""
+"""The table of the closing handshake: every order of events ends well, and once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message
 from wsproto.utilities import LocalProtocolError
 
-from hubthread.protocol.closing import TABLE, Action, CloseEvent, CloseState, Closing, Initiator
+from hubthread.errors import UsageError
+from hubthread.protocol.closing import TABLE, Action, CloseEvent, CloseState, Closing
 from hubthread.protocol.frames import encode_close
 
 LOCAL, PEER, FAILURE = (
@@ -22,70 +23,64 @@ LOCAL, PEER, FAILURE = (
 LOST = (CloseEvent.END_OF_FILE, CloseEvent.TIMEOUT)
 
 
-def outcome(closing: Closing) -> tuple[int | None, str, Initiator | None, bool]:
-    """What the application is told."""
-    return closing.code, closing.reason, closing.initiator, closing.clean
+def outcome(closing: Closing) -> tuple[int | None, str, bool]:
+    return closing.code, closing.reason, closing.clean
 
 
-def close(closing: Closing, event: CloseEvent) -> tuple[Action, ...]:
-    """``event`` with a code where it has one."""
+def take(closing: Closing, event: CloseEvent) -> Action | None:
+    """Give ``event`` to the table, with a code if the event has one."""
     return closing.on(event) if event in LOST else closing.on(event, 1002, event.name)
 
 
-def test_the_table_answers_everything() -> None:
-    """Each state has a row for each event, so no order of events is an error."""
+def test_table_has_a_row_for_each_state_and_event() -> None:
     assert set(TABLE) == set(CloseState)
     assert all(set(row) == set(CloseEvent) for row in TABLE.values())
 
 
-def test_no_state_is_left_backwards() -> None:
-    """The states are passed in their order, and CLOSED is the last."""
+def test_table_states_only_go_forward() -> None:
     order = list(CloseState)
     for state, row in TABLE.items():
         for after, _ in row.values():
             assert order.index(after) >= order.index(state)
-    assert set(TABLE[CloseState.CLOSED].values()) == {(CloseState.CLOSED, ())}
+    assert set(TABLE[CloseState.CLOSED].values()) == {(CloseState.CLOSED, None)}
 
 
 @pytest.mark.parametrize("events", list(itertools.product(CloseEvent, repeat=3)))
-def test_every_order_of_events(events: tuple[CloseEvent, ...]) -> None:
-    """One Close frame at most, one report, the first cause; then the transport's end."""
+def test_closing_any_order_of_events_sends_one_close_and_drops_once(
+    events: tuple[CloseEvent, ...],
+) -> None:
+    """The first cause stands, the Close frame never changes, and the drop is the last action."""
     closing = Closing()
     actions: list[Action] = []
-    first: tuple[int | None, str, Initiator | None] | None = None
-    for event in events:
-        actions += close(closing, event)
-        cause = (closing.code, closing.reason, closing.initiator)
+    first: tuple[int | None, str, bytes] | None = None
+    for event in (*events, CloseEvent.END_OF_FILE):
+        action = take(closing, event)
+        cause = (closing.code, closing.reason, closing.close_frame)
         first = first or cause
         assert cause == first
-    actions += closing.on(CloseEvent.END_OF_FILE)
+        if action is not None:
+            actions.append(action)
     assert closing.state is CloseState.CLOSED
-    assert actions.count(Action.SEND_CLOSE) == (events[0] not in LOST)
-    assert actions.count(Action.REPORT) == 1
-    assert actions.count(Action.DROP_TRANSPORT) == 1
-    assert actions[-1] in (Action.DROP_TRANSPORT, Action.REPORT)
-    if Action.FINISH_TRANSPORT in actions:
-        assert Action.SEND_CLOSE in actions[: actions.index(Action.FINISH_TRANSPORT)]
+    assert (Action.FINISH in actions) == (closing.close_frame != b"") == (events[0] not in LOST)
+    assert actions.count(Action.DROP) == 1
+    assert actions[-1] is Action.DROP
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A connection to which everything happens, against the promises of the module."""
+    """A connection with any events in any order, against the promises of the module."""
 
     @initialize()
     def begin(self) -> None:
         self.closing = Closing()
-        self.sent: list[bytes] = []
-        self.reports: list[object] = []
+        self.sent: set[bytes] = set()
+        self.first: tuple[int | None, str] | None = None
         self.dropped = 0
 
-    def carry_out(self, actions: tuple[Action, ...]) -> None:
-        for action in actions:
-            if action is Action.SEND_CLOSE:
-                self.sent.append(self.closing.close_frame)
-            elif action is Action.REPORT:
-                self.reports.append(outcome(self.closing))
-            elif action is Action.DROP_TRANSPORT:
-                self.dropped += 1
+    def carry_out(self, action: Action | None) -> None:
+        if action is Action.FINISH:
+            self.sent.add(self.closing.close_frame)
+        elif action is Action.DROP:
+            self.dropped += 1
 
     @rule(code=st.none() | st.integers(0, 6000))
     def local_close(self, code: int | None) -> None:
@@ -110,51 +105,49 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def promises_hold(self) -> None:
+        closing = self.closing
         assert len(self.sent) <= 1
         assert all(frame[0] == 0x88 and len(frame) <= 127 for frame in self.sent)
-        assert self.closing.may_send == (self.closing.state is CloseState.OPEN)
-        assert self.closing.may_send == (self.closing.code is None)
-        assert self.dropped == (self.closing.state is CloseState.CLOSED)
-        settled = self.closing.state in (CloseState.CLOSE_RECEIVED, CloseState.CLOSED)
-        # What was reported stays true.
-        assert self.reports == [outcome(self.closing)] * settled
+        assert closing.may_send == (closing.state is CloseState.OPEN) == (closing.code is None)
+        assert self.dropped == (closing.state is CloseState.CLOSED)
+        if closing.code is not None:
+            self.first = self.first or (closing.code, closing.reason)
+            assert (closing.code, closing.reason) == self.first
 
 
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_we_close_and_the_peer_agrees() -> None:
-    """Our code stands, the end is clean, and the transport ends after what is queued."""
+def test_closing_local_close_answered_by_peer_is_clean() -> None:
+    """Our code stands, and the Close frame is finished again: it may still be queued."""
     closing = Closing()
-    assert closing.on(LOCAL, 1001, "moving") == (Action.SEND_CLOSE,)
+    assert closing.on(LOCAL, 1001, "moving") is Action.FINISH
     assert closing.close_frame == encode_close(1001, "moving")
-    assert outcome(closing) == (1001, "moving", "server", False)
-    assert closing.on(PEER, 4000, "me too") == (Action.FINISH_TRANSPORT, Action.REPORT)
-    assert outcome(closing) == (1001, "moving", "server", True)
-    assert closing.on(CloseEvent.END_OF_FILE) == (Action.DROP_TRANSPORT,)
+    assert outcome(closing) == (1001, "moving", False)
+    assert closing.on(PEER, 4000, "me too") is Action.FINISH
+    assert closing.close_frame == encode_close(1001, "moving")
+    assert outcome(closing) == (1001, "moving", True)
+    assert closing.on(CloseEvent.END_OF_FILE) is Action.DROP
 
 
-def test_the_peer_closes() -> None:
-    """Its Close is echoed and reported, and the end is clean."""
+def test_closing_peer_close_is_echoed_and_clean() -> None:
     closing = Closing()
-    actions = closing.on(PEER, 4001, "bye")
-    assert actions == (Action.SEND_CLOSE, Action.FINISH_TRANSPORT, Action.REPORT)
+    assert closing.on(PEER, 4001, "bye") is Action.FINISH
     assert closing.close_frame == encode_close(4001, "bye")
-    assert outcome(closing) == (4001, "bye", "client", True)
+    assert outcome(closing) == (4001, "bye", True)
 
 
-def test_an_empty_close_is_echoed_empty_and_reported_as_1005() -> None:
-    """1005 is a word for the application, not for the wire; from either side."""
-    for event in (PEER, LOCAL):
-        closing = Closing()
-        closing.on(event)
-        assert closing.close_frame == b"\x88\x00"
-        assert closing.code == 1005
+@pytest.mark.parametrize("event", [PEER, LOCAL])
+def test_closing_without_code_sends_empty_close_and_reports_1005(event: CloseEvent) -> None:
+    closing = Closing()
+    closing.on(event)
+    assert closing.close_frame == b"\x88\x00"
+    assert closing.code == 1005
 
 
 @pytest.mark.parametrize("code", [1004, 1005, 1006, 1015, 2000, 5000])
-def test_a_code_that_must_not_be_sent_is_answered_with_1002(code: int) -> None:
-    """What the peer should not have sent is reported but not sent back."""
+def test_closing_peer_close_with_unsendable_code_is_answered_by_1002(code: int) -> None:
+    """The peer's code is reported, but not sent back."""
     closing = Closing()
     closing.on(PEER, code, "odd")
     assert closing.close_frame == encode_close(1002)
@@ -162,60 +155,55 @@ def test_a_code_that_must_not_be_sent_is_answered_with_1002(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 999, 1005, 1006, 1015, 5000])
-def test_a_local_close_with_such_a_code_changes_nothing(code: int) -> None:
-    """The caller hears of its mistake and may close again with a better code."""
+def test_closing_local_close_with_unsendable_code_raises_and_changes_nothing(code: int) -> None:
     closing = Closing()
-    with pytest.raises(ValueError, match="must not be sent"):
+    with pytest.raises(UsageError, match="must not be sent"):
         closing.on(LOCAL, code)
     assert closing.may_send
-    assert outcome(closing) == (None, "", None, False)
-    assert closing.on(LOCAL, 1000) == (Action.SEND_CLOSE,)
+    assert outcome(closing) == (None, "", False)
+    assert closing.on(LOCAL, 1000) is Action.FINISH
 
 
-def test_a_violation_is_answered_and_not_waited_for() -> None:
-    """After it the peer is not listened to (RFC 6455 section 7.1.7), so no Close is awaited."""
+def test_closing_protocol_failure_awaits_no_close_of_the_peer() -> None:
+    """After a violation the peer is not listened to (RFC 6455 section 7.1.7)."""
     closing = Closing()
-    actions = closing.on(FAILURE, 1009, "message too big")
-    assert actions == (Action.SEND_CLOSE, Action.FINISH_TRANSPORT, Action.REPORT)
+    assert closing.on(FAILURE, 1009, "message too big") is Action.FINISH
     assert closing.close_frame == encode_close(1009, "message too big")
-    assert outcome(closing) == (1009, "message too big", "server", False)
-    assert closing.on(PEER, 1000) == ()
-    assert not closing.clean
+    assert closing.on(PEER, 1000) is None
+    assert outcome(closing) == (1009, "message too big", False)
 
 
 @pytest.mark.parametrize("event", LOST)
-def test_1006_is_reported_and_never_sent(event: CloseEvent) -> None:
-    """A transport that ends by itself is told as 1006, from the network."""
+def test_closing_lost_transport_reports_1006_and_sends_nothing(event: CloseEvent) -> None:
     closing = Closing()
-    assert closing.on(event, reason="gone") == (Action.DROP_TRANSPORT, Action.REPORT)
+    assert closing.on(event, reason="gone") is Action.DROP
     assert closing.close_frame == b""
-    assert outcome(closing) == (1006, "gone", "network", False)
+    assert outcome(closing) == (1006, "gone", False)
 
 
 @pytest.mark.parametrize("event", LOST)
-def test_a_peer_that_does_not_answer_our_close(event: CloseEvent) -> None:
-    """Our code stands, but the end is not clean."""
+def test_closing_unanswered_local_close_keeps_code_and_is_not_clean(event: CloseEvent) -> None:
     closing = Closing()
     closing.on(LOCAL, 1000)
-    assert closing.on(event) == (Action.DROP_TRANSPORT, Action.REPORT)
-    assert outcome(closing) == (1000, "", "server", False)
+    assert closing.on(event) is Action.DROP
+    assert outcome(closing) == (1000, "", False)
 
 
-def test_trap_3_nothing_is_sent_after_our_close() -> None:
-    """wsproto raises when a Ping is answered after a Close; may_send asks before."""
+@pytest.mark.parametrize("event", [LOCAL, PEER, FAILURE])
+def test_closing_may_send_is_false_after_our_close(event: CloseEvent) -> None:
+    """wsproto raises when a message follows a Close; ``may_send`` is asked before."""
     connection = Connection(ConnectionType.SERVER)
     connection.send(CloseConnection(1000))
     with pytest.raises(LocalProtocolError):
         connection.send(Message("late"))
-    for event in (LOCAL, PEER, FAILURE):
-        closing = Closing()
-        assert closing.may_send
-        close(closing, event)
-        assert not closing.may_send
+    closing = Closing()
+    assert closing.may_send
+    take(closing, event)
+    assert not closing.may_send
 
 
-def test_trap_7_a_second_close_is_nothing() -> None:
-    """wsproto raises on it; here it does nothing, and the first cause stands."""
+def test_closing_second_local_close_does_nothing() -> None:
+    """wsproto raises on a second Close; here the first cause stands."""
     connection = Connection(ConnectionType.SERVER)
     connection.send(CloseConnection(1000))
     with pytest.raises(LocalProtocolError):
@@ -223,13 +211,12 @@ def test_trap_7_a_second_close_is_nothing() -> None:
     closing = Closing()
     closing.on(LOCAL, 1000, "first")
     frame = closing.close_frame
-    assert closing.on(LOCAL, 1011, "second") == ()
-    assert closing.on(LOCAL, 1006) == ()
+    assert closing.on(LOCAL, 1011, "second") is None
+    assert closing.on(LOCAL, 1006) is None
     assert (closing.close_frame, closing.code, closing.reason) == (frame, 1000, "first")
 
 
-def test_others_understand_the_handshake() -> None:
-    """wsproto as the client takes our echo for the end of its closing handshake."""
+def test_closing_echo_ends_the_handshake_of_wsproto() -> None:
     client = Connection(ConnectionType.CLIENT)
     client.send(CloseConnection(1000, "done"))
     closing = Closing()

@@ -172,29 +172,6 @@ def test_a_string_is_no_list_of_subprotocols() -> None:
         accept(handshake(), subprotocols="chat")
 
 
-def test_further_fields_go_into_the_answer() -> None:
-    """An authentication hook can set a cookie."""
-    accepted = accept(handshake(), headers=[("Set-Cookie", "seen=1; Secure")])
-    assert fields_of(accepted)["Set-Cookie"] == "seen=1; Secure"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("Set-Cookie", "a=1\r\nX: y"),
-        ("Set-Cookie", "a=€"),
-        ("Set Cookie", "a=1"),
-        ("Sec-WebSocket-Protocol", "chat"),
-        ("connection", "close"),
-        ("Content-Length", "0"),
-    ],
-)
-def test_a_further_field_that_would_break_the_answer_is_refused(name: str, value: str) -> None:
-    """That is the program's mistake, not the peer's."""
-    with pytest.raises(SettingError, match="headers"):
-        accept(handshake(), headers=[(name, value)])
-
-
 @pytest.mark.parametrize(
     ("origin", "host", "secure", "allowed"),
     [

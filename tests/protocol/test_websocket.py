@@ -221,9 +221,8 @@ def test_a_violation_says_what_it_was() -> None:
 
 def test_a_limit_says_which_it_was() -> None:
     """Frame, message, inflated message and fragments: the words name limit and number."""
-    protocol = WebSocketProtocol(max_message=99, max_frame=50)
-    (event,) = protocol.receive(announced(BINARY, 65536))
-    assert event == ProtocolFailure(1009, "frame of more than 50 bytes", "message")
+    (event,) = receiver(99).receive(announced(BINARY, 65536))
+    assert event == ProtocolFailure(1009, "message of more than 99 bytes", "message")
     (event,) = receiver(99).receive(
         client_frame(TEXT, b"x" * 99, fin=False) + client_frame(CONTINUATION, b"x")
     )
@@ -278,14 +277,6 @@ def test_the_sum_begins_anew_with_each_message() -> None:
     protocol = receiver(10)
     message = client_frame(BINARY, b"12345", fin=False) + client_frame(CONTINUATION, b"67890")
     assert protocol.receive(message * 3) == [b"1234567890"] * 3
-
-
-def test_a_frame_may_be_limited_below_the_message() -> None:
-    """max_frame holds for each frame by itself."""
-    protocol = WebSocketProtocol(max_message=1000, max_frame=10)
-    half = client_frame(BINARY, b"1234567890", fin=False)
-    assert protocol.receive(half + client_frame(CONTINUATION, b"x")) == [b"1234567890x"]
-    assert failure_code(protocol.receive(client_frame(TEXT, b"12345678901"))) == 1009
 
 
 def test_fragments_are_limited_in_number() -> None:
