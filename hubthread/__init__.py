@@ -209,9 +209,12 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # Errors; ``hubthread.errors`` draws their tree.
     "HubThreadError",
     "UsageError",
+    "WrongValue",
+    "WrongType",
+    "SettingError",
+    "SettingTypeError",
     "WrongThread",
     "DeadlockError",
-    "SettingError",
     "HandlerError",
     "HandleNotFunc",
     "HandleKindError",

@@ -44,7 +44,7 @@ def check_number(
     bound = "above 0" if low == 0 else f"of at least {low:g}"
     none = ", or None" if optional else ""
     error = SettingError if right_type else SettingTypeError
-    raise error(name, f"{kind} {bound}{none}, not {value!r}")
+    raise error(name, f"expected {kind} {bound}{none}, got {value!r}")
 
 
 def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
@@ -55,9 +55,9 @@ def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:
     """
     kind = type(choices[0])
     if not isinstance(value, kind):
-        raise SettingTypeError(name, f"one of {choices}, not {value!r}")
+        raise SettingTypeError(name, f"expected one of {choices}, got {value!r}")
     if value not in choices:
-        raise SettingError(name, f"one of {choices}, not {value!r}")
+        raise SettingError(name, f"expected one of {choices}, got {value!r}")
 
 
 def check_kind(name: str, value: object, kind: Any, wanted: str) -> None:
@@ -67,7 +67,7 @@ def check_kind(name: str, value: object, kind: Any, wanted: str) -> None:
     :raises SettingTypeError: if ``value`` is of another class.
     """
     if not isinstance(value, kind):
-        raise SettingTypeError(name, f"{wanted}, not {value!r}")
+        raise SettingTypeError(name, f"expected {wanted}, got {value!r}")
 
 
 def check_has(name: str, value: object, method: str, wanted: str) -> None:
@@ -77,7 +77,7 @@ def check_has(name: str, value: object, method: str, wanted: str) -> None:
     :raises SettingTypeError: if ``value`` has no such method.
     """
     if not callable(getattr(value, method, None)):
-        raise SettingTypeError(name, f"{wanted}, not {value!r}")
+        raise SettingTypeError(name, f"expected {wanted}, got {value!r}")
 
 
 def check_function(name: str, value: object, *, optional: bool = True) -> None:
@@ -89,7 +89,7 @@ def check_function(name: str, value: object, *, optional: bool = True) -> None:
     if callable(value) or (optional and value is None):
         return
     none = " or None" if optional else ""
-    raise SettingTypeError(name, f"a function{none}, not {value!r}")
+    raise SettingTypeError(name, f"expected a function{none}, got {value!r}")
 
 
 def check_work(work: object) -> None:

@@ -210,7 +210,7 @@ class HandshakeRejected(PeerError):
         self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()
     ) -> None:
         super().__init__(f"{status}: {reason}")
-        wanted = f"an HTTP status from 400 to 599, not {status!r}"
+        wanted = f"expected an HTTP status from 400 to 599, got {status!r}"
         given: object = status
         if not isinstance(given, int):
             raise SettingTypeError("status", wanted)

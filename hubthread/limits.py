@@ -110,7 +110,7 @@ class Limits:
         check_number("message_burst", self.message_burst, 1, optional=True, whole=True)
         if self.message_burst is not None and self.messages_per_second is None:
             burst = self.message_burst
-            wanted = f"None while messages_per_second is None, not {burst!r}"
+            wanted = f"expected None while messages_per_second is None, got {burst!r}"
             raise SettingError("message_burst", wanted)
         check_number("message_time", self.message_time, 0, optional=True)
         check_number("idle_time", self.idle_time, 0, optional=True)
@@ -118,7 +118,7 @@ class Limits:
 
 
 def _check_networks(given: object) -> None:
-    wanted = f"a tuple of networks such as '10.0.0.0/8', not {given!r}"
+    wanted = f"expected a tuple of networks such as '10.0.0.0/8', got {given!r}"
     # ip_network takes a number for an address.
     if not isinstance(given, (tuple, list)) or not all(isinstance(each, str) for each in given):
         raise SettingTypeError("shared_addresses", wanted)

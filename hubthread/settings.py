@@ -110,11 +110,11 @@ class Upgrader:
         if isinstance(origin, str) and origin not in ("same", "any"):
             raise SettingError(
                 "check_origin",
-                f"'same', 'any', a collection of origins or a function, not the string "
+                f"expected 'same', 'any', a collection of origins or a function, got the string "
                 f"{origin!r}; for one origin use [{origin!r}]",
             )
         subprotocols: object = self.subprotocols
-        wanted = f"a tuple of names without spaces or separators, not {subprotocols!r}"
+        wanted = f"expected a tuple of names without spaces or separators, got {subprotocols!r}"
         if not isinstance(subprotocols, (tuple, list)) or not all(
             isinstance(name, str) for name in subprotocols
         ):
@@ -156,8 +156,8 @@ class PingPongPlan(Generic[Meta]):
         if self.ping_period and self.ping_timeout and self.ping_timeout <= self.ping_period:
             raise SettingError(
                 "ping_timeout",
-                f"more than ping_period ({self.ping_period:g} s), not {self.ping_timeout:g}: "
-                f"a ping must have time to be answered",
+                f"expected more than ping_period ({self.ping_period:g} s), got "
+                f"{self.ping_timeout:g}: a ping must have time to be answered",
             )
         check_function("ping_handler", self.ping_handler)
         check_function("pong_handler", self.pong_handler)
@@ -204,7 +204,9 @@ class WebsocketPeriod(Generic[Meta]):
             _check_message_type(self.write_message_type, ", or None")
         check_kind("write_newline", self.write_newline, bytes, "bytes")
         if self.write_newline.decode(errors="replace").encode() != self.write_newline:
-            raise SettingError("write_newline", f"UTF-8 bytes, not {self.write_newline!r}")
+            raise SettingError(
+                "write_newline", f"expected UTF-8 bytes, got {self.write_newline!r}"
+            )
         check_function("read_buffer_preprocessing", self.read_buffer_preprocessing)
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         check_number("max_fragments", self.max_fragments, 1, whole=True)
@@ -213,7 +215,7 @@ class WebsocketPeriod(Generic[Meta]):
 
 
 def _check_message_type(given: object, none: str = "") -> None:
-    wanted = f"MessageType.TEXT or MessageType.BINARY{none}, not {given!r}"
+    wanted = f"expected MessageType.TEXT or MessageType.BINARY{none}, got {given!r}"
     if not isinstance(given, int):
         raise SettingTypeError("write_message_type", wanted)
     if given not in (1, 2):
@@ -269,8 +271,8 @@ class SocketPeriod:
         if self.ping_period and self.pong_wait and self.pong_wait <= self.ping_period:
             raise SettingError(
                 "pong_wait",
-                f"more than ping_period ({self.ping_period:g} s), not {self.pong_wait:g}: "
-                f"a ping must have time to be answered",
+                f"expected more than ping_period ({self.ping_period:g} s), got "
+                f"{self.pong_wait:g}: a ping must have time to be answered",
             )
         check_number("write_wait", self.write_wait, 0)
         _check_message_type(self.write_message_type)
@@ -381,7 +383,9 @@ class HubSetting(Generic[Meta, Header]):
         if self.context is not None:
             check_has("context", self.context, "add_callback", "a Context or None")
             if self.context.cancelled:
-                raise SettingError("context", f"one that is not cancelled, not {self.context!r}")
+                raise SettingError(
+                    "context", f"expected a context that is not cancelled, got {self.context!r}"
+                )
         check_has("logger", self.logger, "exception", "a logging.Logger or an object like it")
         if self.receive_matcher is not None:
             check_has("receive_matcher", self.receive_matcher, "route", "a MatcherMap or None")

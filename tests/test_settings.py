@@ -137,5 +137,5 @@ def test_keepalive_periods_may_be_none() -> None:
     PingPongPlan[Any](ping_period=50.0, ping_timeout=None)
     PingPongPlan[Any](ping_period=None, ping_timeout=None)
     SocketPeriod(ping_period=50.0, pong_wait=None)
-    with pytest.raises(SettingError, match=r"pong_wait: more than ping_period \(300 s\)"):
+    with pytest.raises(SettingError, match=r"pong_wait: expected more than ping_period \(300 s\)"):
         SocketPeriod(ping_period=300.0)

@@ -1,8 +1,9 @@
-"""Fixed-width integers in bytes, and a counter of one byte.  Layer: protocol.
+"""Integers as bytes of a fixed width, and a counter of one byte.
 
-Whole numbers of 1, 2, 4 and 8 bytes, signed, in network byte order (big-endian).  Pure
-functions: any thread.  Names as in the specification: ``I8Bytes`` is ``i8_bytes``,
-``BytesI8`` is ``bytes_i8``.
+Signed integers of 1, 2, 4 and 8 bytes, in network byte order (big-endian).  The names follow
+the specification: ``I8Bytes`` is ``i8_bytes``, ``BytesI8`` is ``bytes_i8``.
+
+Layer: matcher.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from enum import IntEnum
 from itertools import count
 from typing import TypeVar, overload
 
-from hubthread.errors import PayloadError, SettingError, UsageError
+from hubthread.errors import (
+    PayloadError,
+    SettingError,
+    SettingTypeError,
+    WrongType,
+    WrongValue,
+)
 
 __all__ = [
     "IncrementByte",
@@ -29,25 +36,27 @@ Number = TypeVar("Number", bound=IntEnum)
 
 
 def i8_bytes(value: int) -> bytes:
-    """``value`` (-128 to 127; an ``IntEnum`` too) as 1 byte.
+    """Encode an integer from -128 to 127 as 1 byte (specification: ``I8Bytes``).
 
-    Raises ``UsageError`` for any other value (specification: ``I8Bytes``).
+    :param value: an ``int``, which may be a member of an ``IntEnum``.
+    :raises WrongValue: for an integer out of range.
+    :raises WrongType: for anything else.
     """
     return encode_int(value, 1)
 
 
 def i16_bytes(value: int) -> bytes:
-    """``value`` (-2**15 to 2**15 - 1) as 2 bytes; else as ``i8_bytes``."""
+    """Encode an integer from -2**15 to 2**15 - 1 as 2 bytes, like ``i8_bytes``."""
     return encode_int(value, 2)
 
 
 def i32_bytes(value: int) -> bytes:
-    """``value`` (-2**31 to 2**31 - 1) as 4 bytes; else as ``i8_bytes``."""
+    """Encode an integer from -2**31 to 2**31 - 1 as 4 bytes, like ``i8_bytes``."""
     return encode_int(value, 4)
 
 
 def i64_bytes(value: int) -> bytes:
-    """``value`` (-2**63 to 2**63 - 1) as 8 bytes; else as ``i8_bytes``."""
+    """Encode an integer from -2**63 to 2**63 - 1 as 8 bytes, like ``i8_bytes``."""
     return encode_int(value, 8)
 
 
@@ -56,10 +65,10 @@ def bytes_i8(data: bytes, enum: None = None) -> int: ...
 @overload
 def bytes_i8(data: bytes, enum: type[Number]) -> Number: ...
 def bytes_i8(data: bytes, enum: type[IntEnum] | None = None) -> int:
-    """The number in ``data``, which is exactly 1 byte; a member of ``enum`` where given.
+    """Decode an integer from exactly 1 byte (specification: ``BytesI8``).
 
-    Raises ``PayloadError`` for data of any other length, and for a number that ``enum``
-    does not know (specification: ``BytesI8``).
+    :param enum: the enumeration whose member is returned; ``None`` returns an ``int``.
+    :raises PayloadError: for data of another length, and for a number that is not in ``enum``.
     """
     return decode_int(data, 1, enum)
 
@@ -69,7 +78,7 @@ def bytes_i16(data: bytes, enum: None = None) -> int: ...
 @overload
 def bytes_i16(data: bytes, enum: type[Number]) -> Number: ...
 def bytes_i16(data: bytes, enum: type[IntEnum] | None = None) -> int:
-    """The number in the 2 bytes ``data``; else as ``bytes_i8``."""
+    """Decode an integer from exactly 2 bytes, like ``bytes_i8``."""
     return decode_int(data, 2, enum)
 
 
@@ -78,7 +87,7 @@ def bytes_i32(data: bytes, enum: None = None) -> int: ...
 @overload
 def bytes_i32(data: bytes, enum: type[Number]) -> Number: ...
 def bytes_i32(data: bytes, enum: type[IntEnum] | None = None) -> int:
-    """The number in the 4 bytes ``data``; else as ``bytes_i8``."""
+    """Decode an integer from exactly 4 bytes, like ``bytes_i8``."""
     return decode_int(data, 4, enum)
 
 
@@ -87,27 +96,34 @@ def bytes_i64(data: bytes, enum: None = None) -> int: ...
 @overload
 def bytes_i64(data: bytes, enum: type[Number]) -> Number: ...
 def bytes_i64(data: bytes, enum: type[IntEnum] | None = None) -> int:
-    """The number in the 8 bytes ``data``; else as ``bytes_i8``."""
+    """Decode an integer from exactly 8 bytes, like ``bytes_i8``."""
     return decode_int(data, 8, enum)
 
 
 def encode_int(value: int, width: int) -> bytes:
-    """``value`` as ``width`` bytes; ``UsageError`` where it is no whole number or too big."""
+    """Encode an integer in ``width`` bytes.
+
+    :raises WrongValue: for an integer out of range.
+    :raises WrongType: for anything else.
+    """
     if not isinstance(value, int):
-        raise UsageError(f"a whole number is wanted, not {value!r}")
+        raise WrongType(f"expected an integer, got {value!r}")
     try:
         return value.to_bytes(width, "big", signed=True)
     except OverflowError:
         limit = 1 << (8 * width - 1)
         bits = value.bit_length()
         shown = value if bits <= 128 else f"a number of {bits} bits"
-        raise UsageError(
+        raise WrongValue(
             f"{_octets(width)} can hold {-limit} to {limit - 1}, not {shown}"
         ) from None
 
 
 def decode_int(data: bytes, width: int, enum: type[IntEnum] | None) -> int:
-    """The number in ``data``; ``PayloadError`` where ``width`` or ``enum`` does not fit."""
+    """Decode an integer from ``width`` bytes.
+
+    :raises PayloadError: for data of another length, and for a number that is not in ``enum``.
+    """
     if len(data) != width:
         raise PayloadError(f"expected {_octets(width)}, got {len(data)}")
     number = int.from_bytes(data, "big", signed=True)
@@ -116,7 +132,7 @@ def decode_int(data: bytes, width: int, enum: type[IntEnum] | None) -> int:
     try:
         return enum(number)
     except ValueError:
-        raise PayloadError(f"{number} is no {enum.__name__}") from None
+        raise PayloadError(f"{number} is not a {enum.__name__}") from None
 
 
 def _octets(width: int) -> str:
@@ -124,25 +140,31 @@ def _octets(width: int) -> str:
 
 
 class IncrementByte:
-    """A counter from 0 to 255 that wraps: for numbering headers (specification's name).
+    """A counter from 0 to 255 that wraps, for numbering headers (specification: the same name).
 
-    Any thread may call ``increment``, and no two calls get the same number before all 256
-    are used up.  It takes no lock: one step is one ``next`` on an ``itertools.count``,
-    which is atomic with the GIL and, since 3.13, without it (compare and exchange).
+    :param start: the first number.
+    :raises SettingError: for a ``start`` out of range.
 
-    ``count`` is the number that comes next; where several threads count at once, it may
-    be that of a moment ago.
+    Threads: any thread may call ``increment``; no two calls get the same number before all 256
+    are used.  A step takes no lock: it is one ``next`` on an ``itertools.count``, which is
+    atomic with and without the GIL.
     """
 
+    count: int
+    """The next number; while other threads count, it may be out of date."""
+
     def __init__(self, start: int = 0) -> None:
+        wanted = f"expected an integer from 0 to 255, got {start!r}"
         given: object = start
-        if not (isinstance(given, int) and 0 <= given <= 255):
-            raise SettingError("start", f"a whole number from 0 to 255, not {start!r}")
+        if not isinstance(given, int):
+            raise SettingTypeError("start", wanted)
+        if not 0 <= start <= 255:
+            raise SettingError("start", wanted)
         self.count = start
         self._steps = count(start)
 
     def increment(self) -> int:
-        """The next number; the one after 255 is 0."""
+        """Return the next number; 0 follows 255."""
         number = next(self._steps) & 0xFF
         self.count = (number + 1) & 0xFF
         return number

@@ -1,32 +1,34 @@
-"""Decoded JSON values to typed Python values.  Layer: protocol.
+"""Compile a type to a converter from decoded JSON values.
 
-A target type is compiled once, at registration, into nested closures; a message only runs
-them, on the thread that calls its handler.  Pure functions: any thread.
+A type is compiled once, at registration, to nested closures; a message only runs them.
 
 =================================  ==========================================================
-target                             takes
+type                               JSON values
 =================================  ==========================================================
-``Any``, ``object``                any value, as it is
-``bool``, ``int``, ``str``,        exactly that (``True`` is no ``int``, 3.0 neither)
+``Any``, ``object``                any value, unchanged
+``bool``, ``int``, ``str``,        exactly this type (``True`` and 3.0 are not ``int``)
 ``None``
 ``float``                          a finite number; an ``int`` becomes a ``float``
 ``list[T]``, ``Sequence[T]``       an array
-``tuple[T, ...]``, ``tuple[A, B]``   an array, of that length where the tuple has one
+``tuple[T, ...]``, ``tuple[A, B]``   an array, with the length of the tuple if it has one
 ``dict[str, T]``, ``Mapping``      an object
 dataclass                          an object with its fields; fields with defaults may be
                                    missing; a ``ValueError`` from ``__post_init__`` refuses
 ``TypedDict``                      an object with its keys (``Required``, ``NotRequired``)
-msgspec ``Struct``,                what they take, where the user has these libraries;
-pydantic ``BaseModel``             their own rules hold inside
+msgspec ``Struct``,                by the rules of these libraries, if the user has them
+pydantic ``BaseModel``
 ``Enum``                           the value of a member
 ``Literal``                        one of its values
-unions, ``Optional``               at most one object, one array and one enum among them:
-                                   more could only be told apart by trying
-``Annotated[T, …]``, ``NewType``   what ``T`` takes
+unions, ``Optional``               at most one object, one array and one enum: several could
+                                   only be told apart by trying
+``Annotated[T, …]``, ``NewType``   as ``T``
 =================================  ==========================================================
 
-Fields that a dataclass or ``TypedDict`` does not know are ignored: a newer client may
-talk to an older server.
+Fields that a dataclass or ``TypedDict`` does not have are ignored: a newer client may talk to
+an older server.
+
+Layer: matcher.  Threads: pure functions; any thread may call them.  A converter runs on the
+thread that calls the handler.
 """
 
 from __future__ import annotations
@@ -57,11 +59,11 @@ def convert(obj: object, into: type[T], path: str = "$") -> T: ...
 @overload
 def convert(obj: object, into: Any, path: str = "$") -> Any: ...
 def convert(obj: object, into: Any, path: str = "$") -> Any:
-    """``obj``, a value as ``json.loads`` returns them, as an ``into``.
+    """Convert ``obj``, a value as ``json.loads`` returns it, to an ``into``.
 
-    Raises ``PayloadError`` naming the place below ``path`` where it does not fit
-    (``$.player.x: expected int, got str``), and ``HandleAnyNotPtr`` for a target that the
-    module's table does not have.
+    :param path: the name of ``obj`` in messages, such as ``$.player.x: expected int, got str``.
+    :raises PayloadError: for a value that does not fit.
+    :raises HandleAnyNotPtr: for a type that is not in the table of this module.
     """
     return _telling_the_path(_compiled(into).convert, path)(obj)
 
@@ -71,9 +73,10 @@ def unmarshal_json(data: str | bytes, into: type[T]) -> T: ...
 @overload
 def unmarshal_json(data: str | bytes, into: Any) -> Any: ...
 def unmarshal_json(data: str | bytes, into: Any) -> Any:
-    """The JSON text ``data`` as an ``into``; ``bytes`` is ``data`` itself, undecoded.
+    """Convert the JSON text ``data`` to an ``into``; ``bytes`` gives ``data`` undecoded.
 
-    Raises as ``convert`` does, and ``PayloadError`` for what is no JSON.
+    :raises PayloadError: for text that is not JSON, and for a value that does not fit.
+    :raises HandleAnyNotPtr: for a type that is not in the table of this module.
     """
     if into is bytes:
         return as_bytes(data)
@@ -81,10 +84,10 @@ def unmarshal_json(data: str | bytes, into: Any) -> Any:
 
 
 def compile_converter(into: Any, namespace: Mapping[str, Any] | None = None) -> Convert:
-    """A function that does ``convert(obj, into)`` with the work on ``into`` done already.
+    """Return a function like ``convert(obj, into)``, with ``into`` compiled.
 
-    ``namespace`` has the names that annotations of local classes may use.  Raises
-    ``HandleAnyNotPtr`` for a target that the module's table does not have.
+    :param namespace: the names that annotations of local classes may use.
+    :raises HandleAnyNotPtr: for a type that is not in the table of this module.
     """
     plan = _Compiler(namespace).plan(into) if namespace else _compiled(into)
     return _telling_the_path(plan.convert, "$")
@@ -113,7 +116,7 @@ def _compiled(into: Any) -> Plan:
     return _cached_plan(into)
 
 
-# Equal unions are cached as one, whatever the order of their members: see Plan.rank.
+# Unions that differ only in the order of their members are cached as one: see Plan.rank.
 @lru_cache(maxsize=512)
 def _cached_plan(into: Any) -> Plan:
     return _Compiler({}).plan(into)
@@ -121,22 +124,25 @@ def _cached_plan(into: Any) -> Plan:
 
 def _unsupported(into: Any, why: str = "") -> HandleAnyNotPtr:
     why = why or (
-        "no JSON value becomes one; use a dataclass, TypedDict, dict, list, tuple, Enum, "
-        "Literal, bool, int, float, str, None, Any, or a union of them"
+        "no JSON value can be converted to it; use a dataclass, TypedDict, dict, list, tuple, "
+        "Enum, Literal, bool, int, float, str, None, Any, or a union of these"
     )
     name = into.__name__ if isinstance(into, type) and not get_args(into) else repr(into)
     return HandleAnyNotPtr(f"handle any not ptr: {name}: {why}", into)
 
 
 class _Compiler:
-    """Compiles one type and all that it refers to, itself included."""
+    """The compiler of one type and the types in it, which may include itself."""
 
     def __init__(self, namespace: Mapping[str, Any]) -> None:
         self._namespace = namespace
         self._begun: dict[type, list[Plan]] = {}
 
     def plan(self, into: Any) -> Plan:
-        """The plan for ``into``, or ``HandleAnyNotPtr``."""
+        """Return the plan for ``into``.
+
+        :raises HandleAnyNotPtr: for a type that is not in the table of this module.
+        """
         origin, arguments = get_origin(into), get_args(into)
         if origin is typing.Annotated:
             return self.plan(arguments[0])
@@ -175,7 +181,7 @@ class _Compiler:
         name = into.__name__
         if into in self._begun:
             begun = self._begun[into]
-            # A type that contains itself: its plan is there by the time a value comes.
+            # A type that contains itself: its plan is complete before the first value.
             return Plan(lambda value: begun[0].convert(value), converters.OBJECT, name)  # noqa: PLW0108
         done = self._begun[into] = []
         hints = self._hints(into)
@@ -190,11 +196,11 @@ class _Compiler:
         local = dict(self._namespace) if "<locals>" in into.__qualname__ else None
         try:
             return typing.get_type_hints(into, localns=local, include_extras=True)
-        except Exception as error:  # evaluating an annotation runs whatever it says
+        except Exception as error:  # an annotation may run any code
             raise _unsupported(
                 into,
-                f"an annotation in it cannot be resolved ({error}); define the types that it "
-                "names at module level, outside TYPE_CHECKING",
+                f"an annotation in it cannot be resolved ({error}); define its types at module "
+                "level, outside TYPE_CHECKING",
             ) from error
 
     def _field(self, into: type, key: str, hint: Any) -> Convert:
@@ -227,8 +233,8 @@ class _Compiler:
         plans = [self.plan(argument) for argument in arguments]
         if converters.ANY in plans:
             return converters.ANY
-        # Trying one record after the other would take time exponential in the depth of
-        # the message, and which of two enums wins would hang on their order.
+        # Trying one record after another takes time exponential in the depth of the message,
+        # and the order of two enums would decide which wins.
         for many, count in (
             ("objects", sum(dict in plan.accepts for plan in plans)),
             ("arrays", sum(list in plan.accepts for plan in plans)),
@@ -257,7 +263,7 @@ def _dataclass_fields(into: Any) -> _Fields:
 
 
 def _typeddict_fields(into: Any, hints: dict[str, Any]) -> _Fields:
-    # The marker goes first: where annotations are kept as text, __required_keys__ is wrong.
+    # The marker goes first: __required_keys__ is wrong for annotations kept as text.
     return [
         (key, marker == "Required" if (marker := _marker(hint)) else key in into.__required_keys__)
         for key, hint in hints.items()
@@ -265,13 +271,13 @@ def _typeddict_fields(into: Any, hints: dict[str, Any]) -> _Fields:
 
 
 def _marker(hint: Any) -> str | None:
-    """``Required`` or ``NotRequired`` around a hint, by name: 3.10 has them elsewhere."""
+    """Return ``Required`` or ``NotRequired``, if around ``hint``; 3.10 has no such types."""
     name = getattr(get_origin(hint), "_name", None)
     return name if name in ("Required", "NotRequired") else None
 
 
 def _values(into: Any, pairs: Iterable[tuple[Any, Any]], rank: int) -> Plan:
-    """One of some values, each with what it becomes: those of a Literal or an Enum."""
+    """Return the plan of a Literal or an Enum: pairs of JSON values and their results."""
     values = {}
     for value, result in pairs:
         if type(value) not in converters.JSON_TYPES - {dict, list}:

@@ -1,8 +1,10 @@
-"""The closures that ``convert`` compiles types into.  Layer: protocol.
+"""The closures that ``compile`` compiles types into.
 
-A converter takes a decoded JSON value and returns the typed one, or raises ``Mismatch``.
-This is the message path: what can be decided about the type is decided before the first
-value.  Runs on the thread that calls the handler; holds no state.
+A converter takes a decoded JSON value and returns the typed value, or raises ``Mismatch``.
+This is the path of every message: everything that depends on the type alone is decided before
+the first value.
+
+Layer: matcher.  Threads: no state; a converter runs on the thread that calls the handler.
 """
 
 from __future__ import annotations
@@ -40,12 +42,12 @@ ARRAY: frozenset[type] = frozenset({list})
 
 
 class Mismatch(Exception):
-    """What does not fit; on its way out each level adds its step to the path."""
+    """A value does not fit; on its way out each level adds its step to the path."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.steps: list[str] = []
-        """Innermost first, each as it stands in a path: ``.name`` or ``[3]``."""
+        """The steps of the path, innermost first, such as ``.name`` or ``[3]``."""
 
 
 class Plan(NamedTuple):
@@ -53,11 +55,11 @@ class Plan(NamedTuple):
 
     convert: Convert
     accepts: frozenset[type]
-    """The types of JSON values that it may take; it refuses all others."""
+    """The types of the JSON values that ``convert`` may take; it refuses all others."""
     name: str
-    """What it is called in messages."""
+    """The name of the type in messages."""
     rank: int = 0
-    """In a union the lower goes first: what takes fewer values."""
+    """The order of trial in a union: a type that takes fewer values has a lower rank."""
 
 
 class Field(NamedTuple):
@@ -72,7 +74,7 @@ LITERAL_RANK, ENUM_RANK, SCALAR_RANK, FLOAT_RANK = range(4)
 
 
 def to_record(name: str, fields: Iterable[Field], make: Convert | None) -> Convert:
-    """An object with ``fields``; ``make`` turns the dictionary of them into the record."""
+    """Convert an object with ``fields``; ``make`` turns their dictionary into the record."""
     fields = [*fields]
 
     def convert(value: Any) -> Any:
@@ -92,13 +94,13 @@ def to_record(name: str, fields: Iterable[Field], make: Convert | None) -> Conve
         try:
             return make(found)
         except ValueError as error:
-            raise Mismatch(f"no {name}: {error}") from error
+            raise Mismatch(f"not a {name}: {error}") from error
 
     return convert
 
 
 def to_object(item: Convert) -> Convert:
-    """An object with any keys."""
+    """Convert an object with any keys."""
 
     def convert(value: Any) -> dict[str, Any]:
         _expect(value, dict)
@@ -115,7 +117,7 @@ def to_object(item: Convert) -> Convert:
 
 
 def to_array(item: Convert) -> Convert:
-    """An array of any length, as a list."""
+    """Convert an array of any length to a list."""
 
     def convert(value: Any) -> list[Any]:
         _expect(value, list)
@@ -125,7 +127,7 @@ def to_array(item: Convert) -> Convert:
 
 
 def to_tuple(items: list[Convert]) -> Convert:
-    """An array of exactly as many items."""
+    """Convert an array of exactly as many items to a tuple."""
 
     def convert(value: Any) -> tuple[Any, ...]:
         _expect(value, list)
@@ -137,7 +139,7 @@ def to_tuple(items: list[Convert]) -> Convert:
 
 
 def to_union(plans: list[Plan]) -> Plan:
-    """What one of ``plans`` takes; of those with the same JSON type the lowest rank."""
+    """Convert a value by the first of ``plans``, by rank, that takes it."""
     plans = sorted(plans, key=lambda plan: plan.rank)
     name = " or ".join(dict.fromkeys(plan.name for plan in plans))
     choices: dict[type, list[Convert]] = {
@@ -148,7 +150,7 @@ def to_union(plans: list[Plan]) -> Plan:
         candidates = choices.get(type(value), ())
         if len(candidates) == 1:
             return candidates[0](value)
-        for candidate in candidates:  # all scalars: the compiler lets no others compete
+        for candidate in candidates:  # only scalars compete: the compiler refuses other unions
             try:
                 return candidate(value)
             except Mismatch:
@@ -159,7 +161,7 @@ def to_union(plans: list[Plan]) -> Plan:
 
 
 def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
-    """One of ``values``, by type and value: 1 is not ``True``."""
+    """Convert one of ``values``, by type and value: 1 is not ``True``."""
     accepts = frozenset(kind for kind, _ in values)
     name = "one of " + ", ".join(repr(value) for _, value in values)
 
@@ -167,7 +169,7 @@ def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
         kind = type(value)
         if kind in accepts and (kind, value) in values:
             return values[kind, value]
-        other = "another " if kind in accepts else ""  # not the value: this goes into logs
+        other = "another " if kind in accepts else ""  # without the value: this goes into logs
         raise Mismatch(f"expected {name}, got {other}{_kind_name(kind)}")
 
     return Plan(convert, accepts, name, rank)
@@ -224,7 +226,7 @@ def _kind_name(kind: type) -> str:
 
 def _step(key: str) -> str:
     short = brief(key)
-    # The peer may have chosen the key: one that brief() had to cut is no plain name.
+    # The peer may have chosen the key: a key that brief() had to cut is quoted.
     return f".{key}" if key.isidentifier() and len(short) == len(key) + 2 else f"[{short}]"
 
 

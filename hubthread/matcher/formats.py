@@ -1,7 +1,4 @@
-"""Ready-made formats of a message: where its header is and where its payload.
-
-Layer: protocol.  A format takes a received message apart (``parse``) and puts a reply
-together (``join``).  It holds no state: any thread.
+"""Header formats: split a message into header and payload, and join a reply.
 
 ======================  =============================================================
 ``PrefixHeader()``      text: ``move {"x": 1}``
@@ -9,8 +6,10 @@ together (``join``).  It holds no state: any thread.
 ``IntHeader(2)``        binary: the header in 2 bytes, then the payload
 ======================  =============================================================
 
-``JsonHeader(id_field="id")`` also carries questions and answers, in both directions; the
-other two do not: a number that belongs to their payload would be no business of theirs.
+``JsonHeader(id_field="id")`` also carries requests and their answers, in both directions.  The
+other two formats have no place for an id.
+
+Layer: matcher.  Threads: a format holds no state; any thread may use it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,15 @@ from collections.abc import Callable, Hashable
 from enum import Enum, IntEnum
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, overload
 
-from hubthread.errors import HandleNotFind, PayloadError, SettingError, UsageError
+from hubthread.checks import check_choice, check_kind
+from hubthread.errors import (
+    HandleNotFind,
+    PayloadError,
+    SettingError,
+    SettingTypeError,
+    WrongType,
+    WrongValue,
+)
 from hubthread.matcher.codecs import encode_int
 from hubthread.matcher.jsontext import as_bytes, as_fields, as_text, load_json
 
@@ -40,68 +47,73 @@ Number = TypeVar("Number", bound=int)
 Marshal = Callable[[object], "str | bytes"]
 """Encodes a value (specification: ``MarshalFunc``)."""
 
-
 ID: TypeAlias = "int | str"
-"""What a question is told from others by."""
+"""The id of a request, which its answer carries."""
 
 Message: TypeAlias = "str | bytes"
 
 
 class Parsed(NamedTuple):
-    """A message of a format with ids."""
+    """The parts of a message, in a format with ids."""
 
     header: Any
-    """Of no matter in an answer, which may do without one."""
+    """The header; ignored in an answer, which may have none."""
     payload: Any
     question: ID | None
-    """What the answer to this message has to carry; ``None`` where none is wanted."""
+    """The id that the answer to this message has to carry; ``None`` if no answer is expected."""
     answered: ID | None
-    """What this message is the answer to."""
+    """The id of the request that this message answers."""
 
 
 class HeaderFormat(Protocol[Header]):
-    """What a matcher asks of a format; write your own for your wire protocol.
+    """The interface of a header format; implement it for a wire protocol of your own.
 
-    A payload that is ``str`` or ``bytes`` is encoded still, and is unmarshalled into what
-    the handler asks for; any other is a decoded JSON value already.  (A format whose ``str``
-    payloads are decoded too says so by the attribute ``decoded_text = True``.)
+    A payload of type ``str`` or ``bytes`` is encoded; the matcher unmarshals it to the
+    handler's type.  Any other payload is a decoded JSON value.  A format whose ``str`` payloads
+    are decoded values has the attribute ``decoded_text = True``.
     """
 
     def parse(self, data: str | bytes) -> tuple[Header, Any]:
-        """The header and the payload of ``data``; ``PayloadError`` where it has no header."""
+        """Return the header and the payload of ``data``.
+
+        :raises PayloadError: for a message without a header.
+        """
         ...
 
     def join(self, header: Header, obj: Any, marshal: Marshal) -> str | bytes:
-        """The message that brings ``obj``, encoded by ``marshal``, behind ``header``."""
+        """Return the message with ``obj``, encoded by ``marshal``, behind ``header``."""
         ...
 
 
 class Correlated(Protocol):
-    """What a format has, besides, whose messages may be questions and answers.
+    """The further interface of a format whose messages may be requests and answers.
 
-    A question carries an id, text or a whole number, and its answer carries the same as
-    the id of what it answers: two places, so that ids which both ends choose by themselves
-    never meet.  Such a format says so by the attribute ``correlated = True``.
+    A request carries an id, a text or an integer.  Its answer carries the same id in another
+    place, so that the ids of the two ends never collide.  Such a format has the attribute
+    ``correlated = True``.
     """
 
     def parse_correlated(self, data: str | bytes) -> Parsed:
-        """``data`` taken apart, as ``parse`` does, with its ids."""
+        """Return the header, the payload and the ids of ``data``, as ``parse`` does."""
         ...
 
     def join_question(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
-        """The message that asks ``obj`` behind ``header`` and wants an answer."""
+        """Return the request with ``obj`` behind ``header`` and the id ``question``."""
         ...
 
     def join_answer(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
-        """The message that answers ``question`` with ``obj``; ``None``: with nothing else."""
+        """Return the answer to ``question`` with ``obj``; ``None`` sends the id alone."""
         ...
 
 
 class PrefixHeader:
-    """Text up to the first ``separator`` is the header, all that follows the payload.
+    """Text messages: the header, a separator, and the payload.
 
-    Without a separator the whole text is the header and the payload is empty.  In a
-    reply, ``str`` and UTF-8 ``bytes`` are written as they are.
+    A message without a separator is a header with an empty payload.  In a reply, ``str`` and
+    UTF-8 ``bytes`` are written as they are.
+
+    :param separator: at least one character.
+    :raises SettingError: for another ``separator``.
     """
 
     def __init__(self, separator: str = " ") -> None:
@@ -109,50 +121,65 @@ class PrefixHeader:
         self._separator = separator
 
     def parse(self, data: str | bytes) -> tuple[str, str]:
-        """``"move {}"`` is ``("move", "{}")``; bytes are read as UTF-8."""
+        """Split ``"move {}"`` into ``("move", "{}")``; bytes are read as UTF-8.
+
+        :raises PayloadError: for a message without a header.
+        """
         text = as_text(data)
         header, _, payload = text.partition(self._separator)
         if not header:
             raise PayloadError(
-                f"no header: a message begins with one, then {self._separator!r}, then its payload"
+                f"no header: expected a header, then {self._separator!r}, then the payload"
             )
         return header, payload
 
     def join(self, header: str, obj: Any, marshal: Marshal) -> str:
-        """``header``, the separator, and ``obj``; ``UsageError`` for an impossible header."""
+        """Join ``header``, the separator, and ``obj``.
+
+        :raises WrongValue: for an empty header, a header with the separator, and for bytes that
+            are not UTF-8.
+        :raises WrongType: for a header that is not text.
+        """
         name = header.value if isinstance(header, Enum) else header
         if not isinstance(name, str) or not name or self._separator in name:
-            raise UsageError(
-                f"header {header!r}: give text of at least 1 character, without the separator "
-                f"{self._separator!r}"
+            error = WrongValue if isinstance(name, str) else WrongType
+            raise error(
+                f"header {header!r}: expected text of at least 1 character, without the "
+                f"separator {self._separator!r}"
             )
         body = obj if isinstance(obj, (str, bytes)) else marshal(obj)
         try:
             return f"{name}{self._separator}{as_text(body)}"
         except PayloadError as error:
-            raise UsageError(f"the reply to {header!r} is {error}") from error
+            raise WrongValue(f"the reply to {header!r} is {error}") from error
 
     def __repr__(self) -> str:
         return f"PrefixHeader(separator={self._separator!r})"
 
 
 class JsonHeader:
-    """The header is the ``field`` (text or a whole number) of a JSON object.
+    """JSON objects: one field is the header (text or an integer).
 
-    The payload is the rest of the object, or what it has under ``body`` where that is
-    given (``None`` where it is missing).  The message is decoded once, here.
+    The payload is the rest of the object or, with ``body``, the value of that field (``None``
+    if it is missing).  The format decodes the message once.
 
-    A reply's fields go beside the header's; one without fields goes under ``data``.  Where
-    ``body`` is given, every reply goes under ``body``.
+    The fields of a reply stand beside the header's field; a reply without fields stands under
+    ``data``.  With ``body``, every reply stands under ``body``.
 
-    With ``id_field``, a message that has it is a question, and its answer has the same
-    value under ``reply_field``; an answer may do without a header::
+    With ``id_field``, a message with this field is a request.  Its answer has the same value
+    under ``reply_field``; an answer may have no header::
 
         → {"type": "where", "id": 7}            ← {"type": "where", "reply": 7, "x": 1}
 
-    A question is answered with the id alone where the handler returns ``None``.  Where there
-    is no handler, or it raises, nothing is sent: ``receive_matcher_error`` is told, and may
-    write an answer.
+    If the handler returns ``None``, the answer is the id alone.  If there is no handler, or the
+    handler raises, nothing is sent: ``receive_matcher_error`` is called, and may write an
+    answer.
+
+    :param field: the name of the header's field.
+    :param body: the name of the payload's field; ``None`` for the rest of the object.
+    :param id_field: the name of the field with a request's id; ``None`` for no requests.
+    :param reply_field: the name of the field with the id of the answered request.
+    :raises SettingError: for an empty name, and for a name given twice.
     """
 
     def __init__(
@@ -173,7 +200,7 @@ class JsonHeader:
         for name, value in names.items():
             _check_text(name, value)
             if value in taken:
-                raise SettingError(name, f"a name of its own, not {value!r} again")
+                raise SettingError(name, f"expected a name of its own, got {value!r} again")
             taken.add(value)
         self._reserved = {value for name, value in names.items() if name != "body"}
         self._field = field
@@ -183,7 +210,10 @@ class JsonHeader:
         self.decoded_text = body is not None
 
     def parse(self, data: str | bytes) -> tuple[Any, Any]:
-        """``{"type": "say", "text": "hi"}`` is ``("say", {"text": "hi"})``."""
+        """Split ``{"type": "say", "text": "hi"}`` into ``("say", {"text": "hi"})``.
+
+        :raises PayloadError: for anything but a JSON object with a header.
+        """
         message = load_json(data)
         if type(message) is not dict:
             raise self._no_object(message)
@@ -196,7 +226,10 @@ class JsonHeader:
         return header, message if self._body is None else message.get(self._body)
 
     def parse_correlated(self, data: str | bytes) -> Parsed:
-        """The same with its ids; ``PayloadError`` where they are no text or whole number."""
+        """Split a message with its ids.
+
+        :raises PayloadError: as ``parse``, and for an id that is not text or an integer.
+        """
         message = load_json(data)
         if type(message) is not dict:
             raise self._no_object(message)
@@ -210,16 +243,19 @@ class JsonHeader:
         return Parsed(header, payload, question, answered)
 
     def join(self, header: Any, obj: Any, marshal: Marshal) -> str | bytes:
-        """The reply as described above; ``UsageError`` where it has the header's field."""
+        """Return the reply as the class describes it.
+
+        :raises WrongValue: for a reply with the header's field.
+        """
         return self._join("the reply to", {self._field: header}, obj, marshal)
 
     def join_question(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
-        """``{"type": header, "id": question, …}``; else as ``join``."""
+        """Return ``{"type": header, "id": question, …}``; like ``join``."""
         assert self._id is not None
         return self._join("the question", {self._field: header, self._id: question}, obj, marshal)
 
     def join_answer(self, header: Any, obj: Any, marshal: Marshal, question: ID) -> Message:
-        """``{"type": header, "reply": question, …}``; else as ``join``."""
+        """Return ``{"type": header, "reply": question, …}``; like ``join``."""
         return self._join(
             "the answer to", {self._field: header, self._reply: question}, obj, marshal
         )
@@ -233,7 +269,7 @@ class JsonHeader:
             fields = {"data": obj}
         elif not self._reserved.isdisjoint(fields):
             name = min(self._reserved.intersection(fields))
-            raise UsageError(
+            raise WrongValue(
                 f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
                 "rename it, or give JsonHeader a body"
             )
@@ -246,7 +282,7 @@ class JsonHeader:
         )
 
     def _no_header(self, header: object) -> PayloadError:
-        what = "is missing" if header is None else "must be text or a whole number"
+        what = "is missing" if header is None else "must be text or an integer"
         return PayloadError(f"no header: the field {self._field!r} {what}")
 
     def __repr__(self) -> str:
@@ -255,10 +291,15 @@ class JsonHeader:
 
 
 class IntHeader(Generic[Number]):
-    """Binary messages: the first ``width`` bytes (1, 2, 4 or 8) are the header.
+    """Binary messages: the first ``width`` bytes are the header.
 
-    It is signed, in network byte order, and a member of ``enum`` where that is given.
-    In a reply, ``bytes`` and ``str`` (as UTF-8) are written as they are.
+    The header is a signed integer in network byte order.  In a reply, ``bytes`` and ``str`` (as
+    UTF-8) are written as they are.
+
+    :param width: 1, 2, 4 or 8.
+    :param enum: the ``IntEnum`` whose members are the headers; ``None`` for plain integers.
+    :raises SettingError: for another ``width`` or ``enum``.
+    :raises WrongValue: for an ``enum`` with a member that does not fit ``width``.
     """
 
     @overload
@@ -266,21 +307,20 @@ class IntHeader(Generic[Number]):
     @overload
     def __init__(self, width: Literal[1, 2, 4, 8], enum: type[Number]) -> None: ...
     def __init__(self, width: int, enum: Any = None) -> None:
-        if width not in (1, 2, 4, 8):
-            raise SettingError("width", f"1, 2, 4 or 8 bytes, not {width!r}")
+        check_choice("width", width, (1, 2, 4, 8))
         if enum is not None:
             if not (isinstance(enum, type) and issubclass(enum, IntEnum)):
-                raise SettingError("enum", f"an IntEnum or None, not {enum!r}")
+                raise SettingTypeError("enum", f"expected an IntEnum or None, got {enum!r}")
             for member in enum:
                 encode_int(member, width)
         self._width = width
         self._enum: type[IntEnum] | None = enum
 
     def parse(self, data: str | bytes) -> tuple[Number, bytes]:
-        """``b"\\x00\\x07{}"`` is ``(7, b"{}")`` for a width of 2.
+        """Split ``b"\\x00\\x07{}"`` into ``(7, b"{}")``, for a width of 2.
 
-        Raises ``PayloadError`` for text and for fewer bytes than the header has, and
-        ``HandleNotFind`` for a number that is not in ``enum``.
+        :raises PayloadError: for text, and for fewer bytes than the header has.
+        :raises HandleNotFind: for a number that is not in ``enum``.
         """
         width = self._width
         if isinstance(data, str):
@@ -293,17 +333,21 @@ class IntHeader(Generic[Number]):
                 number = self._enum(number)
             except ValueError:
                 raise HandleNotFind(
-                    f"handle not find header: {number} is no {self._enum.__name__}", number
+                    f"handle not find header: {number} is not a {self._enum.__name__}", number
                 ) from None
         return number, data[width:]
 
     def join(self, header: Number, obj: Any, marshal: Marshal) -> bytes:
-        """The header's bytes and ``obj``; ``UsageError`` for a header that does not fit."""
+        """Join the header's bytes and ``obj``.
+
+        :raises WrongValue: for a header that does not fit, and for text that is not UTF-8.
+        :raises WrongType: for a header that is not an integer.
+        """
         body = obj if isinstance(obj, (str, bytes)) else marshal(obj)
         try:
             return encode_int(header, self._width) + as_bytes(body)
         except PayloadError as error:
-            raise UsageError(f"the reply to {header!r} is {error}") from error
+            raise WrongValue(f"the reply to {header!r} is {error}") from error
 
     def __repr__(self) -> str:
         return f"IntHeader({self._width}{f', {self._enum.__name__}' if self._enum else ''})"
@@ -313,9 +357,10 @@ def _take_id(message: dict[str, Any], name: str) -> ID | None:
     value = message.pop(name, None)
     if value is None or type(value) is str or type(value) is int:
         return value
-    raise PayloadError(f"the field {name!r} must be text or a whole number")
+    raise PayloadError(f"the field {name!r} must be text or an integer")
 
 
 def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise SettingError(name, f"text of at least 1 character, not {value!r}")
+    check_kind(name, value, str, "text of at least 1 character")
+    if not value:
+        raise SettingError(name, "expected text of at least 1 character, got ''")

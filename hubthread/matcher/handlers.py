@@ -1,7 +1,9 @@
-"""What a handler is, and the check that a function can be one.  Layer: protocol.
+"""Check that a function can be a handler, and prepare it for its messages.
 
-Everything is decided at registration, on the thread that registers: how many arguments
-the handler takes, and how its payload is unmarshalled.  A message only runs the result.
+Everything is decided at registration: the number of arguments of the handler, and the way to
+unmarshal its payload.  A message only runs the result.
+
+Layer: matcher.  Threads: the thread that registers the handler.
 """
 
 from __future__ import annotations
@@ -43,28 +45,30 @@ HandleFunc = Callable[[Any, Meta], object]
 """A function of the context and the client's meta (specification: ``HandleFunc``)."""
 
 Handler = Callable[[Any, Meta, Any], object] | HandleFunc[Meta]
-"""What a matcher takes: ``(ctx, meta, req)``, or ``(ctx, meta)`` to ignore the payload."""
+"""A handler: ``(ctx, meta, req)``, or ``(ctx, meta)`` to ignore the payload."""
 
 Unmarshal = Callable[[Any, Any], Any]
-"""``(payload, into)`` to an ``into`` (specification: ``UnmarshalFunc``)."""
+"""A function ``(payload, into)`` that returns an ``into`` (specification: ``UnmarshalFunc``)."""
 
 Load = Callable[[Any, bool, "str | bytes"], Any]
+"""See ``HandlePack.load``."""
 
 
 @dataclass(frozen=True)
 class Empty:
-    """No payload: a handler that asks for it is called without unmarshalling anything."""
+    """The annotation of a handler that needs no payload: nothing is unmarshalled."""
 
 
 class HandlePack:
-    """A handler and how to call it (specification: ``HandlePack``).
-
-    ``load(payload, encoded, data)`` makes its third argument: ``encoded`` says whether
-    ``payload`` is text or bytes still, ``data`` is the whole message.  ``load`` is ``None``
-    for a handler that takes two arguments.
-    """
+    """A handler and the function that loads its payload (specification: ``HandlePack``)."""
 
     __slots__ = ("handler", "load")
+
+    handler: Callable[..., object]
+    load: Load | None
+    """``load(value, encoded, payload)`` returns the third argument of the handler.  ``encoded``
+    is True if ``value`` is text or bytes to unmarshal; ``payload`` is the payload or message as
+    it came.  ``None`` for a handler with two arguments."""
 
     def __init__(self, handler: Callable[..., object], load: Load | None) -> None:
         self.handler = handler
@@ -74,10 +78,13 @@ class HandlePack:
 def pack_handler(
     header: object, handler: object, unmarshal: Unmarshal | None, decoded_text: bool
 ) -> HandlePack:
-    """``handler``, checked and made ready for the messages with ``header``.
+    """Check ``handler``, and prepare it for the messages with ``header``.
 
-    ``unmarshal`` replaces JSON; ``decoded_text`` is the header format's.  Raises
-    ``HandleNotFunc`` and ``HandleKindError``, which say what to write instead.
+    :param unmarshal: replaces JSON.
+    :param decoded_text: the attribute of the header format.
+    :raises HandleNotFunc: if ``handler`` is not callable.
+    :raises HandleKindError: if its parameters or annotations do not fit; the message says what
+        to write instead.
     """
     if not callable(handler):
         raise HandleNotFunc(
@@ -97,16 +104,16 @@ def pack_handler(
 
 
 def name_of(handler: object) -> str:
-    """What messages call a handler."""
+    """Return the name of a handler for messages."""
     return getattr(handler, "__qualname__", None) or repr(handler)
 
 
 class _Unfit(Exception):
-    """Why a callable is no handler."""
+    """The reason why a callable cannot be a handler."""
 
 
 def _payload_parameter(handler: Callable[..., object]) -> Parameter | None:
-    """The parameter that takes the payload, ``None`` where there is no such."""
+    """Return the parameter that takes the payload, if the handler has one."""
     _refuse_other_kinds(handler)
     try:
         parameters = inspect.signature(handler).parameters.values()
@@ -122,13 +129,13 @@ def _payload_parameter(handler: Callable[..., object]) -> Parameter | None:
         extra = parameter.kind is Parameter.KEYWORD_ONLY or parameter in positional[3:]
         if extra and parameter.default is Parameter.empty:
             raise _Unfit(
-                f"nothing is given for its parameter {parameter.name!r}: "
-                "take (ctx, meta, req), and give any other a default"
+                f"its parameter {parameter.name!r} gets no argument: "
+                "take (ctx, meta, req), and give every other parameter a default"
             )
     if len(positional) > 2:
         return positional[2]
     if variadic:
-        return variadic[0].replace(annotation=Parameter.empty)  # it speaks of each argument
+        return variadic[0].replace(annotation=Parameter.empty)  # it annotates each argument
     if len(positional) < 2:
         raise _Unfit(
             f"it takes {len(positional)} positional arguments: "
@@ -142,13 +149,13 @@ def _refuse_other_kinds(handler: Callable[..., object]) -> None:
         raise _Unfit("it is a class; give a function, or a method of an instance")
     called = _called(handler)
     if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise _Unfit("it is async, and nothing awaits it here: write a plain, blocking def")
+        raise _Unfit("it is async, but nothing awaits it: write a plain, blocking def")
     if inspect.isgeneratorfunction(called):
-        raise _Unfit("it is a generator, which a call does not run: return instead of yield")
+        raise _Unfit("it is a generator, and a call does not run it: return instead of yield")
 
 
 def _called(handler: Any) -> Any:
-    """The function that a call runs: inside partials, bound methods, callable objects."""
+    """Return the function inside partials, bound methods and callable objects."""
     while isinstance(handler, functools.partial):
         handler = handler.func
     if inspect.ismethod(handler):
@@ -162,31 +169,34 @@ def _loader(
     unmarshal: Unmarshal | None,
     decoded_text: bool,
 ) -> Load:
-    # What inspect.signature has read: where a decorator uses functools.wraps, the inner one.
+    # The function that inspect.signature has read: inside decorators with functools.wraps.
     function = inspect.unwrap(_called(handler))
     names = _names_around(function)
     into = _annotation(function, parameter, names)
     if into is Empty:
         empty = Empty()
-        return lambda payload, encoded, data: empty
-    # Text and bytes are the payload as it came: where the format has decoded it, its
-    # message, unless a payload of text is what the format hands over.
+        return lambda value, encoded, payload: empty
+    # Text and bytes are the payload as it came; str is also the type of a value that a format
+    # with decoded text has decoded.
     if into is bytes:
-        return lambda payload, encoded, data: as_bytes(payload if encoded else data)
+        return lambda value, encoded, payload: as_bytes(payload)
     if into is str and not decoded_text:
-        return lambda payload, encoded, data: as_text(payload if encoded else data)
+        return lambda value, encoded, payload: as_text(payload)
     if unmarshal is not None:
         return _custom(unmarshal, into)
     convert = compile_converter(into, names)
-    return lambda payload, encoded, data: convert(load_json(payload) if encoded else payload)
+    return lambda value, encoded, payload: convert(load_json(value) if encoded else value)
 
 
 def _custom(unmarshal: Unmarshal, into: Any) -> Load:
-    return lambda payload, encoded, data: unmarshal_with(unmarshal, payload, into)
+    return lambda value, encoded, payload: unmarshal_with(unmarshal, value, into)
 
 
 def unmarshal_with(unmarshal: Unmarshal, payload: Any, into: Any) -> Any:
-    """``payload`` by the user's function; ``PayloadError`` for whatever it calls a misfit."""
+    """Unmarshal ``payload`` with the user's function.
+
+    :raises PayloadError: for any exception of the function.
+    """
     try:
         return unmarshal(payload, into)
     except HubThreadError:
@@ -196,10 +206,10 @@ def unmarshal_with(unmarshal: Unmarshal, payload: Any, into: Any) -> Any:
 
 
 def _annotation(function: Any, parameter: Parameter, names: dict[str, Any]) -> Any:
-    """What the parameter's annotation stands for; ``Any`` where there is none.
+    """Return the type that the parameter's annotation names; ``Any`` without an annotation.
 
-    This annotation alone: those of ``ctx`` and ``meta`` may name what only a type
-    checker imports.
+    Only this annotation is evaluated: those of ``ctx`` and ``meta`` may name types that only a
+    type checker imports.
     """
     if parameter.annotation is Parameter.empty:
         return Any
@@ -207,7 +217,7 @@ def _annotation(function: Any, parameter: Parameter, names: dict[str, Any]) -> A
     module = getattr(function, "__globals__", {})
     try:
         return typing.get_type_hints(holder, module, names, include_extras=True)[parameter.name]
-    except Exception as error:  # evaluating an annotation runs whatever it says
+    except Exception as error:  # an annotation may run any code
         raise _Unfit(
             f"the annotation {parameter.annotation!r} of parameter {parameter.name!r} cannot be "
             f"resolved ({error}): define or import the type at module level, outside "
@@ -216,10 +226,10 @@ def _annotation(function: Any, parameter: Parameter, names: dict[str, Any]) -> A
 
 
 def _names_around(function: Any) -> dict[str, Any]:
-    """What the functions around a local function have in their local variables.
+    """Return the local variables of the functions around a local function.
 
-    An application made in a function has its types there; annotations kept as text do
-    not hold on to them.  While that function runs, its frame has them.
+    An application made in a function has its types in local variables, which annotations kept
+    as text do not capture.  While the function runs, the variables are found in its frame.
     """
     parts = getattr(function, "__qualname__", "").split(".")
     around = {name for name, local in pairwise(parts) if local == "<locals>"}

@@ -1,9 +1,10 @@
-"""JSON text to values and back, safe against what a peer may send.  Layer: protocol.
+"""JSON text to values and back, hardened against hostile input.
 
-Pure functions: any thread.  What the standard library lets pass and this refuses:
-NaN and infinities, numbers too large for a float, lone surrogates (text that could not
-be written anywhere again), and nesting so deep that it would overflow the stack of a C
-function, which ends the process rather than raising.
+Beyond the standard library, this module refuses NaN and infinities, numbers too large for a
+float, lone surrogates (text that could not be encoded again), and nesting so deep that it
+would overflow the stack of a C function, which ends the process instead of raising.
+
+Layer: matcher.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, NoReturn
 
-from hubthread.errors import PayloadError, UsageError
+from hubthread.errors import PayloadError, WrongType, WrongValue
 
 __all__ = [
     "MAX_DEPTH",
@@ -33,23 +34,23 @@ __all__ = [
 MAX_DEPTH = 100
 """Levels of arrays and objects that a message may nest.
 
-``json`` recurses in C.  Threads with a small stack (1 MiB on free-threaded 3.13 is enough)
-crash the process at depths that its own guard still allows.
+``json`` recurses in C.  On a thread with a small stack (1 MiB on free-threaded 3.13) it
+crashes the process at depths that its own guard still allows.
 """
 
-# Always matches to the end, closed or not, so that no input makes it start over.
+# Matches to the end of the text even if the string is not closed: linear for any input.
 _STRING = re.compile(r'"(?:[^"\\]+|\\.)*"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def load_json(data: str | bytes) -> Any:
-    """The value that the JSON text ``data`` (bytes: UTF-8) stands for.
+    """Return the value of the JSON text ``data`` (bytes: UTF-8).
 
-    Raises ``PayloadError`` for whatever is no JSON, and for what the module refuses.
+    :raises PayloadError: for text that is not JSON, and for values that the module refuses.
     """
     text = as_text(data)
-    # The number of brackets bounds the depth: the common message needs no closer look.
+    # The number of brackets bounds the depth, so a common message needs no closer look.
     if text.count("[") + text.count("{") > MAX_DEPTH and _too_deep(text):
         raise PayloadError(f"nested deeper than {MAX_DEPTH} levels")
     try:
@@ -59,7 +60,7 @@ def load_json(data: str | bytes) -> Any:
     except PayloadError:
         raise  # from parse_float or parse_constant
     except ValueError:
-        # Python's limit on the digits of one number; its own message advises our caller.
+        # Python's limit on the digits of a number; its own message advises the programmer.
         raise PayloadError("a number has too many digits") from None
     if "\\u" in text and _SURROGATE.search(text):
         try:
@@ -70,29 +71,35 @@ def load_json(data: str | bytes) -> Any:
 
 
 def marshal_json(obj: object) -> str:
-    """``obj`` as compact JSON text.
+    """Return ``obj`` as compact JSON text.
 
-    Takes what ``json`` takes, dataclasses, ``Enum`` members (their values), mappings,
-    msgspec structs and pydantic models, nested as they like.  Raises ``UsageError`` saying
-    what cannot be JSON.
+    :param obj: any value that ``json`` accepts, a dataclass, an ``Enum`` member (encoded as its
+        value), a mapping, a msgspec struct or a pydantic model, nested in any way.
+    :raises WrongValue: for a value that JSON cannot express.
+    :raises WrongType: for an object of another type.
     """
     try:
         text = _encode(obj)
         if not text.isascii():
             text.encode()
     except UnicodeEncodeError:
-        raise UsageError(
+        raise WrongValue(
             f"marshal: text in {_kind(obj)} has a lone surrogate (half a character)"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"marshal: {_kind(obj)} is no JSON: {error}") from error
+    except TypeError as error:
+        raise WrongType(f"marshal: {_kind(obj)} cannot be JSON: {error}") from error
+    except ValueError as error:
+        raise WrongValue(f"marshal: {_kind(obj)} cannot be JSON: {error}") from error
     except RecursionError:
-        raise UsageError(f"marshal: {_kind(obj)} is nested too deeply") from None
+        raise WrongValue(f"marshal: {_kind(obj)} is nested too deeply") from None
     return text
 
 
 def as_text(data: str | bytes) -> str:
-    """``data`` as text; ``PayloadError`` for bytes that are no UTF-8."""
+    """Return ``data`` as text.
+
+    :raises PayloadError: for bytes that are not UTF-8.
+    """
     if isinstance(data, str):
         return data
     try:
@@ -102,7 +109,10 @@ def as_text(data: str | bytes) -> str:
 
 
 def as_bytes(data: str | bytes) -> bytes:
-    """``data`` as bytes, text as UTF-8; ``PayloadError`` for a lone surrogate in it."""
+    """Return ``data`` as bytes, with text as UTF-8.
+
+    :raises PayloadError: for text with a lone surrogate.
+    """
     if not isinstance(data, str):
         return data
     try:
@@ -112,7 +122,7 @@ def as_bytes(data: str | bytes) -> bytes:
 
 
 def as_fields(obj: object) -> dict[Any, Any] | None:
-    """The fields of what is a JSON object at its top, ``None`` for anything else."""
+    """Return the fields of a value that becomes a JSON object; ``None`` for other values."""
     if isinstance(obj, dict):
         return obj
     if isinstance(obj, Mapping):
@@ -124,7 +134,7 @@ def as_fields(obj: object) -> dict[Any, Any] | None:
 
 
 def brief(value: object) -> str:
-    """``repr`` for messages: short, whatever a peer has put in ``value``."""
+    """Return a short ``repr`` for messages, whatever a peer has put into ``value``."""
     try:
         return reprlib.repr(value)
     except ValueError:  # an int of too many digits to print
@@ -132,7 +142,7 @@ def brief(value: object) -> str:
 
 
 def _library_plain(obj: object) -> Any:
-    """A msgspec struct or pydantic model in JSON's own types; ``None`` for anything else."""
+    """Return a msgspec struct or pydantic model in JSON's types; ``None`` for other values."""
     msgspec: Any = sys.modules.get("msgspec")
     if msgspec is not None and isinstance(obj, msgspec.Struct):
         return msgspec.to_builtins(obj)
@@ -153,7 +163,7 @@ def _plain(obj: object) -> object:
     if plain is not None:
         return plain
     raise TypeError(
-        f"{brief(obj)} is a {_kind(obj)}; give dataclasses, mappings, lists, text, numbers"
+        f"{brief(obj)} is a {_kind(obj)}; use dataclasses, mappings, lists, text or numbers"
     )
 
 

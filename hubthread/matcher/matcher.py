@@ -84,7 +84,7 @@ class _Coding(Generic[Header]):
     ) -> None:
         form: Any = JsonHeader() if header_parsing is None else header_parsing
         if isinstance(form, type):
-            wanted = f"{form.__name__}(…), an object, not the class"
+            wanted = f"expected {form.__name__}(…), an object; got the class"
             raise SettingTypeError("header_parsing", wanted)
         self.parse: HeaderParsing[Header] = getattr(form, "parse", form)
         self.join: Callable[[Header, object, Marshal], str | bytes] | None = getattr(
@@ -100,7 +100,7 @@ class _Coding(Generic[Header]):
             ("unmarshal", unmarshal),
         ):
             if value is not None and not callable(value):
-                raise SettingTypeError(name, f"a function, not {value!r}")
+                raise SettingTypeError(name, f"expected a function, got {value!r}")
 
 
 class Answer(NamedTuple):

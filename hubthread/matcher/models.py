@@ -1,10 +1,10 @@
-"""Records of libraries that only the user may have: msgspec structs, pydantic models.
+"""Convert JSON values to msgspec structs and pydantic models, if the user has these libraries.
 
-Layer: protocol.  Pure functions: any thread.
+Neither library is imported here.  A program with a class of one of them has imported it, so
+the library is looked up among the loaded modules when a handler is registered (``jsontext``
+does the same when a reply is encoded).
 
-Neither library is ever imported here.  Whoever has a class of theirs has imported it, so
-it is looked up among the loaded modules, when a handler is registered (and in ``jsontext``
-when a reply is encoded).
+Layer: matcher.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from hubthread.matcher.converters import ARRAY, JSON_TYPES, OBJECT, Mismatch, Pl
 __all__ = ["model_plan"]
 
 MOST_SHOWN = 3
-"""Errors of one message that are shown; a model may find as many as the peer likes."""
+"""Errors of one message that are shown; a peer could cause any number of them."""
 
 
 def model_plan(into: type) -> Plan | None:
-    """How to make an ``into`` of a JSON value; ``None`` where it is no such class.
+    """Return the plan of a struct or model class; ``None`` for another class.
 
-    Raises ``HandleAnyNotPtr`` where the library cannot make one.
+    :raises HandleAnyNotPtr: for a class that its library cannot decode.
     """
     msgspec: Any = sys.modules.get("msgspec")
     if msgspec is not None and issubclass(into, msgspec.Struct):
@@ -38,15 +38,15 @@ def model_plan(into: type) -> Plan | None:
 def _struct_plan(msgspec: Any, into: Any) -> Plan:
     name = into.__name__
     try:
-        msgspec.json.Decoder(into)  # refuses what it could not decode, before any message
-    except Exception as error:  # evaluating annotations runs whatever they say
+        msgspec.json.Decoder(into)  # raises for a type that it cannot decode
+    except Exception as error:  # an annotation may run any code
         raise HandleAnyNotPtr(f"handle any not ptr: {name}: {error}", into) from error
 
     def convert(value: Any) -> Any:
         try:
             return msgspec.convert(value, into)
         except msgspec.ValidationError as error:
-            raise Mismatch(f"no {name}: {error}") from error
+            raise Mismatch(f"not a {name}: {error}") from error
 
     return Plan(convert, ARRAY if into.__struct_config__.array_like else OBJECT, name)
 
@@ -55,22 +55,22 @@ def _model_plan(pydantic: Any, into: Any) -> Plan:
     name = into.__name__
     try:
         into.model_rebuild()  # does nothing unless a name in it was not defined yet
-    except Exception as error:  # evaluating annotations runs whatever they say
+    except Exception as error:  # an annotation may run any code
         raise HandleAnyNotPtr(f"handle any not ptr: {name}: {error}", into) from error
 
     def convert(value: Any) -> Any:
         try:
             return into.model_validate(value)
         except pydantic.ValidationError as error:
-            raise Mismatch(f"no {name}: {_what(error)}") from error
+            raise Mismatch(f"not a {name}: {_what(error)}") from error
 
-    # A root model takes whatever it is told to.
+    # A root model may take any JSON value.
     accepts = JSON_TYPES if issubclass(into, pydantic.RootModel) else OBJECT
     return Plan(convert, accepts, name)
 
 
 def _what(error: Any) -> str:
-    """The errors in one line, with their places; the values are the peer's, and left out."""
+    """Return the errors in one line, with their places, without the peer's values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     shown = [
         f"{'.'.join(str(step) for step in each['loc'])}: {each['msg']}".removeprefix(": ")

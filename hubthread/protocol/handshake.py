@@ -76,7 +76,7 @@ def accept(
     :raises SettingError: for a wrong ``check_origin`` or ``subprotocols``.
     """
     if isinstance(subprotocols, str):
-        wanted = f"a sequence such as ({subprotocols!r},), not a string"
+        wanted = f"expected a sequence such as ({subprotocols!r},), got a string"
         raise SettingTypeError("subprotocols", wanted)
     _check_upgrade(request)
     key = _checked_key(request)
@@ -158,14 +158,14 @@ def _parse_origin(text: str) -> _Origin | None:
 
 
 def _allowed_origins(check: object) -> set[_Origin]:
-    wanted = f"'same', 'any', a collection of origins or a function, not {check!r}"
+    wanted = f"expected 'same', 'any', a collection of origins or a function, got {check!r}"
     if isinstance(check, str):
         raise SettingError("check_origin", wanted)
     if not isinstance(check, Collection):
         raise SettingTypeError("check_origin", wanted)
     allowed = set()
     for entry in check:
-        wanted = f"an origin such as 'https://example.org', not {entry!r}"
+        wanted = f"expected an origin such as 'https://example.org', got {entry!r}"
         if not isinstance(entry, str):
             raise SettingTypeError("check_origin", wanted)
         origin = _parse_origin(entry)

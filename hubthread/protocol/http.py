@@ -72,10 +72,10 @@ class Response:
         wanted = "an HTTP status from 200 to 599"
         check_kind("status", self.status, int, wanted)
         if not 200 <= self.status <= 599:
-            raise SettingError("status", f"{wanted}, not {self.status!r}")
+            raise SettingError("status", f"expected {wanted}, got {self.status!r}")
         check_kind("body", self.body, (bytes, bytearray, memoryview), "bytes")
         if self.body and self.status in _BODYLESS:
-            raise SettingError("body", f"empty for status {self.status}, which has no body")
+            raise SettingError("body", f"expected no body: status {self.status} has none")
         checked_headers((("Content-Type", self.content_type),))
         checked_headers(self.headers, reserved=_OWN_FIELDS)
 

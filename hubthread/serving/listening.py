@@ -54,15 +54,15 @@ class Endpoint:
         wanted = "a name or address: '0.0.0.0' for all of IPv4, '::' for all"
         check_kind(host_field, self.host, str, wanted)
         if not self.host:
-            raise SettingError(host_field, f"{wanted}, not ''")
-        wanted = f"an integer from 0 to 65535, not {self.port!r}"
+            raise SettingError(host_field, f"expected {wanted}, got ''")
+        wanted = f"expected an integer from 0 to 65535, got {self.port!r}"
         if type(self.port) is not int:  # not isinstance: True is an int
             raise SettingTypeError("port", wanted)
         if self.port not in range(65536):
             raise SettingError("port", wanted)
         check_number("backlog", self.backlog, 1, whole=True)
         if self.ssl is not None and not can_serve(self.ssl):
-            raise SettingTypeError("ssl", f"{_FOR_SERVERS}, or None, not {self.ssl!r}")
+            raise SettingTypeError("ssl", f"expected {_FOR_SERVERS}, or None, got {self.ssl!r}")
 
 
 class Listening(ABC):
@@ -132,7 +132,7 @@ class Listening(ABC):
         if self._context is None:
             raise SettingError("context", "nothing for a server that was opened without ssl=")
         if not can_serve(context):
-            raise SettingTypeError("context", f"{_FOR_SERVERS}, not {context!r}")
+            raise SettingTypeError("context", f"expected {_FOR_SERVERS}, got {context!r}")
         self._context = context
 
     def close(self) -> None:

@@ -139,9 +139,7 @@ def open_socket_server(
     :raises SettingError, OSError, HubClosed: as ``hub.socket_handles``.
     """
     endpoint.check("addr")
-    wanted = (
-        f"expected ConnectionProtocols.TCP or ConnectionProtocols.UDP, got {protocol!r}"
-    )
+    wanted = f"expected ConnectionProtocols.TCP or ConnectionProtocols.UDP, got {protocol!r}"
     given: object = protocol
     if not isinstance(given, str):
         raise SettingTypeError("protocol", wanted)

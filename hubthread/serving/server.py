@@ -141,7 +141,7 @@ def open_server(
     check_kind("pages", pages, Mapping, "a mapping from paths to functions")
     for place, page in pages.items():
         if not callable(page):
-            raise SettingTypeError("pages", f"a function for {place!r}, not {page!r}")
+            raise SettingTypeError("pages", f"expected a function for {place!r}, got {page!r}")
     places: list[object] = [*pages, *([path] if path is not None else [])]
     for each in places:
         wanted = f"expected a string that begins with a slash, got {each!r}"

@@ -125,7 +125,7 @@ class VirtualClient:
         """
         check_number("code", code, 1, whole=True)
         if code > MOST_CODE:
-            raise SettingError("code", f"an integer of at most {MOST_CODE}, not {code!r}")
+            raise SettingError("code", f"expected an integer of at most {MOST_CODE}, got {code!r}")
         self._put(client_close(code, reason), closes=True)
 
     def drop(self) -> None:

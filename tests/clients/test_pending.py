@@ -131,7 +131,7 @@ def test_dispatch_error_calls_hook_and_sends_no_answer() -> None:
         assert read(peer)["reply"] == 4
         kinds = [type(error).__name__ for error in errors.wait(5)]
         assert kinds == ["LookupError", "HandleNotFind", *["PayloadError"] * 3]
-        assert "the field 'id' must be text or a whole number" in str(errors.now()[2])
+        assert "the field 'id' must be text or an integer" in str(errors.now()[2])
 
 
 def test_dispatch_reply_with_reserved_field_raises() -> None:
@@ -352,7 +352,7 @@ def test_request_over_bound_raises_queue_full() -> None:
         assert read(peer)["twice"] == 2
         with pytest.raises(ExecTimeout):
             client.request("q", {}, 0.01)
-        with pytest.raises(UsageError, match="is no JSON"):
+        with pytest.raises(UsageError, match="cannot be JSON"):
             client.request("q", {"a": object()}, TIMEOUT)
         last = in_thread(lambda: client.request("q", {}, TIMEOUT))
         read(peer)

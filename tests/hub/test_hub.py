@@ -371,13 +371,13 @@ def test_what_is_no_work_is_refused_where_it_is_handed_over() -> None:
         for way in ways:
             with pytest.raises(UsageError, match="expected a function, got None"):
                 way(None)
-        with pytest.raises(SettingError, match="option: a HotlineOption"):
+        with pytest.raises(SettingError, match="option: expected a HotlineOption"):
             hub.hotline("lobby")
         for prefix in (None, 5, bytearray(b"p")):
-            with pytest.raises(SettingError, match="prefix: text or bytes"):
+            with pytest.raises(SettingError, match="prefix: expected text or bytes"):
                 hub.byte_splicing(prefix, {})
         for reason in (None, b"bye"):
-            with pytest.raises(SettingError, match="reason: text"):
+            with pytest.raises(SettingError, match="reason: expected text"):
                 client.close(1000, reason)
         assert s.logs.warnings() == []
         assert client.exec_sync(lambda: 5, TIMEOUT) == 5

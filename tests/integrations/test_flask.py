@@ -325,13 +325,13 @@ def test_init_app_configuration_changes_part_and_fields_of_it() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("HUBTHREAD_MAX_CONNECTIONS", "5", "max_connections: an integer"),
+        ("HUBTHREAD_MAX_CONNECTIONS", "5", "max_connections: expected an integer"),
         (
             "HUBTHREAD_CHEK_ORIGIN",
             "any",
             "HUBTHREAD_CHEK_ORIGIN: HubSetting and its parts have no field",
         ),
-        ("HUBTHREAD_PING_PERIOD", "7", "ping_period: a number"),
+        ("HUBTHREAD_PING_PERIOD", "7", "ping_period: expected a number"),
     ],
 )
 def test_init_app_wrong_configuration_raises(name: str, value: object, told: str) -> None:
@@ -358,7 +358,7 @@ def test_init_app_twice_raises() -> None:
     with pytest.raises(UsageError, match="already"):
         realtime.init_app(app)
     nobody: Any = app
-    with pytest.raises(SettingError, match="setting: a HubSetting"):
+    with pytest.raises(SettingError, match="setting: expected a HubSetting"):
         FlaskHub(nobody)
 
 

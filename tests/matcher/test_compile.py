@@ -161,7 +161,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
         {"value": 1, "children": [{"value": None}]},
         "$.children[0].value: expected int, got None",
     ),
-    (Percent, {"value": 101}, "$: no Percent: 101 is not from 0 to 100"),
+    (Percent, {"value": 101}, "$: not a Percent: 101 is not from 0 to 100"),
     (Chat, {"room": "b"}, "$: the field 'text' is missing"),
     (Chat, {"text": 1}, "$.text: expected str, got int"),
     (Loose, {}, "$: the field 'text' is missing"),
@@ -259,7 +259,7 @@ class Plain:
 
 
 UNSUPPORTED: list[tuple[Any, str]] = [
-    (set, "set: no JSON value becomes one"),
+    (set, "set: no JSON value can be converted"),
     (bytes, "bytes: no JSON value"),
     (complex, "complex: no JSON value"),
     (Plain, "Plain: no JSON value"),

@@ -75,7 +75,7 @@ def test_a_message_is_taken_apart(
 @pytest.mark.parametrize(
     ("name", "data", "told"),
     [
-        ("prefix", "", "no header: a message begins with one, then ' ', then its payload"),
+        ("prefix", "", "no header: expected a header, then ' ', then the payload"),
         ("prefix", " move", "no header"),
         ("prefix", b"\xff move", "not UTF-8"),
         ("json", "", "not JSON"),
@@ -85,10 +85,10 @@ def test_a_message_is_taken_apart(
         (
             "json",
             '{"type": ["say"]}',
-            "no header: the field 'type' must be text or a whole number",
+            "no header: the field 'type' must be text or an integer",
         ),
-        ("json", '{"type": true}', "must be text or a whole number"),
-        ("json", '{"type": 1.0}', "must be text or a whole number"),
+        ("json", '{"type": true}', "must be text or an integer"),
+        ("json", '{"type": 1.0}', "must be text or an integer"),
         ("body", '{"type": "say"}', "no header: the field 'cmd' is missing"),
         ("int", b"\x00", "no header: expected at least 2 bytes, got 1"),
         ("int", "\x00\x07{}", "no header: expected a binary message with 2 bytes of it"),
@@ -103,7 +103,7 @@ def test_a_message_without_a_header_is_refused(name: str, data: str | bytes, tol
 
 def test_a_number_that_is_not_in_the_enum_is_an_unknown_header() -> None:
     """It is told as a header that nobody handles, with the number."""
-    with pytest.raises(HandleNotFind, match="8 is no Cmd") as raised:
+    with pytest.raises(HandleNotFind, match="8 is not a Cmd") as raised:
         FORMATS["enum"].parse(b"\x08")
     assert raised.value.header == 8
 
@@ -146,13 +146,13 @@ def test_the_marshal_function_encodes_the_reply(name: str) -> None:
     [
         ("prefix", "two words", 1, "without the separator ' '"),
         ("prefix", "", 1, "at least 1 character"),
-        ("prefix", 7, 1, "header 7: give text"),
+        ("prefix", 7, 1, "header 7: expected text"),
         ("prefix", "raw", b"\xff", "the reply to 'raw' is not UTF-8"),
-        ("prefix", "move", {1, 2}, "marshal: set is no JSON"),
+        ("prefix", "move", {1, 2}, "marshal: set cannot be JSON"),
         ("json", "move", {"type": "other"}, "the reply to 'move' has a field 'type'"),
         ("int", 40_000, 1, "2 bytes can hold -32768 to 32767, not 40000"),
         ("int", 7, "\ud800", "the reply to 7 is not UTF-8"),
-        ("int", "move", 1, "a whole number is wanted, not 'move'"),
+        ("int", "move", 1, "expected an integer, got 'move'"),
     ],
 )
 def test_a_reply_that_cannot_be_sent_is_refused(

@@ -178,15 +178,15 @@ def one(ctx: object) -> None: ...
 @pytest.mark.parametrize(
     ("handler", "told"),
     [
-        (coroutine, "it is async, and nothing awaits it here"),
+        (coroutine, "it is async, but nothing awaits it"),
         (async_generator, "it is async"),
         (AsyncCall(), "it is async"),
         (functools.partial(coroutine, None), "it is async"),
         (generator, "it is a generator"),
         (Move, "handler Move: it is a class"),
         (one, "it takes 1 positional arguments: take (ctx, meta, req)"),
-        (four, "nothing is given for its parameter 'more'"),
-        (needs_keyword, "nothing is given for its parameter 'req'"),
+        (four, "its parameter 'more' gets no argument"),
+        (needs_keyword, "its parameter 'req' gets no argument"),
         (unresolvable, "'OnlyTheCheckerKnows' of parameter 'req' cannot be resolved"),
         (unsupported, "handler unsupported: handle any not ptr: set[int]"),
         (unsupported_inside, "handle any not ptr: complex"),

@@ -216,7 +216,7 @@ def test_an_unknown_header_is_told_with_the_known() -> None:
 def test_a_number_without_a_name_is_an_unknown_header() -> None:
     """What a format says of a header comes out of the matcher as it is."""
     numbered: MatcherMap[str, Level] = MatcherMap(IntHeader(1, Level))
-    with pytest.raises(HandleNotFind, match=r"^handle not find header: 2 is no Level$"):
+    with pytest.raises(HandleNotFind, match=r"^handle not find header: 2 is not a Level$"):
         numbered.dispatch(CTX, META, b"\x02")
 
 
@@ -329,10 +329,10 @@ def test_json_where_no_function_is_set() -> None:
 def test_functions_are_checked_when_given(name: str) -> None:
     """What is no function is refused by the parameter's name."""
     settings: dict[str, Any] = {name: 3}
-    with pytest.raises(SettingError, match=rf"^{name}: a function, not 3"):
+    with pytest.raises(SettingError, match=rf"^{name}: expected a function, got 3"):
         MatcherMap(**settings)
     form: Any = JsonHeader
-    with pytest.raises(SettingError, match=r"header_parsing: JsonHeader\(…\), an object, not the"):
+    with pytest.raises(SettingError, match=r"header_parsing: expected JsonHeader\(…\), an object; got the class"):
         MatcherMap(form)
 
 

@@ -72,11 +72,11 @@ def test_inside_of_other_types_and_of_unions() -> None:
 @pytest.mark.parametrize(
     ("payload", "told"),
     [
-        ({}, r"\$: no Move: .*missing required field `toPoint`"),
-        ({"toPoint": {"x": "1"}}, r"no Move: Expected `int`, got `str` - at `\$.toPoint.x`"),
+        ({}, r"\$: not a Move: .*missing required field `toPoint`"),
+        ({"toPoint": {"x": "1"}}, r"not a Move: Expected `int`, got `str` - at `\$.toPoint.x`"),
         ({"toPoint": {"x": True}}, "Expected `int`"),
         ({"toPoint": {"x": 1}, "more": 1}, "unknown field"),
-        ({"toPoint": {"x": 13}}, "no Move: not there"),
+        ({"toPoint": {"x": 13}}, "not a Move: not there"),
         ([], "Expected `object`"),
     ],
 )
@@ -86,7 +86,7 @@ def test_what_does_not_fit_is_a_payload_error(payload: Any, told: str) -> None:
 
 
 def test_the_place_of_the_struct_is_told_too() -> None:
-    with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: no Move: "):
+    with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: not a Move: "):
         convert({"moves": [{"toPoint": {"x": 1}}, {}]}, Game)
 
 

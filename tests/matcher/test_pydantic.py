@@ -68,11 +68,11 @@ def test_inside_of_other_types() -> None:
 @pytest.mark.parametrize(
     ("payload", "told"),
     [
-        ({}, r"\$: no Move: toPoint: Field required$"),
-        ({"toPoint": {"x": "one"}}, "no Move: toPoint.x: Input should be a valid integer"),
+        ({}, r"\$: not a Move: toPoint: Field required$"),
+        ({"toPoint": {"x": "one"}}, "not a Move: toPoint.x: Input should be a valid integer"),
         ({"toPoint": {"x": 1}, "more": 1}, "more: Extra inputs"),
         ({"toPoint": {"x": 1}, "name": "x" * 9999}, "name: String should have at most 3"),
-        ([], "no Move: Input should be a valid dictionary"),
+        ([], "not a Move: Input should be a valid dictionary"),
     ],
 )
 def test_what_does_not_fit_is_a_payload_error(payload: Any, told: str) -> None:
@@ -89,7 +89,7 @@ def test_many_errors_are_not_all_shown() -> None:
 
 
 def test_the_place_of_the_model_is_told_too() -> None:
-    with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: no Move: "):
+    with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: not a Move: "):
         convert({"moves": [{"toPoint": {"x": 1}}, {}]}, Game)
 
 

@@ -80,7 +80,7 @@ def test_virtual_client_close_code_out_of_range_is_refused(code: Any) -> None:
     """A code that a frame can hold but must not carry is sent: the hub answers it."""
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client = hub.connect()
-        with pytest.raises(SettingError, match=r"^code: a whole number .*, not "):
+        with pytest.raises(SettingError, match=r"^code: expected an integer .*, got "):
             client.close(code)
         assert not client.closed
         client.close(65535)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.checks import check_work
-from hubthread.errors import UsageError, WrongThread
+from hubthread.errors import UsageError, WrongThread, WrongType
 from hubthread.rooms.hotline import Hotline
 from hubthread.rooms.silent import SilentHotline
 from hubthread.rooms.ticking.countdown import BaseCountdown, BaseCountdownTicker
@@ -242,7 +242,7 @@ class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
         """
         given: object = hotline
         if not isinstance(given, Hotline) or isinstance(given, SilentHotline):
-            raise UsageError(f"a clock is for what hub.hotline() makes, not for {given!r}")
+            raise WrongType(f"a clock is for what hub.hotline() makes, not for {given!r}")
         return FrameControl(hotline, self)
 
 
