@@ -332,7 +332,9 @@ def test_functions_are_checked_when_given(name: str) -> None:
     with pytest.raises(SettingError, match=rf"^{name}: expected a function, got 3"):
         MatcherMap(**settings)
     form: Any = JsonHeader
-    with pytest.raises(SettingError, match=r"header_parsing: expected JsonHeader\(…\), an object; got the class"):
+    with pytest.raises(
+        SettingError, match=r"header_parsing: expected JsonHeader\(…\), an object; got the class"
+    ):
         MatcherMap(form)
 
 
