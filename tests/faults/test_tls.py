@@ -1,4 +1,4 @@
-"""TLS: load in both directions, a renewed certificate, peers that stall or end badly."""
+"""TLS on a hub: load in both directions, renewed certificates, peers that stall or break off."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ def wrapped(sock: socket.socket, context: ssl.SSLContext | None = None) -> ssl.S
 
 
 def certificate(peer: ssl.SSLSocket) -> str:
-    """Which one the server has shown: ``first`` or ``second``."""
+    """Return ``first`` or ``second``: the certificate that the server has shown."""
     shown = peer.getpeercert()
     assert shown is not None
     return "second" if "the second" in str(shown["subject"]) else "first"
 
 
 def test_tls_under_load_in_both_directions_loses_nothing(record_property: Record) -> None:
-    """Messages and their echoes, and a room's pushes among them, cross on one connection."""
+    """Echoes, and a room's pushes among them, cross the peer's messages."""
     count, body = 3_000, b"x" * 1_000
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         with RawPeer(wrapped(connect(s.server))) as peer:
@@ -104,6 +104,7 @@ def test_tls_under_load_in_both_directions_loses_nothing(record_property: Record
 
 
 def echoes_and_pushes(data: bytes) -> list[bytes]:
+    """Return the payloads of the frames in ``data``."""
     found, at = [], 0
     while at < len(data):
         assert data[at] == 0x81
@@ -117,7 +118,7 @@ def echoes_and_pushes(data: bytes) -> list[bytes]:
 
 
 def test_renew_ssl_serves_new_handshakes_without_a_restart(record_property: Record) -> None:
-    """New handshakes see the new one; who is connected goes on; a storm loses nobody."""
+    """An old connection goes on.  Renewed all the time, each handshake finds a pair."""
     contexts = [server_context(), other_context()]
     with serving(serve={"ssl": contexts[0]}, on_receive_message=echo) as s:
         old = wrapped(connect(s.server))
@@ -130,7 +131,7 @@ def test_renew_ssl_serves_new_handshakes_without_a_restart(record_property: Reco
                 for peer in (before, after):
                     peer.send("hello")
                     assert peer.message() == "hello"
-            for number in range(60):  # renewed all the time: each handshake finds a pair
+            for number in range(60):
                 s.server.renew_ssl(contexts[number % 2])
                 with wrapped(connect(s.server)) as peer_:
                     assert certificate(peer_) == ("first", "second")[number % 2]
@@ -150,7 +151,7 @@ def test_renew_ssl_of_a_raw_server_serves_new_handshakes() -> None:
 
 
 def test_renew_ssl_with_an_unfit_context_raises() -> None:
-    """No context, one for clients, and a server without TLS: nothing has changed."""
+    """Nothing has changed then.  A server without TLS has no context to renew."""
     wrong: Any = "other.pem"
     with serving(serve={"ssl": server_context()}) as s:
         for context in (wrong, ssl.create_default_context()):
@@ -171,7 +172,7 @@ def test_renew_ssl_with_an_unfit_context_raises() -> None:
 
 
 def test_sighup_reads_the_certificate_again(tmp_path: Path, record_property: Record) -> None:
-    """``hubthread serve``: a broken file is told of and changes nothing, a good one is used."""
+    """``hubthread serve`` reports a broken file and keeps the certificate that it has."""
     (tmp_path / "app.py").write_text(APP)
     files = tmp_path / "cert.pem", tmp_path / "key.pem"
 
@@ -197,7 +198,7 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path, record_property: Rec
         install("other")
         command.tell(signal.SIGHUP)
         handshakes = 1
-        while shown() == "first":  # a signal has no answer: asked again until it shows
+        while shown() == "first":  # a signal has no answer, so look until it has worked
             handshakes += 1
             assert handshakes < 5_000
         command.tell(signal.SIGTERM)
@@ -206,7 +207,7 @@ def test_sighup_reads_the_certificate_again(tmp_path: Path, record_property: Rec
 
 
 def ends(sock: socket.socket) -> bytes:
-    """What comes to the end of the stream, however that ends."""
+    """Read to the end of the stream, or to its reset."""
     with contextlib.suppress(OSError):
         return read_to_end(sock)
     return b""
@@ -214,8 +215,8 @@ def ends(sock: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_tls_stalled_handshake_ends_at_its_timeout(begun: bytes, record_property: Record) -> None:
-    """It is let go after ``handshake_timeout``, and holds nobody else up."""
-    upgrader = Upgrader(handshake_timeout=0.5)
+    """Meanwhile another peer is served."""
+    upgrader = Upgrader(handshake_timeout=1.0)
     with serving(upgrader=upgrader, serve={"ssl": server_context()}, on_receive_message=echo) as s:
         with connect(s.server) as stalled, connect(s.server) as slow:
             stalled.sendall(begun)
@@ -232,8 +233,8 @@ def test_tls_stalled_handshake_ends_at_its_timeout(begun: bytes, record_property
 
 
 def no_close_notify(sock: ssl.SSLSocket) -> None:
-    """The stream just ends, as a program that crashes leaves it."""
-    sock.shutdown(socket.SHUT_WR)  # of the TCP stream: shutdown says nothing of TLS
+    """End the stream as a program that crashes does."""
+    sock.shutdown(socket.SHUT_WR)  # of the TCP stream, without TLS's close_notify
 
 
 def close_notify(sock: ssl.SSLSocket) -> None:
@@ -257,7 +258,7 @@ def garbage(sock: ssl.SSLSocket) -> None:
 def test_tls_stream_end_of_any_kind_ends_its_client_only(
     end: Callable[[ssl.SSLSocket], None], record_property: Record
 ) -> None:
-    """With and without close_notify, within a record, or broken: one client less, no noise."""
+    """A neighbour stays, and nothing is logged."""
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         sock, neighbour = wrapped(connect(s.server)), RawPeer(wrapped(connect(s.server)))
         s.came()
@@ -276,7 +277,7 @@ def test_tls_stream_end_of_any_kind_ends_its_client_only(
 
 
 class Openssl:
-    """``openssl s_client``, which can be told to change keys, or to renegotiate."""
+    """``openssl s_client``, which changes keys or renegotiates on a command."""
 
     def __init__(self, port: int, version: str) -> None:
         program = shutil.which("openssl")
@@ -291,7 +292,7 @@ class Openssl:
         self.said = b""
 
     def tell(self, data: bytes, answer: bytes) -> None:
-        """Type this, and wait until that stands in what it says."""
+        """Type ``data``, and wait for ``answer`` in the output."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
         self.process.stdin.flush()
@@ -301,7 +302,7 @@ class Openssl:
             self.said += more
 
     def more(self) -> bytes:
-        """What it says next; nothing when it has ended."""
+        """Return the next output; nothing when the program has ended."""
         out = self.process.stdout
         assert out is not None
         assert select.select([out], [], [], TIMEOUT)[0]
@@ -317,7 +318,7 @@ class Openssl:
 
 @pytest.mark.parametrize("command", [b"k", b"K"])
 def test_tls_key_update_keeps_the_connection(command: bytes, record_property: Record) -> None:
-    """TLS 1.3: the peer's, or those of both sides, in the middle of a connection."""
+    """TLS 1.3 changes the keys of the peer (k) or of both sides (K)."""
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         with Openssl(s.server.address[1], "-tls1_3") as peer:  # type: ignore[arg-type]
             peer.tell(raw_handshake(), b"101 Switching Protocols")
@@ -332,7 +333,7 @@ def test_tls_key_update_keeps_the_connection(command: bytes, record_property: Re
 
 
 def test_tls_renegotiation_is_refused(record_property: Record) -> None:
-    """TLS 1.2: OpenSSL's refusal ends who asks for it, and nobody else."""
+    """TLS 1.2.  OpenSSL's refusal ends the client that asks, and a neighbour stays."""
     with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
         neighbour = RawPeer(wrapped(connect(s.server)))
         s.came()
@@ -352,7 +353,7 @@ def test_tls_renegotiation_is_refused(record_property: Record) -> None:
 
 
 def test_tls_after_our_close_the_peer_may_still_send() -> None:
-    """After the server's Close and close_notify the peer may still send, and is not reset."""
+    """The server has sent its Close and close_notify, and must not reset the peer."""
     with serving(serve={"ssl": server_context()}) as s:
         peer = RawPeer(wrapped(connect(s.server)))
         client = s.came()
@@ -365,8 +366,8 @@ def test_tls_after_our_close_the_peer_may_still_send() -> None:
 
 
 def test_tls_with_many_stalled_handshakes_still_serves(record_property: Record) -> None:
-    """A hundred that say nothing cost a thread each, for as long as the time-out."""
-    with serving(upgrader=Upgrader(handshake_timeout=1.0), serve={"ssl": server_context()}) as s:
+    """A hundred stalled handshakes cost a thread each until their time-out."""
+    with serving(upgrader=Upgrader(handshake_timeout=2.0), serve={"ssl": server_context()}) as s:
         stalled = [connect(s.server) for _ in range(100)]
         with RawPeer(wrapped(connect(s.server))):
             at_most = s.hub.statistics().threads

@@ -1,4 +1,4 @@
-"""What tests of several transports share."""
+"""Fixtures of the tests of several transports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hubthread.concurrency import fairness
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """Where the reader has given way, so far: no time passes but that of its work."""
+    """Return the list of pauses of a reader; no time passes but the CPU time of its work."""
     pauses: list[None] = []
     monkeypatch.setattr(fairness, "yield_gil", lambda: pauses.append(None))
     monkeypatch.setattr(fairness, "monotonic", lambda: 0.0)

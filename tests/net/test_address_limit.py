@@ -1,4 +1,4 @@
-"""Who counts as one: IPv4 addresses, networks of IPv6, and those that stand for many."""
+"""The limit of one address: IPv4 addresses, IPv6 networks, and shared networks."""
 
 from __future__ import annotations
 
@@ -90,7 +90,6 @@ def test_address_limit_without_address_or_limit_counts_nothing() -> None:
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
 def test_address_limit_behaves_like_a_counter(most: int, steps: list[tuple[str, bool]]) -> None:
-    """Against a plain counter."""
     addresses, incidents, _ = counted(most)
     model: Counter[str] = Counter()
     refused = 0

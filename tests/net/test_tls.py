@@ -1,4 +1,4 @@
-"""TLS over memory buffers: both directions at once, short reads, stalls, both endings."""
+"""TLS over memory buffers: both directions at once, short reads, stalls, ends; certificates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support import (
 
 
 class BareClient:
-    """A TLS client that hands out its cipher, to be sent or spoiled as a test likes."""
+    """A TLS client whose records a test sends itself, whole or broken."""
 
     def __init__(self, peer: socket.socket) -> None:
         self.peer = peer
@@ -60,7 +60,7 @@ class BareClient:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
-    """Megabytes each way at the same time, through small buffers, arrive unharmed."""
+    """Megabytes each way at the same time, through small buffers."""
     size = 3 * 2**20
     down, up = bytes(range(256)) * (size // 256), bytes(range(255, -1, -1)) * (size // 256)
     context = server_context()
@@ -102,7 +102,7 @@ def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
 
 
 def test_tls_records_in_single_bytes_arrive() -> None:
-    """Handshake and data in single bytes mean the same as in one piece."""
+    """The handshake comes in single bytes too."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
         shaken = Task(lambda: transport.handshake(TIMEOUT))
@@ -121,7 +121,7 @@ def test_tls_records_in_single_bytes_arrive() -> None:
 
 
 def test_tls_recv_returns_all_decrypted_records() -> None:
-    """All records of one read come out of one recv, however large."""
+    """No decrypted byte waits for more bytes from the socket."""
     data = bytes(range(256)) * 200
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
@@ -139,7 +139,7 @@ def test_tls_recv_returns_all_decrypted_records() -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
 def test_tls_stalled_handshake_times_out(begun: bytes) -> None:
-    """The handshake has one deadline for all of it."""
+    """The whole handshake has one deadline."""
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
         with pytest.raises(TimeoutError):
@@ -147,7 +147,7 @@ def test_tls_stalled_handshake_times_out(begun: bytes) -> None:
 
 
 def test_tls_send_before_the_handshake_raises() -> None:
-    """It raises, and takes no zero bytes: the socket has room, so it would be tried again."""
+    """It must not return 0: the socket has room, so the sender would try again at once."""
     with tcp_pair() as (server, _):
         transport = TLSTransport(server, server_context())
         with pytest.raises(TimeoutError):
@@ -157,7 +157,6 @@ def test_tls_send_before_the_handshake_raises() -> None:
 
 
 def test_tls_plain_http_fails_the_handshake() -> None:
-    """Plain HTTP fails the handshake."""
     with tcp_pair() as (server, plain):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(ssl.SSLError):
@@ -165,7 +164,6 @@ def test_tls_plain_http_fails_the_handshake() -> None:
 
 
 def test_tls_failed_handshake_sends_an_alert() -> None:
-    """The peer can read the alert."""
     with tcp_pair() as (server, plain):
         plain.sendall(b"\x16\x03\x01\x00\x05hello")
         with pytest.raises(ssl.SSLError):
@@ -175,7 +173,6 @@ def test_tls_failed_handshake_sends_an_alert() -> None:
 
 @pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
 def test_tls_end_of_stream_fails_the_handshake(begun: bytes) -> None:
-    """The end of the stream ends the handshake with an OSError."""
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
         plain.shutdown(socket.SHUT_WR)
@@ -184,7 +181,7 @@ def test_tls_end_of_stream_fails_the_handshake(begun: bytes) -> None:
 
 
 def test_tls_close_notify_ends_one_direction() -> None:
-    """recv gives what came before it, then the end; we may still send."""
+    """``recv`` returns the data before it, then the end; the server may still send."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
         shaken = Task(lambda: transport.handshake(TIMEOUT))
@@ -202,15 +199,14 @@ def test_tls_close_notify_ends_one_direction() -> None:
 
 
 def test_tls_finish_sends_close_notify() -> None:
-    """The peer sees an orderly end, not a truncation."""
     with transport_pair("tls") as (transport, peer):
         transport.send(b"done")
         transport.finish()
-        assert read_to_end(peer, may_reset=False) == b"done"  # a ragged end would raise
+        assert read_to_end(peer, may_reset=False) == b"done"  # any other end raises
 
 
 def test_tls_data_before_a_broken_record_arrives() -> None:
-    """Data that was decrypted is given out, then the stream ends."""
+    """Then the stream ends."""
     with tcp_pair() as (server, plain):
         transport = TLSTransport(server, server_context())
         shaken = Task(lambda: transport.handshake(TIMEOUT))
@@ -226,7 +222,7 @@ def test_tls_data_before_a_broken_record_arrives() -> None:
 
 
 def test_tls_send_takes_many_records_at_once() -> None:
-    """As long as the socket takes it, no writer is needed for a large message."""
+    """A large message needs no writer while the socket takes it."""
     with transport_pair("tls") as (transport, peer):
         data = bytes(200_000)
         assert transport.send(data) + transport.unsent >= len(data)
@@ -234,7 +230,7 @@ def test_tls_send_takes_many_records_at_once() -> None:
 
 
 def test_tls_last_bytes_are_consumed() -> None:
-    """A message that only the transport still held is consumed when it is out."""
+    """The transport held them when the socket was full."""
     broken, starter = Notes(), Starter()
     with transport_pair("tls", 16 * 1024) as (transport, peer):
         outbox = Outbox(transport, outbox_bounds(), starter, broken)
@@ -252,7 +248,7 @@ def test_tls_last_bytes_are_consumed() -> None:
 
 
 def test_tls_close_notify_waits_for_room() -> None:
-    """A socket that is full when the sending side ends still ends orderly."""
+    """The socket is full when the sending side ends."""
     with transport_pair("tls", 16 * 1024) as (transport, peer):
         sent = fill(transport)
         transport.finish()
@@ -260,12 +256,12 @@ def test_tls_close_notify_waits_for_room() -> None:
         while transport.unsent:
             got += peer.recv(4096)
             transport.send(b"")
-        got += read_to_end(peer, may_reset=False)  # a ragged end would raise
+        got += read_to_end(peer, may_reset=False)  # any other end raises
         assert got == sent
 
 
 def test_tls_unsent_shrinks_with_each_byte() -> None:
-    """unsent shrinks with each byte that goes, and tells slow from stalled."""
+    """It tells a slow peer from a stalled one."""
     with transport_pair("tls", 16 * 1024) as (transport, peer):
         fill(transport)
         before = transport.unsent

@@ -1,4 +1,4 @@
-"""The transport: blocks for bytes, never for room, and ends from any thread."""
+"""The transport: it blocks for bytes, never for room, and any thread can end it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from time import monotonic
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from hubthread.net.tls import open_transport
 from hubthread.net.transport import PlainTransport, Transport, send_all
 from tests.support import (
     TIMEOUT,
+    Gate,
     Task,
     fill,
     read_exactly,
@@ -45,7 +47,7 @@ def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def test_transport_carries_bytes_both_ways_to_the_end(pair: Pair) -> None:
-    """What is sent arrives on either side; the end of the stream is empty bytes."""
+    """The end of the stream is empty bytes."""
     transport, peer = pair
     peer.sendall(b"question")
     assert transport.recv() == b"question"
@@ -60,7 +62,7 @@ def test_transport_carries_bytes_both_ways_to_the_end(pair: Pair) -> None:
 
 
 def test_transport_deadline_passes_only_in_silence(pair: Pair) -> None:
-    """recv raises TimeoutError after the deadline, and goes on afterwards."""
+    """``recv`` raises TimeoutError and can be called again."""
     transport, peer = pair
     transport.set_deadline(0.01)
     for _ in range(2):
@@ -76,7 +78,7 @@ def test_transport_deadline_passes_only_in_silence(pair: Pair) -> None:
 
 
 def test_transport_shutdown_wakes_the_reader(pair: Pair) -> None:
-    """A blocked recv returns the end of the stream when another thread shuts down."""
+    """It finds the end of the stream."""
     transport, _ = pair
     transport.set_deadline(None)
     reading = threading.Event()
@@ -92,7 +94,6 @@ def test_transport_shutdown_wakes_the_reader(pair: Pair) -> None:
 
 
 def test_transport_shutdown_wakes_the_writer(pair: Pair) -> None:
-    """wait_writable returns when the connection is cut."""
     transport, _ = pair
     fill(transport)
     waiting = threading.Event()
@@ -108,7 +109,7 @@ def test_transport_shutdown_wakes_the_writer(pair: Pair) -> None:
 
 
 def test_transport_send_takes_what_fits(pair: Pair) -> None:
-    """A full socket takes nothing, at once; when the peer reads there is room again."""
+    """A full socket takes nothing and does not block; there is room when the peer reads."""
     transport, peer = pair
     sent = fill(transport)
     got = bytearray()
@@ -122,7 +123,7 @@ def test_transport_send_takes_what_fits(pair: Pair) -> None:
 
 
 def test_transport_after_finish_still_receives(pair: Pair) -> None:
-    """The sending side ends alone: what the peer sends is taken until it ends, too."""
+    """The peer may send megabytes before it ends its side too."""
     transport, peer = pair
     transport.finish()
     transport.set_deadline(TIMEOUT)
@@ -141,7 +142,7 @@ def test_transport_after_finish_still_receives(pair: Pair) -> None:
 
 
 def test_transport_reset_ends_both_directions(pair: Pair) -> None:
-    """After the peer's reset recv ends and send raises OSError."""
+    """``recv`` ends or raises, and ``send`` raises."""
     transport, peer = pair
     if peer.family == socket.AF_INET:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -164,7 +165,7 @@ def test_transport_reset_ends_both_directions(pair: Pair) -> None:
 
 
 def test_transport_calls_after_close_do_nothing(pair: Pair) -> None:
-    """Late calls from other threads find a closed socket and say nothing."""
+    """Late calls of other threads find a closed socket."""
     transport, _ = pair
     transport.close()
     transport.close()
@@ -175,7 +176,6 @@ def test_transport_calls_after_close_do_nothing(pair: Pair) -> None:
 
 
 def test_transport_late_shutdown_spares_the_next_owner_of_the_descriptor() -> None:
-    """shutdown after close leaves a socket alone that got the same number."""
     server, peer = socket.socketpair()
     with peer:
         number = server.fileno()
@@ -188,32 +188,46 @@ def test_transport_late_shutdown_spares_the_next_owner_of_the_descriptor() -> No
             assert other.recv(100) == b"unharmed"
 
 
-def test_transport_close_waits_for_a_running_shutdown() -> None:
-    """Between the look at a descriptor's number and its use it cannot change hands."""
-    inside, go_on = threading.Event(), threading.Event()
+def test_transport_close_waits_for_a_running_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise another connection could get the number of the descriptor in between."""
+    gate, blocked = Gate(), threading.Event()
 
-    class Slow(socket.socket):
+    class WatchedLock:
+        """A lock that tells when a thread has to wait for it."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                blocked.set()
+                self._lock.acquire()
+
+        def __exit__(self, *error: object) -> None:
+            self._lock.release()
+
+    class SlowSocket(socket.socket):
         def shutdown(self, how: int) -> None:
-            inside.set()
-            assert go_on.wait(TIMEOUT)
+            gate()
             super().shutdown(how)
 
+    monkeypatch.setattr(transport_module, "threading", SimpleNamespace(RLock=WatchedLock))
     server, peer = socket.socketpair()
-    with peer, Slow(fileno=server.detach()) as slow:
-        transport = PlainTransport(slow)
+    with peer, SlowSocket(fileno=server.detach()) as sock:
+        transport = PlainTransport(sock)
         cutter = Task(transport.shutdown)
-        assert inside.wait(TIMEOUT)
+        gate.reached()
         closer = Task(transport.close)
-        closer.thread.join(0.02)
-        assert slow.fileno() != -1
-        go_on.set()
+        assert blocked.wait(TIMEOUT)
+        assert sock.fileno() != -1
+        gate.open()
         cutter.result()
         closer.result()
-        assert slow.fileno() == -1
+        assert sock.fileno() == -1
 
 
 def test_transport_accepts_any_number_of_seconds(pair: Pair) -> None:
-    """A deadline beyond what the system counts in is a long one, not an error."""
+    """A deadline beyond the range of the system is a long one, not an error."""
     transport, _ = pair
     assert transport.wait_writable(1e15)
     transport.set_deadline(1e-9)
@@ -222,7 +236,7 @@ def test_transport_accepts_any_number_of_seconds(pair: Pair) -> None:
 
 
 def test_transport_large_stream_arrives_whole(pair: Pair) -> None:
-    """Growing and shrinking reads lose nothing."""
+    """The read size grows and shrinks meanwhile."""
     transport, peer = pair
     data = bytes(range(256)) * 8192
     sender = Task(lambda: peer.sendall(data + b"small"))
@@ -235,11 +249,11 @@ def test_transport_large_stream_arrives_whole(pair: Pair) -> None:
 
 
 def test_transport_of_a_broken_socket_reports_it_in_recv() -> None:
-    """An option that cannot be set on a dead socket does not fail the transport."""
+    """An option that cannot be set on a broken socket is no error."""
 
     class Dead(socket.socket):
         def setsockopt(self, *args: object) -> None:
-            raise OSError(22, "Invalid argument")  # what macOS says after a reset
+            raise OSError(22, "Invalid argument")  # as macOS does after a reset
 
     with tcp_pair() as (server, peer), Dead(fileno=server.detach()) as dead:
         transport = open_transport(dead, None)
@@ -248,14 +262,13 @@ def test_transport_of_a_broken_socket_reports_it_in_recv() -> None:
 
 
 def test_open_transport_with_context_is_tls() -> None:
-    """open_transport gives TLS where there is a context."""
     with tcp_pair() as (server, _):
         assert type(open_transport(server, None)).__name__ == "PlainTransport"
         assert type(open_transport(server, server_context())).__name__ == "TLSTransport"
 
 
 def test_send_all_delivers_everything(pair: Pair) -> None:
-    """Much more than the socket takes at once arrives whole."""
+    """The socket does not take so much at once."""
     transport, peer = pair
     data = bytes(range(256)) * 4096
     sender = Task(lambda: send_all(transport, data, monotonic() + TIMEOUT))
@@ -264,13 +277,13 @@ def test_send_all_delivers_everything(pair: Pair) -> None:
 
 
 def test_send_all_after_the_deadline_fails(pair: Pair) -> None:
-    """A peer that reads nothing costs the time allowed."""
+    """The peer reads nothing."""
     transport, _ = pair
     assert not send_all(transport, bytes(2**22), monotonic() + 0.02)
 
 
 def test_send_all_on_a_broken_connection_fails(pair: Pair) -> None:
-    """A peer that goes in the middle is no exception."""
+    """It raises nothing when the peer leaves in the middle."""
     transport, peer = pair
     sender = Task(lambda: send_all(transport, bytes(2**24), monotonic() + TIMEOUT))
     read_exactly(peer, 1000)
@@ -279,14 +292,13 @@ def test_send_all_on_a_broken_connection_fails(pair: Pair) -> None:
 
 
 def test_transport_finish_ends_the_stream_behind_the_data(pair: Pair) -> None:
-    """Everything sent before it arrives, then the end of the stream."""
     transport, peer = pair
     transport.send(b"last words")
     transport.finish()
     assert read_to_end(peer, may_reset=False) == b"last words"
 
 
-# How much is read at once.
+# The size of reads.
 
 
 def fill_up(peer: socket.socket) -> None:
@@ -299,7 +311,7 @@ def fill_up(peer: socket.socket) -> None:
 def test_transport_reads_large_messages_in_large_pieces(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What costs little to deal with: fewer calls, and no pause between them."""
+    """Large messages cost little CPU time, so there is no pause between reads."""
     for module in (transport_module, fairness):
         monkeypatch.setattr(module, "SLICE", 10.0)
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
@@ -310,7 +322,7 @@ def test_transport_reads_large_messages_in_large_pieces(
 
 
 def test_transport_reads_many_small_messages_in_small_pieces(pauses: list[None]) -> None:
-    """What takes long is done in slices, and others go first between them."""
+    """The reader yields between reads."""
     sizes = []
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         fill_up(peer)
@@ -324,7 +336,7 @@ def test_transport_reads_many_small_messages_in_small_pieces(pauses: list[None])
 def test_transport_reads_expensive_messages_in_small_pieces(
     pauses: list[None],
 ) -> None:
-    """As a peer that has sent something large, and then bursts of what takes long."""
+    """The peer has sent something large before, and no read is full."""
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         peer.sendall(bytes(513))
         assert len(transport.recv()) + len(transport.recv()) == 513
@@ -342,7 +354,7 @@ def test_transport_reads_expensive_messages_in_small_pieces(
 def test_transport_reads_messages_of_one_size_whole(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frame in two reads takes more than twice the time of one that is whole."""
+    """A frame that is cut in two takes more than twice the time."""
     for module in (transport_module, fairness):
         monkeypatch.setattr(module, "SLICE", 10.0)
     for size in (520, 600, 1016, 1500, 2048):
@@ -359,7 +371,7 @@ def test_transport_reads_messages_of_one_size_whole(
 
 
 def test_transport_busy_reader_yields(pauses: list[None]) -> None:
-    """As a peer that sends no faster than it is served."""
+    """Each read takes all that has come, but the work on it leaves no pause."""
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):
         for _ in range(9):
             peer.sendall(b"few")
@@ -374,7 +386,7 @@ def test_transport_busy_reader_yields(pauses: list[None]) -> None:
 def test_transport_reader_with_pauses_never_yields(
     pauses: list[None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long each message takes: what counts is the share of the time."""
+    """The share of the time counts, not the time of one message."""
     passed = itertools.count(0.0, 1.0)
     monkeypatch.setattr(fairness, "monotonic", lambda: next(passed))
     with transport_pair("tcp", 1024 * 1024) as (transport, peer):

@@ -1,4 +1,4 @@
-"""One UDP peer before a port that has room or not: what leaves, in which order, and how much."""
+"""One UDP peer on a socket with or without room: its datagrams, their order, its end."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ADDRESS = ("192.0.2.1", 9)
 
 
 class Cable:
-    """A port with as much room as it is given, and what left through it."""
+    """A ``PeerSocket`` with room for ``room`` datagrams; ``left`` has the ones sent."""
 
     def __init__(self, room: int = 1_000_000) -> None:
         self.room = room
         self.left: list[bytes] = []
-        self.lagging: list[UdpPeer] = []
-        self.released = 0
+        self.queued: list[UdpPeer] = []
+        self.forgotten = 0
 
     def send(self, wire: bytes, address: Address) -> bool:
         assert address == ADDRESS
@@ -40,10 +40,10 @@ class Cable:
         return True
 
     def send_later(self, peer: UdpPeer) -> None:
-        self.lagging.append(peer)
+        self.queued.append(peer)
 
     def forget(self, peer: UdpPeer) -> None:
-        self.released += 1
+        self.forgotten += 1
 
 
 class Over:
@@ -73,7 +73,7 @@ def made(
 
 
 def end(peer: UdpPeer) -> None:
-    """Its timers, where it had any."""
+    """End the timers of a peer."""
     peer._timers.close()
     assert not peer._timers._threads.join(TIMEOUT)
 
@@ -90,7 +90,7 @@ def numbers(wires: list[bytes]) -> list[int]:
 def test_peer_unproven_gets_no_more_than_it_sent(
     received: int, sizes: list[int], in_one_run: bool
 ) -> None:
-    """In bytes of its own, and on the wire; the rest is dropped, counted and forgotten."""
+    """This holds for payloads and for bytes on the wire.  The rest counts as dropped."""
     cable = Cable()
     peer, _ = made(cable, proven=False, received=received)
     frames = [Frame(bytes(size), MessageType.BINARY) for size in sizes]
@@ -115,7 +115,7 @@ def test_peer_unproven_gets_no_more_than_it_sent(
 
 
 class Model:
-    """A list that is cut at its bound, at one end or the other."""
+    """A list that is cut at its bound, at the end that the policy names."""
 
     bound = 4
 
@@ -136,7 +136,7 @@ class Model:
             self.dropped += 1
             del self.waiting[0 if self.policy is Overflow.DROP_OLDEST else -1]
 
-    def bring_out(self) -> None:
+    def send_waiting(self) -> None:
         while self.room and self.waiting:
             self.room -= 1
             self.left.append(self.waiting.pop(0))
@@ -144,7 +144,7 @@ class Model:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["send", "run", "room", "bring out"]), st.integers(1, 6)),
+        st.tuples(st.sampled_from(["send", "run", "room", "send waiting"]), st.integers(1, 6)),
         max_size=60,
     ),
     st.sampled_from([Overflow.DROP_OLDEST, Overflow.DROP_NEWEST]),
@@ -152,7 +152,7 @@ class Model:
 def test_peer_backlog_behaves_like_a_bounded_list(
     steps: list[tuple[str, int]], policy: Overflow
 ) -> None:
-    """Room comes and goes; nothing overtakes what waits, and the port is told once of a lag."""
+    """Nothing overtakes waiting messages, and the socket has the peer in its queue once."""
     model = Model(policy)
     cable = Cable(room=0)
     peer, _ = made(cable, overflow=policy, max_messages=model.bound)
@@ -161,10 +161,10 @@ def test_peer_backlog_behaves_like_a_bounded_list(
         fresh = range(number + 1, number + amount + 1)
         if kind == "room":
             cable.room = model.room = amount
-        elif kind == "bring out":
-            model.bring_out()
-            if cable.lagging and cable.lagging[0].send_waiting():
-                cable.lagging.pop()
+        elif kind == "send waiting":
+            model.send_waiting()
+            if cable.queued and cable.queued[0].send_waiting():
+                cable.queued.pop()
         else:
             number += amount
             for each in fresh:
@@ -178,19 +178,19 @@ def test_peer_backlog_behaves_like_a_bounded_list(
         assert peer.waiting()[0] == len(model.waiting)
         assert peer.dropped == model.dropped
         assert peer.is_consumed(number) == (not model.waiting)
-        assert len(cable.lagging) <= 1
-        assert bool(cable.lagging) >= bool(model.waiting)
+        assert len(cable.queued) <= 1
+        assert bool(cable.queued) >= bool(model.waiting)
     assert peer.count == number
 
 
 def test_peer_overflow_closes_once() -> None:
-    """What waits is dropped, the peer ends once, and later messages are ignored."""
+    """Waiting messages are dropped, and later messages are ignored."""
     cable = Cable(room=0)
     peer, sink = made(cable, max_messages=2)
     peer.send_batch(FrameBatch([text(each) for each in range(5)], [None] * 5))
     assert (peer.ended_by, peer.code) == ("overflow", 1013)
     assert sink.ends == 1
-    assert cable.released == 1
+    assert cable.forgotten == 1
     assert peer.dropped == 5
     assert peer.send(text(6)) == 6
     assert peer.is_consumed(6)
@@ -200,7 +200,6 @@ def test_peer_overflow_closes_once() -> None:
 
 
 def test_peer_latest_replaces_a_waiting_message() -> None:
-    """Only the latest of a key is left, where the policy is that."""
     cable = Cable(room=0)
     peer, _ = made(cable, overflow=Overflow.LATEST)
     for each in range(4):
@@ -212,7 +211,7 @@ def test_peer_latest_replaces_a_waiting_message() -> None:
 
 
 def test_peer_close_waits_for_its_backlog() -> None:
-    """The end comes when that is out, and takes nothing more in."""
+    """A later message is not sent."""
     cable = Cable(room=0)
     peer, sink = made(cable)
     number = peer.send(text(1))
@@ -230,7 +229,7 @@ def test_peer_close_waits_for_its_backlog() -> None:
 
 
 def test_peer_close_with_a_stuck_backlog_is_cut() -> None:
-    """After the time that a peer has to take what waits."""
+    """The peer has ``write_wait`` seconds to take what waits."""
     cable = Cable(room=0)
     peer, sink = made(cable, write_wait=0.01)
     number = peer.send(text(1))
@@ -243,7 +242,7 @@ def test_peer_close_with_a_stuck_backlog_is_cut() -> None:
 
 
 def test_peer_refused_datagram_is_dropped() -> None:
-    """The system says no: counted, and the next one leaves."""
+    """It counts as dropped, and the next datagram is sent."""
     cable = Cable()
     peer, _ = made(cable)
     peer.send(Frame(bytes(70_000), MessageType.BINARY))
@@ -253,7 +252,7 @@ def test_peer_refused_datagram_is_dropped() -> None:
 
 
 def test_peer_close_with_forbidden_code_raises() -> None:
-    """As on a WebSocket, although nothing is sent."""
+    """The codes are those of a WebSocket, although none is sent."""
     peer, sink = made(Cable())
     with pytest.raises(ValueError, match="close code 1005 must not be sent"):
         peer.close(1005)

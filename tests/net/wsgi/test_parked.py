@@ -1,4 +1,4 @@
-"""A WSGI server's socket with TLS, used where it is: with a real TLS client at the other end."""
+"""A WSGI server's TLS socket that is used in place, with a real TLS client at the other end."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from tests.support import TIMEOUT, client_context, in_thread, server_context, wo
 
 
 class Pair:
-    """The server's socket, as a WSGI server has it, and a client's."""
+    """A WSGI server's socket, its transport, and the client's socket.
+
+    :param early: called with the client's socket before the server's socket is used.
+    """
 
     def __init__(self, early: Callable[[ssl.SSLSocket], object] = bool) -> None:
-        """``early`` is what the client does before the server's socket is used."""
         near, far = socket.socketpair()
         near.settimeout(TIMEOUT)
         far.settimeout(TIMEOUT)
@@ -96,7 +98,7 @@ def test_parked_finish_follows_the_last_byte(pair: Pair) -> None:
 
     def read() -> int:
         count = 0
-        while part := pair.client.recv(65536):  # b"" is a close_notify: else this raises
+        while part := pair.client.recv(65536):  # b"" is a close_notify; any other end raises
             count += len(part)
         return count
 
@@ -104,7 +106,7 @@ def test_parked_finish_follows_the_last_byte(pair: Pair) -> None:
     assert send_all(pair.transport, b"", monotonic() + TIMEOUT)
     assert received() == taken
     pair.client.close()
-    while pair.transport.recv():  # TLS has ended: its last records as they are
+    while pair.transport.recv():  # undecrypted, since TLS has ended
         pass
 
 
