@@ -1,1 +1,23 @@
-"""To be described."""
+"""The parts that one hub is made of; none of them is for programs.
+
+``core.py`` gathers the parts into one object, which clients, rooms and servers share.  Read it
+first, then ``push_log.py``, which is the way of a push to the sockets.
+
+=================  ============================================================================
+``core.py``        ``Core``: all parts of one hub
+``runtime.py``     the threads, the clock and the log of incidents that it runs on
+``state.py``       new, running, closing or closed; any thread
+``registry.py``    the clients and the hotlines, by number; any thread
+``connections.py`` the servers, and the connections at every stage; any thread
+``push_log.py``    pushes, joins and leaves in one order: written on any thread, flushed on the
+                   hub's or the room's; the flush sends on to ``net/outbox.py``
+``delivery.py``    the pushes that wait in members' outboxes; under the log's lock
+``framer.py``      from the program's data to frames; the pusher's thread
+``hooks.py``       calls of hooks and pages, and refused requests; the connection's thread
+``options.py``     from settings to the options of connections
+=================  ============================================================================
+
+The way of a push: ``rooms/hotline.py`` → ``framer.py`` → ``push_log.py`` (the log) → the hub
+thread (``concurrency/loop.py``) → ``push_log.py`` (``flush``) → ``clients/client.py`` →
+``net/connection.py`` → ``net/outbox.py`` → ``net/transport.py``.
+"""

@@ -1,7 +1,7 @@
 """The parts that one hub is made of, and that its clients, rooms and servers share.
 
-Layer: core.  Threads: made on the thread that makes the hub; each part says which threads
-may use it.
+Layer: core.  Threads: made on the thread that makes the hub.  Each part says which threads may
+use it.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Header = TypeVar("Header", bound=Hashable)
 
 
 class Core(Generic[Meta, Header]):
-    """What the parts of one hub share.  The hub makes it.
+    """The parts of one hub, in one object that they share.  The hub makes it.
 
     :param hub: the hub, as handlers see it.
     :param runtime: the threads and the clock; virtual ones in ``hubthread.testing``.
-    :param view: makes the argument of each closure of the hub thread, from this core.
+    :param view: called once with this core; returns the argument of the hub's closures.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Core(Generic[Meta, Header]):
 
         :raises HandshakeRejected: when the hook refuses the client, or fails.
         """
-        self.wait_open()  # the hooks may use what delayed_execution makes
+        self.wait_open()  # the hooks may need things that delayed_execution makes
         hook = self.setting.on_handshake
         try:
             if hook is None:
@@ -128,6 +128,9 @@ class Core(Generic[Meta, Header]):
             raise HandshakeRejected(500, ACCEPT_FAILED) from None
 
     def wait_open(self) -> None:
-        """Wait until ``delayed_execution`` has run, or never will; not on the hub thread."""
+        """Wait until ``delayed_execution`` has run, or never will.
+
+        On the hub thread, which runs it, return at once.
+        """
         if not self.loop.is_here():
             self.state.wait_open()

@@ -1,6 +1,6 @@
-"""Members of a room who have not got all that was sent to them, and how far they are.
+"""The pushes of a room that wait in its members' outboxes.
 
-Layer: hub.  Threads: whoever holds the room's lock.
+Layer: core.  Threads: every method is called under the lock of the room's push log.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ __all__ = ["Delivery", "Member"]
 
 
 class Member(Protocol):
-    """What a room needs of who is in it; all that any kind of client has in common."""
+    """A member of a push log: the part that all kinds of clients have in common."""
 
-    def send_batch(self, run: FrameBatch) -> int:
-        """Send; the number of the last message if that waits, else zero."""
+    def send_batch(self, batch: FrameBatch) -> int:
+        """Send a batch.
+
+        :returns: the member's own number of the batch's last message if that has to wait,
+            or zero.
+        """
 
     def is_batch_consumed(self, number: int) -> bool:
-        """Whether that message, and all before it, wait no more, or the member is gone."""
+        """Return True if message ``number`` waits no more, or the member is gone."""
 
     def wait_batch_consumed(self, number: int, timeout: float | None) -> bool:
-        """Wait for that; whether it is so."""
+        """Wait until ``is_batch_consumed(number)``; return False after ``timeout`` seconds."""
 
 
 M = TypeVar("M", bound=Member)
 
-MOST_LAGS = 256
-"""Runs of one member that are remembered apart.  A member whose outbox drops what does not
-fit can lag for ever; further runs are then remembered with the last one."""
+MOST_SPANS = 256
+"""The most spans that are kept for one member; later pushes then extend the last span.  An
+outbox that drops messages may never catch up."""
 
 
-class _Lag:
-    """Pushes ``first`` to ``last`` were writes up to number ``write`` of one member."""
+class _Span:
+    """Pushes ``first`` to ``last``, which wait as consecutive messages of one member."""
 
     __slots__ = ("first", "last", "write")
 
@@ -42,72 +46,57 @@ class _Lag:
         self.first = first
         self.last = last
         self.write = write
+        """The member's own number of push ``last``."""
 
     def write_of(self, push: int) -> int:
-        """The member's number for ``push``, one of these, or a later one."""
+        """Return the member's own number of ``push``; in an extended span, a later number."""
         return self.write - (self.last - push)
 
 
 class Delivery(Generic[M]):
-    """The pushes that members have not got yet.
+    """The members with a backlog, and for each of them the spans of pushes that wait."""
 
-    A finaliser on the caller's thread may ask while one of these methods runs.  It then gets
-    an answer from what is known, and changes nothing.
-    """
-
-    __slots__ = ("_busy", "_lags")
+    __slots__ = ("_spans",)
 
     def __init__(self) -> None:
-        self._lags: dict[M, deque[_Lag]] = {}
-        self._busy = False
+        self._spans: dict[M, deque[_Span]] = {}
 
     def __len__(self) -> int:
-        return len(self._lags)
+        return len(self._spans)
 
     def add(self, member: M, first: int, last: int, write: int) -> None:
-        """Note that pushes ``first`` to ``last`` wait at ``member``, as writes up to ``write``."""
-        before, self._busy = self._busy, True
-        try:
-            lags = self._lags.setdefault(member, deque())
-            # The member's own outbox bounds this: what it has got is forgotten here.
-            while lags and member.is_batch_consumed(lags[0].write):
-                lags.popleft()
-            if len(lags) < MOST_LAGS:
-                lags.append(_Lag(first, last, write))
-            else:
-                # From now on each push counts as consumed together with the last one.
-                lags[-1].last, lags[-1].write = last, write
-        finally:
-            self._busy = before
+        """Note that pushes ``first`` to ``last`` wait at ``member``.
 
-    def settle(self) -> None:
-        """Forget what members have caught up with."""
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            for member in list(self._lags):
-                lags = self._lags[member]
-                while lags and member.is_batch_consumed(lags[0].write):
-                    lags.popleft()
-                if not lags:
-                    del self._lags[member]
-        finally:
-            self._busy = False
+        :param write: the member's own number of push ``last``.
+        """
+        spans = self._spans.setdefault(member, deque())
+        # Here, so that the member's outbox bounds the spans even if nobody asks.
+        while spans and member.is_batch_consumed(spans[0].write):
+            spans.popleft()
+        if len(spans) < MOST_SPANS:
+            spans.append(_Span(first, last, write))
+        else:
+            # Each of these pushes counts as consumed with the last of them.
+            spans[-1].last, spans[-1].write = last, write
 
-    def behind(self, push: int) -> tuple[M, int] | None:
-        """Return a member that has not got ``push`` yet, and its number for the push."""
-        self.settle()
-        before, self._busy = self._busy, True
-        try:
-            for member, lags in self._lags.items():
-                # Mostly this is asked for the last push.  A member without a lag that holds
-                # this push was not in then, or has taken it at once, with all before it.
-                lag = next((lag for lag in reversed(lags) if lag.first <= push), None)
-                if lag is not None and push <= lag.last:
-                    write = lag.write_of(push)
-                    if not member.is_batch_consumed(write):
-                        return member, write
-            return None
-        finally:
-            self._busy = before
+    def forget_consumed(self) -> None:
+        """Forget the spans that have been consumed, and the members without any left."""
+        for member in list(self._spans):
+            spans = self._spans[member]
+            while spans and member.is_batch_consumed(spans[0].write):
+                spans.popleft()
+            if not spans:
+                del self._spans[member]
+
+    def first_pending(self, push: int) -> tuple[M, int] | None:
+        """Return the first member that ``push`` waits at and its own number of it, or None."""
+        self.forget_consumed()
+        for member, spans in self._spans.items():
+            # From the end: callers mostly ask for the last push.  A member without a span that
+            # holds the push was not in at the time, or has consumed it.
+            span = next((span for span in reversed(spans) if span.first <= push), None)
+            if span is not None and push <= span.last:
+                write = span.write_of(push)
+                if not member.is_batch_consumed(write):
+                    return member, write
+        return None

@@ -1,6 +1,6 @@
-"""From what users write to frames, by a hub's settings.
+"""Make frames of the program's data, by a hub's settings.
 
-Layer: hub.  Threads: whichever writes or pushes; there is no state.
+Layer: core.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _BINARY = int(MessageType.BINARY)
 
 
 class Framer(Protocol):
-    """Makes a frame of a message."""
+    """A function that makes a frame of one message."""
 
     def __call__(self, data: str | bytes, message_type: MessageType | None = None) -> Frame:
-        """``data`` as one message on the wire.
+        """Return ``data`` as one message on the wire.
 
-        :param message_type: ``None``: by the hub's settings, or else by the data.
-        :raises WrongType: for anything but text or bytes.
-        :raises ValueError: for text that UTF-8 cannot carry.
+        :param message_type: None takes that of the hub's settings, or else of the data.
+        :raises WrongType: for anything but ``str`` or ``bytes``.
+        :raises ValueError: for text that UTF-8 cannot encode.
         """
 
 
 def framer(period: WebsocketPeriod[Any]) -> Framer:
-    """The framer for ``write_message_type`` and ``write_newline`` of ``period``."""
+    """Return the framer for ``write_message_type`` and ``write_newline`` of ``period``."""
     newline = period.write_newline
     fixed = period.write_message_type
     if not newline and fixed is None:
@@ -44,8 +44,7 @@ def framer(period: WebsocketPeriod[Any]) -> Framer:
     return frame
 
 
-# Not a function made in ``framer``, which would be shared by all threads with what it refers
-# to: free-threaded CPython counts no references to functions of a module.
+# A function of the module, not of ``framer``: free-threaded CPython counts no references to it.
 def _plain(data: str | bytes, message_type: int | None = None) -> Frame:
     kind = type(data)
     if message_type is None:
@@ -55,7 +54,7 @@ def _plain(data: str | bytes, message_type: int | None = None) -> Frame:
             return Frame(data, _BINARY)
     if not isinstance(data, str | bytes):
         raise WrongType(
-            f"a message is str (text) or bytes (binary), not {kind.__name__}; "
-            f"write_json and write_serialization take objects"
+            f"expected a message of str (text) or bytes (binary), got {kind.__name__}; "
+            f"send objects with write_json or write_serialization"
         )
     return Frame(data, message_type or (_TEXT if isinstance(data, str) else _BINARY))

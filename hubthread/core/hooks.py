@@ -33,7 +33,7 @@ class HookCall:
 
     @property
     def name(self) -> str:
-        """The call's name in the log; the path comes from the peer, so it is quoted and cut."""
+        """The call's name in the log.  The path comes from the peer, so it is quoted and cut."""
         return f"{self._what} for {self._request.path[:100]!r} of {self._request.peer}"
 
     def current_callback(self) -> int | None:

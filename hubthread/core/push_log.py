@@ -1,13 +1,12 @@
-"""The core of everything that is sent to many: a log of pushes, joins and leaves.
+"""The log of one room: its pushes, joins and leaves, in the order of their acceptance.
 
-Layer: hub.  Threads: any writes the log; one thread at a time (the hub's, or that of the
-room's driver) flushes it.
+A push, a join and a leave are entries of one log.  A flush takes the entries that wait and
+walks through them.  The pushes between two changes of the membership go to the members of that
+moment, joined into one send for each member.  So all members see one order (G4), each member
+gets exactly the pushes that were accepted while it was in, and pushes that pile up cost one send.
 
-A push, a member's coming and its going are entries of one log, in the order in which
-they were accepted.  The flush walks the log: what stands between two changes of the
-membership goes to the members of that moment, joined into one send each.  So all
-members see one order (G4), each gets exactly what was accepted while it was in, and
-pushes that pile up cost no more sends than one.
+Layer: core.  Threads: any thread writes the log.  One thread at a time flushes it: the hub's, or
+that of the room's driver.
 """
 
 from __future__ import annotations
@@ -33,19 +32,21 @@ M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
 
 
 class Driver(Protocol[M_contra]):
-    """A room's own thread, where it has one: it flushes, and it ends the room."""
+    """The thread of a ticking room: it flushes the room's log, and ends the room."""
 
     def schedule(self) -> None:
-        """Call ``PushLog.flush(self)`` soon, on the driver's thread; must return at once."""
+        """Call ``PushLog.flush(self)`` soon, on the driver's thread; return at once."""
 
     def left(self, member: M_contra) -> None:
-        """A member has left; must return at once, and must not call the member."""
+        """Note that a member has left; return at once, and do not call the member."""
 
     def end(self, reason: str) -> None:
-        """Nobody new comes in: do what is left to do, then call ``PushLog.shut``."""
+        """Do what is left to do, then call ``PushLog.shut``; no member joins any more."""
 
 
 class _Push:
+    """An entry of the log: a message for the members."""
+
     __slots__ = ("frame", "key")
 
     def __init__(self, frame: Frame, key: Hashable) -> None:
@@ -54,6 +55,8 @@ class _Push:
 
 
 class _Change(Generic[M]):
+    """An entry of the log: a member joins or leaves."""
+
     __slots__ = ("joins", "member")
 
     def __init__(self, member: M, joins: bool) -> None:
@@ -62,6 +65,8 @@ class _Change(Generic[M]):
 
 
 class _Step(Generic[M]):
+    """An entry of the log: a function that is called with the members."""
+
     __slots__ = ("work",)
 
     def __init__(self, work: Callable[[list[M]], None]) -> None:
@@ -69,15 +74,19 @@ class _Step(Generic[M]):
 
 
 class PushLog(Generic[M]):
-    """Pushes to whoever is in.
+    """A room's members, and the pushes to them; see the module for how it works.
 
-    Threads: ``flush`` on one thread at a time, the one that ``schedule`` brings it to;
-    everything else from any.
+    Flushing: ``_scheduled`` (a flush will come), then ``_flushing`` (it walks its entries).
+    ``_missed``: another flush came meanwhile, so flush once more.
+    Ending: open, then ``_sealed`` (no joins), then ``_closed`` (no pushes either).
 
-    :param schedule: called with ``flush`` when there is something to flush and no flush
-        is scheduled; must return at once.
-    :param bound: how many entries may wait.
-    :param name: for error messages.
+    Threads: the thread that ``schedule`` brings ``flush`` to calls it, one thread at a time.
+    Every other method may be called on any thread.
+
+    :param schedule: called with ``flush`` when entries wait and no flush is scheduled; must
+        return at once.
+    :param bound: the number of entries that may wait.
+    :param name: the room's name, for error messages.
     """
 
     def __init__(
@@ -90,23 +99,24 @@ class PushLog(Generic[M]):
         self._log: list[_Push | _Change[M] | _Step[M]] = []
         self._scheduled = False
         self._flushing = False
-        self._accepted: dict[M, None] = {}  # who is in, as of the last entry of the log
+        self._accepted: dict[M, None] = {}  # the members as of the last entry of the log
         self._pushes = 0
         self._flushed = 0
-        self._condition: threading.Condition | None = None  # made when somebody waits
+        self._condition: threading.Condition | None = None  # made by the first wait
         self._delivery: Delivery[M] = Delivery()
         self._driver: Driver[M] | None = None
-        self._missed = False  # a flush that found another one at work
+        self._missed = False
         self._sealed = False
         self._closed = False
-        # Who is in, as of the entries that were flushed: the flushing thread's while it flushes.
+        # The members as of the last flushed entry.  The flushing thread's while it flushes.
         self._present: dict[M, None] = {}
 
     # Any thread.
 
     def join(self, member: M) -> bool:
-        """Let ``member`` in: it gets every push from now on.  False if it was in.
+        """Let ``member`` in: it gets every push accepted from now on.
 
+        :returns: False if it was in.
         :raises HotlineClosed: after ``close`` or ``seal``.
         """
         change = _Change(member, joins=True)
@@ -136,7 +146,10 @@ class PushLog(Generic[M]):
         return True
 
     def leave(self, member: M) -> bool:
-        """Let ``member`` out: it still gets what was pushed so far.  False if it was out."""
+        """Let ``member`` out: it still gets the pushes accepted so far.
+
+        :returns: False if it was out.
+        """
         change = _Change(member, joins=False)
         try:
             with self._lock:
@@ -145,7 +158,7 @@ class PushLog(Generic[M]):
                 del self._accepted[member]
                 if self._at_rest():
                     del self._present[member]
-                    self._delivery.settle()
+                    self._delivery.forget_consumed()
                     schedule = False
                 else:
                     schedule = self._append(change)
@@ -172,8 +185,9 @@ class PushLog(Generic[M]):
             driver.left(member)
 
     def push(self, frame: Frame, key: Hashable = None) -> int:
-        """Send ``frame`` to who is in; its number, at once.
+        """Accept ``frame`` for the members of this moment.
 
+        :returns: the push's number, at once.
         :raises HotlineClosed: after ``close``.
         :raises QueueFull: when ``bound`` entries wait.
         """
@@ -195,14 +209,14 @@ class PushLog(Generic[M]):
         return number
 
     def seal(self) -> None:
-        """Refuse joins from now on; who is in stays, and is pushed to."""
+        """Refuse joins from now on; members stay, and are pushed to."""
         with self._lock:
             self._sealed = True
 
     def run(self, work: Callable[[list[M]], None]) -> None:
-        """Call ``work`` with who is in, on the flushing thread, in order with the pushes.
+        """Call ``work`` with the members, on the flushing thread, in order with the pushes.
 
-        It must not raise.
+        :param work: must not raise.
 
         :raises HotlineClosed, QueueFull: as ``push``.
         """
@@ -220,7 +234,9 @@ class PushLog(Generic[M]):
             raise
 
     def refuse_driven(self) -> None:
-        """:raises UsageError: when it has a driver.
+        """Refuse to attach a driver where none can be attached.
+
+        :raises UsageError: when the log has a driver.
         :raises HotlineClosed: when it is closed.
         """
         if self.closed:
@@ -229,7 +245,7 @@ class PushLog(Generic[M]):
             raise UsageError(f"{self.name} has a clock already: a room runs one option, once")
 
     def attach(self, driver: Driver[M]) -> None:
-        """From now on flush on the driver's thread.
+        """Flush on the driver's thread from now on.
 
         :raises HotlineClosed, UsageError: as ``refuse_driven``.
         """
@@ -237,16 +253,15 @@ class PushLog(Generic[M]):
             self.refuse_driven()
             self._driver = driver
             waits = bool(self._log)
-        if waits:  # for a thread that may be busy for long
+        if waits:  # the thread that a flush was scheduled on may be busy for long
             self._flush_soon()
 
     def close(self, reason: str, *, only_if_empty: bool = False) -> bool:
-        """Refuse joins from now on, and pushes; what was pushed is still sent.
+        """Refuse joins and pushes from now on; accepted pushes are still sent.
 
-        Where there is a driver, it still pushes, and shuts the room when it has come to
-        its end.
+        With a driver pushes go on: the driver calls ``shut`` at its end.
 
-        :returns: whether this call has shut it.
+        :returns: True if this call has closed the log.
         """
         with self._lock:
             if self.closed or (only_if_empty and self._accepted):
@@ -259,17 +274,17 @@ class PushLog(Generic[M]):
         return driver is None
 
     def shut(self) -> None:
-        """Refuse everything from now on.  The driver's, at its end."""
+        """Refuse pushes, too, from now on.  The driver calls this at its end."""
         with self._lock:
             self._closed = True
 
     def members(self) -> list[M]:
-        """Who is in, in the order of coming."""
+        """Return the members, in the order of their joining."""
         with self._lock:
             return list(self._accepted)
 
     def members_num(self) -> int:
-        """How many are in."""
+        """Return the number of members."""
         with self._lock:
             return len(self._accepted)
 
@@ -279,22 +294,22 @@ class PushLog(Generic[M]):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, and lets nobody in."""
+        """True if no member can join any more."""
         return self._sealed or self._closed
 
     def counts(self) -> tuple[int, int, int]:
-        """Pushes accepted, log entries that wait for the flush, members with a backlog."""
+        """Return the numbers of pushes, of waiting entries, and of members with a backlog."""
         with self._lock:
-            self._delivery.settle()
+            self._delivery.forget_consumed()
             return self._pushes, len(self._log), len(self._delivery)
 
     def is_consumed(self, push: int) -> bool:
-        """Whether ``push`` was handed over to each who was in then, or who is gone."""
+        """Return True if ``push`` was handed to each member of its moment that is not gone."""
         with self._lock:
-            return self._delivery.behind(push) is None and push <= self._flushed
+            return self._delivery.first_pending(push) is None and push <= self._flushed
 
     def wait_consumed(self, push: int, timeout: float | None) -> bool:
-        """Wait for that, ``timeout`` seconds at most; whether it is so."""
+        """Wait until ``is_consumed(push)``; return False after ``timeout`` seconds."""
         deadline = Deadline(timeout)
         with self._lock:
             if self._condition is None:
@@ -303,15 +318,15 @@ class PushLog(Generic[M]):
             return False
         while True:
             with self._lock:
-                laggard = self._delivery.behind(push)
-            if laggard is None:
+                pending = self._delivery.first_pending(push)
+            if pending is None:
                 return True
-            member, write = laggard
+            member, write = pending
             if not member.wait_batch_consumed(write, deadline.left()):
                 return False
 
     def _admit(self) -> None:
-        """Refuse a push where it cannot be taken.  Under the lock."""
+        """Refuse a push that cannot be accepted.  Called under the lock."""
         if self._closed:
             raise HotlineClosed(f"{self.name} is closed")
         if len(self._log) >= self._bound:
@@ -321,15 +336,15 @@ class PushLog(Generic[M]):
             )
 
     def _at_rest(self) -> bool:
-        """Whether nothing waits and nobody flushes: then a change takes its effect at once.
+        """Return True if no entry waits and no flush runs.  Called under the lock.
 
-        No thread is woken for it: clients that only come and go cost the hub thread nothing
-        (470 instead of 516 µs of CPU to open a connection on CPython 3.11).  Under the lock.
+        A change of the membership then takes effect at once and wakes no thread, so clients
+        that only come and go cost the hub thread nothing.
         """
         return not self._log and not self._flushing
 
     def _append(self, entry: _Push | _Change[M] | _Step[M]) -> bool:
-        """Add to the log; whether a flush has to be scheduled.  Under the lock."""
+        """Add an entry; return True if a flush must be scheduled.  Called under the lock."""
         self._log.append(entry)
         schedule = not self._scheduled
         self._scheduled = True
@@ -350,9 +365,10 @@ class PushLog(Generic[M]):
             self._schedule(self.flush)
         except Closed:
             with self._lock:
-                if self._driver is not None:  # by now, and it was told of what waits
+                if self._driver is not None:  # attached meanwhile: it flushes what waits
                     return
-                # Nobody flushes any more: nothing waits, and whoever tries next is told too.
+                # No thread flushes any more.  Nothing waits then, and the next push is
+                # refused in the same way.
                 self._scheduled = False
                 self._log.clear()
                 self._flushed = self._pushes
@@ -363,14 +379,15 @@ class PushLog(Generic[M]):
     # The flushing thread.
 
     def flush(self, driver: Driver[M] | None = None) -> None:
-        """Send what waits in the log to the members of its moment.
+        """Send each waiting push to the members of its moment.
 
-        :param driver: the room's, if it is the driver that calls.
+        :param driver: the room's driver, if the driver calls.
         """
         with self._lock:
             if self._driver is not driver:
-                return  # scheduled before there was one: it would tear a tick's pushes apart
-            if self._flushing:  # on the thread that it had before: that one goes on
+                # Scheduled before the driver came: a flush now would split a tick's pushes.
+                return
+            if self._flushing:  # on the hub thread, when the driver has just come
                 self._missed = True
                 return
             log, self._log = self._log, []
@@ -400,29 +417,29 @@ class PushLog(Generic[M]):
         with self._lock:
             self._flushing = False
             missed, self._missed = self._missed, False
-            if number > self._flushed:  # less where _flush_soon has given up meanwhile
+            if number > self._flushed:  # otherwise _flush_soon has given up meanwhile
                 self._flushed = number
             if number > self._pushes:  # a push was interrupted before it was counted
                 self._pushes = number
             if some_left:
-                self._delivery.settle()  # or who has gone would be remembered until somebody asks
+                self._delivery.forget_consumed()  # or a member that has gone would be kept
             if self._condition is not None:
                 self._condition.notify_all()
-        if missed:  # not left to the driver, which may have come to its end
+        if missed:  # here, because the driver may have come to its end
             self.flush(self._driver)
 
     def _send(self, frames: list[Frame], keys: list[Hashable], number: int) -> int:
-        """Send a run to who is present; the number of its last push."""
-        run = FrameBatch(frames, keys)
+        """Send frames to the members of this moment; return the number of the last push."""
+        batch = FrameBatch(frames, keys)
         last = number + len(frames)
-        lagging = []
+        pending = []
         with fan_outs.of(len(self._present)):
             for member in self._present:
-                write = member.send_batch(run)
+                write = member.send_batch(batch)
                 if write:
-                    lagging.append((member, write))
-        if lagging:
+                    pending.append((member, write))
+        if pending:
             with self._lock:
-                for member, write in lagging:
+                for member, write in pending:
                     self._delivery.add(member, number + 1, last, write)
         return last

@@ -17,9 +17,10 @@ __all__ = ["HubState"]
 
 
 class HubState:
-    """``new``, ``running``, ``closing`` or ``closed``, and what closing has to wait for.
+    """The state of a hub: ``new``, ``running``, ``closing`` or ``closed``.
 
-    ``hub/lifecycle.py`` walks from one state to the next.
+    ``hub/lifecycle.py`` walks from one state to the next.  The state counts the calls of
+    ``wait_done`` that closing has to wait for.
 
     :param hub_name: the hub's name, for error messages.
     :param opened: True if the hub has no ``delayed_execution`` to run first.
@@ -27,7 +28,7 @@ class HubState:
 
     def __init__(self, hub_name: str, *, opened: bool) -> None:
         self._hub_name = hub_name
-        self._changed = threading.Condition()  # guards what follows, and tells of changes
+        self._changed = threading.Condition()  # guards what follows, and is notified of changes
         self._busy = 0  # calls of ``wait_done`` that are still to come
         self._process = 0  # the process that the hub was started in
         self._on_failure: Callable[[], None] | None = None
@@ -44,12 +45,12 @@ class HubState:
         """
         with self._changed:
             if self.value != "new":
-                raise UsageError(f"this hub is {self.value}: a hub runs once, make a new one")
+                raise UsageError(f"this hub is {self.value}; a hub runs once, so make a new one")
             self.value = "running"
             self._process = os.getpid()
 
     def cannot_begin(self) -> None:
-        """Go back to ``new``, unless somebody has begun to close the hub meanwhile."""
+        """Go back to ``new``, unless another thread has begun to close the hub meanwhile."""
         with self._changed:
             if self.value == "running":
                 self.value = "new"
@@ -138,6 +139,6 @@ class HubState:
         """
         with self._changed:
             if self._busy == 0:
-                raise UsageError("wait_done without a wait_add before it")
+                raise UsageError("wait_done was called more often than wait_add announced")
             self._busy -= 1
             self._changed.notify_all()

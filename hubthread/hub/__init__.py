@@ -1,1 +1,13 @@
-"""Hub, client, hotline: what users hold."""
+"""The hub as programs hold it.
+
+================  =============================================================================
+``hub.py``        ``Hub``: the public methods.  Any thread calls them; the work is done in
+                  ``core/``, ``rooms/``, ``clients/`` and ``serving/``
+``dhub.py``       ``DHub``: the argument of closures.  The hub thread only
+``lifecycle.py``  the start, and the six steps of closing.  One thread walks through them
+``polling.py``    ``hub.long_polling``: a thread for each poll
+================  =============================================================================
+
+Read ``hub.py`` first, then ``lifecycle.py``.  A closure goes from ``hub.py`` to
+``concurrency/loop.py``, which runs it on the hub thread.
+"""

@@ -1,7 +1,7 @@
 """The hub: one thread that brings all shared work into one order.
 
-Layer: hub.  Threads: the hub thread runs closures and fans out; every method may be called on
-any thread, unless it says otherwise.
+Layer: hub.  Threads: the hub thread runs closures and sends pushes and broadcasts.  Every method
+may be called on any thread, unless it says otherwise.
 Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``, ``SocketHandles``.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Hashable
-from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
@@ -26,6 +25,7 @@ from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
+from hubthread.hub.report import health_page, snapshot, state_of
 from hubthread.matcher.compile import marshal_json, unmarshal_json
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 class Parts(NamedTuple):
-    """What a hub is assembled from; ``hubthread.testing`` has virtual ones."""
+    """The objects that a hub is assembled of; ``hubthread.testing`` has virtual ones."""
 
     core: Core[Any, Any]
     lifecycle: Lifecycle
@@ -63,11 +63,15 @@ class Parts(NamedTuple):
 
 
 class Hub(EachClient[Meta, Header]):
-    """Connections, rooms and shared state, in one order.
+    """Clients, rooms and shared state, kept in one order (``NewHub``).
 
-    ``with Hub(setting) as hub:`` starts the hub, and closes it at the end.
+    ``with Hub(setting) as hub:`` starts the hub, and closes it at the end of the block.
+
+    Threads: every method may be called on any thread, unless it says otherwise.  Closures of
+    ``exec_async`` and ``exec_sync``, and the predicates of filters, run on the hub thread.
 
     :param setting: see ``HubSetting``; its matcher accepts no more handlers afterwards.
+    :raises SettingError: for a ``check_origin`` that is neither a policy nor a function.
     """
 
     def __init__(self, setting: HubSetting[Meta, Header]) -> None:
@@ -117,39 +121,43 @@ class Hub(EachClient[Meta, Header]):
 
     @classmethod
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
-        """A hub with its thread running (``NewHubRun``)."""
+        """Make a hub and start it (``NewHubRun``).
+
+        :raises RuntimeError: when the system gives no thread.
+        """
         hub = cls(setting)
         hub.start()
         return hub
 
     def start(self) -> None:
-        """Run the hub on a thread of its own; returns at once.
+        """Start the hub on a thread of its own; return at once.
 
-        :raises UsageError: when it was started before.
-        :raises RuntimeError: when the system gives no thread; it may be tried again.
+        :raises UsageError: when the hub was started before.
+        :raises RuntimeError: when the system gives no thread; ``start`` may be called again.
         """
         self._lifecycle.start()
 
     def run(self) -> None:
-        """Run the hub on the calling thread, until it is closed (``Run``).
+        """Run the hub on the calling thread until the hub is closed (``Run``).
 
-        :raises UsageError: when it was started before.
-        :raises KeyboardInterrupt: after an orderly close, when it struck here: on the main
-            thread, without a SIGINT handler of the program's own, at once in a closure and
-            else between two jobs; a second one at once.
+        :raises UsageError: when the hub was started before.
+        :raises KeyboardInterrupt: after the hub has closed, if Ctrl-C arrived while it ran on
+            the main thread and the program has no SIGINT handler.  The first Ctrl-C interrupts
+            a closure at once, and the library's work between two jobs.  A second one
+            interrupts at once.
         """
         self._lifecycle.run_here()
 
     # Closures.
 
     def exec_async(self, work: Callable[[DHub[Meta, Header]], object]) -> None:
-        """Run ``work(dhub)`` on the hub thread; returns at once (``ExecAsync``).
+        """Run ``work(dhub)`` on the hub thread; return at once (``ExecAsync``).
 
-        A closure that was accepted runs exactly once, in the order of acceptance.  What
-        it raises is logged and counted.
+        A closure that was accepted runs exactly once, in the order of acceptance.  An exception
+        of ``work`` is logged and counted.
 
-        :raises HubClosed: when the hub is closed; the closure will not run.
-        :raises QueueFull: when ``chan_queue_size`` closures wait.
+        :raises HubClosed: when the hub is closed; ``work`` will not run.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` closures wait.
         """
         check_work(work)
         self._core.loop.exec_async(work)
@@ -159,13 +167,15 @@ class Hub(EachClient[Meta, Header]):
     ) -> T:
         """Run ``work(dhub)`` on the hub thread and return its result (``ExecSync``).
 
-        What it raises is raised here.  On the hub thread itself it runs at once; where the
-        hub has not started yet it waits for that too.
+        An exception of ``work`` is raised here.  On the hub thread ``work`` runs at once.  A hub
+        that was not started yet is waited for, too.
 
-        :param timeout: seconds.
-        :raises HubClosed, QueueFull: as ``exec_async``.
+        :param timeout: seconds; None waits without limit.
+        :raises HubClosed: when the hub is closed; ``work`` will not run.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` closures wait.
         :raises DeadlockError: when the hub waits for this thread.
-        :raises ExecTimeout: with the stack of what the hub is doing; the work still runs.
+        :raises ExecTimeout: after ``timeout`` seconds; its text has the stack of the hub
+            thread.  ``work`` still runs.
         """
         check_work(work)
         return self._core.loop.exec_sync(work, timeout)
@@ -173,13 +183,16 @@ class Hub(EachClient[Meta, Header]):
     # Sending to all.
 
     def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send to every client (``HubBroadcast``); the broadcast's number, at once.
+        """Send a text or binary message to every client (``HubBroadcast``).
 
         All clients see broadcasts in one order.
 
-        :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :returns: the broadcast's number, at once.
         :raises HubClosed: when the hub is closed.
-        :raises QueueFull: when ``chan_queue_size`` broadcasts wait.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` broadcasts wait.
+        :raises UsageError: for anything but ``str`` or ``bytes``.
+        :raises ValueError: for text that UTF-8 cannot encode.
         """
         if key is not None:
             check_key(key)
@@ -190,12 +203,12 @@ class Hub(EachClient[Meta, Header]):
         data: str | bytes,
         predicate: Callable[[Hub[Meta, Header], IOContext, Meta], bool],
     ) -> None:
-        """Send to every client for whom ``predicate(hub, ctx, meta)`` is true.
+        """Send to the clients for which a predicate is true (``BroadcastWithFilter``).
 
-        It is asked on the hub thread, in order with the other broadcasts; where it raises,
-        that client is left out and the log told (``BroadcastWithFilter``).
-
-        :raises HubClosed, QueueFull: as ``broadcast``.
+        :param predicate: called with ``(hub, ctx, meta)`` for each client, on the hub thread,
+            in order with the other broadcasts.  An exception is logged, and leaves the client
+            out.
+        :raises HubClosed, QueueFull, UsageError, ValueError: as ``broadcast``.
         """
         check_work(predicate)
         frame = self._core.make_frame(data)
@@ -206,7 +219,7 @@ class Hub(EachClient[Meta, Header]):
                     wanted = predicate(self, client, client.meta)
                 except KeyboardInterrupt as error:
                     self._core.loop.interrupt(error)  # meant for the program, not for the filter
-                except BaseException as error:  # noqa: BLE001 - told to the log
+                except BaseException as error:  # noqa: BLE001 - logged
                     self._core.incidents.log_exception(
                         error, "a broadcast filter raised for %r", client
                     )
@@ -219,7 +232,7 @@ class Hub(EachClient[Meta, Header]):
     # Objects and bytes.
 
     def marshal(self, obj: object) -> str | bytes:
-        """``obj`` as a payload: by the matcher's function, else as JSON (``Marshal``)."""
+        """Encode an object as the matcher does, or as JSON without a matcher (``Marshal``)."""
         matcher = self.setting.receive_matcher
         return marshal_json(obj) if matcher is None else matcher.marshal(obj)
 
@@ -228,15 +241,19 @@ class Hub(EachClient[Meta, Header]):
     @overload
     def unmarshal(self, data: str | bytes, into: Any) -> Any: ...
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
-        """A payload as an object of type ``into`` (``Unmarshal``).
+        """Decode a payload as the matcher does, or as JSON without a matcher (``Unmarshal``).
 
-        :raises PayloadError: when it does not fit.
+        :param into: the type of the result, as in a handler's annotation.
+        :raises PayloadError: when the payload does not fit the type.
         """
         matcher = self.setting.receive_matcher
         return unmarshal_json(data, into) if matcher is None else matcher.unmarshal(data, into)
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
-        """``prefix`` and the marshalled ``obj``, of the prefix's kind (``ByteSplicing``)."""
+        """Return ``prefix`` with the encoded ``obj`` behind it (``ByteSplicing``).
+
+        :returns: ``str`` or ``bytes``, like ``prefix``.
+        """
         check_kind("prefix", prefix, str | bytes, "text or bytes")
         data = self.marshal(obj)
         if isinstance(prefix, str):
@@ -246,7 +263,7 @@ class Hub(EachClient[Meta, Header]):
     # Rooms and clients.
 
     def hotline(self, option: HotlineOption | None = None) -> Hotline[Meta, Header]:
-        """A new room (``NewHotline``, ``NewHotlineWithOption`` and their Direct variants).
+        """Open a room (``NewHotline``, ``NewHotlineWithOption`` and their Direct variants).
 
         :raises HubClosed: when the hub is closing.
         """
@@ -259,13 +276,13 @@ class Hub(EachClient[Meta, Header]):
         return hotline
 
     def silent_hotline(self) -> SilentHotline[Meta, Header]:
-        """A room that nobody hears (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""
+        """Return a room without members (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""
         return SilentHotline(self._core, self._core.registry.next_hotline_id())
 
     def long_polling(self, option: LongPollingOption) -> LongPollingResult:
-        """Ask again and again until something is done, or time is up (``LongPolling``).
+        """Call a function again and again until it succeeds or time is up (``LongPolling``).
 
-        Returns at once; see ``LongPollingOption``.
+        Returns at once.  The function runs on a thread of the poll; see ``LongPollingOption``.
 
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system gives no thread.
@@ -274,11 +291,11 @@ class Hub(EachClient[Meta, Header]):
         return LongPollingResult(self._core, option)
 
     def clients(self) -> list[Client[Meta, Header]]:
-        """Every client, in the order of coming."""
+        """Return every client, oldest first."""
         return self._core.registry.everyone.members()
 
     def clients_num(self) -> int:
-        """How many clients are connected."""
+        """Return the number of clients."""
         return self._core.registry.everyone.members_num()
 
     def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[Client[Meta, Header]]]]:
@@ -298,18 +315,19 @@ class Hub(EachClient[Meta, Header]):
         max_connections: int = 10_000,
         backlog: int = 1024,
     ) -> Server:
-        """Listen for WebSocket clients; returns at once.
+        """Listen for WebSocket clients; return at once.
 
-        :param host: an address or name of this machine; ``"0.0.0.0"`` for all of IPv4,
-            ``"::"`` for IPv6, by default this machine only.
-        :param port: 0 takes a free one: see ``server.address``.
-        :param ssl: a server's context, for ``wss``.
-        :param unix_path: listen on a Unix socket there instead of ``host`` and ``port``.
-        :param path: where the WebSocket is; ``None``: everywhere.
-        :param pages: plain HTTP on the same port: path → ``function(request) -> Response``,
-            called on a thread of that request's own.  Everything else is 404.
-        :param max_connections: at the same time, plain HTTP included; more get 503.
-        :param backlog: connections that the system queues before they are accepted.
+        :param host: an address or name of this machine: ``"0.0.0.0"`` for all of IPv4,
+            ``"::"`` for IPv6.  The default reaches this machine only.
+        :param port: 0 takes a free port; see ``server.address``.
+        :param ssl: a TLS context for servers; clients then use ``wss``.
+        :param unix_path: a path for a Unix socket, used instead of ``host`` and ``port``.
+        :param path: the path of the WebSocket; None takes every path.
+        :param pages: plain HTTP on the same port: maps a path to ``function(request) ->
+            Response``, called on the request's own thread.  Other paths get 404.
+        :param max_connections: the most connections at the same time, plain HTTP included;
+            further ones get 503.
+        :param backlog: the number of connections that the system queues.
         :raises OSError: when the address cannot be listened on.
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
@@ -328,18 +346,18 @@ class Hub(EachClient[Meta, Header]):
         max_peers: int = 10_000,
         backlog: int = 1024,
     ) -> SocketServer:
-        """Let raw TCP or UDP peers in as clients of this hub; returns at once (``SocketHandles``).
+        """Listen for raw TCP or UDP peers; return at once (``SocketHandles``).
 
-        ``HubSetting.socket_period`` says how their messages end and how they are kept alive.
-        ``on_handshake``, where there is one, is asked for them too: its request has the
-        method ``"TCP"`` or ``"UDP"``, the peer's address, and no headers.
+        ``HubSetting.socket_period`` says how their messages end, and how silent they may be.
+        ``on_handshake`` is called for them, too: its request has the method ``"TCP"`` or
+        ``"UDP"``, the peer's address and no headers.
 
-        :param addr: an address or name of this machine, as for ``serve``.
-        :param port: 0 takes a free one: see ``address`` of what is returned.
+        :param addr: an address or name of this machine, as ``host`` of ``serve``.
+        :param port: 0 takes a free port; see ``server.address``.
         :param protocol: ``ConnectionProtocols.TCP`` or ``UDP``.
-        :param ssl: a server's context, for TLS on TCP.
-        :param max_peers: at the same time; more are closed at once.
-        :param backlog: TCP connections that the system queues before they are accepted.
+        :param ssl: a TLS context for servers, for TCP.
+        :param max_peers: the most peers at the same time; further ones are closed at once.
+        :param backlog: the number of TCP connections that the system queues.
         :raises OSError: when the address cannot be listened on.
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
@@ -358,26 +376,27 @@ class Hub(EachClient[Meta, Header]):
     ) -> WSGIAnswer:
         """Make the request of a WSGI application a client (``WebSocketHandler``).
 
-        The socket is taken from the WSGI server, one of the hub's own threads serves it, and
-        this returns at once: no worker is held.  Where a connection cannot be moved (TLS
-        that the WSGI server ends itself, Windows) the calling thread serves the client and
-        this returns at its end: see ``statistics().wsgi_parked``.
+        The hub takes the socket from the WSGI server and serves it on a thread of its own.
+        This returns at once, so no worker is held.  A connection that cannot be moved (TLS that
+        ends in the WSGI server, Windows) is served on the calling thread, and this returns when
+        the client has gone; see ``statistics().wsgi_parked``.
 
-        A hub that is new is started, on this first need, so it may be made before a server
-        forks.  It is closed when the process ends: its clients are told 1001.
+        The first call starts a new hub, so the hub may be made before a server forks.  The hub
+        is closed when the process ends: its clients are told 1001.
 
-        :param environ: as the application was called with; once for each request.
-        :param start_response: called with the answer; ``None``: call what is returned, or
-            return it from a Flask view.
-        :param meta: the client's (``WebSocketHandlerWithMeta``); ``on_handshake`` and
-            ``meta_gen`` are not asked then: whoever calls this has decided who may come.
-        :param max_connections: through this method at the same time; more get 503.
-        :returns: what the application is to return: the end of the request, or its refusal
-            (426 for what is no WebSocket, 403 for a foreign page, 429 for an address beyond
-            ``Limits.connections_per_address``, 501 for a server whose sockets cannot be had,
-            503 for a hub that is closed, full or out of threads).
-        :raises UsageError: for an environ whose request is a client already, and for a hub
-            that had threads in another process, before it forked.
+        :param environ: the request's environ; each request may be passed once.
+        :param start_response: called with the answer.  None: the caller calls the result as a
+            WSGI application, or returns it from a Flask view.
+        :param meta: the client's meta (``WebSocketHandlerWithMeta``).  With a meta neither
+            ``on_handshake`` nor ``meta_gen`` is called: the caller admits the client.
+        :param max_connections: the most connections through this method at the same time;
+            further ones get 503.
+        :returns: the application's response: the end of the request, or a refusal (426 without
+            a WebSocket upgrade, 403 for a foreign page, 429 beyond
+            ``Limits.connections_per_address``, 501 if the server does not let go of its
+            sockets, 503 for a hub that is closed, full or out of threads).
+        :raises UsageError: for a request that is a client already, and for a hub that had
+            threads in another process, before this one was forked.
         """
         answer = self._bridge.enter(environ, meta, max_connections)
         if start_response is not None:
@@ -387,12 +406,13 @@ class Hub(EachClient[Meta, Header]):
     def start_once(self) -> None:
         """Start a new hub in this process, and close it when the process ends.
 
-        Returns when its ``delayed_execution``, if any, has run.  For a WSGI application that
-        pushes before anybody has come by ``websocket_handler``, which does the same.  A hub
-        that was started here, or has ended, stays as it is.
+        Returns when ``delayed_execution``, if any, has run.  Use this in a WSGI application that
+        pushes before its first ``websocket_handler``, which does the same.  A hub that was
+        started or closed in this process stays as it is.
 
-        :raises UsageError: when it had threads in another process, before that forked.
-        :raises RuntimeError: when the system gives no thread; it may be tried again.
+        :raises UsageError: when the hub had threads in another process, before this one was
+            forked.
+        :raises RuntimeError: when the system gives no thread; the call may be repeated.
         """
         self._bridge.start_once()
 
@@ -403,33 +423,39 @@ class Hub(EachClient[Meta, Header]):
     # The end.
 
     def wait_add(self, count: int = 1) -> None:
-        """Let ``close`` wait for ``count`` more calls of ``wait_done`` (``WaitAdd``).
+        """Make ``close`` wait for ``count`` more calls of ``wait_done`` (``WaitAdd``).
 
         :raises SettingError: for a count below 1.
         """
         self._core.state.wait_add(count)
 
     def wait_done(self) -> None:
-        """One thing less for ``close`` to wait for (``WaitDone``).
+        """Report one thing done that ``close`` waits for (``WaitDone``).
 
-        :raises UsageError: when there was none.
+        :raises UsageError: when ``wait_add`` has not announced it.
         """
         self._core.state.wait_done()
 
     def close(self, timeout: float = 10.0) -> None:
-        """End everything, within ``timeout`` seconds (``Close``).
+        """Close the hub within ``timeout`` seconds (``Close``).
 
-        Stop accepting; wait for ``wait_done``; run what was submitted; tell every client
-        1001; bring out what waits for them, until near the deadline; cut who is left;
-        join every thread.  A second call waits for the first.  Where the hub would wait for
-        the caller (in a handler, in a closure) it returns at once, and another thread does it.
+        The steps are: stop accepting; wait for ``wait_done``; run the closures that were
+        accepted; tell every client 1001; send the messages that wait for them, until three
+        quarters of the time are up; cut the clients that are left; join every thread.
+
+        A second call waits for the first.  In a handler or a closure this returns at once, and
+        another thread closes the hub.
+
+        :raises SettingError: for a ``timeout`` that is not a number of seconds.
         """
         self._lifecycle.close(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the hub is closed, ``timeout`` seconds at most; whether it is.
+        """Wait until the hub is closed.
 
-        :raises InternalError: when the hub was stopped by a bug of its own.
+        :param timeout: seconds; None waits without limit.
+        :returns: False after ``timeout`` seconds.
+        :raises InternalError: when a bug of hubthread has stopped the hub.
         """
         closed = self._lifecycle.join(timeout)
         if closed and self._core.state.failure is not None:
@@ -450,47 +476,22 @@ class Hub(EachClient[Meta, Header]):
 
     @property
     def state(self) -> str:
-        """``new``, ``running``, ``closing``, ``closed``, or ``failed`` by a bug of our own."""
-        return "failed" if self._core.state.failure is not None else self._core.state.value
+        """``new``, ``running``, ``closing``, ``closed``, or ``failed`` by a bug of hubthread."""
+        return state_of(self._core)
 
     def statistics(self) -> HubStatistics:
-        """What is to be known of the hub now."""
-        hotlines, total, dropped, ended = self._core.registry.counts()
-        return HubStatistics(
-            name=self.name,
-            state=self.state,
-            clients=self.clients_num(),
-            hotlines=hotlines,
-            threads=self._core.threads.count(),
-            queue_depth=self._core.loop.depth(),
-            closures_run=self._core.loop.closures_run,
-            closures_failed=self._core.loop.closures_failed,
-            clients_total=total,
-            handshakes_refused=self._core.refusals.count,
-            messages_dropped=dropped,
-            ended_by=ended,
-            wsgi_moved=self._bridge.moved,
-            wsgi_parked=self._bridge.parked,
-            queue_age=self._core.loop.oldest(),
-            closure_running=self._core.loop.running(),
-            closure_longest=self._core.loop.longest,
-            limits_struck=self._core.incidents.counts(),
-            stuck=self._lifecycle.watchdog.stuck,
-        )
+        """Return a snapshot of the hub's counters."""
+        return snapshot(self._core, self._lifecycle, self._bridge)
 
     def health(self, request: Request) -> Response:
-        """A page that says how the hub is: ``hub.serve(pages={"/health": hub.health})``.
+        """Answer a health check; serve it with ``hub.serve(pages={"/health": hub.health})``.
 
-        Its statistics as JSON, with status 200, or 503 while the hub thread has been in one
-        closure for longer than ``HubSetting.watchdog``, before the hub has been started, and
-        from when it closes.  It is made on the request's own thread, so it answers where the
-        hub thread does not.  It names no client, but tells everybody how many there are.
+        The page is ``statistics()`` as JSON.  Its status is 200, or 503 before the start, from
+        the begin of the close, and while one closure runs longer than ``HubSetting.watchdog``.
+        It is made on the request's own thread, so it answers even if the hub thread is stuck.
+        The page names no client, but tells everybody how many there are.
         """
-        statistics = self.statistics()
-        limit = self.setting.watchdog
-        stuck = limit is not None and statistics.closure_running > limit
-        well = statistics.state == "running" and not stuck
-        return Response.json(asdict(statistics), 200 if well else 503)
+        return health_page(self.statistics(), self.setting.watchdog)
 
     def __repr__(self) -> str:
         return f"<Hub {self.name} {self.state}, {self.clients_num()} clients>"

@@ -1,7 +1,7 @@
 """The beginning and the end of a hub: its threads, and the order of closing (G7).
 
 Layer: hub.  Threads: ``close`` may be called on any thread.  The first thread that calls it
-walks the order of closing; where that is a thread of the hub itself, another one does.
+walks the order of closing.  If that is a thread of the hub itself, another thread walks instead.
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ class Lifecycle:
     def _refuse_forked(self) -> None:
         if self._state.forked() or self._core.threads.left_behind():
             raise UsageError(
-                f"hub {self._core.name} had threads in another process, before this one was "
-                f"forked from it, and they have not come along: make it with Hub(setting), let "
-                f"the first request start it, and begin rooms with a clock and polls in "
+                f"hub {self._core.name} was started in another process before this one was "
+                f"forked, and has no threads here: make it with Hub(setting), let the first "
+                f"request start it, and begin ticking rooms and polls in "
                 f"HubSetting.delayed_execution"
             )
 
@@ -122,7 +122,7 @@ class Lifecycle:
 
     def _watch_deadline(self) -> None:
         deadline = self._core.context.deadline
-        if deadline is not None:  # a context calls nobody when its deadline passes
+        if deadline is not None:  # a context calls no callback when its deadline passes
             self._core.timers.set(deadline - monotonic(), self._close_if_open)
 
     def _delayed_execution(self) -> None:
@@ -191,7 +191,7 @@ class Lifecycle:
         def left(until: float) -> float:
             return max(0.0, until - core.clock.now())
 
-        # 1. Accept nobody new.
+        # 1. Accept no more connections.
         for server in core.servers.all():
             server.close()
         # 2. Wait for ``wait_done``, and for the closures that were accepted so far.
@@ -232,7 +232,7 @@ class Lifecycle:
         self.watchdog.close()
         core.flusher.close()
         core.loop.close()
-        # The loop may run on a thread of the program, which cannot be joined.
+        # The loop may run on a thread of the program, which must not be joined.
         self._wait(lambda: not state.loop_runs, left(deadline))
         late: dict[str, list[int | None]] = {}
         for thread in core.threads.join(left(deadline)):

@@ -1,7 +1,9 @@
-"""Ask again and again until something is done, or time is up.
+"""Poll: call a function again and again until it succeeds, or time is up.
 
-Layer: hub.  Threads: one for each poll that runs, which calls the user's functions; the
-handle is for any.
+This is the specification's long polling, and has nothing to do with HTTP.
+
+Layer: hub.  Threads: each poll has a thread, which calls the program's functions.  Any thread
+may use the handle.
 Source: the specification's ``LongPolling``, ``LongPollingOption``, ``LongPollingResult``.
 """
 
@@ -26,26 +28,31 @@ __all__ = ["LongPollingOption", "LongPollingResult"]
 PollingOutcome = Literal["done", "timeout", "cancelled"]
 
 SHORTEST_FREQUENCY = 0.0001
-"""Seconds, as between ticks."""
+"""The shortest time between two calls, in seconds."""
 
 
 @dataclass(frozen=True)
 class LongPollingOption:
-    """What is asked, how often and for how long."""
+    """A function to poll, how often, and for how long."""
 
     do: Callable[[Any, Callable[[], None]], object]
-    """Called with ``(hub, done)`` at once, and then every ``frequency`` seconds; it, or
-    whom it tells, calls ``done()`` to end the poll.  On a thread of the poll's own: it may
-    block, and must use ``hub.exec_async`` or ``exec_sync`` for what others use too."""
+    """The function: called with ``(hub, done)`` at once, and then every ``frequency`` seconds.
+
+    A call of ``done()``, by the function or on any other thread, ends the poll.  The function
+    runs on the poll's own thread: it may block, and must use ``hub.exec_async`` or
+    ``hub.exec_sync`` for anything that it shares with others."""
     timeout: float
-    """Seconds until ``timeout_callback``."""
+    """The time until the poll ends without success, in seconds."""
     retry: int = 0
-    """How often ``do`` is called at the most; 0: until ``timeout``.  After the last time
-    ``done`` has another ``frequency`` to come."""
+    """The most calls of ``do``; 0 sets no limit.
+
+    After the last call ``done`` may be called for another ``frequency`` seconds."""
     frequency: float = 1.0
-    """Seconds between calls, 0.0001 at the least."""
+    """The time from one call to the next, in seconds: 0.0001 or more."""
     timeout_callback: Callable[[Any], object] | None = None
-    """Called with ``hub`` when nothing was done in time, on the same thread."""
+    """A function that is called with ``hub`` when ``done`` was not called in time.
+
+    It runs on the poll's own thread."""
 
     def __post_init__(self) -> None:
         if self.timeout == 0:
@@ -62,6 +69,8 @@ class LongPollingResult:
     """A poll that runs, or ran.  Made by ``hub.long_polling``.
 
     It ends once: done, out of time, or cancelled, by ``cancel`` or by the hub's closing.
+
+    Threads: every method may be called on any thread.
     """
 
     def __init__(self, core: Core[Any, Any], option: LongPollingOption) -> None:
@@ -69,7 +78,7 @@ class LongPollingResult:
         self._option = option
         self._clock = core.clock
         self._deadline = core.clock.now() + option.timeout
-        # The poll's own thread's.
+        # The poll's own thread uses these three.
         self._due = core.clock.now()
         self._asked = 0
         self._runner: int | None = None  # while a callback runs
@@ -77,31 +86,36 @@ class LongPollingResult:
         self._changed = threading.Condition(self._lock)
         self._outcome: PollingOutcome | None = None
         self.context = Context(core.context)
-        """Cancelled when it ends, and with the hub."""
+        """A context that is cancelled when the poll ends, or the hub closes."""
         self._drive: Drive | None = None
         self.context.add_callback(self._cancelled)
         self._drive = core.clock.drive(self._step, "long-polling")
-        if self.outcome is not None:  # before there was anybody to wake
+        if self.outcome is not None:  # ended before there was a thread to wake
             self._drive.wake()
 
     @property
     def outcome(self) -> PollingOutcome | None:
-        """``"done"``, ``"timeout"`` or ``"cancelled"``; ``None`` while it runs."""
+        """``"done"``, ``"timeout"`` or ``"cancelled"``; None while the poll runs."""
         return self._outcome
 
     def cancel(self) -> bool:
-        """End it: nothing is asked any more.  False when it has ended before."""
+        """End the poll: its functions are called no more.
+
+        :returns: False if the poll has ended before.
+        """
         return self._end("cancelled")
 
     def wait(self, timeout: float | None = None) -> PollingOutcome | None:
-        """Wait until it ends, ``timeout`` seconds at most; its outcome.
+        """Wait until the poll ends.
 
+        :param timeout: seconds; None waits without limit.
+        :returns: the outcome; None after ``timeout`` seconds.
         :raises WrongThread: on the hub thread, and in the poll's own callbacks.
         """
         self._core.loop.refuse_here("wait")
         if self._runner == thread_id():
             raise WrongThread(
-                "wait from inside the poll's own callback would wait for itself: call done(), or "
+                "wait in the poll's own callback would wait for itself; call done(), or "
                 "return and be called again"
             )
         wait_for(self._changed, lambda: self._outcome is not None, timeout)
@@ -128,21 +142,21 @@ class LongPollingResult:
         return True
 
     def _step(self) -> float | None:
-        """On the poll's own thread: see ``concurrency.clock.Step``."""
+        """Run one step on the poll's own thread: see ``concurrency.clock.Step``."""
         option, now, deadline = self._option, self._clock.now(), self._deadline
         if self._outcome is not None:
             return None
         exhausted = option.retry and self._asked >= option.retry
         if now >= deadline or (exhausted and now >= self._due):
-            self._call(lambda: self._end("timeout"))  # which calls those of its context
+            self._call(lambda: self._end("timeout"))  # runs callbacks of the context
             callback = option.timeout_callback
             if self.outcome == "timeout" and callback is not None:
                 self._call(lambda: callback(self._core.hub))
             return None
-        if now < self._due:  # woken for nothing
+        if now < self._due:  # woken early
             return min(self._due, deadline)
         self._asked += 1
-        # Calls that a slow one has kept from being made in time are left out, not made up for.
+        # Calls that a slow call has kept from being made in time are left out.
         self._due += (int((now - self._due) / option.frequency) + 1) * option.frequency
         self._call(lambda: option.do(self._core.hub, self._done))
         return None if self.outcome else min(self._due, deadline)
@@ -151,7 +165,7 @@ class LongPollingResult:
         self._runner = thread_id()
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - told to the log, and asked again
+        except BaseException as error:  # noqa: BLE001 - logged, and called again
             self._core.incidents.log_exception(error, "%r: a callback raised", self)
         finally:
             self._runner = None

@@ -1,1 +1,12 @@
-"""To be described."""
+"""Hotlines: rooms whose members get what is pushed to them.
+
+===============  ==============================================================================
+``hotline.py``   ``Hotline``: members, pushes, closing.  Any thread calls it; the hub thread
+                 sends what was pushed (``core/push_log.py``)
+``silent.py``    ``SilentHotline``: a hotline that reaches nobody.  Any thread
+``ticking/``     hotlines with a clock: each has a thread, which ticks and sends
+===============  ==============================================================================
+
+Read ``hotline.py`` first.  Most of its work is done by ``core/push_log.py``, which holds the
+members.
+"""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
-from hubthread.concurrency.watchdog import Watched
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
 from hubthread.errors import ContextNotClient
@@ -33,13 +32,13 @@ Header = TypeVar("Header", bound=Hashable)
 
 
 class Hotline(EachClient[Meta, Header]):
-    """A room.  Made by ``hub.hotline()``.
+    """A room, whose members get what is pushed to it.  Made by ``hub.hotline()``.
 
-    All members see its pushes in one order.  A member gets exactly the pushes accepted
-    between its ``answer`` and its ``hangup``, whatever was still waiting when it came or
+    All members see the pushes in one order.  A member gets exactly the pushes that were accepted
+    between its ``answer`` and its ``hangup``, even if they were still waiting when it came or
     went.  Between a push and a direct ``write`` to a member no order is promised.
 
-    Threads: every method from any.
+    Threads: every method may be called on any thread.
     """
 
     __slots__ = ("__weakref__", "_core", "_log", "_make_frame", "context", "hotline_id", "name")
@@ -77,18 +76,19 @@ class Hotline(EachClient[Meta, Header]):
     def answer(self, ctx: IOContext) -> None:
         """Let a client in: it gets every push accepted from now on.
 
-        A client that is in stays in; one whose connection has ended is not let in.
+        Nothing happens to a client that is in, or whose connection has ended.
 
         :raises ContextNotClient: for anything but a client.
-        :raises TooManyRooms: when it is in as many as ``Limits.rooms_per_client`` lets it.
-        :raises HotlineClosed, HubClosed: after the end of either.
+        :raises TooManyRooms: when the client is in ``Limits.rooms_per_client`` rooms.
+        :raises HotlineClosed: when the hotline is closed.
+        :raises HubClosed: when the hub is closed.
         """
         self._client(ctx).enter_room(self._log)
 
     def hangup(self, ctx: IOContext) -> None:
-        """Let a client out: it still gets what was pushed so far.
+        """Let a client out: it still gets the pushes accepted so far.
 
-        One that is not in is ignored.  A client that disconnects leaves by itself.
+        Nothing happens to a client that is not in.  A client that disconnects leaves by itself.
 
         :raises ContextNotClient: for anything but a client.
         """
@@ -97,43 +97,54 @@ class Hotline(EachClient[Meta, Header]):
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.
 
-        Encoded once for all.  Never waits: for members that take it slowly there is the
-        overflow policy, and for a pusher that wants to keep pace ``wait_push_consumed``.
+        The message is encoded once for all members.  This never waits: ``HubSetting.overflow``
+        deals with members that read slowly, and ``wait_push_consumed`` keeps a pusher in pace.
 
-        :param key: for ``Overflow.LATEST``: a waiting message of the same key is replaced.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
         :returns: the push's number, at once.
-        :raises HotlineClosed, HubClosed: after the end of either.
-        :raises QueueFull: when ``chan_queue_size`` pushes wait for the hub.
-        :raises ValueError: for text that UTF-8 cannot carry.
+        :raises HotlineClosed: when the hotline is closed.
+        :raises HubClosed: when the hub is closed.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait for the hub.
+        :raises UsageError: for anything but ``str`` or ``bytes``.
+        :raises ValueError: for text that UTF-8 cannot encode.
         """
         if key is not None:
             check_key(key)
         return self._log.push(self._make_frame(data), key)
 
     def push_json(self, obj: object) -> int:
-        """Push ``obj`` as JSON text; see ``push``, and ``marshal_json`` for what it may be."""
+        """Push ``obj`` as JSON text; see ``push``.
+
+        :param obj: anything that ``marshal_json`` takes.
+        """
         return self.push(marshal_json(obj))
 
     def push_splicing(self, prefix: str | bytes, obj: object) -> int:
-        """Push ``prefix`` and the marshalled ``obj`` as one message; see ``push``."""
+        """Push ``prefix`` and the encoded ``obj`` as one message; see ``push``.
+
+        :param obj: anything that ``hub.marshal`` takes.
+        """
         return self.push(self.hub.byte_splicing(prefix, obj))
 
     @property
     def push_count(self) -> int:
-        """The number of the last push."""
+        """The number of the last push; 0 before the first."""
         return self._log.counts()[0]
 
     def is_push_consumed(self, number: int) -> bool:
-        """Whether push ``number`` was handed to each member of its moment, or that is gone.
+        """Return True once push ``number`` was handed to the system for every member.
 
-        Handed over as in ``IOContext.is_write_consumed``.
+        These are the members at the time when the push was accepted.  Members that have
+        disconnected do not count.  See ``IOContext.is_write_consumed``.
         """
         return self._log.is_consumed(number)
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
-        """Wait for that, ``timeout`` seconds at most; whether it is so.
+        """Wait until ``is_push_consumed(number)``.
 
-        :raises WrongThread: on the hub thread or in a room's tick, which it would wait for.
+        :param timeout: seconds; None waits without limit.
+        :returns: False after ``timeout`` seconds.
+        :raises WrongThread: on the hub thread or in a room's tick, which send the push.
         """
         self._core.loop.refuse_here("wait_push_consumed")
         refuse_in_tick("wait_push_consumed")
@@ -141,12 +152,12 @@ class Hotline(EachClient[Meta, Header]):
 
     @property
     def members(self) -> list[Client[Meta, Header]]:
-        """Who is in, in the order of coming."""
+        """The clients that are in, in the order of their ``answer``."""
         return self._log.members()
 
     @property
     def members_num(self) -> int:
-        """How many are in."""
+        """The number of clients that are in."""
         return self._log.members_num()
 
     def __contains__(self, ctx: object) -> bool:
@@ -156,13 +167,16 @@ class Hotline(EachClient[Meta, Header]):
         return self._core, self._log.members
 
     def close(self) -> None:
-        """Let everybody out and refuse what comes; what was pushed is still sent."""
+        """Let all members out, and refuse clients and pushes; accepted pushes are still sent."""
         reason = "the hotline was closed"
         if self._log.close(reason):
             self._end(reason)
 
     def close_if_empty(self) -> bool:
-        """Close it if nobody is in, in one step; whether it is closed after the call."""
+        """Close the hotline if it has no members, in one step.
+
+        :returns: True if the hotline is closed after the call.
+        """
         reason = "the hotline was empty"
         if self._log.close(reason, only_if_empty=True):
             self._end(reason)
@@ -170,11 +184,11 @@ class Hotline(EachClient[Meta, Header]):
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """True if the hotline was closed."""
         return self._log.closed
 
     def statistics(self) -> HotlineStatistics:
-        """What is to be known of this hotline now."""
+        """Return a snapshot of this hotline's counters."""
         pushes, waiting, lagging = self._log.counts()
         return HotlineStatistics(
             hotline_id=self.hotline_id,
@@ -192,13 +206,13 @@ class Hotline(EachClient[Meta, Header]):
         return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
 
     def _end(self, reason: str) -> None:
-        """Let everybody out of a room that was shut.  Not for users: they ``close`` it."""
+        """Let all members out of a closed log, and end the hotline."""
         for client in self._log.members():
             self.hangup(client)
         self._core.registry.remove(self)
         self.context.cancel(reason)
 
-    # For the hub: a room with a clock has more to say here.
+    # For the hub; ticking rooms override these two.
 
     def _watched(self) -> Sequence[Watched]:
         """Return what runs callbacks for the hotline; the watchdog looks at it."""
@@ -211,5 +225,5 @@ class Hotline(EachClient[Meta, Header]):
     @staticmethod
     def _client(ctx: object) -> Client[Meta, Header]:
         if not isinstance(ctx, Client):
-            raise ContextNotClient(f"context not client: {ctx!r}; give the handler's ctx")
+            raise ContextNotClient(f"context not client: {ctx!r}; pass the handler's ctx")
         return ctx

@@ -1,6 +1,6 @@
-"""A hotline that nobody hears: the null object, where code wants a room and there is none.
+"""A hotline that reaches nobody: the null object, for code that wants a room where there is none.
 
-Layer: hub.  Threads: everything from any.
+Layer: rooms.  Threads: every method may be called on any thread.
 Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect``.
 """
 
@@ -10,12 +10,9 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, TypeVar
 
 from hubthread.clients.each import Iteration
-from hubthread.concurrency.context import Context
 from hubthread.rooms.hotline import Hotline
-from hubthread.statistics import HotlineStatistics
 
 if TYPE_CHECKING:
-    from hubthread.clients.client import Client
     from hubthread.core.core import Core
     from hubthread.interfaces import IOContext
     from hubthread.types import ClientID, HotlineID, Key
@@ -28,63 +25,49 @@ T = TypeVar("T")
 
 
 class SilentHotline(Hotline[Meta, Header]):
-    """Accepts every call, does nothing, never fails.  Made by ``hub.silent_hotline()``.
+    """A hotline that accepts every call, does nothing and never fails.
 
-    Nobody is ever in it, and what is pushed to it is gone.  The hub does not list it, and
-    its number is its own like any hotline's.  ``close`` shows in ``is_closed`` and ends its
-    ``context``, as elsewhere, and it accepts every call afterwards too.
+    Made by ``hub.silent_hotline()``.  It never has members, and drops what is pushed to it.
+    The hub does not list it.  Its number is unique, like any hotline's.  ``close`` shows in
+    ``is_closed`` and cancels its ``context``, as for any hotline; every call is accepted
+    afterwards, too.
+
+    Threads: every method may be called on any thread.
     """
 
-    __slots__ = ("_closed",)
+    # The methods that could let a client in, send or refuse are overridden.  All others are
+    # those of a hotline whose push log stays empty.
+
+    __slots__ = ()
 
     def __init__(self, core: Core[Meta, Header], hotline_id: HotlineID) -> None:
-        # Not super().__init__: there is no room behind it.
-        self._core = core
-        self.hotline_id = hotline_id
-        self.name = "silent"
-        self.context = Context(core.context)
-        self._closed = False
+        super().__init__(core, hotline_id, "silent")
 
     def answer(self, ctx: IOContext) -> None:
-        """Nobody is let in."""
+        """Do nothing: the client is not let in."""
 
     def hangup(self, ctx: IOContext) -> None:
-        """Nobody is in."""
+        """Do nothing: no client is in."""
 
     def push(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send to nobody; zero."""
+        """Drop the message; return zero."""
         return 0
 
     def push_json(self, obj: object) -> int:
-        """Send to nobody; zero."""
+        """Drop the message; return zero."""
         return 0
 
     def push_splicing(self, prefix: str | bytes, obj: object) -> int:
-        """Send to nobody; zero."""
-        return 0
-
-    @property
-    def push_count(self) -> int:
-        """Zero."""
+        """Drop the message; return zero."""
         return 0
 
     def is_push_consumed(self, number: int) -> bool:
-        """True: nobody is waited for."""
+        """Return True: there is no member to wait for."""
         return True
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
-        """True, at once and on every thread."""
+        """Return True at once, on every thread."""
         return True
-
-    @property
-    def members(self) -> list[Client[Meta, Header]]:
-        """Nobody."""
-        return []
-
-    @property
-    def members_num(self) -> int:
-        """Zero."""
-        return 0
 
     def __contains__(self, ctx: object) -> bool:
         return False
@@ -97,39 +80,8 @@ class SilentHotline(Hotline[Meta, Header]):
         wait_clients: bool = True,
         timeout: float | None = None,
     ) -> Iteration[T]:
-        """An iteration over nobody, which is done."""
+        """Return an iteration over no clients, which is done."""
         return Iteration.over_nobody(self._core)
 
-    def close(self) -> None:
-        """Mark it as closed."""
-        self._end("the hotline was closed")
-
-    def close_if_empty(self) -> bool:
-        """Mark it as closed, since it is empty; true."""
-        self._end("the hotline was empty")
-        return True
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
-
-    def statistics(self) -> HotlineStatistics:
-        """Zeros."""
-        return HotlineStatistics(
-            hotline_id=self.hotline_id,
-            name=self.name,
-            closed=self._closed,
-            members=0,
-            pushes=0,
-            waiting=0,
-            lagging=0,
-        )
-
-    def _end(self, reason: str) -> None:
-        """Mark it as closed.  Not for users: they ``close`` it."""
-        self._closed = True
-        self.context.cancel(reason)
-
     def __repr__(self) -> str:
-        return f"<SilentHotline {self.hotline_id} {'closed' if self._closed else 'open'}>"
+        return f"<SilentHotline {self.hotline_id} {'closed' if self.is_closed else 'open'}>"

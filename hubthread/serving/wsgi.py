@@ -1,8 +1,8 @@
-"""The way in through a WSGI server: its request becomes a client, and its worker is free.
+"""The bridge from a WSGI server: a request becomes a client, and its worker is free again.
 
-Layer: hub.  Threads: ``enter`` runs on the WSGI server's; each client's reader is a thread
-of the hub, as ever, except where a connection cannot be moved: there the request's own
-thread is the reader, and is parked until the client goes.
+Layer: serving.  Threads: ``enter`` runs on the request's thread, which is the WSGI server's.  Each
+client's reader is a thread of the hub.  Where a connection cannot be moved, the request's thread
+is the reader, and stays until the client goes.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ __all__ = ["WSGIAnswer", "WSGIBridge"]
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 _TAKEN = "hubthread.taken"
-"""In the environ of a request whose connection has become a client's."""
+"""The key in the environ of a request that has become a client."""
 
 _HOP_BY_HOP = ("connection", "upgrade")
-"""An application must not send these (PEP 3333), and wsgiref ends with an assertion."""
+"""Headers that an application must not send (PEP 3333)."""
 
 
 class WSGIAnswer:
-    """What a WSGI application returns for a request: an iterable of its body.
+    """The response that a WSGI application returns for a request: an iterable of its body.
 
-    It is a WSGI application too, so a Flask view may return it.
+    It is a WSGI application, too, so a Flask view may return it.
     """
 
     def __init__(
@@ -74,18 +74,18 @@ class WSGIAnswer:
     def __call__(
         self, environ: Mapping[str, Any], start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Answer as an application."""
+        """Answer a request, as a WSGI application does."""
         start_response(self.status, self.headers)
         return self
 
     def close(self) -> None:
-        """From the server, which has sent it."""
+        """End the response; the WSGI server calls this when it has sent it."""
         if self._drain is not None:
             self._drain.close()
 
 
 class WSGIBridge:
-    """Takes requests of WSGI servers over as clients of one hub.
+    """The requests of WSGI servers that become clients of one hub.
 
     Threads: every method may be called on any thread.
 
@@ -102,15 +102,17 @@ class WSGIBridge:
         self._lock = threading.RLock()  # guards what follows
         self._watched = False
         self.moved = 0
+        """The clients whose connections were moved to threads of the hub."""
         self.parked = 0
+        """The clients that threads of the WSGI server serve."""
 
     def enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
-        """Make the request a client, or say why not; see ``hub.websocket_handler``."""
+        """Make the request a client, or refuse it; see ``hub.websocket_handler``."""
         check_number("max_connections", max_connections, 1, whole=True)
         if environ.get(_TAKEN):
             raise UsageError(
-                "this request has become a client already: call websocket_handler once for "
-                "each request, and return what it returns"
+                "this request is a client already; call websocket_handler once for each "
+                "request, and return its result"
             )
         request: Request | None = None
         try:
@@ -121,28 +123,31 @@ class WSGIBridge:
             drain = self._admit(environ, negotiated, max_connections)
         except HandshakeRejected as refusal:
             self._core.refusals.add(request, refusal.status, refusal.reason)
-            if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # for who runs it, not who calls
+            if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # the operator has to act
                 self._trouble(refusal.reason, refusal.reason)
             response = refusal_response(self._core, refusal)
             return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
-        return WSGIAnswer(101, drain=drain)  # the client has got its own
+        return WSGIAnswer(101, drain=drain)  # for the decoy: the peer has got its own 101
 
     def start_once(self) -> None:
-        """Start the hub in this process, where it is new; see that it ends with it."""
+        """Start the hub in this process if it is new, and close it when the process ends."""
         self._start()
         with self._lock:
             watched, self._watched = self._watched, True
         if not watched:
             atexit.register(self._at_exit, os.getpid())
-            # Or a hub that is made and closed in a test would stay for ever.
+            # Otherwise atexit would keep each closed hub for ever.
             self._core.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
 
     def _at_exit(self, process: int) -> None:
-        if os.getpid() == process:  # and not one that it has forked, with the same sockets
+        if os.getpid() == process:  # a forked process must leave the sockets alone
             self._close()
 
     def _start_for_client(self) -> None:
-        """:raises HandshakeRejected: when the hub is closed, or the system gives no thread."""
+        """Start the hub for a request.
+
+        :raises HandshakeRejected: when the hub is closed, or the system gives no thread.
+        """
         try:
             self.start_once()
         except RuntimeError as error:
@@ -156,8 +161,8 @@ class WSGIBridge:
         if not move and not environ.get("wsgi.multithread"):
             raise HandshakeRejected(
                 501,
-                "A connection with TLS of the WSGI server's own takes one of its threads, and "
-                "this server has only one: give it threads, or end TLS in a proxy before it.",
+                "This connection's TLS ends in the WSGI server, so it needs a thread of that "
+                "server, which has only one: give it threads, or end TLS in a proxy before it.",
             )
         addresses, peer = self._core.address_limit, negotiated.request.peer
         if not addresses.enter(peer):
@@ -169,7 +174,7 @@ class WSGIBridge:
             self.parked += not move and not full
         if full:
             addresses.leave(peer)
-            text = "%d connections, the limit of websocket_handler: turning one away"
+            text = "%d connections, the limit of websocket_handler: refusing one"
             self._core.incidents.log_limit(CONNECTIONS, logging.WARNING, text, most)
             raise _full()
         if not move:
@@ -191,8 +196,8 @@ class WSGIBridge:
         return drain
 
     def _no_room(self, why: object) -> HandshakeRejected:
-        what = f"no room for a connection: answering 503 ({why})"
-        self._trouble(f"no room: {type(why).__name__}", what)  # a thread, or a descriptor
+        what = f"no thread or descriptor for a connection: answering 503 ({why})"
+        self._trouble(f"no room: {type(why).__name__}", what)
         return _full()
 
     def _trouble(self, kind: str, what: str) -> None:
@@ -246,5 +251,5 @@ def _refused_with(response: Response, *, head: bool) -> WSGIAnswer:
             ("Content-Length", str(len(response.body))),
             ("X-Content-Type-Options", "nosniff"),
         ],
-        b"" if head else response.body,  # few servers leave it out
+        b"" if head else response.body,  # few servers leave the body out themselves
     )

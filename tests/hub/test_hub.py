@@ -348,7 +348,7 @@ def test_what_is_no_message_is_refused() -> None:
         sends: list[Any] = [s.hub.broadcast, hotline.push, client.write, client.hub_broadcast]
         for send in sends:
             for wrong in ({"a": 1}, None, bytearray(b"x"), 5):
-                with pytest.raises(UsageError, match="a message is str"):
+                with pytest.raises(UsageError, match="expected a message of str"):
                     send(wrong)
             with pytest.raises(ValueError, match="UTF-8"):
                 send("\ud800")

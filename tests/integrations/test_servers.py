@@ -228,7 +228,7 @@ def test_server_unsupported_gets_501(kind: str) -> None:
 
 def test_server_request_used_twice_raises() -> None:
     with running("werkzeug") as server, server.peer(path="/twice") as ada:
-        server.until_logged("UsageError: this request has become a client already")
+        server.until_logged("UsageError: this request is a client already")
         ada.send("hello")
         assert ada.message() == "hello"
 
