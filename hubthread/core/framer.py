@@ -25,7 +25,7 @@ class Framer(Protocol):
 
         :param message_type: None takes that of the hub's settings, or else of the data.
         :raises WrongType: for anything but ``str`` or ``bytes``.
-        :raises ValueError: for text that UTF-8 cannot encode.
+        :raises WrongValue: for text that UTF-8 cannot encode.
         """
 
 

@@ -191,8 +191,8 @@ class Hub(EachClient[Meta, Header]):
         :returns: the broadcast's number, at once.
         :raises HubClosed: when the hub is closed.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` broadcasts wait.
-        :raises UsageError: for anything but ``str`` or ``bytes``.
-        :raises ValueError: for text that UTF-8 cannot encode.
+        :raises WrongType: for anything but ``str`` or ``bytes``.
+        :raises WrongValue: for text that UTF-8 cannot encode.
         """
         if key is not None:
             check_key(key)
@@ -208,7 +208,7 @@ class Hub(EachClient[Meta, Header]):
         :param predicate: called with ``(hub, ctx, meta)`` for each client, on the hub thread,
             in order with the other broadcasts.  An exception is logged, and leaves the client
             out.
-        :raises HubClosed, QueueFull, UsageError, ValueError: as ``broadcast``.
+        :raises HubClosed, QueueFull, WrongType, WrongValue: as ``broadcast``.
         """
         check_work(predicate)
         frame = self._core.make_frame(data)

@@ -105,8 +105,8 @@ class Hotline(EachClient[Meta, Header]):
         :raises HotlineClosed: when the hotline is closed.
         :raises HubClosed: when the hub is closed.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait for the hub.
-        :raises UsageError: for anything but ``str`` or ``bytes``.
-        :raises ValueError: for text that UTF-8 cannot encode.
+        :raises WrongType: for anything but ``str`` or ``bytes``.
+        :raises WrongValue: for text that UTF-8 cannot encode.
         """
         if key is not None:
             check_key(key)
