@@ -34,7 +34,7 @@ from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.matcher import Answer, HandlerCall
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from hubthread.net.tick_batch import refuse_in_tick
-from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.frames import Frame, MessageType, check_message_type
 from hubthread.statistics import ClientStatistics
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
@@ -182,12 +182,13 @@ class Client(Generic[Meta, Header]):
 
     def write_message_type(self, message_type: MessageType, data: str | bytes) -> int:
         """Send a message or control frame of the given type; return the last number."""
-        if message_type == MessageType.CLOSE:
+        kind = check_message_type(message_type)
+        if kind is MessageType.CLOSE:
             self.close(1000, data if isinstance(data, str) else data.decode(errors="replace"))
-        elif message_type > MessageType.BINARY:
-            self.ws_conn.send_control(Frame(data, MessageType(message_type)))
+        elif kind > MessageType.BINARY:
+            self.ws_conn.send_control(Frame(data, kind))
         else:
-            return self.ws_conn.send(self._make_frame(data, MessageType(message_type)))
+            return self.ws_conn.send(self._make_frame(data, kind))
         return self.write_count
 
     def is_write_consumed(self, number: int) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "Frame",
     "MessageType",
     "check_code",
+    "check_message_type",
     "encode_close",
     "encode_ping",
     "encode_pong",
@@ -159,6 +160,18 @@ def _check_control(message_type: int, size: int) -> None:
         raise WrongValue("message_type: a Close frame is made by encode_close()")
     if size > MAX_CONTROL_PAYLOAD:
         raise WrongValue(f"a control frame carries at most 125 bytes, not {size}")
+
+
+def check_message_type(given: object) -> MessageType:
+    """Return ``given`` as a member of ``MessageType``.
+
+    :raises WrongValue: for another number.
+    :raises WrongType: for anything but an integer.
+    """
+    if isinstance(given, int) and given in MessageType.__members__.values():
+        return MessageType(given)
+    error = WrongValue if isinstance(given, int) else WrongType
+    raise error(f"message_type: expected a member of MessageType, got {given!r}")
 
 
 def is_sendable_code(code: int) -> bool:
