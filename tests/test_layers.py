@@ -129,7 +129,6 @@ def test_files_have_docstrings() -> None:
     )
 
 
-@pytest.mark.skip(reason="some modules are not described yet")
 def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
     """Those of all modules, and of the classes of the package."""
     assert_none(

@@ -22,7 +22,7 @@ __all__ = ["Registry"]
 
 
 class RegisteredClient(Member, Watched, Protocol):
-    """What the registry needs of a client."""
+    """A client, as the registry sees it."""
 
     @property
     def connection_id(self) -> ClientID:
@@ -34,7 +34,7 @@ class RegisteredClient(Member, Watched, Protocol):
 
 
 class RegisteredHotline(Protocol):
-    """What the registry needs of a hotline."""
+    """A hotline, as the registry sees it."""
 
     @property
     def hotline_id(self) -> HotlineID:

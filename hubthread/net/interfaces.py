@@ -65,7 +65,7 @@ class Sink(Protocol):
 
 
 class Services(Protocol):
-    """What the connections of one hub run on."""
+    """The threads, timers and counters that the connections of one hub share."""
 
     @property
     def threads(self) -> Threads:

@@ -27,7 +27,7 @@ def _ignore() -> None:
 
 @dataclass(frozen=True)
 class OutboxBounds:
-    """The bounds of one outbox, and how its writer works."""
+    """The bounds of one outbox, and the limits of its writer."""
 
     max_messages: int
     """Messages that may wait."""
@@ -59,7 +59,7 @@ class OutboxBounds:
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """How a connection is kept alive, bounded and closed.  All times are seconds."""
+    """The keepalive, bounds and closing of a connection.  All times are seconds."""
 
     bounds: OutboxBounds
     """The bounds of the connection's outbox."""
@@ -75,7 +75,7 @@ class ConnectionOptions:
 
 @dataclass(frozen=True)
 class RawFormat:
-    """How raw TCP and UDP peers delimit and encode their messages."""
+    """The framing and encoding of messages of raw TCP and UDP peers."""
 
     framing: Framing
     """Where a message ends."""

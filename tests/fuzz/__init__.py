@@ -1,1 +1,1 @@
-"""What must hold whatever bytes come: targets, and a run of them that is as long as it may be."""
+"""Properties that hold for any bytes: the targets, and a run of them of any length."""

@@ -1,4 +1,4 @@
-"""Whether a hub is well, as seen from outside: the figures of its queue, and the page."""
+"""The health of a hub, as seen from outside: the figures of its queue, and the page."""
 
 from __future__ import annotations
 

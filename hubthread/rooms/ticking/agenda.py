@@ -134,7 +134,7 @@ _due = attrgetter("due")
 
 
 class Agenda:
-    """What one room has to do.
+    """The open work of one ticking room, in order.
 
     Threads: every method from any thread, if it does not say otherwise.
 

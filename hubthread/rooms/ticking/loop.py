@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class TickLoop(Generic[Control, Obj]):
-    """What the tick thread of one room does.  It drives the room's push log.
+    """The loop of the tick thread of one room.  It drives the room's push log.
 
     :param hotline: the room.
     """
