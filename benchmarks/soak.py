@@ -63,7 +63,7 @@ class Verdict:
 
 
 def verdict_of(samples: Sequence[Sample]) -> list[Verdict]:
-    """Return for each curve whether it is flat between the second and the last quarter.
+    """Return a verdict on each curve: flat if its last quarter is like its second.
 
     In the second quarter all clients have come.  The median of memory may grow by 5 % and 2 MB,
     those of threads and descriptors by 10 % and 5.

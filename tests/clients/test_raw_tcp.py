@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import ssl
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from hubthread import (
     Overflow,
     PrefixHeader,
     Request,
-    SettingError,
     SocketPeriod,
     WebsocketPeriod,
 )
@@ -351,37 +349,6 @@ def test_tcp_peer_that_stays_does_not_delay_close() -> None:
         assert peer.rest() == b"goodbye\n"
 
 
-def test_tcp_server_closed_keeps_clients() -> None:
-    """New peers are refused."""
-    with serving(on_receive_message=echo) as s, listen(s) as server, tcp_peer(server) as peer:
-        s.came()
-        assert s.hub.servers()[-1] is server
-        server.close()
-        assert server not in s.hub.servers()
-        peer.send(b"still\n")
-        assert peer.line() == "still"
-        with pytest.raises(OSError, match="refused"):
-            connect(server)
-
-
-def test_tcp_peer_over_max_peers_is_closed() -> None:
-    """At once, without any HTTP; the server counts them."""
-    with serving(on_receive_message=echo) as s:
-        server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
-        with tcp_peer(server) as peer:
-            s.came()
-            with tcp_peer(server) as late:
-                assert late.rest() == b""
-            peer.send(b"me\n")
-            assert peer.line() == "me"
-        statistics = server.statistics()
-        assert (statistics.accepted, statistics.refused) == (1, 1)
-        host, port = server.address
-        assert statistics.address == f"{host}:{port}"
-        assert server.url == f"tcp://{host}:{port}"
-        assert repr(server).startswith(f"<SocketServer tcp://{host}:{port} ")
-
-
 def test_tcp_handshake_hook_decides_about_peer() -> None:
     """It makes the meta, or refuses the peer, which gets nothing."""
     seen: Items[Request] = Items()
@@ -416,46 +383,3 @@ def test_tcp_start_callback_raises_ends_peer() -> None:
         assert peer.end() == b""
         s.logs.wait("no start today")
         assert ended(s) == {"server": 1}
-
-
-def test_tcp_over_tls_serves_and_refuses_plain() -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(DATA / "localhost.pem", DATA / "localhost.key")
-    trusting = ssl.create_default_context(cafile=str(DATA / "localhost.pem"))
-    with serving(on_receive_message=echo) as s:
-        server = s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=context)
-        assert server.url.startswith("tls://127.0.0.1:")
-        sock = trusting.wrap_socket(connect(server), server_hostname="localhost")
-        peer = TcpPeer(sock)
-        assert s.came().handshake.secure
-        peer.send(b"in secret\n")
-        assert peer.line() == "in secret"
-        s.hub.clients()[0].close()
-        assert peer.end() == b""
-        with tcp_peer(server) as plain:
-            plain.send(b"in the open, and longer than the head of a record\n")
-            plain.rest()
-        s.logs.wait("request refused: 400 SSLError")
-        assert s.hub.statistics().clients_total == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        (("", 0, TCP), "addr"),
-        (("127.0.0.1", "9000", TCP), "port"),
-        (("127.0.0.1", 0, "sctp"), "protocol"),
-        (("127.0.0.1", 0, None), "protocol"),
-    ],
-)
-def test_socket_handles_wrong_value_raises(arguments: tuple[Any, ...], field: str) -> None:
-    with serving() as s:
-        with pytest.raises(SettingError) as caught:
-            s.hub.socket_handles(*arguments)
-        assert caught.value.field == field
-        with pytest.raises(SettingError, match="max_peers"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=0)
-        with pytest.raises(SettingError, match="backlog"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, backlog=0)
-        with pytest.raises(SettingError, match="ssl"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=5)  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import logging
 import socket
-import ssl
 import threading
 import tracemalloc
 from time import monotonic
@@ -23,7 +22,6 @@ from hubthread import (
     HubSetting,
     MessageType,
     Request,
-    SettingError,
     SocketPeriod,
 )
 from tests.support import (
@@ -537,44 +535,3 @@ def test_udp_hub_closes_ends_peers() -> None:
             late.message()
     for peer in peers:
         peer.close()
-
-
-def test_udp_server_closed_keeps_peers() -> None:
-    """New peers are refused; the socket closes after the last peer."""
-    with serving(on_receive_message=echo) as s, listen(s, UDP) as server:
-        with udp_peer(server) as peer, udp_peer(server) as late:
-            peer.send(b"1")
-            assert peer.message() == b"1"
-            server.close()
-            assert s.hub.servers() == [s.server]
-            late.send(b"1")
-            peer.send(b"2")
-            assert peer.message() == b"2"
-            assert server.statistics().refused == 1
-            s.came().close()
-            ended(s)
-        # An address of its own: on 127.0.0.1 another test may get the port.
-        with s.hub.socket_handles("127.0.0.9", 0, UDP) as unused:
-            unused.close()
-            again = s.hub.socket_handles(*unused.address, UDP)
-            assert again.url == f"udp://127.0.0.9:{unused.address[1]}"
-
-
-def test_udp_closing_hub_refuses_peer() -> None:
-    with serving() as s:
-        listen(s, UDP)
-        s.hub._core.connections.cut_handshakes()
-        with udp_peer(s.hub.servers()[-1]) as peer:  # type: ignore[arg-type]
-            peer.send(b"too late")
-            while not s.hub.servers()[-1].statistics().refused:
-                fence(s.hub)
-        assert s.hub.statistics().clients_total == 0
-        assert s.hub.servers()[-1].statistics().connections == 0
-
-
-def test_udp_with_tls_raises() -> None:
-    hub = Hub[Any, Any](HubSetting(dict))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with pytest.raises(SettingError, match="ssl: for TCP only"):
-        hub.socket_handles("127.0.0.1", 0, UDP, ssl=context)
-    hub.close()
