@@ -399,7 +399,7 @@ def test_command_without_permission_prints_one_line(
         ("app.py", KEY, "no certificate in app.py"),
         (CERTIFICATE, "app.py", "no private key in app.py"),
         (CERTIFICATE, None, "no private key in "),
-        (CERTIFICATE, "other.key", "the private key in other.key is not that of "),
+        (CERTIFICATE, "other.key", "the private key in other.key does not belong to "),
         (CERTIFICATE, "locked.key", "the private key is encrypted"),
     ],
 )

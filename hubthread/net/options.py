@@ -22,7 +22,7 @@ counts."""
 
 
 def _ignore() -> None:
-    """Do nothing: nobody counts the dropped messages."""
+    """Do nothing: the default of ``on_drop``."""
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class Outbox:
     __slots__ = (
         "_backlog", "_bounds", "_clear", "_collected", "_collected_size", "_condition",
         "_consumed", "_corking_threads", "_direct", "_finished", "_half_closing", "_has_writer",
-        "_lock", "_lost", "_on_broken", "_open", "_start_thread", "_transport", "_writer_waits",
-        "corked", "count",
+        "_lock", "_lost", "_on_broken", "_open", "_start_thread", "_writer_waits", "corked",
+        "count", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +61,8 @@ class Outbox:
         start_thread: Callable[[Callable[[], None], str], None],
         on_broken: Callable[[str], None],
     ) -> None:
-        self._transport = transport
+        self.transport = transport
+        """The socket.  A test may put a recorder in its place."""
         self._bounds = bounds
         self._start_thread = start_thread
         self._on_broken = on_broken
@@ -94,7 +95,7 @@ class Outbox:
             if self._direct:
                 number = self.count = self.count + 1
                 sent = self._offer(wire)
-                if sent == len(wire) and not self._transport.unsent:
+                if sent == len(wire) and not self.transport.unsent:
                     self._consumed = number
                     return number
                 start, trouble = self._queue(sent, (wire,), (key,), number)
@@ -116,7 +117,7 @@ class Outbox:
             if self._direct:
                 self.count += len(wires)
                 sent = self._offer(joined)
-                if sent == len(joined) and not self._transport.unsent:
+                if sent == len(joined) and not self.transport.unsent:
                     self._consumed = self.count
                     return 0
                 first = self.count - len(wires) + 1
@@ -247,7 +248,7 @@ class Outbox:
             return len(self._backlog) + collected, self._backlog.size + self._collected_size
 
     def end(self) -> None:
-        """Let go of the socket: no thread touches it afterwards.  Shut it down before.
+        """Release the socket: no thread touches it afterwards.  Shut it down before.
 
         What waits is forgotten.  The method waits for the writer's last call on the socket,
         which ``shutdown`` has woken: a descriptor must not be closed while a thread waits for
@@ -263,7 +264,7 @@ class Outbox:
     def _offer(self, data: bytes) -> int:
         """Return how many bytes of ``data`` the socket has taken, or -1 if it is broken."""
         try:
-            return self._transport.send(data)
+            return self.transport.send(data)
         except OSError:
             return -1
 
@@ -342,7 +343,7 @@ class Outbox:
         self._collected, self._collected_size = None, 0
         joined = b"".join(collected)
         sent = self._offer(joined)
-        if sent == len(joined) and not self._transport.unsent:
+        if sent == len(joined) and not self.transport.unsent:
             self._consumed = self.count
             return False, None
         # Without keys: an outbox whose policy looks at keys collects nothing.
@@ -371,14 +372,14 @@ class Outbox:
             self._consumed = self.count
             if self._half_closing and not self._lost:
                 self._half_closing = False
-                self._transport.finish()
-        elif not self._transport.unsent:  # else the transport has the end of a message
+                self.transport.finish()
+        elif not self.transport.unsent:  # else the transport has the end of a message
             first = self._backlog.first
             self._consumed = self.count if first is None else first - 1
 
     def _pending(self) -> bool:
         """Return True if something waits for the socket."""
-        return not self._lost and (bool(self._backlog) or bool(self._transport.unsent))
+        return not self._lost and (bool(self._backlog) or bool(self.transport.unsent))
 
     def _lose(self, trouble: str) -> str:
         """Give the socket up: nothing can be sent any more.  Return ``trouble``."""
@@ -418,7 +419,7 @@ class Outbox:
     def _write(self) -> None:
         """Send the backlog, stay for ``linger`` seconds, end."""
         while self._wait_for_work():
-            writable = self._transport.wait_writable(self._bounds.write_wait)
+            writable = self.transport.wait_writable(self._bounds.write_wait)
             trouble = self._send_backlog(writable)
             if trouble is not None:
                 self._on_broken(trouble)
@@ -441,7 +442,7 @@ class Outbox:
             condition.notify_all()
             if self._lost:
                 return None
-            transport, unsent = self._transport, self._transport.unsent
+            transport, unsent = self.transport, self.transport.unsent
             try:
                 # Tried even when the wait timed out.  Linux reports a socket as writable only
                 # when a third of its buffer is free, and a peer that reads slowly is alive.

@@ -185,7 +185,7 @@ def server_context(certfile: str, keyfile: str | None = None) -> ssl.SSLContext:
     The errors of ``ssl`` name neither the file nor the fault
     (``[SSL] PEM lib (_ssl.c:4149)``); the errors of this function name both.
 
-    :param certfile: PEM: the server's certificate, then those between it and the root.
+    :param certfile: PEM: the server's certificate, then the certificates between it and the root.
     :param keyfile: PEM: the certificate's private key, unencrypted; ``None``: the key is in
         ``certfile``.
     :raises OSError: when a file is missing, unreadable or malformed.  Its text is one line.
@@ -228,7 +228,7 @@ def _explained(error: ssl.SSLError, certfile: str, keyfile: str | None) -> str:
     """Return the text of ``error`` in words that name the file and the fault."""
     key = certfile if keyfile is None else keyfile
     if error.reason == "KEY_VALUES_MISMATCH":
-        return f"the private key in {key} is not that of the certificate in {certfile}"
+        return f"the private key in {key} does not belong to the certificate in {certfile}"
     return (
         f"no certificate in {certfile}, or no private key in {key}: both must be PEM "
         f"(blocks that start with -----BEGIN)"

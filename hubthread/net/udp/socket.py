@@ -327,7 +327,7 @@ class UdpSocket:
             self._selector.modify(self._sock, events)
 
     def _check_silence(self) -> None:
-        """End peers that have been silent for too long, and ping those whose ping is due."""
+        """End peers that have been silent for too long, and ping the peers whose ping is due."""
         now = monotonic()
         period, timeout = self._options.ping_period, self._options.ping_timeout
         silent: list[UdpPeer] = []

@@ -168,9 +168,9 @@ def decoy(sock: Stream) -> Drain:
 def read_buffer(located: Located) -> bytes:
     """Return the bytes that the server has read beyond the request.
 
-    The server's socket must not block.  One read empties the buffer; if the buffer was empty,
-    the read is of the socket.  There is no second read, because the connection itself bounds a
-    peer that goes on sending.
+    The server's socket must not block.  One call empties the buffer; if the buffer was empty, the
+    call reads the socket.  There is no second call, because the connection itself bounds a peer
+    that goes on sending.
     """
     with contextlib.suppress(OSError):  # nothing there, or broken: the next read says so
         return located.read_ahead()

@@ -39,9 +39,9 @@ class Sends:
 
     def __init__(self, client: Any) -> None:
         outbox = client.ws_conn.outbox
-        self._transport = outbox._transport
+        self._transport = outbox.transport
         self.sizes: list[int] = []
-        outbox._transport = self
+        outbox.transport = self
 
     def send(self, data: bytes | memoryview) -> int:
         self.sizes.append(len(data))
