@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubthread import HotlineClosed, QueueFull, Tick
@@ -73,11 +73,17 @@ class Room:
         self.started = False
         self.origin = 0.0
         self.last_end = -math.inf  # of a round with a tick
-        self.rest = (64.0, 64.0)  # the room's time while it rested last
+        self.rests_since = self.room
+        self.slept = False  # it rested at the deadline
 
     @property
     def deadline(self) -> float:
         return self.origin + (self.index + 1) * DT
+
+    @property
+    def slot_end(self) -> float:
+        """The end of the closures' period between two ticks."""
+        return self.deadline if self.deadline > self.last_end else self.last_end + DT
 
     @property
     def runs(self) -> bool:
@@ -104,14 +110,14 @@ class Room:
 
     def rounds(self) -> None:
         """Run rounds until the room rests, or has ended."""
-        self.rest = (self.rest[0], self.room)
+        self.slept |= self.rests_since < self.deadline <= self.room
         for _ in range(500):
             answer = self.one_round()
             if isinstance(answer, Finish):
                 self.over = True
                 return
             if answer.time > self.now:
-                self.rest = (self.room, math.inf)
+                self.rests_since = self.room
                 return
         raise AssertionError("the room does not come to rest")
 
@@ -128,6 +134,9 @@ class Room:
                 self.started = True
             elif isinstance(job, RunClosures):
                 assert job.most == self.waiting() > 0
+                if self.runs:
+                    assert self.room < self.slot_end
+                    assert job.until <= self.now + self.slot_end - self.room
                 assert self.now <= job.until
                 for number in range(job.most):
                     if number and self.now >= job.until:
@@ -173,12 +182,12 @@ class Room:
         assert self.runs
         deadline, newest = self.deadline, math.floor((self.room - self.origin) / DT)
         assert self.room >= deadline
-        if self.waiting():
-            assert deadline > self.last_end or self.room >= self.last_end + DT
+        assert not self.waiting() or self.room >= self.slot_end
         late = self.room - self.origin - newest * DT
         assert tick == Tick(newest, DT, late, newest - self.index - 1)
         self.index = newest
-        self.late += not self.rest[0] < deadline <= self.rest[1]
+        self.late += not self.slept
+        self.slept = False
 
     def check_round(self, kinds: list[type[Job]], waited: int) -> None:
         assert kinds == sorted(kinds, key=ORDER.index)
@@ -199,6 +208,8 @@ class Room:
 QUARTERS = st.integers(1, 12).map(lambda number: number / 4)
 EVENTS = st.one_of(
     st.tuples(st.just("advance"), QUARTERS),
+    st.tuples(st.just("advance and run"), QUARTERS),
+    st.tuples(st.just("advance and run"), QUARTERS),
     st.tuples(st.just("post"), st.integers(1, 5)),
     st.tuples(st.just("count down"), QUARTERS, st.integers(1, 3)),
     st.tuples(st.just("pause")),
@@ -207,8 +218,9 @@ EVENTS = st.one_of(
 )
 
 
+@settings(max_examples=200)
 @given(
-    st.lists(EVENTS, max_size=40),
+    st.lists(EVENTS, min_size=5, max_size=50),
     st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5, 1.25]), max_size=7).filter(
         lambda costs: not costs or 0.0 in costs
     ),
@@ -220,8 +232,10 @@ def test_agenda_any_events_answers_follow_the_rules(
     room = Room(costs)
     room.rounds()
     for name, *values in events:
-        if name == "advance":
+        if name.startswith("advance"):
             room.spend(values[0])
+            if name == "advance and run":
+                room.rounds()
         elif name == "post":
             for _ in range(values[0]):
                 room.post()
@@ -232,7 +246,6 @@ def test_agenda_any_events_answers_follow_the_rules(
         else:
             getattr(room.agenda, name)()
             room.paused = name == "pause"
-        room.rounds()
     room.post()
     room.agenda.end("the test is over")
     room.ended = True

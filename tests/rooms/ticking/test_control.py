@@ -18,7 +18,6 @@ from hubthread import (
     Hub,
     HubClosed,
     HubSetting,
-    Tick,
     UsageError,
     WrongThread,
 )
@@ -318,27 +317,6 @@ def test_run_while_others_push_and_join_keeps_the_order_of_pushes() -> None:
 
 
 # Pause and resume.
-
-
-def test_resume_waits_for_the_rest_of_the_period(hub: AnyVirtualHub) -> None:
-    """A pause makes no tick late and skips none; pausing twice is pausing once."""
-    ticks: list[Tick] = []
-    frame = run(hub, lambda frame, _: ticks.append(frame.tick), hz=1)
-    hub.advance(1.75)
-    frame.pause()
-    frame.pause()
-    hub.advance(100)
-    frame.resume()
-    frame.resume()
-    hub.advance(0.125)
-    frame.pause()
-    assert frame.paused
-    hub.advance(3)
-    frame.resume()
-    hub.advance(0.0625)
-    assert len(ticks) == 1
-    hub.advance(0.0625)
-    assert ticks == [Tick(1, 1.0, 0.0, 0), Tick(2, 1.0, 0.0, 0)]
 
 
 def test_pause_in_a_tick_ends_a_burst(hub: AnyVirtualHub) -> None:

@@ -66,19 +66,6 @@ def test_countdown_fires_once_on_the_tick_thread(hub: AnyVirtualHub) -> None:
     assert len(notes) == 1
 
 
-def test_countdown_done_ends_it(hub: AnyVirtualHub) -> None:
-    """The time-out does not fire."""
-    notes: list[Any] = []
-    frame = run(hub)
-    countdown = frame.operation_timeout(2, noting(notes, "timeout"))
-    hub.advance(1)
-    assert countdown.done()
-    assert (countdown.outcome, countdown.remaining) == ("done", 0)
-    assert not countdown.done()
-    hub.advance(10)
-    assert notes == []
-
-
 def test_countdown_room_closes_ends_it(hub: AnyVirtualHub) -> None:
     """No time-out, no ``done``; none begins in a room that is closing."""
     notes: list[Any] = []
@@ -96,25 +83,6 @@ def test_countdown_room_closes_ends_it(hub: AnyVirtualHub) -> None:
     assert (notes, countdown.done(), countdown.remaining) == (["closed"], False, 0)
 
 
-def test_countdown_stands_still_while_the_room_is_paused(hub: AnyVirtualHub) -> None:
-    """A countdown that begins during the pause begins with its whole time."""
-    notes: list[Any] = []
-    frame = run(hub, nothing, hz=1)
-    first = frame.operation_timeout(2, noting(notes, "first"))
-    hub.advance(1.5)
-    frame.pause()
-    second = frame.operation_ticker(2, noting(notes, "second"), 1, noting(notes, "tick"))
-    hub.advance(100)
-    assert (first.remaining, second.remaining, notes) == (0.5, 2, [])
-    frame.resume()
-    hub.advance(0.5)
-    assert notes == ["first"]
-    hub.advance(0.5)
-    assert notes == ["first", "tick"]
-    hub.advance(1)
-    assert notes == ["first", "tick", "second"]
-
-
 def test_countdown_due_together_with_one_that_pauses_waits(hub: AnyVirtualHub) -> None:
     notes: list[Any] = []
 
@@ -130,20 +98,6 @@ def test_countdown_due_together_with_one_that_pauses_waits(hub: AnyVirtualHub) -
     frame.resume()
     hub.settle()
     assert notes == ["pause", "other"]
-
-
-def test_countdowns_fire_in_the_order_of_their_deadlines(hub: AnyVirtualHub) -> None:
-    """Also late, and when one of them raises."""
-    notes: list[Any] = []
-    frame = run(hub)
-    hub.settle()
-    for seconds in (3, 1, 2):
-        frame.operation_timeout(seconds, noting(notes, seconds))
-    frame.operation_timeout(1.5, lambda *_: 1 / 0)
-    hub.clock.spend(5)
-    hub.settle()
-    assert notes == [1, 2, 3]
-    assert raised(hub) == [ZeroDivisionError]
 
 
 def test_operation_runs_while_the_countdown_is_pending(hub: AnyVirtualHub) -> None:
@@ -188,54 +142,20 @@ def test_ticker_calls_on_a_grid_and_not_together_with_the_time_out(
     assert countdown.outcome == "timeout"
 
 
-def test_ticker_leaves_out_calls_that_were_missed(hub: AnyVirtualHub) -> None:
-    """It stays on its grid."""
+@pytest.mark.parametrize("start", [0.1, 64.3, 1000.1, 123456.7])
+@pytest.mark.parametrize("interval", [0.1, 0.05, 1 / 3])
+def test_ticker_fired_when_due_is_due_an_interval_later(
+    hub: AnyVirtualHub, start: float, interval: float
+) -> None:
+    """The last bit of a float decides nothing."""
     notes: list[Any] = []
-    frame = run(hub)
-    countdown = frame.operation_ticker(
-        10, noting(notes, "end"), 1, lambda *_: notes.append(countdown.remaining)
-    )
-    hub.advance(1)
-    hub.clock.spend(2.5)
-    hub.advance(1.5)
-    hub.clock.spend(50)
-    hub.settle()
-    assert notes == [9, 6.5, 6, 5, "end"]
-
-
-def test_ticker_ends_by_done_and_with_the_room(hub: AnyVirtualHub) -> None:
-    """Nothing is called after it, also when it ends in its own call."""
-    notes: list[Any] = []
-    frame = run(hub)
-    first = frame.operation_ticker(5, nothing, 1, lambda *_: notes.append(first.done()))
-    second = frame.operation_ticker(5, nothing, 2, noting(notes, "second"))
-    assert second.operation(lambda each, _: notes.append(each is second))
-    hub.settle()
-    hub.advance(3)
-    assert notes == [True, True, "second"]
-    frame.close()
-    assert frame.join(0)
-    assert (first.outcome, second.outcome) == ("done", "closed")
-
-
-def test_ticker_slower_than_its_interval_keeps_nothing_else_away(hub: AnyVirtualHub) -> None:
-    """Ticks, closures, other countdowns and the close have their place between its calls."""
-    notes: list[Any] = []
-
-    def slow(frame: AnyFrame, _: Any) -> None:
-        notes.append("slow")
-        hub.clock.spend(0.5)
-        if notes.count("slow") == 8:
-            frame.exec_async(noting(notes, "closure"))
-            frame.close()
-
-    frame = run(hub, lambda frame, _: notes.append(frame.tick.index), hz=1)
-    countdown = frame.operation_ticker(1000, nothing, 0.25, slow)
-    frame.operation_timeout(2, noting(notes, "other"))
-    hub.advance(10)
-    assert frame.join(0)
-    assert countdown.outcome == "closed"
-    assert "".join(str(each)[0] for each in notes) == "ss1ss2sos3ssc"
+    ticker = run(hub).operation_ticker(100 * interval, nothing, interval, nothing)
+    ticker.begin(start)
+    while ticker.outcome is None:
+        notes.append(ticker.due)
+        ticker.fire(ticker.due)
+        hub.settle()
+    assert notes == pytest.approx([start + number * interval for number in range(1, 101)])
 
 
 # Threads.
