@@ -87,17 +87,17 @@ class Mailbox(queue.Queue[T], Generic[T]):
         :param timeout: seconds; ``None`` waits without a limit.
         :returns: empty only after ``close`` or ``timeout``.
         """
-        deadline = Deadline(timeout)
+        deadline = None if timeout is None else Deadline(timeout)
         while True:
             with self.mutex:
-                if self.queue or self.closed or deadline.passed:
+                if self.queue or self.closed or (deadline is not None and deadline.passed):
                     taken: deque[T] = self.queue
                     self.queue = deque()
                     self.taken_since, self.filling_since = self.filling_since, self._now()
                     return taken
                 self._owner_waits = True
             try:
-                self._bell.wait(deadline.left())
+                self._bell.wait(None if deadline is None else deadline.left())
             finally:
                 self._owner_waits = False
 
