@@ -177,8 +177,7 @@ class ExecTimeout(HubThreadError, TimeoutError):
     """The timeout passed before the result was there.  The work may still run later."""
 
     stack: str
-    """What the busy thread was doing when the timeout passed: the text of a stack trace, or
-    ``""`` where it is unknown."""
+    """The stack of the busy thread when the timeout passed, as text; ``""`` if unknown."""
 
     def __init__(self, message: str, stack: str = "") -> None:
         super().__init__(f"{message}\n{stack}" if stack else message)

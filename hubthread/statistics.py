@@ -62,7 +62,7 @@ class HubStatistics:
     closure_longest: float = 0.0
     """Seconds of the longest closure or flush so far."""
     limits_struck: Mapping[str, int] = field(default_factory=dict)
-    """How often each limit was reached, by the names in ``hubthread.limits``."""
+    """The number of times that each limit was reached, by its name in ``hubthread.limits``."""
     stuck: int = 0
     """Callbacks of the hub, of clients and of ticking rooms that had run for longer than
     ``HubSetting.watchdog`` when the watchdog last looked."""

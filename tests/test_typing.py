@@ -22,7 +22,7 @@ names: list[str] = hub.exec_sync(lambda dhub: dhub.clients_num())
 
 
 def check(*files: Path) -> tuple[int, str]:
-    """What mypy says, with the settings of this project."""
+    """Run mypy with the settings of this project; return its status and output."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", *map(str, files)],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
@@ -31,14 +31,14 @@ def check(*files: Path) -> tuple[int, str]:
 
 
 @pytest.mark.load
-def test_the_programs_have_the_types_that_they_say() -> None:
+def test_typing_programs_have_the_asserted_types() -> None:
     assert len(PROGRAMS) >= 3
     status, said = check(*PROGRAMS)
     assert status == 0, said
 
 
 @pytest.mark.load
-def test_a_program_that_is_wrong_is_told_so(tmp_path: Path) -> None:
+def test_typing_wrong_program_is_refused(tmp_path: Path) -> None:
     """The check can fail: it sees the library's types, not Any."""
     program = tmp_path / "program.py"
     program.write_text(WRONG, encoding="utf-8")

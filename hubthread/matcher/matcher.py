@@ -275,7 +275,7 @@ class _Matcher(Generic[Meta, Header]):
             return ctx.take(routed, meta)
         if isinstance(routed, Answer):
             raise UsageError(
-                f"the message answers request {routed.number!r}: dispatch it to a client"
+                f"the message answers request {routed.number!r}: dispatch it to its client"
             )
         return routed.run(ctx, meta)
 

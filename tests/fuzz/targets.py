@@ -179,7 +179,7 @@ def http(data: bytes, sizes: list[int]) -> None:
 
 @dataclass
 class Move:
-    """What a handler asks for."""
+    """The request type of the handler."""
 
     x: int
     name: str = ""

@@ -35,8 +35,8 @@ class Cmd(IntEnum):
 
 @each_width
 @given(data=st.data())
-def test_every_number_in_range_round_trips(width: int, data: st.DataObject) -> None:
-    """What a width can hold comes back as it was, in exactly that many bytes."""
+def test_codecs_number_in_range_round_trips(width: int, data: st.DataObject) -> None:
+    """Each integer of the width comes back, from exactly that many bytes."""
     encode, decode = PAIRS[width]
     limit = 1 << (8 * width - 1)
     number = data.draw(st.integers(-limit, limit - 1))
@@ -46,7 +46,7 @@ def test_every_number_in_range_round_trips(width: int, data: st.DataObject) -> N
 
 @each_width
 @given(data=st.data())
-def test_every_content_round_trips(width: int, data: st.DataObject) -> None:
+def test_codecs_bytes_round_trip(width: int, data: st.DataObject) -> None:
     """Any bytes of the right length are a number, and the number is those bytes."""
     encode, decode = PAIRS[width]
     content = data.draw(st.binary(min_size=width, max_size=width))
@@ -55,7 +55,7 @@ def test_every_content_round_trips(width: int, data: st.DataObject) -> None:
 
 @each_width
 @given(data=st.data())
-def test_numbers_out_of_range_are_refused(width: int, data: st.DataObject) -> None:
+def test_codecs_number_out_of_range_raises(width: int, data: st.DataObject) -> None:
     """One more than a width can hold, or any number beyond, is the caller's mistake."""
     limit = 1 << (8 * width - 1)
     number = data.draw(st.integers(min_value=limit) | st.integers(max_value=-limit - 1))
@@ -65,7 +65,7 @@ def test_numbers_out_of_range_are_refused(width: int, data: st.DataObject) -> No
 
 @each_width
 @given(data=st.binary(max_size=12))
-def test_other_lengths_are_refused(width: int, data: bytes) -> None:
+def test_codecs_other_length_raises(width: int, data: bytes) -> None:
     """Too few and too many bytes are told apart from a number."""
     decode = PAIRS[width][1]
     if len(data) == width:
@@ -85,19 +85,19 @@ def test_other_lengths_are_refused(width: int, data: bytes) -> None:
         (8, -(2**63), b"\x80" + bytes(7)),
     ],
 )
-def test_the_order_is_that_of_the_network(width: int, number: int, content: bytes) -> None:
+def test_codecs_use_network_byte_order(width: int, number: int, content: bytes) -> None:
     """The most significant byte goes first, negative numbers in two's complement."""
     assert PAIRS[width][0](number) == content
 
 
 @pytest.mark.parametrize("value", ["1", 1.0, None, b"\x01"])
-def test_what_is_no_whole_number_is_refused(value: Any) -> None:
+def test_codecs_other_type_raises(value: Any) -> None:
     """Text, floats and bytes are not taken for a number."""
     with pytest.raises(UsageError, match="expected an integer, got"):
         codecs.i8_bytes(value)
 
 
-def test_a_very_large_number_is_refused_without_being_printed() -> None:
+def test_codecs_huge_number_is_not_printed() -> None:
     """A number of too many digits to print is told by its size."""
     with pytest.raises(UsageError, match="not a number of 40001 bits"):
         codecs.i64_bytes(1 << 40_000)
@@ -105,14 +105,14 @@ def test_a_very_large_number_is_refused_without_being_printed() -> None:
 
 @each_width
 @pytest.mark.parametrize("member", Cmd)
-def test_members_of_an_enum_round_trip(width: int, member: Cmd) -> None:
+def test_codecs_enum_member_round_trips(width: int, member: Cmd) -> None:
     """An IntEnum's member goes in, and comes out as itself."""
     encode, decode = PAIRS[width]
     assert decode(encode(member), Cmd) is member
 
 
 @each_width
-def test_a_number_that_the_enum_does_not_know_is_refused(width: int) -> None:
+def test_codecs_number_outside_the_enum_raises(width: int) -> None:
     """The message names the number and the enum."""
     encode, decode = PAIRS[width]
     with pytest.raises(PayloadError, match="8 is not a Cmd"):
@@ -120,7 +120,7 @@ def test_a_number_that_the_enum_does_not_know_is_refused(width: int) -> None:
 
 
 @given(start=st.integers(0, 255), steps=st.integers(1, 600))
-def test_the_counter_goes_up_by_one_and_wraps(start: int, steps: int) -> None:
+def test_increment_byte_counts_and_wraps(start: int, steps: int) -> None:
     """The number after 255 is 0, and count tells the next one."""
     counter = codecs.IncrementByte(start)
     for step in range(steps):
@@ -130,13 +130,13 @@ def test_the_counter_goes_up_by_one_and_wraps(start: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize("start", [-1, 256, "0", 1.0, None])
-def test_the_counter_starts_at_a_byte(start: Any) -> None:
+def test_increment_byte_start_out_of_range_raises(start: Any) -> None:
     """A start outside a byte is refused by name."""
     with pytest.raises(SettingError, match=r"^start: expected an integer from 0 to 255"):
         codecs.IncrementByte(start)
 
 
-def test_threads_that_count_at_once_share_no_number() -> None:
+def test_increment_byte_threads_get_different_numbers() -> None:
     """Each number of each round goes to exactly one of the threads."""
     rounds, workers = 400, 4
     counter = codecs.IncrementByte()

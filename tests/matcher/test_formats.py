@@ -1,4 +1,4 @@
-"""The header formats: what they take apart, what they put together, what they refuse."""
+"""The header formats: messages that they split, replies that they join, errors."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ FORMATS: dict[str, HeaderFormat[Any]] = {
         ("enum", b"\x07\x00\xff", Cmd.MOVE, b"\x00\xff"),
     ],
 )
-def test_a_message_is_taken_apart(
+def test_parse_splits_header_and_payload(
     name: str, data: str | bytes, header: object, payload: object
 ) -> None:
     """Header and payload come out, of the types that the format promises."""
@@ -94,14 +94,14 @@ def test_a_message_is_taken_apart(
         ("int", "\x00\x07{}", "no header: expected a binary message with 2 bytes of it"),
     ],
 )
-def test_a_message_without_a_header_is_refused(name: str, data: str | bytes, told: str) -> None:
+def test_parse_without_header_raises(name: str, data: str | bytes, told: str) -> None:
     """The sentence says what was expected."""
     with pytest.raises(PayloadError) as raised:
         FORMATS[name].parse(data)
     assert told in str(raised.value)
 
 
-def test_a_number_that_is_not_in_the_enum_is_an_unknown_header() -> None:
+def test_parse_number_outside_the_enum_is_an_unknown_header() -> None:
     """It is told as a header that nobody handles, with the number."""
     with pytest.raises(HandleNotFind, match="8 is not a Cmd") as raised:
         FORMATS["enum"].parse(b"\x08")
@@ -127,13 +127,13 @@ def test_a_number_that_is_not_in_the_enum_is_an_unknown_header() -> None:
         ("enum", Cmd.MOVE, "é", b"\x07\xc3\xa9"),
     ],
 )
-def test_a_reply_is_put_together(name: str, header: Any, obj: object, message: object) -> None:
+def test_join_makes_the_reply(name: str, header: Any, obj: object, message: object) -> None:
     """Records and values are encoded; text and bytes behind a prefix or number are not."""
     assert FORMATS[name].join(header, obj, marshal_json) == message
 
 
 @pytest.mark.parametrize("name", ["prefix", "int"])
-def test_the_marshal_function_encodes_the_reply(name: str) -> None:
+def test_join_uses_the_marshal_function(name: str) -> None:
     """Text or bytes from it are taken, whatever the format's own kind."""
     header: Any = {"prefix": "a", "int": 97}[name]
     joined = FORMATS[name].join(header, [1], lambda obj: f"<{obj}>".encode())
@@ -155,9 +155,7 @@ def test_the_marshal_function_encodes_the_reply(name: str) -> None:
         ("int", "move", 1, "expected an integer, got 'move'"),
     ],
 )
-def test_a_reply_that_cannot_be_sent_is_refused(
-    name: str, header: Any, obj: object, told: str
-) -> None:
+def test_join_unsendable_reply_raises(name: str, header: Any, obj: object, told: str) -> None:
     """The handler's mistake is told to the caller, not sent to the peer."""
     with pytest.raises(UsageError) as raised:
         FORMATS[name].join(header, obj, marshal_json)
@@ -179,14 +177,14 @@ def test_a_reply_that_cannot_be_sent_is_refused(
         (lambda: IntHeader(2, int), "enum"),
     ],
 )
-def test_settings_are_checked(make: Callable[[], object], field: str) -> None:
+def test_format_wrong_setting_raises(make: Callable[[], object], field: str) -> None:
     """An impossible format is refused when it is made, by the setting's name."""
     with pytest.raises(SettingError) as raised:
         make()
     assert raised.value.field == field
 
 
-def test_an_enum_too_wide_for_the_header_is_refused() -> None:
+def test_int_header_enum_too_wide_raises() -> None:
     """A member that could never be sent is found at once."""
 
     class Wide(IntEnum):
@@ -203,15 +201,15 @@ json_values = st.recursive(
 
 
 @given(header=st.text(min_size=1).filter(lambda text: " " not in text), payload=st.text())
-def test_prefix_round_trip(header: str, payload: str) -> None:
-    """What is joined is taken apart as it was, and the other way round."""
+def test_prefix_header_round_trips(header: str, payload: str) -> None:
+    """``parse`` undoes ``join``."""
     form = FORMATS["prefix"]
     message = form.join(header, payload, marshal_json)
     assert form.parse(message) == (header, payload)
 
 
 @given(header=st.text() | st.integers(), obj=json_values, name=st.sampled_from(["json", "body"]))
-def test_json_round_trip(header: str | int, obj: Any, name: str) -> None:
+def test_json_header_round_trips(header: str | int, obj: Any, name: str) -> None:
     """Any value goes there and back; without a body, values without fields under data."""
     form = FORMATS[name]
     if name == "json" and isinstance(obj, dict):
@@ -222,7 +220,7 @@ def test_json_round_trip(header: str | int, obj: Any, name: str) -> None:
 
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
 @given(data=st.data(), payload=st.binary())
-def test_int_round_trip(width: Any, data: st.DataObject, payload: bytes) -> None:
+def test_int_header_round_trips(width: Any, data: st.DataObject, payload: bytes) -> None:
     """Every number of the width is a header, before any bytes."""
     limit = 1 << (8 * width - 1)
     header = data.draw(st.integers(-limit, limit - 1))
@@ -232,8 +230,8 @@ def test_int_round_trip(width: Any, data: st.DataObject, payload: bytes) -> None
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.text() | st.binary() | json_values.map(json.dumps))
-def test_any_message_is_taken_apart_or_refused(name: str, data: str | bytes) -> None:
-    """Whatever arrives has a header that can be looked up, or is refused as the peer's."""
+def test_parse_any_message_gives_a_header_or_raises(name: str, data: str | bytes) -> None:
+    """Each message has a hashable header, or is the peer's mistake."""
     try:
         header, _ = FORMATS[name].parse(data)
     except (PayloadError, HandleNotFind):
@@ -250,6 +248,6 @@ def test_any_message_is_taken_apart_or_refused(name: str, data: str | bytes) -> 
         (IntHeader(1, Cmd), "IntHeader(1, Cmd)"),
     ],
 )
-def test_repr_tells_the_settings(form: object, text: str) -> None:
+def test_format_repr_has_the_settings(form: object, text: str) -> None:
     """Two formats that differ look different in a log."""
     assert repr(form) == text

@@ -1,4 +1,4 @@
-"""Handlers: which functions can be one, which cannot and why, what they are called with."""
+"""Handlers: the functions that can be handlers, and the reasons why others cannot."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def awaited(ctx: object, meta: str, req: Move) -> object:
         functools.partial(Game().method),
     ],
 )
-def test_whatever_can_be_called_with_a_request_is_a_handler(handler: Any) -> None:
+def test_handler_any_callable_gets_the_request(handler: Any) -> None:
     """Functions, methods, partials and callable objects get the payload as annotated."""
     matcher = text_matcher(move=handler)
     assert matcher.dispatch(CTX, META, 'move {"x": 1}') == 'move ["meta",{"x":1,"y":0}]'
@@ -116,7 +116,7 @@ def test_whatever_can_be_called_with_a_request_is_a_handler(handler: Any) -> Non
         lambda ctx, meta, *rest: [meta, *rest],
     ],
 )
-def test_without_an_annotation_it_is_the_decoded_json(handler: Any) -> None:
+def test_handler_without_annotation_gets_decoded_json(handler: Any) -> None:
     """A lambda gets what the JSON says."""
     matcher = text_matcher(move=handler)
     assert matcher.dispatch(CTX, META, 'move {"x": [1]}') == 'move ["meta",{"x":[1]}]'
@@ -136,7 +136,7 @@ def empty(ctx: object, meta: str, req: Empty) -> object:
 
 @pytest.mark.parametrize("handler", [two, two_and_more, empty, lambda ctx, meta: [meta]])
 @pytest.mark.parametrize("payload", ["", "{}", "{not json", '{"x":1}'])
-def test_a_handler_without_a_request_never_unmarshals(handler: Any, payload: str) -> None:
+def test_handler_without_request_never_unmarshals(handler: Any, payload: str) -> None:
     """Two parameters, or Empty: the payload may be anything."""
     matcher = text_matcher(ping=handler)
     assert matcher.dispatch(CTX, META, f"ping {payload}") == 'ping ["meta"]'
@@ -193,7 +193,7 @@ def one(ctx: object) -> None: ...
         (iter, "its parameters cannot be read"),
     ],
 )
-def test_functions_that_fit_no_message_are_refused_at_once(handler: Any, told: str) -> None:
+def test_handler_unfit_function_raises_at_registration(handler: Any, told: str) -> None:
     """Registration names header and handler, and says what to write instead."""
     with pytest.raises(HandleKindError, match=r"^handle kind error: header 'move'") as raised:
         text_matcher(move=handler)
@@ -201,7 +201,7 @@ def test_functions_that_fit_no_message_are_refused_at_once(handler: Any, told: s
     assert raised.value.header == "move"
 
 
-def test_the_cause_of_an_unsupported_annotation_hangs_on_the_error() -> None:
+def test_handler_unsupported_annotation_is_the_cause() -> None:
     """The specification's name for it can be found from there."""
     with pytest.raises(HandleKindError) as raised:
         text_matcher(move=unsupported)
@@ -209,14 +209,14 @@ def test_the_cause_of_an_unsupported_annotation_hangs_on_the_error() -> None:
 
 
 @pytest.mark.parametrize("handler", [None, 3, "on_move", [], Move(1)])
-def test_what_cannot_be_called_is_refused(handler: Any) -> None:
+def test_handler_not_callable_raises(handler: Any) -> None:
     """The message has the thing, the header and what to give."""
     with pytest.raises(HandleNotFunc, match=r"^handle not func: .*for header 'move': give") as r:
         text_matcher(move=handler)
     assert r.value.header == "move"
 
 
-def test_local_types_are_found() -> None:
+def test_handler_local_types_are_found() -> None:
     """In an application made in a function, annotations kept as text still mean its types."""
 
     @dataclass
@@ -238,7 +238,7 @@ def test_local_types_are_found() -> None:
     assert matcher.dispatch(CTX, META, 'deep [{"inner": {"x": 3}}]') == "deep 3"
 
 
-def test_a_local_type_wins_over_a_module_one() -> None:
+def test_handler_local_type_wins_over_a_module_type() -> None:
     """Names mean what they mean where the handler stands."""
 
     @dataclass
@@ -276,7 +276,7 @@ def closing_factory() -> Callable[..., object]:
     return handler
 
 
-def test_a_local_type_may_be_gone() -> None:
+def test_handler_local_type_of_a_finished_function() -> None:
     """After its function has returned it is found if the handler uses it, else refused."""
     assert text_matcher(a=closing_factory()).dispatch(CTX, META, 'a {"x": 2}') == 'a [2,"Kept"]'
     with pytest.raises(HandleKindError, match=r"'Gone'.*at module level"):

@@ -1,4 +1,4 @@
-"""JSON in and out: what peers send cannot hurt, what we write can be read."""
+"""JSON in and out: hostile text is refused, and our own text can be read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ values = st.recursive(
 
 
 @given(value=values)
-def test_what_is_written_is_read_back(value: object) -> None:
+def test_json_value_round_trips(value: object) -> None:
     """Any JSON value survives the way out and in, as text and as UTF-8."""
     text = marshal_json(value)
     assert load_json(text) == value
@@ -38,8 +38,8 @@ def test_what_is_written_is_read_back(value: object) -> None:
 
 
 @given(data=st.text() | st.binary() | st.text('[]{}",:\\u0d8fe1.-tnNI'))
-def test_anything_is_read_or_refused(data: str | bytes) -> None:
-    """Whatever arrives is a value that can be written again, or a PayloadError."""
+def test_load_json_any_text_is_read_or_raises(data: str | bytes) -> None:
+    """Each text gives a value that can be written again, or a PayloadError."""
     try:
         value = load_json(data)
     except PayloadError:
@@ -65,7 +65,7 @@ def test_anything_is_read_or_refused(data: str | bytes) -> None:
         ("[" * (MAX_DEPTH + 1), f"nested deeper than {MAX_DEPTH} levels"),
     ],
 )
-def test_what_is_refused(data: str | bytes, told: str) -> None:
+def test_load_json_refused_text_says_why(data: str | bytes, told: str) -> None:
     """Each way to be no JSON, or dangerous JSON, has its own sentence."""
     with pytest.raises(PayloadError) as raised:
         load_json(data)
@@ -73,7 +73,7 @@ def test_what_is_refused(data: str | bytes, told: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="Python has no limit")
-def test_a_number_of_too_many_digits_is_refused() -> None:
+def test_load_json_number_of_too_many_digits_raises() -> None:
     """Python's own limit on digits does not come out as another exception."""
     with pytest.raises(PayloadError, match="too many digits"):
         load_json("9" * 5000)
@@ -89,13 +89,13 @@ def test_a_number_of_too_many_digits_is_refused() -> None:
         ("[" + ",".join(["[]"] * 200) + "]", [[]] * 200),
     ],
 )
-def test_what_only_looks_dangerous_is_read(text: str, value: object) -> None:
+def test_load_json_harmless_text_is_read(text: str, value: object) -> None:
     """Pairs of surrogates, brackets in text, and many brackets side by side are fine."""
     assert load_json(text) == value
 
 
 @pytest.mark.parametrize(("left", "right"), [("[", "]"), ('{"a":', "}")])
-def test_the_deepest_message_allowed_is_read(left: str, right: str) -> None:
+def test_load_json_depth_limit_is_exact(left: str, right: str) -> None:
     """The limit itself is allowed, one level more is not."""
     load_json(left * (MAX_DEPTH - 1) + "[]" + right * (MAX_DEPTH - 1))
     with pytest.raises(PayloadError, match="nested deeper"):
@@ -103,7 +103,7 @@ def test_the_deepest_message_allowed_is_read(left: str, right: str) -> None:
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
-def test_a_nesting_bomb_on_a_small_stack_is_refused(opening: str) -> None:
+def test_load_json_nesting_bomb_on_a_small_stack_raises(opening: str) -> None:
     """Depth that would overflow a thread's stack, and so end the process, is refused."""
     found: list[str] = []
 
@@ -174,7 +174,7 @@ class View(Mapping[str, object]):
         (View(), '{"at":{"x":1,"y":0.5}}'),
     ],
 )
-def test_what_can_be_written(obj: object, text: str) -> None:
+def test_marshal_json_writes_compact_json(obj: object, text: str) -> None:
     """Plain values, dataclasses, enums and mappings are compact JSON."""
     assert marshal_json(obj) == text
 
@@ -199,14 +199,14 @@ def circle() -> list[object]:
         ({"é": "\udfff"}, "lone surrogate"),
     ],
 )
-def test_what_cannot_be_written_is_told(obj: Any, told: str) -> None:
+def test_marshal_json_impossible_value_raises(obj: Any, told: str) -> None:
     """The caller learns which value is no JSON."""
     with pytest.raises(UsageError, match=r"^marshal: ") as raised:
         marshal_json(obj)
     assert told in str(raised.value)
 
 
-def test_values_in_messages_are_short() -> None:
-    """What a peer sent is quoted, however long it is, in a few characters."""
+def test_brief_is_short_for_any_value() -> None:
+    """A value of a peer is quoted in a few characters, however long it is."""
     assert len(brief("x" * 100_000)) < 40
     assert len(brief(10**10_000)) < 40

@@ -1,4 +1,4 @@
-"""The matcher: how a message finds its handler, and what becomes of the result."""
+"""The matcher: a message finds its handler, and the result becomes the reply."""
 
 from __future__ import annotations
 
@@ -93,7 +93,9 @@ def as_bytes(ctx: object, meta: object, req: bytes) -> object:
         (JsonHeader(), b'{"type":"say","a":1}', '{"type":"say","a":1}'),
     ],
 )
-def test_text_and_bytes_are_the_payload_as_it_came(form: Any, data: Any, text: str) -> None:
+def test_dispatch_str_and_bytes_get_the_payload_as_it_came(
+    form: Any, data: Any, text: str
+) -> None:
     """Undecoded, behind the header; the whole message where the header is inside it."""
     found: list[object] = []
 
@@ -108,7 +110,7 @@ def test_text_and_bytes_are_the_payload_as_it_came(form: Any, data: Any, text: s
     assert found == [text, text.encode()]
 
 
-def test_text_under_a_body_is_the_json_string() -> None:
+def test_dispatch_str_under_a_body_gets_the_json_string() -> None:
     """A format that hands over single values hands over text too; bytes are the message."""
     form = JsonHeader(body="data")
     message = '{"type":"say","data":"hi"}'
@@ -124,7 +126,7 @@ def test_text_under_a_body_is_the_json_string() -> None:
         MatcherMap(form, {"say": as_text}).dispatch(CTX, META, '{"type":"say","data":1}')
 
 
-def test_bytes_that_are_no_text_are_refused_where_text_is_asked_for() -> None:
+def test_dispatch_str_of_invalid_utf8_raises() -> None:
     """The peer is told, the handler does not run."""
     matcher: Matcher = MatcherMap(IntHeader(1), {1: as_text})
     with pytest.raises(PayloadError, match="not UTF-8") as raised:
@@ -132,7 +134,7 @@ def test_bytes_that_are_no_text_are_refused_where_text_is_asked_for() -> None:
     assert raised.value.header == 1
 
 
-def test_a_header_has_one_handler() -> None:
+def test_add_second_handler_raises() -> None:
     """The second is refused with the name of the first, which stays."""
     matcher = text_matcher(move=plain)
     with pytest.raises(DuplicateHandler, match=r"'move' has the handler plain already"):
@@ -140,13 +142,13 @@ def test_a_header_has_one_handler() -> None:
     assert matcher.dispatch(CTX, META, 'move {"x": 1}') == 'move ["meta",{"x":1,"y":0}]'
 
 
-def test_a_header_must_be_hashable() -> None:
+def test_add_unhashable_header_raises() -> None:
     """A list can be no header, and the message says what can."""
     with pytest.raises(HandleKindError, match=r"header \['move'\]: a header must be hashable"):
         text_matcher().add(["move"], two)
 
 
-def test_a_refused_handler_leaves_its_header_free() -> None:
+def test_add_after_a_refused_handler_succeeds() -> None:
     """After the mistake the right function can be registered."""
     matcher = text_matcher()
     with pytest.raises(HandleKindError):
@@ -155,7 +157,7 @@ def test_a_refused_handler_leaves_its_header_free() -> None:
     assert matcher.dispatch(CTX, META, "move") == 'move ["meta"]'
 
 
-def test_the_decorator_registers_and_changes_nothing() -> None:
+def test_handle_registers_and_returns_the_function() -> None:
     """One function may serve several headers and be called by itself."""
     matcher = text_matcher()
 
@@ -169,7 +171,7 @@ def test_the_decorator_registers_and_changes_nothing() -> None:
     assert matcher.dispatch(CTX, META, 'shout {"x": 6}') == "shout 6"
 
 
-def test_the_payload_is_set_before_the_handler_runs() -> None:
+def test_dispatch_gives_the_payload_to_the_context_first() -> None:
     """The context has the payload without its header, or the whole message if it is decoded."""
     seen: list[object] = []
 
@@ -184,24 +186,64 @@ def test_the_payload_is_set_before_the_handler_runs() -> None:
     assert seen == ["at this", b"\x00", '{"type":"look"}', '{"type":"a","data":"text"}']
 
 
-def test_any_object_is_context_enough() -> None:
+def test_route_finds_the_handler_without_calling_it() -> None:
+    """The payload is there before the handler runs; ``run`` returns the reply."""
+    calls: list[object] = []
+
+    def keep(ctx: object, meta: object, req: Move) -> int:
+        calls.append((ctx, meta, req))
+        return 5
+
+    routed = text_matcher(move=keep).route('move {"x": 1}')
+    assert isinstance(routed, HandlerCall)
+    assert (routed.header, routed.payload, routed.encoded, calls) == (
+        "move",
+        '{"x": 1}',
+        True,
+        [],
+    )
+    assert routed.run("ctx", META) == "move 5"
+    assert calls == [("ctx", META, Move(1))]
+
+
+def test_route_decoded_payload_keeps_the_whole_message() -> None:
+    message = '{"type":"look","x":1}'
+    routed = MatcherMap[Any, str](handlers={"look": two}).route(message)
+    assert isinstance(routed, HandlerCall)
+    assert (routed.payload, routed.value, routed.encoded) == (message, {"x": 1}, False)
+
+
+def test_route_answer_has_number_and_payload() -> None:
+    """No handler is looked up; the answer may have no header."""
+    matcher = MatcherMap[Any, str](JsonHeader(id_field="id"))
+    assert matcher.route('{"reply":7,"x":1}') == Answer(7, {"x": 1})
+    with pytest.raises(UsageError, match="answers request 7: dispatch it to its client"):
+        matcher.dispatch(None, META, '{"reply":7}')
+
+
+def test_route_request_is_answered_with_its_id() -> None:
+    matcher = MatcherMap[Any, str](JsonHeader(id_field="id"), {"ping": lambda ctx, meta: None})
+    assert matcher.dispatch(None, META, '{"type":"ping","id":3}') == '{"type":"ping","reply":3}'
+
+
+def test_dispatch_takes_any_context() -> None:
     """Nothing else is asked of the context."""
     assert text_matcher(ping=two).dispatch(None, META, "ping") == 'ping ["meta"]'
 
 
-def test_no_reply_is_none() -> None:
+def test_dispatch_without_reply_returns_none() -> None:
     """A handler that returns nothing says nothing."""
     assert text_matcher(ping=lambda ctx, meta: None).dispatch(CTX, META, "ping") is None
 
 
 @pytest.mark.parametrize("reply", [0, "", [], {}, False])
-def test_a_false_reply_is_a_reply(reply: object) -> None:
+def test_dispatch_false_reply_is_a_reply(reply: object) -> None:
     """Only None is no reply."""
     matcher: Matcher = MatcherMap(handlers={"ping": lambda ctx, meta: reply})
     assert matcher.dispatch(CTX, META, '{"type":"ping"}') is not None
 
 
-def test_an_unknown_header_is_told_with_the_known() -> None:
+def test_route_unknown_header_lists_the_known() -> None:
     """At most ten are listed, and the error has the header."""
     matcher = text_matcher(**dict.fromkeys("abcdefghijkl", two))
     with pytest.raises(HandleNotFind) as raised:
@@ -213,14 +255,14 @@ def test_an_unknown_header_is_told_with_the_known() -> None:
         text_matcher().dispatch(CTX, META, "jump")
 
 
-def test_a_number_without_a_name_is_an_unknown_header() -> None:
-    """What a format says of a header comes out of the matcher as it is."""
+def test_route_number_outside_the_enum_raises() -> None:
+    """The error of the format is raised unchanged."""
     numbered: MatcherMap[str, Level] = MatcherMap(IntHeader(1, Level))
     with pytest.raises(HandleNotFind, match=r"^handle not find header: 2 is not a Level$"):
         numbered.dispatch(CTX, META, b"\x02")
 
 
-def test_a_long_header_makes_a_short_message() -> None:
+def test_route_long_header_is_cut_in_the_message() -> None:
     """The error has the whole header, its text does not."""
     with pytest.raises(HandleNotFind) as raised:
         text_matcher().dispatch(CTX, META, "x" * 100_000)
@@ -238,7 +280,7 @@ def test_a_long_header_makes_a_short_message() -> None:
         ("move " + "[" * 100_000, "nested deeper"),
     ],
 )
-def test_a_payload_that_does_not_fit_has_its_header(data: str, told: str) -> None:
+def test_dispatch_misfit_payload_has_its_header(data: str, told: str) -> None:
     """The error says where it does not fit, and for which header."""
     with pytest.raises(PayloadError) as raised:
         text_matcher(move=plain).dispatch(CTX, META, data)
@@ -246,7 +288,7 @@ def test_a_payload_that_does_not_fit_has_its_header(data: str, told: str) -> Non
     assert raised.value.header == "move"
 
 
-def test_what_a_handler_raises_comes_out_as_it_is() -> None:
+def test_dispatch_raises_the_handlers_exception_unchanged() -> None:
     """Not wrapped, not changed, even if it looks like one of ours."""
     error = PayloadError("mine")
 
@@ -259,7 +301,7 @@ def test_what_a_handler_raises_comes_out_as_it_is() -> None:
     assert error.header is None
 
 
-def test_a_function_can_parse_headers_but_not_reply() -> None:
+def test_dispatch_with_a_header_function_cannot_reply() -> None:
     """Handlers write by themselves then, and are told so when they return something."""
 
     def first_letter(data: str | bytes) -> tuple[str, str]:
@@ -285,13 +327,13 @@ def test_a_function_can_parse_headers_but_not_reply() -> None:
         (lambda data: ([], data), "not hashable"),
     ],
 )
-def test_a_header_function_that_stumbles_refuses_the_message(parse: Any, told: str) -> None:
+def test_route_failing_header_function_is_a_payload_error(parse: Any, told: str) -> None:
     """Over whatever a peer sent, it is the peer's mistake; the cause is kept."""
     with pytest.raises(PayloadError, match=told):
         MatcherMap(parse, {"a": two}).dispatch(CTX, META, "abc")
 
 
-def test_own_functions_replace_json() -> None:
+def test_matcher_own_functions_replace_json() -> None:
     """They see every annotated request and every reply, and judge the types themselves."""
     asked: list[object] = []
 
@@ -317,7 +359,7 @@ def test_own_functions_replace_json() -> None:
     assert raised.value.header == "add"
 
 
-def test_json_where_no_function_is_set() -> None:
+def test_matcher_default_functions_are_json() -> None:
     """The matcher's own methods do what dispatch does."""
     matcher = text_matcher()
     assert matcher.marshal(Move(1)) == '{"x":1,"y":0}'
@@ -326,8 +368,8 @@ def test_json_where_no_function_is_set() -> None:
 
 
 @pytest.mark.parametrize("name", ["header_parsing", "marshal", "unmarshal"])
-def test_functions_are_checked_when_given(name: str) -> None:
-    """What is no function is refused by the parameter's name."""
+def test_matcher_wrong_function_raises(name: str) -> None:
+    """The error names the parameter."""
     settings: dict[str, Any] = {name: 3}
     with pytest.raises(SettingError, match=rf"^{name}: expected a function, got 3"):
         MatcherMap(**settings)
@@ -338,7 +380,7 @@ def test_functions_are_checked_when_given(name: str) -> None:
         MatcherMap(form)
 
 
-def test_an_overlay_wins_and_falls_through() -> None:
+def test_sub_matcher_wins_and_falls_through() -> None:
     """Its handlers are its own; the map and other overlays do not see them."""
     matcher = text_matcher(a=lambda ctx, meta: "map", b=lambda ctx, meta: "map")
     sub, other = matcher.gen_sub(), matcher.gen_sub()
@@ -364,7 +406,7 @@ def test_an_overlay_wins_and_falls_through() -> None:
     assert [repr(sub), repr(matcher)] == ["<SubMatcher handlers=3>", "<MatcherMap handlers=2>"]
 
 
-def test_an_overlay_may_grow_from_its_own_handlers() -> None:
+def test_sub_matcher_handler_may_register_another() -> None:
     """A message may register what the next one needs."""
     sub = text_matcher().gen_sub()
 
@@ -376,7 +418,7 @@ def test_an_overlay_may_grow_from_its_own_handlers() -> None:
     assert sub.dispatch(CTX, META, "move") == 'move ["meta"]'
 
 
-def test_a_frozen_map_takes_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_matcher_frozen_takes_no_more_handlers(caplog: pytest.LogCaptureFixture) -> None:
     """Once the hub runs, only overlays grow; the message says so."""
     for freeze in (MatcherMap.freeze, lambda matcher: matcher.init(logging.getLogger("t"))):
         matcher = text_matcher(a=two)
@@ -390,7 +432,7 @@ def test_a_frozen_map_takes_no_more(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["matcher: 1 handlers"] * 2
 
 
-def test_members_of_a_text_enum_are_headers() -> None:
+def test_matcher_text_enum_members_are_headers() -> None:
     """The word on the wire finds the member's handler."""
     matcher: MatcherMap[str, Word] = MatcherMap(JsonHeader(), {Word.SAY: two})
     assert matcher.dispatch(CTX, META, '{"type":"say"}') == '{"type":"say","data":["meta"]}'
@@ -400,8 +442,10 @@ def test_members_of_a_text_enum_are_headers() -> None:
     "form", [PrefixHeader(), JsonHeader(), JsonHeader(body="b"), IntHeader(1)]
 )
 @given(data=st.data())
-def test_any_message_is_handled_or_refused(form: Any, data: st.DataObject) -> None:
-    """Whatever a peer sends, the handler gets a Move or the caller a MatcherError."""
+def test_dispatch_any_message_is_handled_or_raises_matcher_error(
+    form: Any, data: st.DataObject
+) -> None:
+    """For any message the handler gets a Move, or the caller a MatcherError."""
     got: list[object] = []
 
     def keep(ctx: object, meta: object, req: Move) -> None:
@@ -428,7 +472,7 @@ if TYPE_CHECKING:
         name: str
 
     def typed_program() -> None:
-        """What a type checker makes of a user's program; never run."""
+        """A user's program for the type checker; never run."""
         matcher: MatcherMap[Meta, str] = MatcherMap(JsonHeader())
 
         @matcher.handle("move")

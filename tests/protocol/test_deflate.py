@@ -1,4 +1,4 @@
-"""permessage-deflate as it comes in: every shape that RFC 7692 allows, and a cap."""
+"""Incoming permessage-deflate: every form that RFC 7692 allows, and the cap."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = b"the same words, the same words, and some others. " * 30
 
 
 def deflate(data: bytes, window_bits: int = 15, level: int = 6) -> bytes:
-    """What RFC 7692 section 7.2.1 puts into the payload."""
+    """Compress a payload as RFC 7692 section 7.2.1 does."""
     compressor = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
     return (compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
@@ -42,7 +42,7 @@ def receiver(max_message: int = MIB, window_bits: int = 15) -> WebSocketProtocol
 
 
 def received(payload: bytes, max_message: int = MIB) -> list[WebSocketEvent]:
-    """What a binary message with this compressed payload gives; the same in single bytes."""
+    """The events of a binary message with this compressed payload, whole and in single bytes."""
     frame = client_frame(BINARY, payload, rsv=4)
     events = receiver(max_message).receive(frame)
     assert in_pieces(receiver(max_message), frame, 1) == events
@@ -50,7 +50,7 @@ def received(payload: bytes, max_message: int = MIB) -> list[WebSocketEvent]:
 
 
 @pytest.mark.parametrize("window_bits", range(9, 16))
-def test_every_window_inflates(window_bits: int) -> None:
+def test_deflate_any_window_inflates(window_bits: int) -> None:
     """A message that uses the whole window comes out as it was."""
     data = bytes(range(251)) * 300
     frame = client_frame(BINARY, deflate(data, window_bits), rsv=4)
@@ -58,14 +58,14 @@ def test_every_window_inflates(window_bits: int) -> None:
 
 
 @given(st.binary(max_size=2000), st.integers(0, 9))
-def test_what_websockets_compresses_is_read(data: bytes, level: int) -> None:
+def test_deflate_message_of_websockets_is_inflated(data: bytes, level: int) -> None:
     """A client that others wrote is understood, whatever it sends and at whatever level."""
     client = PerMessageDeflate(True, True, 15, 15, {"level": level})
     frame = client.encode(Frame(Opcode.BINARY, data))
     assert received(bytes(frame.data)) == [data]
 
 
-def test_the_examples_of_the_rfc() -> None:
+def test_deflate_rfc_examples_are_inflated() -> None:
     """RFC 7692 sections 7.2.3.1 to 7.2.3.6: one, two, stored, final and empty blocks."""
     for payload in ("f248cdc9c90700", "000500faff48656c6c6f00", "f348cdc9c9070000"):
         assert received(bytes.fromhex(payload)) == [b"Hello"]
@@ -73,7 +73,7 @@ def test_the_examples_of_the_rfc() -> None:
     assert received(b"\x00") == [b""]
 
 
-def test_fragments_cut_anywhere() -> None:
+def test_deflate_fragments_cut_anywhere_are_one_message() -> None:
     """Section 7.2.3.1: the fragments are those of the compressed data."""
     payload = deflate(WORDS)
     for cut in range(len(payload) + 1):
@@ -83,8 +83,8 @@ def test_fragments_cut_anywhere() -> None:
 
 
 @pytest.mark.parametrize("size", [n * PIECE + d for n in (1, 2, 5) for d in (-1, 0, 1)])
-def test_what_is_inflated_in_several_pieces_is_whole(size: int) -> None:
-    """However the message ends where a piece does; and the cap counts them all together."""
+def test_deflate_message_of_several_pieces_is_whole(size: int) -> None:
+    """The message may end where a piece ends; the cap counts all pieces together."""
     data = (b"0123456789abcdef!" * (size // 17 + 1))[:size]
     frame = client_frame(BINARY, deflate(data), rsv=4)
     assert receiver(max_message=size).receive(frame) == [data]
@@ -92,7 +92,7 @@ def test_what_is_inflated_in_several_pieces_is_whole(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [n * PIECE + d for n in (1, 2, 3) for d in (-1, 0, 1)])
-def test_a_final_block_may_end_where_a_piece_does(size: int) -> None:
+def test_deflate_final_block_at_the_end_of_a_piece_is_accepted(size: int) -> None:
     """With the header of the empty block behind it (section 7.2.3.4), and nothing else."""
     compressor = zlib.compressobj(wbits=-15)
     data = bytes(size)
@@ -104,7 +104,7 @@ def test_a_final_block_may_end_where_a_piece_does(size: int) -> None:
     assert failure_code(receiver(max_message=size).receive(frame)) == 1007
 
 
-def test_many_blocks_and_empty_ones() -> None:
+def test_deflate_many_and_empty_blocks_are_one_message() -> None:
     """A sender that flushes after each word sends one message all the same."""
     compressor = zlib.compressobj(wbits=-15)
     payload = b""
@@ -114,7 +114,7 @@ def test_many_blocks_and_empty_ones() -> None:
     assert received(payload[:-4]) == [WORDS.replace(b" ", b"")]
 
 
-def test_a_message_that_is_not_compressed() -> None:
+def test_deflate_uncompressed_message_passes() -> None:
     """Compression is the sender's choice, message by message (section 6)."""
     plain = client_frame(TEXT, b"plain", fin=False) + client_frame(CONTINUATION, b"!")
     compressed = client_frame(TEXT, deflate(WORDS), rsv=4)
@@ -125,7 +125,7 @@ def test_a_message_that_is_not_compressed() -> None:
     ]
 
 
-def test_messages_do_not_lean_on_each_other() -> None:
+def test_deflate_reference_to_an_earlier_message_is_1007() -> None:
     """Data that refers to the message before it is corrupt (section 7.1.1)."""
     compressor = zlib.compressobj(wbits=-15)
     first = (compressor.compress(WORDS) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -144,18 +144,18 @@ def test_messages_do_not_lean_on_each_other() -> None:
         bytes.fromhex("000500faf0") + b"Hello\x00",  # a stored block's lengths differ
     ],
 )
-def test_corrupt_data_is_1007(payload: bytes) -> None:
-    """What does not inflate is data that does not fit its type."""
+def test_deflate_corrupt_data_is_1007(payload: bytes) -> None:
+    """Data that does not inflate does not fit its type."""
     assert failure_code(received(payload)) == 1007
 
 
-def test_text_is_checked_after_inflating() -> None:
+def test_deflate_inflated_text_that_is_not_utf8_is_1007() -> None:
     """Compressed text has to be UTF-8 like any other."""
     frame = client_frame(TEXT, deflate(b"\xff"), rsv=4)
     assert failure_code(receiver().receive(frame)) == 1007
 
 
-def test_a_final_block_ends_the_data() -> None:
+def test_deflate_data_after_a_final_block_is_1007() -> None:
     """After a block that says it is the last, one empty header may come and no more."""
     compressor = zlib.compressobj(wbits=-15)
     final = compressor.compress(WORDS) + compressor.flush(zlib.Z_FINISH)
@@ -165,7 +165,7 @@ def test_a_final_block_ends_the_data() -> None:
     assert failure_code(received(final + final)) == 1007
 
 
-def test_only_a_first_frame_says_that_it_is_compressed() -> None:
+def test_deflate_rsv1_after_the_first_frame_is_1002() -> None:
     """RSV1 on a continuation or control frame is 1002 (section 6.1)."""
     begun = client_frame(TEXT, deflate(WORDS), fin=False, rsv=4)
     continued = client_frame(CONTINUATION, b"", rsv=4)
@@ -173,14 +173,14 @@ def test_only_a_first_frame_says_that_it_is_compressed() -> None:
     assert failure_code(receiver().receive(client_frame(PING, b"", rsv=4))) == 1002
 
 
-def test_other_reserved_bits_stay_reserved() -> None:
+def test_deflate_other_reserved_bits_are_1002() -> None:
     """Deflate makes use of RSV1 alone."""
     for rsv in (2, 1, 6, 5):
         frame = client_frame(TEXT, deflate(WORDS), rsv=rsv)
         assert failure_code(receiver().receive(frame)) == 1002
 
 
-def test_the_cap_is_on_what_comes_out() -> None:
+def test_deflate_cap_limits_the_inflated_size() -> None:
     """A message at the cap passes, one byte more is 1009, in one frame or several."""
     data = b"x" * 5000
     assert received(deflate(data), 5000) == [data]
@@ -192,27 +192,27 @@ def test_the_cap_is_on_what_comes_out() -> None:
     assert failure_code(receiver(4999).receive(frames)) == 1009
 
 
-def test_the_cap_counts_each_message_by_itself() -> None:
+def test_deflate_cap_applies_to_each_message() -> None:
     """Many messages at the cap are none over it."""
     frame = client_frame(BINARY, deflate(b"x" * 5000), rsv=4)
     assert receiver(5000).receive(frame * 3) == [b"x" * 5000] * 3
 
 
-def test_a_message_at_the_cap_may_grow_in_compression() -> None:
-    """What deflate adds to data that does not shrink does not make it too big."""
+def test_deflate_message_at_the_cap_may_be_larger_on_the_wire() -> None:
+    """The bytes that deflate adds to incompressible data do not count."""
     data = zlib.compress(bytes(i * i % 256 for i in range(65536)), 9)[:1000]
     stored = deflate(data, level=0)
     assert len(stored) > len(data)
     assert received(stored, len(data)) == [data]
 
 
-def test_a_message_that_is_not_compressed_may_not_grow() -> None:
-    """What compression is allowed on the wire is not allowed without it."""
+def test_deflate_uncompressed_message_over_the_cap_is_1009() -> None:
+    """The margin on the wire is for compressed messages only."""
     assert failure_code(receiver(1000).receive(client_frame(BINARY, b"x" * 1001))) == 1009
 
 
 @pytest.mark.parametrize("size", [1000, MIB])
-def test_trap_4_a_bomb_stays_small(size: int) -> None:
+def test_deflate_bomb_is_1009_and_takes_little_memory(size: int) -> None:
     """65 KB that would become 64 MiB end at 1009, for about twice the cap of 1 MiB."""
     bomb = client_frame(BINARY, deflate(bytes(64 * MIB), level=9), rsv=4)
     assert 60_000 < len(bomb) < 70_000
@@ -226,7 +226,7 @@ def test_trap_4_a_bomb_stays_small(size: int) -> None:
         tracemalloc.stop()
 
 
-def test_a_ping_may_come_anywhere_between_frames() -> None:
+def test_deflate_ping_between_fragments_is_an_event() -> None:
     """Before, between and after compressed fragments, a ping is a ping."""
     payload = deflate(WORDS)
     ping = client_frame(PING, b"\x00\xff")
@@ -243,8 +243,10 @@ def test_a_ping_may_come_anywhere_between_frames() -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 300))
-def test_any_payload_is_a_message_within_the_cap_or_a_failure(payload: bytes, cap: int) -> None:
-    """Whatever the compressed bytes, nothing larger than the cap comes out."""
+def test_deflate_any_payload_is_a_message_within_the_cap_or_a_failure(
+    payload: bytes, cap: int
+) -> None:
+    """No compressed bytes give a message larger than the cap."""
     frame = client_frame(BINARY, payload, rsv=4)
     (event,) = receiver(cap).receive(frame)
     if isinstance(event, bytes):
@@ -253,7 +255,7 @@ def test_any_payload_is_a_message_within_the_cap_or_a_failure(payload: bytes, ca
         assert failure_code([event]) in (1007, 1009)
 
 
-def test_nothing_is_offered() -> None:
+def test_deflate_extension_is_enabled_and_offers_nothing() -> None:
     """A server's extension has nothing to offer, and is in use once it is made."""
     extension = CappedDeflate(window_bits=15, max_message=1)
     assert (extension.name, extension.offer()) == ("permessage-deflate", False)

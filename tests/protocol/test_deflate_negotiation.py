@@ -71,7 +71,7 @@ def answer_in(accepted: Accepted) -> str | None:
         ),
     ],
 )
-def test_the_first_acceptable_offer_of_deflate_is_taken(
+def test_choose_deflate_takes_the_first_acceptable_offer(
     offer: str, answer: str, windows: tuple[int, int]
 ) -> None:
     """No context is kept, the server's window is honoured, the client's is asked for."""
@@ -100,7 +100,7 @@ def test_the_first_acceptable_offer_of_deflate_is_taken(
         "permessage-deflate; level=9",
     ],
 )
-def test_an_offer_with_a_wrong_parameter_is_declined(offer: str) -> None:
+def test_choose_deflate_wrong_parameter_is_declined(offer: str) -> None:
     """The connection goes on without compression (RFC 7692 section 7.1)."""
     accepted = accept(offering(offer), compression=True)
     assert accepted.deflate is None
@@ -124,13 +124,13 @@ def test_an_offer_with_a_wrong_parameter_is_declined(offer: str) -> None:
     ],
 )
 @pytest.mark.parametrize("compression", [True, False])
-def test_a_broken_extension_field_fails_the_handshake(value: str, compression: bool) -> None:
+def test_extension_offers_broken_grammar_is_rejected(value: str, compression: bool) -> None:
     """RFC 6455 section 9.1, whatever we would have done with the offers."""
     with pytest.raises(HandshakeRejected, match="400"):
         accept(offering(value), compression=compression)
 
 
-def test_compression_is_off_unless_asked_for() -> None:
+def test_accept_without_compression_ignores_offers() -> None:
     """An offer alone brings nothing."""
     accepted = accept(offering("permessage-deflate"))
     assert accepted.deflate is None
@@ -158,7 +158,7 @@ offers = st.lists(
 
 @given(offers)
 @example("permessage-deflate; client_max_window_bits=8; server_max_window_bits=15")
-def test_what_is_agreed_works_with_zlib_and_keeps_to_an_offer(value: str) -> None:
+def test_choose_deflate_answer_works_with_zlib_and_keeps_to_the_offer(value: str) -> None:
     """The answer contains nothing that some offer did not allow, and nothing zlib refuses."""
     request = offering(value)
     accepted = accept(request, compression=True)

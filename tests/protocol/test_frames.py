@@ -1,4 +1,4 @@
-"""Outgoing frames, read back by two parsers that others wrote."""
+"""Outgoing frames, read back by the parsers of wsproto and websockets."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def as_websockets_reads(wire: bytes, window_bits: int | None = None) -> websocke
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("message_type", DATA_TYPES)
-def test_a_frame_is_read_back_by_others(size: int, message_type: MessageType) -> None:
+def test_frame_is_read_back_by_wsproto_and_websockets(
+    size: int, message_type: MessageType
+) -> None:
     """Each form of the length carries the payload to wsproto and to websockets."""
     payload = b"x" * size
     frame = Frame(payload, message_type)
@@ -72,7 +74,7 @@ def test_a_frame_is_read_back_by_others(size: int, message_type: MessageType) ->
 
 
 @given(st.text())
-def test_text_is_sent_as_utf_8(text: str) -> None:
+def test_frame_text_is_sent_as_utf8(text: str) -> None:
     """Text of any characters arrives as it was, and is kept as it was given."""
     frame = Frame(text, MessageType.TEXT)
     event = as_wsproto_reads(frame.wire)
@@ -81,20 +83,20 @@ def test_text_is_sent_as_utf_8(text: str) -> None:
     assert (frame.payload, frame.body) == (text, text.encode())
 
 
-def test_str_may_go_as_binary() -> None:
+def test_frame_str_as_binary_is_utf8() -> None:
     """A string in a binary frame is its UTF-8."""
     assert Frame("é", MessageType.BINARY).wire == b"\x82\x02\xc3\xa9"
 
 
 @pytest.mark.parametrize("payload", ["\ud800", b"\xff", b"\xed\xa0\x80", b"\xc3"])
-def test_text_that_is_not_utf_8_is_refused(payload: str | bytes) -> None:
+def test_frame_text_that_is_not_utf8_raises(payload: str | bytes) -> None:
     """The sender hears of it, not every receiver."""
     with pytest.raises(ValueError, match="not valid UTF-8") as caught:
         Frame(payload, MessageType.TEXT)
     assert not isinstance(caught.value, UnicodeError)
 
 
-def test_control_frames_are_short() -> None:
+def test_frame_control_over_125_bytes_raises() -> None:
     """125 bytes pass in a Ping or Pong, 126 do not (RFC 6455 section 5.5)."""
     for message_type in (MessageType.PING, MessageType.PONG):
         assert len(Frame(b"x" * 125, message_type).wire) == 127
@@ -106,14 +108,14 @@ def test_control_frames_are_short() -> None:
             encode(b"x" * 126)
 
 
-def test_a_close_is_no_frame_to_share() -> None:
+def test_frame_close_raises() -> None:
     """Closing has a state per connection, so a Frame refuses to be a Close."""
     with pytest.raises(ValueError, match="encode_close"):
         Frame(b"", MessageType.CLOSE)
 
 
 @pytest.mark.parametrize("payload", [b"", b"beat", bytes(range(125))])
-def test_ping_and_pong(payload: bytes) -> None:
+def test_encode_ping_and_pong_carry_the_payload(payload: bytes) -> None:
     """Both carry their payload, from the functions as from a Frame."""
     ping = as_wsproto_reads(encode_ping(payload))
     assert isinstance(ping, wsproto_events.Ping)
@@ -127,7 +129,7 @@ def test_ping_and_pong(payload: bytes) -> None:
 
 @pytest.mark.parametrize("window_bits", range(9, 16))
 @pytest.mark.parametrize("message_type", DATA_TYPES)
-def test_a_deflated_frame_is_read_back(window_bits: int, message_type: MessageType) -> None:
+def test_frame_deflated_is_read_back(window_bits: int, message_type: MessageType) -> None:
     """Every window that can be negotiated inflates to what was sent, in fewer bytes."""
     for payload in (JSON[:75], JSON, JSON * 200):
         frame = Frame(payload, message_type)
@@ -138,13 +140,13 @@ def test_a_deflated_frame_is_read_back(window_bits: int, message_type: MessageTy
         assert bytes(read.data) == payload
 
 
-def test_deflated_frames_do_not_lean_on_each_other() -> None:
+def test_frame_deflated_has_no_context() -> None:
     """A receiver without context takeover reads each of two equal frames."""
     first, second = Frame(JSON, MessageType.TEXT), Frame(JSON, MessageType.TEXT)
     assert first.deflated(12) == second.deflated(12)
 
 
-def test_a_frame_is_deflated_once_for_each_window() -> None:
+def test_frame_deflated_is_made_once_for_each_window() -> None:
     """Members with the same window share the same bytes object."""
     frame = Frame(JSON * 200, MessageType.TEXT)
     assert frame.deflated(12) is frame.deflated(12)
@@ -152,26 +154,26 @@ def test_a_frame_is_deflated_once_for_each_window() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"[1]", b"x" * 63, bytes(range(256))])
-def test_what_does_not_shrink_is_sent_plain(payload: bytes) -> None:
+def test_frame_deflated_that_does_not_shrink_is_plain(payload: bytes) -> None:
     """Small and incompressible payloads go without RSV1, as RFC 7692 allows."""
     frame = Frame(payload, MessageType.BINARY)
     assert frame.deflated(15) is frame.wire
 
 
-def test_control_frames_are_never_deflated() -> None:
+def test_frame_deflated_control_is_plain() -> None:
     """A Ping that would shrink goes as it is (RFC 7692 section 5)."""
     frame = Frame(b"x" * 125, MessageType.PING)
     assert frame.deflated(15) is frame.wire
 
 
 @pytest.mark.parametrize("window_bits", [8, 16, -15, 0])
-def test_a_window_that_zlib_cannot_keep_is_refused(window_bits: int) -> None:
+def test_frame_deflated_unsupported_window_raises(window_bits: int) -> None:
     """Out of range is an error even where nothing would be compressed."""
     with pytest.raises(ValueError, match="window_bits: 9 to 15"):
         Frame(b"", MessageType.BINARY).deflated(window_bits)
 
 
-def test_threads_may_deflate_one_frame_at_once() -> None:
+def test_frame_deflated_by_many_threads_is_whole() -> None:
     """Threads that ask together all get the whole frame."""
     count = 8
     expected = Frame(JSON, MessageType.TEXT).deflated(12)
@@ -201,7 +203,7 @@ NOT_SENDABLE = [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 6553
 
 
 @pytest.mark.parametrize("code", SENDABLE)
-def test_a_close_carries_its_code(code: int) -> None:
+def test_encode_close_sendable_code_is_read_back(code: int) -> None:
     """Every code that may be sent is read back, with its reason."""
     assert is_sendable_code(code)
     close = websockets.frames.Close.parse(bytes(as_websockets_reads(encode_close(code, "é")).data))
@@ -209,14 +211,14 @@ def test_a_close_carries_its_code(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", NOT_SENDABLE)
-def test_codes_that_are_never_sent_are_refused(code: int) -> None:
+def test_encode_close_unsendable_code_raises(code: int) -> None:
     """Reserved, unassigned and impossible codes raise (RFC 6455 section 7.4)."""
     assert not is_sendable_code(code)
     with pytest.raises(ValueError, match="must not be sent"):
         encode_close(code, "")
 
 
-def test_the_empty_close() -> None:
+def test_encode_close_without_code_is_empty() -> None:
     """No code makes an empty body, which wsproto reports as 1005; and takes no reason."""
     event = as_wsproto_reads(encode_close(None))
     assert isinstance(event, wsproto_events.CloseConnection)
@@ -226,8 +228,8 @@ def test_the_empty_close() -> None:
 
 
 @given(st.text(min_size=30, max_size=200))
-def test_a_reason_is_cut_between_characters(reason: str) -> None:
-    """What is sent is at most 123 bytes, the beginning of the reason, and the most of it."""
+def test_encode_close_long_reason_is_cut_between_characters(reason: str) -> None:
+    """At most 123 bytes are sent: the longest beginning of the reason that fits."""
     wire = encode_close(1000, reason)
     assert struct.unpack("!BBH", wire[:4]) == (0x88, len(wire) - 2, 1000)
     sent = wire[4:].decode()
@@ -237,11 +239,11 @@ def test_a_reason_is_cut_between_characters(reason: str) -> None:
         assert len(wire) - 4 + len(reason[len(sent)].encode()) > 123
 
 
-def test_a_reason_never_fails() -> None:
+def test_encode_close_lone_surrogate_becomes_a_question_mark() -> None:
     """A lone surrogate in a reason does not keep a connection from closing."""
     assert encode_close(1000, "a\ud800b")[4:] == b"a?b"
 
 
-def test_repr_names_type_and_size() -> None:
+def test_frame_repr_has_type_and_size_only() -> None:
     """The text of a frame says what it is, not what it carries."""
     assert repr(Frame("secret", MessageType.TEXT)) == "<Frame TEXT 8 bytes>"

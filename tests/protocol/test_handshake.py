@@ -1,4 +1,4 @@
-"""The opening handshake: who gets the 101, what it says, and why others do not."""
+"""The opening handshake: the 101, and the rejections with their reasons."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def opened_by_wsproto(
     return event, accepted
 
 
-def test_the_example_of_the_rfc_is_answered_as_the_rfc_does() -> None:
+def test_accept_rfc_example_is_answered_as_in_the_rfc() -> None:
     """Key and token of RFC 6455 section 1.3."""
     accepted = accept(handshake())
     assert fields_of(accepted) == {
@@ -86,7 +86,7 @@ def test_the_example_of_the_rfc_is_answered_as_the_rfc_does() -> None:
     assert (accepted.subprotocol, accepted.deflate) == (None, None)
 
 
-def test_a_client_written_by_others_takes_the_answer() -> None:
+def test_accept_answer_is_understood_by_wsproto() -> None:
     """wsproto's client checks the token, the subprotocol and the extension."""
     event, accepted = opened_by_wsproto([PerMessageDeflate()], ["a", "b"], ("b", "a"))
     assert event.subprotocol == accepted.subprotocol == "b"
@@ -124,10 +124,10 @@ def test_a_client_written_by_others_takes_the_answer() -> None:
         (handshake(Origin="https://evil.example"), 403, "'https://evil.example'"),
     ],
 )
-def test_bad_handshakes_are_refused_with_a_status_and_a_sentence(
+def test_accept_bad_handshake_is_rejected_with_status_and_reason(
     request_: Request, status: int, said: str
 ) -> None:
-    """What is wrong decides the status, and the reason names it."""
+    """Each mistake has its status, and the reason names it."""
     with pytest.raises(HandshakeRejected) as refused:
         accept(request_)
     assert refused.value.status == status
@@ -138,7 +138,7 @@ def test_bad_handshakes_are_refused_with_a_status_and_a_sentence(
     "request_",
     [handshake(without="Upgrade"), handshake(Sec_WebSocket_Version="8")],
 )
-def test_426_offers_the_protocol_and_its_version(request_: Request) -> None:
+def test_accept_426_names_protocol_and_version(request_: Request) -> None:
     """RFC 6455 section 4.4 and RFC 9110 section 15.5.22."""
     with pytest.raises(HandshakeRejected) as refused:
         accept(request_)
@@ -156,7 +156,7 @@ def test_426_offers_the_protocol_and_its_version(request_: Request) -> None:
         (None, ("chat.v1",), None),
     ],
 )
-def test_the_first_of_our_subprotocols_that_is_offered_is_chosen(
+def test_accept_chooses_the_servers_first_offered_subprotocol(
     offered: str | None, ours: tuple[str, ...], chosen: str | None
 ) -> None:
     """The server's preference decides; without a match the connection goes without."""
@@ -166,7 +166,7 @@ def test_the_first_of_our_subprotocols_that_is_offered_is_chosen(
     assert fields_of(accepted).get("Sec-WebSocket-Protocol") == chosen
 
 
-def test_a_string_is_no_list_of_subprotocols() -> None:
+def test_accept_subprotocols_as_a_string_raises() -> None:
     """It would offer its letters."""
     with pytest.raises(SettingError, match="subprotocols"):
         accept(handshake(), subprotocols="chat")
@@ -210,7 +210,7 @@ def test_a_string_is_no_list_of_subprotocols() -> None:
         ("example.org", "example.org", False, False),
     ],
 )
-def test_same_origin_compares_host_and_port_with_defaults_filled_in(
+def test_origin_allowed_same_compares_scheme_host_and_port(
     origin: str, host: str, secure: bool, allowed: bool
 ) -> None:
     """The default check: the page comes from where it connects to."""
@@ -243,10 +243,10 @@ LISTED = ("https://example.org", "HTTP://localhost:3000", "null", "app://shell")
         (lambda request: request.origin is not None, None, False),
     ],
 )
-def test_an_origin_check_can_be_a_word_a_list_or_a_function(
+def test_origin_allowed_by_word_collection_or_function(
     check: OriginCheck, origin: str | None, allowed: bool
 ) -> None:
-    """What a setting means; only a function decides on requests without an origin."""
+    """Only a function decides on requests without an origin."""
     request = handshake(*([("Origin", origin)] if origin is not None else []))
     validate_origin_check(check)
     assert origin_allowed(request, check) is allowed
@@ -261,7 +261,7 @@ def test_an_origin_check_can_be_a_word_a_list_or_a_function(
     "check",
     ["all", "https://example.org", None, 5, ["example.org"], ["https://example.org/"], [b"null"]],
 )
-def test_a_wrong_origin_check_is_the_programs_mistake(check: Any) -> None:
+def test_origin_allowed_wrong_check_raises(check: Any) -> None:
     """Each message names the setting and what is allowed."""
     with pytest.raises(SettingError, match=r"check_origin: .*'(any|https://example\.org)'"):
         validate_origin_check(check)
@@ -274,7 +274,7 @@ FIELDS = [*HANDSHAKE, "Origin", "Sec-WebSocket-Extensions", "Sec-WebSocket-Proto
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), printable, max_size=3))
-def test_whatever_the_fields_hold_the_answer_is_a_101_or_a_refusal(
+def test_accept_any_fields_give_101_or_a_rejection(
     changed: dict[str, str],
 ) -> None:
     """Nothing but HandshakeRejected comes out, and a 101 is never split by what came in."""

@@ -1,4 +1,4 @@
-"""The HTTP front: what becomes a request, what is refused and how, and what is answered."""
+"""The HTTP front: requests, rejections and responses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HI = b"\x81\x82\x01\x02\x03\x04" + bytes((ord("h") ^ 1, ord("i") ^ 2))
 
 
 class Outcome(NamedTuple):
-    """What became of some bytes."""
+    """The outcome of feeding bytes to a parser."""
 
     request: Request | None = None
     trailing: bytes = b""
@@ -71,7 +71,7 @@ def parsed(data: bytes) -> Request:
     return request
 
 
-def test_an_upgrade_request_is_read_whole() -> None:
+def test_parser_reads_an_upgrade_request() -> None:
     """Every piece of a handshake is where a user looks for it."""
     request = parsed(UPGRADE)
     assert (request.method, request.target, request.http_version) == ("GET", "/ws?room=1", "1.1")
@@ -82,15 +82,15 @@ def test_an_upgrade_request_is_read_whole() -> None:
     assert request.headers["host"] == "example.org"
 
 
-def test_a_plain_get_is_decided_before_wsproto_sees_it() -> None:
-    """wsproto raises over a plain GET, so a health check must be told apart here (trap 10)."""
+def test_parser_plain_get_is_not_a_websocket() -> None:
+    """wsproto raises over a plain GET, so a health check must be told apart here."""
     request = parsed(PLAIN)
     assert not request.is_websocket
     assert request.path == "/healthz"
 
 
-def test_a_frame_in_the_segment_of_the_upgrade_request_is_not_lost() -> None:
-    """What follows the head is kept and reads as frames (trap 1)."""
+def test_parser_keeps_a_frame_behind_the_request() -> None:
+    """The bytes after the head are kept and are valid frames."""
     parser = RequestParser(peer=PEER, secure=False)
     assert parser.trailing == b""
     assert parser.receive(UPGRADE + HI) is not None
@@ -99,7 +99,7 @@ def test_a_frame_in_the_segment_of_the_upgrade_request_is_not_lost() -> None:
     assert [event.data for event in websocket.events() if isinstance(event, TextMessage)] == ["hi"]
 
 
-def test_what_follows_the_request_is_added_to_the_trailing_bytes() -> None:
+def test_parser_adds_later_bytes_to_trailing() -> None:
     """Bytes after the request, and the end of the stream, change nothing about the request."""
     parser = RequestParser(peer=PEER, secure=False)
     request = parser.receive(UPGRADE + HI[:3])
@@ -108,7 +108,7 @@ def test_what_follows_the_request_is_added_to_the_trailing_bytes() -> None:
     assert parser.trailing == HI
 
 
-def test_an_unfinished_head_waits() -> None:
+def test_parser_incomplete_head_gives_no_request() -> None:
     """A head without its last byte is no request yet, and leaves nothing in trailing."""
     parser = RequestParser(peer=PEER, secure=False)
     assert parser.receive(UPGRADE[:-1]) is None
@@ -152,7 +152,7 @@ def test_an_unfinished_head_waits() -> None:
         (b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD, 431, "16384 bytes"),
     ],
 )
-def test_bad_requests_are_refused_with_a_status_and_a_sentence(
+def test_parser_bad_request_is_rejected_with_status_and_reason(
     data: bytes, status: int, said: str
 ) -> None:
     """Each refusal has the status of its kind and says what was wrong, at once and in pieces."""
@@ -170,9 +170,7 @@ def test_bad_requests_are_refused_with_a_status_and_a_sentence(
         (UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"), "Sec-WebSocket-Version", "13"),
     ],
 )
-def test_a_refusal_carries_the_fields_its_status_demands(
-    data: bytes, name: str, value: str
-) -> None:
+def test_parser_rejection_has_the_fields_of_its_status(data: bytes, name: str, value: str) -> None:
     """405 says what is allowed (RFC 9110 15.5.6), 426 what to upgrade to (15.5.22)."""
     assert dict(feed([data]).headers)[name] == value
 
@@ -191,24 +189,24 @@ def test_a_refusal_carries_the_fields_its_status_demands(
         b"GET http://a:80/x HTTP/1.1\r\nHost: A:80\r\n\r\n",
     ],
 )
-def test_unusual_requests_that_are_valid_pass(data: bytes) -> None:
+def test_parser_unusual_valid_request_passes(data: bytes) -> None:
     """Strictness ends where the specifications allow or tolerate something."""
     assert feed([data]).request is not None
 
 
-def test_an_absolute_target_gives_its_path() -> None:
+def test_parser_absolute_target_gives_its_path() -> None:
     """Proxies may send the whole URL (RFC 9112 section 3.2.2)."""
     request = parsed(b"GET http://example.org/a%20b?c=d HTTP/1.1\r\nHost: example.org\r\n\r\n")
     assert (request.path, request.query_string) == ("/a b", "c=d")
 
 
 @pytest.mark.parametrize("sent", [b"", PLAIN[:1], PLAIN[:-1]])
-def test_the_end_of_the_stream_before_the_end_of_the_head_is_refused(sent: bytes) -> None:
+def test_parser_early_end_of_stream_is_rejected(sent: bytes) -> None:
     """A connection that ends too early is a 400, for the log's sake."""
     assert feed([*one_by_one(sent), b""]).status == 400
 
 
-def test_the_limit_counts_the_head_alone_and_to_the_byte() -> None:
+def test_parser_limit_counts_the_head_to_the_byte() -> None:
     """A head of exactly the limit passes, whatever follows it; one byte more does not."""
     frames = b"\x00" * MAX_HEAD
     assert feed([PLAIN + frames], max_head=len(PLAIN)).trailing == frames
@@ -216,7 +214,7 @@ def test_the_limit_counts_the_head_alone_and_to_the_byte() -> None:
     assert feed(one_by_one(PLAIN), max_head=len(PLAIN) - 1).status == 431
 
 
-def test_a_refused_parser_stays_refused() -> None:
+def test_parser_after_a_rejection_rejects_everything() -> None:
     """A good request after a bad one on the same connection is not served."""
     parser = RequestParser(peer=PEER, secure=False)
     for data in (b"hello\n", PLAIN, b""):
@@ -225,14 +223,14 @@ def test_a_refused_parser_stays_refused() -> None:
     assert parser.trailing == b""
 
 
-def test_a_refusal_does_not_quote_the_head() -> None:
+def test_parser_rejection_does_not_quote_the_head() -> None:
     """A malformed line may hold a password, and the reason reaches logs."""
     outcome = feed([b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization : Basic c2VjcmV0\r\n\r\n"])
     assert outcome.status == 400
     assert "c2VjcmV0" not in outcome.reason
 
 
-def test_bytes_that_come_one_by_one_cost_linear_work() -> None:
+def test_parser_single_bytes_cost_linear_work() -> None:
     """Searching the whole head again for each byte would take this some ten seconds."""
     head = b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 200_000 + b"\r\n\r\n"
     started = time.process_time()
@@ -240,7 +238,7 @@ def test_bytes_that_come_one_by_one_cost_linear_work() -> None:
     assert time.process_time() - started < 3.0
 
 
-def test_a_field_of_blanks_costs_linear_work() -> None:
+def test_parser_field_of_blanks_costs_linear_work() -> None:
     """h11 alone backtracks over this for minutes: its time grows with the square."""
     head = b"GET / HTTP/1.1\r\nHost: a\r\nX:" + b" " * 200_000 + b"\x00\r\n\r\n"
     started = time.process_time()
@@ -278,7 +276,7 @@ streams = st.one_of(
 @example(UPGRADE + HI)
 @example(b"\r\n" + PLAIN)
 @example(b"GET / HTTP/1.1\n\nGET / HTTP/1.1\r\n\r\n")
-def test_byte_by_byte_gives_the_same_as_whole(data: bytes) -> None:
+def test_parser_any_cut_gives_the_same_outcome(data: bytes) -> None:
     """Any bytes end in a request, a wait or HandshakeRejected, however they are cut."""
     outcome = feed([data] if data else [], max_head=150)
     assert outcome.status in (0, 400, 405, 413, 426, 431, 501, 505)
@@ -290,7 +288,7 @@ def test_byte_by_byte_gives_the_same_as_whole(data: bytes) -> None:
 
 
 @given(streams)
-def test_whatever_a_peer_sent_can_be_looked_at(data: bytes) -> None:
+def test_request_attributes_never_raise(data: bytes) -> None:
     """No attribute of a request raises over what is in it."""
     outcome = feed([data] if data else [])
     if outcome.request is not None:
@@ -307,7 +305,7 @@ field_values = st.from_regex(r"([!-~]([ -~]{0,20}[!-~])?)?", fullmatch=True)
 
 
 @given(st.lists(st.tuples(field_names.map("X-{}".format), field_values), max_size=10))
-def test_header_fields_arrive_as_they_were_sent(fields: list[tuple[str, str]]) -> None:
+def test_parser_header_fields_arrive_as_sent(fields: list[tuple[str, str]]) -> None:
     """Names whatever their case, values to the character, repeats in order."""
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
     request = parsed(f"GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n".encode())
@@ -344,7 +342,7 @@ def read_response(data: bytes, method: str = "GET") -> tuple[h11.Response, bytes
         (Response(599), 599, b"text/plain; charset=utf-8", b""),
     ],
 )
-def test_a_response_is_read_by_another_implementation_as_it_was_meant(
+def test_response_is_understood_by_h11(
     response: Response, status: int, content_type: bytes, body: bytes
 ) -> None:
     """Status, type, length and body arrive, and the connection is to be closed."""
@@ -357,7 +355,7 @@ def test_a_response_is_read_by_another_implementation_as_it_was_meant(
     assert fields[b"x-content-type-options"] == b"nosniff"
 
 
-def test_head_gets_the_fields_and_no_body() -> None:
+def test_response_to_head_has_no_body() -> None:
     """HEAD is told the length that GET would get."""
     request = parsed(PLAIN.replace(b"GET", b"HEAD", 1))
     response, body = read_response(Response.text(200, "fine").encode(request), "HEAD")
@@ -365,7 +363,7 @@ def test_head_gets_the_fields_and_no_body() -> None:
     assert body == b""
 
 
-def test_a_status_without_body_announces_none() -> None:
+def test_response_status_without_body_announces_none() -> None:
     """204 has neither length nor type (RFC 9110 section 8.6)."""
     response, _ = read_response(Response(204).encode(None))
     assert {b"content-length", b"content-type"}.isdisjoint(dict(response.headers))
@@ -373,7 +371,7 @@ def test_a_status_without_body_announces_none() -> None:
         Response(204, b"something")
 
 
-def test_a_refusal_becomes_a_response_with_its_fields() -> None:
+def test_response_of_a_rejection_has_its_fields() -> None:
     """426 names its Upgrade field in Connection as well (RFC 9110 section 7.8)."""
     refused = feed([UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0")])
     response = Response.text(refused.status, refused.reason, refused.headers)
@@ -386,7 +384,7 @@ def test_a_refusal_becomes_a_response_with_its_fields() -> None:
     assert b"HTTP/1.1" in body
 
 
-def test_header_values_keep_latin_1_and_repeats() -> None:
+def test_response_headers_keep_latin1_and_repeats() -> None:
     """Two cookies are two fields, and é is one byte."""
     response = Response(200, headers=(("Set-Cookie", "a=é"), ("Set-Cookie", " b=2 ")))
     head, _ = read_response(response.encode(None))
@@ -408,21 +406,21 @@ def test_header_values_keep_latin_1_and_repeats() -> None:
         ("Transfer-Encoding", "chunked", "Transfer-Encoding"),
     ],
 )
-def test_a_field_that_cannot_be_sent_is_refused(name: str, value: str, said: str) -> None:
+def test_response_unsendable_field_raises(name: str, value: str, said: str) -> None:
     """Header injection is refused where the response is made, without quoting the value."""
     with pytest.raises(SettingError, match=said) as error:
         Response(200, headers=((name, value),))
     assert "s3cret" not in str(error.value)
 
 
-def test_a_content_type_cannot_inject_a_field() -> None:
+def test_response_content_type_cannot_inject_a_field() -> None:
     """The type goes the same way as every other field."""
     with pytest.raises(SettingError, match="Content-Type"):
         Response(200, content_type="text/html\r\nX: y")
 
 
 @pytest.mark.parametrize("status", [0, 101, 199, 600])
-def test_a_status_that_is_no_answer_is_refused(status: int) -> None:
+def test_response_status_out_of_range_raises(status: int) -> None:
     """An answer is final and of a known class."""
     with pytest.raises(SettingError, match="200 to 599"):
         Response(status)

@@ -105,7 +105,7 @@ heads = st.one_of(
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nX:  a\r\n\r\n", MAX_HEAD)
 @example(b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", MAX_HEAD)
 @example(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", MAX_HEAD)
-def test_it_reads_what_h11_reads(data: bytes, max_head: int) -> None:
+def test_short_way_gives_the_same_outcome_as_h11(data: bytes, max_head: int) -> None:
     """Request or refusal, status, reason and the bytes that follow: all the same."""
     short = feed([data] if data else [], max_head=max_head)
     assert short == feed([data] if data else [], max_head=max_head, kind=ThroughH11)
@@ -113,7 +113,7 @@ def test_it_reads_what_h11_reads(data: bytes, max_head: int) -> None:
 
 @given(heads)
 @example(BROWSER)
-def test_what_it_takes_is_valid_to_h11(data: bytes) -> None:
+def test_read_plain_head_agrees_with_h11(data: bytes) -> None:
     """It finds the same end, target and fields, and takes nothing but a GET in HTTP/1.1."""
     plain = read_plain_head(data, MAX_HEAD)
     if plain is not None:
@@ -125,8 +125,8 @@ def test_what_it_takes_is_valid_to_h11(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [UPGRADE, BROWSER, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"])
-def test_it_takes_what_clients_send(data: bytes) -> None:
-    """Or it would be of no use; what follows the head is not its business."""
+def test_read_plain_head_reads_handshakes_of_clients(data: bytes) -> None:
+    """The bytes after the head are ignored."""
     for more in (b"", b"\r\n\r\n", b"\x81\x80abcd"):
         plain = read_plain_head(data + more, len(data))
         assert plain is not None
@@ -153,8 +153,8 @@ def test_it_takes_what_clients_send(data: bytes) -> None:
         *(b"X: a\nY: b", b"X: a\rY: b", b"X: \x1b[2J", b"X: a\x00", b"X"),
     ],
 )
-def test_it_leaves_the_rest_to_h11(line: bytes) -> None:
-    """What has a body, repeats a field, or is less than plain; valid or not."""
+def test_read_plain_head_leaves_other_heads_to_h11(line: bytes) -> None:
+    """Heads with a body, a repeated field or unusual bytes, valid or not."""
     assert read_plain_head(b"GET / HTTP/1.1\r\nHost: a\r\n" + line + b"\r\n\r\n", MAX_HEAD) is None
 
 
@@ -166,7 +166,7 @@ def test_it_leaves_the_rest_to_h11(line: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("begin", [b"", b"X: a", b"X: a\r\nX"])
-def test_hostile_bytes_cost_linear_work(begin: bytes, fill: bytes) -> None:
+def test_read_plain_head_hostile_bytes_cost_linear_work(begin: bytes, fill: bytes) -> None:
     """A megabyte that nearly is a head takes milliseconds; going back over it, hours."""
     data = b"GET / HTTP/1.1\r\nHost: a\r\n" + begin + fill
     started = time.process_time()

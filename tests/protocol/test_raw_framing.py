@@ -1,4 +1,4 @@
-"""Messages of raw peers against models of one line each, under every framing and any split."""
+"""Messages of raw peers against small models, under every framing and any split."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubthread import Framing, MessageType
-from hubthread.protocol.batch import FrameBatch
-from hubthread.protocol.frames import Frame
+from hubthread import Framing
 from hubthread.protocol.raw_framing import MessageReader, encode_message, read_datagram
 from hubthread.protocol.websocket import ProtocolFailure, WebSocketEvent
 
@@ -41,7 +39,7 @@ def read(framing: Framing, parts: Iterable[bytes], *, text: bool) -> list[WebSoc
 
 
 def outcome(framing: Framing, events: list[WebSocketEvent]) -> object:
-    """What must not depend on the split: of chunks, only what they are together."""
+    """The part of the events that must not depend on the split: for chunks, their sum."""
     if framing is not Framing.CHUNKS:
         return events
     failures = [event for event in events if isinstance(event, ProtocolFailure)]
@@ -50,10 +48,10 @@ def outcome(framing: Framing, events: list[WebSocketEvent]) -> object:
 
 
 @given(framings, splits(), st.booleans())
-def test_any_split_gives_the_same_messages(
+def test_reader_any_split_gives_the_same_messages(
     framing: Framing, parts: list[bytes], text: bool
 ) -> None:
-    """Whole, as cut, and byte by byte."""
+    """The whole stream, the cut stream and single bytes."""
     whole = b"".join(parts)
     bytewise = [whole[at : at + 1] for at in range(len(whole))]
     expected = outcome(framing, read(framing, [whole], text=text))
@@ -62,7 +60,7 @@ def test_any_split_gives_the_same_messages(
 
 
 @given(framings, splits(st.binary(max_size=400)), st.booleans())
-def test_random_bytes_give_messages_within_the_limit_or_one_failure(
+def test_reader_random_bytes_give_messages_within_the_limit_or_one_failure(
     framing: Framing, parts: list[bytes], text: bool
 ) -> None:
     """Nothing is raised, nothing comes after a failure, and nothing longer is kept."""
@@ -109,7 +107,7 @@ def up_to_a_failure(messages: list[bytes]) -> list[bytes | None]:
 
 
 @given(st.lists(pieces, max_size=30).map(b"".join))
-def test_lines_are_what_stands_between_line_ends(stream: bytes) -> None:
+def test_reader_lines_are_split_at_line_ends(stream: bytes) -> None:
     """The model splits at every newline."""
     stream += b"\n"
     events = read(Framing.LINES, [stream], text=False)
@@ -118,7 +116,9 @@ def test_lines_are_what_stands_between_line_ends(stream: bytes) -> None:
 
 
 @given(st.sampled_from(PREFIXED), streams)
-def test_prefixed_messages_are_as_long_as_they_say(framing: Framing, stream: bytes) -> None:
+def test_reader_prefixed_messages_have_the_announced_length(
+    framing: Framing, stream: bytes
+) -> None:
     """The model walks from prefix to prefix."""
     events = read(framing, [stream], text=False)
     found = [None if isinstance(event, ProtocolFailure) else event for event in events]
@@ -129,7 +129,7 @@ def test_prefixed_messages_are_as_long_as_they_say(framing: Framing, stream: byt
     st.sampled_from(SEPARATED),
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"))),
 )
-def test_what_is_encoded_is_read_again(framing: Framing, texts: list[str]) -> None:
+def test_reader_reads_back_encoded_messages(framing: Framing, texts: list[str]) -> None:
     """Both ways speak the same language, apart from empty messages."""
     fitting = [text for text in texts if 0 < len(text.encode()) <= LIMIT]
     stream = b"".join(encode_message(text.encode(), framing) for text in fitting)
@@ -152,7 +152,7 @@ def test_what_is_encoded_is_read_again(framing: Framing, texts: list[str]) -> No
         (Framing.CHUNKS, b"on", b"on"),
     ],
 )
-def test_how_messages_are_written(framing: Framing, body: bytes, wire: bytes) -> None:
+def test_encode_message_writes_each_framing(framing: Framing, body: bytes, wire: bytes) -> None:
     """Byte for byte; what no prefix can say is nothing."""
     assert encode_message(body, framing) == wire
 
@@ -166,14 +166,14 @@ def test_how_messages_are_written(framing: Framing, body: bytes, wire: bytes) ->
         (Framing.LENGTH_8, b"\xff" * 8, "a message of 18446744073709551615 bytes, more than 12"),
     ],
 )
-def test_what_is_too_long(framing: Framing, data: bytes, reason: str) -> None:
+def test_reader_message_over_the_limit_is_1009(framing: Framing, data: bytes, reason: str) -> None:
     """It is told as soon as it can be known, and in words that hold nothing of the peer's."""
     assert read(framing, [data], text=False) == [ProtocolFailure(1009, reason, "message")]
 
 
 @pytest.mark.parametrize("framing", list(Framing))
-def test_what_is_no_text(framing: Framing) -> None:
-    """Where text is expected it ends the peer; where bytes are, it is a message."""
+def test_reader_invalid_utf8_is_1007_for_text_only(framing: Framing) -> None:
+    """Invalid UTF-8 ends a peer with text; for a peer with bytes it is a message."""
     stream = encode_message(b"\xff\xfe", framing)
     (failure,) = read(framing, [stream], text=True)
     assert isinstance(failure, ProtocolFailure)
@@ -191,8 +191,10 @@ def test_what_is_no_text(framing: Framing) -> None:
         (Framing.CHUNKS, "€".encode()[:1], "€".encode()[1:]),
     ],
 )
-def test_the_middle_of_a_message_is_known(framing: Framing, half: bytes, rest: bytes) -> None:
-    """For whoever has to say how a stream ended."""
+def test_reader_unfinished_is_true_within_a_message(
+    framing: Framing, half: bytes, rest: bytes
+) -> None:
+    """The reason of the end depends on it."""
     reader = MessageReader(framing, LIMIT, text=True)
     stands = []
     for part in (b"", half, rest):
@@ -202,7 +204,9 @@ def test_the_middle_of_a_message_is_known(framing: Framing, half: bytes, rest: b
 
 
 @given(framings, st.binary(max_size=LIMIT + 6), st.booleans())
-def test_a_datagram_is_a_message_or_a_failure(framing: Framing, data: bytes, text: bool) -> None:
+def test_read_datagram_gives_a_message_or_a_failure(
+    framing: Framing, data: bytes, text: bool
+) -> None:
     """Nothing is raised; only ``LINES`` takes off anything, and that is one line end."""
     message = read_datagram(data, framing, LIMIT, text=text)
     body = data
@@ -213,14 +217,3 @@ def test_a_datagram_is_a_message_or_a_failure(framing: Framing, data: bytes, tex
     else:
         assert message == (body.decode() if text else body)
         assert len(body) <= LIMIT
-
-
-def test_a_run_is_joined_once_for_each_framing() -> None:
-    """Members of one kind share the bytes; each kind has its own."""
-    run = FrameBatch(
-        [Frame("on", MessageType.TEXT), Frame(b"\x00", MessageType.BINARY)], [None, None]
-    )
-    assert run.encoded(Framing.LINES) == (b"on\n\x00\n", [b"on\n", b"\x00\n"])
-    assert run.encoded(Framing.LENGTH_1) == (b"\x02on\x01\x00", [b"\x02on", b"\x01\x00"])
-    assert run.encoded(None)[0] == b"\x81\x02on\x82\x01\x00"
-    assert run.encoded(Framing.LINES)[0] is run.encoded(Framing.LINES)[0]

@@ -22,7 +22,7 @@ def request_with(
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=10), st.text(max_size=10)), max_size=8))
-def test_query_parameters_arrive_as_they_were_sent(pairs: list[tuple[str, str]]) -> None:
+def test_request_query_parameters_arrive_as_sent(pairs: list[tuple[str, str]]) -> None:
     """The first value of each name in the mapping, all of them in query_all."""
     pairs = [(name, value) for name, value in pairs if _has_no_surrogates(name + value)]
     request = request_with(target=f"/ws?{urlencode(pairs)}")
@@ -51,13 +51,13 @@ def _has_no_surrogates(text: str) -> bool:
         ("http://a?b", "/", "b"),
     ],
 )
-def test_the_target_is_split_and_decoded(target: str, path: str, query_string: str) -> None:
+def test_request_target_is_split_and_decoded(target: str, path: str, query_string: str) -> None:
     """The path is decoded, the query string stays raw."""
     request = request_with(target=target)
     assert (request.path, request.query_string) == (path, query_string)
 
 
-def test_what_is_absent_is_empty() -> None:
+def test_request_absent_values_are_empty() -> None:
     """No query parameter, cookie or field that was not sent."""
     request = request_with()
     assert request.query_all("x") == []
@@ -85,14 +85,14 @@ def test_what_is_absent_is_empty() -> None:
         ("", {}),
     ],
 )
-def test_one_malformed_cookie_never_loses_the_others(
+def test_request_malformed_cookie_keeps_the_others(
     sent: str | bytes, cookies: dict[str, str]
 ) -> None:
     """Cookies are read pair by pair, in the forms that browsers and frameworks write."""
     assert dict(request_with(("Cookie", sent)).cookies) == cookies
 
 
-def test_cookies_of_several_fields_are_joined_as_cookies() -> None:
+def test_request_cookies_of_several_fields_are_joined() -> None:
     """HTTP/2 splits the field, and proxies to HTTP/1.1 may leave it so."""
     request = request_with(("Cookie", "a=1"), ("cookie", "b=2"))
     assert request.headers["Cookie"] == "a=1; b=2"
@@ -112,7 +112,7 @@ def test_cookies_of_several_fields_are_joined_as_cookies() -> None:
         ("HEAD", "1.1", "websocket", "upgrade", False),
     ],
 )
-def test_an_upgrade_request_is_known_by_its_fields(
+def test_request_is_websocket_by_its_fields(
     method: str, version: str, upgrade: str, connection: str, is_websocket: bool
 ) -> None:
     """Both fields count, as tokens, whatever their case (RFC 6455 section 4.2.1)."""
@@ -120,7 +120,7 @@ def test_an_upgrade_request_is_known_by_its_fields(
     assert Request(method, "/", headers, PEER, http_version=version).is_websocket is is_websocket
 
 
-def test_offered_subprotocols_keep_their_order() -> None:
+def test_request_subprotocols_keep_their_order() -> None:
     """Repeated fields and lists count alike."""
     request = request_with(
         ("Sec-WebSocket-Protocol", "chat.v2, chat.v1"), ("Sec-WebSocket-Protocol", ",superchat")
@@ -128,7 +128,7 @@ def test_offered_subprotocols_keep_their_order() -> None:
     assert request.subprotocols == ("chat.v2", "chat.v1", "superchat")
 
 
-def test_no_repr_shows_a_secret() -> None:
+def test_request_repr_hides_secrets() -> None:
     """Neither credentials in fields nor a token in the query reach a log by way of repr."""
     request = request_with(
         ("Authorization", "Bearer s3cret"),
@@ -142,7 +142,7 @@ def test_no_repr_shows_a_secret() -> None:
     assert all(part in shown for part in ("GET", "/ws", "192.0.2.7:50123", "probe/1.0", "cookie"))
 
 
-def test_a_request_is_a_value() -> None:
+def test_request_is_an_immutable_value() -> None:
     """Equal pieces make equal requests; nothing of one can be changed."""
     request: Any = request_with(("Cookie", "a=1"), target="/?a=1")
     assert request == request_with(("cookie", b"a=1"), target="/?a=1")
@@ -155,6 +155,6 @@ def test_a_request_is_a_value() -> None:
             mapping["a"] = "2"
 
 
-def test_a_unix_peer_is_a_string() -> None:
+def test_request_unix_peer_is_a_string() -> None:
     """A Unix socket's client has a path, mostly an empty one, instead of host and port."""
     assert "/run/app.sock" in repr(request_with(peer="/run/app.sock"))

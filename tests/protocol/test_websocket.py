@@ -1,7 +1,4 @@
-"""The receiving end: what comes of the bytes, and with which code it ends.
-
-The traps that wsproto sets are tests of their own, named after what happens.
-"""
+"""The receiving end of a WebSocket: messages, limits, and the codes of failures."""
 
 from __future__ import annotations
 
@@ -86,7 +83,7 @@ def failure_code(events: list[WebSocketEvent]) -> int:
 @pytest.mark.parametrize(
     "size", [0, 1, 3, 4, 125, 126, 127, 1024, 1025, 1027, 65535, 65536, 70001]
 )
-def test_a_message_of_any_size_arrives(size: int) -> None:
+def test_websocket_message_of_any_size_arrives(size: int) -> None:
     """Each form of the length and each way of unmasking gives what was sent."""
     payload = bytes(i % 251 for i in range(size))
     text = "é" * (size // 2)
@@ -95,14 +92,14 @@ def test_a_message_of_any_size_arrives(size: int) -> None:
     assert in_pieces(receiver(), data, 1000) == [payload, text]
 
 
-def test_many_frames_in_one_read() -> None:
+def test_websocket_many_frames_in_one_read_arrive_in_order() -> None:
     """One read may complete any number of messages, in their order."""
     messages: list[WebSocketEvent] = [f"message {i}" for i in range(3000)]
     data = b"".join(client_frame(TEXT, str(message).encode()) for message in messages)
     assert receiver().receive(data) == messages
 
 
-def test_fragments_become_one_message() -> None:
+def test_websocket_fragments_become_one_message() -> None:
     """A fragmented message is one event, when its last frame is complete."""
     protocol = receiver()
     assert protocol.receive(client_frame(TEXT, "añ".encode()[:2], fin=False)) == []
@@ -115,14 +112,14 @@ def test_fragments_become_one_message() -> None:
     ]
 
 
-def test_newlines_are_kept() -> None:
+def test_websocket_text_keeps_newlines() -> None:
     """Text that is put together from pieces keeps its line ends as they are."""
     text = "a\r\nb\rc\n\u2028d\x85"
     first = client_frame(TEXT, text[:3].encode(), fin=False)
     assert receiver().receive(first + client_frame(CONTINUATION, text[3:].encode())) == [text]
 
 
-def test_control_frames_pass_between_fragments() -> None:
+def test_websocket_control_frames_pass_between_fragments() -> None:
     """A Ping or Pong in the middle of a message is an event before it."""
     data = (
         client_frame(BINARY, b"a", fin=False)
@@ -145,7 +142,7 @@ def test_control_frames_pass_between_fragments() -> None:
         (b"\x13\x87", PeerClose(4999, "")),
     ],
 )
-def test_a_close_of_the_peer_is_the_last_event(body: bytes, expected: PeerClose) -> None:
+def test_websocket_close_is_the_last_event(body: bytes, expected: PeerClose) -> None:
     """Code and reason are read, and what follows is not (RFC 6455 section 5.5.1)."""
     protocol = receiver()
     data = client_frame(TEXT, b"last") + client_frame(CLOSE, body) + client_frame(TEXT, b"late")
@@ -153,7 +150,7 @@ def test_a_close_of_the_peer_is_the_last_event(body: bytes, expected: PeerClose)
     assert protocol.receive(client_frame(TEXT, b"later")) == []
 
 
-def test_close_codes_are_plain_numbers() -> None:
+def test_websocket_close_code_is_a_plain_int() -> None:
     """Codes compare, print and serialise as int, not as an enumeration of wsproto's."""
     (closed,) = receiver().receive(client_frame(CLOSE, b"\x03\xe8"))
     assert isinstance(closed, PeerClose)
@@ -168,7 +165,7 @@ BAD_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535
 
 
 @pytest.mark.parametrize("code", BAD_CODES)
-def test_a_close_with_an_impossible_code_is_a_violation(code: int) -> None:
+def test_websocket_close_with_an_impossible_code_is_1002(code: int) -> None:
     """Such a code is answered with 1002 (RFC 6455 section 7.4)."""
     body = struct.pack("!H", code)
     assert failure_code(receiver().receive(client_frame(CLOSE, body))) == 1002
@@ -204,7 +201,7 @@ VIOLATIONS = {
 
 
 @pytest.mark.parametrize(("data", "code"), VIOLATIONS.values(), ids=VIOLATIONS.keys())
-def test_a_violation_ends_with_its_code(data: bytes, code: int) -> None:
+def test_websocket_violation_fails_with_its_code(data: bytes, code: int) -> None:
     """Each is one failure, whole or byte by byte, and the messages before it count."""
     before = client_frame(TEXT, b"before")
     events = receiver().receive(before + data + client_frame(TEXT, b"after"))
@@ -213,13 +210,13 @@ def test_a_violation_ends_with_its_code(data: bytes, code: int) -> None:
     assert failure_code(in_pieces(receiver(), data, 1)) == code
 
 
-def test_a_violation_says_what_it_was() -> None:
+def test_websocket_violation_has_a_reason() -> None:
     """The reason is fit for a Close frame and a log."""
     (event,) = receiver().receive(client_frame(TEXT, b"x", key=None))
     assert event == ProtocolFailure(1002, "server received unexpected unmasked frame")
 
 
-def test_a_limit_says_which_it_was() -> None:
+def test_websocket_limit_failure_names_the_limit() -> None:
     """Frame, message, inflated message and fragments: the words name limit and number."""
     (event,) = receiver(99).receive(announced(BINARY, 65536))
     assert event == ProtocolFailure(1009, "message of more than 99 bytes", "message")
@@ -237,7 +234,7 @@ def test_a_limit_says_which_it_was() -> None:
     assert event == ProtocolFailure(1009, "message of more than 1 frames", "fragments")
 
 
-def test_bad_text_fails_before_its_frame_is_complete() -> None:
+def test_websocket_bad_text_fails_before_the_frame_is_complete() -> None:
     """One bad byte ends the connection, however much the frame still misses."""
     begun = client_frame(TEXT, b"good\xff" + b"x" * 1000)
     for stop in (6 + 2 + 5, 400):
@@ -247,14 +244,14 @@ def test_bad_text_fails_before_its_frame_is_complete() -> None:
     assert failure_code(protocol.receive(client_frame(CONTINUATION, b"x" * 99)[:7])) == 1007
 
 
-def test_a_header_alone_is_enough_to_fail() -> None:
+def test_websocket_bad_header_fails_without_payload() -> None:
     """A frame that is no good is refused without waiting for its payload."""
     assert failure_code(receiver().receive(client_frame(BINARY, b"x", rsv=1)[:6])) == 1002
     assert failure_code(receiver().receive(client_frame(BINARY, b"x", key=None)[:2])) == 1002
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_frame_over_the_limit_fails_at_its_header(opcode: int) -> None:
+def test_websocket_frame_over_the_limit_fails_at_its_header(opcode: int) -> None:
     """At the limit a message passes; one byte more is 1009 before any of it is there."""
     exact = client_frame(opcode, b"x" * 1000)
     assert len(receiver(1000).receive(exact)) == 1
@@ -263,7 +260,7 @@ def test_a_frame_over_the_limit_fails_at_its_header(opcode: int) -> None:
     assert failure_code(receiver().receive(announced(opcode, (1 << 63) - 1))) == 1009
 
 
-def test_fragments_count_together() -> None:
+def test_websocket_limit_counts_fragments_together() -> None:
     """The limit is on the sum, and the header that exceeds it is enough."""
     protocol = receiver(1000)
     assert protocol.receive(client_frame(BINARY, b"x" * 600, fin=False)) == []
@@ -272,14 +269,14 @@ def test_fragments_count_together() -> None:
     assert failure_code(protocol.receive(third[:8])) == 1009
 
 
-def test_the_sum_begins_anew_with_each_message() -> None:
+def test_websocket_limit_begins_anew_with_each_message() -> None:
     """Messages at the limit may follow each other, in fragments or not."""
     protocol = receiver(10)
     message = client_frame(BINARY, b"12345", fin=False) + client_frame(CONTINUATION, b"67890")
     assert protocol.receive(message * 3) == [b"1234567890"] * 3
 
 
-def test_fragments_are_limited_in_number() -> None:
+def test_websocket_fragments_over_the_limit_fail() -> None:
     """A message without end is ended, though its empty fragments never add up."""
     protocol = WebSocketProtocol(max_message=1000, max_fragments=3)
     empty = client_frame(CONTINUATION, fin=False)
@@ -289,12 +286,12 @@ def test_fragments_are_limited_in_number() -> None:
     assert failure_code(protocol.receive(empty)) == 1009
 
 
-def test_a_long_control_frame_is_a_violation_and_not_too_big() -> None:
-    """What a control frame announces is judged by its own rule."""
+def test_websocket_long_control_frame_is_1002() -> None:
+    """The length of a control frame has a rule of its own."""
     assert failure_code(receiver(10).receive(announced(PING, MIB))) == 1002
 
 
-def test_trap_2_no_bytes_are_no_end_of_file() -> None:
+def test_websocket_empty_read_is_ignored() -> None:
     """An empty read says nothing about the connection."""
     protocol = receiver()
     assert protocol.receive(b"") == []
@@ -304,7 +301,7 @@ def test_trap_2_no_bytes_are_no_end_of_file() -> None:
     assert protocol.receive(begun[3:]) == [Ping(b"x")]
 
 
-def test_trap_4_what_is_announced_costs_nothing() -> None:
+def test_websocket_announced_size_takes_no_memory() -> None:
     """A header that announces a gigabyte is not prepared for, only refused."""
     protocol = receiver()
     tracemalloc.start()
@@ -316,7 +313,7 @@ def test_trap_4_what_is_announced_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("size", [4096, 65536])
-def test_trap_5_a_message_in_many_reads_is_one_event(size: int) -> None:
+def test_websocket_message_in_many_reads_is_one_event(size: int) -> None:
     """1 MiB that arrives in pieces is one message, for the memory of two."""
     payload = bytes(range(256)) * (MIB // 256)
     binary = client_frame(BINARY, payload)
@@ -333,7 +330,7 @@ def test_trap_5_a_message_in_many_reads_is_one_event(size: int) -> None:
 
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
-def test_a_trickled_message_costs_its_size(opcode: int) -> None:
+def test_websocket_trickled_message_takes_its_size_in_memory(opcode: int) -> None:
     """Pieces of two bytes are not kept as objects of fifty."""
     frame = client_frame(opcode, "é".encode() * 50_000)
     protocol = receiver()
@@ -346,7 +343,7 @@ def test_a_trickled_message_costs_its_size(opcode: int) -> None:
     assert event == ("é" * 50_000 if opcode == TEXT else "é".encode() * 50_000)
 
 
-def test_trap_6_a_violation_is_told_from_a_close() -> None:
+def test_websocket_violation_differs_from_a_close() -> None:
     """Both look alike in wsproto; here they differ, and both swallow what follows."""
     violating, closing = receiver(), receiver()
     (violated,) = violating.receive(client_frame(TEXT, b"\xff"))
@@ -358,14 +355,14 @@ def test_trap_6_a_violation_is_told_from_a_close() -> None:
         assert protocol.receive(client_frame(CLOSE)) == []
 
 
-def test_trap_7_a_second_close_is_nothing() -> None:
+def test_websocket_second_close_is_ignored() -> None:
     """Two Close frames in one read are one event."""
     close = client_frame(CLOSE, b"\x03\xe8")
     assert receiver().receive(close * 2) == [PeerClose(1000, "")]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_trap_8_a_ping_between_compressed_fragments(size: int) -> None:
+def test_websocket_ping_between_compressed_fragments_passes(size: int) -> None:
     """The message that it interrupts is still inflated."""
     compressor = zlib.compressobj(wbits=-12)
     text = b"the same words, the same words, " * 20
@@ -382,7 +379,7 @@ def test_trap_8_a_ping_between_compressed_fragments(size: int) -> None:
     assert in_pieces(protocol, data, size) == [Ping(b"?"), Pong(b""), text.decode(), "plain"]
 
 
-def test_trap_9_an_idle_connection_keeps_no_window() -> None:
+def test_websocket_idle_connection_keeps_no_window() -> None:
     """After a compressed message a connection holds a few KB, not a window of 32."""
     compressor = zlib.compressobj(wbits=-15)
     text = b"the same words, the same words, " * 2000
@@ -416,10 +413,10 @@ LAST = (PeerClose, ProtocolFailure)
     ),
     st.sampled_from([None, DeflateParameters()]),
 )
-def test_any_bytes_are_messages_until_one_end(
+def test_websocket_any_bytes_give_messages_and_one_end(
     pieces: list[bytes], deflate: DeflateParameters | None
 ) -> None:
-    """Whatever bytes come, whole and byte by byte: no exception, and nothing after the end."""
+    """No bytes raise, whole or one by one, and no event follows the end."""
     data = b"".join(pieces)
     for size in (max(1, len(data)), 1):
         events = in_pieces(receiver(100, deflate=deflate), data, size)

@@ -21,7 +21,7 @@ FIELDS = st.dictionaries(
 
 
 def environ_of(path: bytes, query: str, fields: dict[str, str]) -> dict[str, Any]:
-    """What PEP 3333 makes of a request: bytes as Latin-1, the path decoded, the query not."""
+    """A request as PEP 3333 has it: bytes as Latin-1, the path decoded, the query not."""
     return {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -36,7 +36,9 @@ def environ_of(path: bytes, query: str, fields: dict[str, str]) -> dict[str, Any
 
 
 @given(TEXT, TEXT, FIELDS)
-def test_it_is_the_same_request(path: bytes, query: bytes, fields: dict[str, str]) -> None:
+def test_request_of_environ_equals_the_parsed_request(
+    path: bytes, query: bytes, fields: dict[str, str]
+) -> None:
     target, asked = "/" + quote_from_bytes(path), quote_from_bytes(query, "=&")
     fields = {"Host": "example.org", **fields}
     lines = [
@@ -54,7 +56,7 @@ def test_it_is_the_same_request(path: bytes, query: bytes, fields: dict[str, str
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.dictionaries(st.text(), st.text()))
-def test_whatever_a_server_hands_on_is_a_request_or_refused(
+def test_request_of_any_environ_is_a_request_or_a_rejection(
     path: str, query: str, fields: dict[str, str]
 ) -> None:
     try:
@@ -75,6 +77,6 @@ def test_whatever_a_server_hands_on_is_a_request_or_refused(
         ("", "/a b?c", "/a%20b%3Fc"),
     ],
 )
-def test_the_path_is_that_of_the_mount_and_the_rest(script: str, path: str, target: str) -> None:
+def test_request_of_path_joins_mount_and_rest(script: str, path: str, target: str) -> None:
     environ = environ_of(b"", "", {}) | {"SCRIPT_NAME": script, "PATH_INFO": path}
     assert request_of(environ).target == target

@@ -39,7 +39,7 @@ class Game:
     numbers: Numbers | None = None
 
 
-def test_a_handler_gets_the_model_and_replies_with_one() -> None:
+def test_handler_gets_the_model_and_replies_with_one() -> None:
     """By the model's own names and conversions."""
     matcher = MatcherMap[Any, str](JsonHeader())
 
@@ -57,7 +57,7 @@ def test_a_handler_gets_the_model_and_replies_with_one() -> None:
     }  # fmt: skip
 
 
-def test_inside_of_other_types() -> None:
+def test_convert_model_inside_other_types() -> None:
     """A root model too, which may be no object."""
     game = convert({"moves": [{"toPoint": {"x": 1}}], "numbers": [1, 2]}, Game)
     assert game == Game([Move(toPoint=Point(x=1))], Numbers([1, 2]))
@@ -75,25 +75,25 @@ def test_inside_of_other_types() -> None:
         ([], "not a Move: Input should be a valid dictionary"),
     ],
 )
-def test_what_does_not_fit_is_a_payload_error(payload: Any, told: str) -> None:
+def test_convert_misfit_model_is_a_payload_error(payload: Any, told: str) -> None:
     with pytest.raises(PayloadError, match=told) as caught:
         convert(payload, Move)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
-def test_many_errors_are_not_all_shown() -> None:
+def test_convert_many_errors_are_cut() -> None:
     with pytest.raises(PayloadError, match=r"and 97 more$") as caught:
         convert(["x"] * 100, Numbers)
     assert len(str(caught.value)) < 400
 
 
-def test_the_place_of_the_model_is_told_too() -> None:
+def test_convert_misfit_model_has_its_path() -> None:
     with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: not a Move: "):
         convert({"moves": [{"toPoint": {"x": 1}}, {}]}, Game)
 
 
-def test_what_pydantic_cannot_make_is_refused_when_it_is_registered() -> None:
+def test_handler_unsupported_model_raises_at_registration() -> None:
     class Wrong(BaseModel):  # type: ignore[misc]
         unknown: NotThere  # type: ignore[name-defined]  # noqa: F821
 

@@ -41,7 +41,7 @@ class Game:
     pair: Pair | Point | None = None
 
 
-def test_a_handler_gets_the_struct_and_replies_with_one() -> None:
+def test_handler_gets_the_struct_and_replies_with_one() -> None:
     """By the struct's own names and conversions."""
     matcher = MatcherMap[Any, str](JsonHeader())
 
@@ -59,7 +59,7 @@ def test_a_handler_gets_the_struct_and_replies_with_one() -> None:
     }  # fmt: skip
 
 
-def test_inside_of_other_types_and_of_unions() -> None:
+def test_convert_struct_inside_other_types_and_unions() -> None:
     """An array-like struct is an array there, any other an object."""
     game = convert({"moves": [{"toPoint": {"x": 1}}], "pair": [1, 2]}, Game)
     assert game == Game([Move(Point(1))], Pair(1, 2))
@@ -80,17 +80,17 @@ def test_inside_of_other_types_and_of_unions() -> None:
         ([], "Expected `object`"),
     ],
 )
-def test_what_does_not_fit_is_a_payload_error(payload: Any, told: str) -> None:
+def test_convert_misfit_struct_is_a_payload_error(payload: Any, told: str) -> None:
     with pytest.raises(PayloadError, match=told):
         convert(payload, Move)
 
 
-def test_the_place_of_the_struct_is_told_too() -> None:
+def test_convert_misfit_struct_has_its_path() -> None:
     with pytest.raises(PayloadError, match=r"\$\.moves\[1\]: not a Move: "):
         convert({"moves": [{"toPoint": {"x": 1}}, {}]}, Game)
 
 
-def test_what_msgspec_cannot_make_is_refused_when_it_is_registered() -> None:
+def test_handler_unsupported_struct_raises_at_registration() -> None:
     class Wrong(Struct):  # type: ignore[misc]
         either: Point | Move  # no tag tells them apart
 

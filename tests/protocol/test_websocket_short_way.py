@@ -109,7 +109,7 @@ def traffic(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def pieces_of(draw: st.DrawFn, source: st.SearchStrategy[bytes]) -> list[bytes]:
-    """What ``source`` draws, cut at any places."""
+    """The bytes that ``source`` draws, cut at any places."""
     data = draw(source)
     cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=8)))
     return [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
@@ -132,8 +132,8 @@ def without_words(events: list[WebSocketEvent]) -> list[WebSocketEvent]:
 deflate_or_not = st.sampled_from([None, DeflateParameters()])
 
 
-def test_a_large_message_in_one_read_is_whole() -> None:
-    """What is longer than wsproto gets at once is not cut, and what follows is not lost."""
+def test_websocket_large_message_in_one_read_is_whole() -> None:
+    """A message longer than one piece for wsproto is not cut, and the next is not lost."""
     text = "a\u20ac\U0001f600" * 50_000  # characters of 1, 3 and 4 bytes, across any border
     wire = client_frame(TEXT, text.encode()) + client_frame(BINARY, bytes(200_000))
     protocol = WebSocketProtocol(max_message=1 << 20)
@@ -141,7 +141,7 @@ def test_a_large_message_in_one_read_is_whole() -> None:
 
 
 @given(pieces_of(traffic()), deflate_or_not)
-def test_the_short_way_changes_nothing(
+def test_short_way_gives_the_same_events_as_wsproto(
     pieces: list[bytes], deflate: DeflateParameters | None
 ) -> None:
     """Read by read, valid or not, events and words are those of wsproto alone."""
@@ -151,7 +151,7 @@ def test_the_short_way_changes_nothing(
 
 
 @given(pieces_of(traffic()))
-def test_where_reads_are_cut_changes_nothing(pieces: list[bytes]) -> None:
+def test_websocket_any_cut_gives_the_same_events(pieces: list[bytes]) -> None:
     """The events of a stream do not depend on how it arrives."""
     whole = make(WebSocketProtocol).receive(b"".join(pieces))
     protocol = make(WebSocketProtocol)
@@ -160,8 +160,10 @@ def test_where_reads_are_cut_changes_nothing(pieces: list[bytes]) -> None:
 
 
 @given(pieces_of(valid_traffic))
-def test_where_compressed_traffic_is_cut_changes_nothing(pieces: list[bytes]) -> None:
-    """Nor do they where messages are compressed."""
+def test_websocket_any_cut_of_compressed_traffic_gives_the_same_events(
+    pieces: list[bytes],
+) -> None:
+    """The same with compressed messages."""
     whole = make(WebSocketProtocol, DeflateParameters()).receive(b"".join(pieces))
     protocol = make(WebSocketProtocol, DeflateParameters())
     cut = [event for piece in pieces for event in protocol.receive(piece)]
@@ -169,7 +171,7 @@ def test_where_compressed_traffic_is_cut_changes_nothing(pieces: list[bytes]) ->
 
 
 def wsproto_alone(data: bytes) -> list[WebSocketEvent]:
-    """What a bare wsproto connection makes of ``data``: an account without our scanner."""
+    """The events of a bare wsproto connection, without our scanner."""
     connection = Connection(ConnectionType.SERVER)
     connection.receive_data(data)
     result: list[WebSocketEvent] = []
@@ -194,7 +196,7 @@ def wsproto_alone(data: bytes) -> list[WebSocketEvent]:
 
 
 def ends_at(data: bytes) -> int:
-    """How much of ``data`` is complete headers: what our scanner lets wsproto see."""
+    """The end of the last complete header and its payload: the bytes that wsproto gets."""
     position = 0
     while position + 2 <= len(data):
         size = data[position + 1] & 0x7F
@@ -210,7 +212,7 @@ def ends_at(data: bytes) -> int:
 
 
 @given(traffic())
-def test_the_scanner_changes_nothing(data: bytes) -> None:
+def test_scanner_gives_the_same_events_as_bare_wsproto(data: bytes) -> None:
     """Without a limit in reach, events and codes are those of wsproto by itself.
 
     Only a header that is cut off by the end may fail later: it waits to be complete.
@@ -221,7 +223,7 @@ def test_the_scanner_changes_nothing(data: bytes) -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 @pytest.mark.parametrize("size", [*range(10), 125, 126, 1023, 1024, 1025, 1026, 1027, 65535])
-def test_every_way_of_unmasking_agrees(opcode: int, size: int) -> None:
+def test_short_way_unmasks_every_size(opcode: int, size: int) -> None:
     """Each remainder of the key, on both sides of each border."""
     payload = bytes(i % 127 for i in range(size))
     frame = client_frame(opcode, payload, key=b"\x00\xff\x55\x01")
@@ -240,7 +242,9 @@ def test_every_way_of_unmasking_agrees(opcode: int, size: int) -> None:
         (client_frame(PING, b"x"), 6, False),
     ],
 )
-def test_what_goes_the_short_way(frame: bytes, header: int, is_short: bool) -> None:
+def test_short_way_takes_plain_frames_under_64_kib(
+    frame: bytes, header: int, is_short: bool
+) -> None:
     """A plain frame under 64 KiB needs no wsproto, also when its header comes by itself."""
     for cut in (0, 1, header - 1, header):
         protocol = WebSocketProtocol(max_message=1 << 20)
