@@ -286,6 +286,7 @@ def test_each_client_wait_in_tick_is_refused() -> None:
     with serving() as served:
         _, client = served.pair()
         frame = a_room_with_a_clock(served)
+        held = Held().hold(client)  # or the iteration may be done before it is waited for
         for wait in (True, False):
             with pytest.raises(WrongThread, match="tick"):
                 frame.exec_sync(
@@ -294,6 +295,7 @@ def test_each_client_wait_in_tick_is_refused() -> None:
         iteration = frame.exec_sync(
             lambda frame, obj: frame.each_client(who, wait_hub=False, wait_clients=False)
         )
+        held.go.set()
         assert list(iteration.wait(TIMEOUT).results) == [client.connection_id]
 
 
