@@ -400,3 +400,48 @@ def test_client_and_hotline_ids_are_never_reused() -> None:
             hotline.close()
         assert clients == [1, 2, 3, 4, 5]
         assert hotlines == [1, 2, 3, 4, 5]
+
+
+def test_client_wait_write_consumed_keeps_a_producer_in_pace() -> None:
+    """It sends a hundred times what the outbox may hold."""
+    with serving(outbox_bytes=64 * 1024) as s:
+        peer, client = s.pair()
+
+        def produce() -> None:
+            for number in range(100):
+                written = client.write(b"%05d" % number * 12_000)
+                assert client.wait_write_consumed(written, TIMEOUT)
+
+        producing = in_thread(produce)
+        for number in range(100):
+            message = peer.message()
+            assert message[:5] == b"%05d" % number
+        producing()
+        assert client.statistics().dropped == 0
+
+
+def test_client_wait_write_consumed_ends_when_the_client_is_gone() -> None:
+    with serving() as s:
+        peer, client = s.pair(receive_buffer=65536)
+        number = [client.write(b"\0" * 2**20) for _ in range(4)][-1]
+        waiting = in_thread(lambda: client.wait_write_consumed(number, TIMEOUT))
+        peer.reset()
+        assert waiting()
+        assert client.write("late") == number + 1
+        assert client.is_write_consumed(number + 1)
+
+
+def test_client_message_without_a_handler_is_logged() -> None:
+    """A peer's fault as a warning in one line, a handler's with its traceback."""
+    matcher = MatcherMap[Any, str]()
+
+    @matcher.handle("trip")
+    def trip(ctx: Any, meta: Any) -> None:
+        raise LookupError("tripped")
+
+    with serving(receive_matcher=matcher) as s:
+        peer, _ = s.pair()
+        peer.send('{"type": "no\\nfake line"}', '{"type": "trip"}')
+        assert "in trip" in s.logs.wait("tripped")
+        assert "\n" not in s.logs.wait("handle not find")
+        peer.close()

@@ -1,4 +1,4 @@
-"""Rooms (G4): one order for all, and for each exactly what was pushed while it was in."""
+"""A push log (G4): one order for all members, and for each exactly the pushes while it was in."""
 
 from __future__ import annotations
 
@@ -146,8 +146,7 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_waiting_for_the_flush() -> None:
-    """A wait that begins before the push was fanned out ends with it; a time-out before."""
+def test_push_log_wait_consumed_ends_with_the_flush_or_the_timeout() -> None:
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     room.join(Peer())
@@ -159,8 +158,8 @@ def test_waiting_for_the_flush() -> None:
     assert all(wait() for wait in waits)
 
 
-def test_a_member_that_left_is_waited_for() -> None:
-    """What was pushed while it was in counts until it has it, or has gone itself."""
+def test_push_log_push_before_a_leave_is_consumed_when_the_member_has_it() -> None:
+    """Or when the member is gone."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     peers = [Peer(), Peer()]
@@ -178,8 +177,7 @@ def test_a_member_that_left_is_waited_for() -> None:
     assert room.is_consumed(push)
 
 
-def test_a_member_that_left_is_not_waited_for_later() -> None:
-    """What was pushed after it had left is none of its business, however far it lags."""
+def test_push_log_push_after_a_leave_does_not_wait_for_the_member() -> None:
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     peer = Peer()
@@ -195,8 +193,8 @@ def test_a_member_that_left_is_not_waited_for_later() -> None:
     assert not room.is_consumed(before)
 
 
-def test_who_has_gone_is_forgotten() -> None:
-    """A room keeps nothing of members that lagged, left and caught up, though nobody asks."""
+def test_push_log_member_gone_with_a_backlog_is_forgotten() -> None:
+    """Although nobody asks the log anything."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
 
@@ -219,8 +217,7 @@ def test_who_has_gone_is_forgotten() -> None:
     assert not any(each() for each in gone)
 
 
-def test_when_nobody_flushes_any_more() -> None:
-    """After the hub's end every call is told, nothing piles up, and nobody waits in vain."""
+def test_push_log_after_the_hubs_end_refuses_and_keeps_nothing() -> None:
     closed = False
     flushes: list[Callable[[], None]] = []
 
@@ -243,8 +240,7 @@ def test_when_nobody_flushes_any_more() -> None:
     assert not room.leave(inside)
 
 
-def test_a_flush_that_runs_at_the_end_of_the_hub() -> None:
-    """A push refused during the last flush does not disturb what that flush hands over."""
+def test_push_log_push_refused_during_the_last_flush_leaves_it_alone() -> None:
     closed = False
     flushes: list[Callable[[], None]] = []
 
@@ -290,8 +286,8 @@ class Driver:
         self.ended.append(reason)
 
 
-def test_a_flush_from_before_the_driver_does_nothing() -> None:
-    """What waited goes to the driver, and the hub's late flush tears nothing apart."""
+def test_push_log_flush_scheduled_before_the_driver_does_nothing() -> None:
+    """Its driver flushes the entries that waited, together with later ones."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     peer = Peer()
@@ -314,8 +310,8 @@ def test_a_flush_from_before_the_driver_does_nothing() -> None:
     assert driver.left_by == [peer]
 
 
-def test_nothing_is_lost_between_the_hubs_last_flush_and_the_drivers_end() -> None:
-    """The flush that was running when the driver came sends what that one found it at."""
+def test_push_log_flush_during_a_flush_loses_nothing() -> None:
+    """The driver comes, pushes and ends while the hub thread flushes."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     driver = Driver(room)
@@ -342,8 +338,7 @@ def test_nothing_is_lost_between_the_hubs_last_flush_and_the_drivers_end() -> No
     assert list(room._present) == [other]
 
 
-def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
-    """A join that the hub could not take any more is left to the driver."""
+def test_push_log_driver_at_the_hubs_end_takes_over_what_waits() -> None:
     driver: Driver | None = None
 
     def schedule(flush: Callable[[], None]) -> None:
@@ -372,8 +367,8 @@ def test_a_driver_that_comes_at_the_end_of_the_hub() -> None:
     assert peer.got() == [1, 2]
 
 
-def test_a_fan_out_to_many_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it sends, others know; to few it is not worth it."""
+def test_push_log_fan_out_to_a_crowd_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fan-out to few members is not."""
     monkeypatch.setattr(fairness, "_HAS_GIL", True)
     seen: list[int] = []
 

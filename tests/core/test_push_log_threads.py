@@ -1,4 +1,4 @@
-"""Rooms (G4) in real threads: from everywhere at once, and under no lock."""
+"""A push log on several threads at once."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ class HubThread:
         self._ended()
 
 
-def test_pushes_joins_and_leaves_from_everywhere() -> None:
-    """All members see one order; who comes and goes gets a whole piece of it."""
+def test_push_log_on_many_threads_gives_each_member_one_piece_of_the_order() -> None:
     hub = HubThread()
     room: PushLog[Peer] = PushLog(hub.schedule, 100_000, "room")
     witness = Peer()
@@ -70,8 +69,7 @@ def test_pushes_joins_and_leaves_from_everywhere() -> None:
         assert last - 1 <= start + len(got) - 1 < after - 1
 
 
-def test_keeping_pace() -> None:
-    """Who waits for a push goes on when the last member has taken it, and no sooner."""
+def test_push_log_wait_consumed_ends_when_the_last_member_has_the_push() -> None:
     hub = HubThread()
     room: PushLog[Peer] = PushLog(hub.schedule, 10, "room")
     quick, slow = Peer(), Peer()
@@ -90,8 +88,8 @@ def test_keeping_pace() -> None:
     hub.end()
 
 
-def test_a_member_may_use_the_room() -> None:
-    """Members are called under no lock: they may push, leave and look, in threads too."""
+def test_push_log_member_may_use_the_log_in_a_flush() -> None:
+    """On other threads, too: no lock is held."""
     hub = HubThread()
     room: PushLog[Peer] = PushLog(hub.schedule, 100, "room")
 
@@ -120,8 +118,7 @@ def test_a_member_may_use_the_room() -> None:
     assert other.got()[: len(user.got())] == user.got()
 
 
-def test_closing_while_others_come() -> None:
-    """Who was let in before the close stays a member to be let out; who comes later is told."""
+def test_push_log_close_racing_with_joins_admits_or_refuses_each() -> None:
     for _ in range(20):
         hub = HubThread()
         room: PushLog[Peer] = PushLog(hub.schedule, 1000, "room")

@@ -11,8 +11,8 @@ from hubthread import DHub, Hub, HubClosed, HubSetting, InternalError, QueueFull
 from tests.support import TIMEOUT, Items, Logs, fence, in_thread, serving, together
 
 
-def test_closures_run_in_the_order_of_acceptance() -> None:
-    """What one thread submits runs in its order, exactly once, among that of other threads."""
+def test_hub_closures_run_once_in_the_order_of_acceptance() -> None:
+    """The order holds for each of several threads."""
     ran: list[tuple[int, int]] = []
     with Hub(HubSetting[Any, Any](dict)) as hub:
 
@@ -27,8 +27,7 @@ def test_closures_run_in_the_order_of_acceptance() -> None:
         assert [step for who, step in ran if who == number] == list(range(200))
 
 
-def test_acceptance_by_another_thread_counts() -> None:
-    """A closure submitted after another was accepted, on whatever thread, runs after it."""
+def test_hub_closures_of_other_threads_run_in_the_order_of_acceptance() -> None:
     ran: list[int] = []
     with Hub(HubSetting[Any, Any](dict)) as hub:
         for number in range(50):
@@ -37,8 +36,8 @@ def test_acceptance_by_another_thread_counts() -> None:
     assert ran == list(range(50))
 
 
-def test_closures_run_on_the_hub_thread() -> None:
-    """Async or sync, from any thread, every closure runs on one thread, which is the hub's."""
+def test_hub_closures_run_on_the_hub_thread() -> None:
+    """From any thread, by ``exec_async`` and ``exec_sync``."""
     idents: list[int] = []
     with serving() as s:
         peer, client = s.pair()
@@ -58,8 +57,7 @@ def test_closures_run_on_the_hub_thread() -> None:
     assert name == f"hubthread-{s.hub.name}-hub"
 
 
-def test_what_is_submitted_before_the_start_runs_after_it() -> None:
-    """A hub accepts from the moment it is made, and runs that first."""
+def test_hub_closures_before_the_start_run_first_after_it() -> None:
     ran: list[int] = []
     hub = Hub(HubSetting[Any, Any](dict))
     hub.exec_async(lambda _: ran.append(1))
@@ -69,8 +67,7 @@ def test_what_is_submitted_before_the_start_runs_after_it() -> None:
     assert ran == [1, 2, 3]
 
 
-def test_what_was_accepted_runs_even_if_the_hub_was_never_started() -> None:
-    """A promise is a promise: closing a hub that was not started runs its closures."""
+def test_hub_never_started_closed_runs_its_closures() -> None:
     ran: list[int] = []
     hub = Hub(HubSetting[Any, Any](dict))
     hub.exec_async(lambda _: ran.append(1))
@@ -78,8 +75,8 @@ def test_what_was_accepted_runs_even_if_the_hub_was_never_started() -> None:
     assert ran == [1]
 
 
-def test_after_close_submitting_raises() -> None:
-    """Nothing is accepted by a closed hub, on any way in, and nothing then runs."""
+def test_hub_closed_refuses_every_call() -> None:
+    """And runs none of the closures."""
     ran: list[str] = []
     with serving() as s:
         hub = s.hub
@@ -96,8 +93,7 @@ def test_after_close_submitting_raises() -> None:
     assert ran == []
 
 
-def test_each_closure_that_races_with_close_is_refused_or_run() -> None:
-    """However submitting and closing meet: accepted means run, refused means not run."""
+def test_hub_closures_racing_with_close_are_refused_or_run() -> None:
     for _ in range(8):
         hub = Hub.started(HubSetting[Any, Any](dict))
         ran: list[tuple[int, int]] = []
@@ -126,8 +122,8 @@ def test_each_closure_that_races_with_close_is_refused_or_run() -> None:
             assert steps == sorted(steps)
 
 
-def test_a_closure_that_raises_is_logged_and_reported_and_the_hub_goes_on() -> None:
-    """The log has the traceback, the statistics the count, and the next closure runs."""
+def test_hub_closure_raising_is_logged_and_counted_and_the_next_one_runs() -> None:
+    """The log has the traceback."""
     logs = Logs()
 
     def trip(_: DHub[Any, Any]) -> None:
@@ -145,8 +141,7 @@ def test_a_closure_that_raises_is_logged_and_reported_and_the_hub_goes_on() -> N
     assert "in trip" in record
 
 
-def test_even_the_end_of_a_program_does_not_end_the_hub() -> None:
-    """SystemExit in a closure is an exception like others: only its thread would end by it."""
+def test_hub_closure_raising_system_exit_does_not_end_the_hub() -> None:
     logs = Logs()
     with Hub(HubSetting[Any, Any](dict, logger=logs)) as hub:
         hub.exec_async(lambda _: exit(1))
@@ -156,8 +151,8 @@ def test_even_the_end_of_a_program_does_not_end_the_hub() -> None:
     assert "SystemExit" in logs.warnings()[0]
 
 
-def test_a_bug_of_our_own_stops_the_hub_loudly() -> None:
-    """It is logged as critical, waiting callers are told, everything ends, join raises."""
+def test_hub_with_a_bug_of_hubthread_ends_and_tells_everyone() -> None:
+    """It is logged as critical, waiting callers get an error, and ``join`` raises."""
     held, release = threading.Event(), threading.Event()
 
     def bug() -> None:
@@ -201,8 +196,7 @@ def test_a_bug_of_our_own_stops_the_hub_loudly() -> None:
     assert "a bug in hubthread" in s.logs.wait("ZeroDivisionError")
 
 
-def test_pushes_and_closures_are_in_one_order_for_one_thread() -> None:
-    """A fence waits for what the same thread has pushed and broadcast before it."""
+def test_hub_exec_sync_runs_after_pushes_of_the_same_thread() -> None:
     with serving() as s:
         peer, client = s.pair()
         hotline = s.hub.hotline()

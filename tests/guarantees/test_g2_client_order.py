@@ -16,7 +16,6 @@ from tests.support import (
     AnyClient,
     Items,
     RawPeer,
-    fence,
     in_thread,
     masked_frame,
     serving,
@@ -60,8 +59,8 @@ class Diary:
         }
 
 
-def test_start_then_messages_then_close() -> None:
-    """One connection's life in order, frames behind the handshake in one segment included."""
+def test_client_callbacks_run_as_start_messages_close() -> None:
+    """Frames in one segment with the request included."""
     diary = Diary()
     with serving(**diary.settings()) as s:
         peer, _ = s.pair(behind=masked_frame("early") + masked_frame(b"p", PING))
@@ -74,8 +73,8 @@ def test_start_then_messages_then_close() -> None:
     assert diary.lines.now().count("close") == 1
 
 
-def test_callbacks_never_overlap() -> None:
-    """Messages, closures of many threads, some waited for, and pings: one at a time."""
+def test_client_callbacks_of_many_threads_never_overlap() -> None:
+    """Messages, closures of several threads, some waited for, and pings."""
     diary = Diary()
     with serving(**diary.settings()) as s:
         peer, client = s.pair()
@@ -98,8 +97,7 @@ def test_callbacks_never_overlap() -> None:
         assert of_source == [f"{source}{step}" for step in range(100)]
 
 
-def test_a_closure_waits_for_the_message_before_it() -> None:
-    """What was accepted while a handler runs comes after it, in the order of acceptance."""
+def test_client_closures_during_a_handler_run_after_it_in_order() -> None:
     inside, release = threading.Event(), threading.Event()
     lines: Items[str] = Items()
 
@@ -123,33 +121,21 @@ def test_a_closure_waits_for_the_message_before_it() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_nothing_runs_before_the_start() -> None:
-    """A closure for a client that is only just there runs after its start callback."""
+def test_client_closure_before_the_start_runs_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread finds the client as soon as the hub has admitted it."""
     lines: Items[str] = Items()
-    coming = threading.Semaphore(0)
 
-    def shake(request: Any) -> None:
-        coming.release()
+    def submit(client: AnyClient) -> None:
+        admit(client)
+        in_thread(lambda: client.exec_async(lambda: lines.add("closure")))()
 
-    with serving(
-        on_handshake=shake, on_connection_start=lambda ctx, meta: lines.add("start")
-    ) as s:
-
-        def chase() -> None:
-            # Whoever looks at the hub finds a client as soon as it is in.
-            for _ in range(50):
-                assert coming.acquire(timeout=TIMEOUT)
-                while not (clients := s.hub.clients()):
-                    pass
-                clients[0].exec_async(lambda: lines.add("closure"))
-
-        chasing = in_thread(chase)
-        for number in range(50):
+    with serving(on_connection_start=lambda ctx, meta: lines.add("start")) as s:
+        registry = s.hub._core.registry
+        admit = registry.admit
+        monkeypatch.setattr(registry, "admit", submit)
+        for number in range(20):
             with s.peer():
                 assert lines.wait(2 * number + 2)[-2:] == ["start", "closure"]
-            while s.hub.clients_num():
-                fence(s.hub)
-        chasing()
 
 
 def by_peer_close(peer: RawPeer, client: AnyClient) -> None:
@@ -199,10 +185,10 @@ def by_violation(peer: RawPeer, client: AnyClient) -> None:
         (by_violation, "violation"),
     ],
 )
-def test_close_comes_exactly_once(
+def test_client_ended_in_any_way_runs_close_once(
     end: Callable[[RawPeer, AnyClient], None], cause: str | None
 ) -> None:
-    """Whatever ends the connection, from whichever side, the close callback runs once, last."""
+    """From either side; the close callback comes last."""
     diary = Diary()
     with serving(**diary.settings()) as s:
         peer, client = s.pair()
@@ -222,8 +208,7 @@ def test_close_comes_exactly_once(
         assert ended == {cause: 1}
 
 
-def test_accepted_closures_run_before_the_close() -> None:
-    """A closure that was accepted is run although the connection has ended meanwhile."""
+def test_client_closure_accepted_runs_after_the_connection_has_ended() -> None:
     diary = Diary()
     with serving(**diary.settings()) as s:
         peer, client = s.pair()
@@ -244,8 +229,7 @@ def test_accepted_closures_run_before_the_close() -> None:
     assert diary.lines.now() == ["start", "accepted", "close"]
 
 
-def test_a_start_that_raises_closes_the_client_with_1011() -> None:
-    """There is nothing to go on with; the close callback still comes, exactly once."""
+def test_client_start_raising_closes_with_1011_and_runs_close() -> None:
     closes: Items[int] = Items()
 
     def start(ctx: Any, meta: Any) -> None:
@@ -262,8 +246,7 @@ def test_a_start_that_raises_closes_the_client_with_1011() -> None:
     assert "no room" in s.logs.wait("on_connection_start raised")
 
 
-def test_a_callback_that_raises_does_not_end_the_order() -> None:
-    """Closures, handlers and pings that raise are logged, and the next callback runs."""
+def test_client_callback_raising_is_logged_and_the_next_one_runs() -> None:
 
     lines: Items[str] = Items()
     raised: Items[None] = Items()
@@ -292,8 +275,7 @@ def test_a_callback_that_raises_does_not_end_the_order() -> None:
     assert len(told) == 2  # a handler of the client's, and its other callbacks
 
 
-def test_inside_a_callback_exec_sync_runs_at_once() -> None:
-    """A callback that submits to its own client and waits does not wait for itself."""
+def test_client_exec_sync_in_its_own_callback_runs_at_once() -> None:
     lines: Items[str] = Items()
 
     def receive(ctx: Any, meta: Any) -> bool:
@@ -309,8 +291,8 @@ def test_inside_a_callback_exec_sync_runs_at_once() -> None:
         peer.close()
 
 
-def test_two_clients_that_wait_for_each_other_are_refused() -> None:
-    """A cycle of waits between clients raises instead of hanging, and one of them goes on."""
+def test_client_exec_sync_between_two_clients_in_a_cycle_is_refused() -> None:
+    """One of the two waits raises, and the other one ends."""
     outcome: Items[str] = Items()
     both = threading.Barrier(2)
 
@@ -333,8 +315,8 @@ def test_two_clients_that_wait_for_each_other_are_refused() -> None:
         two.close()
 
 
-def test_a_message_waits_for_the_closure_that_runs() -> None:
-    """A closure runs elsewhere while the reader has the next message: not both at once."""
+def test_client_message_during_a_closure_runs_after_it() -> None:
+    """The closure runs on another thread than the reader.  Other clients go on."""
     inside, go_on = threading.Event(), threading.Event()
     lines: Items[str] = Items()
 

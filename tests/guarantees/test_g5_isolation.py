@@ -22,8 +22,13 @@ from tests.support import (
 )
 
 PUSHES = 2_000
+
+
 PADDING = "." * 16_000
+
+
 OUTBOX = 2**20
+
 
 # Nobody here is to be cut for taking long on a loaded machine: the policy alone decides.
 PATIENT = WebsocketPeriod[Any](write_wait=120.0, close_timeout=60.0)
@@ -78,8 +83,8 @@ def read_what_came(peer: RawPeer, client: AnyClient, hotline: Any) -> list[int]:
 
 @pytest.mark.load
 @pytest.mark.parametrize("policy", list(Overflow))
-def test_a_member_that_stops_reading(policy: Overflow) -> None:
-    """The pusher never waits, the others get everything in order, the policy does the rest."""
+def test_member_that_stops_reading_delays_nobody_and_meets_the_policy(policy: Overflow) -> None:
+    """The others get everything in order.  What was dropped is counted."""
     with serving(overflow=policy, outbox_bytes=OUTBOX, period=PATIENT) as s:
         room = Room(s)
         found = room.push_all()
@@ -115,8 +120,8 @@ def test_a_member_that_stops_reading(policy: Overflow) -> None:
 
 
 @pytest.mark.load
-def test_memory_stays_bounded() -> None:
-    """Thirty times what an outbox may hold is pushed, and memory grows by about one outbox."""
+def test_member_that_stops_reading_costs_bounded_memory() -> None:
+    """Thirty times what an outbox may hold is pushed."""
     with serving(overflow=Overflow.DROP_OLDEST, outbox_bytes=OUTBOX, period=PATIENT) as s:
         room = Room(s)
         tracemalloc.start()
@@ -130,8 +135,7 @@ def test_memory_stays_bounded() -> None:
         assert s.hub.statistics().clients == 4
 
 
-def test_a_slow_handler_delays_its_own_client_only() -> None:
-    """While one client's callback blocks, the others talk, the room and the hub go on."""
+def test_handler_that_blocks_delays_its_own_client_only() -> None:
     inside, release = threading.Event(), threading.Event()
 
     def receive(ctx: Any, meta: Any) -> bool:
@@ -161,8 +165,7 @@ def test_a_slow_handler_delays_its_own_client_only() -> None:
         assert slow.message() == "block"
 
 
-def test_a_stalled_client_is_cut_after_write_wait() -> None:
-    """One that takes no byte for so long is gone, and counted as stalled."""
+def test_client_that_takes_no_byte_is_cut_after_write_wait() -> None:
     period = WebsocketPeriod[Any](write_wait=0.1)
     with serving(outbox_bytes=2**26, period=period) as s:
         _, client = s.pair(receive_buffer=65536)
@@ -173,8 +176,8 @@ def test_a_stalled_client_is_cut_after_write_wait() -> None:
         assert s.hub.statistics().ended_by == {"stalled": 1}
 
 
-def test_a_silent_client_is_cut_after_ping_timeout() -> None:
-    """One that answers no ping is gone; one that does stays."""
+def test_client_that_answers_no_ping_is_cut_after_ping_timeout() -> None:
+    """A client that answers stays."""
     pongs: list[bytes] = []
     answered = threading.Event()
 

@@ -42,7 +42,10 @@ from tests.support import (
 
 ROOT = Path(__file__).parents[2]
 
+
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+
+
 UPGRADE = GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
@@ -69,9 +72,11 @@ UPGRADE = GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
         (raw_handshake("/", "Origin: http://evil.example"), 403, b"evil.example"),
     ],
 )
-def test_a_request_that_is_none_of_ours(request_: bytes, status: int, said: bytes) -> None:
-    """It gets its status and a sentence, is counted, and the log stays quiet, but for a page
-    of another origin, whose author sees a number and no more."""
+def test_request_malformed_or_foreign_gets_its_status(
+    request_: bytes, status: int, said: bytes
+) -> None:
+    """It is counted.  The log stays quiet, except for a page of another origin, whose author sees
+    a number and no more."""
     refused: Items[tuple[Any, int, str]] = Items()
     with serving(upgrader=Upgrader(error=lambda *told: refused.add(told))) as s:
         answer = ask(s.server, request_)
@@ -86,40 +91,12 @@ def test_a_request_that_is_none_of_ours(request_: bytes, status: int, said: byte
         assert len([each for each in s.logs.at_least(logging.DEBUG) if "refused" in each]) == 1
 
 
-def test_a_request_that_does_not_come_to_an_end_gets_408() -> None:
-    """Slower than the handshake's time-out, in one piece or byte by byte."""
+def test_request_incomplete_after_handshake_timeout_gets_408() -> None:
+    """In one piece or byte by byte."""
     with serving(upgrader=Upgrader(handshake_timeout=0.2)) as s:
         assert status_of(ask(s.server, b"")) == 408
         assert status_of(ask(s.server, raw_handshake()[:-1])) == 408
         assert s.hub.statistics().handshakes_refused == 2
-        assert s.logs.warnings() == []
-
-
-def test_a_request_that_stops_is_let_go() -> None:
-    """A peer that ends, or vanishes, in its request costs nothing."""
-    with serving() as s:
-        for sent in (b"", b"GET", raw_handshake()[:-2]):
-            with connect(s.server) as sock:
-                sock.sendall(sent)
-                sock.shutdown(socket.SHUT_WR)
-                assert status_of(read_to_end(sock)) == 400
-            RawPeer(connect(s.server)).reset()
-        with s.peer():
-            pass
-
-
-def test_authentication_refuses_with_its_own_status() -> None:
-    """What the hook says is the answer; the client never was."""
-
-    def shake(request: Any) -> str:
-        raise HandshakeRejected(401, "Say who you are.", (("WWW-Authenticate", "Bearer"),))
-
-    with serving(on_handshake=shake) as s:
-        answer = ask(s.server, raw_handshake())
-        assert status_of(answer) == 401
-        assert b"WWW-Authenticate: Bearer" in answer
-        assert answer.endswith(b"Say who you are.")
-        assert s.hub.statistics().clients_total == 0
         assert s.logs.warnings() == []
 
 
@@ -131,10 +108,8 @@ def test_authentication_refuses_with_its_own_status() -> None:
         (HandshakeRejected(401, "\ud800"), "cannot send the refusal"),
     ],
 )
-def test_a_hook_that_fails_is_500_and_the_reason_is_in_the_log(
-    error: Exception, logged: str
-) -> None:
-    """The peer learns nothing of the program, the log has the traceback, the server goes on."""
+def test_request_with_a_failing_hook_gets_500_and_no_reason(error: Exception, logged: str) -> None:
+    """The log has the traceback, and the server goes on."""
     broken = [True]
 
     def shake(request: Any) -> str:
@@ -186,8 +161,8 @@ SMALL = WebsocketPeriod[Any](message_buffer_size=1000, max_fragments=10)
         (b"\x82\xff" + b"\xff" * 8 + b"mask", 1009),
     ],
 )
-def test_frames_that_break_the_protocol_or_a_limit(bytes_: bytes, code: int) -> None:
-    """The right close code, counted as a violation; the neighbour goes on talking."""
+def test_frames_breaking_protocol_or_limit_get_their_close_code(bytes_: bytes, code: int) -> None:
+    """The violation is counted, and the neighbour goes on talking."""
 
     def echo(ctx: Any, meta: Any) -> bool:
         ctx.write(ctx.payload)
@@ -205,7 +180,7 @@ def test_frames_that_break_the_protocol_or_a_limit(bytes_: bytes, code: int) -> 
         assert s.hub.statistics().ended_by == {"violation": 1}
 
 
-def test_an_inflated_message_over_the_limit_is_1009_and_costs_no_memory() -> None:
+def test_message_inflated_over_the_limit_gets_1009_and_costs_no_memory() -> None:
     """A bomb of 64 MiB in 64 KiB is closed before it is inflated."""
     squeezer = zlib.compressobj(wbits=-15)
     bomb = squeezer.compress(b"\0" * 2**26) + squeezer.flush(zlib.Z_SYNC_FLUSH)
@@ -224,8 +199,8 @@ def test_an_inflated_message_over_the_limit_is_1009_and_costs_no_memory() -> Non
         assert peak < 8 * 2**20
 
 
-def test_messages_that_no_handler_takes_keep_the_connection() -> None:
-    """Unknown header, bad payload, raising handler: the error callback, and the next message."""
+def test_message_without_a_handler_keeps_the_connection() -> None:
+    """Unknown header, wrong payload, raising handler."""
     matcher = MatcherMap[Any, str]()
     told: Items[str] = Items()
 
@@ -249,24 +224,8 @@ def test_messages_that_no_handler_takes_keep_the_connection() -> None:
     assert names[2] == "HandleNotFind"
 
 
-def test_without_an_error_callback_they_are_logged() -> None:
-    """A peer's fault as a warning in one line, a handler's with its traceback."""
-    matcher = MatcherMap[Any, str]()
-
-    @matcher.handle("trip")
-    def trip(ctx: Any, meta: Any) -> None:
-        raise LookupError("tripped")
-
-    with serving(receive_matcher=matcher) as s:
-        peer, _ = s.pair()
-        peer.send('{"type": "no\\nfake line"}', '{"type": "trip"}')
-        assert "in trip" in s.logs.wait("tripped")
-        assert "\n" not in s.logs.wait("handle not find")
-        peer.close()
-
-
-def test_a_peer_writes_no_lines_of_its_own_into_the_log() -> None:
-    """Path and close reason are the peer's to choose, so the log has them quoted."""
+def test_peer_writes_no_lines_of_its_own_into_the_log() -> None:
+    """The log quotes the path and the close reason."""
     with serving() as s:
         peer, client = s.pair(path="/%0aERROR%20fake")
         assert "\n" not in repr(client)
@@ -278,8 +237,8 @@ def test_a_peer_writes_no_lines_of_its_own_into_the_log() -> None:
         assert all("\n" not in record for record in s.logs.at_least(logging.DEBUG))
 
 
-def test_a_reader_of_pings_only_costs_no_memory() -> None:
-    """Pings without end and no reading: one pong waits, not all of them."""
+def test_pings_of_a_peer_that_does_not_read_cost_no_memory() -> None:
+    """One pong waits, not all of them."""
     with serving(overflow=Overflow.CLOSE, outbox_bytes=2**16) as s:
         peer, client = s.pair(receive_buffer=65536)
         peer.sock.sendall(masked_frame(b"x" * 125, PING) * 30_000)
@@ -288,8 +247,8 @@ def test_a_reader_of_pings_only_costs_no_memory() -> None:
 
 
 @pytest.mark.load
-def test_random_bytes_hurt_nobody_else() -> None:
-    """Noise before and after the handshake, whole and cut up: the neighbour hears nothing."""
+def test_bytes_at_random_hurt_nobody_else() -> None:
+    """Before and after the handshake, whole and in pieces."""
     dice = random.Random(5)
 
     def echo(ctx: Any, meta: Any) -> bool:

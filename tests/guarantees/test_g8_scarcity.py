@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
 import textwrap
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hubthread import Hub, HubSetting
 from tests.support import ask, raw_handshake, serving, status_of
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_thread_that_cannot_be_started_costs_one_connection_a_503(
+def test_threads_used_up_cost_one_connection_a_503(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The next one is served; what is already there stays."""
+    """The next connection is served, and open ones stay."""
     start = threading.Thread.start
     scarce = [False]
 
@@ -44,22 +41,6 @@ def test_a_thread_that_cannot_be_started_costs_one_connection_a_503(
         assert s.server.statistics().refused == 2
         (record,) = s.logs.warnings()
         assert "no thread for a connection" in record
-
-
-def test_a_hub_without_a_thread_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller is told, and the hub is as it was before."""
-
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    hub = Hub(HubSetting[Any, Any](dict))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            hub.start()
-    assert hub.statistics().state == "new"
-    with hub:
-        assert hub.exec_sync(lambda _: 1) == 1
 
 
 DESCRIPTORS = """
@@ -115,17 +96,3 @@ def test_descriptors_used_up_cost_the_connections_that_find_none() -> None:
         check=False,
     )
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
-
-
-def test_what_cannot_be_listened_on_says_why(tmp_path: Path) -> None:
-    """Port in use, no such address, no such folder: an OSError with the place in it."""
-    with serving() as s:
-        port = int(s.server.address[1])
-        with pytest.raises(OSError, match=f"127.0.0.1:{port}") as caught:
-            s.hub.serve(port=port)
-        assert caught.value.errno == errno.EADDRINUSE
-        with pytest.raises(OSError, match=r"192\.0\.2\.1:0"):
-            s.hub.serve("192.0.2.1")
-        with pytest.raises(OSError, match="nowhere"):
-            s.hub.serve(unix_path=str(tmp_path / "nowhere" / "sock"))
-        assert len(s.hub.servers()) == 1

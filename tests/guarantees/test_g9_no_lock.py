@@ -85,7 +85,6 @@ class Probe:
 
 @pytest.mark.parametrize("protocol", list(ConnectionProtocols))
 def test_callbacks_of_raw_peers_run_without_a_lock(protocol: ConnectionProtocols) -> None:
-    """Their hook, their first and last callback, and what comes between."""
     probe = Probe()
 
     def shake(request: Any) -> dict[str, Any]:
@@ -118,8 +117,8 @@ def test_callbacks_of_raw_peers_run_without_a_lock(protocol: ConnectionProtocols
         assert not s.logs.warnings()
 
 
-def test_every_callback_runs_without_a_lock() -> None:
-    """Each kind of callback there is calls the probe, which uses all that there is."""
+def test_callbacks_of_every_kind_run_without_a_lock() -> None:
+    """Each callback calls the probe, which uses the whole API."""
     probe = Probe()
 
     def shake(request: Any) -> dict[str, Any]:
@@ -249,10 +248,10 @@ def test_every_callback_runs_without_a_lock() -> None:
     }
 
 
-def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
+def test_log_handler_that_blocks_holds_up_no_other_client(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There is no thread for the deadline of a close: in the log's call a second client ends."""
+    """No thread is left for a close's deadline; during the log's call a second client ends."""
     ended: list[bool] = []
     with serving() as s:
         (first, _), (second, other) = s.pairs(2)
@@ -275,8 +274,8 @@ def test_a_log_handler_told_while_one_client_ends_holds_up_no_other(
     assert ended == [True]
 
 
-def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
-    """The two that run before there is anything to see."""
+def test_callbacks_before_the_first_client_run_without_a_lock() -> None:
+    """``delayed_execution`` and ``meta_gen``."""
     probe = Probe()
 
     def delayed(hub: AnyHub) -> None:
@@ -293,8 +292,8 @@ def test_delayed_execution_and_meta_gen_run_without_a_lock() -> None:
         assert set(probe.passed.wait(2)) == {"delayed_execution", "meta_gen"}
 
 
-def test_questions_and_limits_run_the_user_s_code_without_a_lock() -> None:
-    """What an answer is made into, the matcher's functions, the clock of a rate limiter."""
+def test_callbacks_of_requests_and_rate_limits_run_without_a_lock() -> None:
+    """The type of an answer, the matcher's functions, the clock of a rate limiter."""
     probe = Probe()
 
     def marshal(obj: object) -> str:

@@ -1,4 +1,4 @@
-"""A flood of incidents is no flood of lines: whatever a peer or a loop can bring about."""
+"""A flood of incidents makes few lines in the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -29,12 +29,16 @@ from hubthread.testing import VirtualHub
 from tests.support import TIMEOUT, Items, Logs, ask, listen, serving, tcp_peer, udp_peer
 
 Act = Callable[[VirtualHub[Any, Any], str], object]
+
+
 MORE = "(and %d more like this since the last such line)"
+
+
 FLOOD = 50
 
 
 def trip(which: object) -> Any:
-    """Two bugs of a user's; one type and one function are not what tells them apart."""
+    """Raise one of two bugs, which have the type and the function in common, and no line."""
     if which == "one":
         raise LookupError("bug one")
     if which == "two":
@@ -57,10 +61,6 @@ def send(hub: VirtualHub[Any, Any], which: str) -> None:
 def come(hub: VirtualHub[Any, Any], which: str) -> None:
     with contextlib.suppress(HandshakeRejected):
         hub.connect(f"/{which}")
-
-
-def go(hub: VirtualHub[Any, Any], which: str) -> None:
-    hub.connect(f"/{which}").drop()
 
 
 def ping(hub: VirtualHub[Any, Any], which: str) -> None:
@@ -87,7 +87,6 @@ def post(hub: VirtualHub[Any, Any], which: str) -> None:
 
 
 def play(hub: VirtualHub[Any, Any], which: str) -> None:
-    """One room after another."""
     room = HotlineFrameOption[Any](list, lambda *_: trip(which), hz=60).run(hub.hotline())
     hub.tick(room)
     room.close()
@@ -97,65 +96,87 @@ def ask_again(hub: VirtualHub[Any, Any], which: str) -> None:
     hub.long_polling(LongPollingOption(lambda *_: trip(which), timeout=1, retry=1))
 
 
-def period(**fields: Any) -> dict[str, Any]:
-    return {"websocket_period": WebsocketPeriod(**fields)}
+def close_client(hub: VirtualHub[Any, Any], which: str) -> None:
+    hub.connect(f"/{which}").drop()
 
 
-@pytest.mark.parametrize(
-    ("fields", "act"),
-    [
-        ({"on_receive_message": lambda ctx, _: trip(ctx.payload)}, send),
-        ({"on_connection_start": lambda ctx, _: trip(named(ctx))}, come),
-        ({"on_connection_close": lambda ctx, _: trip(named(ctx))}, go),
-        ({"on_handshake": lambda request: trip(request.path.strip("/"))}, come),
-        (
-            {"on_handshake": refusing}
-            | period(upgrader=Upgrader(error=lambda request, status, reason: trip(reason))),
-            come,
+def submit(hub: VirtualHub[Any, Any], which: str) -> None:
+    hub.exec_async(lambda _: trip(which))
+
+
+@dataclass
+class Flood:
+    """One kind of function that raises, and how to have it called with the name of a bug."""
+
+    name: str
+    provoke: Act
+    settings: dict[str, Any] = field(default_factory=dict)
+    period: WebsocketPeriod[Any] = field(default_factory=WebsocketPeriod)
+
+
+FLOODS = (
+    Flood("handler", send, {"on_receive_message": lambda ctx, _: trip(ctx.payload)}),
+    Flood("start", come, {"on_connection_start": lambda ctx, _: trip(named(ctx))}),
+    Flood("close", close_client, {"on_connection_close": lambda ctx, _: trip(named(ctx))}),
+    Flood("handshake", come, {"on_handshake": lambda request: trip(request.path.strip("/"))}),
+    Flood(
+        "error hook of the upgrader",
+        come,
+        {"on_handshake": refusing},
+        WebsocketPeriod(upgrader=Upgrader(error=lambda request, status, why: trip(why))),
+    ),
+    Flood(
+        "origin",
+        come,
+        period=WebsocketPeriod(upgrader=Upgrader(check_origin=lambda r: trip(r.path.strip("/")))),
+    ),
+    Flood(
+        "error hook of the matcher",
+        send,
+        {
+            "receive_matcher": MatcherMap(JsonHeader("type")),
+            "receive_matcher_error": lambda ctx, meta, error: trip(ctx.payload),
+        },
+    ),
+    Flood(
+        "ping",
+        ping,
+        period=WebsocketPeriod(
+            ping_pong_plan=PingPongPlan(ping_handler=lambda ctx, *_: trip(named(ctx)))
         ),
-        (period(upgrader=Upgrader(check_origin=lambda r: trip(r.path.strip("/")))), come),
-        (
-            {
-                "receive_matcher": MatcherMap(JsonHeader("type")),
-                "receive_matcher_error": lambda ctx, meta, error: trip(ctx.payload),
-            },
-            send,
-        ),
-        (
-            period(ping_pong_plan=PingPongPlan(ping_handler=lambda ctx, *_: trip(named(ctx)))),
-            ping,
-        ),
-        ({}, visit),
-        ({}, choose),
-        ({}, post),
-        ({}, play),
-        ({}, ask_again),
-        ({}, lambda hub, which: hub.exec_async(lambda _: trip(which))),
-    ],
-    ids=[
-        "handler", "start", "close", "handshake", "refused", "origin", "error hook", "ping",
-        "each client", "filter", "closure of a client", "logic", "poll", "closure of the hub",
-    ],
-)  # fmt: skip
-def test_what_a_user_s_function_raises(fields: dict[str, Any], act: Act) -> None:
-    """One line with its traceback, then how many more; another bug has its own."""
+    ),
+    Flood("each client", visit),
+    Flood("filter", choose),
+    Flood("closure of a client", post),
+    Flood("logic", play),
+    Flood("poll", ask_again),
+    Flood("closure of the hub", submit),
+)
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=[flood.name for flood in FLOODS])
+def test_flood_of_one_exception_is_one_line_of_each_kind(flood: Flood) -> None:
+    """The first with its traceback, the next with how many more there were."""
     logs = Logs()
-    with VirtualHub(HubSetting[Any, Any](**{"meta_gen": dict} | fields, logger=logs)) as hub:
+    setting = HubSetting[Any, Any](
+        dict, logger=logs, websocket_period=flood.period, **flood.settings
+    )
+    with VirtualHub(setting) as hub:
 
         def told() -> list[str]:
             hub.settle()
             return [each for each in logs.at_least(logging.ERROR) if "LookupError: bug" in each]
 
         for _ in range(FLOOD):
-            act(hub, "one")
-        act(hub, "two")
+            flood.provoke(hub, "one")
+        flood.provoke(hub, "two")
         first, second = told()
         assert first.endswith("LookupError: bug one")
         assert "Traceback" in first
         assert second.endswith("LookupError: bug two")
         assert "more like this" not in first + second
         hub.advance(QUIET)
-        act(hub, "one")
+        flood.provoke(hub, "one")
         *_, last = told()
         assert len(told()) == 3
         assert "bug one" in last
@@ -163,8 +184,8 @@ def test_what_a_user_s_function_raises(fields: dict[str, Any], act: Act) -> None
         assert len([each for each in hub.errors if "bug" in str(each)]) == FLOOD + 2
 
 
-def test_two_lines_that_call_the_same_wrongly() -> None:
-    """What they call raises in one line of the standard library's, both times."""
+def test_flood_of_two_callers_of_one_failing_line_is_two_lines() -> None:
+    """The exception comes from the standard library, both times."""
     logs = Logs()
 
     def receive(ctx: Any, meta: Any) -> bool:
@@ -199,8 +220,8 @@ def matcher() -> MatcherMap[Any, str]:
     return made
 
 
-def test_messages_that_reach_no_handler() -> None:
-    """A line for each way to be wrong, and how many there were; none has a value in it."""
+def test_flood_of_unroutable_messages_is_one_line_of_each_kind() -> None:
+    """No line has a value of a message in it."""
     logs = Logs()
     setting = HubSetting[Any, str](dict, receive_matcher=matcher(), logger=logs)
     with VirtualHub(setting) as hub:
@@ -231,8 +252,8 @@ def test_messages_that_reach_no_handler() -> None:
 
 
 @pytest.mark.parametrize("how", ["parse", "unmarshal", "record"])
-def test_what_others_say_of_a_message_is_not_told(how: str) -> None:
-    """It may quote all of it: only where they said so is in the line."""
+def test_flood_line_of_a_wrong_payload_does_not_quote_it(how: str) -> None:
+    """An exception's text may hold the whole message; the line says where it was raised."""
 
     def stumble(data: Any, *_: Any) -> Any:
         raise ValueError(f"what is {data!r}?")
@@ -264,8 +285,8 @@ def test_what_others_say_of_a_message_is_not_told(how: str) -> None:
     assert "secret" not in line
 
 
-def test_peers_that_close_with_odd_codes() -> None:
-    """One line, whatever the codes; a close of the program's own is another matter."""
+def test_flood_of_odd_close_codes_is_one_line() -> None:
+    """A close of the program's own has its own line."""
     logs = Logs()
     with VirtualHub(HubSetting[Any, Any](dict, logger=logs)) as hub:
         for code in range(4000, 4000 + FLOOD):
@@ -280,8 +301,8 @@ def test_peers_that_close_with_odd_codes() -> None:
     assert MORE % (FLOOD - 1) in last
 
 
-def test_neither_query_nor_a_long_path_is_told() -> None:
-    """Tokens travel in queries."""
+def test_flood_line_has_no_query_and_no_long_path() -> None:
+    """Queries may carry tokens."""
     logs = Logs()
     logs.setLevel(logging.DEBUG)
     path = f"/{'long' * 1000}?token=secret"
@@ -303,8 +324,8 @@ def test_neither_query_nor_a_long_path_is_told() -> None:
     assert max(len(each.splitlines()[0]) for each in told) < 300
 
 
-def test_pages_that_raise() -> None:
-    """Of a real server, since a virtual one has none."""
+def test_flood_of_failing_pages_is_one_line_of_each() -> None:
+    """On a real server: a virtual one has no pages."""
 
     def page(request: Any) -> Response:
         return Response.text(200, trip(request.path.strip("/")))
@@ -332,8 +353,8 @@ def counted(got: Items[Any], **fields: Any) -> Iterator[Any]:
         yield s
 
 
-def test_handlers_of_udp_peers_that_raise() -> None:
-    """Also from many addresses."""
+def test_flood_of_failing_udp_handlers_is_one_line_of_each() -> None:
+    """From many addresses."""
     got: Items[Any] = Items()
     with counted(got) as s:
         server = listen(s, ConnectionProtocols.UDP)
@@ -346,8 +367,7 @@ def test_handlers_of_udp_peers_that_raise() -> None:
         assert len(told_of(s.logs, "bug two")) == 1
 
 
-def test_raw_peers_that_vanish() -> None:
-    """In a storm of resets the log says so once."""
+def test_flood_of_raw_peers_that_vanish_is_one_line() -> None:
     got: Items[Any] = Items()
     with counted(got) as s:
         server = listen(s)

@@ -1,4 +1,4 @@
-"""Long polling: asked again and again, and one end."""
+"""Long polling: a function is called again and again, and the poll ends once."""
 
 from __future__ import annotations
 
@@ -42,22 +42,20 @@ def _nothing(*_: object) -> None: ...
         ("timeout_callback", {"timeout_callback": "late"}),
     ],
 )
-def test_each_wrong_setting_is_named(field: str, fields: dict[str, Any]) -> None:
-    """When the option is made."""
+def test_polling_option_with_a_wrong_value_names_it(field: str, fields: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match=f"^{field}: ") as raised:
         LongPollingOption(**{"do": _nothing, "timeout": 1, **fields})
     assert raised.value.field == field
 
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, False])
-def test_a_poll_needs_a_time_out(zero: Any) -> None:
-    """The specification's error, in its words."""
+def test_polling_option_without_a_timeout_is_refused(zero: Any) -> None:
+    """With the specification's error."""
     with pytest.raises(LongPollingTimeoutZero, match=r"option.timeout can't be zero"):
         LongPollingOption(do=_nothing, timeout=zero)
 
 
-def test_it_asks_until_it_is_done() -> None:
-    """At once, and then once a second."""
+def test_polling_calls_at_once_then_each_period_until_done() -> None:
     hub, clock, _ = new_hub()
     notes = Noted()
 
@@ -82,8 +80,7 @@ def test_it_asks_until_it_is_done() -> None:
         assert repr(poll) == "<LongPollingResult done>"
 
 
-def test_whom_it_tells_may_be_done_for_it() -> None:
-    """From another thread, while it waits for the next time."""
+def test_polling_done_on_another_thread_ends_it() -> None:
     hub, clock, _ = new_hub()
     told = Noted()
     with hub:
@@ -101,8 +98,8 @@ def test_whom_it_tells_may_be_done_for_it() -> None:
         assert len(told.now()) == 1
 
 
-def test_time_runs_out() -> None:
-    """The callback is called, on the poll's thread; nothing is asked after it."""
+def test_polling_timed_out_calls_the_timeout_callback() -> None:
+    """On the poll's own thread."""
     hub, clock, _ = new_hub()
     notes = Noted()
     with hub:
@@ -122,8 +119,8 @@ def test_time_runs_out() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_so_often_it_asks_at_the_most(late: bool) -> None:
-    """After the last time done has another period to come."""
+def test_polling_with_retry_calls_no_more_often(late: bool) -> None:
+    """After the last call ``done`` has another period to come."""
     hub, clock, _ = new_hub()
     notes, told = Noted(), Noted()
 
@@ -150,8 +147,7 @@ def test_so_often_it_asks_at_the_most(late: bool) -> None:
             assert notes.wait(3) == ["do", "do", "timeout"]
 
 
-def test_calls_that_a_slow_one_has_kept_away_are_left_out() -> None:
-    """The grid stays; a time-out that passes meanwhile comes after it."""
+def test_polling_slow_call_leaves_out_the_missed_ones() -> None:
     hub, clock, _ = new_hub()
     notes = Noted()
 
@@ -170,8 +166,8 @@ def test_calls_that_a_slow_one_has_kept_away_are_left_out() -> None:
         assert notes.now() == [0, 1, 3.5, 4]
 
 
-def test_what_raises_is_told_of_and_asked_again() -> None:
-    """So is a time-out's callback."""
+def test_polling_call_raising_is_logged_and_repeated() -> None:
+    """An exception of the timeout callback is logged, too."""
     hub, clock, logs = new_hub()
     asked: Items[None] = Items()
 
@@ -196,8 +192,7 @@ def test_what_raises_is_told_of_and_asked_again() -> None:
 
 
 @pytest.mark.parametrize("how", ["cancel", "context", "hub", "the hub's context"])
-def test_it_can_be_cancelled(how: str) -> None:
-    """Nothing is asked any more, and the callback is not called; its own thread ends."""
+def test_polling_cancelled_calls_nothing_more(how: str) -> None:
     hub, clock, _ = new_hub()
     notes = Noted()
     with hub:
@@ -222,8 +217,8 @@ def test_it_can_be_cancelled(how: str) -> None:
         hub.long_polling(LongPollingOption(_nothing, 1))
 
 
-def test_cancelled_while_it_asks() -> None:
-    """The call comes to its end, and its done is too late."""
+def test_polling_cancelled_during_a_call_lets_it_end() -> None:
+    """A ``done`` of that call is too late."""
     hub, _, _ = new_hub()
     gate = Gate()
     notes = Noted()
@@ -241,8 +236,8 @@ def test_cancelled_while_it_asks() -> None:
         assert notes.wait(1) == ["cancelled"]
 
 
-def test_it_runs_off_the_hub_thread() -> None:
-    """So it may wait for the hub, and the hub may not wait for it."""
+def test_polling_call_may_wait_for_the_hub() -> None:
+    """And the hub thread may not wait for the poll."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
 
         def do(given: Any, done: Any) -> None:
@@ -255,8 +250,7 @@ def test_it_runs_off_the_hub_thread() -> None:
             hub.exec_sync(lambda _: poll.wait(0))
 
 
-def test_it_does_not_wait_for_itself() -> None:
-    """In its own callbacks ``wait`` is refused, where it would keep its own end away."""
+def test_polling_wait_in_its_own_callback_is_refused() -> None:
     hub, clock, logs = new_hub()
     told, refused, gate = Noted(), Noted(), Gate()
 
@@ -280,8 +274,8 @@ def test_it_does_not_wait_for_itself() -> None:
     assert logs.warnings() == []
 
 
-def test_what_a_callback_of_its_context_raises_is_told_of() -> None:
-    """And keeps nothing from happening: the time-out is told of as ever."""
+def test_polling_context_callback_raising_is_logged() -> None:
+    """The timeout callback is called all the same."""
     hub, clock, logs = new_hub()
     notes = Noted()
 
@@ -303,8 +297,7 @@ def test_what_a_callback_of_its_context_raises_is_told_of() -> None:
 
 
 @pytest.mark.usefixtures("hasty_threads")
-def test_it_ends_once() -> None:
-    """Done, cancelled and out of time, at the same moment."""
+def test_polling_done_cancelled_and_timed_out_at_once_ends_once() -> None:
     for number in range(60):
         hub, clock, _ = new_hub()
         with hub:

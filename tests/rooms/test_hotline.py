@@ -1,4 +1,4 @@
-"""Rooms: who is in, what is pushed, what is consumed, and how they end."""
+"""Hotlines: members, pushes, and their end."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hubthread import (
     Overflow,
     UsageError,
 )
-from tests.support import TIMEOUT, fence, in_thread, serving, together
+from tests.support import TIMEOUT, AnyClient, fence, in_thread, serving, together
 
 
-def test_answer_and_hangup() -> None:
-    """Both are idempotent; members are told in the order of coming."""
+def test_hotline_answer_and_hangup_are_idempotent() -> None:
+    """Members are listed in the order of their coming."""
     with serving() as s:
         (_, one), (_, two) = s.pairs(2)
         hotline = s.hub.hotline()
@@ -38,8 +38,7 @@ def test_answer_and_hangup() -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, "client", 1, object()])
-def test_only_clients_are_let_in(wrong: Any) -> None:
-    """Anything else is refused, with what it was in the message."""
+def test_hotline_answer_of_no_client_is_refused(wrong: Any) -> None:
     hub = Hub(HubSetting[Any, Any](dict))
     hotline = hub.hotline()
     for method in (hotline.answer, hotline.hangup):
@@ -48,8 +47,8 @@ def test_only_clients_are_let_in(wrong: Any) -> None:
     hub.close()
 
 
-def test_pushes_are_counted_and_consumed() -> None:
-    """Numbers from 1; consumed when handed to all who were in; nobody in is consumed too."""
+def test_hotline_pushes_are_numbered_and_consumed() -> None:
+    """A push without members is consumed, too."""
     with serving() as s:
         peer, client = s.pair()
         hotline = s.hub.hotline()
@@ -66,8 +65,7 @@ def test_pushes_are_counted_and_consumed() -> None:
         assert peer.messages(2) == [b"somebody", 'say {"a":1}']
 
 
-def test_a_pusher_keeps_pace_with_its_room() -> None:
-    """By waiting, it pushes much more than a member's outbox holds, and nothing is dropped."""
+def test_hotline_wait_push_consumed_keeps_a_pusher_in_pace() -> None:
     with serving(outbox_bytes=2**16) as s:
         peer, client = s.pair()
         hotline = s.hub.hotline()
@@ -85,8 +83,7 @@ def test_a_pusher_keeps_pace_with_its_room() -> None:
         assert client.statistics().dropped == 0
 
 
-def test_a_push_to_a_member_that_goes_is_consumed() -> None:
-    """Who is gone is waited for no more."""
+def test_hotline_push_to_a_member_that_goes_is_consumed() -> None:
     with serving(outbox_bytes=2**26) as s:
         peer, client = s.pair(receive_buffer=65536)
         hotline = s.hub.hotline()
@@ -103,8 +100,8 @@ def test_a_push_to_a_member_that_goes_is_consumed() -> None:
         assert hotline.statistics().lagging == 0
 
 
-def test_a_room_forgets_who_has_gone_with_a_backlog() -> None:
-    """At once, although what waits is still brought out: not only when somebody asks."""
+def test_hotline_member_gone_with_a_backlog_is_forgotten_at_once() -> None:
+    """Its outbox still sends."""
     with serving(outbox_bytes=2**26, close_timeout=1) as s:
         peer, client = s.pair(receive_buffer=65536)
         hotline = s.hub.hotline()
@@ -119,8 +116,7 @@ def test_a_room_forgets_who_has_gone_with_a_backlog() -> None:
         assert client.statistics().waiting == 2  # and our Close
 
 
-def test_the_latest_of_each_key_is_kept() -> None:
-    """Of pushes with a key, who lags behind gets the newest of each key in the end."""
+def test_hotline_pushes_with_keys_reach_a_slow_member_with_the_latest() -> None:
     with serving(overflow=Overflow.LATEST, outbox_bytes=2**26) as s:
         peer, client = s.pair(receive_buffer=65536)
         hotline = s.hub.hotline()
@@ -135,8 +131,8 @@ def test_the_latest_of_each_key_is_kept() -> None:
         assert client.statistics().dropped == 98
 
 
-def test_close_lets_everybody_out() -> None:
-    """What was pushed is still sent; afterwards it refuses, and the hub forgets it."""
+def test_hotline_closed_is_empty_and_refuses() -> None:
+    """Accepted pushes are still sent."""
     with serving() as s:
         peer, client = s.pair()
         hotline = s.hub.hotline()
@@ -160,8 +156,7 @@ def test_close_lets_everybody_out() -> None:
         assert s.hub.statistics().hotlines == 0
 
 
-def test_close_if_empty() -> None:
-    """Only then, and in one step: who races with it is either in, or told that it is closed."""
+def test_hotline_close_if_empty_racing_with_answer_does_one_of_them() -> None:
     with serving() as s:
         _, client = s.pair()
         hotline = s.hub.hotline()
@@ -190,8 +185,7 @@ def test_close_if_empty() -> None:
             raced.close()
 
 
-def test_close_while_others_push_and_join() -> None:
-    """It ends with nobody in and nothing remembered, whatever meets it."""
+def test_hotline_closed_while_others_push_and_join_ends_empty() -> None:
     with serving() as s:
         pairs = s.pairs(3)
         for _ in range(30):
@@ -213,8 +207,7 @@ def test_close_while_others_push_and_join() -> None:
         assert [client.statistics().hotlines for _, client in pairs] == [0, 0, 0]
 
 
-def test_its_context_ends_with_the_hub() -> None:
-    """A hotline that nobody closed is closed with its hub."""
+def test_hotline_ends_with_its_hub() -> None:
     with serving() as s:
         hotline = s.hub.hotline()
     assert hotline.context.cancelled
@@ -223,8 +216,7 @@ def test_its_context_ends_with_the_hub() -> None:
         hotline.push("late")
 
 
-def test_statistics_and_repr() -> None:
-    """What is to be seen of a room."""
+def test_hotline_statistics_and_repr_show_its_state() -> None:
     with serving() as s:
         _, client = s.pair()
         hotline = s.hub.hotline(HotlineOption(name="lobby"))
@@ -257,8 +249,8 @@ class Number(IntEnum):
     ONE = 1
 
 
-def test_a_key_is_text_a_number_or_bytes() -> None:
-    """Its hash and comparison run under a lock, so they may not be the user's code."""
+def test_hotline_push_with_a_key_of_another_type_is_refused() -> None:
+    """Keys are hashed under a lock, so they may not run code of the program."""
     with serving() as s:
         peer, client = s.pair()
         room = s.hub.hotline()
@@ -273,11 +265,39 @@ def test_a_key_is_text_a_number_or_bytes() -> None:
                 write("x", key=Folded("K"))
 
 
-def test_push_json_is_text_for_all() -> None:
-    """An object goes out as JSON, encoded once."""
+def test_hotline_push_json_sends_text() -> None:
     with serving() as s:
         peer, client = s.pair()
         room = s.hub.hotline()
         room.answer(client)
         assert room.push_json({"ä": [1, None]}) == 1
         assert peer.message() == '{"ä":[1,null]}'
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_hotline_answer_after_racing_hangups_holds() -> None:
+    with serving() as s:
+        _, client = s.pair()
+        hotline = s.hub.hotline()
+
+        def act(number: int, client: AnyClient) -> None:
+            if number:
+                hotline.hangup(client)
+            hotline.answer(client)
+
+        for _ in range(300):
+            together(2, lambda number: act(number, client))
+            assert client in hotline
+            assert client.statistics().hotlines == 1
+            hotline.hangup(client)
+            assert client not in hotline
+            assert client.statistics().hotlines == 0
+
+
+def test_hotline_pushes_before_the_start_arrive_in_order() -> None:
+    hub = Hub(HubSetting[Any, Any](dict))
+    hotline = hub.hotline()
+    assert hotline.push("nobody is in") == 1
+    assert not hotline.is_push_consumed(1)
+    with hub:
+        assert hotline.wait_push_consumed(1, TIMEOUT)

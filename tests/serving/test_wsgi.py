@@ -34,7 +34,6 @@ from tests.support import (
     AnyHub,
     Items,
     Logs,
-    fence,
     in_thread,
     masked_frame,
     read_to_end,
@@ -117,7 +116,7 @@ def refused(hub: AnyHub, status: int, why: str, **fields: Any) -> WSGIAnswer:
     return answer
 
 
-def test_the_peer_gets_101_and_the_server_an_end_of_file() -> None:
+def test_wsgi_request_gets_101_and_the_server_an_end_of_file() -> None:
     with a_hub() as hub, Request() as request:
         told: list[tuple[str, list[tuple[str, str]]]] = []
         answer = hub.websocket_handler(request.environ, lambda *args: told.append(args))
@@ -132,7 +131,7 @@ def test_the_peer_gets_101_and_the_server_an_end_of_file() -> None:
             request.sock.sendall(b"anybody there?")
 
 
-def test_an_answer_is_an_application_too() -> None:
+def test_wsgi_answer_is_an_application_too() -> None:
     with a_hub() as hub:
         answer = refused(hub, 426, "ws://", HTTP_UPGRADE="")
         told: list[tuple[str, list[tuple[str, str]]]] = []
@@ -145,7 +144,7 @@ def test_an_answer_is_an_application_too() -> None:
         }  # fmt: skip
 
 
-def test_the_request_is_made_of_the_environ() -> None:
+def test_wsgi_request_is_made_of_the_environ() -> None:
     came: Items[Any] = Items()
     with (
         a_hub(on_connection_start=lambda ctx, meta: came.add(ctx)) as hub,
@@ -193,7 +192,9 @@ def test_the_request_is_made_of_the_environ() -> None:
         (501, "greenlets", {"eventlet.input": object()}),
     ],
 )
-def test_what_is_refused(status: int, why: str, fields: dict[str, Any]) -> None:
+def test_wsgi_request_that_cannot_be_accepted_gets_its_status(
+    status: int, why: str, fields: dict[str, Any]
+) -> None:
     told: Items[tuple[int, str]] = Items()
     upgrader = Upgrader(error=lambda request, status, reason: told.add((status, reason)))
     with a_hub(websocket_period=WebsocketPeriod(upgrader=upgrader), logger=Logs()) as hub:
@@ -213,7 +214,7 @@ def test_what_is_refused(status: int, why: str, fields: dict[str, Any]) -> None:
         (lambda: HandshakeRejected(401, "\ud800"), "500 "),
     ],
 )
-def test_what_a_hook_refuses_with_can_be_sent(
+def test_wsgi_refusal_of_a_hook_is_sent_whatever_it_holds(
     refusal: Callable[[], HandshakeRejected], status: str
 ) -> None:
     def shake(request: Any) -> None:
@@ -227,7 +228,7 @@ def test_what_a_hook_refuses_with_can_be_sent(
         assert len(logs.warnings()) == (status == "500 ")
 
 
-def test_a_head_request_is_refused_without_a_body() -> None:
+def test_wsgi_refusal_of_a_head_request_has_no_body() -> None:
     with a_hub() as hub, Request(REQUEST_METHOD="HEAD") as request:
         answer = hub.websocket_handler(request.environ)
         assert answer.status == "405 Method Not Allowed"
@@ -235,7 +236,7 @@ def test_a_head_request_is_refused_without_a_body() -> None:
         assert body(answer) == ""
 
 
-def test_the_hook_decides_unless_a_meta_is_given() -> None:
+def test_wsgi_meta_given_skips_the_hook() -> None:
     def shake(request: Any) -> str:
         raise HandshakeRejected(401, "Log in first.", (("WWW-Authenticate", "Basic"),))
 
@@ -248,7 +249,7 @@ def test_the_hook_decides_unless_a_meta_is_given() -> None:
             assert came.wait(1) == [None]
 
 
-def test_more_than_the_limit_get_503_and_a_flood_one_line_in_the_log() -> None:
+def test_wsgi_over_max_connections_gets_503_and_one_line_in_the_log() -> None:
     logs = Logs()
     with a_hub(logger=logs) as hub, Request() as first, Request() as second:
         for each in (first, second):
@@ -262,28 +263,34 @@ def test_more_than_the_limit_get_503_and_a_flood_one_line_in_the_log() -> None:
         assert "2 connections, the limit" in warning
 
 
-def test_who_comes_from_one_address_is_counted_by_the_servers_word() -> None:
-    """``REMOTE_ADDR`` may come from a proxy, by a middleware that trusts it; "": a Unix socket."""
+def test_wsgi_over_connections_per_address_gets_429() -> None:
+    """``REMOTE_ADDR`` may come from a proxy's header, by a middleware; Unix sockets have none."""
     limits = Limits(connections_per_address=1)
     requests: list[Request] = []
-    with a_hub(logger=(logs := Logs()), limits=limits) as hub, contextlib.ExitStack() as stack:
+    readers: Items[threading.Thread] = Items()
+
+    def start(ctx: Any, meta: Any) -> None:
+        readers.add(threading.current_thread())
+
+    fields: dict[str, Any] = {"limits": limits, "on_connection_start": start}
+    with a_hub(logger=(logs := Logs()), **fields) as hub, contextlib.ExitStack() as stack:
 
         def status(address: str) -> str:
             requests.append(stack.enter_context(Request(REMOTE_ADDR=address)))
             return hub.websocket_handler(requests[-1].environ).status[:3]
 
         assert [status("198.51.100.7") for _ in range(3)] == ["101", "429", "429"]
+        (reader,) = readers.wait(1)
         assert [status(each) for each in ("198.51.100.8", "", "", "10.0.0.1")] == ["101"] * 4
         requests[0].peer.close()
-        while hub.statistics().wsgi_moved == 5:
-            fence(hub)
+        reader.join(TIMEOUT)
         assert status("198.51.100.7") == "101"
         assert hub.statistics().limits_struck["connections_per_address"] == 2
         (warning,) = logs.warnings()
         assert "1 connections of 198.51.100.7, the limit" in warning
 
 
-def test_the_limit_holds_when_many_come_at_once() -> None:
+def test_wsgi_limit_holds_for_requests_at_the_same_time() -> None:
     statuses: Items[str] = Items()
     with a_hub(logger=Logs()) as hub, contextlib.ExitStack() as stack:
         requests = [stack.enter_context(Request()) for _ in range(16)]
@@ -297,7 +304,7 @@ def test_the_limit_holds_when_many_come_at_once() -> None:
         assert hub.statistics().wsgi_moved == 5
 
 
-def test_a_client_that_comes_while_the_hub_closes_is_told_or_refused() -> None:
+def test_wsgi_request_racing_with_close_gets_1001_or_is_refused() -> None:
     with contextlib.ExitStack() as stack:
         requests = [stack.enter_context(Request()) for _ in range(8)]
         hub = stack.enter_context(a_hub())
@@ -320,13 +327,13 @@ def test_a_client_that_comes_while_the_hub_closes_is_told_or_refused() -> None:
         assert hub.statistics().wsgi_moved == 0
 
 
-def test_a_hub_that_is_closed_refuses() -> None:
+def test_wsgi_request_to_a_closed_hub_is_refused() -> None:
     with a_hub() as hub:
         hub.close()
         refused(hub, 503, "going away")
 
 
-def test_a_request_becomes_a_client_once() -> None:
+def test_wsgi_request_passed_twice_is_refused() -> None:
     with a_hub() as hub, Request() as request:
         hub.websocket_handler(request.environ)
         with pytest.raises(UsageError, match="once for each request"):
@@ -342,7 +349,7 @@ def test_a_request_becomes_a_client_once() -> None:
         lambda hub: HotlineFrameOption(dict).run(hub.hotline()),  # its clock has a thread
     ],
 )
-def test_a_hub_with_threads_before_the_fork_says_so(begin: Callable[[AnyHub], object]) -> None:
+def test_wsgi_hub_started_before_the_fork_is_refused(begin: Callable[[AnyHub], object]) -> None:
     with a_hub() as hub, Request() as request:
         begin(hub)
         reading, writing = os.pipe()
@@ -360,7 +367,7 @@ def test_a_hub_with_threads_before_the_fork_says_so(begin: Callable[[AnyHub], ob
         os.waitpid(child, 0)
 
 
-def test_a_process_that_was_forked_leaves_the_clients_alone_when_it_ends() -> None:
+def test_wsgi_forked_process_ending_leaves_the_clients_alone() -> None:
     with a_hub() as hub, Request() as request:
         hub.websocket_handler(request.environ)
         request.head()
@@ -373,7 +380,7 @@ def test_a_process_that_was_forked_leaves_the_clients_alone_when_it_ends() -> No
         assert request.peer.recv(100) == b"\x81\x0astill here"
 
 
-def test_without_a_thread_the_server_keeps_the_connection(
+def test_wsgi_without_a_thread_leaves_the_server_its_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     start = threading.Thread.start
@@ -392,7 +399,7 @@ def test_without_a_thread_the_server_keeps_the_connection(
         assert ["no thread or descriptor" in each for each in logs.warnings()] == [True]
 
 
-def test_without_a_descriptor_the_server_keeps_the_connection(
+def test_wsgi_without_a_descriptor_leaves_the_server_its_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(descriptor: int) -> int:
@@ -406,7 +413,7 @@ def test_without_a_descriptor_the_server_keeps_the_connection(
         assert ["no thread or descriptor" in each for each in logs.warnings()] == [True]
 
 
-def test_a_thread_is_parked_where_a_connection_cannot_be_moved(
+def test_wsgi_connection_that_cannot_be_moved_parks_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("hubthread.serving.wsgi.CAN_HIJACK", False)  # as on Windows

@@ -1,4 +1,4 @@
-"""The health of a hub, as seen from outside: the figures of its queue, and the page."""
+"""The health page of a hub, and the figures on it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,10 @@ from hubthread.statistics import HubStatistics
 from hubthread.testing import VirtualHub
 from tests.support import TIMEOUT, AnyHub, Gate, Logs, ask, in_thread, status_of
 
-HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-def get(server: Server) -> tuple[int, dict[str, Any]]:
-    """What the page answers."""
-    answer = ask(server, HEALTH)
-    return status_of(answer), json.loads(answer.partition(b"\r\n\r\n")[2])
-
 
 @pytest.mark.parametrize("limit", [0.02, None])
-def test_the_page_answers_while_the_hub_thread_hangs(limit: float | None) -> None:
-    """With 503 when that is too long, where there is a limit; then the hub is well again."""
+def test_health_of_a_hub_with_a_stuck_closure_is_503_until_it_ends(limit: float | None) -> None:
+    """Without a watchdog it stays 200."""
     gate = Gate()
     hub: AnyHub = Hub(HubSetting[Any, Any](dict, watchdog=limit, logger=(logs := Logs())))
     with hub, hub.serve(pages={"/health": hub.health}) as server:
@@ -52,8 +44,8 @@ def test_the_page_answers_while_the_hub_thread_hangs(limit: float | None) -> Non
         assert (status, figures["stuck"]) == (200, 0)
 
 
-def test_the_page_says_that_the_hub_is_closing() -> None:
-    """It may be asked by other ways than this hub's own port, which is closed by then."""
+def test_health_of_a_hub_not_started_or_closing_is_503() -> None:
+    """Other ports than the hub's own may serve the page."""
     request = Request("GET", "/health", Headers([]))
     hub: AnyHub = Hub(HubSetting[Any, Any](dict))
     assert hub.health(request).status == 503  # nobody has started it
@@ -73,8 +65,8 @@ def test_the_page_says_that_the_hub_is_closing() -> None:
     assert hub.health(request).status == 503
 
 
-def test_the_figures_of_the_queue_are_right_to_the_second() -> None:
-    """In virtual time: how long the oldest waits, the present one runs, and the longest ran."""
+def test_statistics_of_the_queue_count_virtual_seconds() -> None:
+    """The wait of the oldest closure, the time of the running one, and the longest."""
     seen: list[tuple[int, float, float, float]] = []
     with VirtualHub(HubSetting[Any, Any](dict, watchdog=None)) as hub:
 
@@ -95,3 +87,12 @@ def test_the_figures_of_the_queue_are_right_to_the_second() -> None:
         look()
     # Two wait behind the first, one behind the second; the first one's three are the longest.
     assert seen == [(2, 3.0, 3.0, 0.0), (1, 4.0, 1.0, 3.0), (0, 0.0, 2.0, 3.0), (0, 0.0, 0.0, 3.0)]
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def get(server: Server) -> tuple[int, dict[str, Any]]:
+    """What the page answers."""
+    answer = ask(server, HEALTH)
+    return status_of(answer), json.loads(answer.partition(b"\r\n\r\n")[2])

@@ -1,0 +1,167 @@
+"""The handshake: hooks, origins, subprotocols, compression, refusals."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+import websocket as websocket_client
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as websocket
+
+from hubthread import (
+    HandshakeRejected,
+    Request,
+    Upgrader,
+)
+from tests.support import (
+    TIMEOUT,
+    RawPeer,
+    ask,
+    connect,
+    raw_handshake,
+    read_to_end,
+    serving,
+    status_of,
+)
+
+
+def test_arrival_ended_in_its_request_costs_nothing() -> None:
+    with serving() as s:
+        for sent in (b"", b"GET", raw_handshake()[:-2]):
+            with connect(s.server) as sock:
+                sock.sendall(sent)
+                sock.shutdown(socket.SHUT_WR)
+                assert status_of(read_to_end(sock)) == 400
+            RawPeer(connect(s.server)).reset()
+        with s.peer():
+            pass
+
+
+def test_arrival_refused_by_the_hook_gets_its_status() -> None:
+
+    def shake(request: Any) -> str:
+        raise HandshakeRejected(401, "Say who you are.", (("WWW-Authenticate", "Bearer"),))
+
+    with serving(on_handshake=shake) as s:
+        answer = ask(s.server, raw_handshake())
+        assert status_of(answer) == 401
+        assert b"WWW-Authenticate: Bearer" in answer
+        assert answer.endswith(b"Say who you are.")
+        assert s.hub.statistics().clients_total == 0
+        assert s.logs.warnings() == []
+
+
+def test_arrival_hook_makes_the_meta_or_refuses() -> None:
+
+    def shake(request: Request) -> str:
+        user = request.query.get("user")
+        if user is None:
+            raise HandshakeRejected(401, "Say who you are.")
+        return user
+
+    def greet(ctx: Any, meta: str) -> None:
+        ctx.write(f"hello {meta}")
+
+    with serving(on_handshake=shake, on_connection_start=greet) as s:
+        with websocket(s.server.url + "?user=ada") as peer:
+            assert peer.recv(TIMEOUT) == "hello ada"
+        with pytest.raises(InvalidStatus) as caught:
+            websocket(s.server.url)
+        assert caught.value.response.status_code == 401
+        assert caught.value.response.body == b"Say who you are."
+        with pytest.raises(websocket_client.WebSocketBadStatusException, match="401"):
+            websocket_client.create_connection(s.server.url)
+        assert s.hub.statistics().handshakes_refused == 2
+        assert s.hub.statistics().clients_total == 1
+
+
+def test_arrival_without_a_hook_has_a_meta_of_its_own() -> None:
+    """A ``meta_gen`` that raises costs the client a 500."""
+    made: list[dict[str, int]] = []
+
+    def meta_gen() -> dict[str, int]:
+        if len(made) == 2:
+            raise LookupError("no more")
+        made.append({})
+        return made[-1]
+
+    with serving(meta_gen=meta_gen) as s:
+        pairs = s.pairs(2)
+        assert pairs[0][1].meta is made[0]
+        assert pairs[1][1].meta is made[1]
+        assert status_of(ask(s.server, raw_handshake())) == 500
+        assert "no more" in s.logs.wait("the handshake hook raised")
+
+
+@pytest.mark.parametrize(
+    ("check", "origin", "status"),
+    [
+        ("same", None, 101),
+        ("same", "http://localhost", 101),
+        ("same", "http://evil.example", 403),
+        ("same", "null", 403),
+        ("any", "http://evil.example", 101),
+        ({"https://app.example"}, "https://app.example", 101),
+        ({"https://app.example"}, "https://evil.example", 403),
+        (lambda request: request.origin == "x://y", "x://y", 101),
+        (lambda request: request.origin == "x://y", None, 403),
+    ],
+)
+def test_arrival_of_a_foreign_origin_is_refused(
+    check: Any, origin: str | None, status: int
+) -> None:
+    """By policy, list or function."""
+    with serving(upgrader=Upgrader(check_origin=check)) as s:
+        fields = () if origin is None else (f"Origin: {origin}",)
+        with connect(s.server) as sock:
+            sock.sendall(raw_handshake("/", *fields))
+            assert status_of(sock.recv(1000)) == status
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [(["a", "b"], "b"), (["c"], None), ([], None)],
+)
+def test_arrival_gets_the_first_common_subprotocol(offered: list[Any], chosen: str | None) -> None:
+    with serving(upgrader=Upgrader(subprotocols=("x", "b", "a"))) as s:
+        fields = [f"Sec-WebSocket-Protocol: {', '.join(offered)}"] if offered else []
+        with RawPeer(connect(s.server), "/", *fields) as peer:
+            assert s.came().subprotocol == chosen
+            said = [line for line in peer.head.decode().split("\r\n") if "Protocol:" in line]
+            assert said == ([f"Sec-WebSocket-Protocol: {chosen}"] if chosen else [])
+
+
+def echo(ctx: Any, meta: Any) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def test_arrival_offering_compression_gets_it() -> None:
+    """Members of one room with and without it get the same messages."""
+    text = "the same again and again, " * 1000
+    with serving(upgrader=Upgrader(compression=True), on_receive_message=echo) as s:
+        with (
+            websocket(s.server.url) as one,
+            websocket(s.server.url) as two,
+            websocket(s.server.url, compression=None) as plain,
+        ):
+            assert "permessage-deflate" in one.response.headers["Sec-WebSocket-Extensions"]  # type: ignore[union-attr]
+            for peer in (one, plain):
+                peer.send(text)
+                assert peer.recv(TIMEOUT) == text
+            hotline = s.hub.hotline()
+            for _ in range(3):
+                hotline.answer(s.came())
+            for number in range(10):
+                hotline.push(f"{number} {text}")
+            for peer in (one, two, plain):
+                assert [peer.recv(TIMEOUT) for _ in range(10)] == [
+                    f"{number} {text}" for number in range(10)
+                ]
+        raw = RawPeer(connect(s.server), "/", "Sec-WebSocket-Extensions: permessage-deflate")
+        with raw:
+            s.came().write(text)
+            _, payload = raw.frame()
+            assert len(payload) < len(text) / 20
