@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hubthread import (
+    ConnectionProtocols,
     DeadlockError,
     DHub,
     ExecTimeout,
@@ -247,3 +248,36 @@ def test_hub_exec_sync_before_the_start_waits_for_it() -> None:
         waiting()
     assert ran.now() == ["async", "sync"]
     assert hub.state == "closed"
+
+
+HUB = {
+    "broadcast", "broadcast_with_filter", "byte_splicing", "clients", "clients_num", "clock",
+    "close", "context", "context_iter_a_async_exec", "context_iter_a_sync_exec",
+    "context_iter_s_async_exec", "each_client", "exec_async", "exec_sync", "health", "hotline",
+    "join", "logger", "long_polling", "marshal", "name", "run", "serve", "servers", "setting",
+    "silent_hotline", "socket_handles", "start", "start_once", "started", "state", "statistics",
+    "unmarshal", "wait_add", "wait_done", "websocket_handler",
+}  # fmt: skip
+HOTLINE = {
+    "answer", "close", "close_if_empty", "context", "context_iter_a_async_exec",
+    "context_iter_a_sync_exec", "context_iter_s_async_exec", "each_client", "hangup",
+    "hotline_id", "hub", "is_closed", "is_push_consumed", "logger", "members", "members_num",
+    "name", "push", "push_count", "push_json", "push_splicing", "statistics",
+    "wait_push_consumed",
+}  # fmt: skip
+SERVER = {"address", "close", "renew_ssl", "statistics", "url"}
+
+
+def test_hub_and_its_hotlines_and_servers_have_no_other_public_names() -> None:
+    """Parts of the library reach a hub by its core, and programs by these names."""
+    with Hub(setting()) as hub:
+        room, server = hub.hotline(), hub.serve()
+        raw = hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.TCP)
+        for thing, names in (
+            (hub, HUB),
+            (room, HOTLINE),
+            (hub.silent_hotline(), HOTLINE),
+            (server, SERVER | {"http_url"}),
+            (raw, SERVER | {"protocol"}),
+        ):
+            assert {name for name in dir(thing) if not name.startswith("_")} == names

@@ -12,11 +12,19 @@ from websockets.sync.client import connect as websocket
 
 from hubthread import (
     HandshakeRejected,
+    Hub,
+    HubSetting,
     Request,
     Upgrader,
 )
+from hubthread.limits import HANDSHAKE, HEAD
+from hubthread.net.transport import PlainTransport
+from hubthread.protocol.request import Headers
+from hubthread.serving.accept import Arrival
 from tests.support import (
     TIMEOUT,
+    AnyHub,
+    Logs,
     RawPeer,
     ask,
     connect,
@@ -165,3 +173,65 @@ def test_arrival_offering_compression_gets_it() -> None:
             s.came().write(text)
             _, payload = raw.frame()
             assert len(payload) < len(text) / 20
+
+
+def arrival_on(hub: AnyHub, sock: socket.socket) -> Arrival:
+    return Arrival(hub._core, PlainTransport(sock), ("192.0.2.1", 7))
+
+
+def refusing(error: BaseException) -> Any:
+    def negotiate(arrival: Arrival) -> None:
+        raise error
+
+    return negotiate
+
+
+def test_arrival_is_tracked_until_its_end() -> None:
+    ours, theirs = socket.socketpair()
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict))
+    with theirs:
+        with arrival_on(hub, ours):
+            assert not hub._core.connections.is_empty()
+        assert hub._core.connections.is_empty()
+        assert theirs.recv(1) == b""
+    hub.close()
+
+
+def test_arrival_refused_sends_its_status_and_counts() -> None:
+    """A header that cannot be sent is left out, with the reason."""
+    for headers, status in (((), b"418"), ((("X-Wrong", "a\r\nb"),), b"500")):
+        ours, theirs = socket.socketpair()
+        hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
+        with theirs, arrival_on(hub, ours) as arrival:
+            assert arrival.accept(refusing(HandshakeRejected(418, "no coffee", headers))) is None
+            theirs.shutdown(socket.SHUT_WR)
+            arrival.answer()
+            assert read_to_end(theirs).split()[1] == status
+            assert hub.statistics().handshakes_refused == 1
+        hub.close()
+
+
+def test_arrival_broken_is_counted_and_sends_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
+    with theirs:
+        with arrival_on(hub, ours) as arrival:
+            assert arrival.run(refusing(ConnectionResetError("gone"))) is None
+            assert arrival.response is None
+        assert theirs.recv(1) == b""
+    assert hub.statistics().handshakes_refused == 1
+    hub.close()
+
+
+@pytest.mark.parametrize(("status", "limit"), [(408, HANDSHAKE), (431, HEAD)])
+def test_arrival_refused_before_its_request_counts_the_limit(status: int, limit: str) -> None:
+    """With a request the same status is the program's own, and counts for no limit."""
+    ours, theirs = socket.socketpair()
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
+    with theirs, arrival_on(hub, ours) as arrival:
+        arrival.accept(refusing(HandshakeRejected(status, "no")))
+        assert hub.statistics().limits_struck[limit] == 1
+        arrival.request = Request("GET", "/", Headers([]))
+        arrival.accept(refusing(HandshakeRejected(status, "no")))
+        assert hub.statistics().limits_struck[limit] == 1
+    hub.close()

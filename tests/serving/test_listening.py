@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hubthread import (
     SettingError,
     WebsocketPeriod,
 )
+from hubthread.serving.listening import Endpoint
 from tests.support import serving
 
 
@@ -58,3 +60,21 @@ def test_listening_with_a_wrong_argument_names_it(field: str, arguments: dict[st
     assert "\n" not in str(caught.value)
     assert hub.servers() == []
     hub.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "endpoint"),
+    [
+        ("addr", Endpoint("", 0, None, 1)),
+        ("addr", Endpoint(None, 0, None, 1)),  # type: ignore[arg-type]
+        ("port", Endpoint("::", 65536, None, 1)),
+        ("backlog", Endpoint("::", 0, None, 0)),
+        ("ssl", Endpoint("::", 0, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), 1)),
+    ],
+)
+def test_endpoint_with_a_wrong_value_names_the_callers_parameter(
+    field: str, endpoint: Endpoint
+) -> None:
+    with pytest.raises(SettingError) as caught:
+        endpoint.check("addr")
+    assert caught.value.field == field

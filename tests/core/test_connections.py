@@ -1,0 +1,60 @@
+"""The servers and the connections of a hub, from the handshake to the end."""
+
+from __future__ import annotations
+
+from hubthread.core.connections import Connections, Servers
+from tests.support import TIMEOUT, in_thread
+
+
+class Cut:
+    """A connection that counts how often it is cut, and a server that is closed."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+
+    def shutdown(self) -> None:
+        self.cuts += 1
+
+    def close(self) -> None:
+        self.cuts += 1
+
+
+def test_servers_are_listed_oldest_first_until_removed() -> None:
+    servers, one, two = Servers(), Cut(), Cut()
+    servers.add(one)
+    servers.add(two)
+    assert servers.all() == [one, two]
+    servers.remove(one)
+    servers.remove(one)
+    assert servers.all() == [two]
+
+
+def test_connections_cut_handshakes_leaves_open_ones() -> None:
+    """Connections that begin later are cut at once, and none is opened any more."""
+    connections = Connections()
+    opened, shaking, late = Cut(), Cut(), Cut()
+    connections.begin(opened)
+    assert connections.open(opened)
+    connections.begin(shaking)
+    connections.cut_handshakes()
+    connections.begin(late)
+    assert (opened.cuts, shaking.cuts, late.cuts) == (0, 1, 1)
+    assert not connections.open(shaking)
+    connections.cut_all()
+    assert opened.cuts == 1
+
+
+def test_connections_wait_empty_ends_with_the_last_one() -> None:
+    connections = Connections()
+    assert connections.wait_empty(0)
+    opened, shaking = Cut(), Cut()
+    connections.begin(shaking)
+    connections.open(opened)
+    assert not connections.is_empty()
+    assert not connections.wait_empty(0.001)
+    waiting = in_thread(lambda: connections.wait_empty(TIMEOUT))
+    connections.end(shaking)
+    assert not connections.is_empty()
+    connections.end(opened)
+    connections.end(opened)
+    assert waiting()
