@@ -5,19 +5,37 @@ Layer: base.  Threads: pure functions; any thread may call them.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
-from typing import Any
+from collections.abc import Callable, Coroutine, Generator
+from types import (
+    AsyncGeneratorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
+from typing import Any, TypeVar
 
-from hubthread.errors import SettingError, SettingTypeError, WrongType
+from hubthread.errors import SettingError, SettingTypeError, UsageError, WrongType
 
 __all__ = [
+    "called_function",
+    "check_callable",
     "check_choice",
     "check_function",
     "check_has",
     "check_kind",
     "check_number",
     "check_work",
+    "checked",
+    "refuse_unrun",
+    "why_never_run",
 ]
+
+T = TypeVar("T")
 
 
 def check_number(
@@ -80,24 +98,138 @@ def check_has(name: str, value: object, method: str, wanted: str) -> None:
         raise SettingTypeError(name, f"expected {wanted}, got {value!r}")
 
 
-def check_function(name: str, value: object, *, optional: bool = True) -> None:
-    """Refuse an object that cannot be called.
+def check_callable(name: str, value: object, *arguments: str) -> None:
+    """Refuse a callable of the user that a call with ``arguments`` would not run.
 
-    :param optional: allow ``None``.
-    :raises SettingTypeError: if ``value`` is not callable.
+    Every function that a program hands over as a setting or option goes through here.
+
+    :param arguments: the names of the positional arguments that it will get.
+    :raises SettingTypeError: for an object that cannot be called, an ``async def``, a generator
+        function, and a function that takes other arguments.
     """
-    if callable(value) or (optional and value is None):
+    if not _fits(value, len(arguments)):
+        raise SettingTypeError(name, _misfit(value, arguments))
+
+
+def check_function(name: str, value: object, *arguments: str) -> None:
+    """Refuse as ``check_callable`` does, but accept ``None``."""
+    if value is not None:
+        check_callable(name, value, *arguments)
+
+
+def check_work(work: object, *arguments: str) -> None:
+    """Refuse a closure, task or filter as ``check_callable`` does, where it is handed over.
+
+    Later only the log would tell.
+
+    :raises WrongType: such as for ``exec_async(work())`` instead of ``exec_async(work)``.
+    """
+    if not _fits(work, len(arguments)):
+        raise WrongType(_misfit(work, arguments))
+
+
+def why_never_run(function: object) -> str | None:
+    """Return why a call of ``function`` does not run its body; None if it does."""
+    called = called_function(function)
+    # A mock has its mark itself, not in the method that is called.
+    if any(map(inspect.iscoroutinefunction, (function, called))) or inspect.isasyncgenfunction(
+        called
+    ):
+        return "it is async, and nothing awaits it here: write a plain, blocking def"
+    if inspect.isgeneratorfunction(called):
+        return "it is a generator, which a call does not run: return instead of yield"
+    return None
+
+
+def refuse_unrun(result: object) -> None:
+    """Refuse the result of a callable of the user whose work has not been done.
+
+    A lambda may return a coroutine, which no look at the lambda itself can tell.  The coroutine
+    is closed.  Callers need not ask for ``None``.
+
+    :raises UsageError: for a coroutine, another awaitable, and an unused generator.
+    """
+    kind = type(result)
+    if kind not in _UNRUN and not hasattr(kind, "__await__"):
         return
-    none = " or None" if optional else ""
-    raise SettingTypeError(name, f"expected a function{none}, got {value!r}")
+    if isinstance(result, Coroutine | Generator):
+        result.close()
+    raise UsageError(
+        f"a function of the program has returned {kind.__name__} {repr(result)[:100]}, and "
+        f"nothing awaits or iterates it here: let the function do its work before it returns"
+    )
 
 
-def check_work(work: object) -> None:
-    """Refuse an object that cannot be called, where it is handed over to another thread.
+def checked(result: T) -> T:
+    """Return a result of the user's callable, unless ``refuse_unrun`` refuses it."""
+    if result is not None:
+        refuse_unrun(result)
+    return result
 
-    Without this check the mistake ``exec_async(work())`` would show in a log only.
 
-    :raises WrongType: if ``work`` is not callable.
-    """
-    if not callable(work):
-        raise WrongType(f"expected a function, got {work!r}: pass it without calling it")
+_UNRUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+_UNRUN_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
+def _fits(value: object, count: int) -> bool:
+    """Return True if a call of ``value`` with ``count`` arguments runs it."""
+    # Closures are checked one by one, and inspect.signature takes as long as ten of them.
+    function = value
+    while True:
+        kind = type(function)
+        if kind is functools.partial and not function.keywords:  # type: ignore[attr-defined]
+            count += len(function.args)  # type: ignore[attr-defined]
+            function = function.func  # type: ignore[attr-defined]
+        elif kind is MethodType:
+            count += 1
+            function = function.__func__  # type: ignore[attr-defined]
+        else:
+            break
+    if kind is FunctionType:
+        code: CodeType = function.__code__  # type: ignore[attr-defined]
+        if (
+            code.co_argcount == count
+            and not code.co_flags & _UNRUN_FLAGS
+            and not code.co_kwonlyargcount
+        ):
+            return True
+    return callable(function) and why_never_run(function) is None and _takes(function, count)
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    try:
+        # Not the function that a decorator has wrapped: the decorator may add arguments.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except Exception:  # noqa: BLE001 - many built-in functions have no signature
+        return True
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _misfit(value: object, arguments: tuple[str, ...]) -> str:
+    """Return why ``value`` is refused, and what to give instead."""
+    given = f"({', '.join(arguments)})"
+    if not callable(value):
+        hint = ": give it without calling it" if inspect.iscoroutine(value) else ""
+        if isinstance(value, Coroutine):
+            value.close()
+        return f"expected a function {given}, got {value!r}{hint}"
+    why = why_never_run(value)
+    if why is None:
+        why = f"it cannot be called with {given}"
+    return f"expected a function {given}, got {value!r}: {why}"
+
+
+def called_function(function: Any) -> Any:
+    """Return the function that a call runs: inside partials, methods, callable objects."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif inspect.ismethod(function):
+            function = function.__func__
+        else:
+            break
+    return function if inspect.isroutine(function) else type(function).__call__

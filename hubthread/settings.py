@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from hubthread.checks import check_function, check_has, check_kind, check_number
+from hubthread.checks import check_callable, check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
 from hubthread.types import DataSize, Framing
@@ -105,8 +105,10 @@ class Upgrader:
         check_number("max_head", self.max_head, 256, whole=True)
         check_number("write_buffer_size", self.write_buffer_size, 1 * KB, whole=True)
         check_kind("compression", self.compression, bool, "True or False")
-        check_function("error", self.error)
+        check_function("error", self.error, "request", "status", "reason")
         origin: object = self.check_origin
+        if not isinstance(origin, Collection):  # a string is one, too
+            check_callable("check_origin", origin, "request")
         if isinstance(origin, str) and origin not in ("same", "any"):
             raise SettingError(
                 "check_origin",
@@ -159,8 +161,8 @@ class PingPongPlan(Generic[Meta]):
                 f"expected more than ping_period ({self.ping_period:g} s), got "
                 f"{self.ping_timeout:g}: a ping must have time to be answered",
             )
-        check_function("ping_handler", self.ping_handler)
-        check_function("pong_handler", self.pong_handler)
+        check_function("ping_handler", self.ping_handler, "ctx", "meta", "payload")
+        check_function("pong_handler", self.pong_handler, "ctx", "meta", "payload")
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class WebsocketPeriod(Generic[Meta]):
             raise SettingError(
                 "write_newline", f"expected UTF-8 bytes, got {self.write_newline!r}"
             )
-        check_function("read_buffer_preprocessing", self.read_buffer_preprocessing)
+        check_function("read_buffer_preprocessing", self.read_buffer_preprocessing, "message")
         check_number("message_buffer_size", self.message_buffer_size, 1, whole=True)
         check_number("max_fragments", self.max_fragments, 1, whole=True)
         check_number("close_timeout", self.close_timeout, 0)
@@ -376,9 +378,7 @@ class HubSetting(Generic[Meta, Header]):
     """
 
     def __post_init__(self) -> None:
-        check_kind(
-            "meta_gen", self.meta_gen, Callable, "a function that returns a client's meta: dict"
-        )
+        check_callable("meta_gen", self.meta_gen)
         check_kind("hub_name", self.hub_name, str, "a string")
         if self.context is not None:
             check_has("context", self.context, "add_callback", "a Context or None")
@@ -397,12 +397,12 @@ class HubSetting(Generic[Meta, Header]):
         check_kind("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
         check_kind("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
         check_kind("limits", self.limits, Limits, "a Limits")
-        for name in (
-            "receive_matcher_error",
-            "on_handshake",
-            "on_receive_message",
-            "on_connection_start",
-            "on_connection_close",
-            "delayed_execution",
+        for name, arguments in (
+            ("receive_matcher_error", ("ctx", "meta", "error")),
+            ("on_handshake", ("request",)),
+            ("on_receive_message", ("ctx", "meta")),
+            ("on_connection_start", ("ctx", "meta")),
+            ("on_connection_close", ("ctx", "meta")),
+            ("delayed_execution", ("hub",)),
         ):
-            check_function(name, getattr(self, name))
+            check_function(name, getattr(self, name), *arguments)

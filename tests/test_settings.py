@@ -37,12 +37,12 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (HubSetting, "hub_name", 5, "a string"),
         (HubSetting, "logger", None, "a logging.Logger"),
         (HubSetting, "receive_matcher", {}, "a MatcherMap"),
-        (HubSetting, "receive_matcher_error", 5, "a function or None"),
-        (HubSetting, "on_handshake", "x", "a function or None"),
-        (HubSetting, "on_receive_message", "x", "a function or None"),
-        (HubSetting, "on_connection_start", "x", "a function or None"),
-        (HubSetting, "on_connection_close", "x", "a function or None"),
-        (HubSetting, "delayed_execution", "x", "a function or None"),
+        (HubSetting, "receive_matcher_error", 5, "expected a function"),
+        (HubSetting, "on_handshake", "x", "expected a function"),
+        (HubSetting, "on_receive_message", "x", "expected a function"),
+        (HubSetting, "on_connection_start", "x", "expected a function"),
+        (HubSetting, "on_connection_close", "x", "expected a function"),
+        (HubSetting, "delayed_execution", "x", "expected a function"),
         (HubSetting, "chan_queue_size", 0, "at least 1"),
         (HubSetting, "chan_queue_size", 1.5, "an integer"),
         (HubSetting, "outbox_bytes", -1, "at least 1"),
@@ -53,7 +53,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (WebsocketPeriod, "expected_ws_error", 1000, "a set of close codes"),
         (WebsocketPeriod, "write_message_type", 8, "MessageType.TEXT"),
         (WebsocketPeriod, "write_newline", "\n", "bytes"),
-        (WebsocketPeriod, "read_buffer_preprocessing", 5, "a function or None"),
+        (WebsocketPeriod, "read_buffer_preprocessing", 5, "expected a function"),
         (WebsocketPeriod, "message_buffer_size", 0, "at least 1"),
         (WebsocketPeriod, "max_fragments", 0, "at least 1"),
         (WebsocketPeriod, "close_timeout", 0, "above 0"),
@@ -62,8 +62,8 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (PingPongPlan, "ping_period", True, "above 0, or None"),
         (PingPongPlan, "ping_timeout", -1, "above 0, or None"),
         (PingPongPlan, "ping_timeout", 16.0, "more than ping_period"),
-        (PingPongPlan, "ping_handler", 5, "a function or None"),
-        (PingPongPlan, "pong_handler", 5, "a function or None"),
+        (PingPongPlan, "ping_handler", 5, "expected a function"),
+        (PingPongPlan, "pong_handler", 5, "expected a function"),
         (Upgrader, "handshake_timeout", 0, "above 0"),
         (Upgrader, "handshake_timeout", "10", "a number"),
         (Upgrader, "max_head", 10, "at least 256"),
@@ -72,7 +72,7 @@ KINDS: dict[type[Any], dict[str, Any]] = {
         (Upgrader, "subprotocols", "chat", "a tuple of names"),
         (Upgrader, "subprotocols", ("a b",), "without spaces"),
         (Upgrader, "check_origin", "https://x.example", "use ['https://x.example']"),
-        (Upgrader, "error", 5, "a function or None"),
+        (Upgrader, "error", 5, "expected a function"),
         (HubSetting, "socket_period", 5, "a SocketPeriod"),
         (HubSetting, "limits", None, "a Limits"),
         (Limits, "connections_per_address", 0, "an integer of at least 1, or None"),
@@ -112,9 +112,13 @@ def test_setting_wrong_value_raises_with_field_and_range(
 @pytest.mark.parametrize("check", [None, 5, ["no origin"]])
 def test_hub_wrong_check_origin_raises(check: Any) -> None:
     """The handshake's own check runs when the hub is made, not at the first request."""
-    period = WebsocketPeriod[Any](upgrader=Upgrader(check_origin=check))
-    with pytest.raises(SettingError, match="check_origin"):
+
+    def make() -> None:
+        period = WebsocketPeriod[Any](upgrader=Upgrader(check_origin=check))
         Hub(HubSetting[Any, Any](dict, websocket_period=period))
+
+    with pytest.raises(SettingError, match="check_origin"):
+        make()
 
 
 def test_hub_setting_without_meta_gen_raises() -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from hubthread.checks import check_kind, check_number, check_work
+from hubthread.checks import check_kind, check_number, check_work, checked, refuse_unrun
 from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
 from hubthread.concurrency.calls import thread_id
@@ -354,7 +354,7 @@ class Client(Generic[Meta, Header]):
             self._core.registry.admit(self)
             self._started = True
             if callback is not None:
-                callback(self, self.meta)
+                checked(callback(self, self.meta))
         except BaseException as error:  # noqa: BLE001 - logged, and the client closed
             self.note(error)
             if not self._started and isinstance(error, Closed):
@@ -379,9 +379,15 @@ class Client(Generic[Meta, Header]):
         try:
             if self._preprocess is not None:
                 message = self._preprocess(message)
+                if type(message) is not str and type(message) is not bytes:
+                    refuse_unrun(message)
             self.payload = message
-            if self._intercept is not None and self._intercept(self, self.meta) is False:
-                return
+            if self._intercept is not None:
+                verdict: object = self._intercept(self, self.meta)
+                if verdict is False:
+                    return
+                if verdict is not True and verdict is not None:
+                    refuse_unrun(verdict)
             if self.matcher is not None:
                 reply = self.take(self.matcher.route(message), self.meta)
                 if reply is not None:
@@ -425,7 +431,7 @@ class Client(Generic[Meta, Header]):
         handler = self._core.setting.receive_matcher_error
         if handler is not None and isinstance(error, Exception):
             try:
-                handler(self, self.meta, error)
+                checked(handler(self, self.meta, error))
             except BaseException as another:  # noqa: BLE001 - logged
                 self._core.incidents.log_exception(
                     another, "receive_matcher_error raised for %r", self
@@ -490,7 +496,7 @@ class Client(Generic[Meta, Header]):
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:
-            callback()
+            checked(callback())
         except BaseException as error:  # noqa: BLE001 - logged
             self._report(error)
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.checks import check_work
+from hubthread.checks import check_work, refuse_unrun
 from hubthread.concurrency.calls import Call
 from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
@@ -180,6 +180,8 @@ class Iteration(Generic[T]):
         client_id = client.connection_id
         try:
             result = self._task(client_id, client, client.meta)
+            if result is not None:
+                refuse_unrun(result)
         except BaseException as error:  # noqa: BLE001 - logged, and kept for the caller
             client.note(error)
             self._fail(client, error)
@@ -272,7 +274,7 @@ class EachClient(Generic[Meta, Header]):
         :raises WrongThread: with ``wait_clients``, on the hub thread and in a tick.  With
             ``wait_hub`` alone the hub thread queues the tasks at once.
         """
-        check_work(task)
+        check_work(task, "client_id", "ctx", "meta")
         core, clients = self._to_visit()
         deadline = Deadline(timeout)
         if wait_hub and wait_clients:

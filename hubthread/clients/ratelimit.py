@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hubthread.checks import check_function, check_number
+from hubthread.checks import check_callable, check_number, refuse_unrun
 from hubthread.core.core import Intercept
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RateLimiter:
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = monotonic) -> None:
         check_number("rate", rate, 0)
         check_number("burst", burst, 1, whole=True)
-        check_function("clock", clock, optional=False)
+        check_callable("clock", clock)
         self.rate = rate
         self.burst = burst
         self._clock = clock
@@ -80,6 +80,8 @@ class RateLimiter:
         """Take a token of the client; return False if there is none."""
         key = (ctx.hub, ctx.connection_id)
         now = self._clock()
+        if type(now) is not float:
+            refuse_unrun(now)
         with self._lock:
             bucket = self._buckets.get(key)
             tokens = self.burst if bucket is None else self._tokens(bucket, now)
@@ -144,6 +146,6 @@ def behind_limit(limiter: RateLimiter | None, intercept: Intercept) -> Intercept
         if not limiter(client, meta):
             client.on_rate_exceeded()
             return False
-        return intercept is None or intercept(client, meta)
+        return True if intercept is None else intercept(client, meta)
 
     return check

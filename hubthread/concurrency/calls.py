@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
+from hubthread.checks import checked
 from hubthread.errors import DeadlockError, ExecTimeout
 
 __all__ = [
@@ -166,7 +167,7 @@ class Call(Generic[T]):
         self._work = None
         assert work is not None
         try:
-            self._value = work()
+            self._value = checked(work())
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             self._error = error
         self._finished = True

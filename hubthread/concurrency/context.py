@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from time import monotonic
 
+from hubthread.checks import check_callable, refuse_unrun
 from hubthread.concurrency.calls import wait_for
 
 __all__ = ["Context"]
@@ -101,12 +102,13 @@ class Context:
         cancelled too.  ``cancel`` raises its exception after the other callbacks.  A deadline
         that passes calls no callback.
         """
+        check_callable("callback", callback, "reason")
         with self._lock:
             reason = self._reason
             if reason is None:
                 self._callbacks.append(callback)
                 return
-        callback(reason)
+        _call(callback, reason)
 
     def _mark(self, reason: str, callbacks: ExitStack) -> bool:
         """Cancel this context and those below it, and collect their callbacks."""
@@ -121,7 +123,7 @@ class Context:
             with condition:
                 condition.notify_all()
         for callback in reversed(own):
-            callbacks.callback(callback, reason)
+            callbacks.callback(_call, callback, reason)
         for weak in children:
             child = weak()
             if child is not None:
@@ -140,6 +142,10 @@ class Context:
     def __repr__(self) -> str:
         reason = self.reason
         return f"<Context {'open' if reason is None else f'cancelled: {reason}'}>"
+
+
+def _call(callback: Callable[[str], object], reason: str) -> None:
+    refuse_unrun(callback(reason))
 
 
 def _forget(children: dict[weakref.ref[Context], None], child: weakref.ref[Context]) -> None:

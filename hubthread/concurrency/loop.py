@@ -14,6 +14,7 @@ from time import monotonic
 from types import CodeType
 from typing import Any, Generic, TypeVar
 
+from hubthread.checks import checked, refuse_unrun
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.mailbox import Mailbox
@@ -87,7 +88,7 @@ class Loop(Generic[View]):
         :raises ExecTimeout: see ``Call.result``.
         """
         if self.is_here():
-            return work(self._view)
+            return checked(work(self._view))
         return self.submit(work).result(self, self.name, timeout)
 
     def submit(self, work: Callable[[View], T]) -> Call[T]:
@@ -276,7 +277,9 @@ class _Closure:
         loop = self._loop
         loop.closures_run += 1
         try:
-            self._work(loop._view)
+            result = self._work(loop._view)
+            if result is not None:
+                refuse_unrun(result)
         except KeyboardInterrupt:
             raise  # meant for the program, not for this closure
         except BaseException as error:  # noqa: BLE001 - logged

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
+from hubthread.checks import checked, refuse_unrun
 from hubthread.concurrency.calls import Call, acquire, thread_id
 from hubthread.concurrency.logs import report_safely
 from hubthread.concurrency.workers import Pool
@@ -142,7 +143,7 @@ class Strand:
         :raises ExecTimeout: see ``Call.result``.
         """
         if self.runner == thread_id():
-            return work()
+            return checked(work())
         call = Call(work)
         try:
             claim = self._append(call.run)
@@ -293,7 +294,10 @@ class Strand:
                     work.opened.release()
                     return
             try:
-                work()
+                result = work()
+                if result is not None:
+                    refuse_unrun(result)
+                    del result
             except BaseException as error:  # noqa: BLE001 - reported; the next closure runs
                 report_safely(self._report, error)
             del work  # an idle strand keeps no object of the user alive

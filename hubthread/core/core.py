@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from hubthread.checks import checked
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.loop import Loop
 from hubthread.core.connections import Connections, Servers
@@ -118,9 +119,9 @@ class Core(Generic[Meta, Header]):
         hook = self.setting.on_handshake
         try:
             if hook is None:
-                return self.setting.meta_gen()
+                return checked(self.setting.meta_gen())
             with self.hook_call("on_handshake", request):
-                return hook(request)
+                return checked(hook(request))
         except HandshakeRejected:
             raise
         except BaseException as error:  # noqa: BLE001 - logged

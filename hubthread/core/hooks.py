@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from hubthread.checks import checked
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.logs import log_safely
@@ -89,6 +90,6 @@ class Refusals:
             log_safely(self._logger, logging.DEBUG, text, status, reason, request)
         if self._callback is not None:
             try:
-                self._callback(request, status, reason)
+                checked(self._callback(request, status, reason))
             except BaseException as error:  # noqa: BLE001 - logged
                 self._incidents.log_exception(error, "Upgrader.error raised")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
-from hubthread.checks import check_kind, check_work
+from hubthread.checks import check_kind, check_work, checked
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.clients.ratelimit import behind_limit, limiter_of
@@ -159,7 +159,7 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closed; ``work`` will not run.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` closures wait.
         """
-        check_work(work)
+        check_work(work, "dhub")
         self._core.loop.exec_async(work)
 
     def exec_sync(
@@ -177,7 +177,7 @@ class Hub(EachClient[Meta, Header]):
         :raises ExecTimeout: after ``timeout`` seconds; its text has the stack of the hub
             thread.  ``work`` still runs.
         """
-        check_work(work)
+        check_work(work, "dhub")
         return self._core.loop.exec_sync(work, timeout)
 
     # Sending to all.
@@ -210,13 +210,13 @@ class Hub(EachClient[Meta, Header]):
             out.
         :raises HubClosed, QueueFull, WrongType, WrongValue: as ``broadcast``.
         """
-        check_work(predicate)
+        check_work(predicate, "hub", "ctx", "meta")
         frame = self._core.make_frame(data)
 
         def send(clients: list[Client[Meta, Header]]) -> None:
             for client in clients:
                 try:
-                    wanted = predicate(self, client, client.meta)
+                    wanted = checked(predicate(self, client, client.meta))
                 except KeyboardInterrupt as error:
                     self._core.loop.interrupt(error)  # meant for the program, not for the filter
                 except BaseException as error:  # noqa: BLE001 - logged

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hubthread.checks import check_number
+from hubthread.checks import check_number, checked
 from hubthread.clients.idle import IdleSweep
 from hubthread.concurrency.calls import stack_of
 from hubthread.concurrency.clock import RealClock
@@ -131,7 +131,7 @@ class Lifecycle:
         assert work is not None
         hub = self._core.hub
         try:
-            work(hub)
+            checked(work(hub))
         except KeyboardInterrupt:
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - logged

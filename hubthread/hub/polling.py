@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubthread.checks import check_function, check_number
+from hubthread.checks import check_callable, check_function, check_number, refuse_unrun
 from hubthread.concurrency.calls import thread_id, wait_for
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
@@ -61,8 +61,8 @@ class LongPollingOption:
         check_number("frequency", self.frequency, SHORTEST_FREQUENCY)
         if self.retry != 0:
             check_number("retry", self.retry, 1, whole=True)
-        check_function("do", self.do, optional=False)
-        check_function("timeout_callback", self.timeout_callback)
+        check_callable("do", self.do, "hub", "done")
+        check_function("timeout_callback", self.timeout_callback, "hub")
 
 
 class LongPollingResult:
@@ -164,8 +164,10 @@ class LongPollingResult:
     def _call(self, work: Callable[[], object]) -> None:
         self._runner = thread_id()
         try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - logged, and called again
+            result = work()
+            if result is not None:
+                refuse_unrun(result)
+        except BaseException as error:  # noqa: BLE001 - told to the log, and asked again
             self._core.incidents.log_exception(error, "%r: a callback raised", self)
         finally:
             self._runner = None

@@ -135,7 +135,7 @@ class FlaskHub(Generic[Meta, Header]):
         def decorate(view: Callable[P, T]) -> Callable[P, T]:
             @functools.wraps(view)
             def connect(*args: P.args, **kwargs: P.kwargs) -> Any:
-                meta: Any = view(*args, **kwargs)
+                meta: Any = current_app.ensure_sync(view)(*args, **kwargs)
                 if isinstance(meta, (Response, HTTPException)):
                     return meta
                 if type(meta) is tuple:  # a named tuple is a meta

@@ -8,7 +8,6 @@ Layer: matcher.  Threads: the thread that registers the handler.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import types
 import typing
@@ -18,6 +17,7 @@ from inspect import Parameter
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from hubthread.checks import called_function, refuse_unrun, why_never_run
 from hubthread.errors import (
     HandleAnyNotPtr,
     HandleKindError,
@@ -147,20 +147,9 @@ def _payload_parameter(handler: Callable[..., object]) -> Parameter | None:
 def _refuse_other_kinds(handler: Callable[..., object]) -> None:
     if isinstance(handler, type):
         raise _Unfit("it is a class; give a function, or a method of an instance")
-    called = _called(handler)
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise _Unfit("it is async, but nothing awaits it: write a plain, blocking def")
-    if inspect.isgeneratorfunction(called):
-        raise _Unfit("it is a generator, and a call does not run it: return instead of yield")
-
-
-def _called(handler: Any) -> Any:
-    """Return the function inside partials, bound methods and callable objects."""
-    while isinstance(handler, functools.partial):
-        handler = handler.func
-    if inspect.ismethod(handler):
-        return handler.__func__
-    return handler if inspect.isroutine(handler) else type(handler).__call__
+    why = why_never_run(handler)
+    if why is not None:
+        raise _Unfit(why)
 
 
 def _loader(
@@ -169,8 +158,8 @@ def _loader(
     unmarshal: Unmarshal | None,
     decoded_text: bool,
 ) -> Load:
-    # The function that inspect.signature has read: inside decorators with functools.wraps.
-    function = inspect.unwrap(_called(handler))
+    # What inspect.signature has read: where a decorator uses functools.wraps, the inner one.
+    function = inspect.unwrap(called_function(handler))
     names = _names_around(function)
     into = _annotation(function, parameter, names)
     if into is Empty:
@@ -198,7 +187,10 @@ def unmarshal_with(unmarshal: Unmarshal, payload: Any, into: Any) -> Any:
     :raises PayloadError: for any exception of the function.
     """
     try:
-        return unmarshal(payload, into)
+        obj = unmarshal(payload, into)
+        if obj is not None:
+            refuse_unrun(obj)
+        return obj
     except HubThreadError:
         raise
     except Exception as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
+from types import NoneType
 from typing import (
     Any,
     Concatenate,
@@ -25,6 +26,7 @@ from typing import (
     runtime_checkable,
 )
 
+from hubthread.checks import check_callable, check_function, refuse_unrun
 from hubthread.errors import (
     DuplicateHandler,
     HandleKindError,
@@ -72,6 +74,9 @@ HeaderParsing = Callable[["str | bytes"], "tuple[Header, Any]"]
 
 _KNOWN_SHOWN = 10
 
+_PLAIN = frozenset({NoneType, str, bytes, dict, list, tuple, int, float, bool})
+"""The classes of most replies, which need no further check."""
+
 
 class _Coding(Generic[Header]):
     """The encoding of one wire protocol, shared by a map and its overlays."""
@@ -94,13 +99,9 @@ class _Coding(Generic[Header]):
         self.correlated: Correlated | None = form if getattr(form, "correlated", False) else None
         self.marshal: Marshal = marshal or marshal_json
         self.unmarshal = unmarshal
-        for name, value in (
-            ("header_parsing", self.parse),
-            ("marshal", self.marshal),
-            ("unmarshal", unmarshal),
-        ):
-            if value is not None and not callable(value):
-                raise SettingTypeError(name, f"expected a function, got {value!r}")
+        check_callable("header_parsing", self.parse, "data")
+        check_callable("marshal", self.marshal, "obj")
+        check_function("unmarshal", unmarshal, "payload", "into")
 
 
 class Answer(NamedTuple):
@@ -144,6 +145,8 @@ class HandlerCall(NamedTuple):
                 error.header = header
                 raise
             reply = pack.handler(ctx, meta, request)
+        if reply.__class__ not in _PLAIN:
+            refuse_unrun(reply)
         if question is not None:
             assert coding.correlated is not None
             return coding.correlated.join_answer(header, reply, coding.marshal, question)

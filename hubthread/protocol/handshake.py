@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from hubthread.checks import checked
 from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.protocol.deflate_negotiation import (
     DeflateParameters,
@@ -127,7 +128,7 @@ def origin_allowed(request: Request, check: OriginCheck) -> bool:
     if check == "same":
         return request.origin is None or _is_same_origin(request)
     if callable(check):
-        return bool(check(request))
+        return bool(checked(check(request)))
     allowed = _allowed_origins(check)
     return request.origin is None or _parse_origin(request.origin) in allowed
 

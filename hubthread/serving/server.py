@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hubthread.checks import check_kind, check_number
+from hubthread.checks import check_callable, check_kind, check_number, refuse_unrun
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.net.bind import open_tcp, open_unix
@@ -115,6 +115,7 @@ class Server(Listening):
         try:
             with self._core.hook_call("the page", request):
                 response: object = page(request)
+                refuse_unrun(response)
             if not isinstance(response, Response):
                 raise TypeError(f"a page returns a Response, not {type(response).__name__}")
         except HandshakeRejected:
@@ -140,8 +141,7 @@ def open_server(
     check_number("max_connections", max_connections, 1, whole=True)
     check_kind("pages", pages, Mapping, "a mapping from paths to functions")
     for place, page in pages.items():
-        if not callable(page):
-            raise SettingTypeError("pages", f"expected a function for {place!r}, got {page!r}")
+        check_callable(f"pages[{place!r}]", page, "request")
     places: list[object] = [*pages, *([path] if path is not None else [])]
     for each in places:
         wanted = f"expected a string that begins with a slash, got {each!r}"

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-from hubthread.checks import check_number
+from hubthread.checks import check_number, checked
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
@@ -114,6 +114,7 @@ class WSGIBridge:
                 "this request is a client already; call websocket_handler once for each "
                 "request, and return its result"
             )
+        checked(meta)  # a view may have forgotten to await
         request: Request | None = None
         try:
             refuse_greenlets(environ)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hubthread.checks import check_number
+from hubthread.checks import check_function, check_number, checked
 from hubthread.errors import ClientClosed, SettingError
 from hubthread.protocol.frames import MessageType
 from hubthread.testing.transport import MemoryTransport
@@ -68,6 +68,7 @@ class VirtualClient:
 
     @on_message.setter
     def on_message(self, do: Callable[[VirtualClient, str | bytes], object] | None) -> None:
+        check_function("on_message", do, "client", "message")
         self._on_message = do
         self._transport.heard_at_once = do is not None
 
@@ -211,7 +212,7 @@ class VirtualClient:
             message = payload.decode() if opcode == MessageType.TEXT else payload
             self._inbox.append(message)
             if self._on_message is not None:
-                self._on_message(self, message)
+                checked(self._on_message(self, message))
         elif opcode == MessageType.PING:
             self._answer(client_frame(MessageType.PONG, payload))
         elif opcode == MessageType.CLOSE:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import flask
@@ -388,3 +389,52 @@ def test_route_test_client_gets_426() -> None:
     client.post("/login/ada")
     assert client.get("/ws").status_code == 426
     site.hub.close()
+
+
+class _AsyncFlask(Flask):
+    """An application that runs asynchronous views, as flask[async] does with asgiref."""
+
+    def async_to_sync(self, func: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: asyncio.run(func(*args, **kwargs))
+
+
+def _flask_with_views() -> tuple[Flask, VirtualHub[Any, Any], FlaskHub[Any, Any]]:
+    app = _AsyncFlask("site")
+    realtime: FlaskHub[Any, Any] = FlaskHub(HubSetting(dict))
+    hub = realtime.init_app(app, VirtualHub)
+    assert isinstance(hub, VirtualHub)
+    return app, hub, realtime
+
+
+def test_flask_route_async_view_decides() -> None:
+    app, hub, realtime = _flask_with_views()
+
+    @realtime.route(app, "/open")
+    async def opened() -> dict[str, str]:
+        return {"name": "ada"}
+
+    @realtime.route(app, "/shut")
+    async def shut() -> None:
+        abort(401)
+
+    with hub:
+        assert hub.connect_through(app.test_client(), "/open").ctx.meta == {"name": "ada"}
+        with pytest.raises(HandshakeRejected) as refusal:
+            hub.connect_through(app.test_client(), "/shut")
+        assert refusal.value.status == 401
+
+
+def test_flask_route_view_that_returns_a_coroutine_lets_nobody_in() -> None:
+    app, hub, realtime = _flask_with_views()
+
+    async def check() -> None:
+        raise AssertionError("it was awaited")
+
+    @realtime.route(app, "/ws")
+    def ws() -> object:
+        return check()  # without await
+
+    with hub, pytest.raises(HandshakeRejected) as refusal:
+        hub.connect_through(app.test_client(), "/ws")
+    assert refusal.value.status == 500
+    assert hub.statistics().clients_total == 0

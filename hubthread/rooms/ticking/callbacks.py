@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from hubthread.checks import refuse_unrun
 from hubthread.concurrency.incidents import Incidents
 from hubthread.rooms.ticking.schedule import Overrun
 from hubthread.rooms.ticking.setup import TickSetup
@@ -54,7 +55,9 @@ class TickCallbacks(Generic[Control, Obj]):
         logic = self._setup.logic
         assert logic is not None
         try:
-            logic(self.frame, self.obj)
+            result = logic(self.frame, self.obj)
+            if result is not None:
+                refuse_unrun(result)
         except BaseException as error:  # noqa: BLE001 - goes into the log
             self.report("logic", error)
             if self._setup.close_on_error:
@@ -82,7 +85,9 @@ class TickCallbacks(Generic[Control, Obj]):
         :param what: names the function in the log.
         """
         try:
-            function(self.frame, self.obj, *more)
+            result = function(self.frame, self.obj, *more)
+            if result is not None:
+                refuse_unrun(result)
         except BaseException as error:  # noqa: BLE001 - goes into the log
             self.report(what, error)
             return False

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from hubthread.checks import check_function, check_number, check_work
+from hubthread.checks import check_callable, check_number, check_work
 from hubthread.errors import HotlineClosed
 from hubthread.rooms.ticking.loop import TickLoop
 
@@ -39,7 +39,7 @@ class BaseCountdown(Generic[Control, Obj]):
         on_timeout: Callable[[Control, Obj], object],
     ) -> None:
         check_number("timeout", timeout, 0)
-        check_function("on_timeout", on_timeout, optional=False)
+        check_callable("on_timeout", on_timeout, "frame", "obj")
         self.frame = frame
         """The room."""
         self.outcome: Outcome | None = None
@@ -66,7 +66,7 @@ class BaseCountdown(Generic[Control, Obj]):
         :returns: False when it has ended already.
         :raises QueueFull: as ``frame.exec_async``.
         """
-        check_work(work)
+        check_work(work, "operation", "obj")
         agenda = self._loop.agenda
 
         def run() -> None:
@@ -126,7 +126,7 @@ class BaseCountdownTicker(BaseCountdown[Control, Obj]):
         on_tick: Callable[[Control, Obj], object],
     ) -> None:
         check_number("interval", interval, SHORTEST_INTERVAL)
-        check_function("on_tick", on_tick, optional=False)
+        check_callable("on_tick", on_tick, "frame", "obj")
         self._interval = interval
         self._on_tick = on_tick
         self._start = 0.0

@@ -59,7 +59,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         on_done: Callable[[Control, Obj, Any], object] | None,
     ) -> None:
         check_number("timeout", timeout, 0)
-        check_function("on_done", on_done)
+        check_function("on_done", on_done, "frame", "obj", "gate")
         asked: list[object] = list(members)
         for each in asked:
             if not isinstance(each, Client):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from hubthread.checks import check_choice, check_function, check_kind, check_number
+from hubthread.checks import check_callable, check_choice, check_function, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Overrun, OverrunPolicy
 
@@ -75,9 +75,10 @@ class TickSetup(Generic[Control, Obj]):
                 f"{self.hz_basic!r} s between ticks are {1 / self.hz_basic:g} a second, but hz is "
                 f"{self.hz!r}: give one of the two",
             )
-        check_function("new_obj", self.new_obj, optional=False)
-        for name in ("logic", "on_start", "on_close", "on_overrun"):
-            check_function(name, getattr(self, name))
+        check_callable("new_obj", self.new_obj)
+        for name in ("logic", "on_start", "on_close"):
+            check_function(name, getattr(self, name), "frame", "obj")
+        check_function("on_overrun", self.on_overrun, "frame", "obj", "overrun")
         if self.period and self.logic is None:
             raise SettingTypeError("logic", "expected a function, since hz or hz_basic is set")
         check_choice("overrun", self.overrun, OVERRUN_POLICIES)

@@ -117,7 +117,7 @@ def test_gate_wrong_parameters_are_refused_at_the_call(hub: AnyVirtualHub) -> No
     wrong: Any = "one"
     with pytest.raises(ContextNotClient, match="context not client: 'one'"):
         frame.await_inputs([one, wrong], 5, 0)
-    with pytest.raises(SettingError, match=r"^on_done: expected a function or None"):
+    with pytest.raises(SettingError, match=r"^on_done: expected a function"):
         frame.await_inputs([one], 5, 0, wrong)
     gate = frame.await_inputs([one], 5, 0)
     assert not gate.answer(wrong, 1)
