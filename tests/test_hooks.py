@@ -173,7 +173,7 @@ def _public_callables(module: ModuleType) -> Iterator[str]:
         if not inspect.isclass(public) or getattr(public, "_is_protocol", False):
             continue
         made = dataclasses.is_dataclass(public)
-        fields: Any = public.__dataclass_fields__.values() if made else ()
+        fields: Any = getattr(public, "__dataclass_fields__", {}).values()
         for field in fields:
             if _CALLABLE.search(str(field.type)):
                 yield f"{name}.{field.name}"
