@@ -16,6 +16,7 @@ from types import (
     FunctionType,
     GeneratorType,
     MethodType,
+    NoneType,
 )
 from typing import Any, TypeVar
 
@@ -144,9 +145,9 @@ def why_never_run(function: object) -> str | None:
     if any(map(inspect.iscoroutinefunction, (function, called))) or inspect.isasyncgenfunction(
         called
     ):
-        return "it is async, and nothing awaits it here: write a plain, blocking def"
+        return "it is async, but nothing awaits it: write a plain, blocking def"
     if inspect.isgeneratorfunction(called):
-        return "it is a generator, which a call does not run: return instead of yield"
+        return "it is a generator, and a call does not run it: return instead of yield"
     return None
 
 
@@ -159,6 +160,8 @@ def refuse_unrun(result: object) -> None:
     :raises UsageError: for a coroutine, another awaitable, and an unused generator.
     """
     kind = type(result)
+    if kind in _PLAIN:
+        return
     if kind not in _UNRUN and not hasattr(kind, "__await__"):
         return
     if isinstance(result, Coroutine | Generator):
@@ -176,6 +179,7 @@ def checked(result: T) -> T:
     return result
 
 
+_PLAIN = frozenset({NoneType, bool, int, float, str, bytes, dict, list, tuple})
 _UNRUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 _UNRUN_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
@@ -220,15 +224,13 @@ def _takes(function: Callable[..., object], count: int) -> bool:
 
 def _misfit(value: object, arguments: tuple[str, ...]) -> str:
     """Return why ``value`` is refused, and what to give instead."""
-    given = f"({', '.join(arguments)})"
+    given = f"({', '.join(arguments)})" if arguments else "without parameters"
     if not callable(value):
-        hint = ": give it without calling it" if inspect.iscoroutine(value) else ""
+        why = "pass the function without calling it"
         if isinstance(value, Coroutine):
             value.close()
-        return f"expected a function {given}, got {value!r}{hint}"
-    why = why_never_run(value)
-    if why is None:
-        why = f"it cannot be called with {given}"
+    else:
+        why = why_never_run(value) or "it takes other parameters"
     return f"expected a function {given}, got {value!r}: {why}"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
 
 from hubthread.checks import (
+    check_callable,
     check_choice,
     check_function,
     check_has,
@@ -87,16 +89,25 @@ def test_check_has_asks_for_a_callable_attribute() -> None:
             check_has("h", wrong, "append", "a list")
 
 
-def test_check_function_takes_none_if_optional() -> None:
+def test_check_callable_asks_for_a_function_of_the_arguments() -> None:
+    check_callable("f", print, "a", "b")
+    check_callable("f", lambda a, b=1: None, "a")
+    check_callable("f", functools.partial(lambda a, *, b: None, b=1), "a")
+    with pytest.raises(SettingTypeError, match=r"^f: expected a function \(a\), got None: "):
+        check_callable("f", None, "a")
+    with pytest.raises(SettingTypeError, match=r"^f: expected a function without parameters, "):
+        check_callable("f", lambda a: None)
+    with pytest.raises(SettingTypeError, match="it takes other parameters"):
+        check_callable("f", lambda a, *, b: None, "a")
+
+
+def test_check_function_takes_none() -> None:
     check_function("f", None)
-    check_function("f", print, optional=False)
-    with pytest.raises(SettingTypeError, match=r"^f: expected a function or None, got 1$"):
-        check_function("f", 1)
-    with pytest.raises(SettingTypeError, match=r"^f: expected a function, got None$"):
-        check_function("f", None, optional=False)
+    with pytest.raises(SettingTypeError, match=r"^f: expected a function \(a\), got 1: "):
+        check_function("f", 1, "a")
 
 
 def test_check_work_says_not_to_call_it() -> None:
     check_work(print)
-    with pytest.raises(WrongType, match=r"^expected a function, got 5: pass it without calling"):
+    with pytest.raises(WrongType, match=r"got 5: pass the function without calling it$"):
         check_work(5)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from hubthread.checks import check_kind, check_number, check_work, checked, refuse_unrun
+from hubthread.checks import check_kind, check_number, check_work, checked
 from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
 from hubthread.concurrency.calls import thread_id
@@ -378,16 +378,12 @@ class Client(Generic[Meta, Header]):
         self.received += 1
         try:
             if self._preprocess is not None:
-                message = self._preprocess(message)
-                if type(message) is not str and type(message) is not bytes:
-                    refuse_unrun(message)
+                message = checked(self._preprocess(message))
             self.payload = message
             if self._intercept is not None:
                 verdict: object = self._intercept(self, self.meta)
-                if verdict is False:
+                if verdict is not True and checked(verdict) is False:
                     return
-                if verdict is not True and verdict is not None:
-                    refuse_unrun(verdict)
             if self.matcher is not None:
                 reply = self.take(self.matcher.route(message), self.meta)
                 if reply is not None:

@@ -168,7 +168,7 @@ def test_hub_given_no_function_refuses_it_at_once() -> None:
             lambda work: hub.broadcast_with_filter("text", work),
         ]
         for way in ways:
-            with pytest.raises(UsageError, match=r"expected a function \(.*\), got None"):
+            with pytest.raises(UsageError, match=r"expected a function .*, got None"):
                 way(None)
         with pytest.raises(SettingError, match="option: expected a HotlineOption"):
             hub.hotline("lobby")

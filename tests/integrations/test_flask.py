@@ -246,9 +246,9 @@ def test_callback_raises_teardown_gets_error() -> None:
     site = Site(on_connection_start=start, on_connection_close=fail)
     with site.served() as place:
         with as_user(place, site) as ada:
+            ada.ping().wait(TIMEOUT)  # the client has begun
             iteration = site.hub.each_client(fail, timeout=TIMEOUT)
             assert list(iteration.errors) == [1]
-            ada.ping().wait(TIMEOUT)
         with as_user(place, site, "bob") as bob, pytest.raises(ConnectionClosed):
             bob.recv(TIMEOUT)
         told = site.told.wait(4)
