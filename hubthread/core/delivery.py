@@ -70,7 +70,7 @@ class Delivery(Generic[M]):
         :param write: the member's own number of push ``last``.
         """
         spans = self._spans.setdefault(member, deque())
-        # Here, so that the member's outbox bounds the spans even if nobody asks.
+        # Here, so that the member's outbox bounds the spans even without a query.
         while spans and member.is_batch_consumed(spans[0].write):
             spans.popleft()
         if len(spans) < MOST_SPANS:

@@ -287,7 +287,7 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system gives no thread.
         """
-        self._core.state.refuse_closing("polls no more")
+        self._core.state.refuse_closing("starts no poll")
         return LongPollingResult(self._core, option)
 
     def clients(self) -> list[Client[Meta, Header]]:
@@ -332,7 +332,7 @@ class Hub(EachClient[Meta, Header]):
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
-        self._core.state.refuse_closing("serves nobody")
+        self._core.state.refuse_closing("opens no server")
         endpoint = Endpoint(host, port, ssl, backlog, unix_path)
         return open_server(self._core, endpoint, path, pages or {}, max_connections)
 
@@ -362,7 +362,7 @@ class Hub(EachClient[Meta, Header]):
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
-        self._core.state.refuse_closing("serves nobody")
+        self._core.state.refuse_closing("opens no server")
         endpoint = Endpoint(addr, port, ssl, backlog)
         return open_socket_server(self._core, endpoint, protocol, max_peers)
 

@@ -96,7 +96,7 @@ class Listening(ABC):
         self._core.servers.add(self)
         try:
             # Again, after ``add``: the hub may have closed its servers meanwhile.
-            self._core.state.refuse_closing("serves nobody")
+            self._core.state.refuse_closing("opens no server")
         except HubClosed:
             self.close()
             raise

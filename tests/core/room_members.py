@@ -1,4 +1,4 @@
-"""Members of a room, as its tests want them: quick, slow, or gone."""
+"""Members of a push log for tests: quick, slow, or gone."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def frame(number: int) -> Frame:
 
 
 class Peer:
-    """A member that keeps what it is sent, and takes it at once, later, or never."""
+    """A member that keeps its messages, and consumes them at once, later, or never."""
 
     def __init__(self) -> None:
         self.written: list[str | None] = []
-        """Payload of each write; ``None`` for one that is not the room's."""
+        """The payload of each message; None for a message that is not the room's."""
         self.sends = 0
         self.consumed = 0
         self.lags = False
@@ -50,6 +50,6 @@ class Peer:
         return [int(each) for each in self.written if each is not None]
 
     def waits_for(self, push: int) -> bool:
-        """Whether this push is written to it, and not consumed."""
+        """Return True if this push was written to the member, and not consumed."""
         number = self.written.index(str(push)) + 1 if str(push) in self.written else 0
         return not self.vanished and number > self.consumed

@@ -24,7 +24,7 @@ from tests.support import (
 
 
 class Diary:
-    """Writes down what one client's callbacks do, and whether two ever overlap."""
+    """A record of one client's callbacks, which notices when two of them overlap."""
 
     def __init__(self) -> None:
         self.lines: Items[str] = Items()
@@ -41,7 +41,7 @@ class Diary:
             self._busy.release()
 
     def settings(self) -> dict[str, Any]:
-        """Callbacks that write here."""
+        """Return settings whose callbacks write here."""
 
         def receive(ctx: Any, meta: Any) -> bool:
             self.write(f"message {ctx.payload}")
@@ -334,7 +334,7 @@ def test_client_message_during_a_closure_runs_after_it() -> None:
         client.exec_async(closure)
         assert inside.wait(TIMEOUT)
         peer.send("of the busy one")
-        other.send("of another")  # who is not held up
+        other.send("of another")
         assert lines.wait(1) == ["message of another"]
         assert client.statistics().received == 0
         go_on.set()

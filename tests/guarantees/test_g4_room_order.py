@@ -15,7 +15,7 @@ from tests.support import TIMEOUT, AnyHub, Items, fence, in_thread, serving, tog
 
 @contextlib.contextmanager
 def held(hub: AnyHub) -> Iterator[None]:
-    """The hub thread does nothing meanwhile, so that pushes wait."""
+    """Keep the hub thread busy, so that pushes wait."""
     inside, release = threading.Event(), threading.Event()
 
     def hold(_: Any) -> None:

@@ -30,7 +30,7 @@ PADDING = "." * 16_000
 OUTBOX = 2**20
 
 
-# Nobody here is to be cut for taking long on a loaded machine: the policy alone decides.
+# On a loaded machine no client is cut for being slow: the policy alone decides.
 PATIENT = WebsocketPeriod[Any](write_wait=120.0, close_timeout=60.0)
 
 
@@ -46,7 +46,7 @@ class Room:
         self.most_waiting = 0
 
     def push_all(self) -> list[list[int]]:
-        """Push everything; what each of the readers has got."""
+        """Push everything; return the messages that each of the readers has got."""
         # None of the readers is ever further behind than its outbox holds.
         ahead = [threading.Semaphore(OUTBOX // len(PADDING) // 2) for _ in self.readers]
         found: list[list[int]] = [[] for _ in self.readers]
@@ -72,7 +72,7 @@ def number_of(message: str | bytes) -> int:
 
 
 def read_what_came(peer: RawPeer, client: AnyClient, hotline: Any) -> list[int]:
-    """All that the client has got, up to a last word, in order."""
+    """Close the client; return the numbers of all messages that it has got, in order."""
     hotline.hangup(client)
     fence(client.hub)
     client.close()

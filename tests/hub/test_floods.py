@@ -106,7 +106,7 @@ def submit(hub: VirtualHub[Any, Any], which: str) -> None:
 
 @dataclass
 class Flood:
-    """One kind of function that raises, and how to have it called with the name of a bug."""
+    """A kind of function that raises, and a way to call it with the name of a bug."""
 
     name: str
     provoke: Act

@@ -213,7 +213,7 @@ def test_polling_cancelled_calls_nothing_more(how: str) -> None:
         assert poll.wait(TIMEOUT) == "cancelled"
         clock.advance(100)
     assert notes.now() == ["do"]
-    with pytest.raises(HubClosed, match="polls no more"):
+    with pytest.raises(HubClosed, match="starts no poll"):
         hub.long_polling(LongPollingOption(_nothing, 1))
 
 

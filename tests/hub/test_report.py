@@ -48,7 +48,7 @@ def test_health_of_a_hub_not_started_or_closing_is_503() -> None:
     """Other ports than the hub's own may serve the page."""
     request = Request("GET", "/health", Headers([]))
     hub: AnyHub = Hub(HubSetting[Any, Any](dict))
-    assert hub.health(request).status == 503  # nobody has started it
+    assert hub.health(request).status == 503  # it was not started yet
     with hub:
         assert hub.health(request).status == 200
         hub.wait_add()
@@ -93,6 +93,6 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def get(server: Server) -> tuple[int, dict[str, Any]]:
-    """What the page answers."""
+    """Return the page's status and its JSON."""
     answer = ask(server, HEALTH)
     return status_of(answer), json.loads(answer.partition(b"\r\n\r\n")[2])

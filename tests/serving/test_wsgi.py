@@ -317,7 +317,7 @@ def test_wsgi_request_racing_with_close_gets_1001_or_is_refused() -> None:
             request, said = requests[number], b""
             if hub.websocket_handler(request.environ).status[:3] == "503":
                 return
-            # Whoever has got a 101 is told; else there is an answer of ours, or of nobody.
+            # A client with a 101 gets 1001.  The others get an answer of the hub, or none.
             while going_away not in said and (part := request.peer.recv(1000)):
                 said += part
             request.peer.shutdown(socket.SHUT_WR)
