@@ -1,6 +1,6 @@
 """Every exception that hubthread raises, in one tree.
 
-The branches tell who can mend the error::
+There is one branch for each party that can mend the error::
 
     HubThreadError
     ├── UsageError              the calling program: read the message, change the code

@@ -421,7 +421,7 @@ class IHub(Protocol):
         """
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
-        """Return ``prefix`` followed by the marshalled ``obj``, of the prefix's type."""
+        """Return ``prefix`` followed by the marshalled ``obj``, of the type of ``prefix``."""
 
     def hotline(self, option: Any = None) -> IHotline:
         """Make a room; ``option`` is a ``HotlineOption`` or None.

@@ -401,7 +401,7 @@ class Client(Generic[Meta, Header]):
         """Keep the payload of a call and run it; hand an answer to its request."""
         if isinstance(routed, Answer):
             if not self._pending_requests().answer(routed.number, routed.payload):
-                text = "%r: nobody waits for an answer that has come"
+                text = "%r: got an answer that no request waits for; it is dropped"
                 log_safely(self.logger, logging.DEBUG, text, self)
             return None
         self.payload = routed.payload

@@ -295,7 +295,7 @@ class EachClient(Generic[Meta, Header]):
     def context_iter_a_sync_exec(
         self, task: Callable[[ClientID, IOContext, Meta], T]
     ) -> Iteration[T]:
-        """Call ``each_client`` without any waiting; the caller waits for the iteration.
+        """Call ``each_client`` without waiting; the caller waits for the iteration later.
 
         In the specification's ``ContextIterASyncExec`` the hub itself waits for one client after
         another.  Here only the caller ever waits, in ``Iteration.wait``.

@@ -69,7 +69,7 @@ class Memberships:
             room.leave(self._client)
 
     def end(self) -> None:
-        """Leave every room and join no more."""
+        """Leave every room, and refuse later joins."""
         with self._lock:
             self.ended = True
             rooms = list(self._rooms)

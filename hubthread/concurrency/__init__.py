@@ -28,8 +28,8 @@ says what it guards; no callback of the user runs while one is held.
 Calls inside calls.  Python may run a finaliser, a signal handler or a trace function at any
 call, also at one under a lock.  Such code may call the library again.  Therefore the locks are
 re-entrant, and wherever the holder calls something, the state that the lock guards is valid.
-An exception that such code raises may strike there, too.  A call that is struck sees on its way
-out to what it may have left half done: it wakes, schedules or starts once more.
+An exception that such code raises may interrupt the holder there.  The interrupted call then
+repairs on its way out what it may have left half done: it wakes, schedules or starts once more.
 
 Free threading.  On CPython without a GIL an object that all threads use for each message
 costs time: its reference count is one memory word that the cores fetch from each other.

@@ -59,8 +59,8 @@ class Simulation(Protocol):
 
 
 _simulations: dict[int, Simulation] = {}  # by the ident of the real thread
-# True if there is a simulation.  Read for each message, so it is no dictionary: see "Free
-# threading" in the docstring of the package.
+# True if there is a simulation.  A number is cheaper to read for each message than a
+# dictionary: see "Free threading" in the docstring of the package.
 _simulated = False
 
 

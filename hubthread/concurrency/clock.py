@@ -21,8 +21,8 @@ from hubthread.concurrency.threads import Threads
 __all__ = ["Clock", "Drive", "RealClock", "Step", "Ticker"]
 
 Step: TypeAlias = Callable[[], float | None]
-"""Does what is due, and returns the time of its next call in seconds of the clock: ``math.inf``
-to be called only when woken, ``None`` to be called no more."""
+"""A function that does what is due and returns the time of its next call, in seconds of the
+clock.  ``math.inf``: it is called only when woken.  ``None``: it is not called again."""
 
 
 class Drive(Protocol):

@@ -52,7 +52,7 @@ class Context:
 
     @classmethod
     def merge(cls, first: Context, second: Context) -> Context:
-        """Return a context that is cancelled with the first of two that is cancelled."""
+        """Return a context that is cancelled as soon as one of the two is cancelled."""
         merged = cls(first, second.deadline)
         merged._second = second
         second._adopt(merged)

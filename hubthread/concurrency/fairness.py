@@ -124,7 +124,7 @@ class CpuBudget:
         self._work += spent if more else spent - (1 - REST) * passed
         if self._work >= SLICE:
             yield_gil()
-            # The yield is no idle time of the peer: its input may have been ready.
+            # The time of the yield does not count as idle: the peer's input may have been ready.
             self._time = monotonic()
             self._work = 0.0
         elif self._work < 0:

@@ -53,7 +53,7 @@ class Flusher:
     def watch(self, corked: Corked) -> bool:
         """Uncork ``corked`` in ``PATIENCE`` seconds, unless it is forgotten before.
 
-        :returns: False if there is no thread for it: then hold nothing back.
+        :returns: False if no thread could be started; the caller must then send at once.
         """
         # The lock itself is quicker than the condition around it.
         with self._lock:
@@ -79,7 +79,7 @@ class Flusher:
         return True
 
     def forget(self, corked: Corked) -> None:
-        """Watch ``corked`` no more: its reader has uncorked it."""
+        """Stop watching ``corked``: its reader has uncorked it."""
         with self._lock:
             self._corked.pop(corked, None)
 

@@ -146,8 +146,8 @@ def _location(error: BaseException) -> str:
 def _lines(error: BaseException) -> tuple[str, ...]:
     """Return the first and the last traceback line outside this package.
 
-    The last line alone is often in the standard library.  All lines would make many kinds of
-    one recursive bug.
+    The last line alone is often in the standard library.  All lines would make one recursive
+    bug look like many kinds.
     """
     lines = []
     last = None

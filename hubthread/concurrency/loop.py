@@ -102,7 +102,7 @@ class Loop(Generic[View]):
         return waited.call
 
     def schedule(self, job: Callable[[], object]) -> None:
-        """Let the loop run a job of the library, which must not raise; the bound is ignored.
+        """Queue a job of the library, even if the queue is full.  The job must not raise.
 
         :raises HubClosed: after ``close``.
         """
@@ -119,8 +119,8 @@ class Loop(Generic[View]):
     def interrupt_next(self, job: Callable[[], object]) -> None:
         """Make ``job`` the next job; for a signal handler on the loop's thread.
 
-        It takes no lock.  If the loop's thread is about to wait for jobs, it does not see the
-        new one: ``wake`` it from another thread.
+        This method takes no lock.  If the loop's thread is about to wait for jobs, it does not
+        see ``job``: call ``wake`` on another thread.
         """
         self._batch.appendleft(job)
 

@@ -43,8 +43,8 @@ class Mailbox(queue.Queue[T], Generic[T]):
         super().__init__()
         self.mutex = threading.RLock()  # type: ignore[assignment]  # guards what follows
         self._now = now
-        # No entry was posted before ``filling_since``, and none of those that were taken last
-        # before ``taken_since``.  Bounds, because the clock is not read for each entry.
+        # No waiting entry was posted before ``filling_since``, and no entry of the last take
+        # before ``taken_since``.  These are bounds: the clock is not read for each entry.
         self.filling_since = self.taken_since = now()
         self.bound = bound
         self.name = name

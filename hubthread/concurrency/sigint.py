@@ -82,7 +82,7 @@ def interrupts_between_jobs(loop: Loop[Any]) -> Iterator[None]:
 
     Do nothing on another thread, or if the program has a SIGINT handler of its own.
 
-    :raises KeyboardInterrupt: at the end, if the loop has ended before it could raise it.
+    :raises KeyboardInterrupt: at the end, if the loop has ended before it could raise a Ctrl-C.
     """
     if (
         threading.current_thread() is not threading.main_thread()

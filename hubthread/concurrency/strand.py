@@ -33,8 +33,8 @@ FAIR_SHARE = 64
 _CLAIMED = -1
 """The runner of a strand whose baton belongs to a worker that has not begun yet.
 
-The worker has a claim, an object of its own.  A later claim replaces an earlier one: after an
-interrupt nobody knows whether the worker of the earlier claim comes."""
+The worker has a claim, an object of its own.  A later claim replaces an earlier one, because
+after an interrupt the worker of the earlier claim may never run."""
 
 
 class _Gate:
@@ -229,7 +229,7 @@ class Strand:
         return claim
 
     def _put_down(self) -> bool:
-        """Put the baton of an empty queue down; return False if the caller has it again.
+        """Put down the baton of an empty queue; return False if the caller must take it again.
 
         The caller holds the lock.  A finaliser on this thread may have posted just before.
         """
@@ -240,7 +240,7 @@ class Strand:
         return False
 
     def _rescue(self) -> None:
-        """See that the queue is run after an interrupt, which may have lost the baton."""
+        """Restart the queue after an interrupt that may have lost the baton."""
         with self._lock:
             if not self._queue or self.runner not in (None, _CLAIMED):
                 return

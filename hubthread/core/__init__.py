@@ -1,7 +1,7 @@
 """The parts that one hub is made of; none of them is for programs.
 
-``core.py`` gathers the parts into one object, which clients, rooms and servers share.  Read it
-first, then ``push_log.py``, which is the way of a push to the sockets.
+``core.py`` puts the parts into one object, which clients, rooms and servers share.  Read it
+first, then ``push_log.py``, where a push fans out to the members of a room.
 
 =================  ============================================================================
 ``core.py``        ``Core``: all parts of one hub

@@ -22,7 +22,7 @@ class Closing(Protocol):
     """A listening socket that can be closed."""
 
     def close(self) -> None:
-        """Accept no more connections."""
+        """Stop accepting connections."""
 
 
 class Servers:

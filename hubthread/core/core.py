@@ -61,14 +61,14 @@ class Core(Generic[Meta, Header]):
         self.name = runtime.name
         self.logger = runtime.logger
         self.context = Context(setting.context)
-        # What the hub runs on.
+        # The threads and services that the hub runs on.
         self.threads = runtime.threads
         self.clock = runtime.clock
         self.workers = runtime.workers
         self.timers = runtime.timers
         self.flusher = runtime.flusher
         self.incidents = runtime.incidents
-        # What the hub owns.
+        # The parts that the hub owns.
         bound, limits = setting.chan_queue_size, setting.limits
         self.state = HubState(self.name, opened=setting.delayed_execution is None)
         self.loop: Loop[Any] = Loop(
@@ -91,7 +91,7 @@ class Core(Generic[Meta, Header]):
         period = setting.websocket_period
         self.make_frame = framer(period)
         self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
-        """How its WebSocket connections are kept alive, bounded and closed."""
+        """The keepalive, bounds and closing of the hub's WebSocket connections."""
         self.refusals = Refusals(self.logger, self.incidents, period.upgrader.error)
         self.client_class: Callable[..., Any]
         """Makes a WebSocket client of ``(core, connection_id, meta, request)``."""

@@ -24,7 +24,7 @@ class Member(Protocol):
         """
 
     def is_batch_consumed(self, number: int) -> bool:
-        """Return True if message ``number`` waits no more, or the member is gone."""
+        """Return True if message ``number`` no longer waits, or the member is gone."""
 
     def wait_batch_consumed(self, number: int, timeout: float | None) -> bool:
         """Wait until ``is_batch_consumed(number)``; return False after ``timeout`` seconds."""

@@ -41,7 +41,7 @@ class Driver(Protocol[M_contra]):
         """Note that a member has left; return at once, and do not call the member."""
 
     def end(self, reason: str) -> None:
-        """Do what is left to do, then call ``PushLog.shut``; no member joins any more."""
+        """Finish the remaining work, then call ``PushLog.shut``.  The log is sealed already."""
 
 
 class _Push:
@@ -116,7 +116,7 @@ class PushLog(Generic[M]):
     def join(self, member: M) -> bool:
         """Let ``member`` in: it gets every push accepted from now on.
 
-        :returns: False if it was in.
+        :returns: False if it is a member already.
         :raises HotlineClosed: after ``close`` or ``seal``.
         """
         change = _Change(member, joins=True)

@@ -1,4 +1,4 @@
-"""The clients and hotlines of one hub, by number, and the counters of those that are gone.
+"""The clients and hotlines of one hub, by number, and the counters of closed clients.
 
 Layer: core.  Threads: every method may be called on any thread; the one lock is held for a
 look-up at a time.

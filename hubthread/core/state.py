@@ -76,7 +76,7 @@ class HubState:
             self._changed.notify_all()
 
     def loop_ended(self) -> None:
-        """Note that the hub thread runs no more closures."""
+        """Note that the hub thread does not run closures any more."""
         with self._changed:
             self.loop_runs = False
             self._changed.notify_all()
@@ -105,7 +105,7 @@ class HubState:
             raise HubClosed(f"hub {self._hub_name} is {self.value} and {what}")
 
     def wait_open(self) -> None:
-        """Wait until ``delayed_execution`` has run, or never will."""
+        """Wait until ``delayed_execution`` has run, or the hub has closed without running it."""
         if not self.opened:
             wait_for(self._changed, lambda: self.opened or self.value == "closed", None)
 

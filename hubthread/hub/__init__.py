@@ -6,6 +6,7 @@
 ``dhub.py``       ``DHub``: the argument of closures.  The hub thread only
 ``lifecycle.py``  the start, and the six steps of closing.  One thread walks through them
 ``polling.py``    ``hub.long_polling``: a thread for each poll
+``report.py``     ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any thread
 ================  =============================================================================
 
 Read ``hub.py`` first, then ``lifecycle.py``.  A closure goes from ``hub.py`` to

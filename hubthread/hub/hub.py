@@ -489,7 +489,7 @@ class Hub(EachClient[Meta, Header]):
         The page is ``statistics()`` as JSON.  Its status is 200, or 503 before the start, from
         the begin of the close, and while one closure runs longer than ``HubSetting.watchdog``.
         It is made on the request's own thread, so it answers even if the hub thread is stuck.
-        The page names no client, but tells everybody how many there are.
+        The page shows the number of clients to everyone who can request it, but no names.
         """
         return health_page(self.statistics(), self.setting.watchdog)
 

@@ -99,7 +99,7 @@ class LongPollingResult:
         return self._outcome
 
     def cancel(self) -> bool:
-        """End the poll: its functions are called no more.
+        """End the poll: its functions are not called again.
 
         :returns: False if the poll has ended before.
         """

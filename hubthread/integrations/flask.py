@@ -63,8 +63,8 @@ class FlaskHub(Generic[Meta, Header]):
     application context of their own.  A database session that is bound to the context is
     opened when it is first used and released when the callback has returned.
 
-    There is no request context in callbacks.  Let the view return in the meta whatever handlers
-    need; ``ctx.handshake`` has the headers and the query.
+    Callbacks have no request context.  Let the view put into the meta what the handlers need;
+    ``ctx.handshake`` has the headers and the query.
 
     :param setting: the setting of every hub.  An application's configuration overrides it: the
         names are ``HUBTHREAD_`` and a field of ``HubSetting``, ``Limits``, ``WebsocketPeriod``,

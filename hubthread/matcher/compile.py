@@ -73,7 +73,7 @@ def unmarshal_json(data: str | bytes, into: type[T]) -> T: ...
 @overload
 def unmarshal_json(data: str | bytes, into: Any) -> Any: ...
 def unmarshal_json(data: str | bytes, into: Any) -> Any:
-    """Convert the JSON text ``data`` to an ``into``; ``bytes`` gives ``data`` undecoded.
+    """Convert the JSON text ``data`` to the type ``into``; ``bytes`` gives ``data`` undecoded.
 
     :raises PayloadError: for text that is not JSON, and for a value that does not fit.
     :raises HandleAnyNotPtr: for a type that is not in the table of this module.

@@ -321,7 +321,7 @@ class Connection:
         self._transport.close()
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
-        """Hand events to the sink, in order; return False after the last of the connection."""
+        """Hand events to the sink, in order; return False after the last event."""
         sink = self._sink
         outbox = self.outbox
         sink.enter()

@@ -117,7 +117,7 @@ class Link(Protocol):
 
     @property
     def code(self) -> int | None:
-        """The close code, once the connection has ended.  Raw peers are never sent one."""
+        """The close code, once the connection has ended.  It is never sent to a raw peer."""
 
     @property
     def reason(self) -> str:

@@ -78,7 +78,7 @@ class RawFormat:
     """The framing and encoding of messages of raw TCP and UDP peers."""
 
     framing: Framing
-    """Where a message ends."""
+    """The rule that says where a message ends."""
     max_message: int
     """Bytes of a message; a peer that sends a longer one is closed."""
     text: bool = True

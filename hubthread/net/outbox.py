@@ -27,8 +27,8 @@ from hubthread.types import Overflow
 __all__ = ["PING", "PONG", "Outbox"]
 
 _FollowUp: TypeAlias = "tuple[bool, str | None]"
-"""What a step under the lock leaves to be done without it: True if a writer must be started,
-and the trouble to report, if any.  See ``Outbox._follow_up``."""
+"""The work that a step under the lock leaves for after its release: True if a writer must be
+started, and the trouble to report, if any.  See ``Outbox._follow_up``."""
 
 
 class Outbox:
@@ -169,7 +169,7 @@ class Outbox:
     def half_close(self, *, drop_waiting: bool = False) -> None:
         """End the sending side once nothing waits: now, or later on the writer thread.
 
-        :param drop_waiting: True drops what waits.
+        :param drop_waiting: True drops the waiting messages.
         """
         with self._lock:
             if drop_waiting:

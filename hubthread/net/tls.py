@@ -95,7 +95,7 @@ class TLSTransport:
                 except ssl.SSLError:
                     if not parts:
                         raise
-                    ended = True  # deliver the bytes before the error; OpenSSL reads no more
+                    ended = True  # deliver the bytes before the error; OpenSSL cannot read further
                 if self._outgoing.pending:
                     with contextlib.suppress(OSError):
                         self._flush()

@@ -196,7 +196,7 @@ class Arrival:
         return connection
 
     def answer(self) -> None:
-        """Send ``response``, if there is one, and let the peer read it before the socket goes."""
+        """Send ``response``, if there is one, and let the peer read it before the close."""
         if self.response is None:
             return
         transport, until = self.transport, max(self.deadline, monotonic() + 1.0)

@@ -400,7 +400,7 @@ def test_udp_stranger_over_limit_is_counted_and_logged() -> None:
         with udp_peer(server) as stranger:
             for _ in range(20):
                 stranger.send(b"payload" * 1000)
-            line = s.logs.wait("is no peer")
+            line = s.logs.wait("is not a peer")
             assert "more than 1024 bytes" in line
             assert "payload" not in line
         with udp_peer(server) as other:
@@ -408,7 +408,7 @@ def test_udp_stranger_over_limit_is_counted_and_logged() -> None:
             s.came()
         struck = s.hub.statistics().limits_struck["message"]
         assert struck == server.statistics().refused == 20
-        told = [each for each in s.logs.at_least(logging.INFO) if "is no peer" in each]
+        told = [each for each in s.logs.at_least(logging.INFO) if "is not a peer" in each]
         assert told == [line]
 
 

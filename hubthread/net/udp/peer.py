@@ -92,10 +92,10 @@ class UdpPeer:
     sink: UdpSink
     """Set by the owner before the first message."""
     heard: float
-    """When the last datagram came, on the clock of ``time.monotonic``.  For the socket, which
-    guards it with its lock."""
+    """The time of the last datagram, on the clock of ``time.monotonic``.  The socket guards it
+    with its lock."""
     unhandled: int
-    """Messages that wait for their handler.  For the socket, likewise."""
+    """Messages that wait for their handler.  The socket guards the number with its lock."""
     count: int
     """The number of the last message."""
     ended_by: str | None
@@ -199,7 +199,7 @@ class UdpPeer:
         self.cut()
 
     def is_consumed(self, number: int) -> bool:
-        """Return True if message ``number``, and so each earlier one, waits here no more."""
+        """Return True if message ``number``, and so each earlier one, no longer waits here."""
         return number <= self._consumed
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:

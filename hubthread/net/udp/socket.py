@@ -51,7 +51,7 @@ class UdpSocket:
 
     Peers are kept in two tables: *unproven* after one datagram, *proven* after two.  When there
     are too many peers, the unproven one that has been silent longest makes room.  A flood of
-    forged addresses therefore keeps no proven peer out, and no new peer that speaks twice.
+    forged addresses therefore keeps no proven peer out, and no new peer that sends twice.
 
     Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
@@ -232,7 +232,7 @@ class UdpSocket:
             if not isinstance(message, ProtocolFailure):
                 peer = self._admit(address, len(data))
             elif message.limit is not None:
-                text = "refused a datagram of %s, which is no peer: %s"
+                text = "refused a datagram of %s, which is not a peer: %s"
                 self._incidents.count_limit(message.limit)
                 self._incidents.log_limited("no peer", INFO, text, address, message.reason)
             if peer is None:

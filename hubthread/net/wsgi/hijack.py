@@ -157,7 +157,7 @@ def hijack(located: Located) -> Hijacked:
 
 
 def decoy(sock: Stream) -> Drain:
-    """Replace a server's ``sock`` by a peer that takes one answer and says nothing."""
+    """Replace a server's ``sock`` by a peer that reads one response and sends nothing."""
     near, far = socket.socketpair()
     with near:
         far.shutdown(socket.SHUT_WR)

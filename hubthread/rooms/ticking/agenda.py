@@ -1,10 +1,10 @@
 """The agenda of a ticking room: its closures, countdowns and ticks, and which comes next.
 
-``Agenda.next`` is the one question that the tick loop asks: it takes the time and answers
-with one job.  All decisions are here, and no callback runs here.
+The tick loop calls ``Agenda.next`` with the time, and gets one job to do.  All decisions are
+here, and no callback runs here.
 
-All times but those that say otherwise are of the room's own clock, which stands still while
-the room is paused.  So neither ticks nor countdowns have to know of a pause.
+Times are of the room's own clock, unless their docstring says otherwise.  The room's clock
+stands still while the room is paused, so neither ticks nor countdowns have to know of a pause.
 
 Layer: rooms.ticking.  Threads: any thread adds to it; the tick thread asks and works it off.
 """
@@ -150,7 +150,7 @@ class Agenda:
         self.flush_due = False
         """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
         # Acquired itself, not through the condition that shares it: a KeyboardInterrupt
-        # cannot strike between the lock and "with".
+        # cannot arrive between the lock and "with".
         self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
         self._queue: deque[tuple[Callable[[], object], Call[Any] | None]] = deque()

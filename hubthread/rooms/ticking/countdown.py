@@ -43,7 +43,7 @@ class BaseCountdown(Generic[Control, Obj]):
         self.frame = frame
         """The room."""
         self.outcome: Outcome | None = None
-        """What ended it; ``None`` until then."""
+        """The end of the countdown; ``None`` until then."""
         self._loop = loop
         self._timeout = timeout
         self._on_timeout = on_timeout
@@ -82,7 +82,7 @@ class BaseCountdown(Generic[Control, Obj]):
         return True
 
     def done(self) -> bool:
-        """End it: the time-out will not fire.  Return False when it has ended before."""
+        """End the countdown without its time-out.  Return False if it has ended already."""
         return self._end("done")
 
     def _end(self, outcome: Outcome) -> bool:

@@ -79,8 +79,8 @@ class BaseInputGate(Generic[Control, Obj, V]):
         self._complete = False
         self._closed = False
         loop.add(self)
-        # From here on ``left`` is called for each member that leaves; not for those that have
-        # left before.
+        # From here on ``left`` is called for each member that leaves.  Members that left
+        # earlier are settled here.
         for member in self.waiting:
             if not loop.has_member(member):
                 self._settle(member, InputState.LEFT, default)
@@ -90,16 +90,16 @@ class BaseInputGate(Generic[Control, Obj, V]):
     def answer(self, ctx: IOContext, value: V) -> bool:
         """Give the input of a member.  The first answer of a member counts.
 
-        :returns: False when the gate does not wait for it: it is too late, the member has
-            answered before or was never asked, or the room is closing and ``on_done`` does
-            not run any more.
+        :returns: False if the gate does not wait for the input: the wait is over, the member
+            has answered already or was never asked, or the room is closing and ``on_done``
+            does not run any more.
         """
         return not self._loop.agenda.ending and self._settle(ctx, InputState.ANSWERED, value)
 
     def done(self) -> bool:
-        """Wait no longer: members that have not answered get the default.
+        """End the wait; members that have not answered get the default.
 
-        :returns: False when it was over before, or the room is closing.
+        :returns: False if the wait is over already, or the room is closing.
         """
         return self._loop.agenda.cancel(self) and self._post_end()
 

@@ -74,9 +74,9 @@ class TickLoop(Generic[Control, Obj]):
         """Start the tick thread, and wait until it has made the room's state.
 
         :param frame: the first argument of the room's callbacks.
-        :raises UsageError: when the room has a tick thread.
-        :raises HotlineClosed: when it is closed.
-        :raises RuntimeError: when the system gives no thread.
+        :raises UsageError: if the room has a tick thread already.
+        :raises HotlineClosed: if the room is closed.
+        :raises RuntimeError: if the system cannot start a thread.
         """
         making = self._making
         assert making is not None

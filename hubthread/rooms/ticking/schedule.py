@@ -1,4 +1,4 @@
-"""The grid on which a room ticks, and what happens to ticks that the room could not keep.
+"""The grid on which a room ticks, and the policies for ticks that were missed.
 
 Tick number *k* is due at ``start + k * dt``, however late the ticks before it began: ticks
 do not drift (G6).
@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 __all__ = ["OVERRUN_POLICIES", "Overrun", "OverrunPolicy", "Schedule", "Tick"]
 
 OverrunPolicy: TypeAlias = Literal["skip", "burst", "delay"]
-"""What happens when several ticks are due at once: see ``Schedule``."""
+"""The policy for several ticks that are due at once: see ``Schedule``."""
 
 OVERRUN_POLICIES: tuple[str, ...] = get_args(OverrunPolicy)
 

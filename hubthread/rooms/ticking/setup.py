@@ -44,9 +44,9 @@ class TickSetup(Generic[Control, Obj]):
     control_size: int | None = None
     """Number of closures that may wait for the tick thread; ``None``: ``chan_queue_size``."""
     overrun: OverrunPolicy = "skip"
-    """What happens to ticks that come due while the room is busy.  ``"skip"`` runs the last
-    of them, ``"burst"`` up to ``catch_up`` of them, one after another, and both stay on the
-    grid; ``"delay"`` runs one, and the next comes a period after it began."""
+    """The policy for ticks that come due while the room is busy.  ``"skip"`` runs the last of
+    these ticks.  ``"burst"`` runs up to ``catch_up`` of them, one after another.  Both stay on
+    the grid.  ``"delay"`` runs one tick, and the next comes a period after it began."""
     catch_up: int = 5
     """Number of missed ticks that ``"burst"`` runs at the most."""
     on_overrun: Callable[[Control, Obj, Overrun], object] | None = None
