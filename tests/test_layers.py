@@ -31,6 +31,7 @@ QUESTIONS = (
 
 # Base classes with one subclass that are no file split, each with the reason.
 ONE_SUBCLASS = {
+    "matcher.matcher.Recipient": "lets the matcher know a client, which is in a higher layer",
     "rooms.ticking.setup.TickSetup": "knows the room's type only as a type variable",
     "rooms.ticking.countdown.BaseCountdownTicker": "knows the room only as a type variable",
     "rooms.ticking.inputs.BaseInputGate": "knows the room only as a type variable",

@@ -31,7 +31,7 @@ from hubthread.errors import (
 )
 from hubthread.limits import RATE, ROOMS
 from hubthread.matcher.compile import marshal_json
-from hubthread.matcher.matcher import Answer, HandlerCall
+from hubthread.matcher.matcher import Answer, HandlerCall, Recipient
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.protocol.frames import Frame, MessageType, check_message_type
@@ -54,7 +54,7 @@ Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 
-class Client(Generic[Meta, Header]):
+class Client(Recipient, Generic[Meta, Header]):
     """One client: the implementation of ``IOContext``, which documents the methods.
 
     Threads: every method of ``IOContext`` may be called on any thread.  The connection calls

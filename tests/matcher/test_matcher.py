@@ -6,11 +6,13 @@ import logging
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hubthread.clients.client import Client
 from hubthread.errors import (
     DuplicateHandler,
     HandleKindError,
@@ -27,6 +29,7 @@ from hubthread.matcher.matcher import (
     Handler,
     HandlerCall,
     MatcherMap,
+    Recipient,
     SubMatcher,
 )
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import assert_type
 
 
-class Context:
+class Context(Recipient):
     """A context that keeps its payload, as a client does."""
 
     payload: str | bytes = "untouched"
@@ -226,9 +229,26 @@ def test_route_request_is_answered_with_its_id() -> None:
     assert matcher.dispatch(None, META, '{"type":"ping","id":3}') == '{"type":"ping","reply":3}'
 
 
-def test_dispatch_takes_any_context() -> None:
-    """Nothing else is asked of the context."""
-    assert text_matcher(ping=two).dispatch(None, META, "ping") == 'ping ["meta"]'
+class Thief:
+    """A context of the program's own, with a method that a client has, too."""
+
+    def take(self, what: str) -> str:
+        return f"took {what}"
+
+
+@pytest.mark.parametrize(
+    "ctx", [None, Thief(), Mock(), Mock(spec=Client)], ids=["none", "take", "mock", "mock client"]
+)
+def test_dispatch_takes_any_context(ctx: object) -> None:
+    """Nothing else is asked of the context, whatever its methods are called."""
+    seen: list[object] = []
+
+    def ping(ctx: object, meta: str) -> list[str]:
+        seen.append(ctx)
+        return [meta]
+
+    assert text_matcher(ping=ping).dispatch(ctx, META, "ping") == 'ping ["meta"]'
+    assert seen == [ctx]
 
 
 def test_dispatch_without_reply_returns_none() -> None:
