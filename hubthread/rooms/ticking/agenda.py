@@ -315,7 +315,8 @@ class Agenda:
                 if self._countdowns and runs:
                     if self._round_at is None:
                         self._round_at = at
-                    first = min(self._countdowns, key=_due)
+                    # A copy: a finaliser may add a countdown, on this thread, meanwhile.
+                    first = min(list(self._countdowns), key=_due)
                     if first.due <= self._round_at:
                         self._stage = _COUNTDOWNS
                         return Fire(first, at)
@@ -417,7 +418,6 @@ class Agenda:
             self._busy_since = None
         if self._paused_at is not None:
             return _WHEN_WOKEN
-        for countdown in self._countdowns:
-            if countdown.due < due:
-                due = countdown.due
+        if self._countdowns:
+            due = min(due, *map(_due, list(self._countdowns)))
         return WaitUntil(due + self._lag)

@@ -64,6 +64,7 @@ class TickLoop(Generic[Control, Obj]):
         self._calls: TickCallbacks[Control, Obj] | None = None  # until it has started
         # The tick thread's.
         self.runner: int | None = None
+        self._woken = False  # by itself, since the agenda was asked last
         self._slot = 0  # number of the callback that runs, or ran last
         self.tick = Tick(0, setup.period, 0.0, 0)
         self._batch = TickBatch()
@@ -152,7 +153,9 @@ class TickLoop(Generic[Control, Obj]):
 
     def wake(self) -> None:
         """Have the agenda asked again."""
-        if not self.is_here():
+        if self.is_here():
+            self._woken = True
+        else:
             self._drive.wake()
 
     def call(self, what: str, work: Callable[[Control, Obj], object]) -> None:
@@ -182,15 +185,18 @@ class TickLoop(Generic[Control, Obj]):
     def step(self) -> float | None:
         """Do one round of jobs; return the time of the next (see ``concurrency.clock.Step``)."""
         self._slot += 1
+        self._woken = False
         self.runner = thread_id()
         try:
             calls = self._calls
-            return self._prepare() if calls is None else self._round(calls)
+            due = self._prepare() if calls is None else self._round(calls)
         except BaseException:
             self._crash()
             raise
         finally:
             self.runner = None
+        # Woken while the agenda answered: by a finaliser that posts or pushes.
+        return -math.inf if self._woken and due is not None else due
 
     def _prepare(self) -> float | None:
         """Make the room's state, and wait for ``start`` to take it."""
@@ -202,6 +208,7 @@ class TickLoop(Generic[Control, Obj]):
     def _round(self, calls: TickCallbacks[Control, Obj]) -> float | None:
         clock, following = self._clock.now, self.agenda.next
         while True:
+            self._woken = False
             job = following(clock())
             if isinstance(job, WaitUntil):
                 return job.time

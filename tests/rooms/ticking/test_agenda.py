@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hubthread import HotlineClosed, QueueFull, Tick
 from hubthread.concurrency.calls import Call
 from hubthread.rooms.ticking.agenda import (
+    CLOSURES_TIME,
     Agenda,
     Finish,
     Fire,
@@ -286,6 +287,19 @@ def test_agenda_end_refuses_closures_and_countdowns() -> None:
     with pytest.raises(HotlineClosed):
         agenda.add(Bell(agenda, 1.0, 1))
     assert agenda.next(0.0) == Finish("the first reason")
+
+
+def test_agenda_closures_may_begin_for_a_moment_but_not_past_the_next_tick() -> None:
+    """Of a paused room no tick comes."""
+    agenda = started()
+    agenda.begin(lambda now: Schedule(1.0, now, "skip", 1))
+    agenda.post(lambda: None)
+    assert agenda.next(0.5) == RunClosures(1, 0.5 + CLOSURES_TIME)
+    assert agenda.next(0.5) == WaitUntil(-math.inf)
+    assert agenda.next(0.9995) == RunClosures(1, 1.0)
+    agenda.pause()
+    assert agenda.next(0.9995) == WaitUntil(-math.inf)
+    assert agenda.next(0.9995) == RunClosures(1, 0.9995 + CLOSURES_TIME)
 
 
 def test_agenda_cancel_succeeds_once() -> None:

@@ -85,6 +85,50 @@ def test_closure_that_submits_itself_for_ever_is_reported_in_virtual_time() -> N
         frame.close()
 
 
+class Finaliser:
+    """A countdown that acts when its ``due`` is looked at, as a finaliser may at any moment."""
+
+    def __init__(self, act: Any, times: int) -> None:
+        self.act = act
+        self.times = times
+
+    @property
+    def due(self) -> float:
+        self.times -= 1
+        if self.times >= 0:
+            self.act()
+        return 60.0
+
+    def begin(self, now: float) -> None: ...
+
+    def fire(self, now: float) -> None: ...
+
+    def closed(self) -> None: ...
+
+    def left(self, member: Any) -> None: ...
+
+
+def test_calls_of_a_finaliser_while_the_agenda_answers_are_not_lost(hub: AnyVirtualHub) -> None:
+    """It runs on the tick thread itself."""
+    client = hub.connect()
+    notes: list[Any] = []
+    frame = run(hub)
+    frame.answer(client.ctx)
+    hub.settle()
+
+    def act() -> None:
+        frame.exec_async(noting(notes, "closure"))
+        frame.operation_timeout(1, noting(notes, "time-out"))
+        frame.push("push")
+
+    finaliser: Any = Finaliser(act, 2)
+    frame._loop.add(finaliser)
+    hub.settle()
+    assert (notes, client.messages()) == (["closure"] * 2, ["push"] * 2)
+    hub.advance(1)
+    assert notes == ["closure"] * 2 + ["time-out"] * 2
+
+
 # Waits.
 
 
