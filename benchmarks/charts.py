@@ -48,14 +48,14 @@ STYLE = """
 
 
 def write_charts(folder: Path, machine: str, results: Sequence[Result]) -> list[Path]:
-    """A chart of each case that has figures; where they are.
+    """Draw a chart of each case that has figures; return the paths.
 
-    :param machine: what they were taken on, in a line.
+    :param machine: the measured machine, in one line.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for (work, name), group in groupby(results, key=lambda one: (one.case.work, one.case.name)):
-        # What has lost or garbled messages is not to win by it.
+        # A peer must not win by losing or garbling messages.
         good = [one for one in group if one.values(one.case.chart.key) and not one.faults()]
         if good:
             path = folder / (re.sub(r"\W+", "-", f"{work} {name}").strip("-") + ".svg")

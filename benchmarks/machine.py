@@ -1,4 +1,4 @@
-"""On what it was measured: without that, a figure says nothing."""
+"""The machine and the versions that the figures were measured on."""
 
 from __future__ import annotations
 

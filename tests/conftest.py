@@ -33,7 +33,7 @@ GRACE_S = 5.0
 """Seconds that a test's threads and sockets have to end after the test."""
 
 IDLE_WORKERS = "hubthread-worker-"
-"""The start of the names of idle workers.  They end by themselves and are no leak."""
+"""The start of the names of idle workers.  They end without help and are not a leak."""
 
 _FDS = "/proc/self/fd"
 
@@ -95,7 +95,7 @@ def _sockets() -> set[tuple[int, str]]:
 
 
 def _more(before: set[tuple[int, str]]) -> set[tuple[int, str]]:
-    # As many sockets as before are no leak: a shared fixture's client may reconnect.
+    # The same number of sockets is not a leak: the client of a shared fixture may reconnect.
     now = _sockets()
     return now - before if len(now) > len(before) else set()
 

@@ -29,7 +29,7 @@ QUESTIONS = (
     *("Whatever", "Whoever", "Somebody"),
 )
 
-# Base classes with one subclass that are no file split, each with the reason.
+# Base classes with one subclass that are not a file split, each with the reason.
 ONE_SUBCLASS = {
     "matcher.matcher.Recipient": "lets the matcher know a client, which is in a higher layer",
     "rooms.ticking.setup.TickSetup": "knows the room's type only as a type variable",
@@ -201,7 +201,7 @@ def layer_errors(file: str, tree: ast.Module) -> Iterator[str]:
     for line, target, only_typed in imports(file, tree):
         first, _, rest = target.partition(".")
         if first == "hubthread":
-            # A name that is no package or module comes from the root: only the top has it.
+            # A name other than a package or module comes from the root: only the top has it.
             number = row_of(rest)
             top = row_of("__init__")
             ok = (top if number is None else number) <= own  # type: ignore[operator]
@@ -386,7 +386,7 @@ def _is_everything(node: ast.expr) -> bool:
 
 
 def _files(*folders: Path) -> list[Path]:
-    """Return the Python files below the folders; the documentation is no part of the package."""
+    """Return the Python files below the folders, without the documentation."""
     return sorted(
         path
         for folder in folders

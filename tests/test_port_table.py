@@ -18,7 +18,7 @@ INSTANCES: dict[Any, Callable[[], Any]] = {
     Hub: lambda: Hub(HubSetting[Any, Any](dict)),
     IncrementByte: IncrementByte,
 }
-"""How to make an object of a class whose attributes are set when it is made."""
+"""Functions that make objects of classes whose attributes are set in ``__init__``."""
 
 
 def resolve(name: str) -> object:
@@ -32,7 +32,7 @@ def resolve(name: str) -> object:
     for part in rest:
         fields = dataclasses.fields(found) if dataclasses.is_dataclass(found) else ()
         if part in {field.name for field in fields}:
-            found = part  # a field without a default is no attribute of the class
+            found = part  # a field without a default is not an attribute of the class
         elif not hasattr(found, part) and found in INSTANCES:
             found = getattr(INSTANCES[found](), part)
         else:

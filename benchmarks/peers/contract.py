@@ -133,7 +133,7 @@ async def publish_async(
     while not stop.is_set():
         await push(stamper.next())
         due += 1 / job.rate if job.rate else 0.0
-        # Without a rate too the loop gets a turn: none of the sends need give it one.
+        # Yield to the event loop even without a rate, because the sends may never do so.
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     await push(stamper.next(last=True))
 

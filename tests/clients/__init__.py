@@ -1,1 +1,1 @@
-"""To be described."""
+"""Clients as programs use them, and raw peers."""

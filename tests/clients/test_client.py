@@ -242,7 +242,7 @@ def test_client_ping_and_pong_call_handlers() -> None:
         assert told.wait(1) == [("ping", b"are you there")]
         with websocket(s.server.url) as other:
             s.came().write_message_type(MessageType.PING, b"and you")
-            other.send("x")  # its reader answers by itself
+            other.send("x")  # the reader of the library answers pings
             assert told.wait(2)[1] == ("pong", b"and you")
         peer.close()
 
@@ -432,7 +432,7 @@ def test_client_wait_write_consumed_ends_when_the_client_is_gone() -> None:
 
 
 def test_client_message_without_a_handler_is_logged() -> None:
-    """A peer's fault as a warning in one line, a handler's with its traceback."""
+    """A fault of the peer is a warning in one line; a fault of a handler has its traceback."""
     matcher = MatcherMap[Any, str]()
 
     @matcher.handle("trip")

@@ -9,7 +9,7 @@ from hubthread.clients.membership import Memberships
 
 
 class Room:
-    """A room that records its members; one that is closed refuses to let them out."""
+    """A room that records its members; a closed room refuses leaves."""
 
     def __init__(self, *, closed: bool = False) -> None:
         self.members: list[Any] = []

@@ -153,7 +153,7 @@ def test_dispatch_without_id_field_passes_id_on() -> None:
 
 
 def test_request_returns_answer_as_type() -> None:
-    """As a value, or as ``into``; the answer reaches no handler."""
+    """The answer is a decoded value, or of the type ``into``; it reaches no handler."""
     with serving(receive_matcher=matcher()) as served:
         peer, client = served.pair()
         asking = in_thread(lambda: client.request("confirm", {"text": "Sure?"}, TIMEOUT))

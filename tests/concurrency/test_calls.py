@@ -1,4 +1,4 @@
-"""Results of other threads: a cycle of waits is refused, and no other wait."""
+"""Results of other threads: only a wait that closes a cycle is refused."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_call_on_own_thread_runs_at_once_at_any_depth(parties: Parties) -> None:
     hub, strand = parties.hub(), parties.strand()
     assert hub.exec_sync(lambda _: hub.exec_sync(lambda _: hub.exec_sync(lambda _: 3))) == 3
     assert strand.call(lambda: strand.call(lambda: strand.call(lambda: 3, TIMEOUT))) == 3
-    # The strand is idle and runs its call on the hub's thread, which so is at home in both.
+    # The idle strand runs its call on the hub's thread, which is then in both executors.
     assert hub.exec_sync(lambda _: strand.call(lambda: hub.exec_sync(lambda _: 4))) == 4
 
 
@@ -182,7 +182,7 @@ def test_call_answered_thread_that_has_not_woken_is_no_part_of_a_cycle(
 
         answered = in_thread(lambda: strand.call(lambda: hub.exec_sync(lambda _: 1)))
         assert waiting.acquire(timeout=TIMEOUT)
-        # The hub answers the handler and, in the same breath, asks its client.
+        # The hub answers the handler, and asks its client in the same closure.
         asked: list[object] = []
 
         def ask(_: None, asked: list[object] = asked) -> None:

@@ -59,7 +59,7 @@ def test_real_clock_calls_at_once_for_a_passed_deadline(clock: RealClock) -> Non
 
 @pytest.mark.parametrize("due", [math.inf, 1e300])
 def test_ticker_wake_ends_an_endless_wait(clock: RealClock, runtime: Runtime, due: float) -> None:
-    """A wake during the step, or inside it, is not lost."""
+    """A wake by another thread during the step, or by the step itself, is not lost."""
     called: Items[int] = Items()
     inside, go_on = threading.Event(), threading.Event()
 

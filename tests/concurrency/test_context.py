@@ -31,7 +31,7 @@ class AnyTree(RuleBasedStateMachine):
         number = len(self.contexts)
         self.contexts.append(context)
         self.above.append({number}.union(*(self.above[parent] for parent in parents)))
-        # Born below something that is cancelled: for the reason of the first that is.
+        # A context made below a cancelled one is cancelled for the reason of the first ancestor.
         self.reasons.append(next(filter(None, (self.reasons[each] for each in parents)), None))
         self.told.append([])
         context.add_callback(self.told[-1].append)
@@ -125,7 +125,7 @@ def test_context_callback_added_after_cancel_runs_at_once() -> None:
 
 
 def test_context_cancel_wakes_waiting_threads() -> None:
-    """Those for the context, and those for contexts below it and merged with it."""
+    """Threads that wait for the context, for a context below it or one merged with it."""
     root = Context()
     contexts = [root, Context(root), Context(Context(root)), Context.merge(Context(), root)]
     waiting = [in_thread(lambda each=each: each.wait(TIMEOUT)) for each in contexts * 3]  # type: ignore[misc]

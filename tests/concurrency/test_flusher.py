@@ -46,7 +46,7 @@ def test_flusher_uncorks_each_outbox_once(flusher: Flusher, runtime: Runtime) ->
         assert flusher.watch(box)
     for box in boxes:
         box.wait()
-    for _ in range(3):  # the thread goes round and round meanwhile
+    for _ in range(3):  # the thread looks again and again meanwhile
         again = Box()
         assert flusher.watch(again)
         again.wait()
@@ -85,7 +85,7 @@ def test_flusher_dozes_once_before_it_sleeps(
 
 
 def test_flusher_asleep_is_woken_by_watch(flusher: Flusher) -> None:
-    """To forget an outbox twice does nothing."""
+    """Forgetting an outbox twice does nothing."""
     first, second = Box(), Box()
     flusher.watch(first)
     first.wait()

@@ -349,7 +349,7 @@ def test_strand_idle_close_runs_the_last_callback_on_the_caller(made: StrandOnWo
         idents.append(threading.get_ident())
         with pytest.raises(ClientClosed):
             made.strand.post(lambda: None)
-        assert made.strand.call(lambda: 4) == 4  # it is its own turn still
+        assert made.strand.call(lambda: 4) == 4  # the caller still has the callback slot
         raise ValueError("last")
 
     made.strand.close(last)

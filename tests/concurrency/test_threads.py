@@ -197,7 +197,7 @@ def test_threads_started_from_many_threads_all_run_and_end() -> None:
 
 
 class Renamed(threading.Thread):
-    """A thread of a Python that names ``Thread._started`` otherwise."""
+    """A thread of a Python in which ``Thread._started`` has another name."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if name != "_started" or type(value) is threading.Event:

@@ -1,4 +1,4 @@
-"""The kinds of messages, and what becomes of data that is none."""
+"""The kinds of messages, and the refusal of data that is not a message."""
 
 from __future__ import annotations
 

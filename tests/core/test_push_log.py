@@ -20,7 +20,7 @@ from tests.support import TIMEOUT, in_thread
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """A room and its members in one thread, against lists of what each is to get."""
+    """A room and its members in one thread, against lists of the pushes that each must get."""
 
     peers = Bundle[Peer]("peers")
 
@@ -94,7 +94,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(peer=peers)
     def write(self, peer: Peer) -> None:
-        """Something is written to the member by itself, and waits behind what waits."""
+        """Write to the member itself, behind the messages that wait for it."""
         peer.written.append(None)
         if peer.consumed == len(peer.written) - 1 and not peer.lags:
             peer.consumed += 1
@@ -194,7 +194,7 @@ def test_push_log_push_after_a_leave_does_not_wait_for_the_member() -> None:
 
 
 def test_push_log_member_gone_with_a_backlog_is_forgotten() -> None:
-    """Although nobody asks the log anything."""
+    """No call of the log is needed for it."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
 

@@ -50,7 +50,7 @@ class Table:
         return found
 
     def watchers(self) -> dict[str, bool]:
-        """Return for each nick whether it watches."""
+        """Return for each nick True if its player only watches."""
         return {each.nick: each.watches for each in self.game().field.players.values()}
 
     def game(self) -> Game:

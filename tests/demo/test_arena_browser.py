@@ -208,7 +208,7 @@ def test_arena_page_reconnects_after_restart(driver: webdriver.Chrome, running: 
     ada.hold("d", "s")
     ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
     ada.until_texts("#players .name", "ada")
-    # The console may only tell that there was no server for a while.
+    # The only errors in the console are those of the missing server.
     assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
 
 

@@ -53,7 +53,7 @@ def alone(seed: int = 1) -> tuple[Field, Player]:
 
 
 def with_another(x: float, y: float) -> tuple[Field, Player, Player]:
-    """Return the same with a second disc at a distance from the first."""
+    """Return a field without dots, with a second disc at a distance from the first."""
     field, ada = alone()
     grace = field.enter(2, "grace", watches=False)
     grace.x, grace.y = ada.x + x, ada.y + y

@@ -1,4 +1,4 @@
-"""Feeds each target random inputs for a while.
+"""Feed each target random inputs for a while.
 
     python -m tests.fuzz [--seconds 30] [TARGET ...]
 
@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Run them; the exit status."""
+    """Run the targets; return the exit status."""
     parser = _Parser(prog="python -m tests.fuzz", description=__doc__, allow_abbrev=False)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"{', '.join(TARGETS)} (all)")
     parser.add_argument("--seconds", type=float, default=30.0, help="in all (%(default)s)")

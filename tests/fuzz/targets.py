@@ -34,7 +34,7 @@ _LAST = (PeerClose, ProtocolFailure)
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
-    """The data in pieces of these sizes, over and over."""
+    """Return the data in pieces of these sizes, which repeat."""
     pieces, at, number = [], 0, 0
     while at < len(data):
         size = sizes[number % len(sizes)]
@@ -51,7 +51,7 @@ frames = st.builds(
     fin=st.booleans(),
     rsv=st.sampled_from([0, 0, 0, 0, 4, 2, 1]),
 )
-# A frame that says another length than it has, or has lost its end or its mask.
+# A frame with a wrong length, or without its end or its mask.
 damaged = st.builds(
     lambda frame, at, byte: frame[:at] + bytes([byte]) + frame[at + 1 :],
     frames,

@@ -272,7 +272,7 @@ def test_client_callback_raising_is_logged_and_the_next_one_runs() -> None:
     assert lines.now() == ["on"]
     assert len(raised.now()) == 6
     told = [each for each in s.logs.warnings() if "tripped" in each]
-    assert len(told) == 2  # a handler of the client's, and its other callbacks
+    assert len(told) == 2  # a handler of the client, and its other callbacks
 
 
 def test_client_exec_sync_in_its_own_callback_runs_at_once() -> None:

@@ -35,7 +35,7 @@ PATIENT = WebsocketPeriod[Any](write_wait=120.0, close_timeout=60.0)
 
 
 class Room:
-    """One member that does not read and three that do, and a push as fast as those read."""
+    """A room with one member that does not read and three readers, pushed as fast as they read."""
 
     def __init__(self, s: Serving) -> None:
         self.hotline = s.hub.hotline(HotlineOption(name="under fire"))
@@ -47,7 +47,7 @@ class Room:
 
     def push_all(self) -> list[list[int]]:
         """Push everything; return the messages that each of the readers has got."""
-        # None of the readers is ever further behind than its outbox holds.
+        # No reader ever has more messages waiting than its outbox holds.
         ahead = [threading.Semaphore(OUTBOX // len(PADDING) // 2) for _ in self.readers]
         found: list[list[int]] = [[] for _ in self.readers]
 
@@ -113,7 +113,7 @@ def test_member_that_stops_reading_delays_nobody_and_meets_the_policy(policy: Ov
         if policy is not Overflow.DROP_NEWEST:
             assert in_order[-1] == PUSHES - 1
         if policy is Overflow.LATEST:
-            # What the system's buffers held, one that was on its way, and the latest.
+            # The messages in the system's buffers, one in transit, and the latest.
             assert room.most_waiting <= 3 * len(PADDING)
         if policy is Overflow.DROP_NEWEST:
             assert in_order == list(range(len(in_order)))

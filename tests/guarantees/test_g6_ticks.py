@@ -47,7 +47,7 @@ def test_ticks_that_begin_late_leave_the_deadlines_where_they_are() -> None:
 
 
 def test_ticks_in_real_time_stand_on_one_grid() -> None:
-    """Whatever the work and the system do to single ticks."""
+    """Late or slow single ticks do not move the grid."""
     ticks: list[tuple[float, int, float]] = []
 
     def logic(frame: AnyFrame, _: Any) -> None:
@@ -60,8 +60,8 @@ def test_ticks_in_real_time_stand_on_one_grid() -> None:
     with Hub(HubSetting[Any, Any](dict)) as hub:
         frame = run(hub, logic, hz=500)
         assert frame.join(TIMEOUT)
-    # Each began at its deadline or later, and at the end of the one before it no later one
-    # was due: there is one beginning of the grid that fits them all.
+    # Each tick began at its deadline or later, and no later tick was due when the tick
+    # before ended.  So one start of the grid must fit all ticks.
     latest = min(began - index / 500 for began, index, _ in ticks)
     earliest = max(end - (index + 1) / 500 for (_, _, end), (_, index, _) in pairwise(ticks))
     assert earliest < latest + 1e-6
@@ -71,7 +71,7 @@ def test_ticks_in_real_time_stand_on_one_grid() -> None:
     assert statistics.skipped == ticks[-1][1] - 60
 
 
-# What happens when a tick overruns is chosen by name: skip, burst up to a cap, delay.  It is
+# The policy for an overrun is chosen by name: skip, burst up to a cap, delay.  An overrun is
 # counted, reported to a hook, and shown in statistics.
 
 
@@ -116,9 +116,9 @@ def test_overrun_policy_decides_which_ticks_run(
     assert statistics.lateness.max == max(late for _, late, _ in expected)
 
 
-# What a tick, a closure or a countdown sends leaves together at its end, in one send for each
-# member.  What other threads write to a member does not wait for the tick.  (Under
-# ``Overflow.LATEST`` nothing is kept back: pushes leave together, each write by itself.)
+# The messages of a tick, a closure or a countdown leave together at its end, in one send for
+# each member.  Writes of other threads to a member do not wait for the tick.  (Under
+# ``Overflow.LATEST`` nothing is held back: pushes leave together, each write alone.)
 
 
 @pytest.mark.parametrize("where", ["tick", "closure", "countdown", "on_start", "on_close"])
@@ -160,7 +160,7 @@ def test_sends_of_one_callback_leave_together_at_its_end(where: str) -> None:
 
 
 def test_writes_of_other_threads_do_not_wait_for_the_tick() -> None:
-    """They leave at once, behind what the tick has written before them; so do replies."""
+    """Writes and replies leave at once, behind the earlier messages of the tick."""
     inside = Gate()
 
     def logic(frame: AnyFrame, _: Any) -> None:
@@ -189,7 +189,7 @@ def test_writes_of_other_threads_do_not_wait_for_the_tick() -> None:
         sends = Sends(client)
         inside.open()
         inside.reached()
-        # The reader's batch has come to its end, and has not ended the tick's.
+        # The reader's batch has ended without ending the tick's batch.
         assert (client.write_count, sends.sizes) == (7, [])
         inside.open()
         assert peer.message() == "of the tick too"
@@ -218,7 +218,7 @@ def test_under_latest_pushes_leave_together_and_writes_by_themselves() -> None:
 
 
 def test_busy_hub_thread_delays_no_tick_and_no_push() -> None:
-    """Nor a push of another thread, nor a member that comes and goes."""
+    """Pushes, joins and leaves of other threads are not delayed either."""
     with serving() as s:
         clock = by_hand(s.hub)
         peer, client = s.pair()
@@ -242,12 +242,12 @@ def test_busy_hub_thread_delays_no_tick_and_no_push() -> None:
         gate.open()
 
 
-# Everything accepted before the close runs, then ``on_close``, once, on the room's thread,
-# whatever ended the room.  It may use the hub.
+# Everything accepted before the close runs.  Then ``on_close`` runs once on the room's thread,
+# whatever ended the room.  ``on_close`` may use the hub.
 
 
 def test_everything_accepted_before_the_close_runs_and_nothing_after_it() -> None:
-    """In order; a closure that comes in between runs or is refused."""
+    """Closures run in order.  A closure submitted during the close runs or is refused."""
     for _ in range(20):
         notes = Noted()
         with Hub(HubSetting[Any, Any](dict)) as hub:
@@ -319,7 +319,7 @@ ENDS: dict[str, tuple[dict[str, Any], Callable[[Any, AnyFrame], object]]] = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_on_close_runs_once_on_the_rooms_thread_whatever_ended_it(end: str) -> None:
-    """After everything else, and nothing after it."""
+    """``on_close`` is the last callback of the room."""
     fields, act = ENDS[end]
     notes: list[str] = []
     threads: set[int] = set()

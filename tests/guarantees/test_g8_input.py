@@ -75,8 +75,8 @@ UPGRADE = GET + b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
 def test_request_malformed_or_foreign_gets_its_status(
     request_: bytes, status: int, said: bytes
 ) -> None:
-    """It is counted.  The log stays quiet, except for a page of another origin, whose author sees
-    a number and no more."""
+    """It is counted.  Only a foreign origin is logged, because the author of the page sees no more
+    than a status."""
     refused: Items[tuple[Any, int, str]] = Items()
     with serving(upgrader=Upgrader(error=lambda *told: refused.add(told))) as s:
         answer = ask(s.server, request_)

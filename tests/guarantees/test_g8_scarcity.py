@@ -1,4 +1,4 @@
-"""G8, where the machine has no more to give: threads and descriptors used up, ports taken."""
+"""G8 without resources: threads and descriptors are used up, ports are taken."""
 
 from __future__ import annotations
 

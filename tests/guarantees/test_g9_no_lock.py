@@ -1,4 +1,4 @@
-"""G9: no code of the user's ever runs under a lock of the library's."""
+"""G9: no user code ever runs under a lock of the library."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ from tests.support import (
 
 
 class Probe:
-    """From inside a callback, uses everything on another thread, which no lock may hold up.
+    """Uses the whole API on another thread while a callback waits, so no lock may be held.
 
-    That thread would wait for ever for a lock that the caller of the callback holds; what
-    waits for the callback by design (``exec_sync``, ``close``) it leaves out.
+    If the caller of the callback held a lock, that thread would wait for ever.  The probe leaves
+    out methods that wait for the callback by design (``exec_sync``, ``close``).
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ def test_callbacks_of_every_kind_run_without_a_lock() -> None:
         return Response.text(200, "here")
 
     class Codec:
-        """The matcher's functions."""
+        """The functions of a matcher."""
 
         @staticmethod
         def marshal(obj: object) -> str:
@@ -323,7 +323,7 @@ def test_callbacks_of_requests_and_rate_limits_run_without_a_lock() -> None:
 
 
 def _question(peer: Any) -> str:
-    """The next message that is none of the probe's."""
+    """Return the next message that the probe did not send."""
     while (text := peer.recv(20)) == "probe":
         continue
     return str(text)

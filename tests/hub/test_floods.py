@@ -38,7 +38,7 @@ FLOOD = 50
 
 
 def trip(which: object) -> Any:
-    """Raise one of two bugs, which have the type and the function in common, and no line."""
+    """Raise one of two bugs of the same type and function, on different lines."""
     if which == "one":
         raise LookupError("bug one")
     if which == "two":
@@ -156,7 +156,7 @@ FLOODS = (
 
 @pytest.mark.parametrize("flood", FLOODS, ids=[flood.name for flood in FLOODS])
 def test_flood_of_one_exception_is_one_line_of_each_kind(flood: Flood) -> None:
-    """The first with its traceback, the next with how many more there were."""
+    """The first line has the traceback, the next the number of further incidents."""
     logs = Logs()
     setting = HubSetting[Any, Any](
         dict, logger=logs, websocket_period=flood.period, **flood.settings

@@ -61,7 +61,7 @@ def test_hub_started_in_each_way_runs_once() -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises, although a shell may have started this process to ignore it."""
+    """Let Ctrl-C raise, even if a shell has started this process with SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -69,7 +69,7 @@ def ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_hub_run_interrupted_in_a_closure_closes_and_raises() -> None:
-    """What was accepted runs first."""
+    """Accepted closures run first."""
     ran: list[str] = []
     logs = Logs()
     hub = Hub(setting(logger=logs))
@@ -86,7 +86,7 @@ def test_hub_run_interrupted_in_a_closure_closes_and_raises() -> None:
 def test_hub_run_interrupted_while_idle_closes_and_raises() -> None:
     hub = Hub(setting())
     main = threading.get_ident()
-    # The hub comes to rest well within that time; if not, the test holds all the same.
+    # The hub is usually idle by then.  The test is right in either case.
     timer = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
     hub.exec_async(lambda _: timer.start())
     with pytest.raises(KeyboardInterrupt):
@@ -97,7 +97,7 @@ def test_hub_run_interrupted_while_idle_closes_and_raises() -> None:
 
 @pytest.mark.usefixtures("ctrl_c")
 def test_hub_run_interrupted_in_a_filter_closes_and_raises() -> None:
-    """What was pushed still goes out."""
+    """Accepted pushes are still sent."""
     logs, started = Logs(), threading.Event()
     hub = Hub(setting(logger=logs, on_connection_start=lambda ctx, meta: started.set()))
 

@@ -61,7 +61,7 @@ def echo(ctx: Any, meta: Any) -> bool:
 
 
 def struck(hub: Hub[Any, Any]) -> dict[str, int]:
-    """The limits that have struck."""
+    """Return the number of violations of each limit."""
     counts = hub.statistics().limits_struck
     assert set(counts) == set(LIMITS)
     return {limit: count for limit, count in counts.items() if count}
@@ -156,7 +156,7 @@ def test_limit_connections_per_address_refuses_with_429() -> None:
             second.send_close()
             assert second.closed() == (1000, "")
             assert second.at_end()
-        for reader in readers.wait(4)[1:]:  # but that of the good client
+        for reader in readers.wait(4)[1:]:  # only the connection of the good client is left
             reader.join(TIMEOUT)
         with RawPeer(from_address(s, "127.0.0.2")), RawPeer(from_address(s, "127.0.0.2")):
             assert struck(s.hub) == {"connections_per_address": 2}
@@ -453,7 +453,7 @@ def test_limit_idle_time_does_not_count_handlers() -> None:
     with serving(limits=limits, on_receive_message=wait) as s:
         busy, quiet = s.peer(), s.peer()
         busy.send("wait")
-        for peer in (quiet, s.peer()):  # the second begins when the first has been idle
+        for peer in (quiet, s.peer()):  # the second client begins when the first has been idle
             assert peer.closed() == (1000, "no message for 0.2 s")
             peer.close()
         gate.set()

@@ -85,7 +85,7 @@ def test_statistics_of_the_queue_count_virtual_seconds() -> None:
             hub.exec_async(partial(work, seconds))
         hub.settle()
         look()
-    # Two wait behind the first, one behind the second; the first one's three are the longest.
+    # Two closures wait behind the first, one behind the second.  The longest takes three seconds.
     assert seen == [(2, 3.0, 3.0, 0.0), (1, 4.0, 1.0, 3.0), (0, 0.0, 2.0, 3.0), (0, 0.0, 0.0, 3.0)]
 
 

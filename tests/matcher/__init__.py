@@ -1,1 +1,1 @@
-"""To be described."""
+"""The matcher: typed messages in, replies out, without threads and sockets."""

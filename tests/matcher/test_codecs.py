@@ -66,7 +66,7 @@ def test_codecs_number_out_of_range_raises(width: int, data: st.DataObject) -> N
 @each_width
 @given(data=st.binary(max_size=12))
 def test_codecs_other_length_raises(width: int, data: bytes) -> None:
-    """Too few and too many bytes are told apart from a number."""
+    """Too few or too many bytes are refused."""
     decode = PAIRS[width][1]
     if len(data) == width:
         assert isinstance(decode(data), int)

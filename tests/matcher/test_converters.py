@@ -1,4 +1,4 @@
-"""Decoded JSON to typed values: values that fit, and what is said of values that do not."""
+"""Decoded JSON to typed values: values that fit, and the errors of values that do not."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Tree:
 
 @dataclass
 class Percent:
-    """A type that judges its values."""
+    """A type that checks its values."""
 
     value: int
     doubled: int = field(init=False)
@@ -177,14 +177,14 @@ def test_convert_fitting_value_has_the_right_type(into: Any, value: Any, expecte
 
 @pytest.mark.parametrize(("into", "value", "told"), REFUSED)
 def test_convert_misfit_says_where_and_why(into: Any, value: Any, told: str) -> None:
-    """The error says where, what was wanted and what was there."""
+    """The error has the place, the expected type and the value."""
     with pytest.raises(PayloadError) as raised:
         convert(value, into)
     assert str(raised.value) == told
 
 
 def test_convert_int_becomes_a_float() -> None:
-    """JavaScript writes 1.0 as 1; the handler gets a float all the same."""
+    """JavaScript writes 1.0 as 1; the handler still gets a float."""
     assert type(convert(1, float)) is float
     assert type(convert({"x": 1, "y": 2}, Point).y) is float
 
@@ -202,7 +202,7 @@ def test_convert_path_begins_as_given() -> None:
 
 
 def test_convert_post_init_error_is_the_cause() -> None:
-    """The ValueError of __post_init__ hangs on the error."""
+    """The error has the ValueError of __post_init__ as its cause."""
     with pytest.raises(PayloadError) as raised:
         convert({"value": -1}, Percent)
     assert isinstance(raised.value.__cause__, ValueError)
@@ -224,7 +224,7 @@ def test_convert_value_deeper_than_the_stack_raises() -> None:
         with pytest.raises(PayloadError, match="nested too deeply"):
             convert(value, Tree)
     finally:
-        while "parent" in value:  # taken apart by hand, not by one deep deallocation
+        while "parent" in value:  # free the value level by level, because one deep deallocation could overflow the stack
             value = value.pop("parent")  # type: ignore[assignment]
 
 
@@ -235,7 +235,7 @@ json_values = st.recursive(
 
 
 def nearly(fitting: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what fits, at each place of a value on its own, else anything."""
+    """Draw a value that mostly fits; each of its parts may be anything instead."""
     return st.one_of(fitting, fitting, fitting, json_values)
 
 
@@ -296,7 +296,7 @@ kinds = st.recursive(st.sampled_from(LEAVES), containers, max_leaves=4)
 
 @given(st.data())
 def test_convert_any_value_fits_or_raises_payload_error(data: st.DataObject) -> None:
-    """Nothing but PayloadError comes out, and what fits is written and read as the same."""
+    """Only PayloadError is raised, and a value that fits survives a round trip."""
     into, values = data.draw(st.sampled_from(LEAVES) | kinds)
     value = data.draw(nearly(values))
     try:

@@ -102,7 +102,7 @@ def test_parse_without_header_raises(name: str, data: str | bytes, told: str) ->
 
 
 def test_parse_number_outside_the_enum_is_an_unknown_header() -> None:
-    """It is told as a header that nobody handles, with the number."""
+    """The error is that of an unknown header, with the number."""
     with pytest.raises(HandleNotFind, match="8 is not a Cmd") as raised:
         FORMATS["enum"].parse(b"\x08")
     assert raised.value.header == 8
@@ -134,7 +134,7 @@ def test_join_makes_the_reply(name: str, header: Any, obj: object, message: obje
 
 @pytest.mark.parametrize("name", ["prefix", "int"])
 def test_join_uses_the_marshal_function(name: str) -> None:
-    """Text or bytes from it are taken, whatever the format's own kind."""
+    """The function may return text or bytes, whatever kind the format itself makes."""
     header: Any = {"prefix": "a", "int": 97}[name]
     joined = FORMATS[name].join(header, [1], lambda obj: f"<{obj}>".encode())
     assert joined in ("a <[1]>", b"\x00a<[1]>")
@@ -156,7 +156,7 @@ def test_join_uses_the_marshal_function(name: str) -> None:
     ],
 )
 def test_join_unsendable_reply_raises(name: str, header: Any, obj: object, told: str) -> None:
-    """The handler's mistake is told to the caller, not sent to the peer."""
+    """The caller gets the error, and nothing is sent to the peer."""
     with pytest.raises(UsageError) as raised:
         FORMATS[name].join(header, obj, marshal_json)
     assert told in str(raised.value)
@@ -231,7 +231,7 @@ def test_int_header_round_trips(width: Any, data: st.DataObject, payload: bytes)
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.text() | st.binary() | json_values.map(json.dumps))
 def test_parse_any_message_gives_a_header_or_raises(name: str, data: str | bytes) -> None:
-    """Each message has a hashable header, or is the peer's mistake."""
+    """Each message has a hashable header, or raises an error of the peer."""
     try:
         header, _ = FORMATS[name].parse(data)
     except (PayloadError, HandleNotFind):

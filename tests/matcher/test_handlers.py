@@ -30,7 +30,7 @@ def text_matcher(**handlers: Handler[str]) -> MatcherMap[str, Any]:
 
 
 class Game:
-    """Handlers that are no plain functions."""
+    """Handlers other than plain functions."""
 
     def method(self, ctx: object, meta: str, req: Move) -> object:
         return [meta, req]
@@ -210,7 +210,7 @@ def test_handler_unsupported_annotation_is_the_cause() -> None:
 
 @pytest.mark.parametrize("handler", [None, 3, "on_move", [], Move(1)])
 def test_handler_not_callable_raises(handler: Any) -> None:
-    """The message has the thing, the header and what to give."""
+    """The message has the object, the header and the expected type."""
     with pytest.raises(HandleNotFunc, match=r"^handle not func: .*for header 'move': give") as r:
         text_matcher(move=handler)
     assert r.value.header == "move"
@@ -239,7 +239,7 @@ def test_handler_local_types_are_found() -> None:
 
 
 def test_handler_local_type_wins_over_a_module_type() -> None:
-    """Names mean what they mean where the handler stands."""
+    """A name is resolved in the scope of the handler."""
 
     @dataclass
     class Move:

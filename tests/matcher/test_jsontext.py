@@ -66,7 +66,7 @@ def test_load_json_any_text_is_read_or_raises(data: str | bytes) -> None:
     ],
 )
 def test_load_json_refused_text_says_why(data: str | bytes, told: str) -> None:
-    """Each way to be no JSON, or dangerous JSON, has its own sentence."""
+    """Each kind of malformed or dangerous JSON has its own message."""
     with pytest.raises(PayloadError) as raised:
         load_json(data)
     assert told in str(raised.value)
@@ -74,7 +74,7 @@ def test_load_json_refused_text_says_why(data: str | bytes, told: str) -> None:
 
 @pytest.mark.skipif(not hasattr(sys, "get_int_max_str_digits"), reason="Python has no limit")
 def test_load_json_number_of_too_many_digits_raises() -> None:
-    """Python's own limit on digits does not come out as another exception."""
+    """The error of Python's own limit on digits becomes a PayloadError."""
     with pytest.raises(PayloadError, match="too many digits"):
         load_json("9" * 5000)
 
@@ -149,7 +149,7 @@ class Player:
 
 
 class View(Mapping[str, object]):
-    """A mapping that is no dict."""
+    """A mapping other than a dict."""
 
     def __getitem__(self, key: str) -> object:
         return {"at": Point(1)}[key]
@@ -200,7 +200,7 @@ def circle() -> list[object]:
     ],
 )
 def test_marshal_json_impossible_value_raises(obj: Any, told: str) -> None:
-    """The caller learns which value is no JSON."""
+    """The error names the value that cannot be JSON."""
     with pytest.raises(UsageError, match=r"^marshal: ") as raised:
         marshal_json(obj)
     assert told in str(raised.value)

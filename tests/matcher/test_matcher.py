@@ -138,7 +138,7 @@ def test_dispatch_str_of_invalid_utf8_raises() -> None:
 
 
 def test_add_second_handler_raises() -> None:
-    """The second is refused with the name of the first, which stays."""
+    """The error names the first handler, which stays."""
     matcher = text_matcher(move=plain)
     with pytest.raises(DuplicateHandler, match=r"'move' has the handler plain already"):
         matcher.add("move", two)
@@ -146,7 +146,7 @@ def test_add_second_handler_raises() -> None:
 
 
 def test_add_unhashable_header_raises() -> None:
-    """A list can be no header, and the message says what can."""
+    """A list cannot be a header; the message says what can."""
     with pytest.raises(HandleKindError, match=r"header \['move'\]: a header must be hashable"):
         text_matcher().add(["move"], two)
 
@@ -252,13 +252,13 @@ def test_dispatch_takes_any_context(ctx: object) -> None:
 
 
 def test_dispatch_without_reply_returns_none() -> None:
-    """A handler that returns nothing says nothing."""
+    """If a handler returns nothing, nothing is sent."""
     assert text_matcher(ping=lambda ctx, meta: None).dispatch(CTX, META, "ping") is None
 
 
 @pytest.mark.parametrize("reply", [0, "", [], {}, False])
 def test_dispatch_false_reply_is_a_reply(reply: object) -> None:
-    """Only None is no reply."""
+    """Only None means that there is no reply."""
     matcher: Matcher = MatcherMap(handlers={"ping": lambda ctx, meta: reply})
     assert matcher.dispatch(CTX, META, '{"type":"ping"}') is not None
 
@@ -348,7 +348,7 @@ def test_dispatch_with_a_header_function_cannot_reply() -> None:
     ],
 )
 def test_route_failing_header_function_is_a_payload_error(parse: Any, told: str) -> None:
-    """Over whatever a peer sent, it is the peer's mistake; the cause is kept."""
+    """An exception over a message counts as an error of the peer, and is kept as the cause."""
     with pytest.raises(PayloadError, match=told):
         MatcherMap(parse, {"a": two}).dispatch(CTX, META, "abc")
 

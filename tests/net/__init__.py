@@ -1,1 +1,1 @@
-"""The net layer on real sockets, and on scripted ones where a byte must fall just so."""
+"""The net layer, on real sockets, and on scripted sockets where each byte matters."""

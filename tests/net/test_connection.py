@@ -45,7 +45,7 @@ LOGGER = logging.getLogger("tests.net")
 
 
 class Sink(Notes):
-    """Notes the calls of a connection; ``echo`` makes it answer messages."""
+    """A sink that records the calls of a connection; ``echo`` makes it answer messages."""
 
     connection: Connection
     echo = False

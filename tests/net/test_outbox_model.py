@@ -30,7 +30,7 @@ WRITE_BUFFER = 16
 
 
 class WouldWait(Exception):
-    """Raised where the writer would wait for the socket."""
+    """The error of a writer that would wait for the socket."""
 
 
 class Scripted:

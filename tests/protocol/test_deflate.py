@@ -193,7 +193,7 @@ def test_deflate_cap_limits_the_inflated_size() -> None:
 
 
 def test_deflate_cap_applies_to_each_message() -> None:
-    """Many messages at the cap are none over it."""
+    """Many messages at the cap pass, because the cap is for each message."""
     frame = client_frame(BINARY, deflate(b"x" * 5000), rsv=4)
     assert receiver(5000).receive(frame * 3) == [b"x" * 5000] * 3
 

@@ -49,7 +49,7 @@ def answer_in(accepted: Accepted) -> str | None:
             f"{TAKEN}; client_max_window_bits=10",
             (15, 10),
         ),
-        # A client that keeps to 8 by itself is not asked for what zlib cannot do.
+        # A client that limits itself to 8 is not asked for a window that zlib cannot make.
         ("permessage-deflate; client_max_window_bits=8", TAKEN, (15, 15)),
         (
             "permessage-deflate; server_max_window_bits=9; client_max_window_bits=15",
@@ -131,7 +131,7 @@ def test_extension_offers_broken_grammar_is_rejected(value: str, compression: bo
 
 
 def test_accept_without_compression_ignores_offers() -> None:
-    """An offer alone brings nothing."""
+    """An offer has no effect if compression is off."""
     accepted = accept(offering("permessage-deflate"))
     assert accepted.deflate is None
     assert answer_in(accepted) is None

@@ -167,7 +167,7 @@ def test_accept_chooses_the_servers_first_offered_subprotocol(
 
 
 def test_accept_subprotocols_as_a_string_raises() -> None:
-    """It would offer its letters."""
+    """Each letter would count as a subprotocol."""
     with pytest.raises(SettingError, match="subprotocols"):
         accept(handshake(), subprotocols="chat")
 
@@ -277,7 +277,7 @@ FIELDS = [*HANDSHAKE, "Origin", "Sec-WebSocket-Extensions", "Sec-WebSocket-Proto
 def test_accept_any_fields_give_101_or_a_rejection(
     changed: dict[str, str],
 ) -> None:
-    """Nothing but HandshakeRejected comes out, and a 101 is never split by what came in."""
+    """Only HandshakeRejected is raised, and no field of the request can split the 101."""
     request = Request("GET", "/ws", Headers((HANDSHAKE | changed).items()))
     status = 101
     try:

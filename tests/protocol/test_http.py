@@ -72,7 +72,7 @@ def parsed(data: bytes) -> Request:
 
 
 def test_parser_reads_an_upgrade_request() -> None:
-    """Every piece of a handshake is where a user looks for it."""
+    """The request has each part of the handshake."""
     request = parsed(UPGRADE)
     assert (request.method, request.target, request.http_version) == ("GET", "/ws?room=1", "1.1")
     assert (request.path, request.query_string) == ("/ws", "room=1")
@@ -109,7 +109,7 @@ def test_parser_adds_later_bytes_to_trailing() -> None:
 
 
 def test_parser_incomplete_head_gives_no_request() -> None:
-    """A head without its last byte is no request yet, and leaves nothing in trailing."""
+    """A head without its last byte gives no request, and leaves nothing in trailing."""
     parser = RequestParser(peer=PEER, secure=False)
     assert parser.receive(UPGRADE[:-1]) is None
     assert parser.trailing == b""

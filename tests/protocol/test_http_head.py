@@ -31,7 +31,7 @@ BROWSER = (
 
 
 class ThroughH11(RequestParser):
-    """Reads nothing by itself."""
+    """A parser without the short way: h11 reads every head."""
 
     _short_way = False
 
@@ -44,7 +44,7 @@ def joined(*parts: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
     return st.tuples(*parts).map(b"".join)
 
 
-# A plain head with one thing in it that is not, or none: two would hide each other.
+# A plain head with at most one odd part, because a second one would hide the first.
 name = st.from_regex(r"[-A-Za-z0-9]{1,8}", fullmatch=True).map(str.encode)
 value = st.from_regex(r"[!-~]([ -~]{0,20}[!-~])?", fullmatch=True).map(str.encode)
 target = st.from_regex(r"/[!-~]{0,20}", fullmatch=True).map(str.encode)
@@ -84,7 +84,7 @@ def head(
     line: st.SearchStrategy[bytes], odd: st.SearchStrategy[bytes], end: st.SearchStrategy[bytes]
 ) -> st.SearchStrategy[bytes]:
     some = st.lists(plain_field, max_size=2).map(b"".join)
-    # A field behind the others, too: one that repeats another's name is odd by that.
+    # The odd part may also be a repeated field at the end.
     return joined(line, some, host, some, odd, some, end, st.binary(max_size=10))
 
 

@@ -96,7 +96,7 @@ def prefixed(stream: bytes, width: int) -> list[bytes]:
 
 
 def up_to_a_failure(messages: list[bytes]) -> list[bytes | None]:
-    """The model: what is too long is the end, and what is empty is no message."""
+    """Return the model's messages: a long one ends the stream, and empty ones do not count."""
     fine: list[bytes | None] = []
     for message in messages:
         if len(message) > LIMIT:
@@ -130,7 +130,7 @@ def test_reader_prefixed_messages_have_the_announced_length(
     st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"))),
 )
 def test_reader_reads_back_encoded_messages(framing: Framing, texts: list[str]) -> None:
-    """Both ways speak the same language, apart from empty messages."""
+    """Reading undoes encoding, apart from empty messages."""
     fitting = [text for text in texts if 0 < len(text.encode()) <= LIMIT]
     stream = b"".join(encode_message(text.encode(), framing) for text in fitting)
     assert read(framing, [stream], text=True) == fitting
@@ -153,7 +153,7 @@ def test_reader_reads_back_encoded_messages(framing: Framing, texts: list[str]) 
     ],
 )
 def test_encode_message_writes_each_framing(framing: Framing, body: bytes, wire: bytes) -> None:
-    """Byte for byte; what no prefix can say is nothing."""
+    """The bytes are exact; a message too long for its prefix gives no bytes."""
     assert encode_message(body, framing) == wire
 
 
@@ -167,7 +167,7 @@ def test_encode_message_writes_each_framing(framing: Framing, body: bytes, wire:
     ],
 )
 def test_reader_message_over_the_limit_is_1009(framing: Framing, data: bytes, reason: str) -> None:
-    """It is told as soon as it can be known, and in words that hold nothing of the peer's."""
+    """The failure comes as soon as possible, and its text quotes nothing from the peer."""
     assert read(framing, [data], text=False) == [ProtocolFailure(1009, reason, "message")]
 
 

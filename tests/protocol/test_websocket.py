@@ -245,7 +245,7 @@ def test_websocket_bad_text_fails_before_the_frame_is_complete() -> None:
 
 
 def test_websocket_bad_header_fails_without_payload() -> None:
-    """A frame that is no good is refused without waiting for its payload."""
+    """A bad frame is refused without waiting for its payload."""
     assert failure_code(receiver().receive(client_frame(BINARY, b"x", rsv=1)[:6])) == 1002
     assert failure_code(receiver().receive(client_frame(BINARY, b"x", key=None)[:2])) == 1002
 
@@ -287,12 +287,12 @@ def test_websocket_fragments_over_the_limit_fail() -> None:
 
 
 def test_websocket_long_control_frame_is_1002() -> None:
-    """The length of a control frame has a rule of its own."""
+    """The limit of 125 bytes for control frames is checked first."""
     assert failure_code(receiver(10).receive(announced(PING, MIB))) == 1002
 
 
 def test_websocket_empty_read_is_ignored() -> None:
-    """An empty read says nothing about the connection."""
+    """An empty read gives no event."""
     protocol = receiver()
     assert protocol.receive(b"") == []
     begun = client_frame(PING, b"x")

@@ -34,7 +34,7 @@ MAX_MESSAGE = 3000
 
 
 class ThroughWsproto(WebSocketProtocol):
-    """Reads nothing by itself."""
+    """A receiver without the short way: wsproto reads every frame."""
 
     _short_way = False
 

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Rooms: hotlines without a clock here, ticking rooms in ``ticking``."""

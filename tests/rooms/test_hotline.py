@@ -20,7 +20,7 @@ from tests.support import TIMEOUT, AnyClient, fence, in_thread, serving, togethe
 
 
 def test_hotline_answer_and_hangup_are_idempotent() -> None:
-    """Members are listed in the order of their coming."""
+    """Members are listed in the order in which they joined."""
     with serving() as s:
         (_, one), (_, two) = s.pairs(2)
         hotline = s.hub.hotline()
@@ -235,7 +235,7 @@ def test_hotline_statistics_and_repr_show_its_state() -> None:
 
 
 class Folded(str):
-    """Text that hashes in its own way."""
+    """A ``str`` with a hash function of the program."""
 
     __slots__ = ()
 
@@ -244,7 +244,7 @@ class Folded(str):
 
 
 class Number(IntEnum):
-    """As good as a number."""
+    """An enum whose members equal numbers."""
 
     ONE = 1
 

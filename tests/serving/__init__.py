@@ -1,1 +1,1 @@
-"""To be described."""
+"""The ways into a hub: servers, WSGI applications, the handshake."""

@@ -96,7 +96,7 @@ def transport_pair(
 
 
 class NetServices:
-    """What connections run on: ``hubthread.net.interfaces.Services`` with real threads.
+    """The services of connections: ``hubthread.net.interfaces.Services`` with real threads.
 
     :param kind: the class of ``threads``, for a test whose threads cannot always start.
     """

@@ -1,1 +1,1 @@
-"""To be described."""
+"""UDP peers and their socket."""

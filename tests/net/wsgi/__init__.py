@@ -1,1 +1,1 @@
-"""To be described."""
+"""The sockets of WSGI servers: hijacked, or used in place."""

@@ -1,1 +1,1 @@
-"""To be described."""
+"""Ticking rooms, in virtual time where threads are not the point."""

@@ -105,12 +105,12 @@ def new_hub(**fields: Any) -> tuple[AnyHub, HandClock, Logs]:
 
 
 class Noted(Items[Any]):
-    """What callbacks have noted."""
+    """The notes of callbacks."""
 
     def noting(self, what: Any) -> Callable[..., None]:
         """Return a callback that notes ``what``."""
         return lambda *_: self.add(what)
 
     def ticking(self, frame: AnyFrame, obj: Any) -> None:
-        """Note the number of a tick: logic."""
+        """Note the number of a tick; a ``logic`` callback."""
         self.add(frame.tick.index)

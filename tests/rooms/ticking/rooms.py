@@ -35,7 +35,7 @@ def raised(hub: AnyVirtualHub) -> list[type[BaseException]]:
 
 
 class Sends:
-    """Stands between the outbox of a client and its socket, and keeps the sizes of the sends."""
+    """A recorder between the outbox of a client and its socket: keeps the sizes of the sends."""
 
     def __init__(self, client: Any) -> None:
         outbox = client.ws_conn.outbox

@@ -58,7 +58,7 @@ class Bell:
 
 
 class Room:
-    """Does what the agenda says, as a tick loop does, and checks each answer.
+    """Does the jobs of the agenda, as a tick loop does, and checks each answer.
 
     :param costs: the seconds that the callbacks take, in turn.
     """
@@ -75,7 +75,7 @@ class Room:
         self.origin = 0.0
         self.last_end = -math.inf  # of a round with a tick
         self.rests_since = self.room
-        self.slept = False  # it rested at the deadline
+        self.slept = False  # the room was idle at the deadline
 
     @property
     def deadline(self) -> float:
@@ -315,7 +315,7 @@ def test_agenda_cancel_succeeds_once() -> None:
 
 
 def test_agenda_close_returns_what_is_left() -> None:
-    """Countdowns, and the calls of closures: of those that nobody waits for nothing is left."""
+    """Countdowns, and the calls of closures that a caller waits for."""
     agenda = started()
     bell, call = Bell(agenda, 1.0, 1), Call(lambda: None)
     agenda.add(bell)

@@ -1,4 +1,4 @@
-"""A hotline is given a clock; the room paused, closed and looked at."""
+"""Ticking rooms: ``run`` on a hotline, pause, close, statistics."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support import TIMEOUT, Gate, in_thread, serving, together
 
 
 def test_run_continues_the_hotline_it_is_given(hub: AnyVirtualHub) -> None:
-    """One push log and one context, whoever holds the room; the hub hands out the new object."""
+    """The hotline and the room share a push log and a context; the hub returns the room."""
     client = hub.connect()
     hotline = hub.hotline()
     hotline.answer(client.ctx)
@@ -67,7 +67,7 @@ def test_run_one_option_on_many_hotlines_makes_an_object_for_each() -> None:
 
 @pytest.mark.parametrize("second", ["the same option", "another", "of the frame itself"])
 def test_run_twice_is_refused(hub: AnyVirtualHub, second: str) -> None:
-    """The second makes no object, and does the first no harm."""
+    """The second call makes no object, and the first room goes on."""
     notes: list[Any] = []
     hotline = hub.hotline()
     option = HotlineFrameOption[Any](list)
@@ -194,7 +194,7 @@ def test_run_new_obj_that_waits_for_the_caller_is_a_deadlock_error(hub: AnyVirtu
 def test_run_room_that_ends_before_run_returns_is_not_listed(
     hub: AnyVirtualHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end takes it off the hub's list, and ``run`` does not put it back."""
+    """The end removes the room from the hub's list, and ``run`` does not add it again."""
     start = TickLoop.start
 
     def start_and_end(self: TickLoop[Any, Any], frame: Any) -> None:
@@ -254,7 +254,7 @@ def test_run_in_a_tick_of_another_room_is_allowed(hub: AnyVirtualHub) -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_run_while_others_push_and_join_keeps_the_order_of_pushes() -> None:
-    """G4 holds before, while and after the room is given a clock: each member gets a stretch."""
+    """G4 holds before, during and after ``run``: each member gets consecutive pushes."""
     for _ in range(15):
         with serving() as s:
             clock = by_hand(s.hub)
@@ -320,7 +320,7 @@ def test_run_while_others_push_and_join_keeps_the_order_of_pushes() -> None:
 
 
 def test_pause_in_a_tick_ends_a_burst(hub: AnyVirtualHub) -> None:
-    """The rest of it comes after ``resume``, which a closure may call."""
+    """The rest of the burst runs after ``resume``, which a closure may call."""
     notes: list[int] = []
 
     def logic(frame: AnyFrame, _: Any) -> None:
@@ -342,7 +342,7 @@ def test_pause_in_a_tick_ends_a_burst(hub: AnyVirtualHub) -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_pause_once_returned_no_tick_begins() -> None:
-    """``exec_sync`` waits for a tick that has begun; from then on there is none."""
+    """``exec_sync`` waits for a tick that has begun; no tick begins afterwards."""
     with Hub(HubSetting[Any, Any](dict)) as hub:  # in real time
         ticks = Noted()
         frame = run(hub, ticks.ticking, hz=5000, overrun="burst")
@@ -453,7 +453,7 @@ def test_close_callback_of_the_context_may_raise(hub: AnyVirtualHub) -> None:
 
 
 def test_close_keeps_nothing_of_the_room() -> None:
-    """Its thread, its members and its object go, when nobody holds the room itself."""
+    """Its thread, its members and its object are freed once the program drops the room."""
 
     class State:
         pass

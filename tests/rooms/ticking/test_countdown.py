@@ -1,4 +1,4 @@
-"""Countdowns of a ticking room: one end each, on a clock that stands while it is paused."""
+"""Countdowns of a ticking room: each ends once, and the room's clock stops in a pause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HUGE = pytest.param(10**400, id="huge")
 
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), HUGE, True, "1", None])
 def test_countdown_wrong_time_is_refused_at_the_call(hub: AnyVirtualHub, wrong: Any) -> None:
-    """Zero, below, not finite, not a number; no countdown begins."""
+    """Zero, negative, not finite, not a number; no countdown begins."""
     frame = run(hub)
     calls: list[tuple[str, Any]] = [
         ("timeout", lambda: frame.operation_timeout(wrong, nothing)),
@@ -128,7 +128,7 @@ def test_operation_runs_while_the_countdown_is_pending(hub: AnyVirtualHub) -> No
 def test_ticker_calls_on_a_grid_and_not_together_with_the_time_out(
     hub: AnyVirtualHub, timeout: float, interval: float, calls: int
 ) -> None:
-    """However the floats add up."""
+    """Rounding of floats makes no extra call."""
     notes: list[Any] = []
     frame = run(hub)
     countdown = frame.operation_ticker(
@@ -147,7 +147,7 @@ def test_ticker_calls_on_a_grid_and_not_together_with_the_time_out(
 def test_ticker_fired_when_due_is_due_an_interval_later(
     hub: AnyVirtualHub, start: float, interval: float
 ) -> None:
-    """The last bit of a float decides nothing."""
+    """The last bit of a float does not matter."""
     notes: list[Any] = []
     ticker = run(hub).operation_ticker(100 * interval, nothing, interval, nothing)
     ticker.begin(start)
@@ -204,7 +204,7 @@ def test_countdown_done_time_and_close_at_once_one_ends_it(kind: str) -> None:
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_countdown_done_too_late_finds_the_outcome() -> None:
-    """Another thread's ``done``, or the room's closing: a handler may tell its client which."""
+    """The outcome says if another thread or the closing room ended the countdown."""
     found: Items[Any] = Items()
     hub, _, _ = new_hub()
     with hub:

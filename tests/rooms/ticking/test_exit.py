@@ -1,4 +1,4 @@
-"""A program that ends with rooms at work."""
+"""Programs that exit while rooms run."""
 
 from __future__ import annotations
 

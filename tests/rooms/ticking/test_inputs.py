@@ -1,4 +1,4 @@
-"""The input gate: one input of each member, or its default, or the news that it has left."""
+"""The input gate: one input of each member, or its default, or that the member has left."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_gate_wait_is_woken_by_an_answer_by_the_close_and_by_its_timeout() -> No
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_gate_answers_leaving_done_time_and_close_at_once_agree() -> None:
-    """Each member has one state, which its own calls agree with; ``on_done`` runs once at most."""
+    """Each member has one state, as its calls have returned; ``on_done`` runs at most once."""
     with serving() as s:
         clock = by_hand(s.hub)
         clients = [client for _, client in s.pairs(4)]

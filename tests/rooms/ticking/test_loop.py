@@ -1,4 +1,4 @@
-"""The tick loop: closures, waits from other threads, and what leaves together."""
+"""The tick loop: closures, waits from other threads, and joined sends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.support import TIMEOUT, Gate, Logs, fence, in_thread, serving, togeth
 
 
 def test_exec_sync_returns_the_result_or_raises_the_error(hub: AnyVirtualHub) -> None:
-    """Also KeyboardInterrupt; what ``exec_async`` raises goes into the log."""
+    """Also KeyboardInterrupt.  Errors of ``exec_async`` closures are logged."""
     frame = run(hub)
     assert frame.exec_sync(lambda given, _: given is frame)
     frame.exec_async(lambda _, obj: obj.append(1))
@@ -54,7 +54,7 @@ def test_exec_sync_returns_the_result_or_raises_the_error(hub: AnyVirtualHub) ->
 
 @pytest.mark.parametrize("fields", [{"control_size": 3}, {}])
 def test_closures_beyond_the_bound_are_refused(fields: dict[str, Any]) -> None:
-    """``control_size``, or else ``chan_queue_size``; what was accepted runs, in order."""
+    """The bound is ``control_size`` or ``chan_queue_size``.  Accepted closures run in order."""
     notes: list[Any] = []
     with VirtualHub(HubSetting[Any, Any](dict, chan_queue_size=3)) as hub:
         frame = run(hub, **fields)
@@ -177,7 +177,7 @@ def test_circles_of_waits_are_refused() -> None:
         _, client = s.pair()
 
         def through(*steps: Any) -> Any:
-            """Wait through each; the last one waits for the first again."""
+            """Wait for each executor in turn; the last waits for the first again."""
             first, *rest = steps
             return first(lambda *_: through(*rest)) if rest else first(lambda *_: None)
 
@@ -262,11 +262,11 @@ def test_bug_in_the_loop_ends_every_wait(monkeypatch: pytest.MonkeyPatch) -> Non
     assert any("a bug" in each for each in logs.warnings())
 
 
-# What leaves together.
+# Joined sends.
 
 
 def test_sends_of_two_rooms_to_one_member_leave_whole(hub: AnyVirtualHub) -> None:
-    """The closure of one room comes to its end while the tick of the other is at work."""
+    """The closure of one room ends during the tick of the other."""
     client = hub.connect()
     sends = Sends(client.ctx)
 
@@ -295,7 +295,7 @@ def test_sends_of_two_rooms_to_one_member_leave_whole(hub: AnyVirtualHub) -> Non
 
 
 def test_pushes_before_the_clock_do_not_tear_the_first_tick_apart() -> None:
-    """The hub's own flush, when it comes at last, leaves the pushes of a tick to the tick."""
+    """A late flush of the hub thread leaves the pushes of a tick to the tick."""
     with serving() as s:
         clock = by_hand(s.hub)
         peer, client = s.pair()
@@ -326,7 +326,7 @@ def test_pushes_before_the_clock_do_not_tear_the_first_tick_apart() -> None:
 
 
 def test_quick_closures_that_wait_together_send_together(hub: AnyVirtualHub) -> None:
-    """For a millisecond, and not behind a closure that takes long."""
+    """They wait a millisecond at most, and not for a closure that takes long."""
     client = hub.connect()
     frame = run(hub)
     frame.answer(client.ctx)
@@ -346,7 +346,7 @@ def test_quick_closures_that_wait_together_send_together(hub: AnyVirtualHub) -> 
 
 
 def test_clients_that_go_during_a_closure_lose_what_is_kept_back(hub: AnyVirtualHub) -> None:
-    """One that closes gets what was written before; the others get theirs."""
+    """A client that closes gets the messages written before; the others get all."""
     clients = [hub.connect() for _ in range(3)]
 
     def work(frame: AnyFrame, _: Any) -> None:
@@ -372,7 +372,7 @@ def test_clients_that_go_during_a_closure_lose_what_is_kept_back(hub: AnyVirtual
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_pushes_from_many_threads_are_all_flushed() -> None:
-    """Each is waited for, and none is left behind by a look that came too early."""
+    """Each push is waited for, and the loop misses none."""
     with serving() as s:
         peer, client = s.pair()
         frame = run(s.hub, nothing, hz=300)

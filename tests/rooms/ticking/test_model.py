@@ -47,7 +47,7 @@ class Pending:
 
 
 class Model:
-    """What the room must do.  Times are the room's own."""
+    """The expected behaviour of the room.  Times are of the room's clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -70,7 +70,7 @@ class Model:
         self.settle()
 
     def settle(self) -> None:
-        """All that is due now, though it has become now on the way."""
+        """Do everything that is due now, also what becomes due meanwhile."""
         last = -1.0
         while last != self.now:
             last = self.now
@@ -139,7 +139,7 @@ class Model:
 
 
 class Rooms(RuleBasedStateMachine):
-    """Does the same to a room and to the model, and compares after each step."""
+    """Drives a room and the model by the same calls, and compares them after each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -389,7 +389,7 @@ class Rooms(RuleBasedStateMachine):
         self.model.close()
         assert self.frame.join(0)
 
-    # What holds after each step.
+    # Invariants after each step.
 
     @invariant()
     def the_same_has_happened(self) -> None:

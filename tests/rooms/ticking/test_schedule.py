@@ -25,7 +25,7 @@ def begin(schedule: Schedule, now: float, *, busy: bool = True) -> tuple[int, fl
 def test_schedule_skip_runs_the_last_that_is_due(
     start: float, dt: float, beginnings: list[tuple[float, bool]]
 ) -> None:
-    """On the grid, whatever happened before: its number follows from the time alone."""
+    """The tick is on the grid; its number depends on the time alone."""
     schedule = Schedule(dt, start, "skip", 5)
     now, last = start, 0
     for wait, busy in beginnings:
@@ -46,7 +46,7 @@ def test_schedule_skip_runs_the_last_that_is_due(
 def test_schedule_burst_runs_the_last_few_one_after_another(
     start: float, dt: float, catch_up: int, beginnings: list[tuple[float, bool]]
 ) -> None:
-    """Of those that are due, all but the last ``catch_up`` are left out; the grid stays."""
+    """Only the last ``catch_up`` of the due ticks run; the grid stays."""
     schedule = Schedule(dt, start, "burst", catch_up)
     now, last = start, 0
     for wait, busy in beginnings:
@@ -63,7 +63,7 @@ def test_schedule_burst_runs_the_last_few_one_after_another(
 def test_schedule_delay_moves_the_grid(
     start: float, dt: float, beginnings: list[tuple[float, bool]]
 ) -> None:
-    """None is left out; after a wait that the room itself has caused, a period follows."""
+    """No tick is left out; after an idle wait the next tick is due a period later."""
     schedule = Schedule(dt, start, "delay", 5)
     now = start
     for index, (wait, busy) in enumerate(beginnings, 1):
@@ -77,7 +77,7 @@ def test_schedule_delay_moves_the_grid(
 @pytest.mark.parametrize("policy", OVERRUN_POLICIES)
 @pytest.mark.parametrize("hz", [10, 20, 30, 60, 144, 1000])
 def test_schedule_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) -> None:
-    """Each deadline is made from the start, not from the one before it."""
+    """Each deadline is computed from the start, not from the deadline before."""
     schedule = Schedule(1 / hz, 1000.0, policy, 5)  # type: ignore[arg-type]
     for _ in range(10_000):
         schedule.begin(schedule.deadline, busy=False)
@@ -96,7 +96,7 @@ def test_schedule_ten_thousand_ticks_on_time_do_not_drift(policy: str, hz: int) 
 def test_schedule_whole_number_of_periods_is_not_one_less(
     start: int, hz: int, number: int, policy: str
 ) -> None:
-    """The last bit of a float decides nothing."""
+    """The last bit of a float does not matter."""
     dt = 1 / hz
     schedule = Schedule(dt, float(start), policy, 1)  # type: ignore[arg-type]
     now = max(start + number * dt, schedule.deadline)
@@ -107,7 +107,7 @@ def test_schedule_whole_number_of_periods_is_not_one_less(
 
 
 def test_schedule_first_tick_comes_a_period_after_the_start() -> None:
-    """And is number 1."""
+    """It has number 1."""
     schedule = Schedule(0.5, 7.0, "skip", 1)
     assert (schedule.deadline, schedule.index) == (7.5, 0)
     assert schedule.begin(7.5, busy=False) == Tick(1, 0.5, 0.0, 0)

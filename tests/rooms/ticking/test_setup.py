@@ -51,7 +51,7 @@ from tests.rooms.ticking.rooms import AnyVirtualHub, nothing, run
     ],
 )
 def test_option_wrong_field_is_refused_by_name(field: str, fields: dict[str, Any]) -> None:
-    """When the option is made, and the error says what is allowed."""
+    """The error comes when the option is made, and says what is allowed."""
     with pytest.raises(SettingError, match=f"^{field}: .+") as raised:
         HotlineFrameOption[Any](**{"new_obj": list, "logic": nothing, **fields})
     assert raised.value.field == field
