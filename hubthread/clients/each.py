@@ -135,7 +135,7 @@ class Iteration(Generic[T]):
     def hand_out(self, wait: bool, deadline: Deadline) -> None:
         """Let the hub thread queue the task for each client.
 
-        :param wait: return when that is done, and not at once.
+        :param wait: True returns after the tasks are queued, False at once.
         """
         loop = self._core.loop
         if wait and loop.is_here():

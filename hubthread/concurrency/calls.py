@@ -121,7 +121,7 @@ def wait_for(
 def acquire(lock: threading.Lock, name: str) -> None:
     """Wait for another thread to release ``lock``; see ``wait_for``.
 
-    :param name: of what is waited for, for the error message.
+    :param name: the name of the awaited object, for the error message.
     """
     simulation = _simulation()
     if simulation is None:

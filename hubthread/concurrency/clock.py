@@ -42,7 +42,7 @@ class Clock(Protocol):
         """Call ``step`` now, and again at the times that it returns.
 
         :param what: the end of its thread's name.
-        :raises RuntimeError: if the system gives no thread.
+        :raises RuntimeError: if the system cannot start a thread.
         """
 
 

@@ -48,7 +48,7 @@ class _Handler:
         # loop takes one, and so does starting a thread by ``Threads`` or ``threading``.
         try:
             _thread.start_new_thread(self._wake, ())
-        except RuntimeError:  # the system gives no thread
+        except RuntimeError:  # the system cannot start a thread
             self.pending = False
             raise KeyboardInterrupt from None
 

@@ -1,9 +1,10 @@
 """The order of one client's callbacks, without a thread of its own.
 
 A strand (a word of Boost.Asio) is a queue with a baton.  A thread that posts a closure to an
-idle strand takes the baton, and sees that the queue is run; to a busy strand it only appends.
-So the callbacks of one client never overlap, although some come from its reader and some from
-other threads.  A reader that is blocked in ``recv`` need not be woken for a closure.
+idle strand takes the baton, and runs the queue or has a worker run it.  A thread that posts to a
+busy strand only appends.  So the callbacks of one client never overlap, although some come from
+its reader and some from other threads.  A reader that is blocked in ``recv`` need not be woken
+for a closure.
 
 Layer: concurrency.  Threads: every method may be called on any thread, except where its
 docstring says so; closures run on the thread that holds the baton.

@@ -64,11 +64,11 @@ class Threads:
     def start(self, target: Callable[[], None], what: str) -> None:
         """Run ``target`` on a new thread.
 
-        An exception of ``target`` is a bug in the library, and logged as critical: callers of
-        users' functions catch the exceptions of those.
+        An exception of ``target`` is a bug in the library, and logged as critical, because the
+        library catches the exceptions of user functions where it calls them.
 
         :param what: the last part of the thread's name.
-        :raises RuntimeError: if the system gives no thread.
+        :raises RuntimeError: if the system cannot start a thread.
         """
         self.launch(threading.Thread(target=self.guard, args=(target,)), what)
 
@@ -76,7 +76,7 @@ class Threads:
         """Start a thread whose ``run`` calls ``guard``; do not wait for its first step.
 
         :param what: the last part of the thread's name.
-        :raises RuntimeError: if the system gives no thread.
+        :raises RuntimeError: if the system cannot start a thread.
         """
         thread.name = f"{self.prefix}-{what}"
         thread.daemon = True

@@ -61,7 +61,8 @@ class Timers:
     def set(self, delay: float, action: Callable[[], None]) -> Timer:
         """Call ``action`` in ``delay`` seconds, on the timer thread.
 
-        If the system gives no thread, the timer stays queued, and the next ``set`` tries again.
+        If the system cannot start a thread, the timer stays queued and the next ``set`` tries
+        again.
 
         :param action: short, and must not block.
         """

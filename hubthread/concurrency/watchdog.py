@@ -82,7 +82,7 @@ class Watchdog:
         """The number of callbacks that run now, and have run for longer than the limit."""
 
     def start(self) -> None:
-        """Start to sample.  If the system gives no thread, log a warning and watch nothing."""
+        """Start to sample.  If no thread can be started, log a warning and watch nothing."""
         try:
             with self._lock:
                 if self._limit is not None and not self._closed:

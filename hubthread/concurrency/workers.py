@@ -35,7 +35,7 @@ class Pool(Protocol):
         """Run ``work``, which must not raise, on another thread.
 
         :raises HubClosed: if the pool is closed.
-        :raises RuntimeError: if the system gives no thread.
+        :raises RuntimeError: if the system cannot start a thread.
         """
 
 
@@ -65,7 +65,7 @@ class Workers:
         """Run ``work``, which must not raise, on another thread.
 
         :raises HubClosed: after ``close``.
-        :raises RuntimeError: if a new thread is needed and the system gives none.
+        :raises RuntimeError: if a new thread is needed and cannot be started.
         """
         try:
             with self._lock:
@@ -93,7 +93,7 @@ class Workers:
                 worker.bell.ring()
 
     def _wake_or_start(self) -> None:
-        """See that a worker comes for the work that waits."""
+        """Wake or start a worker for the work that waits."""
         with self._lock:
             if not self._waiting:
                 return
@@ -178,7 +178,7 @@ class BoundedPool:
     def submit(self, work: Callable[[], None]) -> None:
         """Run ``work``, which must not raise, on a worker, after the work that waits.
 
-        If the system gives no thread, the calling thread runs it.
+        If the system cannot start a thread, the calling thread runs it.
         """
         with self._condition:
             self._waiting.append(work)

@@ -129,7 +129,7 @@ class Core(Generic[Meta, Header]):
             raise HandshakeRejected(500, ACCEPT_FAILED) from None
 
     def wait_open(self) -> None:
-        """Wait until ``delayed_execution`` has run, or never will.
+        """Wait until ``delayed_execution`` has run, or the hub has closed without running it.
 
         On the hub thread, which runs it, return at once.
         """

@@ -89,7 +89,7 @@ class Delivery(Generic[M]):
                 del self._spans[member]
 
     def first_pending(self, push: int) -> tuple[M, int] | None:
-        """Return the first member that ``push`` waits at and its own number of it, or None."""
+        """Return a member at which ``push`` waits, and its own number of the push; or None."""
         self.forget_consumed()
         for member, spans in self._spans.items():
             # From the end: callers mostly ask for the last push.  A member without a span that

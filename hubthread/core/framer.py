@@ -23,7 +23,7 @@ class Framer(Protocol):
     def __call__(self, data: str | bytes, message_type: MessageType | None = None) -> Frame:
         """Return ``data`` as one message on the wire.
 
-        :param message_type: None takes that of the hub's settings, or else of the data.
+        :param message_type: None takes the type in the hub's settings, or else that of the data.
         :raises WrongType: for anything but ``str`` or ``bytes``.
         :raises WrongValue: for text that UTF-8 cannot encode.
         """

@@ -140,7 +140,7 @@ class PushLog(Generic[M]):
                     raise
         except HubThreadError:
             raise
-        except BaseException:  # an interrupt: the member is out again, however far it came
+        except BaseException:  # an interrupt at any point of the join: take the member out again
             self._take_out(member)
             raise
         return True

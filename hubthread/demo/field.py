@@ -105,7 +105,7 @@ class Field:
             player.watches = player.id not in ready
 
     def end_round(self) -> list[tuple[str, int]]:
-        """Let everybody play again, from zero; return the nicks and scores, the best first."""
+        """Let all players play again, from zero; return the nicks and scores, the best first."""
         ranking = [(each.nick, each.score) for each in self.players.values() if not each.watches]
         self.begin_round(set(self.players))
         return sorted(ranking, key=lambda each: -each[1])

@@ -123,7 +123,7 @@ class Hub(EachClient[Meta, Header]):
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
         """Make a hub and start it (``NewHubRun``).
 
-        :raises RuntimeError: when the system gives no thread.
+        :raises RuntimeError: when the system cannot start a thread.
         """
         hub = cls(setting)
         hub.start()
@@ -133,7 +133,7 @@ class Hub(EachClient[Meta, Header]):
         """Start the hub on a thread of its own; return at once.
 
         :raises UsageError: when the hub was started before.
-        :raises RuntimeError: when the system gives no thread; ``start`` may be called again.
+        :raises RuntimeError: when the system cannot start a thread; ``start`` may be called again.
         """
         self._lifecycle.start()
 
@@ -167,8 +167,8 @@ class Hub(EachClient[Meta, Header]):
     ) -> T:
         """Run ``work(dhub)`` on the hub thread and return its result (``ExecSync``).
 
-        An exception of ``work`` is raised here.  On the hub thread ``work`` runs at once.  A hub
-        that was not started yet is waited for, too.
+        An exception of ``work`` is raised here.  On the hub thread ``work`` runs at once.  Before
+        ``start`` the call also waits for the start.
 
         :param timeout: seconds; None waits without limit.
         :raises HubClosed: when the hub is closed; ``work`` will not run.
@@ -285,7 +285,7 @@ class Hub(EachClient[Meta, Header]):
         Returns at once.  The function runs on a thread of the poll; see ``LongPollingOption``.
 
         :raises HubClosed: when the hub is closing.
-        :raises RuntimeError: when the system gives no thread.
+        :raises RuntimeError: when the system cannot start a thread.
         """
         self._core.state.refuse_closing("starts no poll")
         return LongPollingResult(self._core, option)
@@ -412,7 +412,7 @@ class Hub(EachClient[Meta, Header]):
 
         :raises UsageError: when the hub had threads in another process, before this one was
             forked.
-        :raises RuntimeError: when the system gives no thread; the call may be repeated.
+        :raises RuntimeError: when the system cannot start a thread; the call may be repeated.
         """
         self._bridge.start_once()
 

@@ -55,7 +55,7 @@ class Lifecycle:
         """Run the hub on a thread of its own.
 
         :raises UsageError: when it was started before.
-        :raises RuntimeError: when the system gives no thread; the hub is as before.
+        :raises RuntimeError: when the system cannot start a thread; the hub is as before.
         """
         self._begin()
         try:

@@ -156,7 +156,7 @@ class LongPollingResult:
         if now < self._due:  # woken early
             return min(self._due, deadline)
         self._asked += 1
-        # Calls that a slow call has kept from being made in time are left out.
+        # Leave out the calls that a slow call has delayed past their time.
         self._due += (int((now - self._due) / option.frequency) + 1) * option.frequency
         self._call(lambda: option.do(self._core.hub, self._done))
         return None if self.outcome else min(self._due, deadline)

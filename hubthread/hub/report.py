@@ -51,7 +51,7 @@ def snapshot(core: Core[Any, Any], lifecycle: Lifecycle, bridge: WSGIBridge) -> 
 def health_page(statistics: HubStatistics, watchdog: float | None) -> Response:
     """Return ``statistics`` as JSON: with status 200 if the hub is well, or else 503.
 
-    :param watchdog: the seconds after which a closure counts as stuck, if ever.
+    :param watchdog: the seconds after which a closure counts as stuck; None: never.
     """
     stuck = watchdog is not None and statistics.closure_running > watchdog
     well = statistics.state == "running" and not stuck

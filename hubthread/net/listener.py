@@ -94,7 +94,7 @@ class Listener:
     def start(self) -> None:
         """Begin to accept.
 
-        :raises RuntimeError: when the system gives no thread.
+        :raises RuntimeError: when the system cannot start a thread.
         """
         with self._lock:
             if self._started:

@@ -216,7 +216,10 @@ def _refuse_password() -> str:
 
 
 def _check_readable(what: str, path: str) -> None:
-    """:raises OSError: if the file cannot be read; its text names the file."""
+    """Check that a file can be read.
+
+    :raises OSError: if not; its text names the file.
+    """
     try:
         with open(path, "rb") as file:
             file.read(1)  # some systems open a folder, but none reads one

@@ -36,7 +36,7 @@ class Hotline(EachClient[Meta, Header]):
 
     All members see the pushes in one order.  A member gets exactly the pushes that were accepted
     between its ``answer`` and its ``hangup``, even if they were still waiting when it came or
-    went.  Between a push and a direct ``write`` to a member no order is promised.
+    went.  The order of a push and a direct ``write`` to a member is not promised.
 
     Threads: every method may be called on any thread.
     """

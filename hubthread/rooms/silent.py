@@ -1,4 +1,4 @@
-"""A hotline that reaches nobody: the null object, for code that wants a room where there is none.
+"""A hotline without members: a null object for code that needs a room.
 
 Layer: rooms.  Threads: every method may be called on any thread.
 Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect``.

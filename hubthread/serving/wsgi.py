@@ -147,7 +147,7 @@ class WSGIBridge:
     def _start_for_client(self) -> None:
         """Start the hub for a request.
 
-        :raises HandshakeRejected: when the hub is closed, or the system gives no thread.
+        :raises HandshakeRejected: when the hub is closed, or the system cannot start a thread.
         """
         try:
             self.start_once()

@@ -295,7 +295,7 @@ class FakeClock:
             job.wake()
         elif due != math.inf and not job.queued:
             if due == asked and due <= self._now:
-                # The step found its time not come, by the last bit of a sum of floats.
+                # The step came too early, by the last bit of a sum of floats.
                 self._now = math.nextafter(self._now, math.inf)
             self._set(job, due)
 

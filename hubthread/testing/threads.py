@@ -99,7 +99,7 @@ class VirtualTimers(Timers):
 
 
 class VirtualFlusher(Flusher):
-    """A flusher that lets no reply be held back, since a handler takes no time."""
+    """A flusher that holds no reply back, because a handler takes no virtual time."""
 
     def watch(self, corked: Corked) -> bool:
         """Return False: hold nothing back."""

@@ -43,7 +43,7 @@ def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A function: after its call the system gives no thread."""
+    """A function: after its call the system cannot start a thread."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

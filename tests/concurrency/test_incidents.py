@@ -46,7 +46,7 @@ def test_incidents_flood_is_one_line_and_then_a_count() -> None:
     for number in range(1000):
         incidents.log_limit("head", logging.WARNING, "number %d", number)
     incidents.log_limit("message", logging.WARNING, "another")  # a limit does not hide another
-    incidents.log_limit("head", logging.ERROR, "worse")  # a line of lower level does not hide one of higher level
+    incidents.log_limit("head", logging.ERROR, "worse")  # a warning does not hide an error
     clock.now += QUIET
     incidents.log_limit("head", logging.WARNING, "again")
     clock.now += QUIET

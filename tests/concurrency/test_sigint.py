@@ -109,7 +109,7 @@ hub.exec_async(lambda dhub: hub.close())
 def test_sigint_on_the_hub_thread_loses_no_accepted_closure(
     tmp_path: Path, body: str, seen: str
 ) -> None:
-    """The first Ctrl-C interrupts a closure at once, or else between two jobs; the second at once."""
+    """The first Ctrl-C raises in a closure or between two jobs, the second at once."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.replace("{body}", body))
     done = subprocess.run(

@@ -224,7 +224,8 @@ def test_convert_value_deeper_than_the_stack_raises() -> None:
         with pytest.raises(PayloadError, match="nested too deeply"):
             convert(value, Tree)
     finally:
-        while "parent" in value:  # free the value level by level, because one deep deallocation could overflow the stack
+        # Free the value level by level: one deep deallocation could overflow the stack.
+        while "parent" in value:
             value = value.pop("parent")  # type: ignore[assignment]
 
 

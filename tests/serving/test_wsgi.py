@@ -105,7 +105,7 @@ def body(answer: WSGIAnswer) -> str:
 
 
 def refused(hub: AnyHub, status: int, why: str, **fields: Any) -> WSGIAnswer:
-    """Assert that the hub refuses a request with these fields and leaves the socket to the server."""
+    """Assert that the hub refuses a request with these fields, and leaves its socket alone."""
     with Request(**fields) as request:
         answer = hub.websocket_handler(request.environ)
         assert answer.status.split()[0] == str(status), answer.status

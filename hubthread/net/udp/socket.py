@@ -108,7 +108,7 @@ class UdpSocket:
     def start(self) -> None:
         """Begin to receive.
 
-        :raises RuntimeError: when the system gives no thread.
+        :raises RuntimeError: when the system cannot start a thread.
         """
         try:
             self._threads.start(self._run, "datagrams")

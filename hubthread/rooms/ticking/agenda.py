@@ -288,8 +288,8 @@ class Agenda:
         """Return the next job of the room.  The job before it has been done.
 
         A round is: some closures, each countdown that is due, one tick, ``Flush``,
-        ``WaitUntil``.  So none of them keeps the others away, however much there is of it.
-        Where ticks are due all the time, closures get a period between two ticks.
+        ``WaitUntil``.  So no kind of job can starve the others.  If ticks are due all the time,
+        closures get a period between two ticks.
 
         :param now: the time of the hub's clock.
         """

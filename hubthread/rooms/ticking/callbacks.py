@@ -1,4 +1,4 @@
-"""The user's functions of a ticking room: how they are called, and what happens if they raise.
+"""The user's functions of a ticking room: their calls, and the handling of their exceptions.
 
 Layer: rooms.ticking.  Threads: the tick thread.
 """

@@ -48,8 +48,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
 
     It is the hotline that the option was run on, and has all methods of a hotline.  Three
     things happen on its tick thread: ticks, closures (``exec_async``, ``exec_sync``) and
-    countdowns.  All that one of them pushes and writes leaves together when it has come to
-    its end, in one send for each member.  Quick closures that wait together count as one.
+    countdowns.  The messages that one of them pushes and writes leave together at its end,
+    in one send for each member.  Quick closures that wait together count as one.
     The hub's thread has no part in it.
     """
 
@@ -85,7 +85,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
 
     @property
     def hz(self) -> float:
-        """Ticks a second; 0: there are none."""
+        """Ticks a second; 0 without ticks."""
         return self._loop.hz
 
     def latency_time(self, seconds: float) -> float:
@@ -107,7 +107,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         self._loop.agenda.pause()
 
     def resume(self) -> None:
-        """Let the clock go on where it stopped: the rest of a period is waited for."""
+        """Let the clock go on where it stopped; the rest of the interrupted period comes first."""
         self._loop.agenda.resume()
         self._loop.wake()
 
@@ -133,7 +133,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def exec_sync(
         self, work: Callable[[FrameControl[Obj], Obj], T], timeout: float | None = None
     ) -> T:
-        """Run ``work(frame, obj)`` there, wait, and return its result or raise what it raises.
+        """Run ``work(frame, obj)`` on the tick thread; return its result or raise its exception.
 
         :param timeout: seconds.
         :raises WrongThread: from inside the room's own callbacks.
@@ -235,10 +235,9 @@ class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
     def run(self, hotline: Hotline[Any, Any]) -> FrameControl[Obj]:
         """Give ``hotline`` a clock; return when ``new_obj`` has made its state.
 
-        :raises UsageError: when it has a clock, since a room runs one option, once; and for a
-            silent hotline, which has no members.
+        :raises UsageError: if the hotline has a clock already, or is a silent hotline.
         :raises HotlineClosed: when it is closed.
-        :raises RuntimeError: when the system gives no thread.
+        :raises RuntimeError: when the system cannot start a thread.
         """
         given: object = hotline
         if not isinstance(given, Hotline) or isinstance(given, SilentHotline):

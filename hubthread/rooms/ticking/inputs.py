@@ -168,9 +168,9 @@ class BaseInputGate(Generic[Control, Obj, V]):
         return True
 
     def _post_end(self) -> bool:
-        """Have ``_end`` called, after this thread has cancelled the countdown: so, once.
+        """Post ``_end`` once, after this thread has cancelled the countdown.
 
-        Return False where the room is closing: then the gate ends without ``on_done``.
+        Return False if the room is closing; the gate then ends without ``on_done``.
         """
         self._give_defaults()
         try:
