@@ -334,7 +334,9 @@ def test_request_late_answer_is_logged_at_debug() -> None:
         assert asking() == {"n": 1}
         send(peer, type="double", n=1, id=1)
         assert read(peer)["twice"] == 2
-        debug = [each for each in served.logs.at_least(logging.DEBUG) if "nobody waits" in each]
+        debug = [
+            each for each in served.logs.at_least(logging.DEBUG) if "no request waits" in each
+        ]
         assert len(debug) == 5
         assert served.logs.warnings() == []
 
