@@ -141,7 +141,11 @@ def open_server(
     check_number("max_connections", max_connections, 1, whole=True)
     check_kind("pages", pages, Mapping, "a mapping from paths to functions")
     for place, page in pages.items():
-        check_callable(f"pages[{place!r}]", page, "request")
+        try:
+            check_callable(f"pages[{place!r}]", page, "request")
+        except SettingTypeError as error:
+            error.field = "pages"  # the parameter; the message names the page
+            raise
     places: list[object] = [*pages, *([path] if path is not None else [])]
     for each in places:
         wanted = f"expected a string that begins with a slash, got {each!r}"

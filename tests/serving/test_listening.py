@@ -48,7 +48,7 @@ def test_listening_at_an_unusable_place_names_it(tmp_path: Path) -> None:
         ("path", {"path": 1}),
         ("pages", {"pages": ["/"]}),
         ("path", {"pages": {"x": lambda request: Response.text(200, "")}}),
-        ("pages['/']", {"pages": {"/": "text"}}),
+        ("pages", {"pages": {"/": "text"}}),
         ("ssl", {"ssl": True}),
     ],
 )
