@@ -156,7 +156,7 @@ def test_functions_have_few_parameters() -> None:
     )
 
 
-def test_base_classes_are_no_file_splits() -> None:
+def test_base_classes_are_not_file_splits() -> None:
     """A class that is only a base of one other is a part of it in another file."""
     modules = [importlib.import_module(_module(_name(path))) for path in _files(PACKAGE)]
     own = {

@@ -27,10 +27,12 @@ Address = tuple[str, int] | str
 
 _REFUSAL = (
     b"HTTP/1.1 %b\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: 36\r\n\r\n%b"
+    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
 )
-BUSY = _REFUSAL % (b"503 Service Unavailable", b"This server is full. Try again soon.")
-TOO_MANY = _REFUSAL % (b"429 Too Many Requests", b"Your address has too many open here.")
+_FULL = b"This server is full. Try again soon."
+_TOO_MANY = b"Your address has too many open connections."
+BUSY = _REFUSAL % (b"503 Service Unavailable", len(_FULL), _FULL)
+TOO_MANY = _REFUSAL % (b"429 Too Many Requests", len(_TOO_MANY), _TOO_MANY)
 
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)

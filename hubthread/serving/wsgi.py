@@ -167,7 +167,7 @@ class WSGIBridge:
             )
         addresses, peer = self._core.address_limit, negotiated.request.peer
         if not addresses.enter(peer):
-            reason = "Your address has too many open here."
+            reason = "Your address has too many open connections."
             raise HandshakeRejected(429, reason, (("Retry-After", "1"),))
         with self._lock:
             full = self.moved + self.parked >= most

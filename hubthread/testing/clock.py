@@ -216,7 +216,7 @@ class FakeClock:
         :raises WrongThread: on any other thread than the one that made the clock.
         """
         if threading.get_ident() != self._thread:
-            raise WrongThread("virtual time is for the thread that made the clock, and its hub")
+            raise WrongThread("use virtual time only on the thread that made the clock")
         last = set_simulation(self._thread, self)
         try:
             yield

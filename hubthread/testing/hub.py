@@ -112,9 +112,9 @@ class VirtualHub(Hub[Meta, Header]):
         check_number("count", count, 1, whole=True)
         given: object = room
         if not isinstance(given, FrameControl) or given._core.clock is not self.clock:
-            raise WrongType(f"tick is for a room of this hub's clock, not for {given!r}")
+            raise WrongType(f"expected a ticking room on this hub's clock, got {given!r}")
         if self.clock.in_callback:
-            raise UsageError("tick is for the test itself, not for a callback")
+            raise UsageError("call tick in the test itself, not in a callback")
 
         def ticks() -> int:
             return room._loop.agenda.ticks()

@@ -47,7 +47,7 @@ def test_memberships_full_refuses_other_room_only() -> None:
     assert (first.members, second.members) == ([], ["ada"])
 
 
-def test_memberships_end_leaves_every_room_and_joins_no_more() -> None:
+def test_memberships_end_leaves_every_room_and_refuses_joins() -> None:
     rooms, entered = rooms_of("ada"), [Room(), Room()]
     for room in entered:
         rooms.enter(room)

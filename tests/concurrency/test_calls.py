@@ -172,7 +172,7 @@ def test_call_many_waits_for_one_executor_are_not_refused(parties: Parties) -> N
     assert total[0] == 300
 
 
-def test_call_answered_thread_that_has_not_woken_is_no_part_of_a_cycle(
+def test_call_answered_thread_that_has_not_woken_is_not_part_of_a_cycle(
     parties: Parties, waiting: threading.Semaphore
 ) -> None:
     hub, strand = parties.hub(), parties.strand()

@@ -112,7 +112,7 @@ def test_cpu_budget_busy_reader_yields_after_each_slice(
     assert 10 <= work.yields <= 25
 
 
-def test_cpu_budget_time_of_a_yield_is_no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cpu_budget_time_of_a_yield_is_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     work = Work(monkeypatch)
     for _ in range(20):
         work.do(5 * SLICE)

@@ -190,7 +190,7 @@ def test_strand_posts_before_enter_run_before_messages(made: StrandOnWorkers) ->
     assert order.wait(8) == [*before, "message", "message", *after]
 
 
-def test_strand_reader_enters_again_behind_posts_of_its_last_turn(made: StrandOnWorkers) -> None:
+def test_strand_reader_enters_again_behind_posts_of_its_last_batch(made: StrandOnWorkers) -> None:
     order: list[object] = []
 
     def reader() -> None:

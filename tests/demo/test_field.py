@@ -108,7 +108,7 @@ def test_field_disc_follows_steering_and_stops() -> None:
     assert hypot(ada.vx, ada.vy) < 1e-3
 
 
-def test_field_diagonal_is_no_faster() -> None:
+def test_field_diagonal_is_not_faster() -> None:
     field, ada = alone()
     field.steer(1, 1, 1)
     for _ in range(10):

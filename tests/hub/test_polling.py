@@ -119,7 +119,7 @@ def test_polling_timed_out_calls_the_timeout_callback() -> None:
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_polling_with_retry_calls_no_more_often(late: bool) -> None:
+def test_polling_with_retry_bounds_the_number_of_calls(late: bool) -> None:
     """After the last call ``done`` has another period to come."""
     hub, clock, _ = new_hub()
     notes, told = Noted(), Noted()

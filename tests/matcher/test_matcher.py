@@ -438,7 +438,7 @@ def test_sub_matcher_handler_may_register_another() -> None:
     assert sub.dispatch(CTX, META, "move") == 'move ["meta"]'
 
 
-def test_matcher_frozen_takes_no_more_handlers(caplog: pytest.LogCaptureFixture) -> None:
+def test_matcher_frozen_refuses_handlers(caplog: pytest.LogCaptureFixture) -> None:
     """Once the hub runs, only overlays grow; the message says so."""
     for freeze in (MatcherMap.freeze, lambda matcher: matcher.init(logging.getLogger("t"))):
         matcher = text_matcher(a=two)

@@ -51,7 +51,7 @@ def test_open_unix_refuses_the_path_of_a_living_server(path: str, backlog: int) 
         assert os.path.exists(path)
 
 
-def test_open_unix_keeps_a_file_that_is_no_socket(path: str) -> None:
+def test_open_unix_keeps_a_file_that_is_not_a_socket(path: str) -> None:
     Path(path).write_text("precious")
     with pytest.raises(OSError, match=r"hub\.sock"):
         open_unix(path, 10)

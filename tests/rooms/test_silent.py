@@ -59,7 +59,7 @@ def test_silent_hotline_any_call_is_accepted_and_does_nothing(name: str, closed:
     assert here in (None, 0, True, [], {})
 
 
-def test_silent_hotline_answered_client_is_no_member() -> None:
+def test_silent_hotline_answered_client_is_not_a_member() -> None:
     """It is a ``Hotline`` by type, and the client gets only what is written to it."""
     with serving() as served:
         peer, client = served.pair()

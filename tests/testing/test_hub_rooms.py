@@ -116,7 +116,7 @@ def test_virtual_hub_tick_of_a_room_of_another_clock_raises(hub: AnyHub) -> None
             hub.tick(ticking(companion, hz=10)[0], 3)
             assert hub.clock.now() == pytest.approx(0.3)
         for room in (no_clock, ticking(other, hz=10)[0]):
-            with pytest.raises(UsageError, match="a room of this hub's clock"):
+            with pytest.raises(UsageError, match="a ticking room on this hub's clock"):
                 hub.tick(room)
 
 

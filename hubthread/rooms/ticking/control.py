@@ -80,7 +80,9 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises WrongThread: outside of the room's own callbacks.
         """
         if not self._loop.is_here():
-            raise WrongThread("frame.tick is for the room's own callbacks; see statistics()")
+            raise WrongThread(
+                "frame.tick works in the room's own callbacks only; elsewhere use statistics()"
+            )
         return self._loop.tick
 
     @property
@@ -241,7 +243,7 @@ class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
         """
         given: object = hotline
         if not isinstance(given, Hotline) or isinstance(given, SilentHotline):
-            raise WrongType(f"a clock is for what hub.hotline() makes, not for {given!r}")
+            raise WrongType(f"expected a hotline made by hub.hotline(), got {given!r}")
         return FrameControl(hotline, self)
 
 

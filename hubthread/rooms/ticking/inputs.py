@@ -144,7 +144,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
                     f"{len(self._waiting)} inputs were still missing after {timeout} s"
                 )
             if not self._complete:
-                raise HotlineClosed(f"{self._loop.room_name} closed before all inputs were there")
+                raise HotlineClosed(f"{self._loop.room_name} closed before all inputs had arrived")
             return dict(self._inputs)
 
     def __repr__(self) -> str:

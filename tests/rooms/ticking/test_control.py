@@ -109,7 +109,7 @@ def test_run_by_several_threads_at_once_has_one_winner() -> None:
 
 @pytest.mark.parametrize("wrong", [None, "room", object(), HotlineFrameOption(list)])
 def test_run_on_anything_but_a_hotline_is_refused(wrong: Any) -> None:
-    with pytest.raises(UsageError, match=r"a clock is for what hub\.hotline\(\) makes, not for"):
+    with pytest.raises(UsageError, match=r"expected a hotline made by hub\.hotline\(\), got"):
         HotlineFrameOption[Any](list).run(wrong)
 
 
@@ -388,7 +388,7 @@ def test_statistics_have_the_hotlines_and_the_rooms_figures(hub: AnyVirtualHub) 
 
 def test_tick_outside_of_the_rooms_callbacks_is_refused(hub: AnyVirtualHub) -> None:
     frame = run(hub)
-    with pytest.raises(WrongThread, match="own callbacks; see statistics"):
+    with pytest.raises(WrongThread, match="own callbacks only; elsewhere use statistics"):
         _ = frame.tick
 
 

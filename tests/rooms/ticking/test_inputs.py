@@ -87,7 +87,7 @@ def test_gate_room_closes_takes_no_answer_and_calls_no_on_done(hub: AnyVirtualHu
     assert not gate.answer(two, 2)
     assert gate.inputs == {one: Input(ANSWERED, 1)}
     assert not other.done()
-    with pytest.raises(HotlineClosed, match="hotline 1 closed before all inputs were there"):
+    with pytest.raises(HotlineClosed, match="hotline 1 closed before all inputs had arrived"):
         other.wait(0)
     hub.settle()
     with pytest.raises(HotlineClosed):
