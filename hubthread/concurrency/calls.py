@@ -99,7 +99,7 @@ def wait_for(
     time does not pass while a thread waits, and so the wait ends.
 
     :param condition: notified of changes; not held by the caller.
-    :raises DeadlockError: in virtual time, if a wait without a time-out is in vain.
+    :raises DeadlockError: in virtual time, if a wait without a time-out would never end.
     """
     simulation = _simulation()
     if simulation is not None:

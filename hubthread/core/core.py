@@ -87,7 +87,7 @@ class Core(Generic[Meta, Header]):
         self.address_limit = AddressLimit(
             limits.connections_per_address, limits.shared_addresses, self.incidents
         )
-        # How its clients are made and served.
+        # The settings and classes of its clients.
         period = setting.websocket_period
         self.make_frame = framer(period)
         self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))

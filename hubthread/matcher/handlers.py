@@ -158,7 +158,7 @@ def _loader(
     unmarshal: Unmarshal | None,
     decoded_text: bool,
 ) -> Load:
-    # What inspect.signature has read: where a decorator uses functools.wraps, the inner one.
+    # The function that inspect.signature has read: the inner one under functools.wraps.
     function = inspect.unwrap(called_function(handler))
     names = _names_around(function)
     into = _annotation(function, parameter, names)

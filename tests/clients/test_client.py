@@ -96,7 +96,7 @@ def test_client_write_wrong_type_or_code_raises() -> None:
 
 
 def test_client_write_is_consumed_when_system_took_it() -> None:
-    """Not while the system's buffers are full."""
+    """A message is not consumed while the system's buffers are full."""
     with serving(outbox_bytes=2**26) as s:
         peer, ctx = s.pair(receive_buffer=65536)
         assert ctx.is_write_consumed(ctx.write("small"))
@@ -196,7 +196,7 @@ def test_client_exec_returns_raises_times_out_and_is_bounded() -> None:
 
 
 def test_client_context_is_cancelled_at_end() -> None:
-    """Also if it is first used after the end."""
+    """The context is cancelled even if it is first used after the end."""
     gone: Items[Any] = Items()
     with serving(on_connection_close=lambda ctx, meta: gone.add(ctx)) as s:
         peer, client = s.pair()

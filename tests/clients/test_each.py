@@ -282,7 +282,7 @@ def test_each_client_wait_on_hub_thread_is_refused(owner: Owner) -> None:
 
 
 def test_each_client_wait_in_tick_is_refused() -> None:
-    """Without any waiting it is allowed."""
+    """The call is allowed if it does not wait."""
     with serving() as served:
         _, client = served.pair()
         frame = a_room_with_a_clock(served)

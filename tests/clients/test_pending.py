@@ -365,7 +365,7 @@ def test_request_over_bound_raises_queue_full() -> None:
 
 
 def test_request_where_answer_cannot_be_read_is_refused() -> None:
-    """In the client's own callbacks, on the hub thread and in a tick."""
+    """These places are the client's own callbacks, the hub thread and ticks."""
     refusals = Items[Any]()
 
     def receive(ctx: IOContext, meta: Any) -> bool:

@@ -187,7 +187,7 @@ def test_tcp_reset_is_loss() -> None:
 
 
 def test_tcp_half_closed_peer_gets_answers() -> None:
-    """Also if the answer is more than the system takes at once."""
+    """The answer may be more than the system takes at once."""
     answer = b"y" * 20_000_000  # more than the system takes at once
 
     def reply(ctx: Any, meta: Any) -> bool:
@@ -205,7 +205,7 @@ def test_tcp_half_closed_peer_gets_answers() -> None:
 
 
 def test_tcp_half_closed_peer_gets_earlier_pushes() -> None:
-    """Also if the hub thread sends them only after the end of the peer's half."""
+    """The hub thread may send them after the end of the peer's half."""
     busy = threading.Event()
 
     def say(ctx: Any, meta: Any) -> bool:

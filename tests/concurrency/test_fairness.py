@@ -36,7 +36,7 @@ def test_fan_outs_end_of_one_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_fan_outs_later_ones_are_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a busy room one fan-out runs at any time."""
+    """In a busy room there is always a running fan-out."""
     monkeypatch.setattr(fairness, "PATIENCE", 10 * TIMEOUT)
     fan_outs = FanOuts()
     waiting = announced_waits(fan_outs._condition, monkeypatch)
@@ -105,7 +105,7 @@ class Work:
 def test_cpu_budget_busy_reader_yields_after_each_slice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also if each read takes all there is: the peer sends as fast as it is served."""
+    """The reader yields even if each read empties the socket, because the peer keeps pace."""
     work = Work(monkeypatch)
     for _ in range(100):
         work.do(SLICE / 2)

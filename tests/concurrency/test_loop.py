@@ -59,7 +59,7 @@ def catch_up(loop: Loop[str]) -> None:
 
 
 def test_loop_closures_of_many_threads_run_once_in_order(running: Running) -> None:
-    """On one thread."""
+    """All closures run on the same thread."""
     loop = running.start()
     seen: list[tuple[int, int]] = []
     idents: set[int] = set()

@@ -225,7 +225,7 @@ def test_strand_leave_runs_a_few_closures_and_hands_the_rest_to_a_worker(
 
 
 def test_strand_call_runs_on_holder_or_idle_caller_or_worker(made: StrandOnWorkers) -> None:
-    """On the holder of the baton, on the caller of an idle strand, and else on a worker."""
+    """The holder of the baton runs it, or the caller of an idle strand, or else a worker."""
     me = threading.get_ident()
     assert made.strand.call(threading.get_ident) == me
     assert made.strand.call(threading.get_ident, TIMEOUT) != me

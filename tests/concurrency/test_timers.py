@@ -34,7 +34,7 @@ def timers(runtime: Runtime) -> Iterator[Timers]:
 def test_timers_fire_in_the_order_of_their_times(
     timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of equal times the first that was set fires first."""
+    """Timers with equal times fire in the order in which they were set."""
     monkeypatch.setattr("hubthread.concurrency.timers.monotonic", lambda: 5.0)
     fired = Items[tuple[float, int]]()
     go = threading.Event()

@@ -391,7 +391,7 @@ def test_pool_after_close_runs_work_on_the_caller(pool: BoundedPool, runtime: Ru
 
 
 def test_pool_strand_close_soon_runs_accepted_closures_and_the_last(pool: BoundedPool) -> None:
-    """Also from inside a closure."""
+    """``close_soon`` may be called inside a closure."""
     ran: Items[str] = Items()
     strand = strand_on(pool, "client 7")
 

@@ -69,7 +69,7 @@ def test_core_context_parent_deadline_closes_hub() -> None:
 
 
 def test_core_context_hub_closed_leaves_parent() -> None:
-    """Also with a deadline in the future; the next hub may use the same parent."""
+    """The parent may have a deadline in the future; the next hub may use the same parent."""
     parent = Context(deadline=monotonic() + 1000)
     for _ in range(2):
         with Hub(HubSetting[Any, Any](dict, context=parent)) as hub:

@@ -14,7 +14,7 @@ def behind(writes: int) -> Peer:
 
 
 def test_delivery_first_pending_has_the_members_own_number() -> None:
-    """Also of a push in the middle of a span, and behind messages that are not the room's."""
+    """The push may be in the middle of a span, or behind messages of other senders."""
     delivery, peer = Delivery[Peer](), behind(10)
     delivery.add(peer, 4, 6, 10)
     assert delivery.first_pending(3) is None

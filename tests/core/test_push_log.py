@@ -161,7 +161,7 @@ def test_push_log_wait_consumed_ends_with_the_flush_or_the_timeout() -> None:
 
 
 def test_push_log_push_before_a_leave_is_consumed_when_the_member_has_it() -> None:
-    """Or when the member is gone."""
+    """The push also counts as consumed when the member is gone."""
     flushes: list[Callable[[], None]] = []
     room: PushLog[Peer] = PushLog(flushes.append, 10, "room")
     peers = [Peer(), Peer()]
@@ -467,7 +467,7 @@ def test_push_log_wait_consumed_ends_when_the_last_member_has_the_push() -> None
 
 
 def test_push_log_member_may_use_the_log_in_a_flush() -> None:
-    """On other threads, too: no lock is held."""
+    """Other threads may use the log meanwhile, because no lock is held."""
     hub = HubThread()
     room: PushLog[Peer] = PushLog(hub.schedule, 100, "room")
 

@@ -233,4 +233,4 @@ def matcher(form: Any, message: str | bytes) -> None:
 
 
 TARGETS = {"websocket": websocket, "raw": raw, "http": http, "matcher": matcher}
-"""By name."""
+"""The targets by name."""

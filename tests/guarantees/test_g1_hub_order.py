@@ -37,7 +37,7 @@ def test_hub_closures_of_other_threads_run_in_the_order_of_acceptance() -> None:
 
 
 def test_hub_closures_run_on_the_hub_thread() -> None:
-    """From any thread, by ``exec_async`` and ``exec_sync``."""
+    """Any thread may submit them, by ``exec_async`` or ``exec_sync``."""
     idents: list[int] = []
     with serving() as s:
         peer, client = s.pair()
@@ -76,7 +76,7 @@ def test_hub_never_started_closed_runs_its_closures() -> None:
 
 
 def test_hub_closed_refuses_every_call() -> None:
-    """And runs none of the closures."""
+    """None of the refused closures runs."""
     ran: list[str] = []
     with serving() as s:
         hub = s.hub

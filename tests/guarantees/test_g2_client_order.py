@@ -188,7 +188,7 @@ def by_violation(peer: RawPeer, client: AnyClient) -> None:
 def test_client_ended_in_any_way_runs_close_once(
     end: Callable[[RawPeer, AnyClient], None], cause: str | None
 ) -> None:
-    """From either side; the close callback comes last."""
+    """Either side may end the client; the close callback comes last."""
     diary = Diary()
     with serving(**diary.settings()) as s:
         peer, client = s.pair()

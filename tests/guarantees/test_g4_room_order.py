@@ -175,7 +175,7 @@ def test_room_answer_then_snapshot_misses_no_push() -> None:
                         snapshot = int(message.split()[1])
                     else:
                         found.append(int(message))
-                # What follows the snapshot is in the pushes, without a gap.
+                # The pushes continue the snapshot without a gap.
                 assert found == list(range(found[0], found[0] + len(found)))
                 assert found[0] <= snapshot + 1
                 hotline.hangup(client)

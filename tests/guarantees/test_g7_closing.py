@@ -136,7 +136,7 @@ def test_close_in_a_handler_returns_at_once() -> None:
 
 
 def test_close_in_a_closure_returns_at_once() -> None:
-    """On the hub thread, and in a client's closure on a foreign thread."""
+    """The closure runs on the hub thread, or is a client's closure on another thread."""
     for on_client in (False, True):
         with serving() as s:
             peer, client = s.pair()

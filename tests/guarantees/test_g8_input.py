@@ -92,7 +92,7 @@ def test_request_malformed_or_foreign_gets_its_status(
 
 
 def test_request_incomplete_after_handshake_timeout_gets_408() -> None:
-    """In one piece or byte by byte."""
+    """The part of the request arrives in one piece or byte by byte."""
     with serving(upgrader=Upgrader(handshake_timeout=0.2)) as s:
         assert status_of(ask(s.server, b"")) == 408
         assert status_of(ask(s.server, raw_handshake()[:-1])) == 408

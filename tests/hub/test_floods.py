@@ -325,7 +325,7 @@ def test_flood_line_has_no_query_and_no_long_path() -> None:
 
 
 def test_flood_of_failing_pages_is_one_line_of_each() -> None:
-    """On a real server: a virtual one has no pages."""
+    """The test needs a real server, because a virtual hub serves no pages."""
 
     def page(request: Any) -> Response:
         return Response.text(200, trip(request.path.strip("/")))
@@ -354,7 +354,7 @@ def counted(got: Items[Any], **fields: Any) -> Iterator[Any]:
 
 
 def test_flood_of_failing_udp_handlers_is_one_line_of_each() -> None:
-    """From many addresses."""
+    """The datagrams come from many addresses."""
     got: Items[Any] = Items()
     with counted(got) as s:
         server = listen(s, ConnectionProtocols.UDP)

@@ -183,7 +183,7 @@ def test_hub_given_no_function_refuses_it_at_once() -> None:
 
 
 def test_hub_marshal_unmarshal_and_byte_splicing_follow_the_matcher() -> None:
-    """Without a matcher they use JSON.  The kind of the prefix is that of the result."""
+    """Without a matcher they use JSON.  The result is of the type of the prefix."""
     hub = Hub(setting())
     assert hub.marshal({"a": [1, "ä"]}) == '{"a":[1,"ä"]}'
     assert hub.unmarshal('{"a": 1}', dict[str, int]) == {"a": 1}

@@ -41,7 +41,7 @@ def setting(**fields: Any) -> HubSetting[Any, Any]:
 
 
 def test_hub_started_in_each_way_runs_once() -> None:
-    """By ``started``, ``start`` and ``run``."""
+    """The ways are ``started``, ``start`` and ``run``."""
     for hub in (Hub.started(setting()), Hub(setting())):
         if hub.statistics().state == "new":
             hub.start()

@@ -97,7 +97,7 @@ def test_limit_connections_refuses_with_503() -> None:
 
 
 def test_limit_connections_of_raw_peers_closes_them() -> None:
-    """TCP: without a word.  UDP: a new peer replaces one that has sent a single datagram."""
+    """A TCP peer gets no answer.  A new UDP peer replaces one that has sent a single datagram."""
     with limited() as s:
         server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
         with tcp_peer(server) as first, tcp_peer(server) as second:
@@ -423,7 +423,7 @@ def test_limit_rooms_per_client_may_be_none() -> None:
 
 
 def test_limit_idle_time_closes_a_client_without_messages() -> None:
-    """Pings and pongs are no messages."""
+    """Pings and pongs do not count as messages."""
     with virtual(limits=Limits(idle_time=60), on_receive_message=echo) as hub:
         good, quiet, mute = hub.connect(), hub.connect(), hub.connect()
         for second in range(76):
@@ -464,7 +464,7 @@ def test_limit_idle_time_does_not_count_handlers() -> None:
 
 
 def test_limit_idle_time_of_raw_peers_ends_them() -> None:
-    """Empty lines and empty datagrams are no messages."""
+    """Empty lines and empty datagrams do not count as messages."""
     with serving(limits=Limits(idle_time=0.2), on_receive_message=echo) as s:
         server = s.hub.socket_handles("127.0.0.1", 0, TCP)
         datagrams = s.hub.socket_handles("127.0.0.1", 0, UDP)

@@ -50,7 +50,7 @@ def test_polling_option_with_a_wrong_value_names_it(field: str, fields: dict[str
 
 @pytest.mark.parametrize("zero", [0, 0.0, -0.0, False])
 def test_polling_option_without_a_timeout_is_refused(zero: Any) -> None:
-    """With the specification's error."""
+    """The error is that of the specification."""
     with pytest.raises(LongPollingTimeoutZero, match=r"option.timeout can't be zero"):
         LongPollingOption(do=_nothing, timeout=zero)
 
@@ -99,7 +99,7 @@ def test_polling_done_on_another_thread_ends_it() -> None:
 
 
 def test_polling_timed_out_calls_the_timeout_callback() -> None:
-    """On the poll's own thread."""
+    """The callback runs on the poll's own thread."""
     hub, clock, _ = new_hub()
     notes = Noted()
     with hub:
@@ -237,7 +237,7 @@ def test_polling_cancelled_during_a_call_lets_it_end() -> None:
 
 
 def test_polling_call_may_wait_for_the_hub() -> None:
-    """And the hub thread may not wait for the poll."""
+    """The hub thread may not wait for the poll."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
 
         def do(given: Any, done: Any) -> None:

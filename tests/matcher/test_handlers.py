@@ -217,7 +217,7 @@ def test_handler_not_callable_raises(handler: Any) -> None:
 
 
 def test_handler_local_types_are_found() -> None:
-    """In an application made in a function, annotations kept as text still mean its types."""
+    """Annotations that are text find types that are defined inside a function."""
 
     @dataclass
     class Inner:

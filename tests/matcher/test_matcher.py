@@ -309,7 +309,7 @@ def test_dispatch_misfit_payload_has_its_header(data: str, told: str) -> None:
 
 
 def test_dispatch_raises_the_handlers_exception_unchanged() -> None:
-    """Not wrapped, not changed, even if it looks like one of ours."""
+    """The exception is not wrapped or changed, even if it is one of hubthread."""
     error = PayloadError("mine")
 
     def fail(ctx: object, meta: object, req: Empty) -> None:

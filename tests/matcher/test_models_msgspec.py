@@ -42,7 +42,7 @@ class Game:
 
 
 def test_handler_gets_the_struct_and_replies_with_one() -> None:
-    """By the struct's own names and conversions."""
+    """The struct's own names and conversions apply."""
     matcher = MatcherMap[Any, str](JsonHeader())
 
     @matcher.handle("move")

@@ -177,7 +177,7 @@ def test_outbox_failed_start_after_the_end_is_not_reported() -> None:
 
 @pytest.mark.parametrize("buffer", [0, 4], ids=["plain", "buffering"])
 def test_outbox_socket_that_takes_nothing_is_stalled(buffer: int) -> None:
-    """A wait and a call to the socket, both in vain; reported once."""
+    """A wait and a call to the socket both fail; the stall is reported once."""
     transport = Gated(buffer, writable=False)
     outbox, starter, troubles = made(transport)
     outbox.send(b"0123456789")

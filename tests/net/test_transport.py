@@ -249,7 +249,7 @@ def test_transport_large_stream_arrives_whole(pair: Pair) -> None:
 
 
 def test_transport_of_a_broken_socket_reports_it_in_recv() -> None:
-    """An option that cannot be set on a broken socket is no error."""
+    """The failure to set an option of a broken socket is ignored."""
 
     class Dead(socket.socket):
         def setsockopt(self, *args: object) -> None:

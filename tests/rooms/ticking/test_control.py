@@ -396,7 +396,7 @@ def test_tick_outside_of_the_rooms_callbacks_is_refused(hub: AnyVirtualHub) -> N
 
 
 def test_close_lets_members_stay_until_on_close_has_run(hub: AnyVirtualHub) -> None:
-    """It returns at once; closing again changes nothing, and no new member comes in."""
+    """``close`` returns at once; closing again changes nothing, and joins are refused."""
     client, other = hub.connect(), hub.connect()
     frame = run(hub, on_close=lambda frame, _: frame.push("the end"))
     frame.answer(client.ctx)
