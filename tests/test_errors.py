@@ -309,7 +309,7 @@ def test_call_wrong_type_is_type_error(hub: VirtualHub[Any, Any], name: str) -> 
 
 
 def test_errors_of_serving_have_value_and_type() -> None:
-    """Of a hub with sockets, which a virtual hub does not have; nothing is bound."""
+    """The hub is a real one, because a virtual hub has no sockets; nothing is bound."""
     client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     hub = Hub(HubSetting[Any, str](dict))
     for values in ({"port": 65536}, {"host": ""}, {"path": "ws"}, {"max_connections": 0}):

@@ -248,7 +248,7 @@ def test_pings_of_a_peer_that_does_not_read_cost_no_memory() -> None:
 
 @pytest.mark.load
 def test_bytes_at_random_hurt_nobody_else() -> None:
-    """Before and after the handshake, whole and in pieces."""
+    """They arrive before and after the handshake, whole and in pieces."""
     dice = random.Random(5)
 
     def echo(ctx: Any, meta: Any) -> bool:

@@ -277,7 +277,7 @@ def closing_factory() -> Callable[..., object]:
 
 
 def test_handler_local_type_of_a_finished_function() -> None:
-    """After its function has returned it is found if the handler uses it, else refused."""
+    """The type is found if the handler uses it; otherwise the handler is refused."""
     assert text_matcher(a=closing_factory()).dispatch(CTX, META, 'a {"x": 2}') == 'a [2,"Kept"]'
     with pytest.raises(HandleKindError, match=r"'Gone'.*at module level"):
         text_matcher(a=factory())

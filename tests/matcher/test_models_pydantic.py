@@ -40,7 +40,7 @@ class Game:
 
 
 def test_handler_gets_the_model_and_replies_with_one() -> None:
-    """By the model's own names and conversions."""
+    """The model's own names and conversions apply."""
     matcher = MatcherMap[Any, str](JsonHeader())
 
     @matcher.handle("move")

@@ -302,7 +302,7 @@ def test_listener_accept_error_does_not_end_the_loop(
 
 
 def test_listener_without_descriptors_closes_connections_and_then_waits() -> None:
-    """In a process at its limit.  The selector is asked whether it would return at once."""
+    """The process is at its limit of descriptors, and the selector must not return at once."""
     script = """
         import logging, os, resource, selectors, socket, threading
         from time import monotonic

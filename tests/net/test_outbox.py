@@ -208,7 +208,7 @@ def test_outbox_socket_that_takes_single_bytes_is_not_stalled(buffer: int) -> No
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
 def test_outbox_peer_that_stops_reading_is_stalled(kind: str) -> None:
-    """On a real socket: it takes no byte within ``write_wait``."""
+    """A real socket takes no byte within ``write_wait``."""
     troubles, starter = Notes(), Starter()
     with transport_pair(kind, 16 * 1024) as (transport, _):
         outbox = Outbox(transport, outbox_bounds(write_wait=0.05), starter, troubles)

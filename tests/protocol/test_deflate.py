@@ -93,7 +93,7 @@ def test_deflate_message_of_several_pieces_is_whole(size: int) -> None:
 
 @pytest.mark.parametrize("size", [n * PIECE + d for n in (1, 2, 3) for d in (-1, 0, 1)])
 def test_deflate_final_block_at_the_end_of_a_piece_is_accepted(size: int) -> None:
-    """With the header of the empty block behind it (section 7.2.3.4), and nothing else."""
+    """Only the header of the empty block may follow it (section 7.2.3.4)."""
     compressor = zlib.compressobj(wbits=-15)
     data = bytes(size)
     final = compressor.compress(data) + compressor.flush()
@@ -156,7 +156,7 @@ def test_deflate_inflated_text_that_is_not_utf8_is_1007() -> None:
 
 
 def test_deflate_data_after_a_final_block_is_1007() -> None:
-    """After a block that says it is the last, one empty header may come and no more."""
+    """Only one empty header may follow a final block."""
     compressor = zlib.compressobj(wbits=-15)
     final = compressor.compress(WORDS) + compressor.flush(zlib.Z_FINISH)
     assert received(final) == [WORDS]
@@ -227,7 +227,7 @@ def test_deflate_bomb_is_1009_and_takes_little_memory(size: int) -> None:
 
 
 def test_deflate_ping_between_fragments_is_an_event() -> None:
-    """Before, between and after compressed fragments, a ping is a ping."""
+    """A ping may come before, between and after compressed fragments."""
     payload = deflate(WORDS)
     ping = client_frame(PING, b"\x00\xff")
     first = client_frame(TEXT, payload[:5], fin=False, rsv=4)

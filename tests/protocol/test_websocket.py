@@ -252,7 +252,7 @@ def test_websocket_bad_header_fails_without_payload() -> None:
 
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_websocket_frame_over_the_limit_fails_at_its_header(opcode: int) -> None:
-    """At the limit a message passes; one byte more is 1009 before any of it is there."""
+    """A message at the limit passes; one byte more is 1009 before its payload arrives."""
     exact = client_frame(opcode, b"x" * 1000)
     assert len(receiver(1000).receive(exact)) == 1
     assert failure_code(receiver(999).receive(exact)) == 1009

@@ -120,7 +120,7 @@ def test_arrival_without_a_hook_has_a_meta_of_its_own() -> None:
 def test_arrival_of_a_foreign_origin_is_refused(
     check: Any, origin: str | None, status: int
 ) -> None:
-    """By policy, list or function."""
+    """A policy, a list or a function may refuse it."""
     with serving(upgrader=Upgrader(check_origin=check)) as s:
         fields = () if origin is None else (f"Origin: {origin}",)
         with connect(s.server) as sock:

@@ -34,7 +34,7 @@ def test_raw_server_closed_keeps_tcp_clients() -> None:
 
 
 def test_raw_server_over_max_peers_closes_peer() -> None:
-    """At once, without any HTTP; the server counts them."""
+    """The peer is closed at once, without HTTP, and the server counts it."""
     with serving(on_receive_message=echo) as s:
         server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
         with tcp_peer(server) as peer:

@@ -54,7 +54,7 @@ def test_virtual_hub_close_tells_every_client_and_takes_no_time() -> None:
 
 
 def test_virtual_hub_close_cuts_clients_that_do_not_answer() -> None:
-    """After ``close_timeout``, or sooner if the time of ``close`` is up."""
+    """They are cut after ``close_timeout``, or sooner if the time of ``close`` is up."""
     for timeout, until in ((10, 5.0), (4, 3.0)):
         hub = VirtualHub(HubSetting[Any, Any](dict))
         hub.start()
@@ -168,7 +168,7 @@ def test_two_virtual_hubs_share_one_clock() -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_two_virtual_hubs_with_own_clocks_wait_for_each_other(first: int) -> None:
-    """Also after one of them has closed, whichever closes first."""
+    """The waits also work after one of the hubs has closed."""
     one, two = (VirtualHub(HubSetting[Any, Any](dict)) for _ in range(2))
     with one, two:
         assert one.exec_sync(lambda _: two.exec_sync(lambda _: one.clients_num())) == 0

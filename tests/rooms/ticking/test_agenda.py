@@ -290,7 +290,7 @@ def test_agenda_end_refuses_closures_and_countdowns() -> None:
 
 
 def test_agenda_closures_may_begin_for_a_moment_but_not_past_the_next_tick() -> None:
-    """Of a paused room no tick comes."""
+    """A paused room gets no tick."""
     agenda = started()
     agenda.begin(lambda now: Schedule(1.0, now, "skip", 1))
     agenda.post(lambda: None)

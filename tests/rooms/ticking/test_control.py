@@ -56,7 +56,7 @@ def test_run_continues_the_hotline_it_is_given(hub: AnyVirtualHub) -> None:
 
 
 def test_run_one_option_on_many_hotlines_makes_an_object_for_each() -> None:
-    """On the thread that owns it."""
+    """Each object is made on the thread that owns it."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
         option = HotlineFrameOption[list[int]](lambda: [threading.get_ident()])
         frames = [option.run(hub.hotline()) for _ in range(3)]
@@ -114,7 +114,7 @@ def test_run_on_anything_but_a_hotline_is_refused(wrong: Any) -> None:
 
 
 def test_run_on_a_silent_or_closed_hotline_is_refused(hub: AnyVirtualHub) -> None:
-    """Also when the hub has closed it."""
+    """The hub may have closed the hotline."""
     option = HotlineFrameOption[Any](list)
     with pytest.raises(UsageError, match="SilentHotline"):
         option.run(hub.silent_hotline())
@@ -362,7 +362,7 @@ def test_pause_once_returned_no_tick_begins() -> None:
 
 
 def test_statistics_have_the_hotlines_and_the_rooms_figures(hub: AnyVirtualHub) -> None:
-    """Also after the end."""
+    """The figures stay after the end."""
 
     def logic(frame: AnyFrame, _: Any) -> None:
         if frame.tick.index > 2:

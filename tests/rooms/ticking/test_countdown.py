@@ -34,7 +34,7 @@ def test_countdown_wrong_time_is_refused_at_the_call(hub: AnyVirtualHub, wrong: 
 
 @pytest.mark.parametrize("wrong", [None, "later", 1])
 def test_countdown_wrong_callback_is_refused_at_the_call(hub: AnyVirtualHub, wrong: Any) -> None:
-    """By the name of the parameter; so is an interval below the shortest."""
+    """The error names the parameter; an interval below the shortest is refused, too."""
     frame = run(hub)
     with pytest.raises(SettingError, match=r"^on_timeout: expected a function"):
         frame.operation_timeout(1, wrong)
@@ -49,7 +49,7 @@ def test_countdown_wrong_callback_is_refused_at_the_call(hub: AnyVirtualHub, wro
 
 
 def test_countdown_fires_once_on_the_tick_thread(hub: AnyVirtualHub) -> None:
-    """With the frame and the object, after it has ended."""
+    """The callback gets the frame and the object, and the countdown has ended by then."""
     notes: list[Any] = []
     frame = run(hub, new_obj=lambda: "obj")
     countdown: Any = frame.operation_timeout(
@@ -101,7 +101,7 @@ def test_countdown_due_together_with_one_that_pauses_waits(hub: AnyVirtualHub) -
 
 
 def test_operation_runs_while_the_countdown_is_pending(hub: AnyVirtualHub) -> None:
-    """In order with the closures; not if the countdown has ended by then."""
+    """It runs in order with the closures, unless the countdown has ended by then."""
     notes: list[Any] = []
     frame = run(hub, new_obj=lambda: "obj")
     countdown = frame.operation_timeout(2, noting(notes, "timeout"))

@@ -59,7 +59,7 @@ def test_gate_every_member_answers_completes_it(hub: AnyVirtualHub) -> None:
 
 
 def test_gate_time_is_up_gives_the_default(hub: AnyVirtualHub) -> None:
-    """From then on an answer is too late."""
+    """A later answer is refused."""
     frame, _, (one, two) = table(hub, 2)
     notes: list[Any] = []
     gate = frame.await_inputs(
@@ -75,7 +75,7 @@ def test_gate_time_is_up_gives_the_default(hub: AnyVirtualHub) -> None:
 
 
 def test_gate_room_closes_takes_no_answer_and_calls_no_on_done(hub: AnyVirtualHub) -> None:
-    """From the moment of the close, though a closure is still to run."""
+    """Answers are refused from the close on, even while accepted closures still run."""
     frame, _, (one, two) = table(hub, 2)
     notes: list[Any] = []
     gate = frame.await_inputs([one, two], 5, 0, noting(notes, "done"))
@@ -99,7 +99,7 @@ def test_gate_room_closes_takes_no_answer_and_calls_no_on_done(hub: AnyVirtualHu
 
 
 def test_gate_last_answer_before_the_close_calls_on_done(hub: AnyVirtualHub) -> None:
-    """Before ``on_close``; also where the queue of closures is full."""
+    """``on_done`` runs before ``on_close``, even if the queue of closures is full."""
     notes: list[Any] = []
     frame, _, (one,) = table(hub, 1, control_size=1, on_close=noting(notes, "close"))
     gate = frame.await_inputs([one], 5, 0, noting(notes, "done"))
@@ -160,7 +160,7 @@ def test_gate_members_answer_by_their_messages() -> None:
 
 
 def test_gate_wait_is_refused_where_it_would_wait_for_itself(hub: AnyVirtualHub) -> None:
-    """On the hub thread, and in the room's callbacks."""
+    """These places are the hub thread and the room's callbacks."""
     frame, _, (one,) = table(hub, 1)
     gate = frame.await_inputs([one], 5, "none")
     with pytest.raises(WrongThread):

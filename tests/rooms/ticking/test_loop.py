@@ -34,7 +34,7 @@ from tests.support import TIMEOUT, Gate, Logs, fence, in_thread, serving, togeth
 
 
 def test_exec_sync_returns_the_result_or_raises_the_error(hub: AnyVirtualHub) -> None:
-    """Also KeyboardInterrupt.  Errors of ``exec_async`` closures are logged."""
+    """The error may be a KeyboardInterrupt.  Errors of ``exec_async`` closures are logged."""
     frame = run(hub)
     assert frame.exec_sync(lambda given, _: given is frame)
     frame.exec_async(lambda _, obj: obj.append(1))
@@ -133,7 +133,7 @@ def test_calls_of_a_finaliser_while_the_agenda_answers_are_not_lost(hub: AnyVirt
 
 
 def test_waits_for_the_room_are_refused_in_its_callbacks(hub: AnyVirtualHub) -> None:
-    """In a tick, a closure, a countdown, an operation, ``on_start`` and ``on_close``."""
+    """The callbacks are ticks, closures, countdowns, operations, ``on_start`` and ``on_close``."""
     refused: list[int] = []
 
     def try_it(frame: AnyFrame, *_: Any) -> None:
