@@ -46,7 +46,7 @@ def test_silent_hotline_names_are_those_of_a_hotline() -> None:
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("closed", [False, True])
 def test_silent_hotline_any_call_is_accepted_and_does_nothing(name: str, closed: bool) -> None:
-    """The arguments may be anything.  The hub thread may call, and so may callers after the end."""
+    """The arguments, the thread and the state of the room and the hub do not matter."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
         room = hub.silent_hotline()
         if closed:
