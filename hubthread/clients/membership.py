@@ -46,20 +46,22 @@ class Memberships:
 
         :returns: False if the client is in as many rooms as it may be.
         """
-        with self._lock:
-            if self.ended:
-                return True
-            full = self._most is not None and len(self._rooms) >= self._most
-            if full and room not in self._rooms:
-                return False
-            # Remembered first: after an interrupt the client leaves a room too many at its end.
-            self._rooms[room] = None
-            try:
+        try:
+            with self._lock:
+                if self.ended:
+                    return True
+                full = self._most is not None and len(self._rooms) >= self._most
+                if full and room not in self._rooms:
+                    return False
+                # Remembered first: otherwise, after an interrupt, the client would stay in.
+                self._rooms[room] = None
                 room.join(self._client)
-            except BaseException:
-                self._rooms.pop(room, None)
-                raise
-            return True
+        except BaseException:
+            with self._lock:
+                if self._client not in room:
+                    self._rooms.pop(room, None)
+            raise
+        return True
 
     def leave(self, room: PushLog[Any]) -> None:
         """Leave a room."""

@@ -99,8 +99,18 @@ def wait_for(
     time does not pass while a thread waits, and so the wait ends.
 
     :param condition: notified of changes; not held by the caller.
-    :raises DeadlockError: in virtual time, if a wait without a time-out would never end.
+    :raises DeadlockError: in virtual time, if a wait without a time-out is in vain; in a
+        finaliser or a signal handler that has interrupted its thread inside a change of what it
+        waits for.
     """
+    if condition._lock._is_owned():  # type: ignore[attr-defined]
+        if arrived():
+            return True
+        raise DeadlockError(
+            "waiting here would never end: this thread was interrupted inside the call that "
+            "it would wait for. Let a finaliser or a signal handler push, write or use "
+            "exec_async, which return at once"
+        )
     simulation = _simulation()
     if simulation is not None:
         simulation.run_others()

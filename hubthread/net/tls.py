@@ -39,6 +39,7 @@ class TLSTransport:
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._cipher = b""  # encrypted bytes that the socket has not taken yet
+        self._flushing = False
         self._handshaken = False
         self._finished = False  # our close_notify is made: nothing is decrypted any more
         self.unsent = 0
@@ -119,23 +120,42 @@ class TLSTransport:
         taken = 0
         with self._lock:
             self._flush()
-            while taken < len(data) and not self._cipher:
-                try:
-                    taken += self._ssl.write(data[taken : taken + _PLAIN_PIECE])
-                except ssl.SSLWantReadError:
-                    if not self._handshaken:  # waiting for room in the socket will not help
-                        raise
-                    break  # a renegotiation: the reader must receive first
+            while taken < len(data) and not self._cipher and not self._flushing:
+                wrote = self._encrypt(data[taken : taken + _PLAIN_PIECE])
+                if not wrote:
+                    break
+                taken += wrote
                 self._flush()
         return taken
 
+    def _encrypt(self, piece: bytes | memoryview) -> int:
+        """Encrypt ``piece`` and return its length; 0 if the reader must receive first."""
+        try:
+            return self._ssl.write(piece)
+        except ssl.SSLWantReadError:
+            if not self._handshaken:  # waiting for room in the socket will not help
+                raise
+            return 0  # a renegotiation
+
     def _flush(self) -> None:
-        """Offer the socket the encrypted bytes.  The caller holds the lock."""
-        if self._outgoing.pending:
-            self._cipher += self._outgoing.read()
-        if self._cipher:
-            self._cipher = self._cipher[self._plain.send(self._cipher) :]
-        self.unsent = len(self._cipher)
+        """Offer the socket the encrypted bytes.  The caller holds the lock.
+
+        A finaliser may send on a thread that is in this method.  Its bytes go out with the
+        others, here.
+        """
+        if self._flushing:
+            self.unsent = len(self._cipher) + self._outgoing.pending
+            return
+        self._flushing = True
+        try:
+            while self._cipher or self._outgoing.pending:
+                self._cipher += self._outgoing.read()
+                self._cipher = self._cipher[self._plain.send(self._cipher) :]
+                if self._cipher:
+                    break
+        finally:
+            self._flushing = False
+            self.unsent = len(self._cipher)
         if self._finished and not self.unsent:
             self._plain.finish()
 
