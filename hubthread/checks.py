@@ -118,7 +118,7 @@ def check_function(name: str, value: object, *arguments: str) -> None:
         check_callable(name, value, *arguments)
 
 
-def check_work(work: object, *arguments: str) -> None:
+def check_work(work: object, arguments: tuple[str, ...] = ()) -> None:
     """Refuse a closure, task or filter as ``check_callable`` does, where it is handed over.
 
     Later only the log would tell.
@@ -128,11 +128,7 @@ def check_work(work: object, *arguments: str) -> None:
     # Closures are checked one by one: the most usual ones first, with the fewest steps.
     if type(work) is FunctionType:
         code = work.__code__
-        if (
-            code.co_argcount == len(arguments)
-            and not code.co_flags & _UNRUN_FLAGS
-            and not code.co_kwonlyargcount
-        ):
+        if code.co_argcount == len(arguments) and not code.co_flags & _SPECIAL_FLAGS:
             return
     if not _fits(work, len(arguments)):
         raise WrongType(_misfit(work, arguments))
@@ -181,7 +177,7 @@ def checked(result: T) -> T:
 
 _PLAIN = frozenset({NoneType, bool, int, float, str, bytes, dict, list, tuple})
 _UNRUN = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
-_UNRUN_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+_SPECIAL_FLAGS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def _fits(value: object, count: int) -> bool:
@@ -200,11 +196,8 @@ def _fits(value: object, count: int) -> bool:
             break
     if kind is FunctionType:
         code: CodeType = function.__code__  # type: ignore[attr-defined]
-        if (
-            code.co_argcount == count
-            and not code.co_flags & _UNRUN_FLAGS
-            and not code.co_kwonlyargcount
-        ):
+        plain = code.co_argcount == count and not code.co_flags & _SPECIAL_FLAGS
+        if plain and not code.co_kwonlyargcount:
             return True
     return callable(function) and why_never_run(function) is None and _takes(function, count)
 

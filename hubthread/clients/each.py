@@ -274,7 +274,7 @@ class EachClient(Generic[Meta, Header]):
         :raises WrongThread: with ``wait_clients``, on the hub thread and in a tick.  With
             ``wait_hub`` alone the hub thread queues the tasks at once.
         """
-        check_work(task, "client_id", "ctx", "meta")
+        check_work(task, ("client_id", "ctx", "meta"))
         core, clients = self._to_visit()
         deadline = Deadline(timeout)
         if wait_hub and wait_clients:

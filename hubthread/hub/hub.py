@@ -159,7 +159,7 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closed; ``work`` will not run.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` closures wait.
         """
-        check_work(work, "dhub")
+        check_work(work, ("dhub",))
         self._core.loop.exec_async(work)
 
     def exec_sync(
@@ -177,7 +177,7 @@ class Hub(EachClient[Meta, Header]):
         :raises ExecTimeout: after ``timeout`` seconds; its text has the stack of the hub
             thread.  ``work`` still runs.
         """
-        check_work(work, "dhub")
+        check_work(work, ("dhub",))
         return self._core.loop.exec_sync(work, timeout)
 
     # Sending to all.
@@ -210,7 +210,7 @@ class Hub(EachClient[Meta, Header]):
             out.
         :raises HubClosed, QueueFull, WrongType, WrongValue: as ``broadcast``.
         """
-        check_work(predicate, "hub", "ctx", "meta")
+        check_work(predicate, ("hub", "ctx", "meta"))
         frame = self._core.make_frame(data)
 
         def send(clients: list[Client[Meta, Header]]) -> None:

@@ -129,7 +129,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises HotlineClosed: when the room is closing; what was accepted before still runs.
         :raises QueueFull: when ``control_size`` closures wait.
         """
-        check_work(work, "frame", "obj")
+        check_work(work, ("frame", "obj"))
         self._loop.exec_async(work)
 
     def exec_sync(
@@ -143,7 +143,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises DeadlockError: when the room waits for this thread.
         :raises ExecTimeout: with the stack of what the room is doing; the work still runs.
         """
-        check_work(work, "frame", "obj")
+        check_work(work, ("frame", "obj"))
         return self._loop.exec_sync(work, timeout)
 
     # Waiting for players.

@@ -66,7 +66,7 @@ class BaseCountdown(Generic[Control, Obj]):
         :returns: False when it has ended already.
         :raises QueueFull: as ``frame.exec_async``.
         """
-        check_work(work, "operation", "obj")
+        check_work(work, ("operation", "obj"))
         agenda = self._loop.agenda
 
         def run() -> None:
