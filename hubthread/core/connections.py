@@ -21,8 +21,8 @@ class Closable(Protocol):
 class Closing(Protocol):
     """A listening socket that can be closed."""
 
-    def close(self) -> None:
-        """Stop accepting connections."""
+    def _close(self, timeout: float) -> None:
+        """Stop accepting connections; return after ``timeout`` seconds at the latest."""
 
 
 class Servers:

@@ -32,6 +32,8 @@ class HubState:
         self._busy = 0  # calls of ``wait_done`` that are still to come
         self._process = 0  # the process that the hub was started in
         self._on_failure: Callable[[], None] | None = None
+        self.refusal: str | None = None
+        """Why this copy of the hub does nothing, in a child that was forked from its process."""
         self.value = "new"
         self.opened = opened
         self.loop_runs = False
@@ -101,6 +103,8 @@ class HubState:
         :param what: the rest of the sentence "hub NAME is closing and …".
         :raises HubClosed: when the hub is closing or closed.
         """
+        if self.refusal is not None:
+            raise UsageError(self.refusal)
         if self.value in ("closing", "closed"):
             raise HubClosed(f"hub {self._hub_name} is {self.value} and {what}")
 

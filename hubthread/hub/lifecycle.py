@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from hubthread.checks import check_number, checked
 from hubthread.clients.idle import IdleSweep
-from hubthread.concurrency.calls import stack_of
+from hubthread.concurrency.calls import stack_of, thread_id
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.sigint import interrupts_between_jobs
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.core.core import Core
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
+from hubthread.hub.fork import refusal, watch_forks
 from hubthread.net.connection import GOING_AWAY
 
 __all__ = ["Lifecycle"]
+
+GRACE = 0.5
+"""Seconds that ``close`` waits beyond its deadline for a walk that code of the program blocks."""
+
+LISTENER_SHARE = 0.1
+"""The share of the time to close that one listening socket may take."""
 
 SIGNAL_CHECK = 1.0
 """Seconds after which ``join`` waits anew, and so sees a signal that was missed."""
@@ -45,8 +53,11 @@ class Lifecycle:
         self.watchdog = Watchdog(
             setting.watchdog, core.clock, lambda: [core.loop, *registry.watched()], core.logger
         )
+        self._walker: int | None = None  # the thread that walks the order of closing
+        self._lines: list[tuple[Any, ...]] = []  # to log at the end of the walk
         self._idle = IdleSweep(setting.limits.idle_time, registry.everyone.members, core.timers)
-        core.state.on_failure(self._close_elsewhere)
+        watch_forks(core)
+        core.state.on_failure(self._close_soon)
         core.context.add_callback(lambda reason: self._close_if_open())
         if setting.delayed_execution is not None:
             core.loop.schedule(self._delayed_execution)  # the first in the queue
@@ -93,12 +104,7 @@ class Lifecycle:
 
     def _refuse_forked(self) -> None:
         if self._state.forked() or self._core.threads.left_behind():
-            raise UsageError(
-                f"hub {self._core.name} was started in another process before this one was "
-                f"forked, and has no threads here: make it with Hub(setting), let the first "
-                f"request start it, and begin ticking rooms and polls in "
-                f"HubSetting.delayed_execution"
-            )
+            raise UsageError(refusal(self._core.name))
 
     def _begin(self) -> None:
         self._refuse_forked()
@@ -116,7 +122,7 @@ class Lifecycle:
         """Run the hub thread."""
         self._watch_deadline()
         try:
-            self._core.loop.run(on_interrupt=self._close_elsewhere)
+            self._core.loop.run(on_interrupt=self._close_soon)
         finally:
             self._state.loop_ended()
 
@@ -140,11 +146,13 @@ class Lifecycle:
             self._state.open()
 
     def _close_if_open(self) -> None:
-        if self._state.value in ("new", "running"):
+        if self._state.refusal is None and self._state.value in ("new", "running"):
             self._close_elsewhere()
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the hub is closed; return False after ``timeout`` seconds."""
+        if self._state.refusal is not None:
+            raise UsageError(self._state.refusal)
         if timeout is None and isinstance(self._core.clock, RealClock):
             # Python may miss a signal that comes as a wait begins, until that wait is over:
             # a program that waits here for Ctrl-C would wait for ever.
@@ -154,21 +162,46 @@ class Lifecycle:
         return self._state.wait_closed(timeout)
 
     def close(self, timeout: float) -> None:
-        """Walk the order of closing, once; a second caller waits for the first."""
+        """Walk the order of closing, once; a second caller waits for the first.
+
+        In a forked child there is nothing to close: the sockets are the parent's.
+        """
         check_number("timeout", timeout, 0)
+        if self._state.refusal is not None or self._walker == thread_id():
+            return
         if self._would_wait_for_caller():
             self._close_elsewhere(timeout)
+        elif self._state.value in ("new", "running"):
+            self._close_and_wait(timeout)
+        else:
+            self.join(timeout)
+
+    def _close_and_wait(self, timeout: float) -> None:
+        # On a thread of its own: a log handler, or a callback of a context, may block the walk.
+        try:
+            logged = self._close_elsewhere(timeout)
+        except RuntimeError:  # no thread
+            self._close_here(timeout)
             return
+        if self._state.wait_closed(timeout + GRACE):
+            logged.wait(GRACE)
+
+    def _close_here(self, timeout: float) -> None:
         before = self._state.begin_close()
         if before is None:
             self.join(timeout)
             return
+        self._walker = thread_id()
         try:
             if before == "new":  # closures that were accepted before the start still run
                 self._start_thread()
             self._walk(self._core.clock.now() + timeout, timeout)
         finally:
+            self._walker = None
             self._state.end()
+            lines, self._lines = self._lines, []
+            for line in lines:
+                log_safely(self._core.logger, logging.ERROR, *line)
 
     def _would_wait_for_caller(self) -> bool:
         core = self._core
@@ -177,12 +210,22 @@ class Lifecycle:
         here = core.threads.is_mine() or core.loop.is_here()
         return here or any(client.is_here() for client in core.registry.everyone.members())
 
-    def _close_elsewhere(self, timeout: float = 10.0) -> None:
+    def _close_soon(self) -> None:
+        self._close_elsewhere()
+
+    def _close_elsewhere(self, timeout: float = 10.0) -> threading.Event:
+        """Close on another thread; return an event that is set at the end."""
+        logged = threading.Event()
+
         def close() -> None:
             self._core.threads.leave()  # or it would wait for itself
-            self.close(timeout)
+            try:
+                self._close_here(timeout)
+            finally:
+                logged.set()
 
         self._core.threads.start(close, "closer")
+        return logged
 
     def _walk(self, deadline: float, timeout: float) -> None:
         core, state = self._core, self._state
@@ -193,7 +236,7 @@ class Lifecycle:
 
         # 1. Accept no more connections.
         for server in core.servers.all():
-            server.close()
+            server._close(left(gentle) * LISTENER_SHARE)
         # 2. Wait for ``wait_done``, and for the closures that were accepted so far.
         done = self._wait(lambda: state.missing == 0, left(gentle))
         if not done:
@@ -206,7 +249,10 @@ class Lifecycle:
                 self._log("%r is closing, but its thread is busy: %s", core.hub, error)
         except HubThreadError:
             pass  # the hub thread has failed, or its queue is full of work that still runs
-        # 3. Tell every client.  A client that comes now is either among these, or the sealed
+        # 3. Let the ticking rooms say their last word, while their members can still hear it.
+        spoken = core.clock.now() + left(gentle) / 2
+        self._let_rooms_speak(lambda: left(spoken))
+        #    Tell every client.  A client that comes now is either among these, or the sealed
         #    push log refuses it and its own thread tells it.
         core.registry.everyone.seal()
         for client in core.registry.everyone.members():
@@ -250,8 +296,15 @@ class Lifecycle:
                 stack_of(ident),
             )
 
+    def _let_rooms_speak(self, left: Callable[[], float]) -> None:
+        hotlines = self._core.registry.hotlines()
+        calls = [hotline._last_word() for hotline in hotlines]
+        for call in calls:
+            call(left())
+
     def _log(self, text: str, *args: object) -> None:
-        log_safely(self._core.logger, logging.ERROR, text, *args)
+        # Logged after the walk, which a log handler must not block.
+        self._lines.append((text, *args))
 
     # Virtual time passes in these two; see ``hubthread.testing``.
 

@@ -7,6 +7,7 @@ Layer: net.  Threads: ``run`` is the reader thread; any thread may send and clos
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Hashable
 from time import monotonic
@@ -80,6 +81,8 @@ class Connection:
         self._lock = threading.RLock()  # guards what follows; held for one table look-up
         self._closing = Closing()
         self._timer: Timer | None = None
+        self._left = 0  # bytes that waited for the peer when the timer was set
+        self._over = False  # the socket is closed, or about to be
         self.ended_by: str | None = None
         """The cause of the end, in one word; ``None`` while the connection is open.
 
@@ -123,7 +126,7 @@ class Connection:
         """Begin the closing handshake, once; return at once.
 
         What waits is sent first, unless the outbox has overflowed.  The connection is cut after
-        ``close_timeout`` seconds.
+        ``close_timeout`` seconds in which the peer has taken none of it.
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
@@ -176,14 +179,29 @@ class Connection:
                 self.ended_by, self.limit = ended_by, limit
             overflow = self.ended_by == "overflow"
         if action is Action.DROP:
+            if self.ended_by == "server" and self.outbox.finish_waits:
+                self._closing.take_back()
             with _shutdown_lock:
                 self._transport.shutdown()
             return
         if first:
-            self._timer = self._timers.set(self._closing_time(), self.cut)
+            self._watch_closing()
         # Repeated when the peer's Close meets ours.  The thread that began our Close may not
         # have queued it yet, and the reader is about to end the sending side.
         self._finish(drop_waiting=overflow)
+
+    def _watch_closing(self) -> None:
+        self._left = self.outbox.waiting_bytes
+        self._timer = self._timers.set(self._closing_time(), self._closing_overdue)
+
+    def _closing_overdue(self) -> None:
+        """Cut the connection, unless the peer has taken some of what waits for it."""
+        if self.outbox.waiting_bytes >= self._left:
+            self.cut()
+            return
+        with self._lock:
+            if not self._over:
+                self._watch_closing()
 
     def _closing_time(self) -> float:
         """Return the seconds for the closing handshake."""
@@ -316,8 +334,10 @@ class Connection:
         """Close the socket."""
         self._transport.shutdown()
         self.outbox.end()
-        if self._timer is not None:
-            self._timer.cancel()
+        with self._lock:
+            self._over = True
+            if self._timer is not None:
+                self._timer.cancel()
         self._transport.close()
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
@@ -371,11 +391,21 @@ class Connection:
         A socket that is closed with unread bytes is reset, and the reset can overtake our
         Close.  The timer of the closing handshake ends this loop too.
         """
-        deadline = Deadline(self._options.close_timeout)
+        waiting = None
         try:
+            while waiting is None or self.outbox.waiting_bytes < waiting:
+                waiting = self.outbox.waiting_bytes
+                if self._read_for(self._options.close_timeout):
+                    return
+        except OSError:
+            pass
+
+    def _read_for(self, timeout: float) -> bool:
+        """Read and discard; return True at the end of the stream, False after ``timeout``."""
+        deadline = Deadline(timeout)
+        with contextlib.suppress(TimeoutError):
             while left := deadline.left():
                 self._transport.set_deadline(left)
                 if not self._transport.recv():
-                    return
-        except OSError:  # TimeoutError included
-            pass
+                    return True
+        return False

@@ -83,6 +83,7 @@ class Listener:
         self._ended = threading.Event()
         self._lock = threading.RLock()  # guards what follows
         self._started = False
+        self._abandoned = False  # ``close`` has not waited for the end
         self.connections = 0
         """Connections now."""
         self.accepted = 0
@@ -108,8 +109,11 @@ class Listener:
             self._release_sockets()
             raise
 
-    def close(self) -> None:
-        """Stop accepting; return when no connection can be accepted any more."""
+    def close(self, timeout: float | None = None) -> bool:
+        """Stop accepting; return when no connection can be accepted any more.
+
+        :returns: False after ``timeout`` seconds, if the accept loop has not ended.
+        """
         self._closing.set()
         with self._lock:
             started, self._started = self._started, True
@@ -117,8 +121,14 @@ class Listener:
             self._release_sockets()
         with contextlib.suppress(OSError):  # another thread has closing it
             self._wake.send(b"x")
-        self._ended.wait()
+        # The accept loop logs, and a log handler of the user may block it.
+        if not self._ended.wait(timeout):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._abandoned = True
+                    return False
         self._wake.close()
+        return True
 
     def _accept(self) -> None:
         try:
@@ -140,7 +150,10 @@ class Listener:
         self._waker.close()
         if self._spare >= 0:
             os.close(self._spare)
-        self._ended.set()
+        with self._lock:
+            self._ended.set()
+            if self._abandoned:
+                self._wake.close()
 
     def _accept_one(self) -> bool:
         """Accept one connection; return False when it is time to select again."""

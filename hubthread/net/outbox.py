@@ -221,6 +221,16 @@ class Outbox:
         """The number of messages that the overflow policy has dropped."""
         return self._backlog.dropped
 
+    @property
+    def waiting_bytes(self) -> int:
+        """The number of bytes that wait for the operating system to take them."""
+        return self._backlog.size + self._collected_size + self.transport.unsent
+
+    @property
+    def finish_waits(self) -> bool:
+        """True if the last frame waits, or was given up, behind what the peer has not taken."""
+        return self._finished and self._pending()
+
     def is_consumed(self, number: int) -> bool:
         """Return True if message ``number``, and so each earlier one, is consumed."""
         return number <= self._consumed

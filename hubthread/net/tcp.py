@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from hubthread.concurrency.calls import thread_id
-from hubthread.concurrency.deadline import Deadline
 from hubthread.limits import SILENCE
 from hubthread.net.connection import Connection
 from hubthread.net.interfaces import Services, Sink
@@ -112,6 +111,9 @@ class TcpConnection(Connection):
 
     def _read_to_end(self) -> None:
         """Read as ``Connection`` does; then wait for the rest to reach a half-closed peer."""
-        deadline = Deadline(self._options.close_timeout)
         super()._read_to_end()
-        self.outbox.wait_consumed(None, deadline.left())
+        waiting = None
+        while waiting is None or self.outbox.waiting_bytes < waiting:
+            waiting = self.outbox.waiting_bytes
+            if self.outbox.wait_consumed(None, self._options.close_timeout):
+                return

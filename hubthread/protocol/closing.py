@@ -150,6 +150,11 @@ class Closing:
         self.may_send = state is CloseState.OPEN
         return action
 
+    def take_back(self) -> None:
+        """Report 1006 instead of a local close: our Close has never been sent."""
+        if not self.clean:
+            self.code, self.reason = ABNORMAL, ""
+
     @staticmethod
     def _close_frame(event: CloseEvent, code: int | None, reason: str) -> bytes:
         # RFC 6455 section 5.5.1: the answer typically echoes the code received, and a Close

@@ -218,6 +218,17 @@ class Hotline(EachClient[Meta, Header]):
         """Return what runs callbacks for the hotline; the watchdog looks at it."""
         return ()
 
+    def _disown(self, refuse: Callable[..., Any]) -> None:
+        """Let each push call ``refuse``: the hub's threads are in another process."""
+        self._make_frame = refuse
+
+    def _last_word(self) -> Callable[[float], object]:
+        """Begin to run ``on_close`` early; return a function that waits for its pushes.
+
+        The function takes the seconds that it may wait.
+        """
+        return lambda timeout: None
+
     def _wait_ended(self, timeout: float) -> bool:
         """Wait until a closed hotline has run its last callback; return True if it has."""
         return True

@@ -137,7 +137,12 @@ class Listening(ABC):
 
     def close(self) -> None:
         """Stop accepting; return when the socket is closed."""
-        self._listener.close()
+        if self._core.state.refusal is None:  # the socket is not that of a parent process
+            self._close(None)
+
+    def _close(self, timeout: float | None) -> None:
+        """Close as ``close`` does; return after ``timeout`` seconds at the latest."""
+        self._listener.close(timeout)
         self._core.servers.remove(self)
 
     def statistics(self) -> ServerStatistics:

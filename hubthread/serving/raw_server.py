@@ -80,9 +80,8 @@ class SocketServer(Listening):
             return UdpSocket(sock, self._welcome, self._format, self._options, core, most)
         return Listener(sock, self._serve, core, most, core.address_limit, http=False)
 
-    def close(self) -> None:
-        """Stop accepting; return when no new peer can come in."""
-        super().close()
+    def _close(self, timeout: float | None) -> None:
+        super()._close(timeout)
         self._pool.close()
 
     def __repr__(self) -> str:

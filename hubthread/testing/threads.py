@@ -121,6 +121,9 @@ class VirtualLifecycle(Lifecycle):
             self._open = False
             self._clock.close_hub()
 
+    def _close_and_wait(self, timeout: float) -> None:
+        self._close_here(timeout)
+
     def _start_thread(self) -> None:
         self._open = self._state.loop_runs = True
         self._clock.open_hub()

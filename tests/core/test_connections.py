@@ -15,7 +15,7 @@ class Cut:
     def shutdown(self) -> None:
         self.cuts += 1
 
-    def close(self) -> None:
+    def _close(self, timeout: float) -> None:
         self.cuts += 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -14,11 +15,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as websocket
 
 from hubthread import (
+    HotlineFrameOption,
     HubClosed,
+    HubSetting,
     SettingError,
     UsageError,
     WebsocketPeriod,
 )
+from hubthread.testing import VirtualClient, VirtualHub
 from tests.support import (
     TIMEOUT,
     AnyClient,
@@ -90,7 +94,9 @@ def test_close_waits_for_wait_done() -> None:
         peer, _ = s.pair()
         s.hub.wait_add(2)
         begun = threading.Event()
-        s.hub._core.servers.add(SimpleNamespace(close=begun.set))  # closed first of all
+        s.hub._core.servers.add(
+            SimpleNamespace(_close=lambda timeout: begun.set())
+        )  # closed first of all
         closing = in_thread(s.hub.close)
         assert begun.wait(TIMEOUT)
         s.hub.wait_done()
@@ -267,3 +273,163 @@ def test_close_with_a_thousand_clients_leaves_nothing() -> None:
         for sock, _ in pairs:
             sock.close()
     assert s.logs.warnings() == []
+
+
+class _Stuck(logging.Handler):
+    """A log handler whose receiver is down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.released = threading.Event(), threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.entered.set()
+        self.released.wait(TIMEOUT)
+
+
+def test_close_while_a_log_handler_blocks_the_listener_ends() -> None:
+    logger = logging.getLogger("tests.stuck")
+    stuck = _Stuck()
+    logger.addHandler(stuck)
+    logger.propagate = False
+    with serving(logger=logger, serve={"max_connections": 1}) as s:
+        s.pair()
+        with connect(s.server), connect(s.server):  # too many: the listener logs it
+            assert stuck.entered.wait(TIMEOUT)
+            closing = in_thread(lambda: s.hub.close(1.0))
+            closing()  # it ends, although the handler does not
+            assert not stuck.released.is_set()
+            assert s.hub.state == "closed"
+        stuck.released.set()
+    logger.removeHandler(stuck)
+
+
+def test_close_while_a_context_callback_blocks_ends() -> None:
+    released = threading.Event()
+
+    def block(reason: str) -> None:
+        released.wait(TIMEOUT)
+
+    with serving() as s:
+        s.hub.context.add_callback(block)
+        in_thread(lambda: s.hub.close(0.5))()
+        assert s.hub.state == "closing"
+        released.set()
+        assert s.hub.join(TIMEOUT)
+
+
+def test_close_in_a_callback_of_the_closing_itself_returns_at_once() -> None:
+    with serving() as s:
+        s.hub.context.add_callback(lambda reason: s.hub.close(1e6))
+        s.hub.close()
+        assert s.hub.state == "closed"
+
+
+def test_close_second_caller_returns_at_its_own_deadline() -> None:
+    with serving() as s:
+        s.hub.wait_add()
+        first = in_thread(lambda: s.hub.close(TIMEOUT))
+        while s.hub.state == "running":
+            pass
+        in_thread(lambda: s.hub.close(0.01))()
+        assert s.hub.state == "closing"
+        s.hub.wait_done()
+        first()
+        assert s.hub.state == "closed"
+
+
+def _slow_reader(hub: VirtualHub[Any, Any]) -> VirtualClient:
+    """Return a client that reads for 10 s what waits for it."""
+    client = hub.connect(bytes_per_second=100_000)
+    for number in range(10):
+        client.ctx.write(bytes([number]) * 100_000)
+    return client
+
+
+def _setting(**fields: Any) -> HubSetting[Any, Any]:
+    period = WebsocketPeriod[Any](close_timeout=1.0)
+    return HubSetting(dict, websocket_period=period, **fields)
+
+
+def test_close_client_that_reads_slowly_gets_all_that_waits() -> None:
+    """``close_timeout`` counts the time without progress only."""
+    with VirtualHub(_setting()) as hub:
+        client = _slow_reader(hub)
+        hub.close(timeout=60)
+        assert len(client.messages()) == 10
+        assert client.close_code == 1001
+        assert client.ctx.ws_conn.clean
+
+
+def test_close_slow_reader_is_cut_near_the_deadline_of_the_hub() -> None:
+    with VirtualHub(_setting()) as hub:
+        client = _slow_reader(hub)
+        before = hub.clock.now()
+        hub.close(timeout=4)
+        assert hub.clock.now() - before <= 4
+        assert 0 < len(client.messages()) < 10
+
+
+def test_client_close_slow_reader_gets_all_that_waits() -> None:
+    codes: list[int | None] = []
+    closed = lambda ctx, meta: codes.append(ctx.ws_conn.code)  # noqa: E731
+    with VirtualHub(_setting(on_connection_close=closed)) as hub:
+        client = _slow_reader(hub)
+        client.ctx.close(1000, "that was all")
+        hub.advance(30)
+        assert len(client.messages()) == 10
+        assert (client.close_code, codes) == (1000, [1000])
+
+
+def test_client_close_peer_that_reads_nothing_is_cut_with_1006() -> None:
+    """The close callback does not claim a Close that was never sent."""
+    codes: list[int | None] = []
+    closed = lambda ctx, meta: codes.append(ctx.ws_conn.code)  # noqa: E731
+    with VirtualHub(_setting(on_connection_close=closed)) as hub:
+        client = hub.connect()
+        client.stall()
+        for _ in range(5):
+            client.ctx.write(b"\0" * 1_000_000)
+        client.ctx.close(1000, "that was all")
+        hub.advance(2)
+        assert codes == [1006]
+        assert not client.ctx.ws_conn.clean
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_close_ticking_room_says_its_last_word_before_1001(virtual: bool) -> None:
+    option = HotlineFrameOption[Any](dict, on_close=lambda frame, obj: frame.push("3:2"))
+    if virtual:
+        with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+            client = hub.connect()
+            option.run(hub.hotline()).answer(client.ctx)
+        assert client.messages() == ["3:2"]
+        assert client.close_code == 1001
+        return
+    with serving() as s:
+        peer, ctx = s.pair()
+        option.run(s.hub.hotline()).answer(ctx)
+        closing = in_thread(s.hub.close)
+        assert peer.rest() == (["3:2"], 1001, "the server is going away")
+        peer.close()
+        closing()
+
+
+def test_close_last_word_is_said_once_and_closures_still_run() -> None:
+    ends: list[str] = []
+    setting = HubSetting[Any, Any](
+        dict,
+        on_connection_close=lambda ctx, meta: room.exec_async(
+            lambda frame, obj: ends.append("closure")
+        ),
+    )
+    hub: VirtualHub[Any, Any]
+    with VirtualHub(setting) as hub:
+        room = HotlineFrameOption[Any](
+            dict, on_close=lambda frame, obj: ends.append("on_close"), hz=10, logic=lambda *_: None
+        ).run(hub.hotline())
+        room.answer(hub.connect().ctx)
+        gate = room.await_inputs(room.members, 60, None)
+    assert ends == ["on_close", "closure"]
+    assert not gate.is_complete
+    assert hub.errors == []

@@ -37,7 +37,7 @@ def test_virtual_hub_close_tells_every_client_and_takes_no_time() -> None:
         poll = hub.long_polling(LongPollingOption(lambda hub, done: None, 60))
         clients[1].ctx.write("the last")
         hub.exec_async(lambda _: ends.append("closure"))
-    assert ends == ["closure", "client 1", "client 2", "client 3", "room"]
+    assert ends == ["closure", "room", "client 1", "client 2", "client 3"]
     assert [client.close_code for client in clients] == [1001, 1001, 1001]
     assert clients[1].inbox == ["the last"]
     assert (poll.outcome, hub.state, hub.clock.now()) == ("cancelled", "closed", 0.0)

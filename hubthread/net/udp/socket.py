@@ -116,7 +116,7 @@ class UdpSocket:
             self._release_sockets()
             raise
 
-    def close(self) -> None:
+    def close(self, timeout: float | None = None) -> bool:
         """Accept no new peer.  Without peers, return when the socket is closed.
 
         With peers, the socket stays open until the last of them has ended.
@@ -127,7 +127,8 @@ class UdpSocket:
             mine = self._runner == threading.get_ident()
             self._wake_up()
         if empty and not mine:
-            self._ended.wait(CLOSE_TIMEOUT)
+            return self._ended.wait(CLOSE_TIMEOUT if timeout is None else timeout)
+        return True
 
     # Called by peers, on any thread: see ``PeerSocket``.
 

@@ -263,6 +263,14 @@ class Agenda:
             if self._ending is None:
                 self._ending = reason
 
+    def reopen(self) -> None:
+        """Accept closures again, after ``end``: those of clients that leave while the hub closes.
+
+        On the tick thread, before it asks for the next job.
+        """
+        with self._lock:
+            self._ending = None
+
     @property
     def ending(self) -> bool:
         """True if nothing more is accepted."""

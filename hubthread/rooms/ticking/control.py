@@ -68,7 +68,11 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def _watched(self) -> Sequence[Watched]:
         return (self._loop,)
 
+    def _last_word(self) -> Callable[[float], object]:
+        return self._loop.last_word()
+
     def _wait_ended(self, timeout: float) -> bool:
+        self._loop.end("the hub was closed")  # if it has only said its last word
         return self.join(timeout)
 
     # Time.

@@ -6,6 +6,7 @@ on any thread.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.clock import Drive
-from hubthread.errors import HotlineClosed, WrongThread
+from hubthread.concurrency.deadline import Deadline
+from hubthread.errors import HotlineClosed, HubThreadError, WrongThread
 from hubthread.net.tick_batch import TickBatch
 from hubthread.rooms.ticking.agenda import (
     Agenda,
@@ -61,6 +63,7 @@ class TickLoop(Generic[Control, Obj]):
         self._drive: Drive
         self._making: Call[Obj] | None = Call(setup.new_obj)
         self._failed = False  # to start
+        self._said = False  # the last word: on_close has run
         self._calls: TickCallbacks[Control, Obj] | None = None  # until it has started
         # The tick thread's.
         self.runner: int | None = None
@@ -162,6 +165,46 @@ class TickLoop(Generic[Control, Obj]):
         """Call ``work(frame, obj)``, and log what it raises.  On the tick thread."""
         assert self._calls is not None
         self._calls.call(what, work)
+
+    def last_word(self) -> Callable[[float], object]:
+        """Stop the clock and run ``on_close`` while the hub closes and members still listen.
+
+        Closures still run afterwards: those of clients that leave are to come.
+
+        :returns: a function that waits until its pushes are sent, for a number of seconds.
+        """
+        self._log.seal()
+        call = Call(self._say_last_word)
+        try:
+            self.post(call.run, essential=True)
+        except HotlineClosed:
+            return self.agenda.wait_over
+
+        def wait(timeout: float) -> None:
+            deadline = Deadline(timeout)
+            with contextlib.suppress(HubThreadError):  # a busy room has had its time
+                call.result(self, self.name, deadline.left())
+                # A closure of the next round: what the last word has pushed has left then.
+                fence = Call(lambda: None)
+                self.post(fence.run, essential=True)
+                fence.result(self, self.name, deadline.left())
+
+        return wait
+
+    def _say_last_word(self) -> None:
+        """On the tick thread."""
+        self.agenda.pause()
+        for countdown in self.agenda.countdowns():
+            if self.agenda.cancel(countdown):
+                countdown.closed()
+        assert self._calls is not None
+        self._said = True
+        # As in every on_close, the room accepts nothing more for itself.
+        self.agenda.end("the hub is closing")
+        try:
+            self._calls.on_close()
+        finally:
+            self.agenda.reopen()
 
     # The driver of the push log.
 
@@ -270,7 +313,8 @@ class TickLoop(Generic[Control, Obj]):
         countdowns, _ = self.agenda.close()
         for countdown in countdowns:
             countdown.closed()
-        self._send_together(calls.on_close)
+        if not self._said:
+            self._send_together(calls.on_close)
         self._slot += 1
         self._shut(job.reason)
 
