@@ -192,7 +192,7 @@ class WebsocketPeriod(Generic[Meta]):
     max_fragments: int = 1024
     """Frames of a received message; more of them close the client with 1009."""
     close_timeout: float = 5.0
-    """Seconds for the closing handshake; then the connection is cut."""
+    """Seconds of the closing handshake in which the peer reads nothing; then it is cut."""
     write_wait: float = 10.0
     """Seconds without a byte of progress after which a stalled connection is cut."""
 

@@ -85,6 +85,15 @@ class Connections:
             self._open[connection] = None
             return True
 
+    def answered(self, connection: Closable) -> None:
+        """Mark an open connection whose response has been sent; cut it if the hub is closing."""
+        with self._changed:
+            self._handshaking[connection] = None
+            self._open.pop(connection, None)
+            closing = self._closing
+        if closing:
+            connection.shutdown()
+
     def end(self, connection: Closable) -> None:
         """Forget a connection that has ended."""
         with self._changed:

@@ -240,19 +240,24 @@ def _milliseconds(seconds: float) -> int:
     return min(max(1, int(seconds * 1000)), _LONGEST_POLL)
 
 
-def send_all(transport: Transport, data: bytes, deadline: float) -> bool:
+def send_all(transport: Transport, data: bytes, deadline: float, *, patience: float = 0.0) -> bool:
     """Send all of ``data``, and block meanwhile; return False if that fails.
 
     For responses of plain HTTP, and for the handshake, before a connection has its outbox.
 
     :param deadline: on the clock of ``time.monotonic``.
+    :param patience: seconds that the peer has at least after each part that it has taken.
     """
     rest = memoryview(data)
     try:
         while rest or transport.unsent:
-            rest = rest[transport.send(rest) :]
+            unsent = transport.unsent
+            sent = transport.send(rest)
+            rest = rest[sent:]
             if not rest and not transport.unsent:
                 break
+            if sent or transport.unsent < unsent:
+                deadline = max(deadline, monotonic() + patience)
             left = deadline - monotonic()
             if left <= 0 or not transport.wait_writable(left):
                 return False

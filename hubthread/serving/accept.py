@@ -200,8 +200,14 @@ class Arrival:
         if self.response is None:
             return
         transport, until = self.transport, max(self.deadline, monotonic() + 1.0)
-        if not send_all(transport, self.response.encode(self.request), until):
+        connections = self._core.connections
+        connections.open(transport)  # a hub that closes lets the peer read to the end
+        patience = self._core.setting.websocket_period.close_timeout
+        wire = self.response.encode(self.request)
+        if not send_all(transport, wire, until, patience=patience):
             return
+        connections.answered(transport)
+        until = max(self.deadline, monotonic() + 1.0)
         transport.finish()
         send_all(transport, b"", until)  # the rest of TLS's close_notify
         try:

@@ -58,3 +58,20 @@ def test_connections_wait_empty_ends_with_the_last_one() -> None:
     connections.end(opened)
     connections.end(opened)
     assert waiting()
+
+
+def test_connections_answered_is_cut_while_closing_and_not_before() -> None:
+    connections, one, two = Connections(), Cut(), Cut()
+    for each in (one, two):
+        connections.begin(each)
+        assert connections.open(each)
+    connections.answered(one)
+    assert one.cuts == 0
+    connections.cut_handshakes()
+    assert (one.cuts, two.cuts) == (1, 0)  # two is still being sent its response
+    connections.answered(two)
+    assert two.cuts == 1
+    assert not connections.is_empty()
+    for each in (one, two):
+        connections.end(each)
+    assert connections.is_empty()

@@ -259,7 +259,6 @@ def test_everything_accepted_before_the_close_runs_and_nothing_after_it() -> Non
                 frame: AnyFrame = frame,
                 accepted: list[list[int]] = accepted,
                 notes: Noted = notes,
-                hub: Any = hub,
             ) -> None:
                 try:
                     for number in range(50):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from time import monotonic
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -395,3 +396,31 @@ def test_transport_reader_with_pauses_never_yields(
             assert len(transport.recv()) == 511
             work(0.002)
     assert pauses == []
+
+
+class _Slow:
+    """A transport whose peer takes a byte a second."""
+
+    unsent = 0
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.taken = b""
+
+    def send(self, data: memoryview) -> int:
+        self.taken += bytes(data[:1])
+        return 1
+
+    def wait_writable(self, timeout: float) -> bool:
+        self.now += 1.0
+        return True
+
+
+@pytest.mark.parametrize(("patience", "whole"), [(0.0, False), (2.0, True)])
+def test_send_all_with_patience_waits_while_the_peer_takes_something(
+    patience: float, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow: Any = _Slow()
+    monkeypatch.setattr(transport_module, "monotonic", lambda: slow.now)
+    assert send_all(slow, b"0123456789", 5.0, patience=patience) is whole
+    assert (slow.taken == b"0123456789") is whole

@@ -40,7 +40,11 @@ class TickSetup(Generic[Control, Obj]):
     on_start: Callable[[Control, Obj], object] | None = None
     """Runs before the first tick, which comes one period later.  If it raises, the room closes."""
     on_close: Callable[[Control, Obj], object] | None = None
-    """The room's last callback: runs exactly once, whatever ended the room.  It may still push."""
+    """The room's last callback: runs exactly once, whatever ended the room.  It may still push.
+
+    When the hub closes, it runs before the members are told 1001.  Closures that their close
+    callbacks submit run after it.
+    """
     control_size: int | None = None
     """Number of closures that may wait for the tick thread; ``None``: ``chan_queue_size``."""
     overrun: OverrunPolicy = "skip"
