@@ -149,6 +149,8 @@ class Agenda:
         self._name = name
         self.flush_due = False
         """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
+        self.refuses = False
+        """True while ``on_close`` runs early: nothing is accepted then.  The tick thread's."""
         # Acquired itself, not through the condition that shares it: a KeyboardInterrupt
         # cannot arrive between the lock and "with".
         self._lock = threading.RLock()  # guards what follows
@@ -263,18 +265,10 @@ class Agenda:
             if self._ending is None:
                 self._ending = reason
 
-    def reopen(self) -> None:
-        """Accept closures again, after ``end``: those of clients that leave while the hub closes.
-
-        On the tick thread, before it asks for the next job.
-        """
-        with self._lock:
-            self._ending = None
-
     @property
     def ending(self) -> bool:
         """True if nothing more is accepted."""
-        return self._ending is not None
+        return self._ending is not None or self.refuses
 
     def wait_over(self, timeout: float | None) -> bool:
         """Wait until the last callback has run; return False if ``timeout`` seconds pass first."""
@@ -387,7 +381,7 @@ class Agenda:
     # Under the lock.
 
     def _refuse_closing(self) -> None:
-        if self._ending is not None:
+        if self.ending:
             raise HotlineClosed(f"{self._name} is closed")
 
     def _room_time(self) -> float:

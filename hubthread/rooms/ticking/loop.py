@@ -200,11 +200,11 @@ class TickLoop(Generic[Control, Obj]):
         assert self._calls is not None
         self._said = True
         # As in every on_close, the room accepts nothing more for itself.
-        self.agenda.end("the hub is closing")
+        self.agenda.refuses = True
         try:
             self._calls.on_close()
         finally:
-            self.agenda.reopen()
+            self.agenda.refuses = False
 
     # The driver of the push log.
 
