@@ -7,7 +7,7 @@ from typing import Any
 
 from typing_extensions import assert_type
 
-from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting
+from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting, IOContext
 
 
 @dataclass
@@ -36,3 +36,11 @@ assert_type(frame.exec_sync(lambda frame, state: state.names, timeout=1.0), list
 frame.exec_async(lambda frame, state: state.nothing)  # type: ignore[attr-defined]
 assert_type(frame.latency_time(1.0), float)
 assert_type(frame.each_client(lambda client_id, ctx, meta: 1).results, dict[Any, int])  # type: ignore[assert-type]
+
+
+def open_game(ctx: IOContext, meta: object) -> None:
+    """A handler has the hub as ``IHub``; the rooms that it opens take a clock all the same."""
+    room = ctx.hub.hotline()
+    room.answer(ctx)
+    assert_type(option.run(room), FrameControl[State])
+    ctx.hub.exec_async(lambda dhub: option.run(dhub.hub.hotline()))

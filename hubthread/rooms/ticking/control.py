@@ -28,7 +28,7 @@ from hubthread.statistics import FrameStatistics
 
 if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
-    from hubthread.interfaces import IOContext
+    from hubthread.interfaces import IHotline, IOContext
 
 __all__ = [
     "FrameControl",
@@ -238,16 +238,16 @@ class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
     at a time: ``obj`` needs no lock.
     """
 
-    def run(self, hotline: Hotline[Any, Any]) -> FrameControl[Obj]:
+    def run(self, hotline: IHotline) -> FrameControl[Obj]:
         """Give ``hotline`` a clock; return when ``new_obj`` has made its state.
 
+        :param hotline: the result of ``hub.hotline()``.
         :raises UsageError: if the hotline has a clock already, or is a silent hotline.
         :raises HotlineClosed: when it is closed.
         :raises RuntimeError: when the system cannot start a thread.
         """
-        given: object = hotline
-        if not isinstance(given, Hotline) or isinstance(given, SilentHotline):
-            raise WrongType(f"expected a hotline made by hub.hotline(), got {given!r}")
+        if not isinstance(hotline, Hotline) or isinstance(hotline, SilentHotline):
+            raise WrongType(f"expected a hotline made by hub.hotline(), got {hotline!r}")
         return FrameControl(hotline, self)
 
 
