@@ -17,9 +17,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hubthread.concurrency import calls, fairness
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.errors import UsageError
+from hubthread.net import connection
 
 __all__ = ["refusal", "watch_forks"]
 
@@ -43,6 +45,9 @@ def refusal(name: str) -> str:
 
 
 def _after_fork_in_child() -> None:
+    # The locks of the process, which hubs that the child makes need, too.
+    for part in (calls, connection, fairness.fan_outs):
+        _renew_locks(part)
     for core in list(_cores):
         _renew_locks(core.threads)
         if core.threads.left_behind():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hubthread import HotlineFrameOption, Hub, HubSetting, LongPollingOption, UsageError
+from hubthread.concurrency import calls
 from hubthread.hub.fork import _renew_locks
 from tests.support import TIMEOUT, Serving, serving
 
@@ -110,10 +111,10 @@ def calls_of(s: Serving, client: Any) -> Calls:
 def test_hub_in_forked_child_refuses_each_call_that_would_go_nowhere() -> None:
     with serving() as s:
         peer, client = s.pair()
-        calls = calls_of(s, client)
+        refusing = calls_of(s, client)
 
         def child() -> None:
-            assert [name for name, call in calls.items() if not is_refused(call)] == []
+            assert [name for name, call in refusing.items() if not is_refused(call)] == []
 
         in_child(child)
         s.hub.broadcast("from the parent")
@@ -200,7 +201,7 @@ def test_hub_in_forked_child_is_refused_while_its_locks_are_held() -> None:
         locks = (room._log._lock, client._strand._lock, s.hub._core.registry._lock)
 
         def hold() -> None:
-            with locks[0], locks[1], locks[2]:
+            with locks[0], locks[1], locks[2], calls._table_lock:
                 held.set()
                 release.wait(TIMEOUT)
 
@@ -213,6 +214,8 @@ def test_hub_in_forked_child_is_refused_while_its_locks_are_held() -> None:
                 with pytest.raises(UsageError):
                     call()
             assert s.hub.statistics().hotlines == 1
+            with Hub[Any, Any](HubSetting(dict)) as hub:  # the child's own
+                assert hub.exec_sync(lambda dhub: 1, TIMEOUT) == 1
 
         in_child(child)
         release.set()
