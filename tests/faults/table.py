@@ -29,6 +29,8 @@ _G8 = "guarantees/test_g8_input.py::test_"
 _SCARCE = "guarantees/test_g8_scarcity.py::test_"
 _PEERS = "faults/test_peers.py::test_"
 _OWN = "faults/test_own_troubles.py::test_"
+_STRIKES = "faults/test_strikes.py::test_"
+_REENTRY = "faults/test_reentry.py::test_"
 _WHOLE = "faults/test_processes.py::test_"
 _TLS = "faults/test_tls.py::test_"
 _NET = "net/test_connection.py::test_"
@@ -128,6 +130,13 @@ FAULTS = (
     _of("callback ends its client, room or hub", "returns; the end is orderly",
         _OWN + "callback_ends_own_client_room_or_hub",
         _OWN + "hub_closed_by_many_threads_closes_once"),
+    _of("exception strikes inside a call", "the call has happened or not; all else goes on",
+        _STRIKES + "call_struck_anywhere_leaves_everything_else_alive",
+        _STRIKES + "signal_handler_that_raises_leaves_room_and_hub_alive"),
+    _of("call inside a call", "returns at once, on a thread that is inside another call",
+        _REENTRY + "call_entered_again_on_its_own_thread_returns",
+        _REENTRY + "signal_handler_pushes_inside_a_push_both_arrive",
+        _REENTRY + "finaliser_that_logs_to_a_room_blocks_no_thread"),
     _of("fork in a handler", "clients and their ends stay with the parent",
         _WHOLE + "handler_forks_clients_stay", _WHOLE + "handler_starts_program_without_sockets"),
     _of("fork, and a call in the child", "raises; close returns; the parent goes on",
