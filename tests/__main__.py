@@ -1,10 +1,11 @@
 """Run the suite in parts: ``python -m tests [PART ...] [OPTION OF PYTEST ...]``.
 
-light     everything that can share the machine, several files at a time
-load      thousands of connections or much traffic: alone, one test at a time
-autobahn  the Autobahn suite: alone
+light       everything that can share the machine, several files at a time
+interrupts  every public call, interrupted at every line; not under coverage, which traces, too
+load        thousands of connections or much traffic: alone, one test at a time
+autobahn    the Autobahn suite: alone
 
-Without a PART all three run, one after another.  Each part ends with the tests that it
+Without a PART all four run, one after another.  Each part ends with the tests that it
 skipped and the reasons.  The options go to pytest in every part: ``python -m tests light -x``.
 Exit status: 0 if every part passed, 1 otherwise.
 """
@@ -26,7 +27,15 @@ def workers() -> int:
 
 
 PARTS = {
-    "light": ["-m", "not load and not autobahn", "-n", str(workers()), "--dist", "loadfile"],
+    "light": [
+        "-m",
+        "not interrupts and not load and not autobahn",
+        "-n",
+        str(workers()),
+        "--dist",
+        "loadfile",
+    ],
+    "interrupts": ["-m", "interrupts", "-n", str(workers()), "--dist", "load"],
     "load": ["-m", "load"],
     "autobahn": ["-m", "autobahn"],
 }
@@ -50,7 +59,7 @@ def main(arguments: list[str]) -> int:
         status = subprocess.run(command, check=False).returncode
         failed |= status not in (0, NO_TESTS_COLLECTED)
         result = {0: "passed", NO_TESTS_COLLECTED: "no tests"}.get(status, "FAILED")
-        told.append(f"{part:<10}{result:<10}{time.monotonic() - start:.0f} s")
+        told.append(f"{part:<12}{result:<10}{time.monotonic() - start:.0f} s")
     print("\n".join(["", *told]))
     return int(failed)
 

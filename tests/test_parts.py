@@ -26,13 +26,14 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_main_without_arguments_runs_every_part(commands: list[list[str]]) -> None:
     assert parts.main([]) == 0
     markers = [command[command.index("-m", 2) + 1] for command in commands]
-    assert markers == ["not load and not autobahn", "load", "autobahn"]
+    light = "not interrupts and not load and not autobahn"
+    assert markers == [light, "interrupts", "load", "autobahn"]
     assert all("-rs" in command for command in commands)
 
 
 def test_main_runs_in_parallel_only_what_can_share_the_machine(commands: list[list[str]]) -> None:
     parts.main([])
-    assert ["-n" in command for command in commands] == [True, False, False]
+    assert ["-n" in command for command in commands] == [True, True, False, False]
 
 
 def test_main_gives_options_to_the_named_part(commands: list[list[str]]) -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.faults.interrupting import CALLS, MOST, Event, at_each, house, read_until, signal_at
 from tests.support import TIMEOUT
 
+pytestmark = pytest.mark.interrupts
+
 
 @pytest.mark.parametrize("event", ["call", "line"])
 @pytest.mark.parametrize("outer", CALLS)

@@ -20,6 +20,8 @@ from tests.faults.interrupting import (
 )
 from tests.support import TIMEOUT
 
+pytestmark = pytest.mark.interrupts
+
 
 # A write that is struck may have sent a part of its frame: see the guarantees of a write.
 @pytest.mark.parametrize("event", ["call", "line"])
