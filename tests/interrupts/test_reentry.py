@@ -12,7 +12,7 @@ from types import FrameType
 
 import pytest
 
-from tests.faults.interrupting import CALLS, MOST, Event, at_each, house, read_until, signal_at
+from tests.interrupts.interrupting import CALLS, MOST, Event, at_each, house, read_until, signal_at
 from tests.support import TIMEOUT
 
 pytestmark = pytest.mark.interrupts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.interrupting import (
+from tests.interrupts.interrupting import (
     CALLS,
     MOST,
     Event,
