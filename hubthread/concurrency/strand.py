@@ -111,8 +111,11 @@ class Strand:
     def leave(self) -> None:
         """Run the closures that were posted meanwhile, and put the baton down."""
         with self._lock:
-            if not self._queue and self._put_down():  # almost always
-                return
+            if not self._queue:  # almost always; ``_put_down`` in place, for each read
+                ident, self.runner = self.runner, None
+                if not self._queue or self.runner is not None:
+                    return
+                self.runner = ident
         self._run(FAIR_SHARE)
 
     def post(self, work: Callable[[], object]) -> None:
