@@ -441,7 +441,9 @@ class Hub(EachClient[Meta, Header]):
 
         The steps are: stop accepting; wait for ``wait_done``; run the closures that were
         accepted; tell every client 1001; send the messages that wait for them, until three
-        quarters of the time are up; cut the clients that are left; join every thread.
+        quarters of the time are up; cut the clients that are left; join every thread.  If code
+        of the program, such as a log handler, blocks one of these steps, this returns at most
+        half a second after the time is up.
 
         A second call waits for the first.  In a handler or a closure this returns at once, and
         another thread closes the hub.
