@@ -10,6 +10,7 @@ Reading order:
 ``calls.py``        one thread waits for the result of another; cycles are refused
 ``threads.py``      starts, counts and joins every thread of a hub
 ``workers.py``      a cache of threads for short work, and a bounded share of it
+``crew.py``         few threads for many parts; one that blocks is left behind
 ``clock.py``        the time of a hub, and one thread for each recurring step
 ``timers.py``       one thread for all deadlines of a hub
 ``deadline.py``     the seconds that are left of a time-out

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.checks import checked
+from hubthread.concurrency.crew import about_to_wait
 from hubthread.errors import DeadlockError, ExecTimeout
 
 __all__ = [
@@ -117,12 +118,14 @@ def wait_for(
     # The condition's lock itself: a KeyboardInterrupt may be raised in the ``__enter__`` of
     # the condition, which is Python code, and would leave the lock held for ever.
     with condition._lock:  # type: ignore[attr-defined]
-        if simulation is None:
+        if arrived():
+            return True
+    if simulation is None and (timeout is None or timeout > 0):
+        about_to_wait()
+        with condition._lock:  # type: ignore[attr-defined]
             # Python refuses a longer time-out, such as an infinite one.
             most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
             return condition.wait_for(arrived, most)
-        if arrived():
-            return True
     if timeout is None:
         raise _in_vain("this")
     return False
@@ -135,7 +138,9 @@ def acquire(lock: threading.Lock, name: str) -> None:
     """
     simulation = _simulation()
     if simulation is None:
-        lock.acquire()
+        if not lock.acquire(blocking=False):
+            about_to_wait()
+            lock.acquire()
         return
     simulation.run_others()
     if not lock.acquire(blocking=False):
@@ -208,6 +213,7 @@ class Call(Generic[T]):
             try:
                 self._begin_wait(waiter, executor, name)
                 if simulation is None:
+                    about_to_wait()
                     arrived = self._done.acquire(timeout=most)
                 else:
                     simulation.run_others()

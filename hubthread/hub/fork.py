@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hubthread.concurrency import calls, fairness
+from hubthread.concurrency.crew import forget_crews
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.errors import UsageError
@@ -45,6 +46,7 @@ def refusal(name: str) -> str:
 
 
 def _after_fork_in_child() -> None:
+    forget_crews()
     # The locks of the process, which hubs that the child makes need, too.
     for part in (calls, connection, fairness.fan_outs):
         _renew_locks(part)
