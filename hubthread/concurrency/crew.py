@@ -49,8 +49,8 @@ StartThread: TypeAlias = Callable[[Callable[[], None], str], None]
 ``RuntimeError`` if the system cannot start a thread."""
 
 
-    """A thing that knows when there is something to do."""
-    """Where a crew's steps come from."""
+class Source(Protocol):
+    """A thing that knows when there is something to do: the maker of steps."""
 
     def wait(self) -> Iterable[Step] | None:
         """Wait until there are steps to run, and return them, in their order.
