@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ from hubthread import (
     HandshakeRejected,
     MatcherMap,
     MessageType,
-    Overflow,
     PrefixHeader,
     Request,
     SocketPeriod,
@@ -37,7 +35,6 @@ from tests.support import (
     tcp_peer,
 )
 
-DATA = Path(__file__).parents[1] / "data"
 TCP = ConnectionProtocols.TCP
 
 
@@ -257,52 +254,6 @@ def test_tcp_ping_is_empty_message() -> None:
         ctx.write_message_type(MessageType.PING, "anything")
         ctx.close()
         assert peer.end() == b""
-
-
-PADDING = "." * 4_000
-PUSHES = 3_000
-
-
-@pytest.mark.load
-@pytest.mark.parametrize("policy", list(Overflow))
-def test_tcp_stalled_peer_meets_overflow_policy(policy: Overflow) -> None:
-    """A peer in the same room that reads gets everything."""
-    period = SocketPeriod(write_wait=60.0)
-    with serving(overflow=policy, outbox_bytes=2**20, socket_period=period) as s:
-        server = listen(s)
-        with tcp_peer(server, 65536) as stalled, tcp_peer(server) as reader:
-            room = s.hub.hotline()
-            clients = {ctx.handshake.peer: ctx for ctx in (s.came(), s.came())}
-            ctx = clients[stalled.sock.getsockname()]
-            for each in clients.values():
-                room.answer(each)
-            found = in_thread(lambda: [int(reader.line().split()[0]) for _ in range(PUSHES)])
-            other = clients[reader.sock.getsockname()]
-            for number in range(PUSHES):
-                room.push(f"{number} {PADDING}", key="state")
-                fence(s.hub)
-                assert other.wait_write_consumed(other.write_count, TIMEOUT)
-            assert found() == list(range(PUSHES))
-            if policy is Overflow.CLOSE:  # the waiting messages are dropped
-                assert ctx.statistics().waiting <= 1
-            room.hangup(ctx)
-            fence(s.hub)
-            ctx.close()
-            lines = stalled.end().splitlines(keepends=True)
-            if lines and not lines[-1].endswith(b"\n"):
-                lines.pop()
-            got = [int(line.split()[0]) for line in lines]
-            assert got == sorted(set(got))
-            dropped = ctx.statistics().dropped
-            if policy is Overflow.CLOSE:
-                assert ended(s) == {"overflow": 1}
-                assert 0 < len(got) < PUSHES
-            else:
-                assert ended(s) == {"server": 1}
-                assert len(got) + dropped == PUSHES
-                assert dropped > 0
-                assert (got[-1] == PUSHES - 1) == (policy is not Overflow.DROP_NEWEST)
-            assert s.hub.statistics().messages_dropped == dropped
 
 
 def test_tcp_message_longer_than_prefix_is_dropped() -> None:

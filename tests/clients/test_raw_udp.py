@@ -100,42 +100,6 @@ def test_udp_handler_closes_hub() -> None:
         assert closed.now() == [s.came()]
 
 
-def test_udp_callbacks_of_peer_never_overlap() -> None:
-    state = {"inside": 0, "steps": 0}
-    order: Items[int] = Items()
-
-    def step() -> None:
-        assert state["inside"] == 0
-        state["inside"] += 1
-        state["steps"] += 1
-        state["inside"] -= 1
-
-    def handle(ctx: Any, meta: Any) -> bool:
-        step()
-        order.add(int(ctx.payload))
-        return echo(ctx, meta)
-
-    count, at_once = 1_000, 20
-    with serving(on_receive_message=handle) as s, udp_peer(listen(s, UDP)) as peer:
-        peer.send(b"0")
-        assert peer.message() == b"0"
-        ctx = s.came()
-
-        def post() -> None:
-            for _ in range(count):
-                ctx.exec_sync(step, TIMEOUT)
-
-        posting = [in_thread(post) for _ in range(3)]
-        for number in range(1, count):
-            peer.send(b"%d" % number)
-            if number % at_once == 0:
-                peer.messages(at_once)
-        for wait in posting:
-            wait()
-        assert order.wait(count) == list(range(count))
-        assert state == {"inside": 0, "steps": 4 * count}
-
-
 def test_udp_tcp_and_websocket_members_see_one_order() -> None:
     room: Any = None
 

@@ -200,19 +200,6 @@ def test_call_answered_thread_that_has_not_woken_is_not_part_of_a_cycle(
             pass
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()])
-def test_call_exception_is_raised_in_the_caller(error: BaseException) -> None:
-
-    def fail() -> None:
-        raise error
-
-    call = Call(fail)
-    in_thread(call.run)()
-    with pytest.raises(type(error)) as raised:
-        call.result(Run(), "somebody")
-    assert raised.value is error
-
-
 def test_call_abandoned_raises_its_reason_before_and_during_the_wait() -> None:
     for early in (True, False):
         call: Call[None] = Call(lambda: pytest.fail("must not run"))

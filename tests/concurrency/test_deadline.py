@@ -19,23 +19,13 @@ def test_deadline_left_falls_with_the_clock_and_stays_zero() -> None:
     assert deadline.at == 15.0
 
 
-def test_deadline_none_never_passes() -> None:
-    deadline = Deadline(None)
-    assert deadline.left() is deadline.at is None
-    assert not deadline.passed
-
-
-@pytest.mark.parametrize("timeout", [0, -1.0])
-def test_deadline_used_up_has_passed(timeout: float) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "left"), [(None, None), (math.inf, math.inf), (0, 0), (-1.0, 0)]
+)
+def test_deadline_passes_unless_it_is_endless(timeout: float | None, left: float | None) -> None:
     deadline = Deadline(timeout)
-    assert deadline.left() == 0.0
-    assert deadline.passed
-
-
-def test_deadline_infinite_never_passes() -> None:
-    deadline = Deadline(math.inf)
-    assert deadline.left() == math.inf
-    assert not deadline.passed
+    assert deadline.left() == left
+    assert deadline.passed is (left == 0)
 
 
 def test_deadline_default_clock_is_monotonic() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import pytest
 
 from hubthread.concurrency.loop import Loop
-from hubthread.errors import ExecTimeout, HubClosed, QueueFull, WrongThread
-from tests.support import TIMEOUT, Logs, in_thread, incidents_to, together
+from hubthread.errors import HubClosed, QueueFull, WrongThread
+from tests.support import TIMEOUT, Logs, in_thread, incidents_to
 
 BOUND = 50
 
@@ -51,81 +49,6 @@ def running() -> Iterator[Running]:
     made.end()
 
 
-def catch_up(loop: Loop[str]) -> None:
-    """Wait until the closures that were submitted before have run."""
-    done = threading.Event()
-    loop.schedule(done.set)
-    assert done.wait(TIMEOUT)
-
-
-def test_loop_closures_of_many_threads_run_once_in_order(running: Running) -> None:
-    """All closures run on the same thread."""
-    loop = running.start()
-    seen: list[tuple[int, int]] = []
-    idents: set[int] = set()
-
-    def note(number: int, count: int, view: str) -> int:
-        assert view == "the view"
-        idents.add(threading.get_ident())
-        seen.append((number, count))
-        return count
-
-    def post(number: int) -> None:
-        count = 0
-        while count < 100:
-            try:
-                if count % 10 == number:
-                    assert loop.exec_sync(partial(note, number, count), TIMEOUT) == count
-                else:
-                    loop.exec_async(partial(note, number, count))
-            except QueueFull:
-                catch_up(loop)
-                continue
-            count += 1
-
-    together(6, post)
-    running.end()
-    assert len(seen) == 600
-    for number in range(6):
-        assert [count for who, count in seen if who == number] == list(range(100))
-    assert len(idents) == 1
-    assert loop.closures_run == 600
-    assert not loop.closures_failed
-
-
-def test_loop_close_runs_accepted_closures_and_refuses_the_rest(running: Running) -> None:
-    loop = running.start()
-    accepted: list[tuple[int, int]] = []
-    ran: list[tuple[int, int]] = []
-
-    def work(number: int) -> None:
-        if number == 0:
-            loop.schedule(loop.close)
-            return
-        count = 0
-        while True:
-            count += 1
-            try:
-                loop.exec_async(lambda _, mark=(number, count): ran.append(mark))  # type: ignore[misc]
-            except HubClosed:
-                return
-            except QueueFull:
-                with contextlib.suppress(HubClosed):
-                    catch_up(loop)
-                continue
-            accepted.append((number, count))
-
-    together(4, work)
-    running.end()
-    assert sorted(ran) == sorted(accepted)
-    for refused in (loop.exec_async, loop.exec_sync):
-        with pytest.raises(HubClosed, match="hub x"):
-            refused(lambda _: pytest.fail("ran"))
-    with pytest.raises(HubClosed):
-        loop.schedule(lambda: pytest.fail("ran"))
-    assert loop.runner is None
-
-
 def test_loop_closed_before_its_start_runs_accepted_closures(
     running: Running, waiting: threading.Semaphore
 ) -> None:
@@ -157,29 +80,6 @@ def test_loop_full_refuses_closures_but_not_jobs_of_the_library(running: Running
     assert loop.depth() == 0
 
 
-@pytest.mark.parametrize("error", [ValueError("oh"), SystemExit(1), GeneratorExit()])
-def test_loop_raising_closure_is_logged_or_raised_in_the_caller(
-    running: Running, error: BaseException
-) -> None:
-    """The next closure runs."""
-    loop = running.start()
-
-    def fail(_: str) -> None:
-        raise error
-
-    loop.exec_async(fail)
-    assert loop.exec_sync(lambda _: 1) == 1
-    with pytest.raises(type(error)) as raised:
-        loop.exec_sync(fail)
-    assert raised.value is error
-    assert loop.exec_sync(lambda _: 2) == 2
-    assert loop.closures_failed == 1
-    (logged,) = running.logs.warnings()
-    assert "hub x: a closure raised" in logged
-    assert type(error).__name__ in logged
-    assert not running.failures
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_loop_raising_log_handler_does_not_stop_it(
     running: Running, monkeypatch: pytest.MonkeyPatch
@@ -200,34 +100,6 @@ def test_loop_raising_log_handler_does_not_stop_it(
     loop.schedule(bug)
     running.end()
     assert [str(failure) for failure in running.failures] == ["ours"]
-
-
-def test_loop_raising_job_stops_it_and_tells_all_waiting_callers(
-    running: Running, waiting: threading.Semaphore
-) -> None:
-    loop = running.loop
-    ran: list[int] = []
-
-    def bug() -> None:
-        raise RuntimeError("ours")
-
-    loop.exec_async(lambda _: ran.append(1))
-    loop.schedule(bug)
-    results = [in_thread(lambda: loop.exec_sync(lambda _: ran.append(2))) for _ in range(3)]
-    for _ in results:
-        assert waiting.acquire(timeout=TIMEOUT)
-    running.start()
-    for result in results:
-        with pytest.raises(HubClosed, match="ours"):
-            result()
-    running.end()
-    with pytest.raises(HubClosed):
-        loop.exec_async(lambda _: ran.append(3))
-    assert ran == [1]
-    assert [str(failure) for failure in running.failures] == ["ours"]
-    (logged,) = running.logs.at_least(logging.CRITICAL)
-    assert "hub x stops" in logged
-    assert loop.depth() == 0
 
 
 @pytest.mark.parametrize("how", ["exec_async", "exec_sync"])
@@ -279,29 +151,6 @@ def test_loop_on_its_own_thread_exec_sync_runs_at_once(running: Running) -> None
     loop.refuse_here("join")
     running.end()
     assert steps == ["now", "later"]
-
-
-def test_loop_closure_may_call_every_method(running: Running) -> None:
-    """A closure runs under no lock: a thread that it waits for may use the loop, too."""
-    loop = running.start()
-    order: list[str] = []
-
-    def use(who: str) -> None:
-        loop.exec_async(lambda _: order.append(who))
-        loop.schedule(lambda: order.append(who))
-        assert loop.depth() >= 2
-        with pytest.raises(ExecTimeout) if who == "there" else pytest.raises(ZeroDivisionError):
-            loop.exec_sync(lambda _: 1 / 0, timeout=0.001)
-        loop.is_here()
-
-    def closure(_: str) -> None:
-        use("here")
-        in_thread(lambda: use("there"))()
-        in_thread(loop.close)()
-
-    loop.exec_sync(closure)
-    running.end()
-    assert order == ["here"] * 2 + ["there"] * 2
 
 
 def test_loop_idle_keeps_no_object_of_the_user(running: Running) -> None:

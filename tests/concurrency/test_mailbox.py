@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
-from types import FrameType
-from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -14,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HubClosed, QueueFull
-from tests.support import TIMEOUT, in_thread, together
+from tests.support import TIMEOUT, in_thread
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -93,64 +90,3 @@ def test_mailbox_close_ends_a_waiting_take() -> None:
     mailbox.close()
     assert not taken()
     assert not mailbox.take()
-
-
-def test_mailbox_entries_of_many_threads_come_out_once_in_order() -> None:
-    mailbox: Mailbox[tuple[int, int]] = Mailbox(100, "box")
-    producers, last = 6, [-1] * 6
-    accepted: list[int] = [0] * producers
-    seen: list[tuple[int, int]] = []
-    changed = threading.Condition()
-
-    def produce(number: int) -> None:
-        if number == producers:
-            while taken := mailbox.take():
-                seen.extend(taken)
-                if len(seen) > 2000:
-                    mailbox.close()
-                with changed:
-                    changed.notify_all()
-            return
-        try:
-            for count in range(100_000):
-                while True:
-                    try:
-                        mailbox.post((number, count))
-                        break
-                    except QueueFull:
-                        with changed:
-                            changed.wait_for(lambda: mailbox.depth() < 100, TIMEOUT)
-                accepted[number] = count + 1
-        except HubClosed:
-            pass
-
-    together(producers + 1, produce)
-    assert len(seen) == sum(accepted)
-    for number, count in seen:
-        assert count == last[number] + 1
-        last[number] = count
-
-
-@pytest.mark.parametrize("line", range(12))
-def test_mailbox_interrupted_post_leaves_no_lock_behind(line: int) -> None:
-    """For a KeyboardInterrupt at each line of ``post``."""
-    mailbox: Mailbox[str] = Mailbox(10, "box")
-    calls = 0
-
-    def trace(frame: FrameType, event: str, arg: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == line + 2:  # the first call is that of post itself
-            sys.settrace(before)
-            raise KeyboardInterrupt
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        mailbox.post("interrupted")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        sys.settrace(before)
-    in_thread(lambda: mailbox.post("after"))()
-    assert in_thread(mailbox.take)()[-1] == "after"

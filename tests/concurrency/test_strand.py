@@ -15,7 +15,7 @@ from hubthread.concurrency import strand as module
 from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
-from hubthread.errors import ClientClosed, ExecTimeout, QueueFull
+from hubthread.errors import ClientClosed, QueueFull
 from tests.concurrency.harness import BOUND, StrandOnWorkers
 from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to, together
 
@@ -129,40 +129,6 @@ class AnyOrder(RuleBasedStateMachine):
 TestAnyOrder = AnyOrder.TestCase
 
 
-def test_strand_used_by_many_threads_overlaps_nothing_and_keeps_order(
-    made: StrandOnWorkers,
-) -> None:
-    """Every closure runs once, and those of one thread in its order."""
-    seen: list[tuple[int, int]] = []
-    busy = threading.Lock()
-
-    def work(mark: tuple[int, int]) -> tuple[int, int]:
-        assert busy.acquire(blocking=False)
-        seen.append(mark)
-        busy.release()
-        return mark
-
-    def use(number: int) -> None:
-        for count in range(120):
-            mark = (number, count)
-            if number == 0:  # the reader
-                made.strand.enter()
-                work(mark)
-                made.strand.leave()
-            elif count % 5 == 0:
-                timeout = TIMEOUT if count % 2 else None
-                assert made.strand.call(partial(work, mark), timeout) == mark
-            else:
-                made.strand.post(partial(work, mark))
-
-    together(5, use)
-    made.strand.close(lambda: seen.append((5, 0)))
-    assert not made.reported
-    for number in range(5):
-        assert [count for who, count in seen if who == number] == list(range(120))
-    assert seen[-1] == (5, 0)
-
-
 def test_strand_posts_before_enter_run_before_messages(made: StrandOnWorkers) -> None:
     """Posts after ``enter`` run after the messages."""
     order = Items[str]()
@@ -252,23 +218,6 @@ def test_strand_caller_does_not_run_closures_of_others(made: StrandOnWorkers) ->
     assert ran.wait(TIMEOUT)
 
 
-def test_strand_call_timeout_shows_the_stack_and_still_runs(made: StrandOnWorkers) -> None:
-    go, order = threading.Event(), Items[int]()
-
-    def a_slow_callback() -> None:
-        busy.set()
-        go.wait(TIMEOUT)
-
-    busy = threading.Event()
-    made.strand.post(a_slow_callback)
-    assert busy.wait(TIMEOUT)
-    with pytest.raises(ExecTimeout, match="a_slow_callback"):
-        made.strand.call(lambda: order.add(1), 0.001)
-    made.strand.post(lambda: order.add(2))
-    go.set()
-    assert order.wait(2) == [1, 2]
-
-
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt()])
 def test_strand_raising_closure_is_reported_or_raised_in_the_caller(
     made: StrandOnWorkers, error: BaseException
@@ -303,42 +252,6 @@ def test_strand_raising_report_does_not_keep_the_baton(error: BaseException) -> 
     assert in_thread(lambda: made.strand.call(lambda: 1, TIMEOUT))() == 1
     made.strand.close(lambda: 1 / 0)
     made.end()
-
-
-def test_strand_full_refuses_and_runs_what_it_accepted() -> None:
-    made = StrandOnWorkers(bound=3)
-    go, busy = threading.Event(), threading.Event()
-    ran: list[int] = []
-
-    def block() -> None:
-        busy.set()
-        go.wait(TIMEOUT)
-
-    made.strand.post(block)
-    assert busy.wait(TIMEOUT)
-    for number in range(3):
-        made.strand.post(partial(ran.append, number))
-    for refused in (made.strand.post, made.strand.call):
-        with pytest.raises(QueueFull, match="client 7: 3 closures"):
-            refused(lambda: ran.append(9))
-    assert made.strand.waiting() == 3
-    go.set()
-    made.strand.close(partial(ran.append, 3))
-    made.end()
-    assert ran == [0, 1, 2, 3]
-
-
-def test_strand_close_waits_for_accepted_closures_and_the_last(made: StrandOnWorkers) -> None:
-    go, ran = threading.Event(), Items[str]()
-    made.strand.post(lambda: go.wait(TIMEOUT))
-    made.strand.post(partial(ran.add, "accepted"))
-    closing = in_thread(lambda: made.strand.close(lambda: ran.add("last")))
-    assert not ran.now()
-    go.set()
-    closing()
-    assert ran.now() == ["accepted", "last"]
-    with pytest.raises(ClientClosed):
-        made.strand.call(lambda: None)
 
 
 def test_strand_idle_close_runs_the_last_callback_on_the_caller(made: StrandOnWorkers) -> None:
@@ -419,26 +332,6 @@ def test_strand_without_workers_runs_closures_on_the_caller_in_order(
     made.strand.leave()
     made.strand.close(partial(ran.append, "last"))
     assert ran == [0, "first", *range(1, 100), "last"]
-
-
-def test_strand_closure_may_call_every_method(made: StrandOnWorkers) -> None:
-    """A closure runs under no lock: a thread that it waits for may use the strand, too."""
-    order = Items[str]()
-
-    def use(who: str) -> None:
-        made.strand.post(partial(order.add, who))
-        assert made.strand.waiting()
-        with pytest.raises(ExecTimeout) if who == "there" else pytest.raises(ZeroDivisionError):
-            made.strand.call(lambda: 1 / 0, 0.001)
-        order.add("used " + who)
-
-    def closure() -> None:
-        use("here")
-        in_thread(partial(use, "there"))()
-
-    made.strand.call(closure)
-    made.strand.post(closure)
-    assert order.wait(8) == ["used here", "used there", "here", "there"] * 2
 
 
 def test_two_strands_that_post_to_each_other_without_threads_end_in_order(

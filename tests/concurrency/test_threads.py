@@ -10,7 +10,7 @@ import pytest
 
 from hubthread.concurrency import threads as module
 from hubthread.concurrency.threads import Threads, _Begun
-from tests.support import TIMEOUT, Logs, in_thread, incidents_to, together
+from tests.support import TIMEOUT, Logs, in_thread, incidents_to
 
 
 def wait_for(event: threading.Event) -> None:
@@ -176,24 +176,6 @@ def test_threads_failed_start_ends_a_join_that_waits_for_it(
     assert starting.wait(TIMEOUT)
     assert in_thread(lambda: threads.join(100 * TIMEOUT))() == []
     launched()
-
-
-def test_threads_started_from_many_threads_all_run_and_end() -> None:
-    threads = Threads("test", incidents_to(Logs()))
-    ran = [0] * 4
-
-    def work(number: int) -> None:
-        for _ in range(10):
-            done = threading.Event()
-            threads.start(done.set, str(number))
-            threads.count()
-            assert done.wait(TIMEOUT)
-            ran[number] += 1
-
-    together(4, work)
-    assert threads.join(TIMEOUT) == []
-    assert ran == [10] * 4
-    assert threads.count() == 0
 
 
 class Renamed(threading.Thread):

@@ -169,24 +169,6 @@ def test_workers_submit_without_a_thread_raises_but_uses_an_idle_worker(
     go.set()
 
 
-def test_workers_work_may_submit_and_wait(runtime: Runtime) -> None:
-    """It runs under no lock."""
-    reached: list[int] = []
-
-    def nested(depth: int, done: threading.Event) -> None:
-        if depth:
-            deeper = threading.Event()
-            runtime.workers.submit(partial(nested, depth - 1, deeper))
-            wait_for(deeper)
-        reached.append(depth)
-        done.set()
-
-    last = threading.Event()
-    nested(10, last)
-    assert reached == list(range(11))
-    runtime.workers.submit(runtime.workers.close)
-
-
 def test_workers_idle_worker_keeps_no_object_of_the_user(runtime: Runtime) -> None:
     let_go = threading.Event()
 

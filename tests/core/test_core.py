@@ -36,14 +36,6 @@ def test_core_context_parent_cancelled_closes_hub() -> None:
         assert served.logs.warnings() == []
 
 
-def test_core_context_cancelled_leaves_parent() -> None:
-    parent = Context()
-    with serving(context=parent) as served:
-        served.hub.context.cancel()
-        assert served.hub.join(TIMEOUT)
-    assert not parent.cancelled
-
-
 def test_core_context_cancelled_by_handler_closes_hub() -> None:
     """Another thread closes the hub, which would wait for the caller."""
     parent = Context()

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from tests.support import (
     Items,
     Logs,
     connect,
-    in_thread,
     masked_frame,
     raw_handshake,
     serving,
@@ -32,65 +30,6 @@ ROOT = Path(__file__).parents[2]
 def echo(ctx: Any, meta: Any) -> bool:
     ctx.write(ctx.payload)
     return False
-
-
-def test_closure_never_ends_hub_closes_in_time(record_property: Record) -> None:
-    """Clients are served, close returns before the closure, and the log has its stack."""
-    inside, release, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def never_ends(_: Any) -> None:
-        inside.set()
-        release.wait()
-        ended.set()
-
-    with serving(on_receive_message=echo) as s:
-        peer, _ = s.pair()
-        s.hub.exec_async(never_ends)
-        assert inside.wait(TIMEOUT)
-        peer.send("still here")
-        assert peer.message() == "still here"
-        began = monotonic()
-        s.hub.close(1.0)
-        took = monotonic() - began
-        assert not ended.is_set()
-        told = s.logs.warnings()
-        assert any("its thread is busy" in each for each in told)
-        assert any("still runs" in each and "in never_ends" in each for each in told)
-        assert len(told) == 2
-        assert peer.closed()[0] == 1001
-        release.set()
-        assert ended.wait(TIMEOUT)
-    record_property("seen", f"close(1.0) returned after {took:.1f} s, with its stack in the log")
-
-
-def test_handlers_never_end_next_client_is_served(record_property: Record) -> None:
-    """Each of 30 clients blocks in a handler; the next client is served."""
-    release, inside = threading.Event(), Items[int]()
-
-    def receive(ctx: Any, meta: Any) -> bool:
-        if ctx.payload == "block":
-            inside.add(1)
-            release.wait(TIMEOUT)
-        ctx.write(ctx.payload)
-        return False
-
-    with serving(on_receive_message=receive) as s:
-        for peer, _ in s.pairs(30):
-            peer.send("block")
-        inside.wait(30)
-        good, client = s.pair()
-        s.hub.hotline().answer(client)
-        for number in range(20):
-            good.send(str(number))
-            assert good.message() == str(number)
-        began = monotonic()
-        s.hub.close(1.0)
-        took = monotonic() - began
-        release.set()
-        (told,) = s.logs.warnings()
-        assert "and 29 others of that name still runs" in told
-        assert "in receive" in told
-    record_property("seen", f"30 blocked, the 31st served; close(1.0) took {took:.1f} s, one line")
 
 
 class Stage:
@@ -282,18 +221,6 @@ def test_log_handler_blocks_only_its_client_waits(record_property: Record) -> No
     record_property("seen", "50 echoes, a push and a new client while one client's log waits")
 
 
-def test_hub_closed_by_many_threads_closes_once() -> None:
-    """Eight calls, from closures and from other threads, all return after the end."""
-    with serving() as s:
-        for _ in range(4):
-            s.hub.exec_async(lambda dhub: s.hub.close(5.0))
-        waits = [in_thread(lambda: s.hub.close(10.0)) for _ in range(4)]
-        for wait in waits:
-            wait()
-        assert s.hub.statistics().state == "closed"
-        assert s.hub.statistics().threads == 0
-
-
 WALL_CLOCKS = ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow")
 
 
@@ -316,3 +243,30 @@ def test_wall_clock_is_read_nowhere(record_property: Record) -> None:
                 ]
     assert found == []
     record_property("seen", f"{len(modules)} modules, none of which reads the wall clock")
+
+
+def test_closure_never_ends_hub_closes_in_time(record_property: Record) -> None:
+    """Clients are served, close returns before the closure, and the log has its stack."""
+    inside, release, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def never_ends(_: Any) -> None:
+        inside.set()
+        release.wait()
+        ended.set()
+
+    with serving(on_receive_message=echo) as s:
+        peer, _ = s.pair()
+        s.hub.exec_async(never_ends)
+        assert inside.wait(TIMEOUT)
+        peer.send("still here")
+        assert peer.message() == "still here"
+        s.hub.close(1.0)
+        assert not ended.is_set()
+        told = s.logs.warnings()
+        assert any("its thread is busy" in each for each in told)
+        assert any("still runs" in each and "in never_ends" in each for each in told)
+        assert len(told) == 2
+        assert peer.closed()[0] == 1001
+        release.set()
+        assert ended.wait(TIMEOUT)
+    record_property("seen", "close(1.0) returned before it, with its stack in the log")

@@ -27,15 +27,6 @@ def test_hub_closures_run_once_in_the_order_of_acceptance() -> None:
         assert [step for who, step in ran if who == number] == list(range(200))
 
 
-def test_hub_closures_of_other_threads_run_in_the_order_of_acceptance() -> None:
-    ran: list[int] = []
-    with Hub(HubSetting[Any, Any](dict)) as hub:
-        for number in range(50):
-            in_thread(lambda number=number: hub.exec_async(lambda _: ran.append(number)))()  # type: ignore[misc]
-        fence(hub)
-    assert ran == list(range(50))
-
-
 def test_hub_closures_run_on_the_hub_thread() -> None:
     """Any thread may submit them, by ``exec_async`` or ``exec_sync``."""
     idents: list[int] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from hubthread import (
-    ConnectionProtocols,
     HandshakeRejected,
     HotlineFrameOption,
     HubSetting,
@@ -26,7 +24,7 @@ from hubthread import (
 )
 from hubthread.concurrency.incidents import QUIET
 from hubthread.testing import VirtualHub
-from tests.support import TIMEOUT, Items, Logs, ask, listen, serving, tcp_peer, udp_peer
+from tests.support import TIMEOUT, Items, Logs, ask, listen, serving, tcp_peer
 
 Act = Callable[[VirtualHub[Any, Any], str], object]
 
@@ -184,24 +182,6 @@ def test_flood_of_one_exception_is_one_line_of_each_kind(flood: Flood) -> None:
         assert len([each for each in hub.errors if "bug" in str(each)]) == FLOOD + 2
 
 
-def test_flood_of_two_callers_of_one_failing_line_is_two_lines() -> None:
-    """The exception comes from the standard library, both times."""
-    logs = Logs()
-
-    def receive(ctx: Any, meta: Any) -> bool:
-        if ctx.payload == "one":
-            json.loads("[")
-        json.loads("[")
-        return True
-
-    setting = HubSetting[Any, Any](dict, on_receive_message=receive, logger=logs)
-    with VirtualHub(setting) as hub:
-        client = hub.connect()
-        for message in ("one", "two") * 10:
-            client.send(message)
-    assert len(logs.warnings()) == 2
-
-
 def told_of(logs: Logs, *which: str) -> list[str]:
     return [each for each in logs.warnings() if any(text in each for text in which)]
 
@@ -351,20 +331,6 @@ def counted(got: Items[Any], **fields: Any) -> Iterator[Any]:
 
     with serving(on_receive_message=receive, **fields) as s:
         yield s
-
-
-def test_flood_of_failing_udp_handlers_is_one_line_of_each() -> None:
-    """The datagrams come from many addresses."""
-    got: Items[Any] = Items()
-    with counted(got) as s:
-        server = listen(s, ConnectionProtocols.UDP)
-        for number in range(1, 11):
-            with udp_peer(server) as peer:
-                peer.send(b"one", b"one", b"two")
-                got.wait(3 * number)
-        s.hub.close(TIMEOUT)
-        assert len(told_of(s.logs, "bug one")) == 1
-        assert len(told_of(s.logs, "bug two")) == 1
 
 
 def test_flood_of_raw_peers_that_vanish_is_one_line() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import threading
@@ -156,25 +155,6 @@ def test_hub_close_in_forked_child_returns_and_leaves_the_sockets_alone() -> Non
         s.peer()
         s.came()
         assert s.hub.statistics().clients == 2
-
-
-def _push(room: Any, answer: Any) -> None:
-    try:
-        answer.put(f"accepted as {room.push('done')}")
-    except UsageError as error:
-        answer.put(str(error))
-
-
-def test_push_in_multiprocessing_worker_raises() -> None:
-    context = multiprocessing.get_context("fork")
-    with serving() as s:
-        answer = context.Queue()
-        worker = context.Process(target=_push, args=(s.hub.hotline(), answer))
-        worker.start()
-        assert "before this one was forked" in answer.get(timeout=TIMEOUT)
-        worker.join(TIMEOUT)
-        answer.close()
-        answer.join_thread()
 
 
 def test_new_hub_in_forked_child_works() -> None:

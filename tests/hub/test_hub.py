@@ -10,126 +10,22 @@ import pytest
 
 from hubthread import (
     ConnectionProtocols,
-    DeadlockError,
-    DHub,
-    ExecTimeout,
-    HotlineFrameOption,
     Hub,
     HubSetting,
     MatcherMap,
     PayloadError,
-    QueueFull,
-    SettingError,
     UsageError,
     WrongThread,
 )
 from tests.support import (
-    TIMEOUT,
     AnyHub,
-    Items,
     Logs,
-    in_thread,
     serving,
 )
 
 
 def setting(**fields: Any) -> HubSetting[Any, Any]:
     return HubSetting(meta_gen=dict, **fields)
-
-
-def test_hub_exec_sync_returns_the_result_or_raises_the_exception() -> None:
-    error = LookupError("mine")
-
-    def trip(_: DHub[Any, Any]) -> None:
-        raise error
-
-    with Hub(setting()) as hub:
-        result = object()
-        assert hub.exec_sync(lambda _: result) is result
-        with pytest.raises(LookupError) as caught:
-            hub.exec_sync(trip)
-        assert caught.value is error
-
-
-def test_hub_exec_sync_on_the_hub_thread_runs_at_once() -> None:
-    """A closure may call functions that submit and wait."""
-    with Hub(setting()) as hub:
-        assert hub.exec_sync(lambda dhub: dhub.hub.exec_sync(lambda _: "inner")) == "inner"
-
-
-def test_hub_exec_sync_timed_out_shows_the_stack_of_the_hub() -> None:
-    """The work still runs later."""
-    release, ran = threading.Event(), threading.Event()
-
-    def dawdle(_: DHub[Any, Any]) -> None:
-        release.wait(TIMEOUT)
-
-    with Hub(setting()) as hub:
-        hub.exec_async(dawdle)
-        with pytest.raises(ExecTimeout, match="in dawdle") as caught:
-            hub.exec_sync(lambda _: ran.set(), 0.05)
-        assert isinstance(caught.value, TimeoutError)
-        assert "in dawdle" in caught.value.stack
-        release.set()
-        assert ran.wait(TIMEOUT)
-
-
-def test_hub_exec_sync_between_two_hubs_in_a_cycle_is_refused() -> None:
-    """The wait that would close the cycle raises; the other waits end with their results."""
-    with Hub(setting()) as one, Hub(setting()) as two:
-
-        def back(_: DHub[Any, Any]) -> str:
-            with pytest.raises(DeadlockError, match="would never end"):
-                one.exec_sync(lambda _: None)
-            return "refused"
-
-        assert one.exec_sync(lambda _: two.exec_sync(back)) == "refused"
-
-
-def test_hub_exec_sync_between_hub_and_client_in_a_cycle_is_refused() -> None:
-    """A handler waits for the hub, and the hub's closure for the handler's client."""
-
-    def receive(ctx: Any, meta: Any) -> bool:
-        def back(_: Any) -> str:
-            try:
-                ctx.exec_sync(lambda: None)
-            except DeadlockError:
-                return "refused"
-            return "ran"
-
-        ctx.write(ctx.hub.exec_sync(back))
-        return False
-
-    with serving(on_receive_message=receive) as s:
-        peer, _ = s.pair()
-        peer.send("x")
-        assert peer.message() == "refused"
-
-
-def test_hub_exec_async_with_a_full_queue_is_refused() -> None:
-    """The closures that were accepted run."""
-    ran: list[int] = []
-    hub = Hub(setting(chan_queue_size=3))
-    for number in range(3):
-        hub.exec_async(lambda _, number=number: ran.append(number))  # type: ignore[misc]
-    for _ in range(2):
-        with pytest.raises(QueueFull, match="chan_queue_size"):
-            hub.exec_async(lambda _: ran.append(9))
-    assert hub.statistics().queue_depth == 3
-    hub.close()
-    assert ran == [0, 1, 2]
-
-
-def test_hub_broadcast_reaches_every_client() -> None:
-    """Text and binary, of the hub or of a client, the sender included."""
-    with serving() as s:
-        pairs = s.pairs(3)
-        assert s.hub.broadcast("text") == 1
-        assert s.hub.broadcast(b"binary") == 2
-        assert pairs[1][1].hub_broadcast("from one") == 3
-        for peer, _ in pairs:
-            assert peer.messages(3) == ["text", b"binary", "from one"]
-        assert [client.write_count for _, client in pairs] == [3, 3, 3]
 
 
 def test_hub_broadcast_with_filter_asks_on_the_hub_thread() -> None:
@@ -153,33 +49,6 @@ def test_hub_broadcast_with_filter_asks_on_the_hub_thread() -> None:
         assert pairs[2][0].message() == "all"
         assert idents == {s.hub.exec_sync(lambda _: threading.get_ident())}
         assert "tripped" in s.logs.wait("a broadcast filter raised")
-
-
-def test_hub_given_no_function_refuses_it_at_once() -> None:
-    """For example the result of a function in place of the function: nothing is logged later."""
-    with serving() as s:
-        client: Any = s.pair()[1]
-        hub: Any = s.hub
-        room: Any = HotlineFrameOption(dict).run(hub.hotline())
-        ways = [
-            *(each.exec_async for each in (hub, client, room)),
-            *(each.exec_sync for each in (hub, client, room)),
-            *(each.each_client for each in (hub, room)),
-            lambda work: hub.broadcast_with_filter("text", work),
-        ]
-        for way in ways:
-            with pytest.raises(UsageError, match=r"expected a function .*, got None"):
-                way(None)
-        with pytest.raises(SettingError, match="option: expected a HotlineOption"):
-            hub.hotline("lobby")
-        for prefix in (None, 5, bytearray(b"p")):
-            with pytest.raises(SettingError, match="prefix: expected text or bytes"):
-                hub.byte_splicing(prefix, {})
-        for reason in (None, b"bye"):
-            with pytest.raises(SettingError, match="reason: expected text"):
-                client.close(1000, reason)
-        assert s.logs.warnings() == []
-        assert client.exec_sync(lambda: 5, TIMEOUT) == 5
 
 
 def test_hub_marshal_unmarshal_and_byte_splicing_follow_the_matcher() -> None:
@@ -236,18 +105,6 @@ def test_hub_statistics_and_repr_show_its_life() -> None:
     assert hub.servers() == []
     with Hub(setting()) as unnamed:
         assert re.fullmatch("[0-9a-f]{8}", unnamed.name)
-
-
-def test_hub_exec_sync_before_the_start_waits_for_it() -> None:
-    """The hub may be about to run on another thread."""
-    ran: Items[str] = Items()
-    hub = Hub(HubSetting[Any, Any](dict))
-    hub.exec_async(lambda _: ran.add("async"))
-    waiting = in_thread(lambda: hub.exec_sync(lambda _: ran.add("sync"), TIMEOUT))
-    with hub:
-        waiting()
-    assert ran.now() == ["async", "sync"]
-    assert hub.state == "closed"
 
 
 HUB = {

@@ -12,7 +12,6 @@ import pytest
 
 from hubthread import (
     ConnectionProtocols,
-    Context,
     Hub,
     HubClosed,
     HubSetting,
@@ -65,34 +64,6 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_hub_run_interrupted_in_a_closure_closes_and_raises() -> None:
-    """Accepted closures run first."""
-    ran: list[str] = []
-    logs = Logs()
-    hub = Hub(setting(logger=logs))
-    hub.exec_async(lambda _: signal.raise_signal(signal.SIGINT))
-    hub.exec_async(lambda _: ran.append("accepted"))
-    with pytest.raises(KeyboardInterrupt):
-        hub.run()
-    assert hub.join(TIMEOUT)
-    assert ran == ["accepted"]
-    assert logs.warnings() == []
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_hub_run_interrupted_while_idle_closes_and_raises() -> None:
-    hub = Hub(setting())
-    main = threading.get_ident()
-    # The hub is usually idle by then.  The test is right in either case.
-    timer = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
-    hub.exec_async(lambda _: timer.start())
-    with pytest.raises(KeyboardInterrupt):
-        hub.run()
-    assert hub.join(TIMEOUT)
-    timer.join()
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -212,15 +183,6 @@ def test_hub_delayed_execution_raising_is_logged_and_the_hub_opens(error: BaseEx
     assert "delayed_execution raised" in logs.warnings()[0]
 
 
-def test_hub_closed_cancels_its_context_and_those_below() -> None:
-    hub = Hub(setting())
-    below = Context(hub.context)
-    hub.start()
-    assert not hub.context.cancelled
-    hub.close()
-    assert hub.context.reason == below.reason == "the hub was closed"
-
-
 def test_hub_close_names_missing_calls_of_wait_done() -> None:
     """It does not blame the hub thread, which is idle."""
     with serving() as s:
@@ -240,21 +202,6 @@ def test_hub_close_with_a_wrong_timeout_is_refused(timeout: Any) -> None:
         with pytest.raises(SettingError, match="timeout"):
             hub.close(timeout)
         assert hub.statistics().state == "running"
-
-
-def test_hub_close_in_a_closure_of_run_returns_at_once() -> None:
-    hub = Hub(HubSetting[Any, Any](dict))
-    ran = []
-
-    def close(_: Any) -> None:
-        hub.close()
-        ran.append("closed")
-
-    hub.exec_async(close)
-    hub.exec_async(lambda _: ran.append("the next"))
-    in_thread(hub.run)()
-    assert ran == ["closed", "the next"]
-    assert hub.join(TIMEOUT)
 
 
 def test_hub_close_waits_until_run_has_ended() -> None:

@@ -7,9 +7,6 @@ import errno
 import os
 import selectors
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,22 +171,6 @@ def test_listener_over_the_limit_answers_503_until_one_leaves() -> None:
                     break
 
 
-def test_listener_without_threads_answers_503_and_serves_when_there_are_threads() -> None:
-    """A connection that is served in between does not make it a new incident."""
-    with listening() as here:
-        here.refuse_threads(True)
-        for _ in range(5):
-            assert_refused(here.connect())
-        assert here.counters() == (0, 0, 5)
-        for _ in range(3):
-            here.refuse_threads(False)
-            with here.connect() as sock:
-                assert_echoes(sock)
-            here.refuse_threads(True)
-            assert_refused(here.connect())
-        assert len(here.logs.warnings()) == 1
-
-
 def test_listener_start_without_a_thread_releases_the_socket(tmp_path: Path) -> None:
     """``close`` does not wait for a thread that has never run."""
     path = str(tmp_path / "hub.sock")
@@ -237,34 +218,6 @@ def test_listener_waits_without_a_timeout_until_close(monkeypatch: pytest.Monkey
     assert timeouts == [None]
 
 
-def test_listener_close_under_load_forgets_no_connection() -> None:
-    """Each connection is served or refused, and the served ones live on."""
-    with listening() as here:
-        first = here.connect()
-        assert_echoes(first)
-        coming = threading.Event()
-
-        def come() -> int:
-            served = 0
-            while True:
-                try:
-                    with here.connect() as sock:
-                        sock.sendall(b"x")
-                        if not sock.recv(1):
-                            return served
-                        served += 1
-                        coming.set()
-                except OSError:
-                    return served
-
-        tasks = [Task(come) for _ in range(4)]
-        assert coming.wait(TIMEOUT)
-        here.listener.close()
-        assert sum(task.result() for task in tasks) + 1 <= here.listener.accepted
-        with first:
-            assert_echoes(first)
-
-
 class ScriptedSocket:
     """A listening socket whose ``accept`` fails with the given errors, and then works."""
 
@@ -299,80 +252,6 @@ def test_listener_accept_error_does_not_end_the_loop(
             assert_echoes(client)
         assert sock.errors == []
         assert len(here.logs.warnings()) == logged
-
-
-def test_listener_without_descriptors_closes_connections_and_then_waits() -> None:
-    """The process is at its limit of descriptors, and the selector must not return at once."""
-    script = """
-        import logging, os, resource, selectors, socket, threading
-        from time import monotonic
-        from hubthread.concurrency.incidents import Incidents
-        from hubthread.concurrency.threads import Threads
-        from hubthread.net.address_limit import AddressLimit
-        from hubthread.net.bind import open_tcp
-        from hubthread.net.listener import Listener
-
-        def serve(sock, peer):
-            while data := sock.recv(100):
-                sock.sendall(data)
-
-        logs = []
-        class Logs(logging.Handler):
-            def emit(self, record): logs.append(record.getMessage())
-        logger = logging.getLogger("x"); logger.addHandler(Logs()); logger.propagate = False
-
-        blocks = threading.Event()
-        class Watched(selectors.DefaultSelector):
-            def select(self, timeout=None):
-                if not super().select(0):
-                    blocks.set()
-                found = super().select(timeout)
-                blocks.clear()
-                return found
-        selectors.DefaultSelector = Watched
-
-        class Services:
-            incidents = Incidents(logger, monotonic)
-            threads = Threads("x", incidents)
-
-        clients = [socket.socket() for _ in range(12)]  # while there are descriptors
-        for client in clients:
-            client.settimeout(20)
-        sock = open_tcp("127.0.0.1", 0, 100)
-        limit = AddressLimit(None, (), Services.incidents)
-        listener = Listener(sock, serve, Services, 100, limit)
-        listener.start()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        hoard = []
-        try:
-            while True:
-                hoard.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            pass
-        for client in clients[:10]:
-            client.connect(listener.address)
-            assert client.recv(1) == b"", "closed at once"
-        assert blocks.wait(20), "it spins"
-        assert listener.refused == 10, listener.refused
-        for descriptor in hoard:
-            os.close(descriptor)
-        clients[10].connect(listener.address)
-        clients[10].sendall(b"hello")
-        assert clients[10].recv(10) == b"hello"
-        assert len(logs) == 1, logs
-        clients[10].close()
-        listener.close()
-        assert Services.threads.join(20) == []
-        print("fine")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == "fine\n", done.stderr
 
 
 def test_listener_without_the_spare_descriptor_pauses_until_close(

@@ -197,14 +197,6 @@ def test_virtual_client_dropped_ends_without_a_close() -> None:
         assert (one.inbox, two.inbox) == ([], ["goes on"])
 
 
-def test_virtual_client_protocol_violation_is_closed_with_1002() -> None:
-    with VirtualHub(setting()) as hub:
-        client = hub.connect()
-        client.send_wire(b"\x81\x05hello")  # not masked
-        assert client.close_code == 1002
-        assert ended(client) == ("violation", 1002)
-
-
 def test_virtual_client_deaf_to_a_close_is_cut_after_close_timeout() -> None:
     for deaf in (VirtualClient.stall, VirtualClient.vanish):
         with VirtualHub(setting(close_timeout=5)) as hub:

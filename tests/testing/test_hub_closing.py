@@ -105,15 +105,6 @@ def test_virtual_hub_close_in_a_callback_happens_after_it() -> None:
     assert hub.errors == []
 
 
-def test_virtual_hub_context_cancel_closes_it() -> None:
-    context = Context()
-    with VirtualHub(HubSetting[Any, Any](dict, context=context)) as hub:
-        client = hub.connect()
-        context.cancel("enough")
-        assert client.close_code == 1001
-        assert hub.state == "closed"
-
-
 def test_virtual_hub_close_leaves_no_thread_simulation_or_object() -> None:
 
     def session() -> list[weakref.ref[Any]]:

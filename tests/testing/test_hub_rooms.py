@@ -123,41 +123,7 @@ def test_virtual_hub_tick_of_a_room_of_another_clock_raises(hub: AnyHub) -> None
 # Overruns.
 
 
-def test_virtual_room_overrun_skip_leaves_out_the_missed_ticks(hub: AnyHub) -> None:
-    """A tick of 300 ms at 60 Hz: the next deadline is on the old grid."""
-    room, ticks = ticking(hub, hz=60, spend={5: 0.3})
-    hub.advance(1)
-    # It began at 5/60 and took until 23/60: ticks 6 to 23 are due, and the last is run.
-    assert indices(ticks) == [1, 2, 3, 4, 5, *range(23, 61)]
-    assert ticks[5].skipped == 17
-    assert room.statistics().skipped == 17
-    assert (room.statistics().ticks, room.statistics().overruns) == (43, 1)
-    assert all(tick.late < 1e-9 for tick in ticks[6:])
-
-
-def test_virtual_room_keeps_its_rate_while_the_hub_is_busy(hub: AnyHub) -> None:
-    _, ticks = ticking(hub, hz=10)
-    hub.exec_async(lambda _: hub.clock.spend(1.0))
-    hub.advance(1)
-    assert sum(1 + tick.skipped for tick in ticks) == 10
-
-
 # Members.
-
-
-def test_virtual_room_pushes_of_a_tick_reach_the_members(hub: AnyHub) -> None:
-    room = room_of(hub, hz=10, logic=lambda frame, obj: frame.push(f"tick {frame.tick.index}"))
-    one, two = hub.connect(), hub.connect()
-    room.answer(one.ctx)
-    hub.tick(room)
-    room.answer(two.ctx)
-    hub.tick(room, 2)
-    room.hangup(one.ctx)
-    hub.tick(room)
-    assert one.inbox == ["tick 1", "tick 2", "tick 3"]
-    assert two.inbox == ["tick 2", "tick 3", "tick 4"]
-    room.push("from outside")
-    assert two.inbox[-1] == "from outside"
 
 
 def test_virtual_hub_errors_holds_exceptions_of_rooms_and_of_the_log() -> None:

@@ -238,21 +238,6 @@ def test_simulation_wait_in_vain_ends_at_once() -> None:
         assert (poll.wait(), len(gate.wait())) == ("timeout", 1)
 
 
-def test_simulation_on_message_of_a_client_answers_requests() -> None:
-    def plays(client: VirtualClient, message: str | bytes) -> None:
-        question = json.loads(message)
-        client.send_json({"reply": question["id"], "points": 3})
-
-    matcher: MatcherMap[Any, Any] = MatcherMap(JsonHeader("type", id_field="id"))
-    with VirtualHub(HubSetting[Any, Any](dict, receive_matcher=matcher)) as hub:
-        good, mute = hub.connect(on_message=plays), hub.connect()
-        ctx: IOContext = good.ctx
-        assert ctx.request("points?", {})["points"] == 3
-        with pytest.raises(ExecTimeout):
-            mute.ctx.request("points?", {}, 5)
-        assert hub.clock.now() == 0.0
-
-
 def test_simulation_context_cancel_ends_a_wait_of_the_same_thread() -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         client = hub.connect()
