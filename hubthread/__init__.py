@@ -114,6 +114,7 @@ from hubthread.settings import HubSetting as HubSetting
 from hubthread.settings import Overflow as Overflow
 from hubthread.settings import PingPongPlan as PingPongPlan
 from hubthread.settings import ReadBufferPreprocessing as ReadBufferPreprocessing
+from hubthread.settings import Readers as Readers
 from hubthread.settings import SocketPeriod as SocketPeriod
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
@@ -189,6 +190,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Framing",
     "MessageType",
     "Overflow",
+    "Readers",
     "DataSize",
     "ReadBufferPreprocessing",
     "read_buffer_preprocessing_binary",

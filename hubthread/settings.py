@@ -21,6 +21,7 @@ from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
+from hubthread.types import Readers as Readers
 
 if TYPE_CHECKING:
     from hubthread.concurrency.context import Context
@@ -358,6 +359,8 @@ class HubSetting(Generic[Meta, Header]):
     """Bytes that may wait for one client; a single message may be larger."""
     overflow: Overflow = Overflow.CLOSE
     """The policy for a client whose outbox is full."""
+    readers: Readers = Readers.OWN
+    """The threads that receive from clients: one for each connection, or a few for all."""
     websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
     """The settings of WebSocket connections."""
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)
@@ -394,6 +397,8 @@ class HubSetting(Generic[Meta, Header]):
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
         check_kind("overflow", self.overflow, Overflow, f"one of {policies}")
+        kinds = ", ".join(f"Readers.{readers.name}" for readers in Readers)
+        check_kind("readers", self.readers, Readers, f"one of {kinds}")
         check_kind("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
         check_kind("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
         check_kind("limits", self.limits, Limits, "a Limits")

@@ -21,6 +21,7 @@ __all__ = [
     "HotlineID",
     "Key",
     "Overflow",
+    "Readers",
     "check_key",
 ]
 
@@ -95,6 +96,19 @@ class Overflow(Enum):
     """As soon as anything waits, let a message replace the waiting one of the same ``key``.
 
     Messages without a key are kept.  When they alone fill the outbox, the client is closed.
+    """
+
+
+class Readers(Enum):
+    """The threads that receive from clients and run their callbacks."""
+
+    OWN = "own"
+    """Each connection has a thread of its own, which blocks until something comes."""
+    SHARED = "shared"
+    """All connections share a few threads.
+
+    One thread waits for all of them, and runs their callbacks.  When a callback blocks, another
+    thread takes over.
     """
 
 

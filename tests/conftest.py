@@ -9,6 +9,7 @@ test that wants a thread to crash is marked with
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import resource
 import socket
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from hubthread import HubSetting, Readers
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 settings.register_profile("local", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+READERS = Readers(os.environ.get("HUBTHREAD_TEST_READERS", "own"))
+"""The readers of every hub of the tests that does not say which: ``own`` or ``shared``."""
+
 GRACE_S = 5.0
 """Seconds that a test's threads and sockets have to end after the test."""
 
@@ -36,6 +42,20 @@ IDLE_WORKERS = "hubthread-worker-"
 """The start of the names of idle workers.  They end without help and are not a leak."""
 
 _FDS = "/proc/self/fd"
+
+
+def _read_by(readers: Readers) -> None:
+    """Make ``readers`` the default of ``HubSetting``."""
+    init = HubSetting.__init__
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(init).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    init.__defaults__ = tuple({**defaults, "readers": readers}.values())
+
+
+_read_by(READERS)
 
 
 @pytest.fixture(autouse=True)

@@ -68,6 +68,7 @@ class Core(Generic[Meta, Header]):
         self.timers = runtime.timers
         self.flusher = runtime.flusher
         self.incidents = runtime.incidents
+        self.readers = runtime.readers
         # The parts that the hub owns.
         bound, limits = setting.chan_queue_size, setting.limits
         self.state = HubState(self.name, opened=setting.delayed_execution is None)

@@ -6,15 +6,21 @@ Layer: core.  Threads: made on the thread that makes the hub; its parts may be u
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from hubthread.concurrency.clock import Clock, RealClock
+from hubthread.concurrency.crew import Monitor
 from hubthread.concurrency.flusher import Flusher
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Timers
 from hubthread.concurrency.workers import Workers
+from hubthread.net.shared import SharedReaders
+from hubthread.settings import HubSetting
+from hubthread.types import Readers
 
 __all__ = ["Runtime"]
 
@@ -32,10 +38,13 @@ class Runtime:
     timers: Timers
     flusher: Flusher
     incidents: Incidents
+    readers: SharedReaders | None = None
+    """The threads that connections share; ``None``: each connection has one."""
 
     @classmethod
-    def real(cls, name: str, logger: logging.Logger) -> Runtime:
+    def real(cls, setting: HubSetting[Any, Any]) -> Runtime:
         """Return a runtime of real threads, which are started when they are needed."""
+        name, logger = setting.hub_name or uuid.uuid4().hex[:8], setting.logger
         incidents = Incidents(logger, monotonic)
         threads = Threads(f"hubthread-{name}", incidents)
         return cls(
@@ -47,4 +56,7 @@ class Runtime:
             Timers(threads, incidents),
             Flusher(threads),
             incidents,
+            SharedReaders(threads, Monitor(threads.start, incidents), incidents)
+            if setting.readers is Readers.SHARED
+            else None,
         )

@@ -8,7 +8,6 @@ Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``, ``Sock
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
@@ -86,7 +85,7 @@ class Hub(EachClient[Meta, Header]):
             setting.receive_matcher.freeze()
 
     def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
-        runtime = Runtime.real(setting.hub_name or uuid.uuid4().hex[:8], setting.logger)
+        runtime = Runtime.real(setting)
         core = Core(self, setting, runtime, DHub)
         lifecycle = Lifecycle(core)
         return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, self.close))

@@ -273,6 +273,8 @@ class Lifecycle:
             hotline.close()
         for hotline in hotlines:  # the last callback of a room may use the hub
             hotline._wait_ended(left(deadline - timeout * FORCE_SHARE / 4))
+        if core.readers is not None:
+            core.readers.close()
         core.workers.close()
         core.timers.close()
         self.watchdog.close()

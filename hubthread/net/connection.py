@@ -17,7 +17,7 @@ from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.concurrency.timers import Timer
 from hubthread.limits import MESSAGE_TIME, OUTBOX, SILENCE, STALL
-from hubthread.net.interfaces import Receiver, Services, Sink
+from hubthread.net.interfaces import Flushing, Receiver, Services, Sink
 from hubthread.net.keepalive import Keepalive
 from hubthread.net.options import ConnectionOptions
 from hubthread.net.outbox import PING, PONG, Outbox
@@ -57,6 +57,9 @@ class Connection:
     :param window_bits: the window of permessage-deflate; ``None``: no compression.
     """
 
+    waits_for_rest = False
+    """True if the socket stays open until what waits has been sent to a half-closed peer."""
+
     def __init__(
         self,
         transport: Transport,
@@ -72,7 +75,8 @@ class Connection:
         self._sink = sink
         self._options = options
         self._timers = services.timers
-        self._flusher = services.flusher
+        watch = transport.watch
+        self._flusher: Flushing = services.flusher if watch is None else watch
         self._window_bits = window_bits
         # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
@@ -311,7 +315,8 @@ class Connection:
             self._silent()
             return False
         if self.is_open:
-            if first:  # not urgent, and many connections may be due at once
+            # Not urgent, and many readers may be due at once.
+            if first and self._transport.watch is None:
                 fan_outs.wait_for_one()
             self._ping()
         return True

@@ -11,18 +11,20 @@ three.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Protocol
+import socket
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 
-from hubthread.concurrency.flusher import Flusher
+from hubthread.concurrency.flusher import Corked, Flusher
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Timers
+from hubthread.net.steps import Steps, Watching
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.websocket import WebSocketEvent
 
-__all__ = ["Link", "Outgoing", "Receiver", "Services", "Sink"]
+__all__ = ["Flushing", "Link", "Outgoing", "Receiver", "Services", "Sharing", "Sink"]
 
 
 class Receiver(Protocol):
@@ -64,6 +66,27 @@ class Sink(Protocol):
         """Handle the end.  The last call; ``code``, ``reason`` and ``ended_by`` are final."""
 
 
+class Flushing(Protocol):
+    """The watch over an outbox that a reader has corked: ``Flusher``, or a ``Watch``."""
+
+    def watch(self, corked: Corked) -> bool:
+        """Uncork ``corked`` if its reader blocks; return False if the caller must do it now."""
+
+    def forget(self, corked: Corked) -> None:
+        """Stop watching ``corked``: its reader has uncorked it."""
+
+
+class Sharing(Protocol):
+    """The threads that the connections of one hub share: ``shared.SharedReaders``."""
+
+    def begin(self, sock: socket.socket, steps: Callable[[Watching], Steps[Any]]) -> None:
+        """Run the steps of one connection.
+
+        :param steps: called with the connection's place among the others.
+        :raises RuntimeError: when the system cannot start a thread, or the hub is closed.
+        """
+
+
 class Services(Protocol):
     """The threads, timers and counters that the connections of one hub share."""
 
@@ -82,6 +105,10 @@ class Services(Protocol):
     @property
     def incidents(self) -> Incidents:
         """The counters of limits, and the rate-limited log."""
+
+    @property
+    def readers(self) -> Sharing | None:
+        """The threads that connections share; ``None``: each connection has a reader."""
 
 
 class Outgoing(Protocol):

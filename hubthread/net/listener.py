@@ -14,11 +14,13 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.limits import CONNECTIONS
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.interfaces import Services
+from hubthread.net.steps import Steps, Watching, run_steps
 
 __all__ = ["Address", "Listener"]
 
@@ -49,8 +51,9 @@ class Listener:
     Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
     :param sock: a listening socket; the listener owns it from now on.
-    :param serve: called with ``(socket, peer address)`` on the connection's own thread.  The
-        socket is closed when ``serve`` returns.
+    :param serve: called with ``(socket, peer address, watch)``; returns the work of the
+        connection, which runs on its own thread, or with a watch on shared ones.  The socket is
+        closed at the end of the work.
     :param max_connections: the most connections at the same time; further ones are refused.
     :param http: True answers a refused connection with an HTTP response.
     """
@@ -58,7 +61,7 @@ class Listener:
     def __init__(
         self,
         sock: socket.socket,
-        serve: Callable[[socket.socket, Address], None],
+        serve: Callable[[socket.socket, Address, Watching | None], Steps[Any]],
         services: Services,
         max_connections: int,
         address_limit: AddressLimit,
@@ -68,6 +71,7 @@ class Listener:
         self._sock = sock
         self._serve = serve
         self._threads = services.threads
+        self._readers = services.readers
         self._max_connections = max_connections
         self._incidents = services.incidents
         self._address_limit = address_limit
@@ -185,7 +189,10 @@ class Listener:
             self.connections += 1
             self.accepted += 1
         try:
-            self._threads.start(lambda: self._run(sock, address), "reader")
+            if self._readers is None:
+                self._threads.start(lambda: run_steps(self._steps(sock, address)), "reader")
+            else:
+                self._readers.begin(sock, lambda watch: self._steps(sock, address, watch))
         except RuntimeError as error:
             self._address_limit.leave(address)
             with self._lock:
@@ -195,10 +202,13 @@ class Listener:
             self._refuse(sock, BUSY)
         return True
 
-    def _run(self, sock: socket.socket, peer: Address) -> None:
+    def _steps(
+        self, sock: socket.socket, peer: Address, watch: Watching | None = None
+    ) -> Steps[None]:
         try:
-            fan_outs.wait_for_one()
-            self._serve(sock, peer)
+            if watch is None:
+                fan_outs.wait_for_one()
+            yield from self._serve(sock, peer, watch)
         finally:
             sock.close()
             self._address_limit.leave(peer)

@@ -414,8 +414,12 @@ class Outbox:
     def _follow_up(self, start: bool, trouble: str | None) -> None:
         """Start the writer, and report trouble."""
         if start:
+            watch = self.transport.watch
             try:
-                self._start_thread(self._write, "writer")
+                if watch is None:
+                    self._start_thread(self._write, "writer")
+                else:
+                    watch.start_writer(self)
             except RuntimeError:
                 with self._lock:
                     self._has_writer = False
@@ -423,6 +427,30 @@ class Outbox:
                     trouble = None if self._lost else self._lose("no thread")
         if trouble is not None:
             self._on_broken(trouble)
+
+    # The shared thread that finds the socket writable, instead of a writer thread.
+
+    @property
+    def write_wait(self) -> float:
+        """Seconds without a byte of progress after which the connection counts as stalled."""
+        return self._bounds.write_wait
+
+    @property
+    def has_writer(self) -> bool:
+        """True while something waits for the socket."""
+        return self._has_writer
+
+    def write_some(self, *, writable: bool) -> bool:
+        """Send what the socket takes now; return False if nothing waits any more.
+
+        :param writable: False after ``write_wait`` seconds in which the socket took nothing.
+        """
+        trouble = self._send_backlog(writable)
+        if trouble is not None:
+            self._on_broken(trouble)
+        with self._lock:
+            self._has_writer = self._pending()
+            return self._has_writer
 
     # The writer thread.
 

@@ -37,6 +37,8 @@ class TcpConnection(Connection):
     connection, is ``"lost"``.
     """
 
+    waits_for_rest = True
+
     def __init__(
         self,
         transport: Transport,

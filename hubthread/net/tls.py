@@ -17,6 +17,8 @@ import ssl
 import threading
 
 from hubthread.concurrency.deadline import Deadline
+from hubthread.net.shared import SharedTransport
+from hubthread.net.steps import Watching
 from hubthread.net.transport import PlainTransport, Stream, Transport
 
 __all__ = ["TLSTransport", "can_serve", "open_transport", "server_context"]
@@ -30,10 +32,14 @@ class TLSTransport:
     """A stream socket with TLS, server side.  ``handshake`` comes first.
 
     :param sock: a connected socket; the transport owns it from now on.
+    :param watch: see ``Transport.watch``.
     """
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
-        self._plain = PlainTransport(sock)
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, watch: Watching | None = None
+    ) -> None:
+        self._plain = _plain(sock, watch)
+        self.watch: Watching | None = watch
         self._lock = threading.RLock()  # guards what follows; no call under it can block
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
@@ -46,6 +52,9 @@ class TLSTransport:
 
     def handshake(self, timeout: float) -> None:
         """Complete the TLS handshake within ``timeout`` seconds, on the reader thread.
+
+        With a ``watch`` it raises ``TimeoutError`` whenever the peer's bytes are missing, and is
+        called again when some have come.
 
         :raises TimeoutError, ssl.SSLError, OSError: when the handshake fails.
         """
@@ -106,6 +115,11 @@ class TLSTransport:
         # Nobody needs what comes after our close_notify, so it is not decrypted.  It must be
         # read all the same: unread bytes would turn the close into a reset.
         return self._plain.recv()
+
+    def adapt_reads(self, took: float) -> None:
+        """See ``SharedTransport``."""
+        assert isinstance(self._plain, SharedTransport)
+        self._plain.adapt_reads(took)
 
     def _feed(self, data: bytes) -> None:
         """Give OpenSSL the bytes that came; none mean the end of the stream."""
@@ -180,9 +194,18 @@ class TLSTransport:
         self._plain.close()
 
 
-def open_transport(sock: Stream, context: ssl.SSLContext | None) -> Transport:
-    """Return the transport over an accepted socket: with TLS if there is a context."""
-    return PlainTransport(sock) if context is None else TLSTransport(sock, context)
+def open_transport(
+    sock: Stream, context: ssl.SSLContext | None, watch: Watching | None = None
+) -> Transport:
+    """Return the transport over an accepted socket: with TLS if there is a context.
+
+    :param watch: the socket's place among those that share threads, if it shares them.
+    """
+    return _plain(sock, watch) if context is None else TLSTransport(sock, context, watch)
+
+
+def _plain(sock: Stream, watch: Watching | None) -> PlainTransport:
+    return PlainTransport(sock) if watch is None else SharedTransport(sock, watch)
 
 
 def can_serve(context: object) -> bool:

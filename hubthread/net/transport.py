@@ -16,8 +16,9 @@ from time import monotonic
 from typing import Protocol
 
 from hubthread.concurrency.fairness import SLICE, CpuBudget
+from hubthread.net.steps import Steps, Watching, Writable
 
-__all__ = ["PlainTransport", "Stream", "Transport", "send_all"]
+__all__ = ["PlainTransport", "Stream", "Transport", "send_steps"]
 
 Stream = socket.socket
 """A connected stream socket."""
@@ -58,6 +59,10 @@ _LONGEST_WAIT = 2.0**31 - 1
 class Transport(Protocol):
     """The interface of a connection's socket, the same for plain sockets and TLS."""
 
+    watch: Watching | None
+    """The place of a socket among those that share threads; ``recv`` does not block then, and
+    raises ``TimeoutError`` if there is nothing to receive.  ``None``: the connection has a reader
+    of its own."""
     unsent: int
     """The number of bytes that ``send`` has taken and the operating system has not; after
     encryption, where there is TLS."""
@@ -128,6 +133,8 @@ class PlainTransport:
         "_sock",
         "unsent",
     )
+
+    watch: Watching | None = None
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -240,8 +247,10 @@ def _milliseconds(seconds: float) -> int:
     return min(max(1, int(seconds * 1000)), _LONGEST_POLL)
 
 
-def send_all(transport: Transport, data: bytes, deadline: float, *, patience: float = 0.0) -> bool:
-    """Send all of ``data``, and block meanwhile; return False if that fails.
+def send_steps(
+    transport: Transport, data: bytes, deadline: float, *, patience: float = 0.0
+) -> Steps[bool]:
+    """Send all of ``data``; return False if that fails.
 
     For responses of plain HTTP, and for the handshake, before a connection has its outbox.
 
@@ -259,7 +268,11 @@ def send_all(transport: Transport, data: bytes, deadline: float, *, patience: fl
             if sent or transport.unsent < unsent:
                 deadline = max(deadline, monotonic() + patience)
             left = deadline - monotonic()
-            if left <= 0 or not transport.wait_writable(left):
+            if left <= 0:
+                return False
+            if transport.watch is not None:
+                yield Writable(left)
+            elif not transport.wait_writable(left):
                 return False
     except OSError:
         return False

@@ -21,7 +21,9 @@ from hubthread.errors import HandshakeRejected
 from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address
-from hubthread.net.transport import Transport, send_all
+from hubthread.net.shared import reading
+from hubthread.net.steps import Steps
+from hubthread.net.transport import Transport, send_steps
 from hubthread.protocol import handshake
 from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.http import Request, Response
@@ -84,7 +86,7 @@ def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Respon
         return Response.text(500, "The server failed to say why it refuses.")
 
 
-Negotiator: TypeAlias = "Callable[[Arrival], Connection | Response | None]"
+Negotiator: TypeAlias = "Callable[[Arrival], Steps[Connection | Response | None]]"
 """Comes by the request of an arrival, and agrees on a connection; see ``Arrival.accept``."""
 
 
@@ -94,6 +96,8 @@ class Arrival:
     The hub knows of the connection from the moment its ``Arrival`` is made until ``end``, and
     cuts the connection when the hub closes.  As a context manager an ``Arrival`` closes the
     transport, and ends, at the end of the block.
+
+    Its methods that return ``Steps`` wait for the peer as the connection's reader does.
 
     Threads: the connection's reader only.
 
@@ -126,20 +130,27 @@ class Arrival:
         """The bytes that came behind the request: the first frames of a hasty client."""
         core.connections.begin(transport)
 
-    def run(self, negotiate: Negotiator) -> Connection | None:
+    def run(self, negotiate: Negotiator) -> Steps[Connection | None]:
         """Make a client and read from it until its connection ends, or send an answer.
 
         :param negotiate: as for ``accept``.
         :returns: the connection that has ended; None if there was no client.
         """
-        connection = self.accept(negotiate)
+        connection = yield from self.accept(negotiate)
         if connection is None:
-            self.answer()
+            yield from self.answer()
         else:
-            connection.run(self.trailing)
+            yield from self.read(connection)
         return connection
 
-    def accept(self, negotiate: Negotiator) -> Connection | None:
+    def read(self, connection: Connection) -> Steps[None]:
+        """Read from a client until its connection ends."""
+        if self.transport.watch is None:
+            connection.run(self.trailing)
+        else:
+            yield reading(connection, self.trailing)
+
+    def accept(self, negotiate: Negotiator) -> Steps[Connection | None]:
         """Make a client, or record the refusal.
 
         :param negotiate: called with this arrival.  Returns the connection that ``connect`` has
@@ -150,7 +161,7 @@ class Arrival:
         """
         refusals = self._core.refusals
         try:
-            outcome = negotiate(self)
+            outcome = yield from negotiate(self)
         except HandshakeRejected as refusal:
             limit = _LIMITS.get(refusal.status) if self.request is None else None
             refusals.add(self.request, refusal.status, refusal.reason, limit, self.peer)
@@ -163,7 +174,7 @@ class Arrival:
             return None
         return outcome
 
-    def connect(self, negotiated: Negotiated) -> Connection | None:
+    def connect(self, negotiated: Negotiated) -> Steps[Connection | None]:
         """Send the 101 and make the client; its start callback has run when this returns.
 
         :returns: the connection; None if the socket has broken.
@@ -190,12 +201,55 @@ class Arrival:
         # Before the 101: a client that has the 101 is told 1001 when the hub closes.
         if not core.connections.open(transport):
             raise HandshakeRejected(503, "The server is going away.")
-        if not send_all(transport, accepted.response, self.deadline):
+        if not (yield from send_steps(transport, accepted.response, self.deadline)):
             return None
         client.begin()
         return connection
 
-    def answer(self) -> None:
+    @property
+    def seconds_left(self) -> float:
+        """The seconds that are left of the handshake; at least a millisecond."""
+        return max(0.001, self.deadline - monotonic())
+
+    def resume(self, seconds: float) -> Steps[None]:
+        """Go on with the shared threads, when the peer has sent something.
+
+        Where a connection has a thread, this is it already, and it goes on at once.
+
+        :param seconds: the longest wait for the peer.
+        """
+        if self.transport.watch is not None:
+            yield seconds
+
+    def receive(self) -> Steps[bytes]:
+        """Receive the next bytes of the handshake.
+
+        :raises TimeoutError: at the end of its time.
+        """
+        while True:
+            self.transport.set_deadline(self.seconds_left)
+            try:
+                return self.transport.recv()
+            except TimeoutError:
+                if monotonic() >= self.deadline or self.transport.watch is None:
+                    raise
+                yield self.seconds_left
+
+    def handshake(self) -> Steps[None]:
+        """Complete the TLS handshake, if there is TLS.
+
+        :raises TimeoutError: at the end of its time.
+        """
+        while True:
+            try:
+                self.transport.handshake(self.seconds_left)
+                return
+            except TimeoutError:
+                if monotonic() >= self.deadline or self.transport.watch is None:
+                    raise
+                yield self.seconds_left
+
+    def answer(self) -> Steps[None]:
         """Send ``response``, if there is one, and let the peer read it before the close."""
         if self.response is None:
             return
@@ -204,17 +258,22 @@ class Arrival:
         connections.open(transport)  # a hub that closes lets the peer read to the end
         patience = self._core.setting.websocket_period.close_timeout
         wire = self.response.encode(self.request)
-        if not send_all(transport, wire, until, patience=patience):
+        if not (yield from send_steps(transport, wire, until, patience=patience)):
             return
         connections.answered(transport)
         until = max(self.deadline, monotonic() + 1.0)
         transport.finish()
-        send_all(transport, b"", until)  # the rest of TLS's close_notify
+        yield from send_steps(transport, b"", until)  # the rest of TLS's close_notify
         try:
             while (left := until - monotonic()) > 0:
                 transport.set_deadline(left)
-                if not transport.recv():
-                    return
+                try:
+                    if not transport.recv():
+                        return
+                except TimeoutError:
+                    if transport.watch is None:
+                        return
+                    yield left
         except OSError:  # TimeoutError included
             pass
 

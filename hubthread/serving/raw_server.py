@@ -17,6 +17,7 @@ from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import HANDSHAKE
 from hubthread.net.bind import open_tcp, open_udp
 from hubthread.net.listener import Address, Listener
+from hubthread.net.steps import Steps, Watching
 from hubthread.net.tcp import TcpConnection
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream
@@ -87,22 +88,24 @@ class SocketServer(Listening):
     def __repr__(self) -> str:
         return f"<SocketServer {self.url} {self._listener.connections} peers>"
 
-    # On a TCP connection's own thread.
+    # On a TCP connection's reader.
 
-    def _serve(self, stream: Stream, peer: Address) -> None:
-        with Arrival(self._core, open_transport(stream, self._context), peer) as arrival:
-            connection = arrival.accept(self._connect)  # a raw peer gets no answer
+    def _serve(self, stream: Stream, peer: Address, watch: Watching | None) -> Steps[None]:
+        with Arrival(self._core, open_transport(stream, self._context, watch), peer) as arrival:
+            # A raw peer gets no answer.
+            connection = yield from arrival.accept(self._connect)
             if connection is not None:
-                connection.run()
+                yield from arrival.read(connection)
 
-    def _connect(self, arrival: Arrival) -> TcpConnection | None:
+    def _connect(self, arrival: Arrival) -> Steps[TcpConnection | None]:
         """Make the client; its start callback has run when this returns."""
         core, peer, transport = self._core, arrival.peer, arrival.transport
+        yield from arrival.resume(0.0)
         request = request_of(self.protocol, peer, secure=self._context is not None)
         arrival.request = request
         timeout = core.setting.websocket_period.upgrader.handshake_timeout
         try:
-            transport.handshake(timeout)
+            yield from arrival.handshake()
         except TimeoutError:
             core.refusals.add(request, 408, f"no TLS within {timeout:g} s", HANDSHAKE, peer)
             return None

@@ -7,7 +7,6 @@ Layer: serving.  Threads: each connection has a thread, which becomes its client
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_callable, check_kind, check_number, refuse_unrun
@@ -16,6 +15,7 @@ from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.net.bind import open_tcp, open_unix
 from hubthread.net.connection import Connection
 from hubthread.net.listener import Address, Listener
+from hubthread.net.steps import Steps, Watching
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream
 from hubthread.protocol.http import Request, RequestParser, Response
@@ -73,29 +73,31 @@ class Server(Listening):
     def _listen(self, sock: socket.socket, most: int) -> Listener:
         return Listener(sock, self._serve, self._core, most, self._core.address_limit)
 
-    # On the connection's own thread.
+    # On the connection's reader.
 
-    def _serve(self, stream: Stream, peer: Address) -> None:
-        with Arrival(self._core, open_transport(stream, self._context), peer) as arrival:
-            arrival.run(self._negotiate)
+    def _serve(self, stream: Stream, peer: Address, watch: Watching | None) -> Steps[None]:
+        with Arrival(self._core, open_transport(stream, self._context, watch), peer) as arrival:
+            yield from arrival.run(self._negotiate)
 
-    def _negotiate(self, arrival: Arrival) -> Connection | Response | None:
-        request = arrival.request = self._request(arrival)
+    def _negotiate(self, arrival: Arrival) -> Steps[Connection | Response | None]:
+        request = arrival.request = yield from self._request(arrival)
         page = self._page(request)
-        return arrival.connect(negotiate(self._core, request)) if page is None else page
+        if page is not None:
+            return page
+        return (yield from arrival.connect(negotiate(self._core, request)))
 
-    def _request(self, arrival: Arrival) -> Request:
+    def _request(self, arrival: Arrival) -> Steps[Request]:
         """Read the request; raise what the parser refuses it with, or a 408."""
-        upgrader, transport = self._core.setting.websocket_period.upgrader, arrival.transport
+        upgrader = self._core.setting.websocket_period.upgrader
         parser = RequestParser(
             peer=arrival.peer, secure=self._context is not None, max_head=upgrader.max_head
         )
         request: Request | None = None
         try:
-            transport.handshake(upgrader.handshake_timeout)
+            yield from arrival.resume(arrival.seconds_left)
+            yield from arrival.handshake()
             while request is None:
-                transport.set_deadline(max(0.001, arrival.deadline - monotonic()))
-                request = parser.receive(transport.recv())
+                request = parser.receive((yield from arrival.receive()))
         except TimeoutError:
             reason = f"The request was not complete in {upgrader.handshake_timeout:g} s."
             raise HandshakeRejected(408, reason) from None

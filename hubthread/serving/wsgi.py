@@ -22,7 +22,9 @@ from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.limits import CONNECTIONS
 from hubthread.net.listener import Address
-from hubthread.net.transport import PlainTransport, Transport
+from hubthread.net.steps import Steps, Watching, run_steps
+from hubthread.net.tls import open_transport
+from hubthread.net.transport import Transport
 from hubthread.net.wsgi.hijack import (
     CAN_HIJACK,
     Drain,
@@ -182,7 +184,7 @@ class WSGIBridge:
             environ[_TAKEN] = True
             try:
                 transport, trailing = open_parked(place)
-                self._serve(transport, negotiated, trailing)
+                run_steps(self._serve(transport, negotiated, trailing))
             finally:
                 addresses.leave(peer)
                 with self._lock:
@@ -208,14 +210,18 @@ class WSGIBridge:
         taken = hijack(place)
         peer = negotiated.request.peer
 
-        def read() -> None:
+        def steps(watch: Watching | None = None) -> Steps[None]:
             try:
-                self._serve(PlainTransport(taken.sock), negotiated, taken.trailing)
+                transport = open_transport(taken.sock, None, watch)
+                yield from self._serve(transport, negotiated, taken.trailing)
             finally:
                 self._end_moved(peer)
 
         try:
-            self._core.threads.start(read, "reader")
+            if self._core.readers is None:
+                self._core.threads.start(lambda: run_steps(steps()), "reader")
+            else:
+                self._core.readers.begin(taken.sock, steps)
         except RuntimeError:
             taken.give_back()
             raise
@@ -228,11 +234,12 @@ class WSGIBridge:
 
     # On the reader.
 
-    def _serve(self, transport: Transport, negotiated: Negotiated, trailing: bytes) -> None:
+    def _serve(self, transport: Transport, negotiated: Negotiated, trailing: bytes) -> Steps[None]:
         request, began = negotiated.request, monotonic()
         with Arrival(self._core, transport, request.peer) as arrival:
             arrival.trailing = trailing
-            connection = arrival.run(lambda arrival: arrival.connect(negotiated))
+            yield from arrival.resume(0.0)
+            connection = yield from arrival.run(lambda arrival: arrival.connect(negotiated))
             if connection is not None:
                 text = "%r ended after %.1f s: %s %s"
                 args = request, monotonic() - began, connection.ended_by, connection.code

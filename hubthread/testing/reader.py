@@ -12,6 +12,7 @@ from hubthread.clients.client import Client
 from hubthread.errors import HandshakeRejected
 from hubthread.net.connection import INTERNAL_ERROR, Connection
 from hubthread.net.keepalive import Keepalive
+from hubthread.net.steps import Steps, run_steps
 from hubthread.protocol.http import RequestParser
 from hubthread.serving.accept import Arrival, Negotiated, negotiate
 from hubthread.testing.transport import MemoryTransport
@@ -62,7 +63,7 @@ class Reader:
         return self._next()
 
     def _begin(self) -> float | None:
-        connection = self._arrival.accept(self._negotiate)
+        connection = run_steps(self._arrival.accept(self._negotiate))
         if connection is None:
             self._transport.shutdown()
             self._arrival.end()
@@ -74,9 +75,9 @@ class Reader:
         self._next = self._receive
         return -math.inf
 
-    def _negotiate(self, arrival: Arrival) -> Connection | None:
+    def _negotiate(self, arrival: Arrival) -> Steps[Connection | None]:
         try:
-            return arrival.connect(self._negotiated(arrival))
+            return (yield from arrival.connect(self._negotiated(arrival)))
         except HandshakeRejected as refusal:
             self.refusal = refusal
             raise

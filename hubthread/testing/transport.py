@@ -6,6 +6,7 @@ Layer: testing.  Threads: only the thread that made the clock.
 from __future__ import annotations
 
 from hubthread.concurrency.clock import Drive
+from hubthread.net.steps import Watching
 from hubthread.testing.clock import ROUNDING, FakeClock
 
 __all__ = ["MemoryTransport", "Parked"]
@@ -34,6 +35,7 @@ class MemoryTransport:
     """
 
     unsent = 0
+    watch: Watching | None = None
 
     def __init__(self, clock: FakeClock, rate: float | None) -> None:
         self._clock = clock

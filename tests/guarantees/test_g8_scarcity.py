@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hubthread import Readers
 from tests.support import ask, raw_handshake, serving, status_of
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def test_threads_used_up_cost_one_connection_a_503(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with serving() as s:
+    with serving(readers=Readers.OWN) as s:
         peer, _ = s.pair()
         scarce[0] = True
         assert status_of(ask(s.server, raw_handshake())) == 503

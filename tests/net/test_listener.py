@@ -21,6 +21,7 @@ from hubthread.net import listener as listener_module
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.bind import open_tcp, open_unix
 from hubthread.net.listener import Listener
+from hubthread.net.steps import Steps
 from tests.support import TIMEOUT, Items, Logs, NetServices, Task, read_to_end, together
 
 Serve = Callable[[socket.socket, object], None]
@@ -51,7 +52,12 @@ class Listening:
         self.threads = services.threads
         self.logs: Logs = services.logs
         limit = AddressLimit(None, (), services.incidents)
-        self.listener = Listener(sock, serve, services, max_connections, limit)
+
+        def steps(sock: socket.socket, peer: object, watch: object) -> Steps[None]:
+            serve(sock, peer)
+            yield from ()
+
+        self.listener = Listener(sock, steps, services, max_connections, limit)
 
     def refuse_threads(self, refuse: bool) -> None:
         assert isinstance(self.threads, RefusingThreads)

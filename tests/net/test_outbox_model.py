@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from hubthread.net.options import OutboxBounds
 from hubthread.net.outbox import PING, PONG, Outbox
+from hubthread.net.steps import Watching
 from hubthread.types import Overflow
 
 MAX_MESSAGES = 4
@@ -38,6 +39,8 @@ class Scripted:
 
     :param buffer: bytes that it takes beyond, as TLS does; they are ``unsent``.
     """
+
+    watch: Watching | None = None
 
     def __init__(self, buffer: int = 0) -> None:
         self.buffer = buffer

@@ -17,8 +17,9 @@ import pytest
 
 from hubthread.concurrency import fairness
 from hubthread.net import transport as transport_module
+from hubthread.net.steps import run_steps
 from hubthread.net.tls import open_transport
-from hubthread.net.transport import PlainTransport, Transport, send_all
+from hubthread.net.transport import PlainTransport, Transport, send_steps
 from tests.support import (
     TIMEOUT,
     Gate,
@@ -268,25 +269,25 @@ def test_open_transport_with_context_is_tls() -> None:
         assert type(open_transport(server, server_context())).__name__ == "TLSTransport"
 
 
-def test_send_all_delivers_everything(pair: Pair) -> None:
+def test_send_steps_delivers_everything(pair: Pair) -> None:
     """The socket does not take so much at once."""
     transport, peer = pair
     data = bytes(range(256)) * 4096
-    sender = Task(lambda: send_all(transport, data, monotonic() + TIMEOUT))
+    sender = Task(lambda: run_steps(send_steps(transport, data, monotonic() + TIMEOUT)))
     assert read_exactly(peer, len(data)) == data
     assert sender.result() is True
 
 
-def test_send_all_after_the_deadline_fails(pair: Pair) -> None:
+def test_send_steps_after_the_deadline_fails(pair: Pair) -> None:
     """The peer reads nothing."""
     transport, _ = pair
-    assert not send_all(transport, bytes(2**22), monotonic() + 0.02)
+    assert not run_steps(send_steps(transport, bytes(2**22), monotonic() + 0.02))
 
 
-def test_send_all_on_a_broken_connection_fails(pair: Pair) -> None:
+def test_send_steps_on_a_broken_connection_fails(pair: Pair) -> None:
     """It raises nothing when the peer leaves in the middle."""
     transport, peer = pair
-    sender = Task(lambda: send_all(transport, bytes(2**24), monotonic() + TIMEOUT))
+    sender = Task(lambda: run_steps(send_steps(transport, bytes(2**24), monotonic() + TIMEOUT)))
     read_exactly(peer, 1000)
     peer.close()
     assert sender.result() is False
@@ -402,6 +403,7 @@ class _Slow:
     """A transport whose peer takes a byte a second."""
 
     unsent = 0
+    watch = None
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -417,10 +419,10 @@ class _Slow:
 
 
 @pytest.mark.parametrize(("patience", "whole"), [(0.0, False), (2.0, True)])
-def test_send_all_with_patience_waits_while_the_peer_takes_something(
+def test_send_steps_with_patience_waits_while_the_peer_takes_something(
     patience: float, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow: Any = _Slow()
     monkeypatch.setattr(transport_module, "monotonic", lambda: slow.now)
-    assert send_all(slow, b"0123456789", 5.0, patience=patience) is whole
+    assert run_steps(send_steps(slow, b"0123456789", 5.0, patience=patience)) is whole
     assert (slow.taken == b"0123456789") is whole

@@ -18,6 +18,7 @@ from hubthread import (
     Upgrader,
 )
 from hubthread.limits import HANDSHAKE, HEAD
+from hubthread.net.steps import Steps, run_steps
 from hubthread.net.transport import PlainTransport
 from hubthread.protocol.request import Headers
 from hubthread.serving.accept import Arrival
@@ -180,7 +181,8 @@ def arrival_on(hub: AnyHub, sock: socket.socket) -> Arrival:
 
 
 def refusing(error: BaseException) -> Any:
-    def negotiate(arrival: Arrival) -> None:
+    def negotiate(arrival: Arrival) -> Steps[None]:
+        yield from ()
         raise error
 
     return negotiate
@@ -203,9 +205,10 @@ def test_arrival_refused_sends_its_status_and_counts() -> None:
         ours, theirs = socket.socketpair()
         hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
         with theirs, arrival_on(hub, ours) as arrival:
-            assert arrival.accept(refusing(HandshakeRejected(418, "no coffee", headers))) is None
+            refuse = refusing(HandshakeRejected(418, "no coffee", headers))
+            assert run_steps(arrival.accept(refuse)) is None
             theirs.shutdown(socket.SHUT_WR)
-            arrival.answer()
+            run_steps(arrival.answer())
             assert read_to_end(theirs).split()[1] == status
             assert hub.statistics().handshakes_refused == 1
         hub.close()
@@ -216,7 +219,7 @@ def test_arrival_broken_is_counted_and_sends_nothing() -> None:
     hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
     with theirs:
         with arrival_on(hub, ours) as arrival:
-            assert arrival.run(refusing(ConnectionResetError("gone"))) is None
+            assert run_steps(arrival.run(refusing(ConnectionResetError("gone")))) is None
             assert arrival.response is None
         assert theirs.recv(1) == b""
     assert hub.statistics().handshakes_refused == 1
@@ -229,9 +232,9 @@ def test_arrival_refused_before_its_request_counts_the_limit(status: int, limit:
     ours, theirs = socket.socketpair()
     hub: AnyHub = Hub(HubSetting[Any, Any](dict, logger=Logs()))
     with theirs, arrival_on(hub, ours) as arrival:
-        arrival.accept(refusing(HandshakeRejected(status, "no")))
+        run_steps(arrival.accept(refusing(HandshakeRejected(status, "no"))))
         assert hub.statistics().limits_struck[limit] == 1
         arrival.request = Request("GET", "/", Headers([]))
-        arrival.accept(refusing(HandshakeRejected(status, "no")))
+        run_steps(arrival.accept(refusing(HandshakeRejected(status, "no"))))
         assert hub.statistics().limits_struck[limit] == 1
     hub.close()

@@ -101,6 +101,8 @@ class NetServices:
     :param kind: the class of ``threads``, for a test whose threads cannot always start.
     """
 
+    readers = None
+
     def __init__(self, kind: type[Threads] = Threads) -> None:
         self.logs = Logs()
         self.incidents = incidents_to(self.logs)

@@ -16,6 +16,7 @@ import threading
 
 from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import CpuBudget
+from hubthread.net.steps import Watching
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.net.wsgi.hijack import Located, read_buffer
 
@@ -36,6 +37,8 @@ class ParkedTLS:
 
     :param sock: the server's socket.  ``close`` gives it back, shut down.
     """
+
+    watch: Watching | None = None
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self._sock = sock

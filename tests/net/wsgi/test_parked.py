@@ -10,7 +10,8 @@ from time import monotonic
 
 import pytest
 
-from hubthread.net.transport import send_all
+from hubthread.net.steps import run_steps
+from hubthread.net.transport import send_steps
 from hubthread.net.wsgi.hijack import Located
 from hubthread.net.wsgi.parked import ParkedTLS, open_parked
 from tests.support import TIMEOUT, client_context, in_thread, server_context, work
@@ -87,7 +88,7 @@ def test_parked_send_beyond_room_arrives_whole(pair: Pair) -> None:
         return bytes(parts)
 
     received = in_thread(read)
-    assert send_all(pair.transport, data[taken:], monotonic() + TIMEOUT)
+    assert run_steps(send_steps(pair.transport, data[taken:], monotonic() + TIMEOUT))
     assert received() == data
 
 
@@ -103,7 +104,7 @@ def test_parked_finish_follows_the_last_byte(pair: Pair) -> None:
         return count
 
     received = in_thread(read)
-    assert send_all(pair.transport, b"", monotonic() + TIMEOUT)
+    assert run_steps(send_steps(pair.transport, b"", monotonic() + TIMEOUT))
     assert received() == taken
     pair.client.close()
     while pair.transport.recv():  # undecrypted, since TLS has ended

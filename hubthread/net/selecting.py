@@ -1,0 +1,496 @@
+"""The connections of one crew: which sockets are ready, and which deadlines are over.
+
+A ``Selecting`` is the source of a crew (``concurrency/crew.py``), and a ``Watch`` is one of its
+connections.  The watch holds the generator of the connection (``steps.py``), and resumes it when
+the socket is ready.
+
+A step of a watch may be left behind on a thread that blocks, while another thread leads.  Its
+socket may become readable meanwhile.  The new leader finds the watch taken, and only then takes
+the socket out of the selector; the thread that was left behind puts it back.  So a message costs
+no system call for this.
+
+A deadline is re-armed lazily.  The heap has one entry for each watch.  An entry that comes up, and
+finds that something was received meanwhile, goes back into the heap.
+
+Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread calls the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import count
+from time import monotonic
+from types import GeneratorType
+from typing import Any, Final
+
+from hubthread.concurrency.flusher import Corked
+from hubthread.net.steps import Drained, Steps, Writable, Writer
+
+__all__ = ["Selecting", "Watch"]
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+
+_LIVE = tuple(
+    getattr(selectors, name)
+    for name in ("EpollSelector", "KqueueSelector")
+    if hasattr(selectors, name)
+)
+"""Selectors that notice a change while they wait."""
+
+_LONGEST = 1_000_000.0
+"""Seconds of one wait at most; a selector refuses a number that is far larger."""
+
+Step = Callable[[], None]
+
+
+class Selecting:
+    """The sockets and deadlines of one crew's connections."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._live = isinstance(self._selector, _LIVE)
+        self._waker, self._bell = socket.socketpair()
+        self._waker.setblocking(False)
+        self._bell.setblocking(False)
+        self._selector.register(self._waker, READ, None)
+        self.lock = threading.RLock()  # guards what follows, and the watches' registration
+        self._heap: list[tuple[float, int, Watch]] = []
+        self._tie = count()
+        self._posted: deque[Step] = deque()
+        self._until = -math.inf  # the end of the wait, while a thread waits
+        self._watches: set[Watch] = set()
+        self.closed = False
+        """True after ``close``."""
+        self.ended = False
+        """True if no thread waits any more."""
+        self.now = monotonic()
+        """The time at which the last wait has ended."""
+
+    # The leader.
+
+    def wait(self) -> list[Step] | None:
+        """Wait for ready sockets and deadlines; return the steps of their connections.
+
+        :returns: None if the source is closed and its last connection has ended.  A step that
+            runs on a thread that was left behind then goes on alone to the end of its connection.
+        """
+        with self.lock:
+            if self.closed and all(watch.taken for watch in self._watches):
+                self._release()
+                return None
+            heap = self._heap
+            due = heap[0][0] if heap else math.inf
+            self._until = -math.inf if self._posted else due
+            timeout: float | None = None
+            if self._posted:
+                timeout = 0.0
+            elif due < math.inf:
+                timeout = min(max(0.0, due - monotonic()), _LONGEST)
+        events = self._selector.select(timeout)
+        self._until = -math.inf
+        self.now = now = monotonic()
+        steps: list[Step] = []
+        for key, mask in events:
+            if mask == READ and key.data is not None:
+                steps.append(key.data)
+            else:
+                self._look_at(key, mask, steps)
+        if due <= now:
+            steps += self._overdue(now)
+        while self._posted:
+            steps.append(self._posted.popleft())
+        return steps
+
+    def _look_at(self, key: selectors.SelectorKey, mask: int, steps: list[Step]) -> None:
+        """Handle what is not simply a readable connection."""
+        if key.data is None:
+            with contextlib.suppress(BlockingIOError):
+                self._waker.recv(4096)
+            return
+        watch: Watch = key.data.__self__
+        if mask & WRITE:
+            steps.append(watch.write)
+        if mask & READ:
+            steps.append(key.data)
+
+    def _overdue(self, now: float) -> Iterator[Step]:
+        while True:
+            with self.lock:
+                if not self._heap or self._heap[0][0] > now:
+                    return
+                due, _, watch = heapq.heappop(self._heap)
+                if due != watch.queued:
+                    continue  # an earlier entry has replaced it
+                watch.queued = math.inf
+                step = watch.overdue(now)
+                self._queue(watch, watch.next_due(now))
+            if step is not None:
+                yield step
+
+    def _release(self) -> None:
+        self.ended = True
+        self._selector.close()
+        self._waker.close()
+        self._bell.close()
+
+    # Any thread.
+
+    def wake(self) -> None:
+        """Let ``wait`` return soon."""
+        with contextlib.suppress(OSError):  # it is full, so it wakes already; or all has ended
+            self._bell.send(b"x")
+
+    def post(self, step: Step) -> None:
+        """Have ``wait`` return ``step``."""
+        with self.lock:
+            self._posted.append(step)
+            waiting = self._until > -math.inf
+        if waiting:
+            self.wake()
+
+    def schedule(self, watch: Watch, due: float) -> None:
+        """Look at the deadline of ``watch`` at the time ``due``, or before."""
+        if due >= watch.queued:
+            return
+        with self.lock:
+            self._queue(watch, due)
+            early = due < self._until
+        if early:
+            self.wake()
+
+    def _queue(self, watch: Watch, due: float) -> None:
+        if due < watch.queued:
+            watch.queued = due
+            heapq.heappush(self._heap, (due, next(self._tie), watch))
+
+    def add(self, watch: Watch) -> None:
+        """Take a connection in.
+
+        :raises RuntimeError: when the source is closed.
+        """
+        with self.lock:
+            if self.closed:
+                raise RuntimeError("the hub is closed")
+            self._watches.add(watch)
+
+    def remove(self, watch: Watch) -> None:
+        """Forget a connection."""
+        with self.lock:
+            self._watches.discard(watch)
+        if self.closed:
+            self.wake()
+
+    def register(self, watch: Watch, before: int, mask: int) -> None:
+        """Wait for the events ``mask`` of the watch's socket.  The caller holds the lock.
+
+        :param before: the events that were waited for until now.
+        """
+        if self.ended:
+            return
+        if not before:
+            self._selector.register(watch.fd, mask, watch.ready)
+        elif mask:
+            self._selector.modify(watch.fd, mask, watch.ready)
+        else:
+            self._selector.unregister(watch.fd)
+        if not self._live and self._until > -math.inf:
+            self.wake()
+
+    def close(self) -> None:
+        """Accept no more connections, and end after the last of them."""
+        with self.lock:
+            self.closed = True
+        self.wake()
+
+
+class Watch:
+    """One connection of a crew.
+
+    It is also the flusher (``concurrency/flusher.py``) of its connection: an outbox that is corked
+    by a step is uncorked when the step is left behind.
+
+    Threads: any thread calls ``start_writer`` and ``end``; the rest are steps of the crew.
+
+    :param sock: the socket, for its number.
+    """
+
+    __slots__ = (
+        "_corked",
+        "_gone",
+        "_mask",
+        "_missed",
+        "_next",
+        "_outer",
+        "_patience",
+        "_since",
+        "_source",
+        "_steps",
+        "_turn",
+        "_wants",
+        "_write_due",
+        "_writer",
+        "behind",
+        "fd",
+        "queued",
+        "ready",
+    )
+
+    def __init__(self, source: Selecting, sock: socket.socket) -> None:
+        self._source = source
+        self.fd = sock.fileno()
+        self._turn = threading.Lock()  # taken while a step of the generator runs
+        self._missed = False  # the socket was ready meanwhile
+        self._gone = False
+        self._mask = 0  # the events that the selector waits for
+        self._wants = READ  # READ, WRITE, or 0 while the generator waits for the outbox
+        self._steps: Steps[Any] | None = None
+        self._outer: Steps[Any] | None = None
+        self._next: Callable[[], Any] = _nothing
+        self._writer: Writer | None = None  # while it waits for the socket
+        self._corked: Corked | None = None
+        self._since = source.now
+        self._patience = math.inf
+        self._write_due = math.inf
+        self.behind = False
+        """True if another thread leads since the last step of this watch began."""
+        self.queued = math.inf
+        """The time of the watch's entry in the heap."""
+        self.ready = self.step
+        """``step``, bound once."""
+
+    def begin(self, steps: Steps[Any]) -> None:
+        """Run ``steps``: here up to their first ``yield``, and then on the crew.
+
+        :raises RuntimeError: when the source is closed; the steps have not begun.
+        """
+        self._source.add(self)
+        self._steps = steps
+        self._next = steps.__next__
+        with self._turn:
+            try:
+                self._expect(next(steps))
+            except BaseException:
+                self.end()
+                raise
+            with self._source.lock:
+                self._refresh()
+        if self._missed:
+            self._catch_up()
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until the time that the generator gave is over."""
+        return self._since + self._patience - monotonic()
+
+    @property
+    def taken(self) -> bool:
+        """True while a step of the generator runs."""
+        return self._turn.locked()
+
+    # The generator.
+
+    def step(self) -> None:
+        """Resume the generator, unless it still runs on a thread that was left behind."""
+        if not self._turn.acquire(False):
+            self._miss()
+            return
+        self.behind = False
+        try:
+            want = self._next()
+            if want is None and not self.behind:
+                self._since = self._source.now
+            else:
+                self._expect(want)
+        except BaseException as error:  # noqa: BLE001 - StopIteration, or raised again
+            self._expect(self._after(error))
+        finally:
+            self._turn.release()
+            if self._missed:
+                self._catch_up()
+            if self._source.closed:
+                self._go_on_alone()
+
+    def _go_on_alone(self) -> None:
+        """Run the generator to its end, if no thread waits for its socket any more."""
+        with self._source.lock:  # see ``wait``, which looks at ``taken``
+            if not self._source.ended:
+                return
+        while self._steps is not None:
+            with selectors.DefaultSelector() as selector:
+                if self._wants and not self._gone:
+                    selector.register(self.fd, self._wants)
+                selector.select(min(max(0.0, self.seconds_left), 1.0))
+            try:
+                self._expect(self._next())
+            except BaseException as error:  # noqa: BLE001 - StopIteration, or raised again
+                self._expect(self._after(error))
+
+    def _after(self, error: BaseException) -> Any:
+        """Go on with the outer generator after the inner one has ended, or end.
+
+        :returns: what the outer generator yields next.
+        """
+        outer, self._outer = self._outer, None
+        self._steps = outer
+        if outer is None:
+            self._next = _nothing
+            self.end()
+            if isinstance(error, StopIteration):
+                return None
+            raise error
+        self._next = outer.__next__
+        try:
+            return next(outer) if isinstance(error, StopIteration) else outer.throw(error)
+        except BaseException as another:  # noqa: BLE001 - handled there
+            return self._after(another)
+
+    def _expect(self, want: Any) -> None:
+        """Wait for what the generator has yielded."""
+        while type(want) is GeneratorType:
+            self._outer, self._steps = self._steps, want
+            self._next = want.__next__
+            try:
+                want = want.__next__()
+            except BaseException as error:  # noqa: BLE001 - handled there
+                want = self._after(error)
+        if self._steps is None:
+            return
+        source = self._source
+        self._since = monotonic()
+        wants = READ
+        if want is not None:
+            self._patience = float(want)
+            wants = WRITE if type(want) is Writable else 0 if type(want) is Drained else READ
+            source.schedule(self, self._since + self._patience)
+        if wants != self._wants:
+            with source.lock:
+                self._wants = wants
+                self._refresh()
+
+    def _miss(self) -> None:
+        """Let the socket be, until the step that runs has come to its end."""
+        with self._source.lock:
+            self._missed = True
+            self._refresh()
+        if self._turn.acquire(False):  # it ended meanwhile, and perhaps did not see this
+            self._turn.release()
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        with self._source.lock:
+            self._missed = False
+            self._refresh()
+        if not self._wants:
+            self._source.post(self.ready)
+
+    # The flusher.
+
+    def watch(self, corked: Corked) -> bool:
+        """Uncork ``corked`` when the step that runs is left behind; False if it is already."""
+        self._corked = corked  # before the look at ``behind``: see ``left_behind``
+        if self.behind:
+            self._corked = None
+            return False
+        return True
+
+    def forget(self, corked: Corked) -> None:
+        """Stop watching ``corked``."""
+        self._corked = None
+
+    def left_behind(self) -> None:
+        """Note that another thread leads, while the step of this watch runs."""
+        self.behind = True
+        corked = self._corked
+        if corked is not None:
+            corked.uncork()
+
+    # The outbox.
+
+    def start_writer(self, writer: Writer) -> None:
+        """Let ``writer`` send what waits in it when the socket takes bytes."""
+        source = self._source
+        with source.lock:
+            if self._gone:
+                return
+            self._writer = writer
+            self._write_due = monotonic() + writer.write_wait
+            self._refresh()
+        source.schedule(self, self._write_due)
+
+    def write(self) -> None:
+        """Send what waits: the socket takes bytes."""
+        if self._wants == WRITE:
+            self.step()
+        else:
+            self._write(writable=True)
+
+    def _write_late(self) -> None:
+        """Try to send, although the socket has not said that it takes bytes."""
+        self._write(writable=False)
+
+    def _write(self, *, writable: bool) -> None:
+        writer = self._writer
+        if writer is None:
+            return
+        if writer.write_some(writable=writable):
+            self._write_due = monotonic() + writer.write_wait
+            self._source.schedule(self, self._write_due)
+            return
+        with self._source.lock:
+            if not writer.has_writer:
+                self._writer = None
+                self._write_due = math.inf
+            self._refresh()
+        if not self._wants:
+            self.step()
+
+    # For the source.  The caller holds its lock.
+
+    def overdue(self, now: float) -> Step | None:
+        """Return the step that is due, if one is."""
+        if self._write_due <= now:
+            return self._write_late
+        return self.ready if self._since + self._patience <= now else None
+
+    def next_due(self, now: float) -> float:
+        """Return the time to look again."""
+        due = self._since + self._patience
+        if due <= now:  # the step that is about to run sets it anew, unless it is taken
+            due = now + max(self._patience, 0.01)
+        return min(due, self._write_due if self._write_due > now else math.inf)
+
+    def _refresh(self) -> None:
+        """Register the socket for the events that are waited for now."""
+        mask = 0 if self._missed else self._wants
+        if self._writer is not None:
+            mask |= WRITE
+        if self._gone:
+            mask = 0
+        if mask != self._mask:
+            before, self._mask = self._mask, mask
+            self._source.register(self, before, mask)
+
+    def end(self) -> None:
+        """Take the socket out of the selector, before it is closed.  Idempotent."""
+        source = self._source
+        with source.lock:
+            if self._gone:
+                return
+            self._gone = True
+            self._writer = None
+            self._patience = self._write_due = math.inf
+            self._refresh()
+            self.ready = _nothing
+        source.remove(self)
+
+
+def _nothing() -> None:
+    """Do nothing: the step of a connection that has ended."""
