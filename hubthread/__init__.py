@@ -93,6 +93,7 @@ from hubthread.matcher.matcher import HandleFunc as HandleFunc
 from hubthread.matcher.matcher import HandlePack as HandlePack
 from hubthread.matcher.matcher import MatcherMap as MatcherMap
 from hubthread.matcher.matcher import SubMatcher as SubMatcher
+from hubthread.net.activation import systemd_sockets as systemd_sockets
 from hubthread.protocol.frames import MessageType as MessageType
 from hubthread.protocol.http import Request as Request
 from hubthread.protocol.http import Response as Response
@@ -203,6 +204,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # Servers and HTTP.
     "Server",
     "SocketServer",
+    "systemd_sockets",
     "Request",
     "Response",
     # Cancellation and logging.

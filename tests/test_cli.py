@@ -19,6 +19,7 @@ from websockets.sync.client import connect
 
 import hubthread
 from hubthread import cli
+from hubthread.net.bind import Bound
 
 DATA = Path(__file__).parent / "data"
 CERTIFICATE = DATA / "localhost.pem"
@@ -376,10 +377,10 @@ def test_command_without_permission_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Root may listen on any port, so the refusal is simulated.
-    def refuse(host: str, port: int, backlog: int) -> socket.socket:
+    def refuse(host: str, port: int, backlog: int, *, reuse_port: bool) -> Bound:
         raise PermissionError(13, f"cannot listen on {host}:{port}: Permission denied")
 
-    monkeypatch.setattr("hubthread.serving.server.open_tcp", refuse)
+    monkeypatch.setattr("hubthread.serving.listening.open_tcp", refuse)
     handlers = [(number, signal.getsignal(number)) for number in cli.SIGNALS]
     try:
         assert cli.main(["demo", "--port", "80"]) == 1

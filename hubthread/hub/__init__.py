@@ -5,6 +5,7 @@
                   ``core/``, ``rooms/``, ``clients/`` and ``serving/``
 ``dhub.py``       ``DHub``: the argument of closures.  The hub thread only
 ``lifecycle.py``  the start, and the six steps of closing.  One thread walks through them
+``filtered.py``   a broadcast to the clients that a predicate chooses.  The hub thread only
 ``polling.py``    ``hub.long_polling``: a thread for each poll
 ``report.py``     ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any thread
 ================  =============================================================================

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
 
-from hubthread.checks import check_kind, check_work, checked
+from hubthread.checks import check_kind, check_work
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.clients.ratelimit import behind_limit, limiter_of
@@ -22,6 +22,7 @@ from hubthread.core.core import Core
 from hubthread.core.runtime import Runtime
 from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
+from hubthread.hub.filtered import send_filtered
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
@@ -40,8 +41,10 @@ from hubthread.statistics import HubStatistics
 from hubthread.types import ConnectionProtocols, Key, check_key
 
 if TYPE_CHECKING:
+    import socket
     import ssl as tls
     from collections.abc import Mapping
+    from os import PathLike
 
     from hubthread.interfaces import IOContext
     from hubthread.protocol.request import Request
@@ -211,22 +214,9 @@ class Hub(EachClient[Meta, Header]):
         """
         check_work(predicate, ("hub", "ctx", "meta"))
         frame = self._core.make_frame(data)
-
-        def send(clients: list[Client[Meta, Header]]) -> None:
-            for client in clients:
-                try:
-                    wanted = checked(predicate(self, client, client.meta))
-                except KeyboardInterrupt as error:
-                    self._core.loop.interrupt(error)  # meant for the program, not for the filter
-                except BaseException as error:  # noqa: BLE001 - logged
-                    self._core.incidents.log_exception(
-                        error, "a broadcast filter raised for %r", client
-                    )
-                else:
-                    if wanted:
-                        client.ws_conn.send(frame)
-
-        self._core.registry.everyone.run(send)
+        self._core.registry.everyone.run(
+            lambda clients: send_filtered(self._core, clients, frame, predicate)
+        )
 
     # Objects and bytes.
 
@@ -308,7 +298,10 @@ class Hub(EachClient[Meta, Header]):
         port: int = 0,
         *,
         ssl: tls.SSLContext | None = None,
-        unix_path: str | None = None,
+        unix_path: str | PathLike[str] | None = None,
+        unix_mode: int | None = None,
+        sock: socket.socket | None = None,
+        reuse_port: bool = False,
         path: str | None = None,
         pages: Mapping[str, Callable[[Request], Response]] | None = None,
         max_connections: int = 10_000,
@@ -317,10 +310,17 @@ class Hub(EachClient[Meta, Header]):
         """Listen for WebSocket clients; return at once.
 
         :param host: an address or name of this machine: ``"0.0.0.0"`` for all of IPv4,
-            ``"::"`` for IPv6.  The default reaches this machine only.
+            ``"::"`` for IPv6 and IPv4.  Of a name, all addresses.  The default reaches this
+            machine only.
         :param port: 0 takes a free port; see ``server.address``.
         :param ssl: a TLS context for servers; clients then use ``wss``.
         :param unix_path: a path for a Unix socket, used instead of ``host`` and ``port``.
+        :param unix_mode: the permissions of its file, such as ``0o660``; None leaves them to
+            the umask.
+        :param sock: a bound stream socket, used instead of ``host`` and ``port``, such as one
+            of ``systemd_sockets()``.  The server owns it from now on.
+        :param reuse_port: let several processes listen on the port (``SO_REUSEPORT``): the
+            system spreads the connections over them.
         :param path: the path of the WebSocket; None takes every path.
         :param pages: plain HTTP on the same port: maps a path to ``function(request) ->
             Response``, called on the request's own thread.  Other paths get 404.
@@ -332,8 +332,8 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("opens no server")
-        endpoint = Endpoint(host, port, ssl, backlog, unix_path)
-        return open_server(self._core, endpoint, path, pages or {}, max_connections)
+        endpoint = Endpoint(host, port, ssl, backlog, reuse_port, unix_path, unix_mode, sock)
+        return open_server(self._core, endpoint, path, pages, max_connections)
 
     def socket_handles(
         self,
@@ -344,6 +344,7 @@ class Hub(EachClient[Meta, Header]):
         ssl: tls.SSLContext | None = None,
         max_peers: int = 10_000,
         backlog: int = 1024,
+        reuse_port: bool = False,
     ) -> SocketServer:
         """Listen for raw TCP or UDP peers; return at once (``SocketHandles``).
 
@@ -357,12 +358,13 @@ class Hub(EachClient[Meta, Header]):
         :param ssl: a TLS context for servers, for TCP.
         :param max_peers: the most peers at the same time; further ones are closed at once.
         :param backlog: the number of TCP connections that the system queues.
+        :param reuse_port: let several processes listen on the port, as for ``serve``.
         :raises OSError: when the address cannot be listened on.
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("opens no server")
-        endpoint = Endpoint(addr, port, ssl, backlog)
+        endpoint = Endpoint(addr, port, ssl, backlog, reuse_port)
         return open_socket_server(self._core, endpoint, protocol, max_peers)
 
     def websocket_handler(
@@ -405,9 +407,8 @@ class Hub(EachClient[Meta, Header]):
     def start_once(self) -> None:
         """Start a new hub in this process, and close it when the process ends.
 
-        Returns when ``delayed_execution``, if any, has run.  Use this in a WSGI application that
-        pushes before its first ``websocket_handler``, which does the same.  A hub that was
-        started or closed in this process stays as it is.
+        Returns when ``delayed_execution``, if any, has run.  ``websocket_handler`` does the same.
+        A hub that was started or closed in this process stays as it is.
 
         :raises UsageError: when the hub had threads in another process, before this one was
             forked.

@@ -1,6 +1,6 @@
-"""One listening socket: it accepts, counts, and gives each connection a thread.
+"""The listening sockets of one server: accept, count, and give each connection a thread.
 
-Layer: net.  Threads: the accept loop is one thread per socket, woken by a socket pair; no user
+Layer: net.  Threads: the accept loop is one thread per server, woken by a socket pair; no user
 code runs on it.
 """
 
@@ -19,13 +19,11 @@ from typing import Any
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.limits import CONNECTIONS
 from hubthread.net.address_limit import AddressLimit
+from hubthread.net.bind import Address, Bound, address_of, peer_of
 from hubthread.net.interfaces import Services
 from hubthread.net.steps import Steps, Watching, run_steps
 
 __all__ = ["Address", "Listener"]
-
-Address = tuple[str, int] | str
-"""``(host, port)``, or the path of a Unix socket."""
 
 _REFUSAL = (
     b"HTTP/1.1 %b\r\nConnection: close\r\nRetry-After: 1\r\n"
@@ -46,11 +44,11 @@ once."""
 
 
 class Listener:
-    """The accept loop of one listening socket.
+    """The accept loop of the listening sockets of one server.
 
     Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
-    :param sock: a listening socket; the listener owns it from now on.
+    :param bound: listening sockets; the listener owns them from now on.
     :param serve: called with ``(socket, peer address, watch)``; returns the work of the
         connection, which runs on its own thread, or with a watch on shared ones.  The socket is
         closed at the end of the work.
@@ -60,7 +58,7 @@ class Listener:
 
     def __init__(
         self,
-        sock: socket.socket,
+        bound: Bound,
         serve: Callable[[socket.socket, Address, Watching | None], Steps[Any]],
         services: Services,
         max_connections: int,
@@ -68,7 +66,7 @@ class Listener:
         *,
         http: bool = True,
     ) -> None:
-        self._sock = sock
+        self._bound = bound
         self._serve = serve
         self._threads = services.threads
         self._readers = services.readers
@@ -76,13 +74,18 @@ class Listener:
         self._incidents = services.incidents
         self._address_limit = address_limit
         self._http = http
-        self._waker, self._wake = socket.socketpair()
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
-        self._selector.register(self._waker, selectors.EVENT_READ)
-        # A spare descriptor.  Without it, a process that has none left could not accept a
-        # connection in order to close it, and the selector would report it for ever.
-        self._spare = os.open(os.devnull, os.O_RDONLY)
+        self.addresses: tuple[Address, ...] = tuple(map(address_of, bound.socks))
+        with contextlib.ExitStack() as opened:
+            self._waker, self._wake = map(opened.enter_context, socket.socketpair())
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            for sock in bound.socks:
+                sock.setblocking(False)
+                self._selector.register(sock, selectors.EVENT_READ)
+            self._selector.register(self._waker, selectors.EVENT_READ)
+            # A spare descriptor.  Without it, a process that has none left could not accept a
+            # connection in order to close it, and the selector would report it for ever.
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+            opened.pop_all()
         self._closing = threading.Event()
         self._ended = threading.Event()
         self._lock = threading.RLock()  # guards what follows
@@ -94,9 +97,6 @@ class Listener:
         """Connections accepted so far."""
         self.refused = 0
         """Connections refused so far."""
-        sock.setblocking(False)
-        name = sock.getsockname()
-        self.address: Address = name if isinstance(name, str) else (name[0], name[1])
 
     def start(self) -> None:
         """Begin to accept.
@@ -137,20 +137,17 @@ class Listener:
     def _accept(self) -> None:
         try:
             while not self._closing.is_set():
-                self._selector.select()
+                ready = [key.fileobj for key, _ in self._selector.select()]
                 fan_outs.wait_for_one()  # once for all connections that wait
-                while not self._closing.is_set() and self._accept_one():
-                    pass
+                for sock in self._bound.socks:
+                    if sock in ready:
+                        self._accept_all(sock)
         finally:
             self._release_sockets()
 
     def _release_sockets(self) -> None:
         self._selector.close()
-        # The name first: once the socket is closed, another server may take the name.
-        if isinstance(self.address, str) and self.address:
-            with contextlib.suppress(OSError):
-                os.unlink(self.address)
-        self._sock.close()
+        self._bound.close()
         self._waker.close()
         if self._spare >= 0:
             os.close(self._spare)
@@ -159,26 +156,30 @@ class Listener:
             if self._abandoned:
                 self._wake.close()
 
-    def _accept_one(self) -> bool:
+    def _accept_all(self, listening: socket.socket) -> None:
+        while not self._closing.is_set() and self._accept_one(listening):
+            pass
+
+    def _accept_one(self, listening: socket.socket) -> bool:
         """Accept one connection; return False when it is time to select again."""
         try:
-            sock, peer = self._sock.accept()
+            sock, peer = listening.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
             if error.errno in _NO_DESCRIPTOR:
-                return self._refuse_without_descriptor(error)
+                return self._refuse_without_descriptor(listening, error)
             if error.errno in _GONE:
                 return True
             self._warn("cannot accept a connection", error)
             self._closing.wait(PAUSE)
             return False
-        address: Address = (peer[0], peer[1]) if isinstance(peer, tuple) else self.address
+        address = peer_of(peer, self.addresses[0])
         with self._lock:
             full = self.connections >= self._max_connections
         if full:
             text = "%d connections, the limit of %s: refusing one"
-            where = self._max_connections, self.address
+            where = self._max_connections, self.addresses[0]
             self._incidents.log_limit(CONNECTIONS, logging.WARNING, text, *where)
             self._refuse(sock, BUSY)
             return True
@@ -226,13 +227,13 @@ class Listener:
             # Unread bytes would turn the close into a reset, which can overtake the answer.
             sock.recv(64 * 1024)
 
-    def _refuse_without_descriptor(self, error: OSError) -> bool:
+    def _refuse_without_descriptor(self, listening: socket.socket, error: OSError) -> bool:
         """Accept with the spare descriptor and close; return False when that fails too."""
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
         try:
-            self._sock.accept()[0].close()
+            listening.accept()[0].close()
         except BlockingIOError:
             return False  # none waits: Linux checks for a descriptor first
         except OSError:

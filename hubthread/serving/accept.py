@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
 from hubthread.limits import HANDSHAKE, HEAD
+from hubthread.net.bind import Address
 from hubthread.net.connection import Connection
-from hubthread.net.listener import Address
 from hubthread.net.shared import reading
 from hubthread.net.steps import Steps
 from hubthread.net.transport import Transport, send_steps

@@ -7,8 +7,11 @@ uses the socket.
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +19,17 @@ from hubthread.checks import check_kind, check_number
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
 from hubthread.errors import HubClosed, SettingError, SettingTypeError
-from hubthread.net.listener import Address, Listener
+from hubthread.net.bind import (
+    HAS_REUSE_PORT,
+    HAS_UNIX,
+    Address,
+    Bound,
+    check_listenable,
+    open_tcp,
+    open_unix,
+    take_sock,
+)
+from hubthread.net.listener import Listener
 from hubthread.net.tls import can_serve
 from hubthread.net.udp.socket import UdpSocket
 from hubthread.statistics import ServerStatistics
@@ -30,6 +43,7 @@ __all__ = ["Endpoint", "Listening"]
 
 Self = TypeVar("Self", bound="Listening")
 
+_MOST_BACKLOG = 2**31 - 1
 _FOR_SERVERS = "an ssl.SSLContext for servers, such as ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)"
 
 
@@ -42,8 +56,14 @@ class Endpoint:
     ssl: tls.SSLContext | None
     backlog: int
     """The number of connections that the system queues before they are accepted."""
-    unix_path: str | None = None
+    reuse_port: bool = False
+    """Let other processes listen on the same port."""
+    unix_path: str | PathLike[str] | None = None
     """The path of a Unix socket, to be used instead of ``host`` and ``port``."""
+    unix_mode: int | None = None
+    """The permissions of the file at ``unix_path``."""
+    sock: socket.socket | None = None
+    """A bound socket, to be used instead of ``host`` and ``port``."""
 
     def check(self, host_field: str) -> None:
         """Refuse an endpoint that cannot be listened on.
@@ -51,18 +71,93 @@ class Endpoint:
         :param host_field: the name that the caller's parameter for ``host`` has.
         :raises SettingError: with the name of the parameter and what is allowed.
         """
-        wanted = "a name or address: '0.0.0.0' for all of IPv4, '::' for all"
-        check_kind(host_field, self.host, str, wanted)
-        if not self.host:
-            raise SettingError(host_field, f"expected {wanted}, got ''")
+        _check_host(host_field, self.host)
         wanted = f"expected an integer from 0 to 65535, got {self.port!r}"
         if type(self.port) is not int:  # not isinstance: True is an int
             raise SettingTypeError("port", wanted)
         if self.port not in range(65536):
             raise SettingError("port", wanted)
         check_number("backlog", self.backlog, 1, whole=True)
+        if self.backlog > _MOST_BACKLOG:
+            wanted = f"expected an integer of at most {_MOST_BACKLOG}, got {self.backlog!r}"
+            raise SettingError("backlog", wanted)
         if self.ssl is not None and not can_serve(self.ssl):
             raise SettingTypeError("ssl", f"expected {_FOR_SERVERS}, or None, got {self.ssl!r}")
+        check_kind("reuse_port", self.reuse_port, bool, "True or False")
+        if self.unix_path is not None:
+            _check_unix_path(self.unix_path)
+        _check_mode(self.unix_mode)
+        if self.sock is not None:
+            check_listenable(self.sock)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse parameters that each are right, and cannot be honoured together."""
+        port = bool(self.port)
+        if self.sock is not None and (port or self.unix_path is not None):
+            raise SettingError("sock", "expected None if port or unix_path is given")
+        if self.unix_path is not None and port:
+            raise SettingError("unix_path", f"expected None if port is given ({self.port})")
+        if self.reuse_port and (self.sock is not None or self.unix_path is not None):
+            raise SettingError("reuse_port", "expected False with sock and with unix_path")
+        if self.reuse_port and not HAS_REUSE_PORT:
+            raise SettingError("reuse_port", "expected False: this system has no SO_REUSEPORT")
+        if self.unix_mode is not None and (
+            self.unix_path is None or fspath(self.unix_path).startswith("\0")
+        ):
+            raise SettingError("unix_mode", "expected None without the file of a unix_path")
+
+    def open_stream(self) -> Bound:
+        """Return the listening sockets.
+
+        :raises OSError: with the address in its text.
+        """
+        if self.sock is not None:
+            return take_sock(self.sock, self.backlog)
+        if self.unix_path is not None:
+            return open_unix(fspath(self.unix_path), self.backlog, self.unix_mode)
+        return open_tcp(self.host, self.port, self.backlog, reuse_port=self.reuse_port)
+
+
+def _check_host(field: str, host: object) -> None:
+    wanted = "a name or address: '0.0.0.0' for all of IPv4, '::' for all"
+    check_kind(field, host, str, wanted)
+    assert isinstance(host, str)
+    if not host or "\0" in host:
+        raise SettingError(field, f"expected {wanted}, got {host!r}")
+    # As in a URL; the look-up of these would fail, and say only that the name is unknown.
+    if host.startswith("["):
+        raise SettingError(field, f"expected {wanted}, without brackets, got {host!r}")
+    if host.count(":") == 1:
+        raise SettingError(field, f"expected {wanted}, without a port, got {host!r}")
+
+
+def _check_unix_path(path: object) -> None:
+    wanted = f"expected a path as str or PathLike, got {path!r}"
+    if not isinstance(path, str | PathLike) or not isinstance(fspath(path), str):
+        raise SettingTypeError("unix_path", wanted)
+    if not HAS_UNIX:
+        raise SettingError("unix_path", "expected None: this system has no Unix sockets")
+    text: str = fspath(path)
+    abstract = text.startswith("\0")
+    if not text or "\0" in text[1:]:
+        raise SettingError("unix_path", f"{wanted}: a path is not empty and has no NUL inside")
+    if abstract and (len(text) == 1 or not sys.platform.startswith("linux")):
+        raise SettingError("unix_path", f"{wanted}: only Linux has abstract names")
+    try:
+        os.fsencode(text)
+    except UnicodeError:
+        raise SettingError("unix_path", f"{wanted}: the system cannot encode it") from None
+
+
+def _check_mode(mode: object) -> None:
+    if mode is None:
+        return
+    wanted = f"expected file permissions from 0 to 0o777, or None, got {mode!r}"
+    if type(mode) is not int:
+        raise SettingTypeError("unix_mode", wanted)
+    if not 0 <= mode <= 0o777:
+        raise SettingError("unix_mode", wanted)
 
 
 class Listening(ABC):
@@ -76,22 +171,22 @@ class Listening(ABC):
         self._context = endpoint.ssl
         self._listener: Listener | UdpSocket
 
-    @abstractmethod
-    def _bind(self, endpoint: Endpoint) -> socket.socket:
-        """Return a socket at the endpoint."""
+    def _bind(self, endpoint: Endpoint) -> Bound:
+        """Return the sockets at the endpoint."""
+        return endpoint.open_stream()
 
     @abstractmethod
-    def _listen(self, sock: socket.socket, most: int) -> Listener | UdpSocket:
-        """Return what accepts at most ``most`` peers on ``sock``; it is started later."""
+    def _listen(self, bound: Bound, most: int) -> Listener | UdpSocket:
+        """Return what accepts at most ``most`` peers on ``bound``; it is started later."""
 
     def _open(self, endpoint: Endpoint, most: int) -> None:
-        """Bind the socket and begin to accept."""
-        sock = self._bind(endpoint)
+        """Bind the sockets and begin to accept."""
+        bound = self._bind(endpoint)
         try:
-            self._listener = self._listen(sock, most)
+            self._listener = self._listen(bound, most)
             self._listener.start()
         except BaseException:
-            sock.close()
+            bound.close()
             raise
         self._core.servers.add(self)
         try:
@@ -100,12 +195,22 @@ class Listening(ABC):
         except HubClosed:
             self.close()
             raise
-        log_safely(self._core.logger, logging.INFO, "%s listens on %s", self._core.name, self.url)
+        also = "".join(f", {_written(each)}" for each in self._listener.addresses[1:])
+        text, args = "%s listens on %s%s", (self._core.name, self.url, also)
+        log_safely(self._core.logger, logging.INFO, text, *args)
+        if bound.skipped:
+            text = "%s does not listen on %s: this machine does not have all addresses of %r"
+            skipped = ", ".join(bound.skipped)
+            args = (self._core.name, skipped, endpoint.host)
+            log_safely(self._core.logger, logging.WARNING, text, *args)
 
     @property
     def address(self) -> Address:
-        """The bound ``(host, port)``, or the path of a Unix socket."""
-        return self._listener.address
+        """The bound ``(host, port)``, or the path of a Unix socket.
+
+        Of a host name with several addresses this is the first; all have the same port.
+        """
+        return self._listener.addresses[0]
 
     @property
     @abstractmethod
@@ -113,11 +218,7 @@ class Listening(ABC):
         """The URL that peers connect to."""
 
     def _place(self) -> str:
-        address = self.address
-        if isinstance(address, str):
-            return f"unix:{address}"
-        host, port = address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _written(self.address)
 
     def renew_ssl(self, context: tls.SSLContext) -> None:
         """Use ``context`` for every TLS handshake from now on; open connections stay.
@@ -148,9 +249,8 @@ class Listening(ABC):
     def statistics(self) -> ServerStatistics:
         """Return a snapshot of this server's address and counters."""
         listener = self._listener
-        return ServerStatistics(
-            self._place(), listener.connections, listener.accepted, listener.refused
-        )
+        places = ", ".join(map(_written, listener.addresses))
+        return ServerStatistics(places, listener.connections, listener.accepted, listener.refused)
 
     def __enter__(self: Self) -> Self:
         return self
@@ -162,3 +262,12 @@ class Listening(ABC):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _written(address: Address) -> str:
+    """Return an address as it stands in a URL."""
+    if isinstance(address, str):
+        # An abstract name begins with a NUL, which tools such as ss write as @.
+        return "unix:" + address.replace("\0", "@")
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

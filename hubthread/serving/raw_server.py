@@ -6,7 +6,7 @@ Each UDP socket has one thread.  A ``SocketServer`` may be used on any thread.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hubthread.checks import check_number
 from hubthread.clients.raw import DatagramClient, SocketClient, request_of
@@ -15,8 +15,8 @@ from hubthread.core.core import Core
 from hubthread.core.options import raw_format, raw_options
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import HANDSHAKE
-from hubthread.net.bind import open_tcp, open_udp
-from hubthread.net.listener import Address, Listener
+from hubthread.net.bind import Address, Bound, open_udp, peer_of
+from hubthread.net.listener import Listener
 from hubthread.net.steps import Steps, Watching
 from hubthread.net.tcp import TcpConnection
 from hubthread.net.tls import open_transport
@@ -26,10 +26,6 @@ from hubthread.net.udp.socket import UdpSocket
 from hubthread.serving.accept import Arrival
 from hubthread.serving.listening import Endpoint, Listening
 from hubthread.types import ConnectionProtocols
-
-if TYPE_CHECKING:
-    import socket
-
 
 __all__ = ["SocketServer", "open_socket_server"]
 
@@ -59,8 +55,8 @@ class SocketServer(Listening):
 
     @property
     def address(self) -> tuple[str, int]:
-        """The bound ``(host, port)``."""
-        address = self._listener.address
+        """The bound ``(host, port)``; the first, of a name with several addresses."""
+        address = self._listener.addresses[0]
         assert isinstance(address, tuple)
         return address
 
@@ -70,16 +66,16 @@ class SocketServer(Listening):
         scheme = self.protocol.value if self._context is None else "tls"
         return f"{scheme}://{self._place()}"
 
-    def _bind(self, endpoint: Endpoint) -> socket.socket:
+    def _bind(self, endpoint: Endpoint) -> Bound:
         if self.protocol is ConnectionProtocols.UDP:
-            return open_udp(endpoint.host, endpoint.port)
-        return open_tcp(endpoint.host, endpoint.port, endpoint.backlog)
+            return open_udp(endpoint.host, endpoint.port, reuse_port=endpoint.reuse_port)
+        return super()._bind(endpoint)
 
-    def _listen(self, sock: socket.socket, most: int) -> Listener | UdpSocket:
+    def _listen(self, bound: Bound, most: int) -> Listener | UdpSocket:
         core = self._core
         if self.protocol is ConnectionProtocols.UDP:
-            return UdpSocket(sock, self._welcome, self._format, self._options, core, most)
-        return Listener(sock, self._serve, core, most, core.address_limit, http=False)
+            return UdpSocket(bound, self._welcome, self._format, self._options, core, most)
+        return Listener(bound, self._serve, core, most, core.address_limit, http=False)
 
     def _close(self, timeout: float | None) -> None:
         super()._close(timeout)
@@ -124,7 +120,7 @@ class SocketServer(Listening):
     def _welcome(self, peer: UdpPeer) -> bool:
         """Make a client for the peer; return False when the hub is closing."""
         assert isinstance(self._listener, UdpSocket)
-        request = request_of(self.protocol, (peer.address[0], peer.address[1]))
+        request = request_of(self.protocol, peer_of(peer.address, self.address))
         client = DatagramClient(self._core, request, peer, self._listener, self._pool)
         peer.sink = client
         if not self._core.connections.open(peer):

@@ -7,24 +7,20 @@ Layer: serving.  Threads: each connection has a thread, which becomes its client
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hubthread.checks import check_callable, check_kind, check_number, refuse_unrun
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
-from hubthread.net.bind import open_tcp, open_unix
+from hubthread.net.bind import Address, Bound
 from hubthread.net.connection import Connection
-from hubthread.net.listener import Address, Listener
+from hubthread.net.listener import Listener
 from hubthread.net.steps import Steps, Watching
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Stream
 from hubthread.protocol.http import Request, RequestParser, Response
 from hubthread.serving.accept import Arrival, negotiate
 from hubthread.serving.listening import Endpoint, Listening
-
-if TYPE_CHECKING:
-    import socket
-
 
 __all__ = ["Server", "open_server"]
 
@@ -65,13 +61,8 @@ class Server(Listening):
     def __repr__(self) -> str:
         return f"<Server {self.url} {self._listener.connections} connections>"
 
-    def _bind(self, endpoint: Endpoint) -> socket.socket:
-        if endpoint.unix_path is not None:
-            return open_unix(endpoint.unix_path, endpoint.backlog)
-        return open_tcp(endpoint.host, endpoint.port, endpoint.backlog)
-
-    def _listen(self, sock: socket.socket, most: int) -> Listener:
-        return Listener(sock, self._serve, self._core, most, self._core.address_limit)
+    def _listen(self, bound: Bound, most: int) -> Listener:
+        return Listener(bound, self._serve, self._core, most, self._core.address_limit)
 
     # On the connection's reader.
 
@@ -132,7 +123,7 @@ def open_server(
     core: Core[Any, Any],
     endpoint: Endpoint,
     path: str | None,
-    pages: Mapping[str, Page],
+    pages: Mapping[str, Page] | None,
     max_connections: int,
 ) -> Server:
     """Check the arguments of ``hub.serve``, listen, and begin to accept.
@@ -141,6 +132,7 @@ def open_server(
     """
     endpoint.check("host")
     check_number("max_connections", max_connections, 1, whole=True)
+    pages = {} if pages is None else pages
     check_kind("pages", pages, Mapping, "a mapping from paths to functions")
     for place, page in pages.items():
         try:

@@ -21,7 +21,7 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
 from hubthread.limits import CONNECTIONS
-from hubthread.net.listener import Address
+from hubthread.net.bind import Address
 from hubthread.net.steps import Steps, Watching, run_steps
 from hubthread.net.tls import open_transport
 from hubthread.net.transport import Transport

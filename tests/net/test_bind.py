@@ -6,7 +6,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,12 +22,16 @@ def path(tmp_path: Path) -> str:
 
 
 def test_open_tcp_on_port_zero_listens_on_a_free_port() -> None:
-    with open_tcp("127.0.0.1", 0, 10) as sock:
-        socket.create_connection(sock.getsockname(), TIMEOUT).close()
+    with closing(open_tcp("127.0.0.1", 0, 10)) as bound:
+        socket.create_connection(bound.socks[0].getsockname(), TIMEOUT).close()
 
 
 def test_open_udp_on_port_zero_receives_on_a_free_port() -> None:
-    with open_udp("127.0.0.1", 0) as sock, socket.socket(type=socket.SOCK_DGRAM) as peer:
+    with (
+        closing(open_udp("127.0.0.1", 0)) as bound,
+        socket.socket(type=socket.SOCK_DGRAM) as peer,
+    ):
+        (sock,) = bound.socks
         sock.settimeout(TIMEOUT)
         peer.sendto(b"hello", sock.getsockname())
         assert sock.recv(100) == b"hello"
@@ -34,7 +40,7 @@ def test_open_udp_on_port_zero_receives_on_a_free_port() -> None:
 def test_open_unix_replaces_the_file_of_a_dead_server(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-    with open_unix(path, 10), socket.socket(socket.AF_UNIX) as peer:
+    with closing(open_unix(path, 10)), socket.socket(socket.AF_UNIX) as peer:
         peer.connect(path)
 
 
@@ -86,3 +92,27 @@ def test_open_error_of_a_taken_port_keeps_the_number(kind: int) -> None:
                 "127.0.0.1", port
             )
     assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_open_tcp_at_two_addresses_takes_a_port_that_is_free_at_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The port that is free at the first address is taken at the second, at first."""
+    look_up = socket.getaddrinfo
+    taken = [socket.create_server(("127.0.0.2", 0))]
+    free = iter([taken[0].getsockname()[1], 0])
+
+    def found(host: str, port: int, **kwargs: object) -> list[object]:
+        return [*look_up("127.0.0.1", port), *look_up("127.0.0.2", port)]
+
+    class Chosen(socket.socket):
+        def bind(self, address: Any) -> None:
+            host, port = address
+            super().bind((host, port or next(free)))
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "socket", Chosen)
+    with taken[0], closing(open_tcp("both", 0, 10)) as bound:
+        (one, port), (two, same) = (sock.getsockname() for sock in bound.socks)
+        assert (one, two) == ("127.0.0.1", "127.0.0.2")
+        assert port == same != taken[0].getsockname()[1]

@@ -19,7 +19,7 @@ from hubthread.concurrency.fairness import fan_outs
 from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.address_limit import AddressLimit
-from hubthread.net.bind import open_tcp, open_unix
+from hubthread.net.bind import Bound, open_tcp, open_unix
 from hubthread.net.listener import Listener
 from hubthread.net.steps import Steps
 from tests.support import TIMEOUT, Items, Logs, NetServices, Task, read_to_end, together
@@ -47,7 +47,7 @@ class RefusingThreads(Threads):
 class Listening:
     """A listener on loopback, its threads and its log."""
 
-    def __init__(self, sock: Any, serve: Serve, max_connections: int) -> None:
+    def __init__(self, bound: Bound, serve: Serve, max_connections: int) -> None:
         services = NetServices(RefusingThreads)
         self.threads = services.threads
         self.logs: Logs = services.logs
@@ -57,14 +57,14 @@ class Listening:
             serve(sock, peer)
             yield from ()
 
-        self.listener = Listener(sock, steps, services, max_connections, limit)
+        self.listener = Listener(bound, steps, services, max_connections, limit)
 
     def refuse_threads(self, refuse: bool) -> None:
         assert isinstance(self.threads, RefusingThreads)
         self.threads.refuse = refuse
 
     def connect(self) -> socket.socket:
-        address = self.listener.address
+        address = self.listener.addresses[0]
         sock = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
         sock.settimeout(TIMEOUT)
         try:
@@ -81,9 +81,13 @@ class Listening:
 
 @contextlib.contextmanager
 def listening(
-    sock: Any = None, *, serve: Serve = echo, max_connections: int = 100, start: bool = True
+    bound: Bound | None = None,
+    *,
+    serve: Serve = echo,
+    max_connections: int = 100,
+    start: bool = True,
 ) -> Iterator[Listening]:
-    here = Listening(sock or open_tcp("127.0.0.1", 0, 100), serve, max_connections)
+    here = Listening(bound or open_tcp("127.0.0.1", 0, 100), serve, max_connections)
     if start:
         here.listener.start()
     try:
@@ -109,8 +113,9 @@ def assert_refused(sock: socket.socket) -> None:
 
 def test_listener_on_port_zero_tells_the_port_and_counts_connections() -> None:
     with listening() as here:
-        assert not isinstance(here.listener.address, str)
-        host, port = here.listener.address
+        (address,) = here.listener.addresses
+        assert isinstance(address, tuple)
+        host, port = address
         assert host == "127.0.0.1"
         assert port > 0
         with here.connect() as one, here.connect() as two:
@@ -129,7 +134,7 @@ def test_listener_on_unix_socket_serves_and_removes_its_file(tmp_path: Path) -> 
         echo(sock, peer)
 
     with listening(open_unix(path, 10), serve=serve) as here:
-        assert here.listener.address == path
+        assert here.listener.addresses == (path,)
         with here.connect() as sock:
             assert_echoes(sock)
     assert peers == [path]
@@ -146,7 +151,8 @@ def test_listener_close_removes_the_file_before_it_closes_the_socket(tmp_path: P
             existed.append(os.path.exists(path))
             super().close()
 
-    with Watched(fileno=open_unix(path, 10).detach()) as sock, listening(sock):
+    (sock,) = open_unix(path, 10).socks
+    with listening(Bound((Watched(fileno=sock.detach()),), path)):
         pass
     assert existed[0] is False
 
@@ -228,7 +234,7 @@ class ScriptedSocket:
     """A listening socket whose ``accept`` fails with the given errors, and then works."""
 
     def __init__(self, *errors: int) -> None:
-        self._sock = open_tcp("127.0.0.1", 0, 10)
+        (self._sock,) = open_tcp("127.0.0.1", 0, 10).socks
         self.errors = [*errors]
         self.calls = 0
 
@@ -243,6 +249,11 @@ class ScriptedSocket:
         return getattr(self._sock, name)
 
 
+def scripted(*errors: int) -> tuple[ScriptedSocket, Bound]:
+    sock: Any = ScriptedSocket(*errors)
+    return sock, Bound((sock,))
+
+
 @pytest.mark.parametrize(
     ("number", "logged"),
     [(errno.ECONNABORTED, 0), (errno.EPERM, 0), (errno.EMFILE, 1), (errno.EINVAL, 1)],
@@ -252,8 +263,8 @@ def test_listener_accept_error_does_not_end_the_loop(
 ) -> None:
     """An error of one connection is ignored; a lasting one is logged once, with a pause."""
     monkeypatch.setattr(listener_module, "PAUSE", 0.001)
-    sock = ScriptedSocket(*[number] * 6)
-    with listening(sock) as here:
+    sock, bound = scripted(*[number] * 6)
+    with listening(bound) as here:
         with here.connect() as client:
             assert_echoes(client)
         assert sock.errors == []
@@ -265,8 +276,8 @@ def test_listener_without_the_spare_descriptor_pauses_until_close(
 ) -> None:
     """Another thread took the spare descriptor.  The listener must not spin."""
     monkeypatch.setattr(listener_module, "PAUSE", TIMEOUT * 3)
-    sock = ScriptedSocket(*[errno.EMFILE] * 100)
-    with listening(sock) as here, here.connect():
+    sock, bound = scripted(*[errno.EMFILE] * 100)
+    with listening(bound) as here, here.connect():
         here.logs.wait("no file descriptor for a connection: it must wait")
         Task(here.listener.close).result()
         assert sock.calls == 2

@@ -1,6 +1,8 @@
-"""One UDP socket and its peers, kept by address.
+"""The UDP sockets of one server and their peers, kept by address.
 
 A peer is made at its first datagram and ended by its silence.
+
+A server has one socket for each address of its host name.
 
 Layer: net.  Threads: one thread receives, sends what waits, and ends silent peers.  It waits in
 one place for all of that, and is woken by a socket pair.  No user code runs on it.
@@ -16,8 +18,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from logging import INFO, WARNING
 from time import monotonic
+from typing import TypeAlias
 
 from hubthread.limits import CONNECTIONS, SILENCE, UNHANDLED
+from hubthread.net.bind import Bound, address_of
 from hubthread.net.interfaces import Services
 from hubthread.net.options import ConnectionOptions, RawFormat
 from hubthread.net.udp.peer import Address, UdpPeer
@@ -27,13 +31,13 @@ from hubthread.protocol.websocket import ProtocolFailure
 __all__ = ["UdpSocket"]
 
 BATCH = 256
-"""Datagrams that the thread receives before it turns to its other work."""
+"""Datagrams of one socket that the thread receives before it turns to its other work."""
 
 MOST_UNHANDLED = 64
 """Messages of one peer that wait for its handler; further ones are lost."""
 
 MOST_UNHANDLED_BYTES = 16 * 1024 * 1024
-"""Bytes of the messages that wait for their handlers, of all peers of one socket together."""
+"""Bytes of the messages that wait for their handlers, of all peers of one server together."""
 
 MOST_ENDING = 1024
 """Peers that have ended and whose last callback has not run.  While there are more, no new
@@ -46,8 +50,36 @@ _LINE_END = 3
 """Bytes to read beyond the limit, to see that a datagram is too long: see ``read_datagram``."""
 
 
+_Key: TypeAlias = "tuple[_Port, Address]"
+"""A peer: the socket that its datagrams come to, and its address."""
+
+
+class _Port:
+    """One bound socket of a ``UdpSocket``, as its peers see it: a ``PeerSocket``."""
+
+    def __init__(self, sock: socket.socket, owner: UdpSocket) -> None:
+        self.sock = sock
+        self._owner = owner
+
+    def send(self, wire: bytes, address: Address) -> bool:
+        """See ``PeerSocket``."""
+        try:
+            self.sock.sendto(wire, address)
+        except BlockingIOError:
+            return False
+        return True
+
+    def send_later(self, peer: UdpPeer) -> None:
+        """See ``PeerSocket``."""
+        self._owner.send_later(self, peer)
+
+    def forget(self, peer: UdpPeer) -> None:
+        """See ``PeerSocket``."""
+        self._owner.forget((self, peer.address), peer)
+
+
 class UdpSocket:
-    """The peers of one UDP socket.
+    """The peers of the UDP sockets of one server.
 
     Peers are kept in two tables: *unproven* after one datagram, *proven* after two.  When there
     are too many peers, the unproven one that has been silent longest makes room.  A flood of
@@ -55,22 +87,22 @@ class UdpSocket:
 
     Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
-    :param sock: a bound socket; this object owns it from now on.
-    :param welcome: called with each new peer, on the socket's thread, to set ``peer.sink``.  It
+    :param bound: the sockets; this object owns them from now on.
+    :param welcome: called with each new peer, on the sockets' thread, to set ``peer.sink``.  It
         must return at once.  False refuses the peer.
     :param max_peers: the most peers at the same time.
     """
 
     def __init__(
         self,
-        sock: socket.socket,
+        bound: Bound,
         welcome: Callable[[UdpPeer], bool],
         raw_format: RawFormat,
         options: ConnectionOptions,
         services: Services,
         max_peers: int,
     ) -> None:
-        self._sock = sock
+        self._bound = bound
         self._welcome = welcome
         self._format = raw_format
         self._options = options
@@ -78,22 +110,28 @@ class UdpSocket:
         self._timers = services.timers
         self._incidents = services.incidents
         self._max_peers = max_peers
-        self._waker, self._wake = socket.socketpair()
-        for each in (sock, self._waker, self._wake):
-            each.setblocking(False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(sock, selectors.EVENT_READ)
-        self._selector.register(self._waker, selectors.EVENT_READ)
-        self._waits_for_room = False  # the selector watches the socket for writing too
+        self.addresses: tuple[tuple[str, int] | str, ...] = tuple(map(address_of, bound.socks))
+        """``(host, port)`` of each socket as bound."""
+        self._ports = [_Port(sock, self) for sock in bound.socks]
+        with contextlib.ExitStack() as opened:
+            self._waker, self._wake = map(opened.enter_context, socket.socketpair())
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            for each in (*bound.socks, self._waker, self._wake):
+                each.setblocking(False)
+            for each in (*bound.socks, self._waker):
+                self._selector.register(each, selectors.EVENT_READ)
+            opened.pop_all()
+        self._waits_for_room: _Port | None = None  # the selector watches it for writing too
         self._ended = threading.Event()
         self._lock = threading.RLock()  # guards what follows
         self._runner: int | None = None
         self._closing = False
         # By address; the peer that has been silent longest comes first.
-        self._unproven: OrderedDict[Address, UdpPeer] = OrderedDict()
-        self._proven: OrderedDict[Address, UdpPeer] = OrderedDict()
-        self._pings: OrderedDict[Address, float] = OrderedDict()  # when each ping is due
-        self._waiting: deque[UdpPeer] = deque()  # peers with messages that wait for room
+        self._unproven: OrderedDict[_Key, UdpPeer] = OrderedDict()
+        self._proven: OrderedDict[_Key, UdpPeer] = OrderedDict()
+        self._pings: OrderedDict[_Key, float] = OrderedDict()  # when each ping is due
+        # Peers with messages that wait for room in their socket.
+        self._waiting: deque[tuple[_Port, UdpPeer]] = deque()
         self._unhandled_bytes = 0
         self.connections = 0
         """Peers now, including those whose last callback has not run."""
@@ -101,9 +139,6 @@ class UdpSocket:
         """Peers so far."""
         self.refused = 0
         """Datagrams that were not taken: malformed, or no room for them or their sender."""
-        name = sock.getsockname()
-        self.address: tuple[str, int] | str = (name[0], name[1])
-        """``(host, port)`` as bound."""
 
     def start(self) -> None:
         """Begin to receive.
@@ -130,30 +165,21 @@ class UdpSocket:
             return self._ended.wait(CLOSE_TIMEOUT if timeout is None else timeout)
         return True
 
-    # Called by peers, on any thread: see ``PeerSocket``.
+    # Called by the ports, for their peers, on any thread.
 
-    def send(self, wire: bytes, address: Address) -> bool:
-        """See ``PeerSocket``."""
-        try:
-            self._sock.sendto(wire, address)
-        except BlockingIOError:
-            return False
-        return True
-
-    def send_later(self, peer: UdpPeer) -> None:
+    def send_later(self, port: _Port, peer: UdpPeer) -> None:
         """See ``PeerSocket``."""
         with self._lock:
-            self._waiting.append(peer)
+            self._waiting.append((port, peer))
             self._wake_up()
 
-    def forget(self, peer: UdpPeer) -> None:
+    def forget(self, key: _Key, peer: UdpPeer) -> None:
         """See ``PeerSocket``."""
-        address = peer.address
         with self._lock:
             for table in (self._unproven, self._proven):
-                if table.get(address) is peer:
-                    del table[address]
-                    self._pings.pop(address, None)
+                if table.get(key) is peer:
+                    del table[key]
+                    self._pings.pop(key, None)
             if self._closing:
                 self._wake_up()
 
@@ -170,7 +196,7 @@ class UdpSocket:
         with self._lock:
             self.connections -= 1
 
-    # The socket's thread.
+    # The sockets' thread.
 
     def _wake_up(self) -> None:
         """Wake the thread.  The caller holds the lock, so the descriptor is still open."""
@@ -195,7 +221,7 @@ class UdpSocket:
 
     def _release_sockets(self) -> None:
         self._selector.close()
-        self._sock.close()
+        self._bound.close()
         self._waker.close()
         with self._lock:
             self._wake.close()
@@ -214,28 +240,32 @@ class UdpSocket:
     def _receive(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._waker.recv(4096)
+        for port in self._ports:
+            self._receive_at(port)
+
+    def _receive_at(self, port: _Port) -> None:
         size = self._format.max_message + _LINE_END
         for _ in range(BATCH):
             try:
-                data, address = self._sock.recvfrom(size)
+                data, address = port.sock.recvfrom(size)
             except BlockingIOError:
                 return
             except OSError:  # some systems report here that a peer refused a datagram
                 continue
-            self._handle(data, address)
+            self._handle(data, (port, address))
 
-    def _handle(self, data: bytes, address: Address) -> None:
+    def _handle(self, data: bytes, key: _Key) -> None:
         """Handle one datagram."""
         form = self._format
         message = read_datagram(data, form.framing, form.max_message, text=form.text)
-        peer, proven = self._look_up(address)
+        peer, proven = self._look_up(key)
         if peer is None:
             if not isinstance(message, ProtocolFailure):
-                peer = self._admit(address, len(data))
+                peer = self._admit(key, len(data))
             elif message.limit is not None:
                 text = "refused a datagram of %s, which is not a peer: %s"
                 self._incidents.count_limit(message.limit)
-                self._incidents.log_limited("no peer", INFO, text, address, message.reason)
+                self._incidents.log_limited("no peer", INFO, text, key[1], message.reason)
             if peer is None:
                 with self._lock:
                     self.refused += 1
@@ -245,27 +275,27 @@ class UdpSocket:
         if message:  # an empty datagram is only a sign of life
             self._hand_over(peer, message, len(data))
 
-    def _look_up(self, address: Address) -> tuple[UdpPeer | None, bool]:
+    def _look_up(self, key: _Key) -> tuple[UdpPeer | None, bool]:
         """Return the peer, and True if this datagram proves its address."""
         now = monotonic()
         with self._lock:
             proven = False
-            peer = self._proven.get(address)
+            peer = self._proven.get(key)
             if peer is None:
-                peer = self._unproven.pop(address, None)
+                peer = self._unproven.pop(key, None)
                 if peer is None:
                     return None, False
-                self._proven[address] = peer
+                self._proven[key] = peer
                 proven = True
             peer.heard = now
-            self._proven.move_to_end(address)
+            self._proven.move_to_end(key)
             period = self._options.ping_period
             if period is not None:
-                self._pings[address] = now + period
-                self._pings.move_to_end(address)
+                self._pings[key] = now + period
+                self._pings.move_to_end(key)
             return peer, proven
 
-    def _admit(self, address: Address, received: int) -> UdpPeer | None:
+    def _admit(self, key: _Key, received: int) -> UdpPeer | None:
         """Make a peer, if there is room or room can be made."""
         displaced = None
         with self._lock:
@@ -278,19 +308,20 @@ class UdpSocket:
                 if full:
                     _, displaced = self._unproven.popitem(last=False)
                 bounds = self._options.bounds
-                peer = UdpPeer(address, received, self, bounds, self._timers)
+                port, address = key
+                peer = UdpPeer(address, received, port, bounds, self._timers)
                 peer.heard = monotonic()
-                self._unproven[address] = peer
+                self._unproven[key] = peer
                 self.connections += 1
                 self.accepted += 1
         if full:
-            text = "%d UDP peers, the limit of %s"
-            self._incidents.log_limit(CONNECTIONS, WARNING, text, self._max_peers, self.address)
+            text, where = "%d UDP peers, the limit of %s", (self._max_peers, self.addresses[0])
+            self._incidents.log_limit(CONNECTIONS, WARNING, text, *where)
         if displaced is not None:
             reason = "it made room for a new peer: it had sent only one datagram"
             displaced.cut("crowded out", reason)
         if peer is not None and not self._welcome(peer):
-            self.forget(peer)
+            self.forget(key, peer)
             self.gone()
             return None
         return peer
@@ -317,15 +348,17 @@ class UdpSocket:
         """Send what waits for peers, while there is room."""
         while True:
             with self._lock:
-                peer = self._waiting[0] if self._waiting else None
+                port, peer = self._waiting[0] if self._waiting else (None, None)
             if peer is None or not peer.send_waiting():
                 break
             with self._lock:
                 self._waiting.popleft()
-        if self._waits_for_room != (peer is not None):
-            self._waits_for_room = peer is not None
-            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if peer is not None else 0)
-            self._selector.modify(self._sock, events)
+        if self._waits_for_room is not port:
+            if self._waits_for_room is not None:
+                self._selector.modify(self._waits_for_room.sock, selectors.EVENT_READ)
+            if port is not None:
+                self._selector.modify(port.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            self._waits_for_room = port
 
     def _check_silence(self) -> None:
         """End peers that have been silent for too long, and ping the peers whose ping is due."""
@@ -341,12 +374,12 @@ class UdpSocket:
                             break
                         silent.append(peer)
             while self._pings:
-                address, due = next(iter(self._pings.items()))
+                key, due = next(iter(self._pings.items()))
                 if due > now or period is None:
                     break
-                self._pings[address] = now + period
-                self._pings.move_to_end(address)
-                pinged.append(self._proven[address])
+                self._pings[key] = now + period
+                self._pings.move_to_end(key)
+                pinged.append(self._proven[key])
         for peer in pinged:
             peer.ping()
         for peer in silent:
