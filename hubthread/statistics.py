@@ -139,6 +139,8 @@ class FrameStatistics(HotlineStatistics):
     """Delays of the last ticks after their deadlines."""
     closures_waiting: int
     """Closures that wait for the tick thread."""
+    handovers: int
+    """Callbacks that took long, so that other rooms went on with another tick thread."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import settings
 
 from hubthread import HubSetting, Readers
+from hubthread.concurrency.clock import Drive, RealClock, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +138,19 @@ def many_descriptors() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(params=["shared", "own"])
+def tick_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with tick threads that rooms share, and with a thread for each room."""
+    if request.param == "own":
+        drive = RealClock.drive
+
+        def drive_alone(clock: RealClock, step: Step, what: str, *, shared: bool = False) -> Drive:
+            return drive(clock, step, what)
+
+        monkeypatch.setattr(RealClock, "drive", drive_alone)
+    return str(request.param)
 
 
 @pytest.fixture

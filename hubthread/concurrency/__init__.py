@@ -2,26 +2,27 @@
 
 Reading order:
 
-==================  ===============================================================
-``bell.py``         the wake-up of one waiting thread, which is never lost
-``mailbox.py``      the queue of closures and jobs that wait for the hub thread
-``loop.py``         the hub thread: runs those closures, one at a time
-``strand.py``       the order of one client's callbacks, without a thread of its own
-``calls.py``        one thread waits for the result of another; cycles are refused
-``threads.py``      starts, counts and joins every thread of a hub
-``workers.py``      a cache of threads for short work, and a bounded share of it
-``crew.py``         few threads for many parts; one that blocks is left behind
-``clock.py``        the time of a hub, and one thread for each recurring step
-``timers.py``       one thread for all deadlines of a hub
-``deadline.py``     the seconds that are left of a time-out
-``flusher.py``      one thread that uncorks what a reader has held back for too long
-``watchdog.py``     one thread that logs callbacks which take too long
-``context.py``      the cancellation tree: hub, hotlines, clients
-``fairness.py``     a busy reader yields the GIL
-``sigint.py``       Ctrl-C on the hub thread loses no accepted work
-``incidents.py``    counters of limits, and a log that a peer cannot flood
-``logs.py``         logging that survives a log handler which raises
-==================  ===============================================================
+=====================  ===============================================================
+``bell.py``            the wake-up of one waiting thread, which is never lost
+``mailbox.py``         the queue of closures and jobs that wait for the hub thread
+``loop.py``            the hub thread: runs those closures, one at a time
+``strand.py``          the order of one client's callbacks, without a thread of its own
+``calls.py``           one thread waits for the result of another; cycles are refused
+``threads.py``         starts, counts and joins every thread of a hub
+``workers.py``         a cache of threads for short work, and a bounded share of it
+``crew.py``            few threads for many parts; one that blocks is left behind
+``clock.py``           the time of a hub, and the threads that call recurring steps
+``shared_clock.py``    a crew that calls many recurring steps
+``timers.py``          one thread for all deadlines of a hub
+``deadline.py``        the seconds that are left of a time-out
+``flusher.py``         one thread that uncorks what a reader has held back for too long
+``watchdog.py``        one thread that logs callbacks which take too long
+``context.py``         the cancellation tree: hub, hotlines, clients
+``fairness.py``        a busy reader yields the GIL
+``sigint.py``          Ctrl-C on the hub thread loses no accepted work
+``incidents.py``       counters of limits, and a log that a peer cannot flood
+``logs.py``            logging that survives a log handler which raises
+=====================  ===============================================================
 
 Every module names its threads in its docstring.  Each lock is introduced by a comment that
 says what it guards; no callback of the user runs while one is held.

@@ -1,8 +1,9 @@
 """The time of a hub, and the threads that call its recurring steps.
 
 A part with deadlines of its own is a *step*: a function that does what is due, and returns the
-time of its next call.  The real clock gives each step a thread.  ``hubthread.testing`` has a
-clock that calls all steps on one thread, in the order of their deadlines.
+time of its next call.  The real clock calls it on a thread of its own, or on a tick thread that
+many steps share.  ``hubthread.testing`` has a clock that calls all steps on one thread, in the
+order of their deadlines.
 
 Layer: concurrency.  Threads: ``now``, ``drive`` and ``wake`` may be called on any thread; each
 ``Ticker`` is one thread, and calls one step.
@@ -10,12 +11,18 @@ Layer: concurrency.  Threads: ``now``, ``drive`` and ``wake`` may be called on a
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from operator import attrgetter
 from time import monotonic
 from typing import Protocol, TypeAlias
 
 from hubthread.concurrency.bell import Bell
+from hubthread.concurrency.crew import Monitor
+from hubthread.concurrency.fairness import HAS_GIL
+from hubthread.concurrency.incidents import Incidents
+from hubthread.concurrency.shared_clock import SharedSteps
 from hubthread.concurrency.threads import Threads
 
 __all__ = ["Clock", "Drive", "RealClock", "Step", "Ticker"]
@@ -24,9 +31,14 @@ Step: TypeAlias = Callable[[], float | None]
 """A function that does what is due and returns the time of its next call, in seconds of the
 clock.  ``math.inf``: it is called only when woken.  ``None``: it is not called again."""
 
+_living = attrgetter("living")
+
 
 class Drive(Protocol):
     """The handle of a step that a clock calls."""
+
+    handovers: int
+    """The number of times that other steps went on without it, because it took long."""
 
     def wake(self) -> None:
         """Let the step be called soon, whatever time it asked for.  Any thread."""
@@ -38,25 +50,38 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return the time in seconds from an arbitrary moment; it never goes back."""
 
-    def drive(self, step: Step, what: str) -> Drive:
+    def drive(self, step: Step, what: str, *, shared: bool = False) -> Drive:
         """Call ``step`` now, and again at the times that it returns.
 
         :param what: the end of its thread's name.
+        :param shared: call it on a thread that other steps use, too; ``what`` is in the
+            thread's name while the step blocks it.
         :raises RuntimeError: if the system cannot start a thread.
         """
 
 
 class RealClock:
-    """The monotonic clock of the system, with a thread for each step."""
+    """The monotonic clock of the system, with threads for the steps.
 
-    def __init__(self, threads: Threads) -> None:
+    :param monitor: notices shared steps that take long.
+    """
+
+    def __init__(self, threads: Threads, monitor: Monitor, incidents: Incidents) -> None:
         self._threads = threads
+        # Free threading: a crew for each core, because their steps run in parallel.
+        crews = 1 if HAS_GIL else os.cpu_count() or 1
+        self._shared = [
+            SharedSteps(threads, "ticks" if crews == 1 else f"ticks-{number}", monitor, incidents)
+            for number in range(1, crews + 1)
+        ]
 
     # The function itself, because the hub thread calls it for each closure.
     now = staticmethod(monotonic)
 
-    def drive(self, step: Step, what: str) -> Drive:
+    def drive(self, step: Step, what: str, *, shared: bool = False) -> Drive:
         """See ``Clock.drive``."""
+        if shared:
+            return min(self._shared, key=_living).drive(step, what)
         ticker = Ticker(step, self._threads)
         self._threads.launch(ticker, what)
         return ticker
@@ -65,12 +90,13 @@ class RealClock:
 class Ticker(threading.Timer):
     """A timer that is set again and again to absolute deadlines, so that it never drifts.
 
-    It has one thread for all its ticks.  A new timer for each tick would start a thread each
-    time, and be late by the time of that start.
+    It is the thread of one step, for all its ticks.  A new timer for each tick would start a
+    thread each time, and be late by the time of that start.
     """
 
     def __init__(self, step: Step, threads: Threads) -> None:
         super().__init__(0.0, step)
+        self.handovers = 0
         self._step = step
         self._threads = threads
         self._bell = Bell()

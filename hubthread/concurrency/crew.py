@@ -67,15 +67,18 @@ class Source(Protocol):
 class _Hand:
     """One thread of a crew."""
 
-    __slots__ = ("after", "bell", "count", "crew", "step", "waits")
+    __slots__ = ("after", "bell", "count", "crew", "name", "step", "thread", "waits")
 
-    def __init__(self, crew: Crew, after: tuple[_Hand, int] | None = None) -> None:
+    def __init__(self, crew: Crew) -> None:
         self.crew = crew
+        self.thread: threading.Thread | None = None
+        self.name = ""  # of the thread while it leads, or rests
         self.bell = Bell()  # wakes a spare
         self.count = 0  # the number of steps that it has begun
         self.step: Step | None = None  # the step of that number
         self.waits = False  # True while it waits for the source
-        self.after = after  # the step that blocks, for whose thread this one is to take over
+        # The step that blocks, for whose thread this one is to take over.
+        self.after: tuple[_Hand, int] | None = None
 
 
 _hands: dict[int, _Hand] = {}  # by the ident of their threads
@@ -106,6 +109,7 @@ class Crew:
     :param monitor: looks after this crew and others.
     :param on_handover: called with the step that was left behind, on the thread that now
         leads, while the step still runs or just after it.  It must not raise, and not wait.
+        It returns a name for the step, which the name of its thread ends in until it is done.
     """
 
     def __init__(
@@ -115,7 +119,7 @@ class Crew:
         name: str,
         monitor: Monitor,
         incidents: Incidents,
-        on_handover: Callable[[Step], object] | None = None,
+        on_handover: Callable[[Step], str] | None = None,
     ) -> None:
         self._source = source
         self._start_thread = start_thread
@@ -161,6 +165,8 @@ class Crew:
 
     def _run(self, hand: _Hand) -> None:
         _hands[get_ident()] = hand
+        hand.thread = threading.current_thread()
+        hand.name = hand.thread.name
         try:
             while True:
                 try:
@@ -187,8 +193,10 @@ class Crew:
                 return
             step = leader.step
             self._leader = hand
-        if self._on_handover is not None and step is not None:
-            self._on_handover(step)
+            if self._on_handover is not None and step is not None:
+                what = self._on_handover(step)
+                if leader.thread is not None:
+                    leader.thread.name = f"{leader.name}-{what}"
 
     def _lead(self, hand: _Hand) -> None:
         """Run steps until another thread leads, or the source has come to its end."""
@@ -218,6 +226,7 @@ class Crew:
                     self._resign(hand)
                     return
                 ready.extend(steps)
+                steps = None  # not kept alive either
             finally:
                 hand.waits = False
             if monitor.asleep:
@@ -238,6 +247,8 @@ class Crew:
         """Wait to be called; return False if the thread is to end."""
         hand.step = None
         with self._lock:
+            if hand.thread is not None:
+                hand.thread.name = hand.name
             if self._leader is None:
                 return False
             if self._leader is hand:

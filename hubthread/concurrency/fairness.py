@@ -17,7 +17,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic, thread_time
 
-__all__ = ["CROWD", "SLICE", "CpuBudget", "FanOuts", "fan_outs", "pause", "yield_gil"]
+__all__ = ["CROWD", "HAS_GIL", "SLICE", "CpuBudget", "FanOuts", "fan_outs", "pause", "yield_gil"]
 
 SLICE = 0.0005
 """Seconds of CPU that a reader may spend on one peer before it yields."""
@@ -35,8 +35,9 @@ MOMENT = 0.00005
 PATIENCE = 0.05
 """Seconds to wait for a fan-out at most, so that a huge one does not stop all reading."""
 
-_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
-# Free threading: without a GIL no thread is in the way of another, and nothing yields.
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+"""True if threads take turns.  Free threading: without a GIL no thread is in the way of another,
+and nothing yields."""
 
 _NO_FAN_OUT: AbstractContextManager[None] = nullcontext()
 
@@ -63,7 +64,7 @@ class FanOuts:
 
     def of(self, sends: int) -> AbstractContextManager[None]:
         """Return a context manager around ``sends`` sends; a few sends are not counted."""
-        return self if sends >= CROWD and _HAS_GIL else _NO_FAN_OUT
+        return self if sends >= CROWD and HAS_GIL else _NO_FAN_OUT
 
     def __enter__(self) -> None:
         with self._condition:
@@ -94,7 +95,7 @@ fan_outs = FanOuts()
 
 def yield_gil() -> None:
     """Let other threads run first.  Call it without any lock."""
-    if _HAS_GIL:
+    if HAS_GIL:
         pause(MOMENT)
         fan_outs.wait_for_one()
 

@@ -47,16 +47,17 @@ class Runtime:
         name, logger = setting.hub_name or uuid.uuid4().hex[:8], setting.logger
         incidents = Incidents(logger, monotonic)
         threads = Threads(f"hubthread-{name}", incidents)
+        monitor = Monitor(threads.start, incidents)
         return cls(
             name,
             logger,
             threads,
-            RealClock(threads),
+            RealClock(threads, monitor, incidents),
             Workers(threads),
             Timers(threads, incidents),
             Flusher(threads),
             incidents,
-            SharedReaders(threads, Monitor(threads.start, incidents), incidents)
+            SharedReaders(threads, monitor, incidents)
             if setting.readers is Readers.SHARED
             else None,
         )

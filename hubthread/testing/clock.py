@@ -42,11 +42,12 @@ _roles = count(-2, -1)
 
 
 class Job:
-    """A step that the clock calls (see ``Drive``).
+    """A step that the clock calls (see ``Drive``).  No step goes on without another.
 
     :param may_run: called before each step; while it returns False, the step waits.
     """
 
+    handovers = 0
     __slots__ = ("_clock", "may_run", "over", "queued", "role", "running", "step", "timer")
 
     def __init__(
@@ -131,7 +132,7 @@ class FakeClock:
         """True while a job runs."""
         return self._running > 0
 
-    def drive(self, step: Step, what: str) -> Job:
+    def drive(self, step: Step, what: str, *, shared: bool = False) -> Job:
         """Call ``step`` now, and again at the times that it returns; see ``Clock.drive``."""
         job = self.job(step)
         if self._expects and not self._hubs:  # before the start no wait runs the jobs

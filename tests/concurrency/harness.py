@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from hubthread.concurrency.clock import RealClock
+from hubthread.concurrency.crew import Monitor
 from hubthread.concurrency.strand import Strand
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.workers import Workers
@@ -42,6 +44,8 @@ class Runtime:
         self.incidents = incidents_to(self.logs)
         self.threads = Threads("test", self.incidents)
         self.workers = Workers(self.threads)
+        self.monitor = Monitor(self.threads.start, self.incidents)
+        self.clock = RealClock(self.threads, self.monitor, self.incidents)
 
     def end(self) -> None:
         """End the workers, and wait until no thread is left."""

@@ -62,13 +62,17 @@ class Made(Runtime):
         self.started: list[str] = []
         self.monitor = Monitor(self.start, self.incidents)
         self.crew = Crew(
-            self.source, self.start, "steps", self.monitor, self.incidents, self.left_behind.add
+            self.source, self.start, "steps", self.monitor, self.incidents, self._left_behind
         )
         self.crew.start()
 
     def start(self, target: Callable[[], None], what: str) -> None:
         self.started.append(what)
         self.threads.start(target, what)
+
+    def _left_behind(self, step: Step) -> str:
+        self.left_behind.add(step)
+        return "blocked"
 
     def at_rest(self) -> None:
         """Wait until the leader waits for the source."""
@@ -374,3 +378,21 @@ def test_crew_thread_in_a_forked_child_runs_no_more_steps(made: Made) -> None:
     (pid,) = pids.wait(1)
     # The child's only thread leaves the crew, and so the child ends.
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_crew_thread_has_a_telling_name_while_it_is_left_behind(made: Made) -> None:
+    gate, names = Gate(), Items[str]()
+
+    def step() -> None:
+        gate()
+        names.add(threading.current_thread().name)
+
+    made.source.post(step)
+    gate.reached()
+    made.left_behind.wait(1)
+    gate.open()
+    assert names.wait(1) == ["test-steps-1-blocked"]
+    for _ in range(5):
+        burst(made)
+    made.source.post(lambda: names.add(threading.current_thread().name))
+    assert names.wait(2)[1].removeprefix("test-steps-").isdigit()

@@ -14,7 +14,7 @@ from tests.support import TIMEOUT, in_thread, together
 
 @pytest.fixture(autouse=True)
 def _as_with_a_gil(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "_HAS_GIL", True)
+    monkeypatch.setattr(fairness, "HAS_GIL", True)
 
 
 def test_fan_outs_wait_for_a_running_one_until_patience_ends() -> None:
@@ -59,7 +59,7 @@ def test_fan_outs_small_ones_are_not_counted() -> None:
 
 
 def test_fan_outs_without_gil_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fairness, "_HAS_GIL", False)
+    monkeypatch.setattr(fairness, "HAS_GIL", False)
     fan_outs = FanOuts()
     with fan_outs.of(CROWD):
         assert fan_outs.running == 0
@@ -146,7 +146,7 @@ def test_cpu_budget_rest_is_not_saved_up(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("has_gil", [True, False])
 def test_yield_gil_pauses_only_with_a_gil(monkeypatch: pytest.MonkeyPatch, has_gil: bool) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(fairness, "_HAS_GIL", has_gil)
+    monkeypatch.setattr(fairness, "HAS_GIL", has_gil)
     monkeypatch.setattr(fairness, "pause", pauses.append)
     yield_gil()
     assert pauses == ([fairness.MOMENT] if has_gil else [])

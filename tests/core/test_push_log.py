@@ -334,7 +334,7 @@ def test_push_log_driver_at_the_hubs_end_takes_over_what_waits() -> None:
 
 def test_push_log_fan_out_to_a_crowd_is_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fan-out to few members is not."""
-    monkeypatch.setattr(fairness, "_HAS_GIL", True)
+    monkeypatch.setattr(fairness, "HAS_GIL", True)
     seen: list[int] = []
 
     class Looks(Peer):

@@ -102,6 +102,7 @@ class Stage:
         return s.logs
 
 
+@pytest.mark.usefixtures("tick_threads")
 @pytest.mark.parametrize("ends", ["client", "hotline", "ticking room", "hub"])
 @pytest.mark.parametrize(
     "where", ["start", "message", "close", "tick", "hub closure", "client closure"]

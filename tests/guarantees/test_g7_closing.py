@@ -396,10 +396,12 @@ def test_client_close_peer_that_reads_nothing_is_cut_with_1006() -> None:
         assert not client.ctx.ws_conn.clean
 
 
-@pytest.mark.parametrize("virtual", [True, False])
-def test_close_ticking_room_says_its_last_word_before_1001(virtual: bool) -> None:
-    option = HotlineFrameOption[Any](dict, on_close=lambda frame, obj: frame.push("3:2"))
-    if virtual:
+@pytest.mark.parametrize("threads", ["virtual", "shared", "own"])
+def test_close_ticking_room_says_its_last_word_before_1001(threads: str) -> None:
+    option = HotlineFrameOption[Any](
+        dict, on_close=lambda frame, obj: frame.push("3:2"), own_thread=threads == "own"
+    )
+    if threads == "virtual":
         with VirtualHub(HubSetting[Any, Any](dict)) as hub:
             client = hub.connect()
             option.run(hub.hotline()).answer(client.ctx)

@@ -300,7 +300,7 @@ def test_listener_failing_serve_frees_its_place() -> None:
 
 def test_listener_lets_newcomers_wait_for_a_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """They wait in the backlog of the kernel, where they cost nothing."""
-    monkeypatch.setattr(fairness, "_HAS_GIL", True)
+    monkeypatch.setattr(fairness, "HAS_GIL", True)
     monkeypatch.setattr(fairness, "PATIENCE", 10 * TIMEOUT)
     seen: Items[int] = Items()
 

@@ -1,4 +1,4 @@
-"""Ticking rooms: hotlines with a state that one thread owns and advances at a fixed rate.
+"""Ticking rooms: hotlines with a state that one thread at a time advances, at a fixed rate.
 
 ================  ==================================================================
 ``control.py``    what users hold: ``HotlineFrameOption``, ``FrameControl``
@@ -12,11 +12,13 @@
 ``inputs.py``     ``InputGate``: one input of each member, or its default
 ================  ==================================================================
 
-Each room has one tick thread (``concurrency.clock.Ticker``).  It runs ``TickLoop.step`` and,
-inside it, every callback of the room.  Any thread may post closures, start countdowns, push,
-pause and close: it changes the agenda or the push log under a lock, and wakes the tick thread.
+Rooms share tick threads (``concurrency.shared_clock``), or have one of their own
+(``concurrency.clock.Ticker``).  A tick thread runs ``TickLoop.step`` and, inside it, every
+callback of the room; a room is never in two steps at once.  Any thread may post closures, start
+countdowns, push, pause and close: it changes the agenda or the push log under a lock, and wakes
+a tick thread.
 
-The route of one tick: ``Ticker`` → ``TickLoop.step`` → ``Agenda.next`` answers ``RunTick`` →
+The route of one tick: tick thread → ``TickLoop.step`` → ``Agenda.next`` answers ``RunTick`` →
 the room's ``TickBatch`` corks the outboxes that the tick writes to → ``TickCallbacks.logic``
 → ``PushLog.flush`` → the batch uncorks → ``Agenda.record`` → ``Agenda.next`` answers
 ``WaitUntil``, the time at which the ticker calls ``step`` again.

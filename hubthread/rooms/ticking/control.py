@@ -226,6 +226,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
             work=work,
             lateness=lateness,
             closures_waiting=waiting,
+            handovers=self._loop.handovers,
         )
 
 

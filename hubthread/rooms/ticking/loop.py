@@ -85,7 +85,9 @@ class TickLoop(Generic[Control, Obj]):
         making = self._making
         assert making is not None
         self._log.refuse_driven()
-        self._drive = self._clock.drive(self.step, f"frame-{self._hotline.hotline_id}")
+        shared = not self._setup.own_thread
+        what = f"frame-{self._hotline.hotline_id}"
+        self._drive = self._clock.drive(self.step, what, shared=shared)
         try:
             obj = making.result(self, self.name)
             self._log.attach(self)
@@ -97,6 +99,11 @@ class TickLoop(Generic[Control, Obj]):
             self._setup, frame, obj, self._log.close, self.name, self._hotline._core.incidents
         )
         self._drive.wake()
+
+    @property
+    def handovers(self) -> int:
+        """The number of times that other rooms went on without this one."""
+        return self._drive.handovers
 
     def is_here(self) -> bool:
         """Return True if the caller is one of the room's callbacks, on the tick thread."""

@@ -59,6 +59,9 @@ class TickSetup(Generic[Control, Obj]):
     """Number of overruns in a row that close the room; ``None``: the room goes on."""
     close_on_error: bool = False
     """True: the room closes if ``logic`` raises.  False: the error is logged and ticks go on."""
+    own_thread: bool = False
+    """True: the room has a thread of its own, which runs all its callbacks.  False: rooms share
+    tick threads, and successive callbacks of a room may run on different ones."""
 
     def __post_init__(self) -> None:
         for name in ("hz", "hz_basic"):
@@ -87,6 +90,7 @@ class TickSetup(Generic[Control, Obj]):
             raise SettingTypeError("logic", "expected a function, since hz or hz_basic is set")
         check_choice("overrun", self.overrun, OVERRUN_POLICIES)
         check_kind("close_on_error", self.close_on_error, bool, "True or False")
+        check_kind("own_thread", self.own_thread, bool, "True or False")
         check_number("catch_up", self.catch_up, 1, whole=True)
         check_number("control_size", self.control_size, 1, whole=True, optional=True)
         check_number("max_overruns", self.max_overruns, 1, whole=True, optional=True)

@@ -32,7 +32,7 @@ class HandClock:
     def now(self) -> float:
         return self.time
 
-    def drive(self, step: Step, what: str) -> HandDrive:
+    def drive(self, step: Step, what: str, *, shared: bool = False) -> HandDrive:
         drive = HandDrive(self, step)
         with self.changed:
             self.drives.append(drive)
@@ -62,6 +62,7 @@ class HandDrive:
     """A step and its thread."""
 
     def __init__(self, clock: HandClock, step: Step) -> None:
+        self.handovers = 0
         self._clock = clock
         self._step = step
         self._woken = False

@@ -55,14 +55,14 @@ def test_run_continues_the_hotline_it_is_given(hub: AnyVirtualHub) -> None:
     assert client.ctx.statistics().hotlines == 0
 
 
-def test_run_one_option_on_many_hotlines_makes_an_object_for_each() -> None:
-    """Each object is made on the thread that owns it."""
+def test_run_one_option_on_many_hotlines_makes_an_object_for_each(tick_threads: str) -> None:
+    """Each object is made on a tick thread: on its own, or on the one that all share."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
         option = HotlineFrameOption[list[int]](lambda: [threading.get_ident()])
         frames = [option.run(hub.hotline()) for _ in range(3)]
         idents = [frame.exec_sync(lambda _, obj: obj[0]) for frame in frames]
         assert idents == [frame.exec_sync(lambda *_: threading.get_ident()) for frame in frames]
-        assert len({*idents, threading.get_ident()}) == 4
+        assert len({*idents, threading.get_ident()}) == (2 if tick_threads == "shared" else 4)
 
 
 @pytest.mark.parametrize("second", ["the same option", "another", "of the frame itself"])
@@ -128,6 +128,7 @@ def test_run_on_a_silent_or_closed_hotline_is_refused(hub: AnyVirtualHub) -> Non
     assert hub.statistics().hotlines == 0
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_run_new_obj_raises_leaves_the_hotline_as_it_was() -> None:
     """The error comes out of ``run``; the hub still serves the room, and ``run`` may succeed."""
     with serving() as s:
@@ -227,7 +228,7 @@ def test_run_without_a_thread_raises_and_leaves_the_hotline_as_it_was() -> None:
         def now(self) -> float:
             return 0.0
 
-        def drive(self, step: Any, what: str) -> Any:
+        def drive(self, step: Any, what: str, *, shared: bool = False) -> Any:
             raise RuntimeError("can't start new thread")
 
     with Hub(HubSetting[Any, Any](dict)) as hub:
@@ -340,7 +341,7 @@ def test_pause_in_a_tick_ends_a_burst(hub: AnyVirtualHub) -> None:
     assert frame.statistics().late == 4
 
 
-@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.usefixtures("hasty_threads", "tick_threads")
 def test_pause_once_returned_no_tick_begins() -> None:
     """``exec_sync`` waits for a tick that has begun; no tick begins afterwards."""
     with Hub(HubSetting[Any, Any](dict)) as hub:  # in real time
@@ -416,6 +417,7 @@ def test_close_lets_members_stay_until_on_close_has_run(hub: AnyVirtualHub) -> N
     assert client.ctx.statistics().hotlines == 0
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_join_times_out_while_on_close_runs() -> None:
     with Hub(HubSetting[Any, Any](dict)) as hub:
         gate = Gate()
@@ -452,28 +454,28 @@ def test_close_callback_of_the_context_may_raise(hub: AnyVirtualHub) -> None:
     assert raised(hub) == [ZeroDivisionError]
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_close_keeps_nothing_of_the_room() -> None:
     """Its thread, its members and its object are freed once the program drops the room."""
 
     class State:
         pass
 
-    hub, clock, _ = new_hub()
-    with hub:
+    with Hub(HubSetting[Any, Any](dict)) as hub:
         threads = hub.statistics().threads
 
         def live() -> list[weakref.ref[Any]]:
-            frame = run(hub, nothing, new_obj=State, hz=1)
-            clock.go(1)
-            frame.operation_timeout(5, nothing)
+            ticked = Gate()
+            frame = run(hub, ticked, new_obj=State, hz=0.0003, on_start=ticked)
+            ticked.reached()
+            frame.operation_timeout(3000, nothing)
+            ticked.open()
             state = frame.exec_sync(lambda _, state: weakref.ref(state))
             frame.close()
             assert frame.join(TIMEOUT)
             return [weakref.ref(frame), state]
 
         kept = [each for _ in range(5) for each in live()]
-        with clock.changed:
-            assert clock.changed.wait_for(lambda: not clock.drives, TIMEOUT)
         _join_tick_threads()
         gc.collect()
         assert [each() for each in kept] == [None] * 10
@@ -481,7 +483,7 @@ def test_close_keeps_nothing_of_the_room() -> None:
         assert hub.statistics().hotlines == 0
 
 
-@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.usefixtures("hasty_threads", "tick_threads")
 def test_every_method_from_many_threads_at_once() -> None:
     """Pause, resume, closures, countdowns, pushes, members, statistics and close."""
     for _ in range(5):
@@ -525,5 +527,5 @@ def test_every_method_from_many_threads_at_once() -> None:
 
 def _join_tick_threads() -> None:
     for thread in threading.enumerate():
-        if "-frame-" in thread.name:
+        if any(each in thread.name for each in ("-frame-", "-ticks-", "-monitor")):
             thread.join(TIMEOUT)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.support import TIMEOUT
 
 PROGRAM = """
@@ -25,7 +27,11 @@ hub = Hub(HubSetting(dict))
 hub.start()
 rooms = [
     HotlineFrameOption(
-        list, logic, hz=500, on_close=lambda *_: os.write(1, b"closed\\n")
+        list,
+        logic,
+        hz=500,
+        on_close=lambda *_: os.write(1, b"closed\\n"),
+        own_thread=OWN_THREAD,
     ).run(hub.hotline())
     for _ in range(5)
 ]
@@ -34,9 +40,9 @@ ticking.wait()
 
 
 @contextmanager
-def running(more: str) -> Iterator[subprocess.Popen[str]]:
+def running(own_thread: bool, more: str) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + more],
+        [sys.executable, "-c", f"OWN_THREAD = {own_thread}\n{PROGRAM}{more}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,9 +55,10 @@ def running(more: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_exit_with_rooms_running_is_silent() -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_exit_with_rooms_running_is_silent(own_thread: bool) -> None:
     """The hub is not closed: the threads end with the program, and print nothing."""
-    with running("print('ticking')") as process:
+    with running(own_thread, "print('ticking')") as process:
         out, errors = process.communicate(timeout=TIMEOUT)
     assert (process.returncode, out, errors) == (0, "", "")
 
@@ -66,9 +73,10 @@ finally:
 """
 
 
-def test_control_c_while_the_main_thread_joins_a_room_ends_all_rooms() -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_control_c_while_the_main_thread_joins_a_room_ends_all_rooms(own_thread: bool) -> None:
     """KeyboardInterrupt comes out of ``join``; each room has its last callback."""
-    with running(WAIT) as process:
+    with running(own_thread, WAIT) as process:
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=TIMEOUT)
     assert out == "closed\n" * 5

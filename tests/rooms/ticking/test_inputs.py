@@ -172,6 +172,7 @@ def test_gate_wait_is_refused_where_it_would_wait_for_itself(hub: AnyVirtualHub)
 # Threads.
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_gate_wait_is_woken_by_an_answer_by_the_close_and_by_its_timeout() -> None:
     with serving() as s:
         _, client = s.pair()

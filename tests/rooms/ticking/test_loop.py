@@ -171,6 +171,7 @@ def test_waits_for_the_end_of_a_tick_are_refused_in_it(hub: AnyVirtualHub) -> No
     assert frame.wait_push_consumed(1, 0)
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_circles_of_waits_are_refused() -> None:
     """A room, the hub, a client, another room: the wait that closes the circle raises."""
     with serving() as s:
@@ -204,6 +205,7 @@ def test_circles_of_waits_are_refused() -> None:
         assert [each(lambda *_: 1) for each in waits] == [1] * 4
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_exec_sync_timeout_shows_what_the_room_does() -> None:
     """The work still runs."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
@@ -218,6 +220,7 @@ def test_exec_sync_timeout_shows_what_the_room_does() -> None:
         assert frame.exec_sync(lambda *_: notes.now()) == ["late"]
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_hub_close_times_out_on_a_room_that_does_not_end() -> None:
     """The log has the room's stack; the room ends when it can."""
     gate, logs, notes = Gate(), Logs(), Noted()
@@ -235,6 +238,7 @@ def test_hub_close_times_out_on_a_room_that_does_not_end() -> None:
     assert notes.now() == ["close"]
 
 
+@pytest.mark.usefixtures("tick_threads")
 def test_bug_in_the_loop_ends_every_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Callers, gates and countdowns are told, and the room is closed."""
     logs = Logs()
@@ -370,7 +374,7 @@ def test_clients_that_go_during_a_closure_lose_what_is_kept_back(hub: AnyVirtual
     assert frame.members == [clients[2].ctx]
 
 
-@pytest.mark.usefixtures("hasty_threads")
+@pytest.mark.usefixtures("hasty_threads", "tick_threads")
 def test_pushes_from_many_threads_are_all_flushed() -> None:
     """Each push is waited for, and the loop misses none."""
     with serving() as s:
