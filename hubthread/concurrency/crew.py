@@ -109,7 +109,7 @@ class Crew:
     :param monitor: looks after this crew and others.
     :param on_handover: called with the step that was left behind, on the thread that now
         leads, while the step still runs or just after it.  It must not raise, and not wait.
-        It returns a name for the step, which the name of its thread ends in until it is done.
+        It may return a name for the step: the name of its thread ends in it until it is done.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Crew:
         name: str,
         monitor: Monitor,
         incidents: Incidents,
-        on_handover: Callable[[Step], str] | None = None,
+        on_handover: Callable[[Step], str | None] | None = None,
     ) -> None:
         self._source = source
         self._start_thread = start_thread
@@ -195,7 +195,7 @@ class Crew:
             self._leader = hand
             if self._on_handover is not None and step is not None:
                 what = self._on_handover(step)
-                if leader.thread is not None:
+                if what is not None and leader.thread is not None:
                     leader.thread.name = f"{leader.name}-{what}"
 
     def _lead(self, hand: _Hand) -> None:

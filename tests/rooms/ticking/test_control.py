@@ -25,7 +25,7 @@ from hubthread.rooms.ticking.loop import TickLoop
 from hubthread.statistics import Spread
 from tests.rooms.ticking.hand_clock import Noted, by_hand, new_hub
 from tests.rooms.ticking.rooms import AnyFrame, AnyVirtualHub, nothing, noting, raised, run
-from tests.support import TIMEOUT, Gate, in_thread, serving, together
+from tests.support import TIMEOUT, AnyHub, Gate, in_thread, serving, together
 
 # Run.
 
@@ -147,7 +147,7 @@ def test_run_new_obj_raises_leaves_the_hotline_as_it_was() -> None:
         hotline.push("after")
         assert peer.messages(4) == ["from new_obj"] * 3 + ["after"]
         assert s.hub.exec_sync(lambda hub: hub.hotlines()) == [hotline]
-        _join_tick_threads()
+        _join_tick_threads(s.hub)
         assert s.hub.statistics().threads == threads
         HotlineFrameOption[Any](list).run(hotline).push("with a clock")
         assert peer.message() == "with a clock"
@@ -476,7 +476,7 @@ def test_close_keeps_nothing_of_the_room() -> None:
             return [weakref.ref(frame), state]
 
         kept = [each for _ in range(5) for each in live()]
-        _join_tick_threads()
+        _join_tick_threads(hub)
         gc.collect()
         assert [each() for each in kept] == [None] * 10
         assert hub.statistics().threads == threads
@@ -525,7 +525,8 @@ def test_every_method_from_many_threads_at_once() -> None:
             assert s.logs.warnings() == []
 
 
-def _join_tick_threads() -> None:
-    for thread in threading.enumerate():
+def _join_tick_threads(hub: AnyHub) -> None:
+    for thread, begun in list(hub._core.threads._running.items()):
         if any(each in thread.name for each in ("-frame-", "-ticks-", "-monitor")):
+            assert begun.wait(TIMEOUT)
             thread.join(TIMEOUT)
