@@ -37,6 +37,8 @@ _living = attrgetter("living")
 class Drive(Protocol):
     """The handle of a step that a clock calls."""
 
+    phase: float
+    """A share of 1, so that steps which begin together can be due at different times."""
     handovers: int
     """The number of times that other steps went on without it, because it took long."""
 
@@ -96,6 +98,7 @@ class Ticker(threading.Timer):
 
     def __init__(self, step: Step, threads: Threads) -> None:
         super().__init__(0.0, step)
+        self.phase = 0.0
         self.handovers = 0
         self._step = step
         self._threads = threads

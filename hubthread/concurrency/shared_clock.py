@@ -28,6 +28,15 @@ __all__ = ["SharedStep", "SharedSteps", "TickThread"]
 QUICK = 10
 """The number of quick calls in a row after which a step does not count as slow any more."""
 
+BREATH = 0.0002
+"""Seconds of the shortest wait.  Steps that become due during it run together: each wait costs
+two system calls, and often a thread switch."""
+
+GOLDEN = 0.618033988749895
+"""The golden ratio: the multiples of no other number are spread as evenly, however many."""
+
+_numbers = count()
+
 
 class TickThread(threading.Timer):
     """A timer that is set again and again, for the steps of many rooms.
@@ -62,6 +71,7 @@ class SharedStep:
         "entry",
         "handed",
         "handovers",
+        "phase",
         "what",
         "woken",
     )
@@ -70,6 +80,7 @@ class SharedStep:
         self._steps = steps
         self.call: Callable[[], float | None] | None = call
         self.what = what
+        self.phase = next(_numbers) * GOLDEN % 1.0
         self.due: float | None = -math.inf
         """The time that it has asked for."""
         self.entry: tuple[float, int, SharedStep] | None = None
@@ -187,7 +198,7 @@ class SharedSteps:
             self._waiting = True
             # A step that has changed before ``_waiting`` was set rings no bell.
             if not self._changed:
-                self._bell.wait(heap[0][0] - now if heap else None)
+                self._bell.wait(max(BREATH, heap[0][0] - now) if heap else None)
             self._waiting = False
 
     def _sort_changed(self) -> list[SharedStep]:

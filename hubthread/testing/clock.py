@@ -47,6 +47,7 @@ class Job:
     :param may_run: called before each step; while it returns False, the step waits.
     """
 
+    phase = 0.0
     handovers = 0
     __slots__ = ("_clock", "may_run", "over", "queued", "role", "running", "step", "timer")
 

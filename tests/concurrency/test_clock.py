@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from time import monotonic
 
 import pytest
@@ -231,3 +232,9 @@ def test_shared_step_without_a_thread_is_refused(
     ran = Items[int]()
     share(runtime, lambda: ran.add(1))
     ran.wait(1)
+
+
+def test_shared_steps_have_phases_that_are_spread_evenly(runtime: Runtime) -> None:
+    phases = sorted(each.phase for each in share(runtime, *[lambda: None] * 100))
+    gaps = [after - before for before, after in pairwise([*phases, phases[0] + 1])]
+    assert max(gaps) < 3 / 100

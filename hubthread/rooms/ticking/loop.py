@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["TickLoop"]
 
+SPREAD = 0.05
+"""Seconds over which the first ticks of rooms that begin together are spread, at the most: rooms
+that share a thread would be late by the ticks of the others, each time."""
+
 Control = TypeVar("Control")
 Obj = TypeVar("Obj")
 T = TypeVar("T")
@@ -284,8 +288,9 @@ class TickLoop(Generic[Control, Obj]):
         self._send_together(calls.on_start)
         setup = self._setup
         if setup.period:
+            offset = self._drive.phase * min(setup.period, SPREAD)
             self.agenda.begin(
-                lambda now: Schedule(setup.period, now, setup.overrun, setup.catch_up)
+                lambda now: Schedule(setup.period, now + offset, setup.overrun, setup.catch_up)
             )
 
     def _run_closures(self, job: RunClosures) -> None:

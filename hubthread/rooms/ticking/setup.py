@@ -38,7 +38,8 @@ class TickSetup(Generic[Control, Obj]):
     hz_basic: float = 0.0
     """Seconds between ticks, instead of ``hz``."""
     on_start: Callable[[Control, Obj], object] | None = None
-    """Runs before the first tick, which comes one period later.  If it raises, the room closes."""
+    """Runs before the first tick, which comes one period later (up to 50 ms after that, so that
+    rooms which share threads do not all tick together).  If it raises, the room closes."""
     on_close: Callable[[Control, Obj], object] | None = None
     """The room's last callback: runs exactly once, whatever ended the room.  It may still push.
 

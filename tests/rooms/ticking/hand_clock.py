@@ -61,8 +61,10 @@ class HandClock:
 class HandDrive:
     """A step and its thread."""
 
+    phase = 0.0
+    handovers = 0
+
     def __init__(self, clock: HandClock, step: Step) -> None:
-        self.handovers = 0
         self._clock = clock
         self._step = step
         self._woken = False

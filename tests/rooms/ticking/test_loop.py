@@ -18,7 +18,7 @@ from hubthread import (
     WrongThread,
 )
 from hubthread.testing import VirtualHub
-from tests.rooms.ticking.hand_clock import Noted, by_hand
+from tests.rooms.ticking.hand_clock import HandDrive, Noted, by_hand, new_hub
 from tests.rooms.ticking.rooms import (
     AnyFrame,
     AnyVirtualHub,
@@ -393,3 +393,23 @@ def test_pushes_from_many_threads_are_all_flushed() -> None:
         for who in range(3):
             mine = [each for each in found if each.startswith(f"{who} ")]
             assert mine == [f"{who} {number}" for number in range(100)]
+
+
+def test_first_tick_is_late_by_the_phase_of_a_shared_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a share of 50 ms, and the grid stands there."""
+    monkeypatch.setattr(HandDrive, "phase", 0.5)
+    hub, clock, _ = new_hub()
+    with hub:
+        notes = Noted()
+        run(hub, notes.ticking, hz=1)
+        clock.rest()
+        clock.go(1.0)
+        assert notes.now() == []
+        clock.go(0.025)
+        assert notes.now() == [1]
+        clock.go(0.999)
+        assert notes.now() == [1]
+        clock.go(0.001)
+        assert notes.now() == [1, 2]
