@@ -366,13 +366,6 @@ def test_command_invalid_host_prints_one_line(folder: Path) -> None:
     assert said == "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
 
 
-def test_command_foreign_address_prints_one_line(folder: Path) -> None:
-    status, said = failed("demo", "--host", "192.0.2.1", cwd=folder)
-    assert status == 1
-    assert said.startswith("hubthread demo: cannot listen on 192.0.2.1:8000: ")
-    assert said.count("\n") == 1
-
-
 def test_command_without_permission_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ public classes, so that a new one cannot be forgotten.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -57,6 +58,13 @@ class Scene:
     @functools.cached_property
     def room(self) -> Any:
         return HotlineFrameOption(dict).run(self.hub.hotline())
+
+
+@contextlib.contextmanager
+def scene(**fields: Any) -> Iterator[Scene]:
+    made = Scene(**fields)
+    yield made
+    made.hub.close()
 
 
 Give = Callable[[Scene, Any], object]
@@ -238,11 +246,9 @@ MISFITS: dict[str, Any] = {
 @pytest.mark.parametrize("misfit", MISFITS.values(), ids=MISFITS.keys())
 @pytest.mark.parametrize("give", GIVE.values(), ids=GIVE.keys())
 def test_hook_that_would_not_run_is_refused_where_it_is_given(give: Give, misfit: Any) -> None:
-    scene = Scene()
-    with pytest.raises((UsageError, TypeError)) as refused:
-        give(scene, misfit)
+    with scene() as made, pytest.raises((UsageError, TypeError)) as refused:
+        give(made, misfit)
     assert isinstance(refused.value, UsageError), refused.value
-    scene.hub.close()
 
 
 @pytest.mark.parametrize("misfit", MISFITS.values(), ids=MISFITS.keys())
@@ -291,95 +297,74 @@ def _refused(hub: AnyHub) -> list[str]:
     return [str(error) for error in hub.errors if isinstance(error, UsageError)]
 
 
-@pytest.mark.parametrize("name", ["meta_gen", "on_handshake"])
-def test_hook_that_makes_the_meta_and_returns_a_coroutine_refuses_with_500(name: str) -> None:
-    scene = Scene(**{name: late})
-    with pytest.raises(HandshakeRejected) as refusal:
-        scene.hub.connect()
-    assert refusal.value.status == 500
-    assert "coroutine" in _refused(scene.hub)[0]
-    scene.hub.close()
-
-
-def test_check_origin_that_returns_a_coroutine_refuses_with_500() -> None:
-    period = WebsocketPeriod[Any](upgrader=Upgrader(check_origin=late))
-    scene = Scene(websocket_period=period)
-    with pytest.raises(HandshakeRejected) as refusal:
-        scene.hub.connect()
-    assert refusal.value.status == 500
-    scene.hub.close()
-
-
-@pytest.mark.parametrize("name", ["on_receive_message", "read_buffer_preprocessing"])
-def test_hook_before_the_matcher_that_returns_a_coroutine_stops_the_message(name: str) -> None:
-    handled: list[object] = []
+@pytest.mark.parametrize("name", ["meta_gen", "on_handshake", "check_origin"])
+def test_hook_of_the_handshake_that_returns_a_coroutine_refuses_with_500(name: str) -> None:
     fields: dict[str, Any] = {name: late}
-    if name == "read_buffer_preprocessing":
-        fields = {"websocket_period": WebsocketPeriod[Any](read_buffer_preprocessing=late)}
-    matcher = MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: handled.append(1)})
-    scene = Scene(receive_matcher=matcher, **fields)
-    scene.client.send_json({"type": "a"})
-    assert handled == []
-    assert len(_refused(scene.hub)) == 1
-    scene.hub.close()
+    if name == "check_origin":
+        upgrader = Upgrader(check_origin=late)
+        fields = {"websocket_period": WebsocketPeriod[Any](upgrader=upgrader)}
+    with scene(**fields) as made:
+        with pytest.raises(HandshakeRejected) as refusal:
+            made.hub.connect()
+        assert refusal.value.status == 500
+        assert "coroutine" in _refused(made.hub)[0]
 
 
-def test_on_receive_message_behind_a_limit_that_returns_a_coroutine_stops_the_message() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"on_receive_message": late},
+        {"on_receive_message": late, "limits": hubthread.Limits(messages_per_second=10)},
+        {"on_receive_message": RateLimiter(1, 1, clock=late)},
+        {"websocket_period": WebsocketPeriod[Any](read_buffer_preprocessing=late)},
+    ],
+    ids=["interceptor", "behind a limit", "clock of a rate limiter", "preprocessing"],
+)
+def test_hook_before_the_matcher_that_returns_a_coroutine_stops_the_message(
+    fields: dict[str, Any],
+) -> None:
     handled: list[object] = []
     matcher = MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: handled.append(1)})
-    limits = hubthread.Limits(messages_per_second=10)
-    scene = Scene(receive_matcher=matcher, on_receive_message=late, limits=limits)
-    scene.client.send_json({"type": "a"})
-    assert handled == []
-    scene.hub.close()
-
-
-def test_rate_limiter_whose_clock_returns_a_coroutine_stops_the_message() -> None:
-    handled: list[object] = []
-    matcher = MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: handled.append(1)})
-    scene = Scene(receive_matcher=matcher, on_receive_message=RateLimiter(1, 1, clock=late))
-    scene.client.send_json({"type": "a"})
-    assert handled == []
-    scene.hub.close()
+    with scene(receive_matcher=matcher, **fields) as made:
+        made.client.send_json({"type": "a"})
+        assert handled == []
+        assert len(_refused(made.hub)) == 1
 
 
 def test_broadcast_filter_that_returns_a_coroutine_leaves_the_client_out() -> None:
-    scene = Scene()
-    client = scene.client
-    scene.hub.broadcast_with_filter("secret", late)
-    scene.hub.settle()
-    assert client.messages() == []
-    assert len(_refused(scene.hub)) == 1
-    scene.hub.close()
+    with scene() as made:
+        client = made.client
+        made.hub.broadcast_with_filter("secret", late)
+        made.hub.settle()
+        assert client.messages() == []
+        assert len(_refused(made.hub)) == 1
 
 
 def test_handler_that_returns_a_coroutine_is_logged_and_replies_nothing() -> None:
-    scene = Scene(receive_matcher=MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: late()}))
-    scene.client.send_json({"type": "a"})
-    assert scene.client.messages() == []
-    assert len(_refused(scene.hub)) == 1
-    scene.hub.close()
+    matcher = MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: late()})
+    with scene(receive_matcher=matcher) as made:
+        made.client.send_json({"type": "a"})
+        assert made.client.messages() == []
+        assert len(_refused(made.hub)) == 1
 
 
-WAITS: dict[str, Give] = {
+RAISING: dict[str, Give] = {
     name: GIVE[name]
     for name in ("Hub.exec_sync(work)", "Client.exec_sync(work)", "FrameControl.exec_sync(work)")
+} | {
+    "HotlineFrameOption.new_obj": lambda scene, hook: HotlineFrameOption(hook).run(
+        scene.hub.hotline()
+    ),
+    "meta of Hub.websocket_handler": lambda scene, hook: scene.hub.websocket_handler(
+        {}, None, hook()
+    ),
 }
 
 
-@pytest.mark.parametrize("give", WAITS.values(), ids=WAITS.keys())
-def test_exec_sync_of_work_that_returns_a_coroutine_raises(give: Give) -> None:
-    scene = Scene()
-    with pytest.raises(UsageError, match="coroutine"):
-        give(scene, late)
-    scene.hub.close()
-
-
-def test_new_obj_that_returns_a_coroutine_makes_run_raise() -> None:
-    scene = Scene()
-    with pytest.raises(UsageError, match="coroutine"):
-        HotlineFrameOption(late).run(scene.hub.hotline())
-    scene.hub.close()
+@pytest.mark.parametrize("give", RAISING.values(), ids=RAISING.keys())
+def test_call_whose_work_returns_a_coroutine_raises(give: Give) -> None:
+    with scene() as made, pytest.raises(UsageError, match="coroutine"):
+        give(made, late)
 
 
 def _play(scene: Scene, name: str) -> None:
@@ -427,20 +412,17 @@ IGNORED = (
 
 @pytest.mark.parametrize("name", IGNORED)
 def test_hook_whose_result_is_not_used_and_is_a_coroutine_is_logged(name: str) -> None:
-    scene = Scene()
-    _play(scene, name)
-    hub = scene.hub
-    hub.close()
-    assert _refused(hub), hub.errors
+    with scene() as made:
+        _play(made, name)
+    assert _refused(made.hub), made.hub.errors
 
 
 @pytest.mark.parametrize("name", ["on_connection_start", "on_connection_close"])
 def test_connection_hook_that_returns_a_coroutine_is_logged(name: str) -> None:
-    scene = Scene(**{name: late})
-    client = scene.client
-    scene.hub.close()
+    with scene(**{name: late}) as made:
+        client = made.client
     assert client.close_code == (1011 if name == "on_connection_start" else 1001)
-    assert len(_refused(scene.hub)) == 1
+    assert len(_refused(made.hub)) == 1
 
 
 def test_other_hooks_that_return_a_coroutine_are_logged() -> None:
@@ -449,18 +431,17 @@ def test_other_hooks_that_return_a_coroutine_are_logged() -> None:
         upgrader=Upgrader(error=late, check_origin=["https://example.org"]),
         ping_pong_plan=PingPongPlan(ping_handler=late),
     )
-    scene = Scene(
+    with scene(
         delayed_execution=late,
         receive_matcher=MatcherMap[Any, Any](),
         receive_matcher_error=late,
         websocket_period=period,
-    )
-    scene.client.send_wire(client_frame(MessageType.PING, b""))
-    scene.client.send_json({"type": "unknown"})
-    with pytest.raises(HandshakeRejected):
-        scene.hub.connect(headers={"Origin": "https://elsewhere.example"})
-    scene.hub.close()
-    assert len(_refused(scene.hub)) == 4, scene.hub.errors
+    ) as made:
+        made.client.send_wire(client_frame(MessageType.PING, b""))
+        made.client.send_json({"type": "unknown"})
+        with pytest.raises(HandshakeRejected):
+            made.hub.connect(headers={"Origin": "https://elsewhere.example"})
+    assert len(_refused(made.hub)) == 4, made.hub.errors
 
 
 def test_context_callback_that_returns_a_coroutine_makes_cancel_raise() -> None:
@@ -470,13 +451,6 @@ def test_context_callback_that_returns_a_coroutine_makes_cancel_raise() -> None:
         context.cancel()
     with pytest.raises(UsageError, match="coroutine"):
         context.add_callback(late)
-
-
-def test_meta_of_websocket_handler_that_is_a_coroutine_is_refused() -> None:
-    scene = Scene()
-    with pytest.raises(UsageError, match="coroutine"):
-        scene.hub.websocket_handler({}, None, _async())
-    scene.hub.close()
 
 
 def test_page_that_returns_a_coroutine_is_answered_with_500() -> None:

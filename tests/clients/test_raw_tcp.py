@@ -137,6 +137,7 @@ def test_tcp_violation_closes_peer_with_warning(
             assert "violation TCP 127.0.0.1:" in text
             assert reason in text
             assert "xxx" not in text
+            assert s.hub.statistics().limits_struck["message"] == ("more than" in reason)
             message = b"\x00\x02on" if "framing" in fields else b"on\n"
             if fields.get("framing") is Framing.CHUNKS:
                 message = b"on"
@@ -149,6 +150,7 @@ def test_tcp_silent_in_message_ends_peer() -> None:
         peer.send(b"half a mess")
         assert peer.rest() == b""
         assert ended(s) == {"silent": 1}
+        assert s.hub.statistics().limits_struck["silence"] == 1
         level, text = how_it_ended(s)
         assert level == logging.INFO
         assert "silent for 0.05 s in the middle of a message" in text

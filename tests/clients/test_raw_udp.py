@@ -250,6 +250,7 @@ def test_udp_full_table_replaces_unproven_peer() -> None:
         assert first.message() == b"3"
         statistics = server.statistics()
         assert (statistics.accepted, statistics.refused) == (4, 1)
+        assert s.hub.statistics().limits_struck["connections"] == 2
         assert "3 UDP peers, the limit" in s.logs.wait("the limit")
         assert s.hub.clients_num() == 3
 
@@ -285,6 +286,7 @@ def test_udp_silent_peer_ends_and_answered_ping_keeps_peer() -> None:
             assert answer == b"still here"
             closed.wait(3)
             assert s.hub.statistics().ended_by == {"silent": 3}
+            assert s.hub.statistics().limits_struck["silence"] == 3
             once.send(b"again")  # it is a new peer now
             assert once.message() == b"again"
             assert s.hub.statistics().clients_total == 4
@@ -309,6 +311,8 @@ def test_udp_violation_ends_peer_with_one_line(datagram: bytes) -> None:
             assert level == logging.INFO
             assert "violation UDP 127.0.0.1:" in text
             assert ("UTF-8" if datagram == b"\xff" else "more than 1024 bytes") in text
+            struck = s.hub.statistics().limits_struck["message"]
+            assert struck == (0 if datagram == b"\xff" else 2)
             assert "xxx" not in text
             other.send(b"3")
             assert other.message() == b"3"

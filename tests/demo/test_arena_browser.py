@@ -173,15 +173,6 @@ def test_arena_page_round_from_ready_to_end(
     assert ada.trouble() == []
 
 
-def test_arena_page_closed_tab_leaves_field(driver: webdriver.Chrome, running: Running) -> None:
-    ada = open_arena(driver, running, "ada")
-    grace = open_arena(driver, running, "grace")
-    ada.until(lambda: len(ada.texts("#players li")) == 2)
-    grace.close()
-    ada.until_texts("#players .name", "ada")
-    ada.until_texts("#note", "Only you play")
-
-
 def test_arena_page_tags_stay_text(driver: webdriver.Chrome, running: Running) -> None:
     image = "<img src=x onerror=alert(1)>"
     mallory = open_arena(driver, running, image)

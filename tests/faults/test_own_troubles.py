@@ -183,45 +183,6 @@ def test_log_handler_raises_everywhere_hub_closes() -> None:
         release.set()
 
 
-class Blocked(Logs):
-    """A logger whose handler blocks, as on a full pipe."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inside, self.release = threading.Event(), threading.Event()
-
-    def handle(self, record: logging.LogRecord) -> None:
-        super().handle(record)
-        if "on purpose" in str(record.exc_info):
-            self.inside.set()
-            self.release.wait(TIMEOUT)
-
-
-def test_log_handler_blocks_only_its_client_waits(record_property: Record) -> None:
-    """Only the client whose handler raised waits."""
-    logs = Blocked()
-
-    def receive(ctx: Any, meta: Any) -> bool:
-        if ctx.payload == "raise":
-            raise LookupError("on purpose")
-        return echo(ctx, meta)
-
-    with serving(on_receive_message=receive, logger=logs) as s:
-        (bad, _), (good, client) = s.pairs(2)
-        bad.send("raise")
-        assert logs.inside.wait(TIMEOUT)
-        room = s.hub.hotline()
-        room.answer(client)
-        for number in range(50):
-            good.send(str(number))
-            assert good.message() == str(number)
-        room.push("and rooms go on")
-        assert good.message() == "and rooms go on"
-        s.pair()
-        logs.release.set()
-    record_property("seen", "50 echoes, a push and a new client while one client's log waits")
-
-
 WALL_CLOCKS = ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow")
 
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.support import (
     Serving,
     client_context,
     connect,
-    fence,
     masked_frame,
     raw_handshake,
     read_to_end,
@@ -68,53 +66,6 @@ def certificate(peer: ssl.SSLSocket) -> str:
     shown = peer.getpeercert()
     assert shown is not None
     return "second" if "the second" in str(shown["subject"]) else "first"
-
-
-def test_tls_under_load_in_both_directions_loses_nothing(record_property: Record) -> None:
-    """Echoes, and a room's pushes among them, cross the peer's messages."""
-    count, body = 3_000, b"x" * 1_000
-    with serving(serve={"ssl": server_context()}, on_receive_message=echo) as s:
-        with RawPeer(wrapped(connect(s.server))) as peer:
-            room = s.hub.hotline()
-            room.answer(s.came())
-            fence(s.hub)
-            rest = memoryview(masked_frame(body) * count)
-            sock, got, pushed = peer.sock, bytearray(), 0
-            # An echo and a push, each behind its head of two or four bytes.
-            wanted = count * (4 + len(body)) + count // 10 * (2 + 4)
-            sock.setblocking(False)
-            while rest or len(got) < wanted:
-                if pushed < count // 10:
-                    room.push(f"{pushed:04}")
-                    pushed += 1
-                if not sock.pending():  # type: ignore[attr-defined]
-                    writers = [sock] if rest else []
-                    assert any(select.select([sock], writers, [], TIMEOUT))
-                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    got += sock.recv(65536)
-                with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                    rest = rest[sock.send(rest[:16_000]) :]
-            assert len(got) == wanted
-            found = echoes_and_pushes(bytes(got))
-            assert found.count(body) == count
-            pushes = [int(each) for each in found if each != body]
-            assert pushes == list(range(count // 10))
-        assert s.logs.warnings() == []
-    record_property("seen", f"{wanted / 2**20:.1f} MiB each way at once, whole and in order")
-
-
-def echoes_and_pushes(data: bytes) -> list[bytes]:
-    """Return the payloads of the frames in ``data``."""
-    found, at = [], 0
-    while at < len(data):
-        assert data[at] == 0x81
-        size, at = data[at + 1], at + 2
-        if size == 126:
-            (size,) = struct.unpack_from("!H", data, at)
-            at += 2
-        found.append(data[at : at + size])
-        at += size
-    return found
 
 
 def test_renew_ssl_serves_new_handshakes_without_a_restart(record_property: Record) -> None:
@@ -363,20 +314,6 @@ def test_tls_after_our_close_the_peer_may_still_send() -> None:
         peer.send_close(4000)
         assert peer.at_end()
         peer.close()
-
-
-def test_tls_with_many_stalled_handshakes_still_serves(record_property: Record) -> None:
-    """A hundred stalled handshakes cost a thread each until their time-out."""
-    with serving(upgrader=Upgrader(handshake_timeout=2.0), serve={"ssl": server_context()}) as s:
-        stalled = [connect(s.server) for _ in range(100)]
-        with RawPeer(wrapped(connect(s.server))):
-            at_most = s.hub.statistics().threads
-        for sock in stalled:
-            ends(sock)
-            sock.close()
-        assert refused(s) == 100
-    assert at_most <= 100 + 4
-    record_property("seen", f"100 stalled handshakes, {at_most} threads, all gone after it")
 
 
 def refused(s: Serving) -> int:

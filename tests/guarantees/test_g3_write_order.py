@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect as websocket
 
-from hubthread import WebsocketPeriod
-from tests.support import PING, TIMEOUT, in_thread, masked_frame, serving, together
+from tests.support import TIMEOUT, in_thread, serving, together
 
 
 def test_write_of_one_thread_arrives_in_order() -> None:
@@ -71,25 +70,6 @@ def test_replies_keep_the_order_of_their_messages() -> None:
         for number in range(200):
             peer.send(str(number))
         assert [peer.recv(TIMEOUT) for _ in range(200)] == [str(number) for number in range(200)]
-
-
-def test_write_to_a_peer_that_floods_pings_returns_at_once() -> None:
-    """Pongs fill every buffer.  Messages are still handled, and ``close`` still works."""
-    got = threading.Event()
-
-    def receive(ctx: Any, meta: Any) -> bool:
-        got.set()
-        return False
-
-    with serving(on_receive_message=receive, period=WebsocketPeriod(close_timeout=0.2)) as s:
-        peer, client = s.pair(receive_buffer=65536)
-        client.write(b"\0" * 2**20)
-        peer.sock.sendall(masked_frame(b"p" * 125, PING) * 20_000 + masked_frame("still here"))
-        assert got.wait(TIMEOUT)
-        assert client.write("more") == 2
-        # Of all those pongs only the last one waits, so memory does not grow with them.
-        assert client.statistics().waiting_bytes < 2**20 + 10_000
-        client.close()
 
 
 def test_reply_does_not_wait_for_the_handler_of_a_later_message() -> None:

@@ -86,6 +86,7 @@ def test_request_malformed_or_foreign_gets_its_status(
         (told,) = refused.wait(1)
         assert told[1] == status
         assert s.hub.statistics().handshakes_refused == 1
+        assert s.hub.statistics().limits_struck["head"] == (status == 431)
         pages = ["check_origin" in each and "evil.example" in each for each in s.logs.warnings()]
         assert pages == [True] * (status == 403)
         assert len([each for each in s.logs.at_least(logging.DEBUG) if "refused" in each]) == 1
@@ -97,6 +98,8 @@ def test_request_incomplete_after_handshake_timeout_gets_408() -> None:
         assert status_of(ask(s.server, b"")) == 408
         assert status_of(ask(s.server, raw_handshake()[:-1])) == 408
         assert s.hub.statistics().handshakes_refused == 2
+        assert s.hub.statistics().limits_struck["handshake_time"] == 2
+        assert "not complete in 0.2 s" in s.logs.wait("request refused")
         assert s.logs.warnings() == []
 
 
@@ -162,7 +165,7 @@ SMALL = WebsocketPeriod[Any](message_buffer_size=1000, max_fragments=10)
     ],
 )
 def test_frames_breaking_protocol_or_limit_get_their_close_code(bytes_: bytes, code: int) -> None:
-    """The violation is counted, and the neighbour goes on talking."""
+    """The violation is counted, and the neighbour goes on talking.  No line has a payload."""
 
     def echo(ctx: Any, meta: Any) -> bool:
         ctx.write(ctx.payload)
@@ -178,6 +181,10 @@ def test_frames_breaking_protocol_or_limit_get_their_close_code(bytes_: bytes, c
         assert good.messages(2) == ["before", "after"]
         assert client.context.wait(TIMEOUT)
         assert s.hub.statistics().ended_by == {"violation": 1}
+        struck = {name for name, count in s.hub.statistics().limits_struck.items() if count}
+        limit = "fragments" if bytes_ == frames_of(b"", 11) else "message"
+        assert struck == ({limit} if code == 1009 else set())
+        assert "xxx" not in s.logs.wait(f"closed: {code}")
 
 
 def test_message_inflated_over_the_limit_gets_1009_and_costs_no_memory() -> None:

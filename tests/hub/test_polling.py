@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +17,9 @@ from hubthread import (
     SettingError,
     WrongThread,
 )
-from tests.rooms.ticking.hand_clock import Noted, new_hub
-from tests.support import TIMEOUT, Gate, Items, in_thread, together
+from hubthread.testing import VirtualHub
+from tests.rooms.ticking.hand_clock import new_hub
+from tests.support import TIMEOUT, Gate, Items, Logs, in_thread, together
 
 
 def _nothing(*_: object) -> None: ...
@@ -55,245 +58,162 @@ def test_polling_option_without_a_timeout_is_refused(zero: Any) -> None:
         LongPollingOption(do=_nothing, timeout=zero)
 
 
-def test_polling_calls_at_once_then_each_period_until_done() -> None:
-    hub, clock, _ = new_hub()
-    notes = Noted()
-
-    def do(given: Any, done: Any) -> None:
-        assert given is hub
-        notes.add(clock.time - clock.start)
-        if len(notes.now()) == 3:
-            done()
-            done()
-
-    with hub:
-        poll = hub.long_polling(
-            LongPollingOption(do, timeout=60, timeout_callback=notes.noting("timeout"))
-        )
-        for _ in range(10):
-            clock.rest()
-            clock.advance(0.5)
-        assert poll.wait(TIMEOUT) == poll.outcome == "done"
-        assert notes.now() == [0, 1, 2]
-        assert poll.context.reason == "done"
-        assert not poll.cancel()
-        assert repr(poll) == "<LongPollingResult done>"
+@pytest.fixture
+def hub() -> Iterator[VirtualHub[Any, Any]]:
+    with VirtualHub(HubSetting[Any, Any](dict, logger=Logs())) as hub:
+        yield hub
 
 
-def test_polling_done_on_another_thread_ends_it() -> None:
-    hub, clock, _ = new_hub()
-    told = Noted()
-    with hub:
-        poll = hub.long_polling(LongPollingOption(lambda _, done: told.add(done), timeout=60))
-        (done,) = told.wait(1)
-        clock.rest()
-        assert (poll.outcome, poll.wait(0), repr(poll)) == (
-            None,
-            None,
-            "<LongPollingResult running>",
-        )
-        in_thread(done)()
-        assert poll.wait(TIMEOUT) == "done"
-        clock.go(100)
-        assert len(told.now()) == 1
+class Asked:
+    """A function to poll: it notes the times of its calls, and acts in some of them."""
+
+    def __init__(self, hub: VirtualHub[Any, Any]) -> None:
+        self.hub = hub
+        self.times: list[float] = []
+        self.acts: dict[int, Callable[[Any], object]] = {}
+        """What to do with ``done``, by the number of the call."""
+        self.late: list[float] = []
+        """The times of calls of the timeout callback."""
+
+    def __call__(self, given: Any, done: Any) -> None:
+        assert given is self.hub
+        self.times.append(self.hub.clock.now())
+        self.done = done
+        self.acts.get(len(self.times), _nothing)(done)
+
+    def timed_out(self, given: Any) -> None:
+        assert given is self.hub
+        self.late.append(self.hub.clock.now())
+
+    def poll(self, timeout: float = 60, **fields: Any) -> Any:
+        fields.setdefault("timeout_callback", self.timed_out)
+        poll = self.hub.long_polling(LongPollingOption(self, timeout, **fields))
+        self.hub.settle()
+        return poll
 
 
-def test_polling_timed_out_calls_the_timeout_callback() -> None:
-    """The callback runs on the poll's own thread."""
-    hub, clock, _ = new_hub()
-    notes = Noted()
-    with hub:
-        poll = hub.long_polling(
-            LongPollingOption(
-                notes.noting("do"),
-                timeout=2.5,
-                frequency=2,
-                timeout_callback=lambda given: notes.add((given, poll.outcome)),
-            )
-        )
-        for _ in range(10):
-            clock.rest()
-            clock.advance(0.5)
-        assert poll.wait(TIMEOUT) == "timeout"
-        assert notes.wait(3) == ["do", "do", (hub, "timeout")]
+@pytest.fixture
+def asked(hub: VirtualHub[Any, Any]) -> Asked:
+    return Asked(hub)
+
+
+def test_polling_calls_at_once_then_each_period_until_done(asked: Asked) -> None:
+    """``done`` may be called twice."""
+    asked.acts[3] = lambda done: (done(), done())
+    poll = asked.poll()
+    assert (poll.outcome, repr(poll)) == (None, "<LongPollingResult running>")
+    asked.hub.advance(100)
+    assert (asked.times, asked.late) == ([0, 1, 2], [])
+    assert poll.wait() == poll.outcome == poll.context.reason == "done"
+    assert not poll.cancel()
+    assert repr(poll) == "<LongPollingResult done>"
+
+
+def test_polling_timed_out_calls_the_timeout_callback(asked: Asked) -> None:
+    poll = asked.poll(2.5, frequency=2)
+    asked.hub.advance(100)
+    assert (asked.times, asked.late, poll.wait()) == ([0, 2], [2.5], "timeout")
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_polling_with_retry_bounds_the_number_of_calls(late: bool) -> None:
+def test_polling_with_retry_bounds_the_number_of_calls(asked: Asked, late: bool) -> None:
     """After the last call ``done`` has another period to come."""
-    hub, clock, _ = new_hub()
-    notes, told = Noted(), Noted()
-
-    def do(_: Any, done: Any) -> None:
-        notes.add("do")
-        told.add(done)
-
-    with hub:
-        poll = hub.long_polling(
-            LongPollingOption(do, timeout=60, retry=2, timeout_callback=notes.noting("timeout"))
-        )
-        clock.rest()
-        clock.go(1)
-        clock.go(0.5)
-        assert notes.now() == ["do", "do"]
-        if late:
-            told.now()[0]()
-            assert poll.wait(TIMEOUT) == "done"
-            clock.go(1)
-            assert notes.now() == ["do", "do"]
-        else:
-            clock.go(0.5)
-            assert poll.wait(TIMEOUT) == "timeout"
-            assert notes.wait(3) == ["do", "do", "timeout"]
+    poll = asked.poll(retry=2)
+    asked.hub.advance(1.5)
+    assert asked.times == [0, 1]
+    if late:
+        asked.done()
+    asked.hub.advance(100)
+    assert asked.times == [0, 1]
+    assert (asked.late, poll.outcome) == (([], "done") if late else ([2], "timeout"))
 
 
-def test_polling_slow_call_leaves_out_the_missed_ones() -> None:
-    hub, clock, _ = new_hub()
-    notes = Noted()
-
-    def do(*_: Any) -> None:
-        notes.add(clock.time - clock.start)
-        if len(notes.now()) in (2, 4):
-            clock.advance(2.5)
-
-    with hub:
-        poll = hub.long_polling(LongPollingOption(do, timeout=6))
-        for _ in range(30):
-            clock.rest()
-            if poll.outcome is None:
-                clock.advance(0.5)
-        assert poll.wait(TIMEOUT) == "timeout"
-        assert notes.now() == [0, 1, 3.5, 4]
+def test_polling_slow_call_leaves_out_the_missed_ones(asked: Asked) -> None:
+    asked.acts = dict.fromkeys((2, 4), lambda _: asked.hub.clock.spend(2.5))
+    poll = asked.poll(6)
+    asked.hub.advance(100)
+    assert (asked.times, poll.outcome) == ([0, 1, 3.5, 4], "timeout")
 
 
-def test_polling_call_raising_is_logged_and_repeated() -> None:
-    """An exception of the timeout callback is logged, too."""
-    hub, clock, logs = new_hub()
-    asked: Items[None] = Items()
-
-    def do(*_: Any) -> None:
-        asked.add(None)
-        raise LookupError("asked")
-
-    with hub:
-        option = LongPollingOption(do, timeout=1.5, timeout_callback=lambda _: 1 / 0)
-        poll = hub.long_polling(option)
-        for _ in range(4):
-            clock.rest()
-            clock.advance(0.5)
-        assert poll.wait(TIMEOUT) == "timeout"
-        logs.records.wait(2)
-    assert len(asked.now()) == 2
-    first, last = logs.warnings()
-    assert "a callback raised" in first
-    assert "LookupError: asked" in first
-    assert "a callback raised" in last
-    assert "ZeroDivisionError" in last
+def test_polling_raising_callbacks_are_logged_and_the_poll_goes_on(asked: Asked) -> None:
+    """The function is called again; a callback of the context hides no time-out."""
+    asked.acts = dict.fromkeys((1, 2), lambda _: int("asked"))
+    poll = asked.poll(1.5)
+    poll.context.add_callback(lambda _: 1 / 0)
+    asked.hub.advance(100)
+    assert (asked.times, asked.late, poll.outcome) == ([0, 1], [1.5], "timeout")
+    asked.poll(1, timeout_callback=lambda _: [].pop())
+    asked.hub.advance(100)
+    errors = ["ValueError", "ValueError", "ZeroDivisionError", "IndexError"]
+    assert [type(error).__name__ for error in asked.hub.errors] == errors
+    logs: Any = asked.hub.setting.logger
+    assert all("a callback raised" in line for line in logs.warnings())
 
 
-@pytest.mark.parametrize("how", ["cancel", "context", "hub", "the hub's context"])
-def test_polling_cancelled_calls_nothing_more(how: str) -> None:
-    hub, clock, _ = new_hub()
-    notes = Noted()
-    with hub:
-        poll = hub.long_polling(
-            LongPollingOption(notes.noting("do"), 60, timeout_callback=notes.noting("timeout"))
-        )
-        notes.wait(1)
-        clock.rest()
-        if how == "cancel":
-            assert poll.cancel()
-            assert not poll.cancel()
-        elif how == "context":
-            poll.context.cancel("enough")
-        elif how == "hub":
-            hub.close()
-        else:
-            hub.context.cancel()
-        assert poll.wait(TIMEOUT) == "cancelled"
-        clock.advance(100)
-    assert notes.now() == ["do"]
+def cancel(poll: Any, hub: Any) -> None:
+    assert poll.cancel()
+    assert not poll.cancel()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        cancel,
+        lambda poll, hub: poll.context.cancel("enough"),
+        lambda poll, hub: hub.close(),
+        lambda poll, hub: hub.context.cancel(),
+    ],
+    ids=["cancel", "context", "hub", "the hub's context"],
+)
+def test_polling_cancelled_calls_nothing_more(
+    asked: Asked, end: Callable[[Any, Any], object]
+) -> None:
+    poll = asked.poll()
+    end(poll, asked.hub)
+    asked.hub.advance(100)
+    assert (asked.times, asked.late, poll.wait()) == ([0], [], "cancelled")
+    asked.hub.close()
     with pytest.raises(HubClosed, match="starts no poll"):
-        hub.long_polling(LongPollingOption(_nothing, 1))
+        asked.poll()
 
 
-def test_polling_cancelled_during_a_call_lets_it_end() -> None:
-    """A ``done`` of that call is too late."""
-    hub, _, _ = new_hub()
-    gate = Gate()
-    notes = Noted()
+def test_polling_wait_in_its_own_callback_is_refused(asked: Asked) -> None:
+    """The hub thread may not wait for the poll either."""
+    polls: list[Any] = []
 
-    def do(_: Any, done: Any) -> None:
+    def waits(_: object) -> None:
+        with pytest.raises(WrongThread, match="would wait for itself"):
+            polls[0].wait()
+        polls.append("refused")
+
+    asked.acts[2] = waits
+    polls.append(asked.poll(1.5, timeout_callback=waits))
+    asked.hub.advance(100)
+    assert polls[1:] == ["refused"] * 2
+    with pytest.raises(WrongThread):
+        asked.hub.exec_sync(lambda _: polls[0].wait(0))
+
+
+@pytest.mark.parametrize("outcome", ["done", "cancelled"])
+def test_polling_runs_on_a_thread_of_its_own(outcome: str) -> None:
+    """It may wait for the hub; any thread may call ``done`` or cancel it during a call."""
+    gate, told = Gate(), Items[Any]()
+
+    def do(given: Any, done: Any) -> None:
+        told.add((threading.get_ident(), given.exec_sync(lambda view: view.clients_num()), done))
         gate()
         done()
-        notes.add(poll.outcome)
 
-    with hub:
-        poll = hub.long_polling(LongPollingOption(do, 60))
-        gate.reached()
-        assert poll.cancel()
-        gate.open()
-        assert notes.wait(1) == ["cancelled"]
-
-
-def test_polling_call_may_wait_for_the_hub() -> None:
-    """The hub thread may not wait for the poll."""
     with Hub(HubSetting[Any, Any](dict)) as hub:
-
-        def do(given: Any, done: Any) -> None:
-            assert given.exec_sync(lambda view: view.clients_num()) == 0
-            done()
-
         poll = hub.exec_sync(lambda _: hub.long_polling(LongPollingOption(do, 60)))
-        assert poll.wait(TIMEOUT) == "done"
-        with pytest.raises(WrongThread):
-            hub.exec_sync(lambda _: poll.wait(0))
-
-
-def test_polling_wait_in_its_own_callback_is_refused() -> None:
-    hub, clock, logs = new_hub()
-    told, refused, gate = Noted(), Noted(), Gate()
-
-    def waits(*_: Any) -> None:
-        with pytest.raises(WrongThread, match="would wait for itself"):
-            told.now()[0].wait(TIMEOUT)
-        refused.add(clock.time - clock.start)
-
-    def do(*_: Any) -> None:
-        gate()
-        waits()
-
-    with hub:
-        told.add(hub.long_polling(LongPollingOption(do, 1, timeout_callback=waits)))
+        gate.reached()
+        ((ident, clients, done),) = told.now()
+        assert poll.wait(0) is None
+        in_thread(done if outcome == "done" else poll.cancel)()
         gate.open()
-        refused.wait(1)
-        clock.rest()
-        clock.go(1)
-        assert refused.wait(2) == [0, 1]
-        assert told.now()[0].wait(TIMEOUT) == "timeout"
-    assert logs.warnings() == []
-
-
-def test_polling_context_callback_raising_is_logged() -> None:
-    """The timeout callback is called all the same."""
-    hub, clock, logs = new_hub()
-    notes = Noted()
-
-    def fail(_: str) -> None:
-        raise ZeroDivisionError
-
-    with hub:
-        poll = hub.long_polling(
-            LongPollingOption(_nothing, 1, timeout_callback=notes.noting("timeout"))
-        )
-        poll.context.add_callback(fail)
-        clock.rest()
-        clock.advance(1)
-        assert notes.wait(1) == ["timeout"]
-        assert poll.wait(TIMEOUT) == "timeout"
-    (told,) = logs.warnings()
-    assert "a callback raised" in told
-    assert "ZeroDivisionError" in told
+        assert (clients, poll.wait(TIMEOUT)) == (0, outcome)
+        assert ident != threading.get_ident()
+        assert ident != hub.exec_sync(lambda _: threading.get_ident())
 
 
 @pytest.mark.usefixtures("hasty_threads")
@@ -301,18 +221,17 @@ def test_polling_done_cancelled_and_timed_out_at_once_ends_once() -> None:
     for number in range(60):
         hub, clock, _ = new_hub()
         with hub:
-            told, notes = Noted(), Noted()
-            poll = hub.long_polling(
-                LongPollingOption(
-                    lambda _, done, told=told: told.add(done),  # type: ignore[misc]
-                    1,
-                    timeout_callback=notes.noting("timeout"),
-                )
+            told, late = Items[Any](), Items[Any]()
+            option = LongPollingOption(
+                lambda _, done, told=told: told.add(done),  # type: ignore[misc]
+                1,
+                timeout_callback=late.add,
             )
+            poll = hub.long_polling(option)
             (done,) = told.wait(1)
             acts = [done, poll.cancel, lambda clock=clock: clock.advance(1)]
             together(3, lambda who, acts=acts, number=number: acts[(who + number) % 3]())  # type: ignore[misc]
             outcome = poll.wait(TIMEOUT)
             clock.rest()
-        assert notes.now() == (["timeout"] if outcome == "timeout" else [])
+        assert late.now() == ([hub] if outcome == "timeout" else [])
         assert poll.outcome == outcome

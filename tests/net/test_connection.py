@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import socket
 import struct
 import threading
@@ -40,8 +39,6 @@ from tests.support import (
     read_to_end,
     transport_pair,
 )
-
-LOGGER = logging.getLogger("tests.net")
 
 
 class Sink(Notes):
@@ -192,14 +189,6 @@ def test_connection_close_goes_behind_messages(kind: str) -> None:
 
 
 @KINDS
-def test_connection_close_without_answer_is_cut(kind: str) -> None:
-    with running(kind, close_timeout=0.05) as here:
-        here.connection.close(1001)
-        here.ended("server", 1001)
-        assert read_frame(here.peer) == (CLOSE, b"\x03\xe9")
-
-
-@KINDS
 def test_connection_peer_that_closes_and_stays_is_cut(kind: str) -> None:
     """The peer has ``close_timeout`` to end its stream."""
     with running(kind, close_timeout=0.05) as here:
@@ -324,31 +313,6 @@ def test_connection_overflow_without_reading_is_cut(kind: str) -> None:
         here.ended("overflow", 1013)
 
 
-@KINDS
-def test_connection_peer_that_takes_nothing_is_stalled(kind: str) -> None:
-    with running(kind, buffer=16 * 1024, write_wait=0.05) as here:
-        here.connection.send(text(bytes(2**21)))
-        here.ended("stalled", 1006)
-
-
-@KINDS
-def test_connection_silent_peer_is_pinged_and_cut(kind: str) -> None:
-    with running(kind, ping_period=0.03, ping_timeout=0.1) as here:
-        assert read_frame(here.peer) == (PING, b"")
-        assert read_frame(here.peer) == (PING, b"")
-        here.ended("silent", 1006)
-
-
-@KINDS
-def test_connection_peer_that_answers_pings_stays(kind: str) -> None:
-    """Any received byte resets the count."""
-    with running(kind, ping_period=0.02, ping_timeout=5.0) as here:
-        for _ in range(5):
-            assert read_frame(here.peer) == (PING, b"")
-            here.peer.sendall(frame(PONG))
-        assert here.connection.is_open
-
-
 def test_connection_first_ping_waits_for_a_fan_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand silent readers may wake at once.  Later pings of one peer do not wait."""
     waited: list[None] = []
@@ -366,11 +330,6 @@ def test_connection_first_ping_waits_for_a_fan_out(monkeypatch: pytest.MonkeyPat
     with running("tcp", ping_period=0.02, ping_timeout=0.1) as here:
         here.ended("silent", 1006)
         assert len(waited) == 1, "each further wait would delay the time-out"
-
-
-def test_connection_silent_peer_without_pings_is_cut() -> None:
-    with running(ping_timeout=0.03) as here:
-        here.ended("silent", 1006)
 
 
 @KINDS
@@ -396,16 +355,6 @@ def test_connection_pong_overtakes_the_backlog(kind: str) -> None:
         assert messages_before < 100
 
 
-def test_connection_pings_do_not_overflow_the_outbox() -> None:
-    with running(buffer=16 * 1024, max_bytes=100_000, ping_period=0.01) as here:
-        here.connection.send(text(bytes(2**20)))
-        for _ in range(2000):
-            here.peer.sendall(frame(PING, b"x" * 125))
-        here.peer.sendall(frame(PING, b"last"))
-        here.sink.wait(("ping", b"last"))
-        assert here.connection.is_open
-
-
 @KINDS
 def test_connection_cut_sends_no_close(kind: str) -> None:
     """The reader wakes."""
@@ -424,14 +373,6 @@ def test_connection_without_a_writer_thread_is_cut() -> None:
     with running(buffer=16 * 1024, services=NetServices(NoWriters)) as here:
         here.connection.send(text(bytes(2**21)))
         here.ended("no thread", 1006)
-
-
-def test_connection_close_with_forbidden_code_raises() -> None:
-    """The connection stays open."""
-    with running() as here:
-        with pytest.raises(ValueError, match="1006"):
-            here.connection.close(1006)
-        assert here.connection.is_open
 
 
 @KINDS

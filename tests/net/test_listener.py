@@ -102,15 +102,6 @@ def assert_echoes(sock: socket.socket) -> None:
     assert sock.recv(100) == b"hello"
 
 
-def assert_refused(sock: socket.socket) -> None:
-    """Ask as an HTTP client does, and read the answer to its end."""
-    with sock:
-        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        head, _, body = read_to_end(sock, may_reset=False).partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 503 ")
-        assert b"Content-Length: %d" % len(body) in head
-
-
 def test_listener_on_port_zero_tells_the_port_and_counts_connections() -> None:
     with listening() as here:
         (address,) = here.listener.addresses
@@ -155,32 +146,6 @@ def test_listener_close_removes_the_file_before_it_closes_the_socket(tmp_path: P
     with listening(Bound((Watched(fileno=sock.detach()),), path)):
         pass
     assert existed[0] is False
-
-
-def test_listener_over_the_limit_answers_503_until_one_leaves() -> None:
-    """The log has one line for all of them."""
-    left: Items[None] = Items()
-
-    def serve(sock: socket.socket, peer: object) -> None:
-        echo(sock, peer)
-        left.add(None)
-
-    with listening(serve=serve, max_connections=2) as here:
-        with here.connect() as one, here.connect() as two:
-            assert_echoes(one)
-            assert_echoes(two)
-            for _ in range(20):
-                assert_refused(here.connect())
-            assert here.counters() == (2, 2, 20)
-        assert len(here.logs.warnings()) == 1
-        left.wait(2)
-        with contextlib.ExitStack() as stack:
-            # The places are free a moment after ``serve`` has returned.
-            while True:
-                sock = stack.enter_context(here.connect())
-                sock.sendall(b"hello")
-                if sock.recv(5) == b"hello":
-                    break
 
 
 def test_listener_start_without_a_thread_releases_the_socket(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import select
 import socket
 import ssl
+from collections.abc import Iterator
 
 import pytest
 
@@ -58,6 +59,21 @@ class BareClient:
             self.peer.sendall(data[at : at + piece])
 
 
+@contextlib.contextmanager
+def bare_client(piece: int = 10_000) -> Iterator[tuple[TLSTransport, BareClient]]:
+    """Return a transport whose handshake is done, and its client.
+
+    :param piece: bytes of the handshake that the client sends and reads at a time.
+    """
+    with tcp_pair() as (server, plain):
+        transport, client = TLSTransport(server, server_context()), BareClient(plain)
+        shaken = Task(lambda: transport.handshake(TIMEOUT))
+        client.handshake(piece)
+        shaken.result()
+        transport.set_deadline(TIMEOUT)
+        yield transport, client
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
     """Megabytes each way at the same time, through small buffers."""
@@ -103,17 +119,12 @@ def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
 
 def test_tls_records_in_single_bytes_arrive() -> None:
     """The handshake comes in single bytes too."""
-    with tcp_pair() as (server, plain):
-        transport = TLSTransport(server, server_context())
-        shaken = Task(lambda: transport.handshake(TIMEOUT))
-        client = BareClient(plain)
-        client.handshake(1)
-        shaken.result()
+    with bare_client(1) as (transport, client):
         cipher = client.cipher(b"slowly")
 
         def send() -> None:
             for at in range(len(cipher)):
-                plain.sendall(cipher[at : at + 1])
+                client.peer.sendall(cipher[at : at + 1])
 
         sender = Task(send)
         assert transport.recv() == b"slowly"
@@ -123,15 +134,9 @@ def test_tls_records_in_single_bytes_arrive() -> None:
 def test_tls_recv_returns_all_decrypted_records() -> None:
     """No decrypted byte waits for more bytes from the socket."""
     data = bytes(range(256)) * 200
-    with tcp_pair() as (server, plain):
-        transport = TLSTransport(server, server_context())
-        shaken = Task(lambda: transport.handshake(TIMEOUT))
-        client = BareClient(plain)
-        client.handshake(10_000)
-        shaken.result()
-        plain.sendall(client.cipher(data))
+    with bare_client() as (transport, client):
+        client.peer.sendall(client.cipher(data))
         got = transport.recv()
-        transport.set_deadline(TIMEOUT)
         while len(got) < len(data):
             got += transport.recv()
         assert got == data
@@ -182,17 +187,11 @@ def test_tls_end_of_stream_fails_the_handshake(begun: bytes) -> None:
 
 def test_tls_close_notify_ends_one_direction() -> None:
     """``recv`` returns the data before it, then the end; the server may still send."""
-    with tcp_pair() as (server, plain):
-        transport = TLSTransport(server, server_context())
-        shaken = Task(lambda: transport.handshake(TIMEOUT))
-        client = BareClient(plain)
-        client.handshake(10_000)
-        shaken.result()
+    with bare_client() as (transport, client):
         cipher = client.cipher(b"bye")
         with pytest.raises(ssl.SSLWantReadError):
             client.tls.unwrap()
-        plain.sendall(cipher + client.outgoing.read())
-        transport.set_deadline(TIMEOUT)
+        client.peer.sendall(cipher + client.outgoing.read())
         assert transport.recv() == b"bye"
         assert transport.recv() == b""
         assert transport.send(b"good bye") == 8
@@ -207,17 +206,11 @@ def test_tls_finish_sends_close_notify() -> None:
 
 def test_tls_data_before_a_broken_record_arrives() -> None:
     """Then the stream ends."""
-    with tcp_pair() as (server, plain):
-        transport = TLSTransport(server, server_context())
-        shaken = Task(lambda: transport.handshake(TIMEOUT))
-        client = BareClient(plain)
-        client.handshake(10_000)
-        shaken.result()
+    with bare_client() as (transport, client):
         good, bad = client.cipher(b"good"), bytearray(client.cipher(b"bad"))
         bad[-1] ^= 1
-        plain.sendall(good + bad)
+        client.peer.sendall(good + bad)
         assert transport.recv() == b"good"
-        transport.set_deadline(TIMEOUT)
         assert transport.recv() == b""
 
 

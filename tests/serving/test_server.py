@@ -112,7 +112,7 @@ def test_server_with_tls_refuses_plain_http() -> None:
 
 
 def test_server_full_refuses_with_503() -> None:
-    """It accepts the next client when one has gone."""
+    """One line for all of them.  It accepts the next client when one has gone."""
     readers: list[threading.Thread] = []
 
     def start(ctx: Any, meta: Any) -> None:
@@ -120,9 +120,16 @@ def test_server_full_refuses_with_503() -> None:
 
     with serving(serve={"max_connections": 2}, on_connection_start=start) as s:
         (first, _), _ = s.pairs(2)
-        assert status_of(ask(s.server, raw_handshake())) == 503
+        for _ in range(5):
+            answer = ask(s.server, raw_handshake())
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert status_of(answer) == 503
+            assert b"Content-Length: %d" % len(body) in head
         assert s.server.statistics().connections == 2
-        assert s.server.statistics().refused == 1
+        assert s.server.statistics().refused == 5
+        assert s.hub.statistics().limits_struck["connections"] == 5
+        (line,) = s.logs.warnings()
+        assert line.startswith("2 connections, the limit of ")
         first.close()
         readers[0].join(TIMEOUT)
         s.pair()

@@ -269,33 +269,24 @@ def full(hub: VirtualHub[Any, Any], keys: int | None = None) -> VirtualClient:
     return client
 
 
-def test_overflow_close() -> None:
-    with VirtualHub(setting(chan_queue_size=8, overflow=Overflow.CLOSE)) as hub:
-        client = full(hub)
-        assert (client.inbox, client.close_code) == ([], 1013)
-        assert ended(client) == ("overflow", 1013)
-        assert client.ctx.statistics().dropped == 9  # no more was sent to it
-
-
-def test_overflow_drop_oldest() -> None:
-    with VirtualHub(setting(chan_queue_size=8, overflow=Overflow.DROP_OLDEST)) as hub:
-        client = full(hub)
-        assert client.inbox == numbers(range(12, 20))
-        assert (client.closed, client.ctx.statistics().dropped) == (False, 12)
-
-
-def test_overflow_drop_newest() -> None:
-    with VirtualHub(setting(chan_queue_size=8, overflow=Overflow.DROP_NEWEST)) as hub:
-        client = full(hub)
-        assert client.inbox == numbers(range(8))
-        assert (client.closed, client.ctx.statistics().dropped) == (False, 12)
-
-
-def test_overflow_latest() -> None:
-    with VirtualHub(setting(chan_queue_size=8, overflow=Overflow.LATEST)) as hub:
-        client = full(hub, keys=3)
-        assert client.inbox == ["18", "19", "17"]  # each in the place of the first of its key
-        assert (client.closed, client.ctx.statistics().dropped) == (False, 17)
+@pytest.mark.parametrize(
+    ("policy", "keys", "inbox", "dropped"),
+    [
+        (Overflow.DROP_OLDEST, None, numbers(range(12, 20)), 12),
+        (Overflow.DROP_NEWEST, None, numbers(range(8)), 12),
+        (Overflow.LATEST, 3, ["18", "19", "17"], 17),  # each in the place of the first of its key
+        (Overflow.CLOSE, None, [], 9),  # no more was sent to it
+    ],
+)
+def test_virtual_client_overflow_meets_the_policy(
+    policy: Overflow, keys: int | None, inbox: list[str], dropped: int
+) -> None:
+    with VirtualHub(setting(chan_queue_size=8, overflow=policy)) as hub:
+        client = full(hub, keys)
+        assert client.inbox == inbox
+        assert client.ctx.statistics().dropped == dropped
+        closed = ("overflow", 1013) if policy is Overflow.CLOSE else ("open", None)
+        assert ended(client) == closed
 
 
 def test_virtual_client_slow_reads_at_its_rate() -> None:

@@ -14,7 +14,6 @@ from hubthread import (
     HotlineClosed,
     HotlineFrameOption,
     HubSetting,
-    LongPollingOption,
     Tick,
     UsageError,
 )
@@ -142,32 +141,6 @@ def test_virtual_hub_errors_holds_exceptions_of_rooms_and_of_the_log() -> None:
 
 
 # Long polling.
-
-
-def test_virtual_hub_long_polling_asks_until_done_or_timeout(hub: AnyHub) -> None:
-    asked: list[float] = []
-    over: list[float] = []
-
-    def do(_: Any, done: Any) -> None:
-        asked.append(hub.clock.now())
-        if hub.clients_num():
-            done()
-
-    first = hub.long_polling(
-        LongPollingOption(do, 3, timeout_callback=lambda _: over.append(hub.clock.now()))
-    )
-    hub.advance(5)
-    assert (asked, over, first.outcome) == ([0.0, 1.0, 2.0], [3.0], "timeout")
-    second = hub.long_polling(LongPollingOption(do, 60, frequency=0.5))
-    hub.advance(1.2)
-    hub.connect()
-    hub.advance(10)
-    assert (asked[3:], second.wait()) == ([5.0, 5.5, 6.0, 6.5], "done")
-    third = hub.long_polling(LongPollingOption(lambda hub, done: None, 60))
-    hub.settle()
-    assert third.cancel()
-    hub.advance(100)
-    assert third.outcome == "cancelled"
 
 
 def test_virtual_room_made_before_the_hub_starts_ticks_after_it() -> None:
