@@ -114,7 +114,7 @@ class DatagramClient(SocketClient[Meta, Header]):
     :param datagrams: the socket, which counts what waits.
     """
 
-    __slots__ = ("_admitted", "_datagrams", "_peer")
+    __slots__ = ("_admitted", "_datagrams", "_gone", "_peer")
 
     # A sender with forged addresses must not fill the log.
     _violation = logging.INFO
@@ -133,6 +133,7 @@ class DatagramClient(SocketClient[Meta, Header]):
         self.ws_conn = self._peer = peer
         self._datagrams = datagrams
         self._admitted = False
+        self._gone = False
 
     # For the socket's thread.
 
@@ -186,6 +187,9 @@ class DatagramClient(SocketClient[Meta, Header]):
             self._datagrams.handled(self._peer, size)
 
     def _leave(self) -> None:
+        if self._gone:
+            return
+        self._gone = True
         try:
             if self._admitted:
                 self.on_leaving()

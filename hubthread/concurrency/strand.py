@@ -190,12 +190,16 @@ class Strand:
 
         It may be called on any thread, and inside a closure.  ``last`` must not raise.
         """
-        with self._lock:
-            self._closed = True
-            self._enqueue(last)
-            claim = self._claim_baton()
-        if claim is not None:
-            self._start(claim)
+        try:
+            with self._lock:
+                self._closed = True
+                self._enqueue(last)
+                claim = self._claim_baton()
+            if claim is not None:
+                self._start(claim)
+        except BaseException:  # an interrupt
+            self._rescue()
+            raise
 
     def current_callback(self) -> int | None:
         """Return the number of the closure or batch that runs now, ``None`` while idle."""

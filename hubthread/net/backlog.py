@@ -7,7 +7,7 @@ the outbox (or UDP peer) that the backlog belongs to.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Final
 
 from hubthread.net.options import OutboxBounds
@@ -90,6 +90,27 @@ class Backlog:
         return next((entry.number for entry in self._entries if entry.number is not None), None)
 
     # Put in.
+
+    def add(
+        self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
+    ) -> bool:
+        """Put in what is left of ``wires``; return False if the connection must be closed.
+
+        :param sent: the bytes that are out.
+        :param first: the number of the first message; ``None``: control frames.
+        """
+        for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
+            number = None if first is None else first + place
+            if sent >= len(wire):
+                sent -= len(wire)  # out
+            elif sent:
+                self.begin(number, memoryview(wire)[sent:])
+                sent = 0
+            elif not self.admit(number, wire, key):
+                # The rest of the batch is dropped like this message.
+                self.dropped += len(wires) - place - 1
+                return False
+        return True
 
     def begin(self, number: int | None, rest: bytes | memoryview) -> None:
         """Put in the rest of a frame whose beginning is out, before all else."""

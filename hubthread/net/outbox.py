@@ -7,6 +7,9 @@ message goes behind the backlog, in order, until the writer thread has sent it.
 A *corked* outbox collects messages, within bounds, and offers them to the socket together when
 it is uncorked.  Nothing is collected while there is a backlog.
 
+A call that interrupts another one on its own thread is sent behind it (see ``sending``).  An
+exception that strikes inside a change ends the connection, because half a frame may be out.
+
 Layer: net.  Threads: any thread sends; the writer thread exists only while a backlog waits, and
 shortly after.  Only non-blocking calls happen under the lock; the writer waits for the socket
 without it.
@@ -14,24 +17,21 @@ without it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
-from typing import TypeAlias
+from functools import partial
 
-from hubthread.concurrency.calls import thread_id, wait_for
-from hubthread.net.backlog import PING, PONG, Backlog
+from hubthread.concurrency.bell import Bell
+from hubthread.concurrency.calls import thread_id
+from hubthread.net.backlog import PING, PONG
 from hubthread.net.options import OutboxBounds
+from hubthread.net.sending import FollowUp, Sending, broken
 from hubthread.net.transport import Transport
 from hubthread.types import Overflow
 
 __all__ = ["PING", "PONG", "Outbox"]
 
-_FollowUp: TypeAlias = "tuple[bool, str | None]"
-"""The work that a step under the lock leaves for after its release: True if a writer must be
-started, and the trouble to report, if any.  See ``Outbox._follow_up``."""
 
-
-class Outbox:
+class Outbox(Sending):
     """Sends what the socket takes at once, and the rest in order.
 
     Each message has a number, counted from 1.  A message is *consumed* once nothing of it waits
@@ -48,10 +48,9 @@ class Outbox:
     """
 
     __slots__ = (
-        "_backlog", "_bounds", "_clear", "_collected", "_collected_size", "_condition",
-        "_consumed", "_corking_threads", "_direct", "_finished", "_half_closing", "_has_writer",
-        "_lock", "_lost", "_on_broken", "_open", "_start_thread", "_writer_waits", "corked",
-        "count", "transport",
+        "_bell", "_bounds", "_clear", "_collected", "_collected_size", "_corking_threads",
+        "_finished", "_half_closing", "_lost", "_on_broken", "_open", "_start_thread",
+        "_writer_waits", "corked", "has_writer", "transport", "write_wait",
     )  # fmt: skip
 
     def __init__(
@@ -61,50 +60,68 @@ class Outbox:
         start_thread: Callable[[Callable[[], None], str], None],
         on_broken: Callable[[str], None],
     ) -> None:
+        super().__init__(bounds)
         self.transport = transport
         """The socket.  A test may put a recorder in its place."""
         self._bounds = bounds
         self._start_thread = start_thread
         self._on_broken = on_broken
-        self._lock = threading.RLock()  # guards what follows
-        self._condition: threading.Condition | None = None  # made with the first backlog
-        self._backlog = Backlog(bounds)
-        self._consumed = 0
-        # Three flags, each including the one before it; ``_update`` maintains the last two.
+        # The lock guards what follows, too.
+        self._bell: Bell | None = None  # the writer's; made with the first backlog
         self._open = True  # more messages are accepted
         self._clear = True  # and the socket has taken all that it was offered
-        self._direct = True  # and nothing is corked: a sender may try the socket itself
         self._corking_threads: frozenset[int] = frozenset()  # corked for these threads only
         self._collected: list[bytes] | None = None  # while corked
         self._collected_size = 0
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
         self._lost = False  # the socket is not touched any more, and nothing waits for it
-        self._has_writer = False  # a writer thread runs, or is being started
         self._writer_waits = False  # the writer waits for the socket, without the lock
         self.corked = False
         """True while messages of any thread are collected."""
-        self.count = 0
-        """The number of the last message."""
+        self.has_writer = False
+        """True while a writer thread runs, or a shared thread sends what waits."""
+        self.write_wait = bounds.write_wait
+        """Seconds without a byte of progress after which the connection counts as stalled."""
 
     # Send.
 
     def send(self, wire: bytes, key: Hashable = None) -> int:
         """Send one message, or queue it; return its number at once."""
-        with self._lock:
-            if self._direct:
-                number = self.count = self.count + 1
-                sent = self._offer(wire)
-                if sent == len(wire) and not self.transport.unsent:
-                    self._consumed = number
-                    return number
-                start, trouble = self._queue(sent, (wire,), (key,), number)
-            elif self._collect((wire,), len(wire)):
-                return self.count
-            else:
-                start, trouble = self._send_behind(wire, (wire,), (key,))
-                number = self.count
-        self._follow_up(start, trouble)
+        try:
+            with self._lock:
+                direct, self._direct = self._direct, None
+                if direct:
+                    number = self.count = self.count + 1
+                    transport = self.transport
+                    try:
+                        sent = transport.send(wire)
+                    except OSError as error:
+                        sent = broken(error)
+                    if sent == len(wire) and not transport.unsent:
+                        self._consumed = number
+                        # No call and no branch, so that no change is put aside meanwhile.
+                        direct = self._direct = (None, True)[not self._postponed]
+                        if direct:
+                            return number
+                    follow_up = self._queue(sent, (wire,), (key,), number)
+                elif direct is None:
+                    return self._postpone(partial(self._add, wire, (wire,), (key,)), 1)
+                elif self._collect((wire,), len(wire)):
+                    number = self.count
+                    direct = self._direct = (None, False)[not self._postponed]
+                    if direct is False:
+                        return number
+                    follow_up = None
+                else:
+                    follow_up = self._add(wire, (wire,), (key,))
+                    number = self.count
+                follow_up = self._leave(follow_up)
+            if follow_up is not None:
+                self._follow_up(*follow_up)
+        except BaseException:
+            self._rescue()
+            raise
         return number
 
     def send_batch(self, joined: bytes, wires: Sequence[bytes], keys: Sequence[Hashable]) -> int:
@@ -113,21 +130,34 @@ class Outbox:
         :param joined: ``b"".join(wires)``, made once for all peers that get the same batch.
         :returns: the number of the last message if it waits here, zero if it is consumed.
         """
-        with self._lock:
-            if self._direct:
-                self.count += len(wires)
-                sent = self._offer(joined)
-                if sent == len(joined) and not self.transport.unsent:
-                    self._consumed = self.count
-                    return 0
-                first = self.count - len(wires) + 1
-                start, trouble = self._queue(sent, wires, keys, first)
-            elif self._collect(wires, len(joined)):
-                return self.count
-            else:
-                start, trouble = self._send_behind(joined, wires, keys)
-            waits = self.count if self.count > self._consumed else 0
-        self._follow_up(start, trouble)
+        try:
+            with self._lock:
+                direct, self._direct = self._direct, None
+                if direct:
+                    number = self.count = self.count + len(wires)
+                    transport = self.transport
+                    try:
+                        sent = transport.send(joined)
+                    except OSError as error:
+                        sent = broken(error)
+                    if sent == len(joined) and not transport.unsent:
+                        self._consumed = number
+                        direct = self._direct = (None, True)[not self._postponed]
+                        if direct:
+                            return 0
+                    follow_up = self._queue(sent, wires, keys, number - len(wires) + 1)
+                elif direct is None:
+                    return self._postpone(partial(self._add, joined, wires, keys), len(wires))
+                else:
+                    follow_up = self._add(joined, wires, keys)
+                    number = self.count
+                follow_up = self._leave(follow_up)
+                waits = number if number > self._consumed else 0
+            if follow_up is not None:
+                self._follow_up(*follow_up)
+        except BaseException:
+            self._rescue()
+            raise
         return waits
 
     def send_control(self, wire: bytes, key: Hashable = None) -> None:
@@ -136,48 +166,21 @@ class Outbox:
         :param key: ``PING`` or ``PONG`` for a frame that replaces a waiting one of its kind and
             overtakes what waits.  Without a key the frame takes its turn.
         """
-        with self._lock:
-            # Never collected: each ping wants its answer, and collected ones would replace
-            # each other.
-            start, trouble = self._send_behind(wire, (wire,), (key,), counted=False)
-        self._follow_up(start, trouble)
+        self._change(lambda: self._add(wire, (wire,), (key,), counted=False))
 
     def finish(self, wire: bytes, *, drop_waiting: bool = False) -> None:
         """Send the last frame, once; later messages are ignored.
 
         :param drop_waiting: True sends it instead of everything that waits.
         """
-        with self._lock:
-            if self._finished or self._lost:
-                return
-            self._finished = True
-            if drop_waiting:
-                self._drop_waiting()
-            start, trouble = self._send_collected()
-            sent = self._offer(wire) if self._clear else 0
-            self._open = False
-            if sent < 0:
-                trouble = self._lose("lost")
-            elif trouble is None:
-                if not sent:
-                    self._backlog.add_last(wire)
-                elif sent < len(wire):
-                    self._backlog.begin(None, wire[sent:])
-                start = self._call_writer() or start
-        self._follow_up(start, trouble)
+        self._change(lambda: self._end_sending(wire, drop_waiting))
 
     def half_close(self, *, drop_waiting: bool = False) -> None:
         """End the sending side once nothing waits: now, or later on the writer thread.
 
         :param drop_waiting: True drops the waiting messages.
         """
-        with self._lock:
-            if drop_waiting:
-                self._drop_waiting()
-            start, trouble = self._send_collected()
-            self._open, self._finished, self._half_closing = False, True, True
-            start = self._call_writer() or start
-        self._follow_up(start, trouble)
+        self._change(lambda: self._end_sending(None, drop_waiting))
 
     # Cork and uncork.
 
@@ -196,8 +199,11 @@ class Outbox:
                 self._corking_threads |= {thread_id()}
             else:
                 self.corked = True
-            self._direct = False
-            return True
+            if self._direct:
+                self._direct = False
+            else:  # a change that this call interrupts must look at the flags again
+                self._change(lambda: None)
+        return True
 
     def uncork(self, *, own: bool = False) -> None:
         """Send the collected messages and collect no more.
@@ -205,14 +211,7 @@ class Outbox:
         :param own: ends the calling thread's ``cork(own=True)``.  Without it, any thread may
             call this method.
         """
-        with self._lock:
-            if own:
-                self._corking_threads -= {thread_id()}
-            else:
-                self.corked = False
-            start, trouble = self._send_collected()
-            self._update()
-        self._follow_up(start, trouble)
+        self._change(self._uncork_own if own else self._uncork)
 
     # Look, and end.
 
@@ -231,25 +230,11 @@ class Outbox:
         """True if the last frame waits, or was given up, behind what the peer has not taken."""
         return self._finished and self._pending()
 
-    def is_consumed(self, number: int) -> bool:
-        """Return True if message ``number``, and so each earlier one, is consumed."""
-        return number <= self._consumed
-
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
-        """Wait until message ``number`` is consumed; return False on time-out.
-
-        :param number: ``None`` waits for all messages.
-        :param timeout: in seconds; ``None`` waits without a limit.
-        """
+        """See ``Sending``; what is collected is sent first."""
         if self.corked or self._corking_threads:
             self.uncork()
-        if self._condition is None:
-            return True  # there never was a backlog
-
-        def consumed() -> bool:
-            return not self._pending() if number is None else number <= self._consumed
-
-        return wait_for(self._condition, consumed, timeout)
+        return super().wait_consumed(number, timeout)
 
     def waiting(self) -> tuple[int, int]:
         """Return the number of messages that wait here, and their bytes."""
@@ -264,45 +249,34 @@ class Outbox:
         which ``shutdown`` has woken: a descriptor must not be closed while a thread waits for
         it.
         """
+        self._change(lambda: self._lose(None))
         with self._lock:
-            self._lose("ended")
             if self._condition is not None:
                 self._condition.wait_for(lambda: not self._writer_waits)
 
-    # Steps of the above.  The caller holds the lock, and no step blocks or runs other code.
+    # Parts of changes: the caller holds the lock.
 
     def _offer(self, data: bytes) -> int:
         """Return how many bytes of ``data`` the socket has taken, or -1 if it is broken."""
         try:
             return self.transport.send(data)
-        except OSError:
-            return -1
+        except OSError as error:
+            return broken(error)
 
     def _queue(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
-    ) -> _FollowUp:
+    ) -> FollowUp:
         """Queue what is left of ``wires``.
 
         :param sent: the bytes that are out; -1 if the socket is broken.
         :param first: the number of the first message; ``None``: a control frame.
         """
-        trouble = None
         if sent < 0:
-            return False, self._lose("lost")
-        if self._open:
-            for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
-                number = None if first is None else first + place
-                if sent >= len(wire):
-                    sent -= len(wire)  # out
-                elif sent:
-                    self._backlog.begin(number, memoryview(wire)[sent:])
-                    sent = 0
-                elif not self._backlog.admit(number, wire, key):
-                    # The rest of the batch is dropped like this message.
-                    self._backlog.dropped += len(wires) - place - 1
-                    self._open = False
-                    trouble = "overflow"
-                    break
+            return self._lose("lost")
+        trouble = None
+        if self._open and not self._backlog.add(sent, wires, keys, first):
+            self._open = False
+            trouble = "overflow"
         return self._call_writer(), trouble
 
     def _collect(self, wires: Sequence[bytes], size: int) -> bool:
@@ -322,85 +296,127 @@ class Outbox:
         self.count += count
         return True
 
-    def _send_behind(
+    def _add(
         self,
         joined: bytes,
         wires: Sequence[bytes],
         keys: Sequence[Hashable],
         *,
         counted: bool = True,
-    ) -> _FollowUp:
-        """Send frames behind all that is collected or waits.
+    ) -> FollowUp:
+        """Collect messages, or send frames behind all that is collected or waits.
 
         A peer that reads never overflows because its replies were collected.
 
-        :param counted: False for a control frame.
+        :param counted: False for a control frame, which is never collected: each ping wants its
+            answer, and collected ones would replace each other.
         """
-        start, trouble = self._send_collected()
-        first = None
+        last, first = self.count, None
         if counted:
-            first = self.count + 1
+            if self._collect(wires, len(joined)):
+                return None
+            first = last + 1
             self.count += len(wires)
+        start, trouble = self._send_collected(last) or (False, None)
         sent = self._offer(joined) if self._clear else 0
-        more, worse = self._queue(sent, wires, keys, first)
+        more, worse = self._queue(sent, wires, keys, first) or (False, None)
         return start or more, trouble or worse
 
-    def _send_collected(self) -> _FollowUp:
-        """Offer the socket all collected messages together."""
+    def _end_sending(self, wire: bytes | None, drop_waiting: bool) -> FollowUp:
+        """Send the last frame, once; ``None``: end the sending side behind what waits."""
+        if wire is not None and (self._finished or self._lost):
+            return None
+        self._finished = True
+        if drop_waiting:
+            self._drop_waiting()
+        start, trouble = self._send_collected(self.count) or (False, None)
+        sent = self._offer(wire) if wire is not None and self._clear else 0
+        self._open = False
+        if sent < 0:
+            return self._lose("lost")
+        if wire is None:
+            self._half_closing = True
+        elif trouble is None and not sent:
+            self._backlog.add_last(wire)
+        elif trouble is None and sent < len(wire):
+            self._backlog.begin(None, wire[sent:])
+        return self._call_writer() or start, trouble
+
+    def _uncork(self) -> FollowUp:
+        self.corked = False
+        return self._send_collected(self.count)
+
+    def _uncork_own(self) -> FollowUp:
+        self._corking_threads -= {thread_id()}
+        return self._send_collected(self.count)
+
+    def _send_collected(self, last: int) -> FollowUp:
+        """Offer the socket all collected messages together.
+
+        :param last: the number of the last of them.
+        """
         collected = self._collected
         if not collected:
-            return False, None
+            return None
         self._collected, self._collected_size = None, 0
         joined = b"".join(collected)
         sent = self._offer(joined)
         if sent == len(joined) and not self.transport.unsent:
-            self._consumed = self.count
-            return False, None
+            self._consumed = last
+            return None
         # Without keys: an outbox whose policy looks at keys collects nothing.
         keys = (None,) * len(collected)
-        return self._queue(sent, collected, keys, self.count - len(collected) + 1)
+        return self._queue(sent, collected, keys, last - len(collected) + 1)
 
     def _call_writer(self) -> bool:
         """Let the writer send what waits; return True if a writer must be started."""
-        self._update()
         if not self._pending():
             return False
-        if self._condition is None:
-            self._condition = threading.Condition(self._lock)
-        if self._has_writer:
-            self._condition.notify_all()
+        self._clear = False
+        if self._bell is None:
+            self._bell = Bell()
+        if self.has_writer:
+            self._bell.ring()
             return False
-        self._has_writer = True
+        self.has_writer = True
         return True
 
-    def _update(self) -> None:
-        """Update the flags and ``_consumed`` after a change.  Nothing may be collected."""
-        pending = self._pending()
+    def _update(self) -> bool:
+        """See ``Sending``."""
+        pending = not self._lost and (bool(self._backlog) or bool(self.transport.unsent))
         self._clear = self._open and not pending
-        self._direct = self._clear and not (self.corked or self._corking_threads)
         if not pending:
-            self._consumed = self.count
+            self._consumed = self.count - len(self._collected or ())
             if self._half_closing and not self._lost:
                 self._half_closing = False
                 self.transport.finish()
         elif not self.transport.unsent:  # else the transport has the end of a message
             first = self._backlog.first
             self._consumed = self.count if first is None else first - 1
+        return self._clear and not (self.corked or self._corking_threads)
 
     def _pending(self) -> bool:
-        """Return True if something waits for the socket."""
+        """See ``Sending``."""
         return not self._lost and (bool(self._backlog) or bool(self.transport.unsent))
 
-    def _lose(self, trouble: str) -> str:
-        """Give the socket up: nothing can be sent any more.  Return ``trouble``."""
-        self._lost = True
-        self._open = False
+    def _lose(self, trouble: str | None) -> FollowUp:
+        """Give the socket up, once: nothing can be sent any more."""
+        if self._lost:
+            return None
+        self._lost, self.has_writer = True, False
+        self._open = self._clear = False
         self._collected, self._collected_size = None, 0
         self._backlog.forget()
         self._update()
         if self._condition is not None:
             self._condition.notify_all()
-        return trouble
+        if self._bell is not None:
+            self._bell.ring()
+        return False, trouble
+
+    def _recover(self) -> FollowUp:
+        """See ``Sending``."""
+        return self._lose("lost")
 
     def _drop_waiting(self) -> None:
         """Drop all messages of which nothing is out."""
@@ -421,73 +437,61 @@ class Outbox:
                 else:
                     watch.start_writer(self)
             except RuntimeError:
-                with self._lock:
-                    self._has_writer = False
-                    # A connection that has ended meanwhile needs no writer.
-                    trouble = None if self._lost else self._lose("no thread")
+                self._change(lambda: self._lose("no thread"))
+                return
         if trouble is not None:
             self._on_broken(trouble)
 
     # The shared thread that finds the socket writable, instead of a writer thread.
-
-    @property
-    def write_wait(self) -> float:
-        """Seconds without a byte of progress after which the connection counts as stalled."""
-        return self._bounds.write_wait
-
-    @property
-    def has_writer(self) -> bool:
-        """True while something waits for the socket."""
-        return self._has_writer
 
     def write_some(self, *, writable: bool) -> bool:
         """Send what the socket takes now; return False if nothing waits any more.
 
         :param writable: False after ``write_wait`` seconds in which the socket took nothing.
         """
-        trouble = self._send_backlog(writable)
-        if trouble is not None:
-            self._on_broken(trouble)
-        with self._lock:
-            self._has_writer = self._pending()
-            return self._has_writer
+
+        def write() -> FollowUp:
+            follow_up = self._send_backlog(writable)
+            self.has_writer = self._pending()
+            return follow_up
+
+        self._change(write)
+        return self.has_writer
 
     # The writer thread.
 
     def _write(self) -> None:
         """Send the backlog, stay for ``linger`` seconds, end."""
         while self._wait_for_work():
-            writable = self.transport.wait_writable(self._bounds.write_wait)
-            trouble = self._send_backlog(writable)
-            if trouble is not None:
-                self._on_broken(trouble)
+            writable = self.transport.wait_writable(self.write_wait)
+            self._change(partial(self._send_backlog, writable))
 
     def _wait_for_work(self) -> bool:
         """Wait until something waits, at most ``linger`` seconds; return False to end."""
-        condition = self._condition
-        assert condition is not None
-        with condition:
-            condition.wait_for(lambda: self._pending() or not self._open, self._bounds.linger)
-            self._writer_waits = self._has_writer = self._pending()
-            return self._writer_waits
+        assert self._bell is not None
+        while self._open and not self._pending() and self._bell.wait(self._bounds.linger):
+            pass
 
-    def _send_backlog(self, writable: bool) -> str | None:
-        """Send what the socket takes now; return new trouble, if any."""
-        condition = self._condition
-        assert condition is not None
-        with condition:
-            self._writer_waits = False
-            condition.notify_all()
-            if self._lost:
-                return None
-            transport, unsent = self.transport, self.transport.unsent
-            try:
-                # Tried even when the wait timed out.  Linux reports a socket as writable only
-                # when a third of its buffer is free, and a peer that reads slowly is alive.
-                sent = transport.send(self._backlog.chunk())
-            except OSError:
-                return self._lose("lost")
-            self._backlog.taken(sent)
-            self._update()
-            progress = sent > 0 or transport.unsent < unsent
-            return None if progress or writable else self._lose("stalled")
+        def begin() -> None:
+            self._writer_waits = self.has_writer = self._pending()
+
+        self._change(begin)
+        return self._writer_waits
+
+    def _send_backlog(self, writable: bool) -> FollowUp:
+        """Send what the socket takes now."""
+        self._writer_waits = False
+        self._get_condition().notify_all()
+        if self._lost:
+            return None
+        transport, unsent = self.transport, self.transport.unsent
+        try:
+            # Tried even when the wait timed out.  Linux reports a socket as writable only
+            # when a third of its buffer is free, and a peer that reads slowly is alive.
+            sent = transport.send(self._backlog.chunk())
+        except OSError:
+            return self._lose("lost")
+        self._backlog.taken(sent)
+        self._update()
+        progress = sent > 0 or transport.unsent < unsent
+        return None if progress or writable else self._lose("stalled")

@@ -70,8 +70,10 @@ class Scripted:
         return taken
 
     def _flush(self) -> None:
-        self.out += self.held[: self.room]
-        self.held, self.room = self.held[self.room :], max(0, self.room - len(self.held))
+        taken = self.held[: self.room]
+        self.out += taken
+        self.held = self.held[len(taken) :]
+        self.room -= len(taken)
         self.unsent = len(self.held)
 
     def wait_writable(self, timeout: float) -> bool:

@@ -9,16 +9,14 @@ Layer: net.  Threads: any thread sends and closes; the thread of the socket call
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
-from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.timers import Timer, Timers
 from hubthread.limits import OUTBOX
-from hubthread.net.backlog import Backlog
 from hubthread.net.connection import TRY_AGAIN_LATER
 from hubthread.net.options import OutboxBounds
+from hubthread.net.sending import FollowUp, Sending
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
@@ -50,7 +48,7 @@ class UdpSink(Protocol):
         """
 
     def over(self) -> None:
-        """Handle the end.  The last call: nothing is sent or received any more."""
+        """Handle the end: nothing is sent or received any more.  A second call does nothing."""
 
 
 class PeerSocket(Protocol):
@@ -69,7 +67,7 @@ class PeerSocket(Protocol):
         """Hand no further datagrams to ``peer``."""
 
 
-class UdpPeer:
+class UdpPeer(Sending):
     """The server's end of one UDP peer.  It is its own outbox.
 
     An address can be forged.  Until a second datagram has come from it, the address is
@@ -83,9 +81,9 @@ class UdpPeer:
     """
 
     __slots__ = (
-        "_allowance", "_backlog", "_bounds", "_condition", "_consumed", "_lock", "_open",
-        "_over", "_queued", "_socket", "_timer", "_timers", "_unsent", "address", "code",
-        "count", "ended_by", "heard", "limit", "reason", "sink", "unhandled",
+        "_allowance", "_bounds", "_open", "_over", "_queued", "_socket", "_timer", "_timers",
+        "_unsent", "address", "code", "ended_by", "heard", "limit", "reason", "sink",
+        "unhandled",
     )  # fmt: skip
 
     clean = False
@@ -96,8 +94,6 @@ class UdpPeer:
     with its lock."""
     unhandled: int
     """Messages that wait for their handler.  The socket guards the number with its lock."""
-    count: int
-    """The number of the last message."""
     ended_by: str | None
     """``"server"``, ``"violation"``, ``"overflow"``, ``"silent"``, ``"idle"``, or ``"crowded
     out"`` (an unproven peer that made room for a new one); ``None`` while it is open."""
@@ -116,23 +112,21 @@ class UdpPeer:
         bounds: OutboxBounds,
         timers: Timers,
     ) -> None:
+        super().__init__(bounds)
         self.address = address
         self._socket = socket
         self._bounds = bounds
         self._timers = timers
         self.heard = 0.0
         self.unhandled = 0
-        self._lock = threading.RLock()  # guards what follows; sends under it do not block
-        self._condition: threading.Condition | None = None  # made with the first backlog
-        self._backlog = Backlog(bounds)
+        # The lock guards what follows, too.
+        self._direct = False  # each message is tried inside a change
         self._allowance: int | None = received + OVERHEAD  # None: the address is proven
-        self._consumed = 0
         self._unsent = 0
         self._open = True
-        self._over = False  # the sink has been, or is being, told
+        self._over = False  # the sink has been told
         self._queued = False  # the socket will call send_waiting
         self._timer: Timer | None = None
-        self.count = 0
         self.ended_by = None
         self.limit = None
         self.code = None
@@ -150,15 +144,16 @@ class UdpPeer:
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; return its number at once."""
-        return self._send((frame.body,), (key,))[0]
+        return self._change(lambda: self._add((frame.body,), (key,)), 1)
 
     def send_batch(self, batch: FrameBatch) -> int:
         """Send or queue the messages of ``batch``.
 
         :returns: the number of the last message if it waits here, zero if it is consumed.
         """
-        number, waits = self._send(batch.encoded(Framing.CHUNKS)[1], batch.keys)
-        return number if waits else 0
+        wires, keys = batch.encoded(Framing.CHUNKS)[1], batch.keys
+        number = self._change(lambda: self._add(wires, keys), len(wires))
+        return number if number > self._consumed else 0
 
     def send_control(self, frame: Frame) -> None:
         """Send the UDP peer's equivalent of a ping or pong: an empty datagram."""
@@ -166,9 +161,12 @@ class UdpPeer:
 
     def ping(self) -> None:
         """Send an empty datagram, if the address is proven and nothing waits."""
-        with self._lock:
+
+        def ping() -> None:
             if self._open and self._allowance is None and not self._backlog:
                 self._offer(b"")
+
+        self._change(ping)
 
     def mark_proven(self) -> None:
         """Note that a second datagram has come from the address."""
@@ -198,23 +196,6 @@ class UdpPeer:
         """End the peer now."""
         self.cut()
 
-    def is_consumed(self, number: int) -> bool:
-        """Return True if message ``number``, and so each earlier one, no longer waits here."""
-        return number <= self._consumed
-
-    def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
-        """Wait until message ``number`` is consumed; return False on time-out.
-
-        :param number: ``None`` waits for all messages.
-        :param timeout: in seconds; ``None`` waits without a limit.
-        """
-        with self._lock:
-            condition = self._condition
-            if condition is None:
-                return True  # there never was a backlog
-            wanted = self.count if number is None else number
-        return wait_for(condition, lambda: wanted <= self._consumed, timeout)
-
     def waiting(self) -> tuple[int, int]:
         """Return the number of messages that wait here, and their bytes."""
         with self._lock:
@@ -225,41 +206,38 @@ class UdpPeer:
 
         Only for the thread of the socket.
         """
-        with self._lock:
+        empty = False
+
+        def send_waiting() -> FollowUp:
+            nonlocal empty
             while self._backlog and self._offer(self._backlog.message()):
                 self._backlog.message_taken()
-            self._update()
-            if self._backlog:
-                return False
-            self._queued = False
-            over = self._is_over()
-        if over:
-            self._report_end()
-        return True
+            empty = not self._backlog
+            self._queued = not empty
+            return False, "ended"
 
-    def _send(self, wires: Sequence[bytes], keys: Sequence[Hashable]) -> tuple[int, bool]:
-        """Send or queue; return the last message's number, and True if that message waits."""
-        full = queue = False
-        with self._lock:
-            for wire, key in zip(wires, keys, strict=True):
-                self.count += 1
-                if full:
-                    self._unsent += 1
-                elif self._open and not self._send_one(wire, key):
-                    self._open = False
-                    full = True
-            if self._backlog and not self._queued:
-                queue = self._queued = True
-            self._update()
-            number, waits = self.count, self.count > self._consumed
-        if queue:
-            self._socket.send_later(self)
-        if full:
-            reason = "The network takes too little for this client; reconnect"
-            self.close(TRY_AGAIN_LATER, reason, ended_by="overflow", limit=OUTBOX)
-        return number, waits
+        self._change(send_waiting)
+        return empty
 
-    # The caller holds the lock.
+    # Parts of changes: the caller holds the lock.
+
+    def _add(self, wires: Sequence[bytes], keys: Sequence[Hashable]) -> FollowUp:
+        """Send or queue messages."""
+        for wire, key in zip(wires, keys, strict=True):
+            self.count += 1
+            if not self._open:
+                self._unsent += self.ended_by is None
+            elif not self._send_one(wire, key):
+                self._open = False
+        return self._look()
+
+    def _look(self) -> FollowUp:
+        """Return what is to be done after a change."""
+        start = bool(self._backlog) and not self._queued
+        self._queued |= start
+        if not self._open and self.ended_by is None:
+            return start, "overflow"
+        return (start, None) if start else None
 
     def _send_one(self, wire: bytes, key: Hashable) -> bool:
         """Send or queue one message; return False if the peer must be closed."""
@@ -281,50 +259,57 @@ class UdpPeer:
             self._unsent += 1
             return True
 
-    def _update(self) -> None:
-        """Update ``_consumed`` after a change, and wake the threads that wait for it."""
+    def _pending(self) -> bool:
+        """See ``Sending``."""
+        return bool(self._backlog)
+
+    def _update(self) -> bool:
+        """See ``Sending``; wake the threads that wait."""
         first = self._backlog.first
-        if first is None:
-            self._consumed = self.count
-        else:
-            self._consumed = first - 1
-            if self._condition is None:
-                self._condition = threading.Condition(self._lock)
+        self._consumed = self.count if first is None else first - 1
         if self._condition is not None:
             self._condition.notify_all()
+        return False
 
-    def _is_over(self) -> bool:
-        """Return True once, when the peer has ended and nothing waits any more."""
-        if self._over or self.ended_by is None or self._backlog:
-            return False
-        self._over = True
-        return True
+    def _recover(self) -> FollowUp:
+        """See ``Sending``.  A datagram is sent whole or not at all, so the peer stays."""
+        self._queued = False
+        return self._look() or (False, "ended")
 
     # Without the lock.
 
     def _end(
         self, code: int, reason: str, ended_by: str, limit: str | None, *, drain: bool
     ) -> None:
-        with self._lock:
-            first = self.ended_by is None
-            if first:
-                self.code, self.reason = code, reason
-                self.ended_by, self.limit = ended_by, limit
+        def end() -> FollowUp:
+            if self.ended_by is None:
+                self.code, self.reason, self.limit = code, reason, limit
+                self.ended_by = ended_by
             self._open = False
             if not drain:
                 self._backlog.forget()
             elif ended_by == "overflow":
                 self._backlog.drop_waiting()
-            self._update()
-            over = self._is_over()
-            waits = first and not over
-        self._socket.forget(self)
-        if waits:
-            self._timer = self._timers.set(self._bounds.write_wait, self.cut)
-        if over:
-            self._report_end()
+            return False, "ended"
 
-    def _report_end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.sink.over()
+        self._change(end)
+
+    def _follow_up(self, start: bool, trouble: str | None) -> None:
+        """Have the socket send what waits, and go on with the end."""
+        if start:
+            self._socket.send_later(self)
+        if trouble == "overflow":
+            reason = "The network takes too little for this client; reconnect"
+            self.close(TRY_AGAIN_LATER, reason, ended_by="overflow", limit=OUTBOX)
+        with self._lock:
+            if self.ended_by is None or self._over:
+                return
+            waits = bool(self._backlog)
+        self._socket.forget(self)
+        if not waits:
+            if self._timer is not None:
+                self._timer.cancel()
+            self.sink.over()
+            self._over = True  # last, because an exception may strike before
+        elif self._timer is None:
+            self._timer = self._timers.set(self._bounds.write_wait, self.cut)
