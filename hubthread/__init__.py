@@ -88,6 +88,7 @@ from hubthread.matcher.codecs import i64_bytes as i64_bytes
 from hubthread.matcher.formats import IntHeader as IntHeader
 from hubthread.matcher.formats import JsonHeader as JsonHeader
 from hubthread.matcher.formats import PrefixHeader as PrefixHeader
+from hubthread.matcher.jsontypes import register_json_type as register_json_type
 from hubthread.matcher.matcher import Empty as Empty
 from hubthread.matcher.matcher import HandleFunc as HandleFunc
 from hubthread.matcher.matcher import HandlePack as HandlePack
@@ -166,6 +167,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "IOContext",
     # Messages.
     "MatcherMap",
+    "register_json_type",
     "SubMatcher",
     "HandleFunc",
     "HandlePack",

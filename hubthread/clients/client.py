@@ -121,10 +121,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self.received = 0
         self._started = False
         self._strand = Strand(
-            pool or core.workers,
-            setting.chan_queue_size,
-            self._report,
-            f"client {connection_id}",
+            pool or core.workers, setting.chan_queue_size, self._report, f"client {connection_id}"
         )
         self._lock = threading.RLock()  # guards what follows
         # Both are made at their first use, so that an idle client stays small.
@@ -389,7 +386,7 @@ class Client(Recipient, Generic[Meta, Header]):
                 if reply is not None:
                     self.write(reply)
         except BaseException as error:  # noqa: BLE001 - told to the user or the log
-            self._failed(error)
+            self._failed(error, message)
 
     def on_rate_exceeded(self) -> None:
         """Close the client, which sends more than ``Limits.messages_per_second``."""
@@ -422,8 +419,11 @@ class Client(Recipient, Generic[Meta, Header]):
         Exceptions of closures are not noted here: they pass through the integration's wrapper.
         """
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException, message: str | bytes) -> None:
         self.note(error)
+        answer = None if self.matcher is None else self.matcher.failure(message, error)
+        if answer is not None:
+            self.write(answer)
         handler = self._core.setting.receive_matcher_error
         if handler is not None and isinstance(error, Exception):
             try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from hubthread.matcher.jsontext import brief
+from hubthread.matcher.jsontypes import JsonType
 
 __all__ = [
     "ANY",
@@ -23,13 +24,19 @@ __all__ = [
     "LITERAL_RANK",
     "OBJECT",
     "SCALARS",
+    "TEXT_RANK",
     "Convert",
     "Field",
     "Mismatch",
     "Plan",
     "to_array",
+    "to_json_type",
+    "to_key",
+    "to_keyed",
     "to_object",
     "to_record",
+    "to_set",
+    "to_tagged",
     "to_tuple",
     "to_union",
     "to_value",
@@ -60,6 +67,10 @@ class Plan(NamedTuple):
     """The name of the type in messages."""
     rank: int = 0
     """The order of trial in a union: a type that takes fewer values has a lower rank."""
+    fields: frozenset[str] = frozenset()
+    """The names of a record's fields in JSON."""
+    tags: Mapping[str, frozenset[Any]] = {}
+    """The ``Literal`` fields of a record, and their values: a union chooses by them."""
 
 
 class Field(NamedTuple):
@@ -68,22 +79,32 @@ class Field(NamedTuple):
     name: str
     convert: Convert
     needed: bool
+    argument: str
+    """The name of the parameter of ``make`` that takes it."""
 
 
-LITERAL_RANK, ENUM_RANK, SCALAR_RANK, FLOAT_RANK = range(4)
+LITERAL_RANK, ENUM_RANK, TEXT_RANK, SCALAR_RANK, FLOAT_RANK = range(5)
 
 
-def to_record(name: str, fields: Iterable[Field], make: Convert | None) -> Convert:
-    """Convert an object with ``fields``; ``make`` turns their dictionary into the record."""
+def to_record(
+    name: str,
+    fields: Iterable[Field],
+    make: Callable[..., Any] | None,
+    refusals: tuple[type[Exception], ...] = (ValueError,),
+) -> Convert:
+    """Convert an object with ``fields``; ``make`` takes the values by name.
+
+    :param refusals: the exceptions by which ``make`` refuses a value.
+    """
     fields = [*fields]
 
     def convert(value: Any) -> Any:
         _expect(value, dict)
         found = {}
-        for key, item, needed in fields:
+        for key, item, needed, argument in fields:
             if key in value:
                 try:
-                    found[key] = item(value[key])
+                    found[argument] = item(value[key])
                 except Mismatch as mismatch:
                     mismatch.steps.append(_step(key))
                     raise
@@ -92,8 +113,8 @@ def to_record(name: str, fields: Iterable[Field], make: Convert | None) -> Conve
         if make is None:
             return found
         try:
-            return make(found)
-        except ValueError as error:
+            return make(**found)
+        except refusals as error:
             raise Mismatch(f"not a {name}: {error}") from error
 
     return convert
@@ -116,6 +137,50 @@ def to_object(item: Convert) -> Convert:
     return convert
 
 
+def to_keyed(to_items: Convert, to_name: Convert) -> Convert:
+    """Convert an object with ``to_items``, and then its keys."""
+
+    def convert(value: Any) -> dict[Any, Any]:
+        found = {}
+        for key, item in to_items(value).items():
+            try:
+                name = to_name(key)
+                if name in found:
+                    raise Mismatch("the same key again, in another form")
+            except Mismatch as mismatch:
+                mismatch.steps.append(_step(key))
+                raise
+            found[name] = item
+        return found
+
+    return convert
+
+
+def to_key(plan: Plan) -> Convert | None:
+    """Convert the text of a key; ``None`` for a type that cannot be a key."""
+    if plan.rank == TEXT_RANK or plan.accepts == {str}:
+        return plan.convert
+    read: Convert
+    if plan.accepts == {int}:
+        read = int
+    elif plan.accepts == {int, float}:
+        read = float
+    else:
+        return None
+
+    def convert(key: str) -> Any:
+        try:
+            number = read(key)
+        except ValueError:
+            raise Mismatch(f"expected {plan.name} as text, got another str") from None
+        # " 1", "01" and "1_000" are keys of a program that does not write numbers.
+        if read is int and str(number) != key:
+            raise Mismatch(f"expected {plan.name} as text, got another str")
+        return plan.convert(number)
+
+    return convert
+
+
 def to_array(item: Convert) -> Convert:
     """Convert an array of any length to a list."""
 
@@ -126,24 +191,91 @@ def to_array(item: Convert) -> Convert:
     return convert
 
 
-def to_tuple(items: list[Convert]) -> Convert:
-    """Convert an array of exactly as many items to a tuple."""
+def to_set(item: Convert, kind: type[set[Any]] | type[frozenset[Any]]) -> Convert:
+    """Convert an array to a set; equal items are one."""
+    to_list = to_array(item)
 
-    def convert(value: Any) -> tuple[Any, ...]:
-        _expect(value, list)
-        if len(value) != len(items):
-            raise Mismatch(f"expected {len(items)} items, got {len(value)}")
-        return tuple(_items(value, items))
+    def convert(value: Any) -> Any:
+        items = to_list(value)
+        try:
+            return kind(items)
+        except TypeError as error:  # only a set of Any comes here
+            raise Mismatch(f"not a {kind.__name__}: {error}") from error
 
     return convert
+
+
+def to_tuple(items: list[Convert], needed: int, make: Callable[..., Any] | None = None) -> Convert:
+    """Convert an array with ``needed`` items or more to a tuple, or to what ``make`` returns."""
+    most = len(items)
+    wanted = f"{most} items" if needed == most else f"{needed} to {most} items"
+
+    def convert(value: Any) -> Any:
+        _expect(value, list)
+        if not needed <= len(value) <= most:
+            raise Mismatch(f"expected {wanted}, got {len(value)}")
+        found = _items(value, items[: len(value)])
+        return tuple(found) if make is None else make(*found)
+
+    return convert
+
+
+def to_json_type(form: JsonType) -> Plan:
+    """Convert as ``form`` says, which has ``decode``."""
+    decode, accepts, wanted = form.decode, form.accepts, form.wanted
+    assert decode is not None
+
+    def convert(value: Any) -> Any:
+        if type(value) not in accepts:
+            raise _expected(wanted, value)
+        try:
+            return decode(value)
+        except Exception as error:  # the program's own function, too, refuses so
+            raise Mismatch(f"expected {wanted}: {error}") from error
+
+    return Plan(convert, accepts, wanted, TEXT_RANK)
+
+
+def to_tagged(field: str, records: list[Plan]) -> Plan:
+    """Convert an object to the one of ``records`` whose tags have the value of ``field``."""
+    chosen = {tag: plan.convert for plan in records for tag in plan.tags[field]}
+    kinds = {kind for kind, _ in chosen}
+    wanted = "one of " + ", ".join(sorted(repr(value) for _, value in chosen))
+
+    def convert(value: Any) -> Any:
+        _expect(value, dict)
+        if field not in value:
+            raise Mismatch(f"the field {field!r} is missing")
+        tag = value[field]
+        kind = type(tag)
+        record = chosen.get((kind, tag)) if kind in kinds else None
+        if record is None:
+            mismatch = Mismatch(f"expected {wanted}, got {_other(kind, kind in kinds)}")
+            mismatch.steps.append(_step(field))
+            raise mismatch
+        return record(value)
+
+    return Plan(
+        convert,
+        OBJECT,
+        " or ".join(plan.name for plan in records),
+        fields=frozenset.intersection(*(plan.fields for plan in records)),
+        tags={field: frozenset(chosen)},
+    )
 
 
 def to_union(plans: list[Plan]) -> Plan:
     """Convert a value by the first of ``plans``, by rank, that takes it."""
     plans = sorted(plans, key=lambda plan: plan.rank)
     name = " or ".join(dict.fromkeys(plan.name for plan in plans))
+    # A type with a form as text comes before text, and after numbers: Decimal.
     choices: dict[type, list[Convert]] = {
-        kind: [plan.convert for plan in plans if kind in plan.accepts] for kind in JSON_TYPES
+        kind: [
+            plan.convert
+            for plan in sorted(plans, key=lambda plan: plan.rank == TEXT_RANK and kind is not str)
+            if kind in plan.accepts
+        ]
+        for kind in JSON_TYPES
     }
 
     def convert(value: Any) -> Any:
@@ -157,7 +289,10 @@ def to_union(plans: list[Plan]) -> Plan:
                 continue
         raise _expected(name, value)
 
-    return Plan(convert, frozenset(kind for kind in choices if choices[kind]), name)
+    records = [plan for plan in plans if plan.fields]
+    fields, tags = (records[0].fields, records[0].tags) if len(records) == 1 else (frozenset(), {})
+    accepts = frozenset(kind for kind in choices if choices[kind])
+    return Plan(convert, accepts, name, fields=fields, tags=tags)
 
 
 def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
@@ -169,8 +304,7 @@ def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
         kind = type(value)
         if kind in accepts and (kind, value) in values:
             return values[kind, value]
-        other = "another " if kind in accepts else ""  # without the value: this goes into logs
-        raise Mismatch(f"expected {name}, got {other}{_kind_name(kind)}")
+        raise Mismatch(f"expected {name}, got {_other(kind, kind in accepts)}")
 
     return Plan(convert, accepts, name, rank)
 
@@ -218,6 +352,11 @@ def _expect(value: Any, kind: type) -> None:
 
 def _expected(name: str, value: Any) -> Mismatch:
     return Mismatch(f"expected {name}, got {_kind_name(type(value))}")
+
+
+def _other(kind: type, fits: bool) -> str:
+    """Return the name of a value's type, without the value: the text goes into logs."""
+    return f"another {_kind_name(kind)}" if fits else _kind_name(kind)
 
 
 def _kind_name(kind: type) -> str:

@@ -70,7 +70,9 @@ class HeaderFormat(Protocol[Header]):
 
     A payload of type ``str`` or ``bytes`` is encoded; the matcher unmarshals it to the
     handler's type.  Any other payload is a decoded JSON value.  A format whose ``str`` payloads
-    are decoded values has the attribute ``decoded_text = True``.
+    are decoded values has the attribute ``decoded_text = True``.  A format that takes its own
+    fields out of a decoded object names them in ``header_field``, ``id_field`` and
+    ``reply_field``; a handler whose type has a field of that name gets the value there.
     """
 
     def parse(self, data: str | bytes) -> tuple[Header, Any]:
@@ -90,7 +92,8 @@ class Correlated(Protocol):
 
     A request carries an id, a text or an integer.  Its answer carries the same id in another
     place, so that the ids of the two ends never collide.  Such a format has the attribute
-    ``correlated = True``.
+    ``correlated = True``.  With a method ``join_failure(header, text, marshal, question)``, which
+    returns an answer with an error, requests that fail are answered, too.
     """
 
     def parse_correlated(self, data: str | bytes) -> Parsed:
@@ -163,6 +166,9 @@ class JsonHeader:
     The payload is the rest of the object or, with ``body``, the value of that field (``None``
     if it is missing).  The format decodes the message once.
 
+    A handler whose type has a field ``field`` gets the header there, such as a pydantic model
+    with ``type: Literal["bid"]``.
+
     The fields of a reply stand beside the header's field; a reply without fields stands under
     ``data``.  With ``body``, every reply stands under ``body``.
 
@@ -171,15 +177,23 @@ class JsonHeader:
 
         → {"type": "where", "id": 7}            ← {"type": "where", "reply": 7, "x": 1}
 
-    If the handler returns ``None``, the answer is the id alone.  If there is no handler, or the
-    handler raises, nothing is sent: ``receive_matcher_error`` is called, and may write an
-    answer.
+    If the handler returns ``None``, the answer is the id alone.  If there is no handler, the
+    payload does not fit, or the handler raises, nothing is sent.  With ``error_field``, the
+    answer then says so::
+
+        → {"type": "where", "id": 8}            ← {"type": "where", "reply": 8, "error": "…"}
+
+    The text is that of a ``PayloadError``, which a handler may raise, too; for other exceptions
+    it is ``internal error``.
 
     :param field: the name of the header's field.
     :param body: the name of the payload's field; ``None`` for the rest of the object.
     :param id_field: the name of the field with a request's id; ``None`` for no requests.
     :param reply_field: the name of the field with the id of the answered request.
-    :raises SettingError: for an empty name, and for a name given twice.
+    :param error_field: the name of the field with the error of a failed request; ``None`` sends
+        no answer to a request that fails.
+    :raises SettingError: for an empty name, for a name given twice, and for an ``error_field``
+        without ``id_field``.
     """
 
     def __init__(
@@ -189,6 +203,7 @@ class JsonHeader:
         *,
         id_field: str | None = None,
         reply_field: str = "reply",
+        error_field: str | None = None,
     ) -> None:
         self.correlated = id_field is not None
         names = {"field": field}
@@ -196,17 +211,28 @@ class JsonHeader:
             names["body"] = body
         if id_field is not None:
             names |= {"id_field": id_field, "reply_field": reply_field}
+        if error_field is not None:
+            names["error_field"] = error_field
+            if id_field is None:
+                raise SettingError("error_field", "expected None without an id_field")
         taken: set[str] = set()
         for name, value in names.items():
             _check_text(name, value)
             if value in taken:
                 raise SettingError(name, f"expected a name of its own, got {value!r} again")
             taken.add(value)
-        self._reserved = {value for name, value in names.items() if name != "body"}
+        self._reserved = {
+            names[name] for name in ("field", "id_field", "reply_field") if name in names
+        }
         self._field = field
         self._body = body
         self._id = id_field
         self._reply = reply_field
+        self._error = error_field
+        # With a body the payload has fields of its own only.
+        self.header_field = field if body is None else None
+        self.id_field = id_field if body is None else None
+        self.reply_field = reply_field if body is None and id_field is not None else None
         self.decoded_text = body is not None
 
     def parse(self, data: str | bytes) -> tuple[Any, Any]:
@@ -260,6 +286,15 @@ class JsonHeader:
             "the answer to", {self._field: header, self._reply: question}, obj, marshal
         )
 
+    @property
+    def join_failure(self) -> Callable[[Any, str, Marshal, ID], Message] | None:
+        """The function that returns an answer with an error; ``None`` without ``error_field``."""
+        return None if self._error is None else self._join_failure
+
+    def _join_failure(self, header: Any, text: str, marshal: Marshal, question: ID) -> Message:
+        """Return ``{"type": header, "reply": question, "error": text}``."""
+        return marshal({self._field: header, self._reply: question, self._error: text})
+
     def _join(self, what: str, head: dict[str, Any], obj: Any, marshal: Marshal) -> Message:
         if self._body is not None:
             head[self._body] = obj
@@ -268,11 +303,15 @@ class JsonHeader:
         if fields is None:
             fields = {"data": obj}
         elif not self._reserved.isdisjoint(fields):
-            name = min(self._reserved.intersection(fields))
-            raise WrongValue(
-                f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
-                "rename it, or give JsonHeader a body"
-            )
+            # A model may have the field of the header, with the header in it.
+            if fields.get(self._field) == head[self._field]:
+                fields = {name: value for name, value in fields.items() if name != self._field}
+            name = min(self._reserved.intersection(fields), default=None)
+            if name is not None:
+                raise WrongValue(
+                    f"{what} {head[self._field]!r} has a field {name!r}, which is the header's: "
+                    "rename it, or give JsonHeader a body"
+                )
         head.update(fields)
         return marshal(head)
 

@@ -13,9 +13,10 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from inspect import Parameter
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from hubthread.checks import called_function, refuse_unrun, why_never_run
 from hubthread.errors import (
@@ -25,7 +26,8 @@ from hubthread.errors import (
     HubThreadError,
     PayloadError,
 )
-from hubthread.matcher.compile import compile_converter
+from hubthread.matcher.compile import compile_plan, telling_the_path
+from hubthread.matcher.converters import Plan
 from hubthread.matcher.jsontext import as_bytes, as_text, brief, load_json
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "HandlePack",
     "Handler",
     "Unmarshal",
+    "Wire",
     "name_of",
     "pack_handler",
     "unmarshal_with",
@@ -59,10 +62,22 @@ class Empty:
     """The annotation of a handler that needs no payload: nothing is unmarshalled."""
 
 
+class Wire(NamedTuple):
+    """The properties of a wire protocol on which the loading of payloads depends."""
+
+    unmarshal: Unmarshal | None = None
+    """Replaces JSON."""
+    decoded_text: bool = False
+    """The attribute of the header format, as the next three."""
+    header_field: str | None = None
+    id_field: str | None = None
+    reply_field: str | None = None
+
+
 class HandlePack:
     """A handler and the function that loads its payload (specification: ``HandlePack``)."""
 
-    __slots__ = ("handler", "load")
+    __slots__ = ("handler", "id_field", "load")
 
     handler: Callable[..., object]
     load: Load | None
@@ -70,18 +85,20 @@ class HandlePack:
     is True if ``value`` is text or bytes to unmarshal; ``payload`` is the payload or message as
     it came.  ``None`` for a handler with two arguments."""
 
-    def __init__(self, handler: Callable[..., object], load: Load | None) -> None:
+    id_field: str | None
+    """The field of the payload's type that takes the id of a request, if there is one."""
+
+    def __init__(
+        self, handler: Callable[..., object], load: Load | None, id_field: str | None = None
+    ) -> None:
         self.handler = handler
         self.load = load
+        self.id_field = id_field
 
 
-def pack_handler(
-    header: object, handler: object, unmarshal: Unmarshal | None, decoded_text: bool
-) -> HandlePack:
+def pack_handler(header: object, handler: object, wire: Wire) -> HandlePack:
     """Check ``handler``, and prepare it for the messages with ``header``.
 
-    :param unmarshal: replaces JSON.
-    :param decoded_text: the attribute of the header format.
     :raises HandleNotFunc: if ``handler`` is not callable.
     :raises HandleKindError: if its parameters or annotations do not fit; the message says what
         to write instead.
@@ -94,13 +111,14 @@ def pack_handler(
         )
     try:
         parameter = _payload_parameter(handler)
-        load = None if parameter is None else _loader(handler, parameter, unmarshal, decoded_text)
+        if parameter is None:
+            return HandlePack(handler, None)
+        return _packed(header, handler, parameter, wire)
     except (_Unfit, HandleAnyNotPtr) as error:
         cause = error.__cause__ if isinstance(error, _Unfit) else error
         raise HandleKindError(
             f"handle kind error: header {header!r}, handler {name_of(handler)}: {error}", header
         ) from cause
-    return HandlePack(handler, load)
 
 
 def name_of(handler: object) -> str:
@@ -152,29 +170,57 @@ def _refuse_other_kinds(handler: Callable[..., object]) -> None:
         raise _Unfit(why)
 
 
-def _loader(
-    handler: Callable[..., object],
-    parameter: Parameter,
-    unmarshal: Unmarshal | None,
-    decoded_text: bool,
-) -> Load:
+def _packed(
+    header: object, handler: Callable[..., object], parameter: Parameter, wire: Wire
+) -> HandlePack:
     # The function that inspect.signature has read: the inner one under functools.wraps.
     function = inspect.unwrap(called_function(handler))
     names = _names_around(function)
     into = _annotation(function, parameter, names)
     if into is Empty:
         empty = Empty()
-        return lambda value, encoded, payload: empty
+        return HandlePack(handler, lambda value, encoded, payload: empty)
     # Text and bytes are the payload as it came; str is also the type of a value that a format
     # with decoded text has decoded.
     if into is bytes:
-        return lambda value, encoded, payload: as_bytes(payload)
-    if into is str and not decoded_text:
-        return lambda value, encoded, payload: as_text(payload)
-    if unmarshal is not None:
-        return _custom(unmarshal, into)
-    convert = compile_converter(into, names)
+        return HandlePack(handler, lambda value, encoded, payload: as_bytes(payload))
+    if into is str and not wire.decoded_text:
+        return HandlePack(handler, lambda value, encoded, payload: as_text(payload))
+    if wire.unmarshal is not None:
+        return HandlePack(handler, _custom(wire.unmarshal, into))
+    plan = compile_plan(into, names)
+    convert = telling_the_path(plan.convert)
+    id_field = wire.id_field if wire.id_field in plan.fields else None
+    if wire.reply_field in plan.fields:
+        raise _Unfit(
+            f"its payload has the field {wire.reply_field!r}, which makes a message an answer: "
+            "rename the field, or give JsonHeader another reply_field or a body"
+        )
+    field = wire.header_field
+    if field is None or field not in plan.fields:
+        return HandlePack(handler, _json(convert), id_field)
+    given = header.value if isinstance(header, Enum) else header
+    _check_tag(given, field, plan)
+
+    def load(value: Any, encoded: bool, payload: str | bytes) -> Any:
+        return convert({**value, field: given})
+
+    return HandlePack(handler, load, id_field)
+
+
+def _json(convert: Callable[[Any], Any]) -> Load:
     return lambda value, encoded, payload: convert(load_json(value) if encoded else value)
+
+
+def _check_tag(header: object, field: str, plan: Plan) -> None:
+    """Refuse a type whose ``field`` takes the header, but not this one."""
+    values = plan.tags.get(field)
+    if values is not None and (type(header), header) not in values:
+        shown = ", ".join(sorted(repr(value) for _, value in values))
+        raise _Unfit(
+            f"the field {field!r} of its payload takes {shown}, and the header is {header!r}: "
+            "register it for that header"
+        )
 
 
 def _custom(unmarshal: Unmarshal, into: Any) -> Load:

@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from hubthread.errors import PayloadError, WrongType, WrongValue
+from hubthread.matcher.jsontypes import json_type_of
 
 __all__ = [
     "MAX_DEPTH",
@@ -56,6 +57,9 @@ def load_json(data: str | bytes) -> Any:
     try:
         value = _decode(text)
     except json.JSONDecodeError as error:
+        if text.startswith("\ufeff"):
+            why = "the text begins with a byte order mark (U+FEFF): send it without the mark"
+            raise PayloadError(f"not JSON: {why}") from None
         raise PayloadError(f"not JSON: {error}") from None
     except PayloadError:
         raise  # from parse_float or parse_constant
@@ -73,13 +77,21 @@ def load_json(data: str | bytes) -> Any:
 def marshal_json(obj: object) -> str:
     """Return ``obj`` as compact JSON text.
 
-    :param obj: any value that ``json`` accepts, a dataclass, an ``Enum`` member (encoded as its
-        value), a mapping, a msgspec struct or a pydantic model, nested in any way.
+    :param obj: any value that ``json`` accepts, a dataclass, an attrs class, a msgspec struct, a
+        pydantic model, an ``Enum`` member (encoded as its value), a mapping, a set, a
+        ``datetime``, ``date``, ``time``, ``UUID`` or ``Decimal`` (encoded as text), and what
+        ``register_json_type`` has added, nested in any way.  The keys of a mapping may be text,
+        numbers, members of an enum, and all that is encoded as text.
     :raises WrongValue: for a value that JSON cannot express.
     :raises WrongType: for an object of another type.
     """
     try:
-        text = _encode(obj)
+        try:
+            text = _encode(obj)
+        except TypeError as error:
+            if not str(error).startswith("keys must be"):
+                raise
+            text = _encode(_text_keys(obj))  # ``json`` asks ``default`` about values only
         if not text.isascii():
             text.encode()
     except UnicodeEncodeError:
@@ -123,13 +135,7 @@ def as_bytes(data: str | bytes) -> bytes:
 
 def as_fields(obj: object) -> dict[Any, Any] | None:
     """Return the fields of a value that becomes a JSON object; ``None`` for other values."""
-    if isinstance(obj, dict):
-        return obj
-    if isinstance(obj, Mapping):
-        return dict(obj)
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(obj)}
-    plain = _library_plain(obj)
+    plain = obj if isinstance(obj, dict) else _plainer(obj)
     return plain if isinstance(plain, dict) else None
 
 
@@ -141,30 +147,63 @@ def brief(value: object) -> str:
         return f"a very large {_kind(value)}"
 
 
-def _library_plain(obj: object) -> Any:
-    """Return a msgspec struct or pydantic model in JSON's types; ``None`` for other values."""
-    msgspec: Any = sys.modules.get("msgspec")
-    if msgspec is not None and isinstance(obj, msgspec.Struct):
-        return msgspec.to_builtins(obj)
-    pydantic: Any = sys.modules.get("pydantic")
-    if pydantic is not None and isinstance(obj, pydantic.BaseModel):
+def _plainer(obj: object) -> object:
+    """Return the value that stands for ``obj`` in JSON; ``None`` for one that has none."""
+    kind: Any = type(obj)
+    known = json_type_of(kind)
+    if known is not None:
+        return known.encode(obj)
+    # In the order of their cost: isinstance(obj, Mapping) takes as long as all others together.
+    if "__dataclass_fields__" in kind.__dict__ and "__pydantic_serializer__" not in kind.__dict__:
+        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__struct_fields__"):
+        return sys.modules["msgspec"].to_builtins(obj, enc_hook=_plain)
+    if isinstance(obj, Enum):
+        return obj.value
+    if hasattr(kind, "__pydantic_serializer__"):
         model: Any = obj
-        return model.model_dump(mode="json", by_alias=True)
-    return None
+        if hasattr(kind, "model_dump"):
+            return model.model_dump(mode="json", by_alias=True)
+        return kind.__pydantic_serializer__.to_python(obj, mode="json", by_alias=True)
+    if dataclasses.is_dataclass(kind):  # the subclass of one
+        return {field.name: getattr(obj, field.name) for field in dataclasses.fields(kind)}
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: getattr(obj, field.name) for field in kind.__attrs_attrs__}
+    return dict(obj) if isinstance(obj, Mapping) else None
 
 
 def _plain(obj: object) -> object:
-    fields = as_fields(obj)
-    if fields is not None:
-        return fields
-    if isinstance(obj, Enum):
-        return obj.value
-    plain: object = _library_plain(obj)
-    if plain is not None:
+    plain = _plainer(obj)
+    if plain is not None or isinstance(obj, Enum) or json_type_of(type(obj)) is not None:
         return plain
     raise TypeError(
-        f"{brief(obj)} is a {_kind(obj)}; use dataclasses, mappings, lists, text or numbers"
+        f"{brief(obj)} is a {_kind(obj)}; use dataclasses, mappings, lists, text or numbers, or "
+        f"say how to write it: register_json_type({_kind(obj)}, encode=…)"
     )
+
+
+def _text_keys(obj: object) -> object:
+    """Return ``obj`` with the keys of its mappings as ``json`` accepts them."""
+    if isinstance(obj, dict):
+        return {_text_key(key): _text_keys(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [_text_keys(value) for value in obj]
+    if obj is None or isinstance(obj, str | int | float):
+        return obj
+    return _text_keys(_plain(obj))
+
+
+def _text_key(key: object) -> object:
+    if isinstance(key, Enum):
+        key = key.value
+    if key is None or isinstance(key, str | int | float):
+        return key
+    known = json_type_of(type(key))
+    if known is None or not known.is_key:
+        raise TypeError(
+            f"keys must be text, numbers, dates or UUIDs; {brief(key)} is a {_kind(key)}"
+        )
+    return known.encode(key)
 
 
 def _too_deep(text: str) -> bool:

@@ -42,6 +42,7 @@ from hubthread.matcher.handlers import (
     HandlePack,
     Handler,
     Unmarshal,
+    Wire,
     name_of,
     pack_handler,
     unmarshal_with,
@@ -97,6 +98,17 @@ class _Coding(Generic[Header]):
         self.correlated: Correlated | None = form if getattr(form, "correlated", False) else None
         self.marshal: Marshal = marshal or marshal_json
         self.unmarshal = unmarshal
+        self.wire = Wire(
+            unmarshal,
+            self.decoded_text,
+            getattr(form, "header_field", None),
+            getattr(form, "id_field", None),
+            getattr(form, "reply_field", None),
+        )
+        # Only a format with a place for it has the method.
+        self.join_failure: Callable[[Any, str, Marshal, ID], str | bytes] | None = (
+            getattr(form, "join_failure", None) if self.correlated is not None else None
+        )
         check_callable("header_parsing", self.parse, "data")
         check_callable("marshal", self.marshal, "obj")
         check_function("unmarshal", unmarshal, "payload", "into")
@@ -225,9 +237,7 @@ class _Matcher(Generic[Meta, Header]):
                 "remove one of the two, or override it in an overlay (gen_sub)",
                 header,
             )
-        self._packs[header] = pack_handler(
-            header, handler, self._coding.unmarshal, self._coding.decoded_text
-        )
+        self._packs[header] = pack_handler(header, handler, self._coding.wire)
 
     def route(self, data: str | bytes) -> HandlerCall | Answer:
         """Find the handler of the message ``data``, or the request that ``data`` answers.
@@ -259,6 +269,8 @@ class _Matcher(Generic[Meta, Header]):
             raise PayloadError(f"the header {brief(header)} is not hashable", header) from None
         encoded = isinstance(value, (str, bytes)) and not coding.decoded_text
         payload = value if encoded else data
+        if question is not None and pack.id_field is not None:
+            value = {**value, pack.id_field: question}
         return _call((payload, value, encoded, header, pack, coding, question))
 
     def dispatch(self, ctx: Any, meta: Meta, data: str | bytes) -> str | bytes | None:
@@ -296,6 +308,30 @@ class _Matcher(Generic[Meta, Header]):
                 'use JsonHeader(id_field="id"), or a format of your own with ids'
             )
         return correlated.join_question(header, obj, self._coding.marshal, number)
+
+    def failure(self, data: str | bytes, error: BaseException) -> str | bytes | None:
+        """Return the answer that tells the peer that its request ``data`` has failed.
+
+        ``None`` for a message that is not a request, and for a header format that has no place
+        for it: ``JsonHeader(error_field="error")`` has.
+
+        :param error: the exception of ``route`` or ``run``.  The peer is told the text of a
+            ``PayloadError``, but not that of an exception of the program.
+        """
+        coding = self._coding
+        if coding.join_failure is None or coding.correlated is None:
+            return None
+        try:
+            header, _, question, answered = coding.correlated.parse_correlated(data)
+        except Exception:  # noqa: BLE001 - without an id there is nothing to answer
+            return None
+        if question is None or answered is not None:
+            return None
+        if isinstance(error, HandleNotFind):
+            text = f"no handler for {brief(header)}"  # not the names of the others
+        else:
+            text = str(error) if isinstance(error, PayloadError) else "internal error"
+        return coding.join_failure(header, text, coding.marshal, question)
 
     def answer_as(self, into: Any) -> Callable[[Any], Any]:
         """Return a function from an answer's payload to an ``into``.

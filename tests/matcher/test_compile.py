@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import InitVar, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hubthread.errors import HandleAnyNotPtr, PayloadError
-from hubthread.matcher.compile import compile_converter, convert, marshal_json, unmarshal_json
+from hubthread.matcher.compile import compile_converter, convert, unmarshal_json
 from tests.matcher.test_converters import Colour, Level, Move, Point
 
 T = TypeVar("T")
@@ -20,23 +20,12 @@ T = TypeVar("T")
 
 @dataclass
 class Unsupported:
-    tags: set[str]
+    tags: set[complex]
 
 
 @dataclass
 class Outer:
     inner: list[Unsupported]
-
-
-@dataclass
-class Needs:
-    seed: InitVar[int]
-    x: int = 0
-
-
-@dataclass
-class Unresolved:
-    x: Missing  # type: ignore[name-defined]  # noqa: F821
 
 
 class Odd(Enum):
@@ -48,26 +37,30 @@ class Plain:
 
 
 UNSUPPORTED: list[tuple[Any, str]] = [
-    (set, "set: no JSON value can be converted"),
-    (bytes, "bytes: no JSON value"),
+    (bytes, "bytes: no JSON value can be converted to it; use a dataclass, an attrs class, a ms"),
+    (timedelta, "timedelta: no JSON value can be converted to it; use a dataclass, an attrs"),
     (complex, "complex: no JSON value"),
     (Plain, "Plain: no JSON value"),
     (3, "3: no JSON value"),
     ({"a": int}, "{'a': <class 'int'>}: no JSON value"),
     ("Point", "'Point': no JSON value"),
-    (T, "~T: no JSON value"),
-    (list[set[int]], "set[int]: no JSON value"),
-    (dict[int, str], "dict[int, str]: the keys of a JSON object are text"),
-    (Point | Move, "several objects in a union cannot be told apart"),
+    (T, "~T: say which type it stands for, such as Page[int]"),
+    (list[set[complex]], "complex: no JSON value"),
+    (set[list[int]], "set[list[int]]: its items cannot be in a set; use list[list[int]]"),
+    (frozenset[Move], "its items cannot be in a set; use list[Move]"),
+    (set[tuple[int, Sequence[int]]], "its items cannot be in a set"),
+    (dict[bool, str], "dict[bool, str]: the keys of a JSON object are text: use str, int, float"),
+    (dict[int | str, str], "the keys of a JSON object are text"),
+    (Point | Move, "several objects in a union cannot be told apart: give each a field of one"),
     (Point | dict[str, int], "several objects"),
-    (list[int] | tuple[int, int], "several arrays"),
+    (list[int] | tuple[int, int], "several arrays in a union cannot be told apart: use one"),
     (Colour | Level, "several enums"),
     (Odd, "Odd: its values must be text, numbers, bool or None"),
     (Literal[b"a"], "its values must be text"),
-    (Unsupported, "set[str]: no JSON value"),
+    (Unsupported, "complex: no JSON value"),
     (Outer, "in field 'tags' of Unsupported, in field 'inner' of Outer"),
-    (Needs, "Needs: it cannot be made of its fields alone: missing a required argument: 'seed'"),
-    (Unresolved, "Unresolved: an annotation in it cannot be resolved (name 'Missing'"),
+    (Annotated[int, {"ge": 0}], "nothing checks the metadata {'ge': 0}: use that of pydantic or"),
+    (dict[str, Annotated[int, Plain]], "nothing checks the metadata <class "),
 ]
 
 
@@ -83,7 +76,7 @@ def test_compile_error_has_the_type() -> None:
     """A program can tell which part of its type is at fault."""
     with pytest.raises(HandleAnyNotPtr) as raised:
         convert({}, Outer)
-    assert raised.value.target == set[str]
+    assert raised.value.target is complex
 
 
 def test_compile_converter_finds_local_types_in_the_namespace() -> None:
@@ -100,20 +93,6 @@ def test_compile_converter_finds_local_types_in_the_namespace() -> None:
     assert compile_converter(Local, locals())({"inner": {"x": 1}}) == Local(Inner(1))
     with pytest.raises(HandleAnyNotPtr, match="at module level"):
         compile_converter(Local)
-
-
-@given(
-    st.builds(
-        Move,
-        player=st.builds(Point, st.integers(), st.floats(allow_nan=False, allow_infinity=False)),
-        path=st.lists(st.builds(Point, st.integers())),
-        note=st.none() | st.text(),
-    )
-)
-def test_marshal_json_dataclass_round_trips(move: Move) -> None:
-    """Marshal and unmarshal are each other's inverse."""
-    assert unmarshal_json(marshal_json(move), Move) == move
-    assert unmarshal_json(marshal_json(move).encode(), Move) == move
 
 
 @pytest.mark.parametrize("data", ["{not json", b"{not json"])

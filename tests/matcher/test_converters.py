@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    Optional,
+    TypedDict,
+    TypeVar,
+)
+from uuid import UUID
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,7 +94,52 @@ class Loose(TypedDict, total=False):
     size: int
 
 
-FITS: list[tuple[Any, Any, Any]] = [
+class Cell(NamedTuple):
+    x: int
+    when: date | None = None
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+    after: Page[T] | None = None
+
+
+@dataclass
+class Named(Page[Cell]):
+    title: str = ""
+
+
+@attrs.define
+class Score:
+    _points: int
+    by: frozenset[str] = frozenset()
+
+    def __attrs_post_init__(self) -> None:
+        if self._points > 100:
+            raise TypeError("more than 100 points")
+
+
+@dataclass
+class Circle:
+    kind: Literal["circle"]
+    size: int
+
+
+@dataclass
+class Group:
+    kind: Literal["group", "row"]
+    of: list[Circle | Group]
+
+
+class Dot(TypedDict):
+    kind: Literal[0]
+
+
+Shape = Circle | Group | Dot
+
+# The type, a value in JSON and the same value in Python: read and written.
+TYPES: list[tuple[Any, Any, Any]] = [
     (Any, {"a": [1]}, {"a": [1]}),
     (object, None, None),
     (int, -3, -3),
@@ -95,9 +155,20 @@ FITS: list[tuple[Any, Any, Any]] = [
     (tuple, [1, "a"], (1, "a")),
     (tuple[int, ...], [1, 2, 3], (1, 2, 3)),
     (tuple[int, str], [1, "a"], (1, "a")),
+    (set[int], [1], {1}),
+    (set, ["a"], {"a"}),
+    (frozenset[tuple[int, date]], [[1, "2026-01-31"]], frozenset({(1, date(2026, 1, 31))})),
     (dict, {"a": 1}, {"a": 1}),
     (dict[str, list[int]], {"a": [1]}, {"a": [1]}),
     (Mapping[str, int], {"a": 1}, {"a": 1}),
+    (dict[int, str], {"-1": "a"}, {-1: "a"}),
+    (dict[float, str], {"1.5": "a"}, {1.5: "a"}),
+    (dict[PlayerId, set[int]], {"7": [1]}, {7: {1}}),
+    (dict[date, int], {"2026-01-31": 1}, {date(2026, 1, 31): 1}),
+    (dict[Decimal, Decimal], {"1.50": "2"}, {Decimal("1.50"): Decimal(2)}),
+    (dict[Colour, Level], {"red": 3}, {Colour.RED: Level.HIGH}),
+    (dict[Level, int], {"3": 1}, {Level.HIGH: 1}),
+    (dict[Literal["a"], int], {"a": 1}, {"a": 1}),
     (Optional[int], None, None),  # noqa: UP045  (typing.Union differs from |)
     (int | str, "a", "a"),
     (bool | int, True, True),
@@ -105,23 +176,46 @@ FITS: list[tuple[Any, Any, Any]] = [
     (Point | Any, {"x": "any"}, {"x": "any"}),
     (Literal["a", 1, None], 1, 1),
     (Literal[1] | bool, True, True),
+    (Literal[Colour.RED, 7], "red", Colour.RED),
     (Colour, "red", Colour.RED),
     (Level, 3, Level.HIGH),
     (str | Colour, "red", Colour.RED),
     (str | Colour, "green", "green"),
     (Annotated[int, "any note"], 1, 1),
-    (list[Annotated[int, {"not": "hashable"}]], [1], [1]),
     (PlayerId, 7, 7),
     (Point, {"x": 1, "y": 2.5}, Point(1, 2.5)),
-    (Point, {"x": 1, "unknown": None}, Point(1)),
     (Point | None, None, None),
+    (Move, {"player": {"x": 1, "y": 0.0}, "path": [], "note": None}, Move(Point(1))),
+    (
+        Tree,
+        {"value": 1, "parent": {"value": 2, "parent": None, "children": []}, "children": []},
+        Tree(1, Tree(2)),
+    ),
+    (Chat, {"text": "a", "room": "b"}, {"text": "a", "room": "b"}),
+    (Loose, {"text": "a"}, {"text": "a"}),
+    (Cell, [1, "2026-01-31"], Cell(1, date(2026, 1, 31))),
+    (Page[int], {"items": [1], "after": {"items": [], "after": None}}, Page([1], Page([]))),
+    (Named, {"items": [[1, None]], "after": None, "title": "a"}, Named([Cell(1)], None, "a")),
+    (Score, {"_points": 1, "by": ["a"]}, Score(1, frozenset({"a"}))),
+    (Shape, {"kind": "circle", "size": 1}, Circle("circle", 1)),
+    (
+        Shape | None | int,
+        {"kind": "row", "of": [{"kind": "circle", "size": 1}]},
+        Group("row", [Circle("circle", 1)]),
+    ),
+    (Shape, {"kind": 0}, {"kind": 0}),
+]
+
+# Values that are not written the way they are read.
+READ: list[tuple[Any, Any, Any]] = [
+    (Point, {"x": 1, "unknown": None}, Point(1)),
     (Move, {"player": {"x": 1}, "path": [{"x": 2}]}, Move(Point(1), [Point(2)])),
     (Tree, {"value": 1, "children": [{"value": 2}]}, Tree(1, None, [Tree(2)])),
-    (Tree, {"value": 1, "parent": {"value": 2}}, Tree(1, Tree(2))),
     (Percent, {"value": 50, "doubled": 3}, Percent(50)),
-    (Chat, {"text": "a", "room": "b"}, {"text": "a", "room": "b"}),
     (Chat, {"text": "a", "unknown": 1}, {"text": "a"}),
-    (Loose, {"text": "a"}, {"text": "a"}),
+    (Cell, [1], Cell(1)),
+    (Score, {"_points": 1}, Score(1)),
+    (set[int], [1, 1], {1}),
 ]
 
 REFUSED: list[tuple[Any, Any, str]] = [
@@ -139,9 +233,19 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (list[list[int]], [[1], [2, None]], "$[1][1]: expected int, got None"),
     (tuple[int, str], [1], "$: expected 2 items, got 1"),
     (tuple[int, str], [1, 2], "$[1]: expected str, got int"),
+    (Cell, [], "$: expected 1 to 2 items, got 0"),
+    (Cell, ["a"], "$[0]: expected int, got str"),
+    (set, [[]], "$: not a set: unhashable type: 'list'"),
+    (set[int], [1, "a"], "$[1]: expected int, got str"),
     (tuple[int, ...], "abc", "$: expected list, got str"),
     (dict[str, int], [], "$: expected dict, got list"),
     (dict[str, int], {"a b": "c"}, "$['a b']: expected int, got str"),
+    (dict[int, str], {"01": "a"}, "$['01']: expected int as text, got another str"),
+    (dict[int, str], {"a": "a"}, "$.a: expected int as text, got another str"),
+    (dict[float, int], {"nan": 1}, "$.nan: expected a finite number"),
+    (dict[float, int], {"1": 1, "1.0": 1}, "$['1.0']: the same key again, in another form"),
+    (dict[Level, int], {"2": 1}, "$['2']: expected one of 1, 3, got another int"),
+    (dict[int, int], {"1": "a"}, "$['1']: expected int, got str"),
     (int | str, 1.5, "$: expected int or str, got float"),
     (int | None, "a", "$: expected int or None, got str"),
     (int | list[Point], [{"x": "a"}], "$[0].x: expected int, got str"),
@@ -160,6 +264,19 @@ REFUSED: list[tuple[Any, Any, str]] = [
         {"value": 1, "children": [{"value": None}]},
         "$.children[0].value: expected int, got None",
     ),
+    (Page[int], {"items": ["a"]}, "$.items[0]: expected int, got str"),
+    (Named, {"items": [], "title": 1}, "$.title: expected str, got int"),
+    (Score, {"_points": 101}, "$: not a Score: more than 100 points"),
+    (Shape, {"size": 1}, "$: the field 'kind' is missing"),
+    (Shape, {"kind": "x"}, "$.kind: expected one of 'circle', 'group', 'row', 0, got another str"),
+    (Shape, {"kind": []}, "$.kind: expected one of 'circle', 'group', 'row', 0, got list"),
+    (Shape, {"kind": False}, "$.kind: expected one of 'circle', 'group', 'row', 0, got bool"),
+    (
+        Shape,
+        {"kind": "row", "of": [{"kind": 0}]},
+        "$.of[0].kind: expected one of 'circle', 'group', 'row', got int",
+    ),
+    (Shape, [], "$: expected dict, got list"),
     (Percent, {"value": 101}, "$: not a Percent: 101 is not from 0 to 100"),
     (Chat, {"room": "b"}, "$: the field 'text' is missing"),
     (Chat, {"text": 1}, "$.text: expected str, got int"),
@@ -167,12 +284,18 @@ REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("into", "value", "expected"), FITS)
+@pytest.mark.parametrize(("into", "value", "expected"), [*TYPES, *READ])
 def test_convert_fitting_value_has_the_right_type(into: Any, value: Any, expected: Any) -> None:
     """Each kind of target makes the right value, of exactly the right type."""
     found = convert(value, into)
     assert found == expected
     assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(("into", "value", "expected"), TYPES)
+def test_marshal_json_is_the_inverse_of_convert(into: Any, value: Any, expected: Any) -> None:
+    """What a handler gets, it can send."""
+    assert json.loads(marshal_json(expected)) == value
 
 
 @pytest.mark.parametrize(("into", "value", "told"), REFUSED)
@@ -290,6 +413,60 @@ def containers(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
         ]
 
     return st.builds(contain, inner, inner).flatmap(st.sampled_from)
+
+
+# Types whose values are drawn in Python, and come back equal.
+hours = st.integers(-23, 23).map(lambda hour: timezone(timedelta(hours=hour)))
+ROUND: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(),
+    str: st.text(),
+    bool: st.booleans(),
+    None: st.none(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    datetime: st.datetimes(timezones=st.none() | hours),
+    date: st.dates(),
+    time: st.times(timezones=st.none() | hours),
+    UUID: st.uuids(),
+    Decimal: st.decimals(allow_nan=False, allow_infinity=False, places=3),
+    Colour: st.sampled_from(Colour),
+    Level: st.sampled_from(Level),
+    Literal["x", 1, True]: st.sampled_from(["x", 1, True]),
+    Cell: st.builds(Cell, st.integers(), st.none() | st.dates()),
+    Point: st.builds(Point, st.integers(), st.floats(allow_nan=False, allow_infinity=False)),
+    Score: st.builds(Score, st.integers(max_value=100), st.frozensets(st.text())),
+}
+KEYS = (str, int, float, datetime, date, time, UUID, Decimal, Colour, Level)
+Typed = tuple[Any, st.SearchStrategy[Any]]
+
+
+def containing(inner: st.SearchStrategy[Typed]) -> st.SearchStrategy[Typed]:
+    def contain(item: Typed, key: Any) -> list[Typed]:
+        t: Any = item[0]
+        return [
+            (list[t], st.lists(item[1], max_size=3)),
+            (tuple[t, ...], st.lists(item[1], max_size=3).map(tuple)),
+            (tuple[t, key], st.tuples(item[1], ROUND[key])),
+            (set[key], st.sets(ROUND[key], max_size=3)),
+            (frozenset[key], st.frozensets(ROUND[key], max_size=3)),
+            (dict[key, t], st.dictionaries(ROUND[key], item[1], max_size=3)),
+            (Page[t], st.builds(Page, st.lists(item[1], max_size=3), st.none())),
+            (Optional[t], st.none() | item[1]),  # noqa: UP045
+        ]
+
+    return st.builds(contain, inner, st.sampled_from(KEYS)).flatmap(st.sampled_from)
+
+
+typed = st.recursive(st.sampled_from([*ROUND.items()]), containing, max_leaves=3)
+
+
+@given(st.data())
+def test_value_of_any_type_survives_the_round_trip(data: st.DataObject) -> None:
+    """From Python to JSON text and back, for types nested in any way."""
+    into, values = data.draw(typed)
+    value = data.draw(values)
+    found = unmarshal_json(marshal_json(value), into)
+    assert found == value
+    assert type(found) is type(value)
 
 
 kinds = st.recursive(st.sampled_from(LEAVES), containers, max_leaves=4)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from hubthread.errors import HandleAnyNotPtr, HandleKindError, HandleNotFunc
-from hubthread.matcher.formats import PrefixHeader
+from hubthread.matcher.formats import JsonHeader, PrefixHeader
 from hubthread.matcher.matcher import Empty, Handler, MatcherMap
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class AsyncCall:
 def unresolvable(ctx: object, meta: object, req: OnlyTheCheckerKnows) -> None: ...
 
 
-def unsupported(ctx: object, meta: object, req: set[int]) -> None: ...
+def unsupported(ctx: object, meta: object, req: list[bytes]) -> None: ...
 
 
 def unsupported_inside(ctx: object, meta: object, req: Mapping[str, list[complex]]) -> None: ...
@@ -188,7 +189,7 @@ def one(ctx: object) -> None: ...
         (four, "its parameter 'more' gets no argument"),
         (needs_keyword, "its parameter 'req' gets no argument"),
         (unresolvable, "'OnlyTheCheckerKnows' of parameter 'req' cannot be resolved"),
-        (unsupported, "handler unsupported: handle any not ptr: set[int]"),
+        (unsupported, "handler unsupported: handle any not ptr: bytes"),
         (unsupported_inside, "handle any not ptr: complex"),
         (iter, "its parameters cannot be read"),
     ],
@@ -199,6 +200,81 @@ def test_handler_unfit_function_raises_at_registration(handler: Any, told: str) 
         text_matcher(move=handler)
     assert told in str(raised.value)
     assert raised.value.header == "move"
+
+
+@dataclass
+class Tagged:
+    type: str
+    id: int = 0
+
+
+@dataclass
+class Reply:
+    reply: int | None = None
+
+
+@dataclass
+class Both:
+    type: Literal["move", 7]
+
+
+class Word(str, Enum):
+    MOVE = "move"
+
+
+def json_matcher(header: Any, handler: Any, **options: Any) -> MatcherMap[str, Any]:
+    return MatcherMap(JsonHeader(**options), {header: handler})
+
+
+@pytest.mark.parametrize(
+    ("header", "into", "options", "message", "expected"),
+    [
+        ("move", Tagged, {}, '{"type":"move"}', Tagged("move")),
+        (Word.MOVE, Tagged, {}, '{"type":"move","id":1}', Tagged("move", 1)),
+        ("move", Tagged, {"id_field": "id"}, '{"type":"move","id":3}', Tagged("move", 3)),
+        ("move", Tagged, {"id_field": "n"}, '{"type":"move","n":3}', Tagged("move")),
+        ("move", Tagged, {"body": "of"}, '{"type":"move","of":{"type":"x"}}', Tagged("x")),
+        ("move", Tagged | None, {}, '{"type":"move"}', Tagged("move")),
+        (7, Both, {}, '{"type":7}', Both(7)),
+        ("move", Reply, {}, '{"type":"move","reply":1}', Reply(1)),
+        ("move", Any, {"id_field": "id"}, '{"type":"move","id":1,"x":2}', {"x": 2}),
+    ],
+)
+def test_handler_with_the_formats_fields_gets_their_values(
+    header: Any, into: Any, options: dict[str, Any], message: str, expected: object
+) -> None:
+    """What was checked at registration is what arrives, though the format takes fields out."""
+    got: list[object] = []
+
+    def keep(ctx: object, meta: object, req: Any) -> None:
+        got.append(req)
+
+    keep.__annotations__["req"] = into
+    json_matcher(header, keep, **options).dispatch(CTX, META, message)
+    assert got == [expected]
+
+
+@pytest.mark.parametrize(
+    ("header", "into", "told"),
+    [
+        ("move", Reply, "its payload has the field 'reply', which makes a message an answer"),
+        (
+            "jump",
+            Both,
+            "the field 'type' of its payload takes 'move', 7, and the header is 'jump'",
+        ),
+    ],
+)
+def test_handler_whose_messages_cannot_arrive_raises(header: str, into: Any, told: str) -> None:
+    """At registration, instead of for each message."""
+
+    def never(ctx: object, meta: object, req: Any) -> None:
+        """Never called."""
+
+    never.__annotations__["req"] = into
+    with pytest.raises(HandleKindError) as raised:
+        json_matcher(header, never, id_field="id")
+    assert told in str(raised.value)
 
 
 def test_handler_unsupported_annotation_is_the_cause() -> None:

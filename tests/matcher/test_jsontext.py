@@ -60,7 +60,8 @@ def test_load_json_any_text_is_read_or_raises(data: str | bytes) -> None:
         (r'"\ud83d"', "lone surrogate"),
         (r'{"\udc00": 1}', "lone surrogate"),
         (b'"\xff"', "not UTF-8: invalid start byte at byte 1"),
-        ("\ufeff1", "not JSON: "),
+        ("\ufeff1", "not JSON: the text begins with a byte order mark (U+FEFF): send it without"),
+        (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
         ('"\n"', "not JSON: Invalid control character"),
         ("[" * (MAX_DEPTH + 1), f"nested deeper than {MAX_DEPTH} levels"),
     ],
@@ -171,6 +172,7 @@ class View(Mapping[str, object]):
         ([Point(2)], '[{"x":2,"y":0.5}]'),
         ([Colour.RED, Suit.HEARTS, Level.HIGH], '["red","hearts",3]'),
         ({Suit.HEARTS: 1}, '{"hearts":1}'),
+        ([{Colour.RED: (Point(1),)}], '[{"red":[{"x":1,"y":0.5}]}]'),
         (View(), '{"at":{"x":1,"y":0.5}}'),
     ],
 )
@@ -189,7 +191,11 @@ def circle() -> list[object]:
     ("obj", "told"),
     [
         (b"raw", "b'raw' is a bytes"),
-        ({"a": {1, 2}}, "{1, 2} is a set"),
+        (
+            {"a": 1j},
+            "1j is a complex; use dataclasses, mappings, lists, text or numbers, or say how",
+        ),
+        ({"a": {2j: 1}}, "keys must be text, numbers, dates or UUIDs; 2j is a complex"),
         ([math.nan], "not JSON compliant"),
         (math.inf, "not JSON compliant"),
         (Point, "is a type"),

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hubthread import HubSetting
 from hubthread.clients.client import Client
 from hubthread.errors import (
     DuplicateHandler,
@@ -32,6 +33,7 @@ from hubthread.matcher.matcher import (
     Recipient,
     SubMatcher,
 )
+from hubthread.testing import VirtualHub
 
 if TYPE_CHECKING:
     from typing_extensions import assert_type
@@ -227,6 +229,47 @@ def test_route_answer_has_number_and_payload() -> None:
 def test_route_request_is_answered_with_its_id() -> None:
     matcher = MatcherMap[Any, str](JsonHeader(id_field="id"), {"ping": lambda ctx, meta: None})
     assert matcher.dispatch(None, META, '{"type":"ping","id":3}') == '{"type":"ping","reply":3}'
+
+
+def fail(ctx: object, meta: str) -> None:
+    raise KeyError("a secret")
+
+
+def refuse(ctx: object, meta: str) -> None:
+    raise PayloadError("no such seat")
+
+
+@pytest.mark.parametrize(
+    ("message", "answer"),
+    [
+        ('{"type":"fail","id":3}', '{"type":"fail","reply":3,"error":"internal error"}'),
+        ('{"type":"refuse","id":"a"}', '{"type":"refuse","reply":"a","error":"no such seat"}'),
+        ('{"type":"what","id":3}', '{"type":"what","reply":3,"error":"no handler for \'what\'"}'),
+        (
+            '{"type":"move","id":3}',
+            '{"type":"move","reply":3,"error":"$: the field \'x\' is missing"}',
+        ),
+        ('{"type":"fail"}', None),
+        ('{"id":3}', None),
+        ("not JSON", None),
+    ],
+)
+def test_failed_request_is_answered_with_an_error(message: str, answer: str | None) -> None:
+    """With ``error_field``; the peer never reads the text of an exception of the program."""
+    handlers: dict[str, Handler[str]] = {"fail": fail, "refuse": refuse, "move": plain}
+    told: list[Exception] = []
+
+    def on_error(ctx: object, meta: object, error: Exception) -> None:
+        told.append(error)
+
+    for error_field in ("error", None):
+        matcher = MatcherMap(JsonHeader(id_field="id", error_field=error_field), handlers)
+        setting = HubSetting(lambda: META, receive_matcher=matcher, receive_matcher_error=on_error)
+        with VirtualHub(setting) as hub:
+            client = hub.connect()
+            client.send(message)
+        assert client.messages() == ([answer] if error_field and answer else [])
+    assert len(told) == 2
 
 
 class Thief:
