@@ -187,7 +187,9 @@ TYPES: dict[str, Call] = {
     "hub.close timeout": lambda hub: hub.close("5"),  # type: ignore[arg-type]
     "Upgrader.check_origin": lambda hub: Hub(foreign_check()),
     "broadcast": lambda hub: hub.broadcast(1),  # type: ignore[arg-type]
+    "broadcast key": lambda hub: hub.broadcast("a", key=[]),  # type: ignore[arg-type]
     "push": lambda hub: hub.hotline().push(1),  # type: ignore[arg-type]
+    "push key": lambda hub: hub.hotline().push("a", key=[]),  # type: ignore[arg-type]
     "answer": lambda hub: hub.hotline().answer(WRONG),  # type: ignore[arg-type]
     "run": lambda hub: HotlineFrameOption[Any](list).run(hub.silent_hotline()),
     "operation_timeout": lambda hub: frame_of(hub).operation_timeout(1, None),

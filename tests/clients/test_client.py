@@ -315,24 +315,6 @@ def test_client_wait_for_unknown_number_raises() -> None:
             client.wait_write_consumed(number + 1, TIMEOUT)
 
 
-def test_client_wait_write_consumed_keeps_a_producer_in_pace() -> None:
-    """It sends a hundred times what the outbox may hold."""
-    with serving(outbox_bytes=64 * 1024) as s:
-        peer, client = s.pair()
-
-        def produce() -> None:
-            for number in range(100):
-                written = client.write(b"%05d" % number * 12_000)
-                assert client.wait_write_consumed(written, TIMEOUT)
-
-        producing = in_thread(produce)
-        for number in range(100):
-            message = peer.message()
-            assert message[:5] == b"%05d" % number
-        producing()
-        assert client.statistics().dropped == 0
-
-
 def test_client_wait_write_consumed_ends_when_the_client_is_gone() -> None:
     with serving() as s:
         peer, client = s.pair(receive_buffer=65536)

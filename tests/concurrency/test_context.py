@@ -8,6 +8,7 @@ import weakref
 from time import monotonic
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -67,6 +68,7 @@ class AnyTree(RuleBasedStateMachine):
 
 
 TestAnyTree = AnyTree.TestCase
+TestAnyTree.settings = settings(max_examples=50, stateful_step_count=30)
 
 
 def test_context_cancel_runs_all_callbacks_though_some_raise() -> None:

@@ -435,13 +435,13 @@ def play(steps: Steps) -> list[str | bytes]:
     return came
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(STEPS)
 def test_arena_any_messages_keep_invariants(steps: Steps) -> None:
     play(steps)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(STEPS)
 def test_arena_same_inputs_give_same_game(steps: Steps) -> None:
     assert play(steps) == play(steps)

@@ -80,17 +80,6 @@ def test_limits_of_a_new_hub_are_all_zero() -> None:
         assert struck(s.hub) == {}
 
 
-def test_limit_connections_of_raw_peers_closes_them() -> None:
-    """They get no answer."""
-    with limited() as s:
-        server = s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=1)
-        with tcp_peer(server) as first, tcp_peer(server) as second:
-            assert second.rest() == b""
-            assert struck(s.hub) == {"connections": 1}
-            first.send(b"hello\n")
-            assert first.line() == "hello"
-
-
 def from_address(s: Serving, host: str) -> socket.socket:
     """A connection of another address of this machine."""
     assert isinstance(s.server.address, tuple)

@@ -115,23 +115,6 @@ def test_listener_on_port_zero_tells_the_port_and_counts_connections() -> None:
             assert here.counters() == (2, 2, 0)
 
 
-def test_listener_on_unix_socket_serves_and_removes_its_file(tmp_path: Path) -> None:
-    """The path stands for the address of each peer."""
-    path = str(tmp_path / "hub.sock")
-    peers: list[object] = []
-
-    def serve(sock: socket.socket, peer: object) -> None:
-        peers.append(peer)
-        echo(sock, peer)
-
-    with listening(open_unix(path, 10), serve=serve) as here:
-        assert here.listener.addresses == (path,)
-        with here.connect() as sock:
-            assert_echoes(sock)
-    assert peers == [path]
-    assert not os.path.exists(path)
-
-
 def test_listener_close_removes_the_file_before_it_closes_the_socket(tmp_path: Path) -> None:
     """A successor that takes the path at once keeps its own file."""
     path = str(tmp_path / "hub.sock")

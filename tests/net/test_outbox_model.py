@@ -362,5 +362,5 @@ def test_outbox_behaves_like_a_list(policy: Overflow, buffer: int) -> None:
     run: Callable[..., None] = run_state_machine_as_test
     run(
         lambda: OutboxAgainstAList(policy, buffer),
-        settings=settings(max_examples=150, stateful_step_count=40),
+        settings=settings(max_examples=50, stateful_step_count=40),
     )

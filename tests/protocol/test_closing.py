@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import CloseConnection, Message
 from wsproto.utilities import LocalProtocolError
@@ -64,58 +62,6 @@ def test_closing_any_order_of_events_sends_one_close_and_drops_once(
     assert (Action.FINISH in actions) == (closing.close_frame != b"") == (events[0] not in LOST)
     assert actions.count(Action.DROP) == 1
     assert actions[-1] is Action.DROP
-
-
-class AnyOrder(RuleBasedStateMachine):
-    """A connection with any events in any order, against the promises of the module."""
-
-    @initialize()
-    def begin(self) -> None:
-        self.closing = Closing()
-        self.sent: set[bytes] = set()
-        self.first: tuple[int | None, str] | None = None
-        self.dropped = 0
-
-    def carry_out(self, action: Action | None) -> None:
-        if action is Action.FINISH:
-            self.sent.add(self.closing.close_frame)
-        elif action is Action.DROP:
-            self.dropped += 1
-
-    @rule(code=st.none() | st.integers(0, 6000))
-    def local_close(self, code: int | None) -> None:
-        before = self.closing.state, outcome(self.closing)
-        try:
-            self.carry_out(self.closing.on(LOCAL, code))
-        except ValueError:
-            assert (self.closing.state, outcome(self.closing)) == before
-
-    @rule(code=st.none() | st.integers(1000, 4999), reason=st.text(max_size=200))
-    def peer_close(self, code: int | None, reason: str) -> None:
-        self.carry_out(self.closing.on(PEER, code, reason if code else ""))
-
-    @rule(code=st.sampled_from([1002, 1007, 1009]))
-    def failure(self, code: int) -> None:
-        self.carry_out(self.closing.on(FAILURE, code, "why"))
-
-    @rule(event=st.sampled_from(LOST))
-    def lost(self, event: CloseEvent) -> None:
-        self.carry_out(self.closing.on(event))
-        assert self.closing.state is CloseState.CLOSED
-
-    @invariant()
-    def promises_hold(self) -> None:
-        closing = self.closing
-        assert len(self.sent) <= 1
-        assert all(frame[0] == 0x88 and len(frame) <= 127 for frame in self.sent)
-        assert closing.may_send == (closing.state is CloseState.OPEN) == (closing.code is None)
-        assert self.dropped == (closing.state is CloseState.CLOSED)
-        if closing.code is not None:
-            self.first = self.first or (closing.code, closing.reason)
-            assert (closing.code, closing.reason) == self.first
-
-
-TestAnyOrder = AnyOrder.TestCase
 
 
 def test_closing_local_close_answered_by_peer_is_clean() -> None:
@@ -200,20 +146,6 @@ def test_closing_may_send_is_false_after_our_close(event: CloseEvent) -> None:
     assert closing.may_send
     take(closing, event)
     assert not closing.may_send
-
-
-def test_closing_second_local_close_does_nothing() -> None:
-    """wsproto raises on a second Close; here the first cause stands."""
-    connection = Connection(ConnectionType.SERVER)
-    connection.send(CloseConnection(1000))
-    with pytest.raises(LocalProtocolError):
-        connection.send(CloseConnection(1000))
-    closing = Closing()
-    closing.on(LOCAL, 1000, "first")
-    frame = closing.close_frame
-    assert closing.on(LOCAL, 1011, "second") is None
-    assert closing.on(LOCAL, 1006) is None
-    assert (closing.close_frame, closing.code, closing.reason) == (frame, 1000, "first")
 
 
 def test_closing_echo_ends_the_handshake_of_wsproto() -> None:

@@ -97,7 +97,7 @@ heads = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(heads, st.sampled_from([MAX_HEAD, 60]))
 @example(UPGRADE, MAX_HEAD)
 @example(BROWSER + b"\x81\x80abcd", MAX_HEAD)

@@ -45,6 +45,7 @@ def test_raw_server_over_max_peers_closes_peer() -> None:
             assert peer.line() == "me"
         statistics = server.statistics()
         assert (statistics.accepted, statistics.refused) == (1, 1)
+        assert s.hub.statistics().limits_struck["connections"] == 1
         host, port = server.address
         assert statistics.address == f"{host}:{port}"
         assert server.url == f"tcp://{host}:{port}"
@@ -70,28 +71,6 @@ def test_raw_server_tls_serves_and_refuses_plain() -> None:
             plain.rest()
         s.logs.wait("request refused: 400 SSLError")
         assert s.hub.statistics().clients_total == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "field"),
-    [
-        (("", 0, TCP), "addr"),
-        (("127.0.0.1", "9000", TCP), "port"),
-        (("127.0.0.1", 0, "sctp"), "protocol"),
-        (("127.0.0.1", 0, None), "protocol"),
-    ],
-)
-def test_socket_handles_wrong_value_raises(arguments: tuple[Any, ...], field: str) -> None:
-    with serving() as s:
-        with pytest.raises(SettingError) as caught:
-            s.hub.socket_handles(*arguments)
-        assert caught.value.field == field
-        with pytest.raises(SettingError, match="max_peers"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, max_peers=0)
-        with pytest.raises(SettingError, match="backlog"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, backlog=0)
-        with pytest.raises(SettingError, match="ssl"):
-            s.hub.socket_handles("127.0.0.1", 0, TCP, ssl=5)  # type: ignore[arg-type]
 
 
 def test_raw_server_closed_keeps_udp_peers() -> None:

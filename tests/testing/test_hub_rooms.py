@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hubthread import (
     FrameControl,
@@ -71,8 +69,9 @@ def test_virtual_room_runs_by_ticks_and_by_seconds(hub: AnyHub) -> None:
     assert room.statistics().ticks == 1205
 
 
-@given(hz=st.sampled_from([1, 3, 7, 20, 60, 144, 1000]), seconds=st.integers(1, 20))
-def test_virtual_room_no_rate_drifts(hz: int, seconds: int) -> None:
+@pytest.mark.parametrize("hz", [1, 3, 7, 20, 60, 144, 1000])
+def test_virtual_room_no_rate_drifts(hz: int) -> None:
+    seconds = 5
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         _, ticks = ticking(hub, hz=hz)
         for _ in range(seconds):

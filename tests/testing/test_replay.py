@@ -124,7 +124,7 @@ def play(script: list[Action]) -> list[Any]:
 
 
 @given(actions)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_virtual_hub_same_inputs_give_the_same_transcript(script: list[Action]) -> None:
     first, second = play(script), play(script)
     assert first == second

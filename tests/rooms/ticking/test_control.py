@@ -23,7 +23,7 @@ from hubthread import (
 )
 from hubthread.rooms.ticking.loop import TickLoop
 from hubthread.statistics import Spread
-from tests.rooms.ticking.hand_clock import Noted, by_hand, new_hub
+from tests.rooms.ticking.hand_clock import Noted, new_hub
 from tests.rooms.ticking.rooms import AnyFrame, AnyVirtualHub, nothing, noting, raised, run
 from tests.support import TIMEOUT, AnyHub, Gate, in_thread, serving, together
 
@@ -251,70 +251,6 @@ def test_run_in_a_tick_of_another_room_is_allowed(hub: AnyVirtualHub) -> None:
         room.exec_sync(lambda *_: lobby.exec_sync(lambda *_: room.exec_sync(nothing)))
     lobby.exec_sync(lambda *_: room.close())
     assert lobby.exec_sync(lambda *_: room.join())
-
-
-@pytest.mark.usefixtures("hasty_threads")
-def test_run_while_others_push_and_join_keeps_the_order_of_pushes() -> None:
-    """G4 holds before, during and after ``run``: each member gets consecutive pushes."""
-    for _ in range(15):
-        with serving() as s:
-            clock = by_hand(s.hub)
-            pairs = s.pairs(4)
-            hotline = s.hub.hotline()
-            frames: list[AnyFrame] = []
-            stretches: dict[int, tuple[int, int, int, int]] = {}
-            pushed = Noted()
-
-            def push(text: str, hotline: Any = hotline, pushed: Noted = pushed) -> int:
-                number: int = hotline.push(text)
-                pushed.add((number, text))
-                return number
-
-            def act(
-                who: int,
-                hotline: Any = hotline,
-                pairs: Any = pairs,
-                frames: list[AnyFrame] = frames,
-                stretches: Any = stretches,
-                push: Any = push,
-                clock: Any = clock,
-            ) -> None:
-                if who == 4:
-                    option = HotlineFrameOption[Any](
-                        list, lambda frame, _: push(f"tick {frame.tick.index}"), hz=1
-                    )
-                    frames.append(option.run(hotline))
-                elif who == 5:
-                    for number in range(60):
-                        push(f"elsewhere {number}")
-                        if number % 10 == 0:
-                            clock.advance(1)
-                else:
-                    client = pairs[who][1]
-                    before = hotline.push_count
-                    hotline.answer(client)
-                    first = push(f"{who} first")
-                    for number in range(8):
-                        push(f"{who} {number}")
-                    last = push(f"{who} last")
-                    hotline.hangup(client)
-                    stretches[who] = (before, first, last, hotline.push_count)
-
-            together(6, act)
-            clock.rest()
-            assert frames[0].wait_push_consumed(hotline.push_count, TIMEOUT)
-            order = [text for _, text in sorted(pushed.now())]
-            for who, (peer, client) in enumerate(pairs):
-                before, first, last, after = stretches[who]
-                client.close()
-                found, code, _ = peer.rest()
-                assert code == 1000
-                place = order.index(str(found[0]))
-                assert found == order[place : place + len(found)]
-                # The push of number n stands at place n - 1.
-                assert before <= place <= first - 1
-                assert last - 1 <= place + len(found) - 1 <= after - 1
-            assert hotline.members == []
 
 
 # Pause and resume.

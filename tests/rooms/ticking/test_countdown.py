@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 
 from hubthread import HotlineClosed, SettingError, UsageError
-from tests.rooms.ticking.hand_clock import Noted, new_hub
 from tests.rooms.ticking.rooms import AnyFrame, AnyVirtualHub, nothing, noting, raised, run
-from tests.support import TIMEOUT, Items, together
 
 HUGE = pytest.param(10**400, id="huge")
 """No float is as large."""
@@ -159,66 +157,3 @@ def test_ticker_fired_when_due_is_due_an_interval_later(
 
 
 # Threads.
-
-
-@pytest.mark.usefixtures("hasty_threads")
-@pytest.mark.parametrize("kind", ["timeout", "ticker"])
-def test_countdown_done_time_and_close_at_once_one_ends_it(kind: str) -> None:
-    outcomes: set[Any] = set()
-    for number in range(40):
-        hub, clock, logs = new_hub()
-        notes = Noted()
-        with hub:
-            frame = run(hub)
-            countdown: Any
-            if kind == "timeout":
-                countdown = frame.operation_timeout(1, notes.noting("timeout"))
-            else:
-                countdown = frame.operation_ticker(1, notes.noting("timeout"), 1, nothing)
-            clock.rest()
-
-            def act(
-                who: int,
-                number: int = number,
-                clock: Any = clock,
-                frame: AnyFrame = frame,
-                countdown: Any = countdown,
-                notes: Noted = notes,
-            ) -> None:
-                if who == 0:
-                    clock.advance(1)
-                elif who == 1 and number % 3 != 1:
-                    frame.close()
-                elif number % 3 and countdown.done():
-                    notes.add("done")
-
-            together(4, act)
-            frame.close()
-            assert frame.join(TIMEOUT)
-            assert notes.now() == ([] if countdown.outcome == "closed" else [countdown.outcome])
-            outcomes.add(countdown.outcome)
-        assert logs.warnings() == []
-    assert outcomes <= {"done", "timeout", "closed"}
-    assert outcomes != {"done"}  # every third time no thread calls it
-
-
-@pytest.mark.usefixtures("hasty_threads")
-def test_countdown_done_too_late_finds_the_outcome() -> None:
-    """The outcome says if another thread or the closing room ended the countdown."""
-    found: Items[Any] = Items()
-    hub, _, _ = new_hub()
-    with hub:
-        for _ in range(30):
-            frame = run(hub)
-            countdowns = [frame.operation_timeout(60, nothing) for _ in range(100)]
-
-            def act(who: int, frame: AnyFrame = frame, countdowns: Any = countdowns) -> None:
-                for each in countdowns if who else ():
-                    if not each.done():
-                        found.add(each.outcome)
-                if not who:
-                    frame.close()
-
-            together(3, act)
-            assert frame.join(TIMEOUT)
-    assert set(found.now()) <= {"done", "closed"}
