@@ -46,6 +46,7 @@ class Runtime:
         self.workers = Workers(self.threads)
         self.monitor = Monitor(self.threads.start, self.incidents)
         self.clock = RealClock(self.threads, self.monitor, self.incidents)
+        del self.clock._shared[1:]  # one crew, with or without a GIL
 
     def end(self) -> None:
         """End the workers, and wait until no thread is left."""

@@ -51,7 +51,7 @@ def test_step_is_called_at_its_deadlines_until_none(drive: DriveStep, runtime: R
     runtime.end()
     (thread,) = {each for _, each in called}
     assert isinstance(thread, threading.Timer)
-    assert thread.name in ("test-room", "test-ticks-1")
+    assert thread.name in ("test-room", "test-ticks-1", "test-ticks-1-1")
     assert thread.finished.is_set()
     for (moment, _), due in zip(called[1:], dues, strict=True):
         assert moment >= due - 1e-6

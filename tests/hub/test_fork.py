@@ -14,7 +14,7 @@ import pytest
 from hubthread import HotlineFrameOption, Hub, HubSetting, LongPollingOption, UsageError
 from hubthread.concurrency import calls
 from hubthread.hub.fork import _renew_locks
-from tests.support import TIMEOUT, Serving, serving
+from tests.support import TIMEOUT, Items, Serving, serving
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork"),
@@ -217,3 +217,26 @@ def test_renew_locks_keeps_conditions_on_their_lock() -> None:
     assert part.own is not before[2]
     with part.shared:
         assert part.lock._is_owned()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("tick_threads")
+def test_fork_in_a_tick_leaves_the_rooms_with_the_parent() -> None:
+    pids, ticks = Items[int](), Items[int]()
+
+    def fork(frame: Any, obj: Any) -> None:
+        if not obj:
+            pid = obj["child"] = os.fork()
+            if pid == 0:
+                os._exit(7)
+            pids.add(pid)
+        ticks.add(frame.hotline_id)
+
+    with serving() as s:
+        option = HotlineFrameOption[Any](dict, fork, hz=50)
+        rooms = [option.run(s.hub.hotline()) for _ in range(2)]
+        for pid in pids.wait(2):
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        for room in rooms:
+            before = len(ticks.now())
+            number = room.hotline_id
+            ticks.until(lambda seen, n=number, at=before: seen[at:].count(n) > 2)  # type: ignore[misc]
