@@ -44,6 +44,12 @@ class Peer:
 _ALL = (
     Peer(SUBJECT, "hubthread, as installed", "hubthread", ("hubthread", "wsproto", "h11")),
     Peer(
+        "hubthread-shared",
+        "hubthread with Readers.SHARED",
+        "hubthread",
+        ("hubthread", "wsproto", "h11"),
+    ),
+    Peer(
         BARE,
         "a plain loop over send(), frames of known size, nothing checked: the limit for one "
         "send a message",

@@ -11,7 +11,15 @@ import threading
 from typing import Any
 
 from benchmarks.peers.contract import JOINED, Job, Publisher, listening
-from hubthread import Hub, HubSetting, IOContext, PingPongPlan, Upgrader, WebsocketPeriod
+from hubthread import (
+    Hub,
+    HubSetting,
+    IOContext,
+    PingPongPlan,
+    Readers,
+    Upgrader,
+    WebsocketPeriod,
+)
 
 _PATIENCE_S = 30.0
 
@@ -46,6 +54,7 @@ def serve(job: Job, name: str) -> None:
             on_receive_message=handlers[job.mode],
             on_connection_start=None if job.mode == "echo" else join,
             websocket_period=period,
+            readers=Readers.SHARED if name.endswith("shared") else Readers.OWN,
         )
     )
     room = hub.hotline()

@@ -22,6 +22,7 @@ from hubthread import (
     Overflow,
     PingPongPlan,
     PrefixHeader,
+    Readers,
     SocketPeriod,
     TooManyRooms,
     Upgrader,
@@ -95,7 +96,7 @@ def test_limit_connections_per_address_refuses_with_429() -> None:
     def start(ctx: Any, meta: Any) -> None:
         readers.add(threading.current_thread())
 
-    with limited(limits=limits, on_connection_start=start) as s:
+    with limited(limits=limits, on_connection_start=start, readers=Readers.OWN) as s:
         first, second = (RawPeer(from_address(s, "127.0.0.2")) for _ in range(2))
         with first, second:
             with from_address(s, "127.0.0.2") as third:
