@@ -129,17 +129,6 @@ class House:
             self.room.answer(ctx)
             self.game.answer(ctx)
         self._number = itertools.count(1)
-        self.target: Any = None
-
-    @contextlib.contextmanager
-    def aiming(self) -> Iterator[None]:
-        """Have a client of its own for each strike: half a frame may be out, and ends it."""
-        peer, self.target = self.s.pair()
-        yield
-        peer.send("echo")
-        with contextlib.suppress(EOFError):
-            read_until(peer, {"echo"})
-        peer.close()
 
     def check(self) -> None:
         """Push, run closures and write, on this thread and on another: each has its effect."""
@@ -148,12 +137,12 @@ class House:
 
     def _check(self) -> None:
         number = next(self._number)
-        last = self.room.push(f"room {number}")
-        assert self.room.wait_push_consumed(last, TIMEOUT), "a push is not sent"
-        assert self.room.statistics().waiting == 0
-        last = self.game.push(f"game {number}")
-        assert self.game.wait_push_consumed(last, TIMEOUT), "a push of the game is not sent"
+        room = self.room.push(f"room {number}")
+        game = self.game.push(f"game {number}")
         self.hub.broadcast(f"all {number}")
+        assert self.room.wait_push_consumed(room, TIMEOUT), "a push is not sent"
+        assert self.room.statistics().waiting == 0
+        assert self.game.wait_push_consumed(game, TIMEOUT), "a push of the game is not sent"
         assert self.hub.exec_sync(lambda dhub: number, TIMEOUT) == number
         assert self.game.exec_sync(lambda frame, obj: number, TIMEOUT) == number
         assert self.client.exec_sync(lambda: number, TIMEOUT) == number
@@ -230,7 +219,7 @@ CALLS: dict[str, Callable[[House], object]] = {
     "hub.long_polling": lambda h: h.hub.long_polling(
         LongPollingOption(lambda hub, done: done(), 10.0)
     ),
-    "client.write": lambda h: h.target.write("struck"),
+    "client.write": lambda h: h.client.write("struck"),
     "client.exec_async": lambda h: h.client.exec_async(nothing),
     "client.exec_sync": lambda h: h.client.exec_sync(nothing, TIMEOUT),
     "client.statistics": lambda h: h.client.statistics(),
