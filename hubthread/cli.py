@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hubthread import Hub, HubThreadError, Server, __version__, demo
+from hubthread import Hub, HubThreadError, Readers, Server, __version__, demo
 from hubthread.concurrency.logs import log_safely
 from hubthread.net.tls import server_context
 
@@ -74,6 +74,10 @@ def _serve(chosen: argparse.Namespace) -> None:
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
     hub = _load_hub(chosen.hub)
+    if chosen.readers is not None:
+        if hub.statistics().state != "new":
+            raise _BadArgument(f"argument --readers: the hub {chosen.hub} runs already")
+        hub._core.read_by(Readers(chosen.readers))
     servers: list[Server] = []
 
     def listen() -> str:
@@ -300,6 +304,11 @@ def _parser() -> argparse.ArgumentParser:
         "--health",
         action="store_true",
         help="answer GET /health with the hub's statistics; 503 if it is stuck or closing",
+    )
+    serve.add_argument(
+        "--readers",
+        choices=[readers.value for readers in Readers],
+        help="a thread for each connection, or a few for all (default: as the hub's setting)",
     )
     serve.add_argument(
         "--certfile",

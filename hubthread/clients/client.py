@@ -17,6 +17,7 @@ from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.habits import Habits
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
@@ -68,26 +69,10 @@ class Client(Recipient, Generic[Meta, Header]):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_context",
-        "_core",
-        "_intercept",
-        "_lock",
-        "_make_frame",
-        "_pending",
-        "_preprocess",
-        "_rooms",
-        "_started",
-        "_strand",
-        "connection_id",
-        "handshake",
-        "matcher",
-        "meta",
-        "payload",
-        "received",
-        "subprotocol",
-        "ws_conn",
-    )
+        "__weakref__", "_context", "_core", "_intercept", "_lock", "_make_frame", "_pending",
+        "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits", "handshake",
+        "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
+    )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
 
@@ -120,6 +105,9 @@ class Client(Recipient, Generic[Meta, Header]):
         self.payload: str | bytes = b""
         self.received = 0
         self._started = False
+        # For shared threads: see ``net.steps.Shared``.
+        self.habits: Habits | None = None
+        self.running: object = None
         self._strand = Strand(
             pool or core.workers, setting.chan_queue_size, self._report, f"client {connection_id}"
         )
@@ -351,6 +339,7 @@ class Client(Recipient, Generic[Meta, Header]):
             self._core.registry.admit(self)
             self._started = True
             if callback is not None:
+                self._ahead(callback)
                 checked(callback(self, self.meta))
         except BaseException as error:  # noqa: BLE001 - logged, and the client closed
             self.note(error)
@@ -378,6 +367,8 @@ class Client(Recipient, Generic[Meta, Header]):
                 message = checked(self._preprocess(message))
             self.payload = message
             if self._intercept is not None:
+                if self.habits is not None:
+                    self._ahead(self._intercept)
                 verdict: object = self._intercept(self, self.meta)
                 if verdict is not True and checked(verdict) is False:
                     return
@@ -402,6 +393,8 @@ class Client(Recipient, Generic[Meta, Header]):
                 log_safely(self.logger, logging.DEBUG, text, self)
             return None
         self.payload = routed.payload
+        if self.habits is not None:
+            self._ahead(routed.pack.handler)
         return routed.run(self, meta)
 
     def _pending_requests(self) -> PendingRequests:
@@ -487,8 +480,15 @@ class Client(Recipient, Generic[Meta, Header]):
         """Run the close callback, in the client's order."""
         callback = self._core.setting.on_connection_close
         if callback is not None and self._started:
+            self._ahead(callback)
             with self._core.registry.busy(self):
                 self._call(lambda: callback(self, self.meta))
+
+    def _ahead(self, function: object) -> None:
+        """Let another thread serve the others, if ``function``, which runs next, may block."""
+        self.running = function
+        if self.habits:
+            self.habits.ahead(function)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

@@ -6,9 +6,13 @@ Layer: core.  Threads: every method may be called on any thread.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Closable", "Connections", "Servers"]
+__all__ = ["CROWD", "Closable", "Connections", "Servers"]
+
+CROWD = 1000
+"""Connections with a thread each from which shared threads serve better on most machines."""
 
 
 class Closable(Protocol):
@@ -56,9 +60,13 @@ class Connections:
     """The connections of one hub: in their handshake, or open.
 
     Threads: every method may be called on any thread.
+
+    :param on_crowd: called once, when more than ``CROWD`` connections are open.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_crowd: Callable[[], None]) -> None:
+        self._on_crowd = on_crowd
+        self._crowded = False
         self._changed = threading.Condition()  # guards what follows
         self._handshaking: dict[Closable, None] = {}  # oldest first
         self._open: dict[Closable, None] = {}
@@ -83,7 +91,11 @@ class Connections:
                 return False
             self._handshaking.pop(connection, None)
             self._open[connection] = None
-            return True
+            crowd = len(self._open) > CROWD and not self._crowded
+            self._crowded = self._crowded or crowd
+        if crowd:
+            self._on_crowd()
+        return True
 
     def answered(self, connection: Closable) -> None:
         """Mark an open connection whose response has been sent; cut it if the hub is closing."""

@@ -6,6 +6,7 @@ use it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,8 +14,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from hubthread.checks import checked
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.loop import Loop
-from hubthread.core.connections import Connections, Servers
+from hubthread.core.connections import CROWD, Connections, Servers
 from hubthread.core.framer import framer
 from hubthread.core.hooks import HookCall, Refusals
 from hubthread.core.options import websocket_options
@@ -26,8 +28,10 @@ from hubthread.errors import HandshakeRejected
 from hubthread.interfaces import IHub
 from hubthread.limits import OUTBOX
 from hubthread.net.address_limit import AddressLimit
+from hubthread.net.shared import SharedReaders
 from hubthread.protocol.request import Request
 from hubthread.settings import HubSetting
+from hubthread.types import Readers
 
 __all__ = ["ACCEPT_FAILED", "Core", "Intercept"]
 
@@ -58,6 +62,7 @@ class Core(Generic[Meta, Header]):
     ) -> None:
         self.hub = hub
         self.setting = setting
+        self._runtime = runtime
         self.name = runtime.name
         self.logger = runtime.logger
         self.context = Context(setting.context)
@@ -68,7 +73,8 @@ class Core(Generic[Meta, Header]):
         self.timers = runtime.timers
         self.flusher = runtime.flusher
         self.incidents = runtime.incidents
-        self.readers = runtime.readers
+        self.readers: SharedReaders | None = None
+        """The threads that connections share; ``None``: each connection has one."""
         # The parts that the hub owns.
         bound, limits = setting.chan_queue_size, setting.limits
         self.state = HubState(self.name, opened=setting.delayed_execution is None)
@@ -84,7 +90,7 @@ class Core(Generic[Meta, Header]):
             PushLog(self.loop.schedule, bound, f"hub {self.name}")
         )
         self.servers = Servers()
-        self.connections = Connections()
+        self.connections = Connections(self._tell_crowd)
         self.address_limit = AddressLimit(
             limits.connections_per_address, limits.shared_addresses, self.incidents
         )
@@ -94,12 +100,25 @@ class Core(Generic[Meta, Header]):
         self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
         """The keepalive, bounds and closing of the hub's WebSocket connections."""
         self.refusals = Refusals(self.logger, self.incidents, period.upgrader.error)
+        self.read_by(setting.readers)
         self.client_class: Callable[..., Any]
         """Makes a WebSocket client of ``(core, connection_id, meta, request)``."""
         self.limiter: Intercept = None
         """The limit of ``Limits.messages_per_second``."""
         self.intercept: Intercept = setting.on_receive_message
         """``on_receive_message``, behind ``limiter``."""
+
+    def read_by(self, readers: Readers) -> None:
+        """Let connections share threads, or have one each, from now on."""
+        self.readers = self._runtime.readers if readers is Readers.SHARED else None
+
+    def _tell_crowd(self) -> None:
+        if self.readers is None and self._runtime.readers is not None:
+            text = (
+                "%s: %d connections have a thread each; HubSetting(readers=Readers.SHARED) serves "
+                "so many with less memory and CPU time"
+            )
+            log_safely(self.logger, logging.WARNING, text, self.name, CROWD)
 
     @contextmanager
     def hook_call(self, what: str, request: Request) -> Iterator[None]:

@@ -20,7 +20,6 @@ from hubthread.concurrency.timers import Timers
 from hubthread.concurrency.workers import Workers
 from hubthread.net.shared import SharedReaders
 from hubthread.settings import HubSetting
-from hubthread.types import Readers
 
 __all__ = ["Runtime"]
 
@@ -39,7 +38,7 @@ class Runtime:
     flusher: Flusher
     incidents: Incidents
     readers: SharedReaders | None = None
-    """The threads that connections share; ``None``: each connection has one."""
+    """The threads that connections share, if the hub's setting says so; ``None``: they cannot."""
 
     @classmethod
     def real(cls, setting: HubSetting[Any, Any]) -> Runtime:
@@ -57,7 +56,5 @@ class Runtime:
             Timers(threads, incidents),
             Flusher(threads),
             incidents,
-            SharedReaders(threads, monitor, incidents)
-            if setting.readers is Readers.SHARED
-            else None,
+            SharedReaders(threads, monitor, incidents),
         )

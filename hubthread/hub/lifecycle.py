@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -26,6 +27,8 @@ from hubthread.hub.fork import refusal, watch_forks
 from hubthread.net.connection import GOING_AWAY
 
 __all__ = ["Lifecycle"]
+
+_CREW = re.compile("(-(?:readers|ticks))-.*")
 
 GRACE = 0.5
 """Seconds that ``close`` waits beyond its deadline for a walk that code of the program blocks."""
@@ -284,7 +287,9 @@ class Lifecycle:
         self._wait(lambda: not state.loop_runs, left(deadline))
         late: dict[str, list[int | None]] = {}
         for thread in core.threads.join(left(deadline)):
-            late.setdefault(thread.name, []).append(thread.ident)
+            # A thread of a crew is named after the client that blocks it.
+            name = _CREW.sub(r"\1", thread.name)
+            late.setdefault(name, []).append(thread.ident)
         if state.loop_runs:
             late.setdefault(f"{core.threads.prefix}-hub", [core.loop.runner])
         # One stack for each name: a thousand hanging handlers must not log a thousand stacks.

@@ -31,7 +31,8 @@ from types import GeneratorType
 from typing import Any, Final
 
 from hubthread.concurrency.flusher import Corked
-from hubthread.net.steps import Drained, Steps, Writable, Writer
+from hubthread.concurrency.habits import HOOKS, Habits
+from hubthread.net.steps import Drained, Shared, Steps, Writable, Writer
 
 __all__ = ["Selecting", "Watch"]
 
@@ -71,6 +72,7 @@ class Selecting:
         """True after ``close``."""
         self.ended = False
         """True if no thread waits any more."""
+        self.habits = Habits()
         self.now = monotonic()
         """The time at which the last wait has ended."""
 
@@ -223,25 +225,10 @@ class Watch:
     """
 
     __slots__ = (
-        "_corked",
-        "_gone",
-        "_mask",
-        "_missed",
-        "_next",
-        "_outer",
-        "_patience",
-        "_since",
-        "_source",
-        "_steps",
-        "_turn",
-        "_wants",
-        "_write_due",
-        "_writer",
-        "behind",
-        "fd",
-        "queued",
-        "ready",
-    )
+        "_corked", "_gone", "_left", "_mask", "_missed", "_next", "_outer", "_patience", "_since",
+        "_source", "_steps", "_turn", "_wants", "_write_due", "_writer", "behind", "client", "fd",
+        "habits", "queued", "ready",
+    )  # fmt: skip
 
     def __init__(self, source: Selecting, sock: socket.socket) -> None:
         self._source = source
@@ -256,9 +243,12 @@ class Watch:
         self._next: Callable[[], Any] = _nothing
         self._writer: Writer | None = None  # while it waits for the socket
         self._corked: Corked | None = None
+        self._left: tuple[object, float] | None = None  # what blocked, and since when
         self._since = source.now
         self._patience = math.inf
         self._write_due = math.inf
+        self.habits = source.habits
+        self.client: Shared | None = None
         self.behind = False
         """True if another thread leads since the last step of this watch began."""
         self.queued = math.inf
@@ -365,6 +355,9 @@ class Watch:
             return
         source = self._source
         self._since = monotonic()
+        if self._left is not None:
+            (running, when), self._left = self._left, None
+            self.habits.took(running, self._since - when)
         wants = READ
         if want is not None:
             self._patience = float(want)
@@ -405,12 +398,20 @@ class Watch:
         """Stop watching ``corked``."""
         self._corked = None
 
-    def left_behind(self) -> None:
-        """Note that another thread leads, while the step of this watch runs."""
+    def left_behind(self) -> str | None:
+        """Note that another thread leads, while the step of this watch runs.
+
+        :returns: the name of what runs.
+        """
         self.behind = True
         corked = self._corked
         if corked is not None:
             corked.uncork()
+        client = self.client
+        running = HOOKS if client is None else client.running
+        self._left = running, monotonic()
+        self.habits.blocked(running)
+        return None if client is None else client.name.replace(" ", "-")
 
     # The outbox.
 

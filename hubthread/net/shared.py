@@ -243,7 +243,6 @@ class SharedReaders:
             source.close()
 
 
-def _left_behind(step: Step) -> None:
+def _left_behind(step: Step) -> str | None:
     watch = getattr(step, "__self__", None)
-    if isinstance(watch, Watch):
-        watch.left_behind()
+    return watch.left_behind() if isinstance(watch, Watch) else None

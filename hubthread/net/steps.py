@@ -24,8 +24,9 @@ from collections.abc import Generator
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from hubthread.concurrency.flusher import Corked
+from hubthread.concurrency.habits import Habits
 
-__all__ = ["Drained", "Steps", "Watching", "Writable", "Writer", "run_steps"]
+__all__ = ["Drained", "Shared", "Steps", "Watching", "Writable", "Writer", "run_steps"]
 
 T = TypeVar("T")
 
@@ -59,8 +60,26 @@ class Writer(Protocol):
         """
 
 
+class Shared(Protocol):
+    """A client whose connection shares threads."""
+
+    habits: Habits | None
+    """The functions that tend to block the crew; ``None``: its reader is its own."""
+    running: object
+    """The function of the program that runs now, or has run last."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the log, and in the name of a thread that it blocks."""
+
+
 class Watching(Protocol):
     """The place of one connection among those that share threads: ``selecting.Watch``."""
+
+    habits: Habits
+    """The functions that tend to block the crew."""
+    client: Shared | None
+    """The client, after its handshake."""
 
     @property
     def seconds_left(self) -> float:

@@ -16,6 +16,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from hubthread.concurrency.habits import HOOKS
 from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
 from hubthread.limits import HANDSHAKE, HEAD
@@ -186,6 +187,7 @@ class Arrival:
         client = core.client_class(core, core.registry.next_client_id(), meta, self.request)
         client.subprotocol = accepted.subprotocol
         deflate = accepted.deflate
+        self.share(client)
         connection = client.ws_conn = Connection(
             transport,
             WebSocketProtocol(
@@ -210,6 +212,19 @@ class Arrival:
     def seconds_left(self) -> float:
         """The seconds that are left of the handshake; at least a millisecond."""
         return max(0.001, self.deadline - monotonic())
+
+    def share(self, client: Any) -> None:
+        """Let a client know the threads that it shares, if it does."""
+        watch = self.transport.watch
+        if watch is not None:
+            watch.client = client
+            client.habits = watch.habits
+
+    def ahead(self) -> None:
+        """Let another thread serve the others, if the hooks, which run next, may block."""
+        watch = self.transport.watch
+        if watch is not None and watch.habits:
+            watch.habits.ahead(HOOKS)
 
     def resume(self, seconds: float) -> Steps[None]:
         """Go on with the shared threads, when the peer has sent something.

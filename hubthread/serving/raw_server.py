@@ -105,8 +105,10 @@ class SocketServer(Listening):
         except TimeoutError:
             core.refusals.add(request, 408, f"no TLS within {timeout:g} s", HANDSHAKE, peer)
             return None
+        arrival.ahead()
         meta = core.make_meta(request)
         client = SocketClient(core, core.registry.next_client_id(), meta, request)
+        arrival.share(client)
         connection = client.ws_conn = TcpConnection(
             transport, self._format, client, self._options, core
         )

@@ -72,6 +72,7 @@ class Server(Listening):
 
     def _negotiate(self, arrival: Arrival) -> Steps[Connection | Response | None]:
         request = arrival.request = yield from self._request(arrival)
+        arrival.ahead()
         page = self._page(request)
         if page is not None:
             return page

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from hubthread.core.connections import Connections, Servers
+from hubthread.core.connections import CROWD, Connections, Servers
 from tests.support import TIMEOUT, in_thread
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 class Cut:
@@ -31,7 +35,7 @@ def test_servers_are_listed_oldest_first_until_removed() -> None:
 
 def test_connections_cut_handshakes_leaves_open_ones() -> None:
     """Connections that begin later are cut at once, and none is opened any more."""
-    connections = Connections()
+    connections = Connections(nothing)
     opened, shaking, late = Cut(), Cut(), Cut()
     connections.begin(opened)
     assert connections.open(opened)
@@ -45,7 +49,7 @@ def test_connections_cut_handshakes_leaves_open_ones() -> None:
 
 
 def test_connections_wait_empty_ends_with_the_last_one() -> None:
-    connections = Connections()
+    connections = Connections(nothing)
     assert connections.wait_empty(0)
     opened, shaking = Cut(), Cut()
     connections.begin(shaking)
@@ -61,7 +65,7 @@ def test_connections_wait_empty_ends_with_the_last_one() -> None:
 
 
 def test_connections_answered_is_cut_while_closing_and_not_before() -> None:
-    connections, one, two = Connections(), Cut(), Cut()
+    connections, one, two = Connections(nothing), Cut(), Cut()
     for each in (one, two):
         connections.begin(each)
         assert connections.open(each)
@@ -75,3 +79,16 @@ def test_connections_answered_is_cut_while_closing_and_not_before() -> None:
     for each in (one, two):
         connections.end(each)
     assert connections.is_empty()
+
+
+def test_connections_crowd_is_told_once() -> None:
+    told: list[int] = []
+    connections = Connections(lambda: told.append(len(told)))
+    crowd = [Cut() for _ in range(CROWD + 2)]
+    for each in crowd[:CROWD]:
+        connections.open(each)
+    assert told == []
+    connections.open(crowd[CROWD])
+    connections.end(crowd[CROWD])
+    connections.open(crowd[CROWD + 1])
+    assert told == [0]

@@ -18,6 +18,7 @@ from hubthread import (
     HotlineFrameOption,
     HubClosed,
     HubSetting,
+    Readers,
     SettingError,
     UsageError,
     WebsocketPeriod,
@@ -233,7 +234,7 @@ def crowd(s: Serving, count: int) -> list[tuple[socket.socket, AnyClient]]:
 @pytest.mark.usefixtures("many_descriptors")
 def test_clients_gone_leave_no_thread_and_no_descriptor() -> None:
     """A thousand idle clients have a thread each, and no other thread."""
-    with serving() as s:
+    with serving(readers=Readers.OWN) as s:
         threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
         pairs = crowd(s, 1000)
         assert s.hub.statistics().clients == 1000
