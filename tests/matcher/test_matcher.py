@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hubthread import HubSetting
 from hubthread.clients.client import Client
@@ -18,7 +16,6 @@ from hubthread.errors import (
     DuplicateHandler,
     HandleKindError,
     HandleNotFind,
-    MatcherError,
     PayloadError,
     SettingError,
     UsageError,
@@ -34,9 +31,6 @@ from hubthread.matcher.matcher import (
     SubMatcher,
 )
 from hubthread.testing import VirtualHub
-
-if TYPE_CHECKING:
-    from typing_extensions import assert_type
 
 
 class Context(Recipient):
@@ -81,10 +75,6 @@ def two(ctx: object, meta: str) -> object:
 
 
 def as_text(ctx: object, meta: object, req: str) -> object:
-    return req
-
-
-def as_bytes(ctx: object, meta: object, req: bytes) -> object:
     return req
 
 
@@ -499,67 +489,3 @@ def test_matcher_text_enum_members_are_headers() -> None:
     """The word on the wire finds the member's handler."""
     matcher: MatcherMap[str, Word] = MatcherMap(JsonHeader(), {Word.SAY: two})
     assert matcher.dispatch(CTX, META, '{"type":"say"}') == '{"type":"say","data":["meta"]}'
-
-
-@pytest.mark.parametrize(
-    "form", [PrefixHeader(), JsonHeader(), JsonHeader(body="b"), IntHeader(1)]
-)
-@given(data=st.data())
-def test_dispatch_any_message_is_handled_or_raises_matcher_error(
-    form: Any, data: st.DataObject
-) -> None:
-    """For any message the handler gets a Move, or the caller a MatcherError."""
-    got: list[object] = []
-
-    def keep(ctx: object, meta: object, req: Move) -> None:
-        got.append(req)
-
-    headers: list[Any] = [1] if isinstance(form, IntHeader) else ["a"]
-    matcher = MatcherMap(form, dict.fromkeys(headers, keep))
-    like: st.SearchStrategy[str | bytes] = st.sampled_from(
-        ['a {"x":1}', '{"type":"a","x":1}', '{"type":"a","b":{"x":1}}', b'\x01{"x":1}', "a 1"]
-    )
-    message: str | bytes = data.draw(st.one_of(like, st.text(), st.binary()))
-    try:
-        matcher.dispatch(CTX, META, message)
-    except MatcherError:
-        assert got == []
-    else:
-        assert got == [Move(1)]
-
-
-if TYPE_CHECKING:
-
-    @dataclass
-    class Meta:
-        name: str
-
-    def typed_program() -> None:
-        """A user's program for the type checker; never run."""
-        matcher: MatcherMap[Meta, str] = MatcherMap(JsonHeader())
-
-        @matcher.handle("move")
-        def on_move(ctx: Any, meta: Meta, req: Move) -> Move:
-            return req
-
-        assert_type(on_move(None, Meta("a"), Move(1)), Move)
-
-        @matcher.handle("ping")
-        def on_ping(ctx: Any, meta: Meta) -> None: ...
-
-        @matcher.handle("wrong")  # type: ignore[arg-type]
-        def wrong_meta(ctx: Any, meta: int, req: Move) -> None: ...
-
-        matcher.add(7, on_move)  # type: ignore[arg-type]
-        matcher.handle(b"move")  # type: ignore[arg-type]
-        matcher.add("x", on_move)
-        matcher.add("y", on_ping)
-        matcher.add("z", 3)  # type: ignore[arg-type]
-        assert_type(matcher.gen_sub(), SubMatcher[Meta, str])
-        assert_type(matcher.unmarshal("{}", Move), Move)
-        assert_type(matcher.dispatch(None, Meta("a"), ""), "str | bytes | None")
-        matcher.dispatch(None, "meta", "")  # type: ignore[arg-type]
-        numbers: MatcherMap[Meta, Level] = MatcherMap(IntHeader(1, Level), {Level.LOW: on_move})
-        assert_type(numbers.header_parsing(b"")[0], Level)
-        assert_type(IntHeader(2), IntHeader[int])
-        MatcherMap(PrefixHeader(), {1: on_move})  # type: ignore[misc]

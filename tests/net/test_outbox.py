@@ -18,7 +18,6 @@ from tests.support import (
     Starter,
     Task,
     outbox_bounds,
-    read_exactly,
     read_to_end,
     transport_pair,
 )
@@ -207,21 +206,6 @@ def test_outbox_socket_that_takes_single_bytes_is_not_stalled(buffer: int) -> No
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
-def test_outbox_peer_that_stops_reading_is_stalled(kind: str) -> None:
-    """A real socket takes no byte within ``write_wait``."""
-    troubles, starter = Notes(), Starter()
-    with transport_pair(kind, 16 * 1024) as (transport, _):
-        outbox = Outbox(transport, outbox_bounds(write_wait=0.05), starter, troubles)
-        outbox.send(bytes(2**22))
-        troubles.wait("stalled")
-        assert outbox.waiting() == (0, 0)
-        transport.shutdown()
-        outbox.end()
-        starter.join()
-    assert troubles.now() == ["stalled"]
-
-
-@pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
 def test_outbox_reset_is_reported_once(kind: str) -> None:
     """Either a sender or the writer reports it, and all waiting threads are woken."""
     troubles, starter = Notes(), Starter()
@@ -376,42 +360,6 @@ def test_outbox_is_never_filled_by_pongs(policy: Overflow) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_outbox_many_senders_each_in_order(kind: str) -> None:
-    """The peer reads in small pieces and gets whole messages (G3)."""
-    threads, count = 6, 300
-    troubles, starter = Notes(), Starter()
-    with transport_pair(kind, 16 * 1024) as (transport, peer):
-        outbox = Outbox(transport, outbox_bounds(), starter, troubles)
-        gate = threading.Barrier(threads + 1)
-
-        def send(thread: int) -> None:
-            gate.wait(TIMEOUT)
-            for place in range(count):
-                wire = struct.pack("!HHH", thread, place, place % 700) + bytes(place % 700)
-                if place % 3:
-                    outbox.send(wire)
-                else:
-                    outbox.send_batch(wire, [wire], [None])
-
-        senders = [Task(lambda thread=thread: send(thread)) for thread in range(threads)]  # type: ignore[misc]
-        gate.wait(TIMEOUT)
-        nexts = [0] * threads
-        for _ in range(threads * count):
-            thread, place, size = struct.unpack("!HHH", read_exactly(peer, 6))
-            assert read_exactly(peer, size) == bytes(size)
-            assert place == nexts[thread]
-            nexts[thread] += 1
-        for sender in senders:
-            sender.result()
-        assert outbox.wait_consumed(outbox.count, TIMEOUT)
-        assert outbox.count == threads * count
-        transport.shutdown()
-        outbox.end()
-        starter.join()
-    assert troubles.now() == []
-
-
-@pytest.mark.parametrize("kind", ["tcp", "tls"])
 def test_outbox_sends_nothing_after_the_last_frame(kind: str) -> None:
     """Senders race with two threads that finish.  The peer gets one Close, at the end."""
     troubles, starter = Notes(), Starter()
@@ -442,33 +390,6 @@ def test_outbox_sends_nothing_after_the_last_frame(kind: str) -> None:
         outbox.end()
         starter.join()
     assert troubles.now() == []
-
-
-@pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_outbox_end_at_any_moment_leaves_nothing(kind: str) -> None:
-    """Senders, the writer and ``end`` race, and all of them return."""
-    for _ in range(5):
-        troubles, starter = Notes(), Starter()
-        with transport_pair(kind, 16 * 1024) as (transport, peer):
-            outbox = Outbox(transport, outbox_bounds(), starter, troubles)
-            gate = threading.Barrier(3)
-
-            def send(outbox: Outbox = outbox, gate: threading.Barrier = gate) -> None:
-                gate.wait(TIMEOUT)
-                for _ in range(50):
-                    assert outbox.wait_consumed(outbox.send(bytes(5000)), TIMEOUT)
-
-            senders = [Task(send), Task(send)]
-            gate.wait(TIMEOUT)
-            read_exactly(peer, 60_000)
-            transport.shutdown()
-            outbox.end()
-            transport.close()
-            for sender in senders:
-                sender.result()
-            starter.join()
-            assert outbox.waiting() == (0, 0)
-            assert set(troubles.now()) <= {"lost"}
 
 
 def test_outbox_uncork_sends_all_in_one_call() -> None:
@@ -517,27 +438,6 @@ def test_outbox_cork_never_overflows(overflow: Overflow) -> None:
     outbox.uncork()
     assert transport.out == b"0123456789" * 50 + b"run" * 4 + b"one" + b"run" * 4 + b"x" * 5000
     assert (outbox.dropped, troubles.now()) == (0, [])
-
-
-def test_outbox_uncork_on_a_full_socket_starts_the_writer() -> None:
-    transport = Gated()
-    transport.room = 4
-    outbox, starter, _ = made(transport)
-    outbox.cork()
-    number = outbox.send(b"held")
-    number = outbox.send(b"back")
-    outbox.uncork()
-    transport.wait_for_writer()
-    assert transport.out == b"held"
-    outbox.cork()
-    number = outbox.send(b"more")
-    outbox.uncork()
-    transport.room = 8
-    transport.go_on.release()
-    assert outbox.wait_consumed(number, TIMEOUT)
-    assert transport.out == b"heldbackmore"
-    assert len(starter.threads) == 1
-    starter.join()
 
 
 def test_outbox_uncork_on_a_broken_socket_reports_once() -> None:

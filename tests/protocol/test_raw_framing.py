@@ -38,46 +38,6 @@ def read(framing: Framing, parts: Iterable[bytes], *, text: bool) -> list[WebSoc
     return [event for part in parts for event in reader.receive(part)]
 
 
-def outcome(framing: Framing, events: list[WebSocketEvent]) -> object:
-    """The part of the events that must not depend on the split: for chunks, their sum."""
-    if framing is not Framing.CHUNKS:
-        return events
-    failures = [event for event in events if isinstance(event, ProtocolFailure)]
-    texts = [event for event in events if isinstance(event, str)]
-    return "".join(texts), b"".join(e for e in events if isinstance(e, bytes)), failures
-
-
-@given(framings, splits(), st.booleans())
-def test_reader_any_split_gives_the_same_messages(
-    framing: Framing, parts: list[bytes], text: bool
-) -> None:
-    """The whole stream, the cut stream and single bytes."""
-    whole = b"".join(parts)
-    bytewise = [whole[at : at + 1] for at in range(len(whole))]
-    expected = outcome(framing, read(framing, [whole], text=text))
-    assert outcome(framing, read(framing, parts, text=text)) == expected
-    assert outcome(framing, read(framing, bytewise, text=text)) == expected
-
-
-@given(framings, splits(st.binary(max_size=400)), st.booleans())
-def test_reader_random_bytes_give_messages_within_the_limit_or_one_failure(
-    framing: Framing, parts: list[bytes], text: bool
-) -> None:
-    """Nothing is raised, nothing comes after a failure, and nothing longer is kept."""
-    reader = MessageReader(framing, LIMIT, text=text)
-    for part in parts:
-        was_over = reader._ended
-        events = reader.receive(part)
-        assert not (was_over and events)
-        for event in events[:-1]:
-            assert not isinstance(event, ProtocolFailure)
-        for event in events:
-            if isinstance(event, str | bytes):
-                assert isinstance(event, str) == text
-                assert 0 < len(event.encode() if isinstance(event, str) else event) <= LIMIT + 3
-        assert len(reader._buffer) <= LIMIT + 8
-
-
 def lines(stream: bytes) -> list[bytes]:
     return [line.removesuffix(b"\r") for line in stream.split(b"\n")[:-1]]
 

@@ -7,8 +7,6 @@ import tracemalloc
 import zlib
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hubthread.protocol.deflate_negotiation import DeflateParameters
 from hubthread.protocol.websocket import (
@@ -393,34 +391,3 @@ def test_websocket_idle_connection_keeps_no_window() -> None:
         assert tracemalloc.get_traced_memory()[0] < 6_000
     finally:
         tracemalloc.stop()
-
-
-KINDS = (str, bytes, Ping, Pong)
-LAST = (PeerClose, ProtocolFailure)
-
-
-@given(
-    st.lists(
-        st.binary(max_size=60)
-        | st.builds(
-            client_frame,
-            st.integers(0, 15),
-            st.binary(max_size=40),
-            fin=st.booleans(),
-            rsv=st.sampled_from([0, 0, 0, 4, 1]),
-        ),
-        max_size=8,
-    ),
-    st.sampled_from([None, DeflateParameters()]),
-)
-def test_websocket_any_bytes_give_messages_and_one_end(
-    pieces: list[bytes], deflate: DeflateParameters | None
-) -> None:
-    """No bytes raise, whole or one by one, and no event follows the end."""
-    data = b"".join(pieces)
-    for size in (max(1, len(data)), 1):
-        events = in_pieces(receiver(100, deflate=deflate), data, size)
-        assert all(isinstance(event, KINDS) for event in events[:-1])
-        assert all(isinstance(event, KINDS + LAST) for event in events[-1:])
-        lengths = [len(event) for event in events if isinstance(event, (str, bytes))]
-        assert max(lengths, default=0) <= 100

@@ -380,9 +380,7 @@ def test_wsgi_forked_process_ending_leaves_the_clients_alone() -> None:
         assert request.peer.recv(100) == b"\x81\x0astill here"
 
 
-def test_wsgi_without_a_thread_leaves_the_server_its_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     start = threading.Thread.start
 
     def fail(thread: threading.Thread) -> None:
@@ -390,23 +388,23 @@ def test_wsgi_without_a_thread_leaves_the_server_its_connection(
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    with a_hub(logger=(logs := Logs())) as hub:
-        hub.start()
-        monkeypatch.setattr(threading.Thread, "start", fail)
-        for _ in range(3):
-            refused(hub, 503, "full")
-        assert hub.statistics().wsgi_moved == 0
-        assert ["no thread or descriptor" in each for each in logs.warnings()] == [True]
+    monkeypatch.setattr(threading.Thread, "start", fail)
 
 
-def test_wsgi_without_a_descriptor_leaves_the_server_its_connection(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> int:
         raise OSError(24, "Too many open files")
 
+    monkeypatch.setattr(os, "dup", fail)
+
+
+@pytest.mark.parametrize("used_up", [no_threads, no_descriptors])
+def test_wsgi_without_a_thread_or_descriptor_leaves_the_server_its_connection(
+    used_up: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with a_hub(logger=(logs := Logs())) as hub:
-        monkeypatch.setattr(os, "dup", fail)
+        hub.start()
+        used_up(monkeypatch)
         for _ in range(3):
             refused(hub, 503, "full")
         assert hub.statistics().wsgi_moved == 0

@@ -78,6 +78,10 @@ assert_type(matcher.gen_sub(), SubMatcher[Meta, Code])
 assert_type(matcher.unmarshal(b"{}", Move), Move)
 assert_type(matcher.unmarshal(b"{}", list[int]), list[int])
 assert_type(matcher.marshal(Move(1, 2)), str | bytes)
+assert_type(matcher.dispatch(None, {"x": 1}, ""), str | bytes | None)
+matcher.dispatch(None, "meta", "")  # type: ignore[arg-type]
+matcher.add(7, on_move)  # type: ignore[arg-type]
+matcher.add(Code.MOVE, 3)  # type: ignore[arg-type]
 assert_type(matcher.header_parsing(b"\0\1"), tuple[Code, Any])
 
 hub = Hub(HubSetting(meta_gen=Meta, receive_matcher=matcher))
@@ -95,6 +99,7 @@ def ask(client: Client[Meta, Code]) -> None:
 
 MatcherMap[Meta, str](JsonHeader("type", id_field="id"))
 MatcherMap[Meta, str](PrefixHeader(" "))
+MatcherMap(PrefixHeader(" "), {1: on_move})  # type: ignore[misc]
 MatcherMap[Meta, str](IntHeader(2))  # type: ignore[arg-type]
 IntHeader(3)  # type: ignore[call-overload]
 
