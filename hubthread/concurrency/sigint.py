@@ -22,6 +22,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from hubthread.concurrency.loop import Loop
+from hubthread.concurrency.threads import leave_signals_to_main_thread
 
 __all__ = ["interrupts_between_jobs"]
 
@@ -53,6 +54,7 @@ class _Handler:
             raise KeyboardInterrupt from None
 
     def _wake(self) -> None:
+        leave_signals_to_main_thread()
         self._loop.wake(self._raise_pending)
 
     def _raise_pending(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,11 +18,47 @@ from hubthread.concurrency.deadline import Deadline
 if TYPE_CHECKING:
     from hubthread.concurrency.incidents import Incidents
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "leave_signals_to_main_thread"]
+
+# The signals that programs handle.  A process that a callback starts with ``subprocess`` inherits
+# them as blocked, so they are few: a shell without SIGCHLD would wait for ever.
+_HANDLED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH")
+
+if hasattr(signal, "pthread_sigmask"):  # not on Windows
+    _BLOCKED = {signal.Signals[f"SIG{name}"] for name in _HANDLED}
+
+_own = threading.local()
+"""``blocked``: the signals that a thread of a hub has blocked, or its starter before it."""
+
+
+def leave_signals_to_main_thread() -> None:
+    """Block signals on the calling thread, which belongs to a hub.
+
+    Python runs signal handlers on the main thread.  If another thread takes the signal, a main
+    thread that waits in ``time.sleep`` or ``Event.wait`` runs its handler only after the wait.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+        _own.blocked = _BLOCKED.difference(before)
+
+
+def _unblock_in_child() -> None:
+    """Let a process that a callback has forked have its signals."""
+    blocked = getattr(_own, "blocked", None)
+    if blocked:
+        _own.blocked = None
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unblock_in_child)
 
 
 class _Begun(threading.Event):
     """Set when a thread runs its first step; a wait without a time-out returns at once."""
+
+    blocked: set[signal.Signals] | None = None
+    """The signals that the thread has inherited as blocked from another thread of a hub."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait as an event does, but only with a time-out; see ``_start_without_waiting``."""
@@ -81,6 +118,7 @@ class Threads:
         thread.name = f"{self.prefix}-{what}"
         thread.daemon = True
         begun = _Begun()
+        begun.blocked = getattr(_own, "blocked", None)
         with self._lock:
             if not self._running:
                 self._process = os.getpid()
@@ -137,6 +175,10 @@ class Threads:
         """Run ``target`` on the calling thread, which ends after it."""
         with self._lock:
             begun = self._running.setdefault(threading.current_thread(), _Begun())
+        if begun.blocked is None:
+            leave_signals_to_main_thread()
+        else:
+            _own.blocked = begun.blocked
         begun.set()  # Thread has set it already, unless it names the event otherwise
         try:
             target()

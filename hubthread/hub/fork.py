@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from hubthread.concurrency import calls, fairness
+from hubthread.concurrency import calls, ending, fairness
 from hubthread.concurrency.crew import forget_crews
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
@@ -48,7 +48,7 @@ def refusal(name: str) -> str:
 def _after_fork_in_child() -> None:
     forget_crews()
     # The locks of the process, which hubs that the child makes need, too.
-    for part in (calls, connection, fairness.fan_outs):
+    for part in (calls, connection, ending, fairness.fan_outs):
         _renew_locks(part)
     for core in list(_cores):
         _renew_locks(core.threads)

@@ -7,9 +7,8 @@ is the reader, and stays until the client goes.
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import Any
 
 from hubthread.checks import check_number, checked
+from hubthread.concurrency.ending import at_end, forget
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError
@@ -47,6 +47,10 @@ StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 _TAKEN = "hubthread.taken"
 """The key in the environ of a request that has become a client."""
+
+_STARTS_NO_THREAD_AT_THE_END = (3, 12) <= sys.version_info < (3, 12, 3)
+_NEVER = 1e9
+"""Seconds until a timer that is there only for its thread."""
 
 _HOP_BY_HOP = ("connection", "upgrade")
 """Headers that an application must not send (PEP 3333)."""
@@ -138,13 +142,11 @@ class WSGIBridge:
         with self._lock:
             watched, self._watched = self._watched, True
         if not watched:
-            atexit.register(self._at_exit, os.getpid())
-            # Otherwise atexit would keep each closed hub for ever.
-            self._core.context.add_callback(lambda reason: atexit.unregister(self._at_exit))
-
-    def _at_exit(self, process: int) -> None:
-        if os.getpid() == process:  # a forked process must leave the sockets alone
-            self._close()
+            at_end(self._close)
+            if _STARTS_NO_THREAD_AT_THE_END:
+                self._core.timers.set(_NEVER, lambda: None)  # the end needs its thread
+            # Otherwise the process would keep each closed hub to its end.
+            self._core.context.add_callback(lambda reason: forget(self._close))
 
     def _start_for_client(self) -> None:
         """Start the hub for a request.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 from functools import partial
 
@@ -10,7 +12,7 @@ import pytest
 
 from hubthread.concurrency import threads as module
 from hubthread.concurrency.threads import Threads, _Begun
-from tests.support import TIMEOUT, Logs, in_thread, incidents_to
+from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to
 
 
 def wait_for(event: threading.Event) -> None:
@@ -203,3 +205,33 @@ def test_threads_guard_marks_the_start_if_python_does_not() -> None:
     assert begun.is_set()
     gate.set()
     assert threads.join(TIMEOUT) == []
+
+
+def test_threads_take_no_signals() -> None:
+    """Also a thread that another one starts; a process that is forked on one gets its signals."""
+    threads = Threads("test", incidents_to(Logs()))
+    told: Items[set[signal.Signals]] = Items()
+
+    def blocked() -> set[signal.Signals]:
+        return {
+            signal.Signals(number)
+            for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            if number in {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD}
+        }
+
+    def fork() -> None:
+        told.add(blocked())
+        child = os.fork()
+        if child == 0:
+            os._exit(len(blocked()))
+        told.add({signal.Signals(1)} if os.waitpid(child, 0)[1] else set())
+
+    def target() -> None:
+        told.add(blocked())
+        threads.start(fork, "second")
+
+    threads.start(target, "first")
+    assert threads.join(TIMEOUT) == []
+    handled = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    assert told.wait(3) == [handled, handled, set()]
+    assert blocked() == set()

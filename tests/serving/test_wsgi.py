@@ -5,7 +5,6 @@ What each WSGI server does with it is in tests/integrations.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import os
@@ -27,6 +26,7 @@ from hubthread import (
     UsageError,
     WebsocketPeriod,
 )
+from hubthread.concurrency import ending
 from hubthread.serving.wsgi import WSGIAnswer
 from tests.support import (
     KEY,
@@ -373,7 +373,7 @@ def test_wsgi_forked_process_ending_leaves_the_clients_alone() -> None:
         request.head()
         child = os.fork()
         if child == 0:
-            atexit._run_exitfuncs()
+            ending._end()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
         hub.broadcast("still here")
