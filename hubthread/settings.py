@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Collection, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -349,6 +350,14 @@ class HubSetting(Generic[Meta, Header]):
 
     It is called exactly once for each client that has started, whatever ended the connection.
     """
+    around_callback: Callable[[IOContext, Meta], AbstractContextManager[object]] | None = None
+    """Called with ``(ctx, meta)``; returns a context manager that each callback runs inside.
+
+    The callbacks are those of clients: start, messages with the hooks around them, pings,
+    closures of ``exec_async``, ``exec_sync`` and ``each_client``, and close.  The manager's
+    ``__exit__`` gets what the callback raised, before that is logged or after
+    ``receive_matcher_error`` has handled it.
+    """
     chan_queue_size: int = 16 * KB
     """The number of entries that each queue may hold.
 
@@ -408,6 +417,7 @@ class HubSetting(Generic[Meta, Header]):
             ("on_receive_message", ("ctx", "meta")),
             ("on_connection_start", ("ctx", "meta")),
             ("on_connection_close", ("ctx", "meta")),
+            ("around_callback", ("ctx", "meta")),
             ("delayed_execution", ("hub",)),
         ):
             check_function(name, getattr(self, name), *arguments)

@@ -88,6 +88,7 @@ GIVE: dict[str, Give] = {
     **{
         f"HubSetting.{name}": _setting(name)
         for name in (
+            "around_callback",
             "delayed_execution",
             "meta_gen",
             "on_connection_close",

@@ -7,14 +7,18 @@ Source: the specification's ``Client`` and ``IOContext``.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from hubthread.checks import check_kind, check_number, check_work, checked
+from hubthread.clients.around import Around
 from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
+from hubthread.clients.reports import log_end, log_failure, refuse_start, too_many_rooms
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.habits import Habits
@@ -22,18 +26,11 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
-from hubthread.errors import (
-    Closed,
-    DeadlockError,
-    MatcherError,
-    TooManyRooms,
-    UsageError,
-    WrongValue,
-)
-from hubthread.limits import RATE, ROOMS
+from hubthread.errors import DeadlockError, UsageError, WrongValue
+from hubthread.limits import RATE
 from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.matcher import Answer, HandlerCall, Recipient
-from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
+from hubthread.net.connection import POLICY_VIOLATION
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.protocol.frames import Frame, MessageType, check_message_type
 from hubthread.statistics import ClientStatistics
@@ -66,12 +63,13 @@ class Client(Recipient, Generic[Meta, Header]):
     :param meta: the client's meta.
     :param request: the request that opened the connection.
     :param pool: runs the closures that find the client idle; by default the hub's workers.
+    :param variables: the context that all callbacks of the client run in; a new one by default.
     """
 
     __slots__ = (
-        "__weakref__", "_context", "_core", "_intercept", "_lock", "_make_frame", "_pending",
-        "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits", "handshake",
-        "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
+        "__weakref__", "_around", "_context", "_core", "_intercept", "_lock", "_make_frame",
+        "_pending", "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits",
+        "handshake", "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
@@ -85,6 +83,7 @@ class Client(Recipient, Generic[Meta, Header]):
         meta: Meta,
         request: Request,
         pool: Pool | None = None,
+        variables: contextvars.Context | None = None,
     ) -> None:
         setting = core.setting
         self._core = core
@@ -100,6 +99,8 @@ class Client(Recipient, Generic[Meta, Header]):
         self._make_frame = core.make_frame
         self._intercept = core.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
+        around = setting.around_callback
+        self._around = None if around is None else Around(self, around)
         self._rooms = Memberships(self, setting.limits.rooms_per_client)
         # The reader thread's.
         self.payload: str | bytes = b""
@@ -111,6 +112,8 @@ class Client(Recipient, Generic[Meta, Header]):
         self._strand = Strand(
             pool or core.workers, setting.chan_queue_size, self._report, f"client {connection_id}"
         )
+        if variables is not None:
+            self._strand.variables = variables
         self._lock = threading.RLock()  # guards what follows
         # Both are made at their first use, so that an idle client stays small.
         self._context: Context | None = None
@@ -233,12 +236,17 @@ class Client(Recipient, Generic[Meta, Header]):
     def exec_async(self, work: Callable[[], object]) -> None:
         """Run ``work`` in the order of this client's callbacks.  See ``IOContext``."""
         check_work(work)
-        self._strand.post(work)
+        self._strand.post(work if self._around is None else partial(self._around.run, work))
 
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
         """Run ``work`` in that order and return its result.  See ``IOContext``."""
         check_work(work)
-        return self._strand.call(work, timeout)
+        if self._around is None or self.is_here():
+            return self._strand.call(work, timeout)
+        # Not on the calling thread: what is around its own work may belong to the thread, such
+        # as a database session, and would be ended by what is around this work.
+        work = cast("Callable[[], T]", partial(self._around.run, work))
+        return self._strand.call(work, timeout, borrow=False)
 
     def statistics(self) -> ClientStatistics:
         """Return a snapshot of the client's figures."""
@@ -270,13 +278,7 @@ class Client(Recipient, Generic[Meta, Header]):
         :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
         """
         if not self._rooms.enter(room):
-            most = self._core.setting.limits.rooms_per_client
-            text = "%r is in %d rooms, the limit: it cannot join another"
-            self._core.incidents.log_limit(ROOMS, logging.WARNING, text, self, most)
-            raise TooManyRooms(
-                f"{self!r} is in {most} rooms, the limit: let it leave one first, or raise "
-                f"Limits.rooms_per_client"
-            )
+            raise too_many_rooms(self._core, self)
 
     def leave_room(self, room: PushLog[Any]) -> None:
         """Leave a room."""
@@ -329,26 +331,26 @@ class Client(Recipient, Generic[Meta, Header]):
         """
         self._strand.enter()  # first: once others see the client, they may queue closures
         try:
-            self._begin()
+            self._strand.variables.run(self._begin)
         finally:
             self._strand.leave()
 
     def _begin(self) -> None:
-        callback = self._core.setting.on_connection_start
         try:
-            self._core.registry.admit(self)
-            self._started = True
-            if callback is not None:
-                self._ahead(callback)
-                checked(callback(self, self.meta))
-        except BaseException as error:  # noqa: BLE001 - logged, and the client closed
-            self.note(error)
-            if not self._started and isinstance(error, Closed):
-                self.ws_conn.close(GOING_AWAY, "the server is going away")
+            if self._around is None:
+                self._start()
             else:
-                text = "on_connection_start raised for %r: closing the connection"
-                self._core.incidents.log_exception(error, text, self)
-                self.ws_conn.close(INTERNAL_ERROR, "the server failed to accept the connection")
+                self._around.run(self._start)
+        except BaseException as error:  # noqa: BLE001 - logged, and the client closed
+            refuse_start(self._core, self, error)
+
+    def _start(self) -> None:
+        callback = self._core.setting.on_connection_start
+        self._core.registry.admit(self)
+        self._started = True
+        if callback is not None:
+            self._ahead(callback)
+            checked(callback(self, self.meta))
 
     def enter(self) -> None:
         """Wait until the client's earlier callbacks have run, and hold back later ones."""
@@ -361,6 +363,15 @@ class Client(Recipient, Generic[Meta, Header]):
 
     def on_message(self, message: str | bytes) -> None:
         """Hand a message to the interceptor and the matcher, and write the reply."""
+        handle = self._handle if self._around is None else self._handle_inside
+        self._strand.variables.run(handle, message)
+
+    def _handle_inside(self, message: str | bytes) -> None:
+        assert self._around is not None
+        self._try(partial(self._around.run, partial(self._handle, message)))
+
+    def _handle(self, message: str | bytes) -> None:
+        """Handle a message; in the client's context variables."""
         self.received += 1
         try:
             if self._preprocess is not None:
@@ -407,30 +418,19 @@ class Client(Recipient, Generic[Meta, Header]):
             return self._pending
 
     def note(self, error: BaseException) -> None:
-        """Take note that a callback of the program raised.  Integrations override this.
+        """Take note that the present callback raised, for the end of ``around_callback``.
 
-        Exceptions of closures are not noted here: they pass through the integration's wrapper.
+        For exceptions that are handled before they get there.
         """
+        if self._around is not None:
+            self._around.noted = error
 
     def _failed(self, error: BaseException, message: str | bytes) -> None:
         self.note(error)
         answer = None if self.matcher is None else self.matcher.failure(message, error)
         if answer is not None:
             self.write(answer)
-        handler = self._core.setting.receive_matcher_error
-        if handler is not None and isinstance(error, Exception):
-            try:
-                checked(handler(self, self.meta, error))
-            except BaseException as another:  # noqa: BLE001 - logged
-                self._core.incidents.log_exception(
-                    another, "receive_matcher_error raised for %r", self
-                )
-        elif isinstance(error, TooManyRooms):
-            pass  # ``enter_room`` has logged it
-        elif isinstance(error, MatcherError):
-            self._core.incidents.log_unroutable(error, self)
-        else:
-            self._core.incidents.log_exception(error, "a handler of %r raised", self)
+        log_failure(self._core, self, error)
 
     def on_ping(self, payload: bytes) -> None:
         """Call the ping handler; a ping counts for ``Limits.messages_per_second``."""
@@ -440,13 +440,13 @@ class Client(Recipient, Generic[Meta, Header]):
             return
         handler = self._core.setting.websocket_period.ping_pong_plan.ping_handler
         if handler is not None:
-            self._call(lambda: handler(self, self.meta, payload))
+            self._strand.variables.run(self._call, lambda: handler(self, self.meta, payload))
 
     def on_pong(self, payload: bytes) -> None:
         """Call the pong handler."""
         handler = self._core.setting.websocket_period.ping_pong_plan.pong_handler
         if handler is not None and self._started:
-            self._call(lambda: handler(self, self.meta, payload))
+            self._strand.variables.run(self._call, lambda: handler(self, self.meta, payload))
 
     def on_leaving(self) -> None:
         """Leave every room and end every wait for an answer."""
@@ -460,7 +460,10 @@ class Client(Recipient, Generic[Meta, Header]):
         if pending is not None:
             pending.close()
         if context is not None:
-            self._call(lambda: context.cancel("the connection has ended"))
+            cancel = partial(context.cancel, "the connection has ended")
+            # In variables of its own: another thread may run a callback of the client now.
+            apart = cancel if self._around is None else partial(self._around.run_apart, cancel)
+            contextvars.Context().run(self._try, apart)
 
     def on_closed(self) -> None:
         """Log the end and run the close callback, the client's last."""
@@ -468,13 +471,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self._strand.close(self._tell_end)
 
     def _log_end(self) -> None:
-        connection = self.ws_conn
-        expected = connection.code in self._core.setting.websocket_period.expected_ws_error
-        text, args = "%r closed: %s %r", (self, connection.code, connection.reason)
-        level = logging.INFO if expected else logging.WARNING
-        kind = connection.limit or connection.ended_by  # not by code: a peer may send thousands
-        if connection.limit is not None or connection.ended_by == "violation" or not expected:
-            self._core.incidents.log_limited(kind, level, text, *args)
+        log_end(self._core, self)
 
     def _tell_end(self) -> None:
         """Run the close callback, in the client's order."""
@@ -491,6 +488,9 @@ class Client(Recipient, Generic[Meta, Header]):
             self.habits.ahead(function)
 
     def _call(self, callback: Callable[[], object]) -> None:
+        self._try(callback if self._around is None else partial(self._around.run, callback))
+
+    def _try(self, callback: Callable[[], object]) -> None:
         try:
             checked(callback())
         except BaseException as error:  # noqa: BLE001 - logged

@@ -8,6 +8,7 @@ Source: the specification's ``SocketHandles``.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Hashable
@@ -66,8 +67,9 @@ class SocketClient(Client[Meta, Header]):
         meta: Meta,
         request: Request,
         pool: Pool | None = None,
+        variables: contextvars.Context | None = None,
     ) -> None:
-        super().__init__(core, connection_id, meta, request, pool)
+        super().__init__(core, connection_id, meta, request, pool, variables)
         self._preprocess = None  # the framing has removed the ends of lines
 
     def on_leaving(self) -> None:
@@ -143,7 +145,7 @@ class DatagramClient(SocketClient[Meta, Header]):
 
     def arrive(self, message: str | bytes | ProtocolFailure, size: int) -> bool:
         """Queue a message or a failure; return False if the client's queue is full or closed."""
-        return self._post(lambda: self._handle(message, size))
+        return self._post(lambda: self._take(message, size))
 
     def over(self) -> None:
         """Leave the hub, in the client's order."""
@@ -174,14 +176,14 @@ class DatagramClient(SocketClient[Meta, Header]):
         self._admitted = True
         self._begin()
 
-    def _handle(self, message: str | bytes | ProtocolFailure, size: int) -> None:
+    def _take(self, message: str | bytes | ProtocolFailure, size: int) -> None:
         try:
             if isinstance(message, ProtocolFailure):
                 self._peer.close(
                     message.code, message.reason, ended_by="violation", limit=message.limit
                 )
             elif self._peer.ended_by is None:
-                self.on_message(message)
+                (self._handle if self._around is None else self._handle_inside)(message)
         finally:
             self.payload = b""
             self._datagrams.handled(self._peer, size)

@@ -195,6 +195,13 @@ class Call(Generic[T]):
         self._finished = True
         self._done.release()
 
+    def wait(self, timeout: float) -> bool:
+        """Wait for the end of the closure in real time; return False after ``timeout`` seconds."""
+        if _simulation() is not None or not self._done.acquire(timeout=timeout):
+            return False
+        self._done.release()
+        return True
+
     def result(self, executor: Executor, name: str, timeout: float | None = None) -> T:
         """Wait, and return the result of the closure or raise its exception.
 

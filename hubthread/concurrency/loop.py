@@ -7,6 +7,7 @@ on any thread.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +17,15 @@ from typing import Any, Generic, TypeVar
 
 from hubthread.checks import checked, refuse_unrun
 from hubthread.concurrency.calls import Call, thread_id
+from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HubClosed, WrongThread
 
-__all__ = ["Loop"]
+__all__ = ["EARLY", "Loop"]
+
+EARLY = 10.0
+"""Seconds that work may wait for a loop that does not run yet, until a warning is due."""
 
 View = TypeVar("View")
 T = TypeVar("T")
@@ -33,6 +38,7 @@ class Loop(Generic[View]):
     have done nothing, or the closure runs exactly once, on the thread of ``run``, in the
     order of acceptance.  After ``close`` they raise ``HubClosed``; closures that were accepted
     before still run.  A closure that raises is logged and counted, and the next one runs.
+    Each closure has context variables of its own.
     Only a bug in the library stops the loop: it is logged as critical, and every waiting
     ``exec_sync`` raises ``HubClosed``.
 
@@ -62,6 +68,8 @@ class Loop(Generic[View]):
         self.runner: int | None = None
         self.since: float | None = None  # the start of the present job; None: it waits for one
         self.longest = 0.0  # seconds, of all jobs so far
+        self.on_early: Callable[[], None] | None = None
+        """Called after each post, until the loop runs."""
         self._batch: deque[Callable[[], object]] = deque()
         self.closures_run = 0
         self.closures_failed = 0
@@ -75,6 +83,8 @@ class Loop(Generic[View]):
         :raises QueueFull: if as many closures wait as the bound allows.
         """
         self._mailbox.post(_Closure(self, work))
+        if self.on_early is not None:
+            self.on_early()
 
     def exec_sync(self, work: Callable[[View], T], timeout: float | None = None) -> T:
         """Let the loop run ``work(view)``, and return its result or raise its exception.
@@ -89,7 +99,15 @@ class Loop(Generic[View]):
         """
         if self.is_here():
             return checked(work(self._view))
-        return self.submit(work).result(self, self.name, timeout)
+        call = self.submit(work)
+        if self.on_early is None:
+            return call.result(self, self.name, timeout)
+        deadline = Deadline(timeout)
+        if (timeout is None or timeout > EARLY) and not call.wait(EARLY):
+            early = self.on_early
+            if early is not None:
+                early()
+        return call.result(self, self.name, deadline.left())
 
     def submit(self, work: Callable[[View], T]) -> Call[T]:
         """Let the loop run ``work(view)``, and return a call that one thread may wait for.
@@ -99,6 +117,8 @@ class Loop(Generic[View]):
         """
         waited = _Waited(self, work)
         self._mailbox.post(waited)
+        if self.on_early is not None:
+            self.on_early()
         return waited.call
 
     def schedule(self, job: Callable[[], object]) -> None:
@@ -107,6 +127,8 @@ class Loop(Generic[View]):
         :raises HubClosed: after ``close``.
         """
         self._mailbox.post(job, essential=True)
+        if self.on_early is not None:
+            self.on_early()
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """Raise ``error`` on the loop's thread soon; ignore a loop that is closed."""
@@ -188,6 +210,7 @@ class Loop(Generic[View]):
             thread then.  It has the loop closed; closures run until then.
         :raises KeyboardInterrupt: at the end, if it was raised.
         """
+        self.on_early = None
         self.runner = thread_id()
         interrupt: KeyboardInterrupt | None = None
         handled = True
@@ -223,6 +246,7 @@ class Loop(Generic[View]):
 
         :raises KeyboardInterrupt: at once; the remaining closures still wait.
         """
+        self.on_early = None
         self.runner = thread_id()
         try:
             if self.depth():
@@ -277,7 +301,7 @@ class _Closure:
         loop = self._loop
         loop.closures_run += 1
         try:
-            result = self._work(loop._view)
+            result = contextvars.Context().run(self._work, loop._view)
             if result is not None:
                 refuse_unrun(result)
         except KeyboardInterrupt:
@@ -306,7 +330,7 @@ class _Waited:
 
     def _run(self) -> object:
         try:
-            return self._work(self._loop._view)
+            return contextvars.Context().run(self._work, self._loop._view)
         except KeyboardInterrupt as error:
             # Meant for the program, not for the thread that waits for this closure.
             self._interrupt = error

@@ -6,12 +6,15 @@ busy strand only appends.  So the callbacks of one client never overlap, althoug
 its reader and some from other threads.  A reader that is blocked in ``recv`` need not be woken
 for a closure.
 
+All closures of a strand run in one ``contextvars.Context``, whichever thread runs them.
+
 Layer: concurrency.  Threads: every method may be called on any thread, except where its
 docstring says so; closures run on the thread that holds the baton.
 """
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -77,6 +80,7 @@ class Strand:
         "_workers",
         "name",
         "runner",
+        "variables",
     )
 
     def __init__(
@@ -86,6 +90,8 @@ class Strand:
         self._bound = bound
         self._report = report
         self.name = name
+        # Entered by the thread that has the baton.
+        self.variables = contextvars.Context()
         self._lock = threading.RLock()  # guards what follows; never held while a closure runs
         # Made when first needed: most clients never queue a closure, and an empty deque
         # takes 760 bytes.
@@ -134,13 +140,18 @@ class Strand:
             self._rescue()
             raise
 
-    def call(self, work: Callable[[], T], timeout: float | None = None) -> T:
+    def call(
+        self, work: Callable[[], T], timeout: float | None = None, *, borrow: bool = True
+    ) -> T:
         """Run ``work`` in this client's order, and return its result.
 
-        On the thread that holds the baton it runs at once.  If the strand is idle and there is
-        no time-out, the calling thread runs it, since it would only wait.
+        On the thread that holds the baton it runs at once, in the context variables of the
+        closure that calls this.  If the strand is idle and there is no time-out, the calling
+        thread runs it, since it would only wait.
 
         :param timeout: seconds.
+        :param borrow: False: do not let the calling thread run it, whose own state may be in
+            the way.
         :raises ClientClosed: see ``post``.
         :raises QueueFull: see ``post``.
         :raises DeadlockError: see ``Call.result``.
@@ -152,7 +163,7 @@ class Strand:
         try:
             claim = self._append(call.run)
             if claim is not None:
-                if timeout is None:
+                if timeout is None and borrow:
                     self._run_claimed(claim, 1)
                 else:
                     self._start(claim)
@@ -302,7 +313,7 @@ class Strand:
                     work.opened.release()
                     return
             try:
-                result = work()
+                result = self.variables.run(work)
                 if result is not None:
                     refuse_unrun(result)
                     del result

@@ -5,6 +5,7 @@ Layer: core.  Threads: a hook runs on the thread that has the request.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 from collections.abc import Callable
@@ -90,6 +91,7 @@ class Refusals:
             log_safely(self._logger, logging.DEBUG, text, status, reason, request)
         if self._callback is not None:
             try:
-                checked(self._callback(request, status, reason))
+                # The thread may belong to a WSGI server, and serve another client next.
+                checked(contextvars.copy_context().run(self._callback, request, status, reason))
             except BaseException as error:  # noqa: BLE001 - logged
                 self._incidents.log_exception(error, "Upgrader.error raised")

@@ -5,6 +5,7 @@ Layer: hub.  Threads: the hub thread.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,9 +24,10 @@ def send_filtered(
     predicate: Callable[[Any, Any, Any], bool],
 ) -> None:
     """Send ``frame`` to each client for which ``predicate(hub, ctx, meta)`` is true."""
+    variables = contextvars.Context()
     for client in clients:
         try:
-            wanted = checked(predicate(core.hub, client, client.meta))
+            wanted = checked(variables.run(predicate, core.hub, client, client.meta))
         except KeyboardInterrupt as error:
             core.loop.interrupt(error)  # meant for the program, not for the filter
         except BaseException as error:  # noqa: BLE001 - logged

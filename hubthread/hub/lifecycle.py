@@ -7,6 +7,7 @@ walks the order of closing.  If that is a thread of the hub itself, another thre
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import re
 import threading
@@ -19,6 +20,7 @@ from hubthread.clients.idle import IdleSweep
 from hubthread.concurrency.calls import stack_of, thread_id
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.loop import EARLY
 from hubthread.concurrency.sigint import interrupts_between_jobs
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.core.core import Core
@@ -59,6 +61,11 @@ class Lifecycle:
         self._walker: int | None = None  # the thread that walks the order of closing
         self._lines: list[tuple[Any, ...]] = []  # to log at the end of the walk
         self._idle = IdleSweep(setting.limits.idle_time, registry.everyone.members, core.timers)
+        self.start_early: Callable[[], object] | None = None
+        """Called when something is posted to the hub before its start; may start it."""
+        self._early: float | None = None  # the time of the first such post
+        self._warned = False
+        core.loop.on_early = self._posted_early
         watch_forks(core)
         core.state.on_failure(self._close_soon)
         core.context.add_callback(lambda reason: self._close_if_open())
@@ -81,7 +88,7 @@ class Lifecycle:
         self._idle.start()
 
     def start_once(self) -> None:
-        """Start a new hub and wait until it is open; leave any other hub as it is.
+        """Start a new hub; leave any other hub as it is.
 
         :raises UsageError: when the hub had threads in another process, before that one forked.
         :raises RuntimeError: as ``start``.
@@ -90,8 +97,6 @@ class Lifecycle:
         with contextlib.suppress(UsageError):  # another thread has started it meanwhile
             if self._state.value == "new":
                 self.start()
-        if self._state.value == "running":
-            self._core.wait_open()
 
     def run_here(self) -> None:
         """Run the hub on the calling thread, until it is closed.
@@ -104,6 +109,22 @@ class Lifecycle:
         self._idle.start()
         with interrupts_between_jobs(self._core.loop):
             self._run()
+
+    def _posted_early(self) -> None:
+        if self._state.value == "new" and self.start_early is not None:
+            self.start_early()
+        if self._state.value != "new":
+            return
+        now = self._core.clock.now()
+        if self._early is None:
+            self._early = now
+        if now - self._early >= EARLY and not self._warned:
+            self._warned = True
+            text = (
+                "%r was not started in this process, and its closures and pushes have waited for "
+                "more than %g s: start it, or let the process that has the clients do this"
+            )
+            log_safely(self._core.logger, logging.WARNING, text, self._core.hub, EARLY)
 
     def _refuse_forked(self) -> None:
         if self._state.forked() or self._core.threads.left_behind():
@@ -140,13 +161,18 @@ class Lifecycle:
         assert work is not None
         hub = self._core.hub
         try:
-            checked(work(hub))
+            checked(contextvars.Context().run(work, hub))
         except KeyboardInterrupt:
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%r: delayed_execution raised", hub)
         finally:
             self._state.open()
+
+    def close_running(self) -> None:
+        """Close a hub that runs, on another thread."""
+        if self._state.refusal is None and self._state.value == "running":
+            self._close_elsewhere()
 
     def _close_if_open(self) -> None:
         if self._state.refusal is None and self._state.value in ("new", "running"):

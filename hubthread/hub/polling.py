@@ -9,9 +9,11 @@ Source: the specification's ``LongPolling``, ``LongPollingOption``, ``LongPollin
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from hubthread.checks import check_callable, check_function, check_number, refuse_unrun
@@ -89,7 +91,8 @@ class LongPollingResult:
         """A context that is cancelled when the poll ends, or the hub closes."""
         self._drive: Drive | None = None
         self.context.add_callback(self._cancelled)
-        self._drive = core.clock.drive(self._step, "long-polling")
+        step = partial(contextvars.Context().run, self._step)
+        self._drive = core.clock.drive(step, "long-polling")
         if self.outcome is not None:  # ended before there was a thread to wake
             self._drive.wake()
 

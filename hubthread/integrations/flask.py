@@ -24,16 +24,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import io
+import logging
+import sys
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from flask import Blueprint, Flask, current_app, request
+from flask import Blueprint, Flask, current_app, has_request_context, request, session
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
-from hubthread.checks import check_kind, check_number
-from hubthread.clients.client import Client
+from hubthread.checks import check_kind, check_number, checked
 from hubthread.errors import SettingError, UsageError
 from hubthread.hub.hub import Hub
 from hubthread.limits import Limits
@@ -55,21 +58,28 @@ class FlaskHub(Generic[Meta, Header]):
     """A Flask extension that gives each application a hub of its own.
 
     The extension holds the setting, which belongs to no application.  Each hub is in its
-    application's ``extensions["hubthread"]``.  A hub starts with the first request in its
-    process, so it may be made before a server forks.  It closes when the process ends, and its
-    clients get the close code 1001.
+    application's ``extensions["hubthread"]``.  A hub may be made before a server forks.  It
+    starts in the process of the first client, or when a view first uses it for a push or a
+    closure; a hub with ``delayed_execution`` starts with the first request, which does not wait
+    for it.  The hub closes when the process or its application ends, and its clients get the
+    close code 1001.
 
     Callbacks of clients (start, messages, close, closures of ``ctx.exec_async``) run inside an
-    application context of their own.  A database session that is bound to the context is
-    opened when it is first used and released when the callback has returned.
+    application context of their own, and inside the setting's ``around_callback``.  A database
+    session that is bound to the context is opened when it is first used and released when the
+    callback has returned.
 
-    Callbacks have no request context.  Let the view put into the meta what the handlers need;
-    ``ctx.handshake`` has the headers and the query.
+    Callbacks have no request context, unless ``HUBTHREAD_REQUEST_CONTEXT`` is set.  Let the
+    view put into the meta what the handlers need; ``ctx.handshake`` has the headers and the
+    query.
 
     :param setting: the setting of every hub.  An application's configuration overrides it: the
         names are ``HUBTHREAD_`` and a field of ``HubSetting``, ``Limits``, ``WebsocketPeriod``,
         ``Upgrader`` or ``PingPongPlan`` in capitals, such as ``HUBTHREAD_CHECK_ORIGIN``.
         ``HUBTHREAD_MAX_CONNECTIONS`` limits the connections of each process (10,000 by default).
+        With ``HUBTHREAD_REQUEST_CONTEXT = True`` callbacks run inside a request context with
+        the request that the client came with: ``url_for``, ``current_user`` of Flask-Login and
+        ``session`` work, but changes of the session are not saved.
     :param app: an application to initialise at once.
     :raises SettingError: for a setting of another type.
     """
@@ -87,7 +97,8 @@ class FlaskHub(Generic[Meta, Header]):
         :param hub_class: the class of the hub.  Tests give ``hubthread.testing.VirtualHub``; its
             ``connect_through`` connects clients through the views without threads, sockets and
             waits.
-        :raises SettingError: for a wrong name or value in the configuration.
+        :raises SettingError: for a wrong name or value in the configuration, and for a setting
+            that the views or the server decide: ``on_handshake``, ``Upgrader.max_head``.
         :raises UsageError: if the application already has a hub.
         """
         if _KEY in app.extensions:
@@ -95,11 +106,22 @@ class FlaskHub(Generic[Meta, Header]):
         config = app.config.get_namespace(_PREFIX)
         most = config.pop("max_connections", _MAX_CONNECTIONS)
         check_number("max_connections", most, 1, whole=True)
-        hub = hub_class(_configured(self.setting, config))
-        hub._core.client_class = functools.partial(_FlaskClient, app)
+        with_request = config.pop("request_context", False)
+        check_kind("request_context", with_request, bool, "True or False")
+        setting = _configured(self.setting, config)
+        _refuse_ignored(setting)
+        # A weak reference: the threads of a hub must not keep an application alive.
+        inside = _Inside(weakref.ref(app), setting.around_callback, with_request)
+        hub = hub_class(dataclasses.replace(setting, around_callback=inside))
+        bridge = hub._bridge
+        bridge.keep_environ = with_request
         app.extensions[_KEY] = _State(hub, most)
-        # Before the views: a view may push before the first client connects.
-        app.before_request(hub.start_once)
+        if setting.delayed_execution is None:
+            start = bridge.start_soon
+            hub._lifecycle.start_early = lambda: start() if has_request_context() else None
+        else:
+            app.before_request(bridge.start_soon)
+        weakref.finalize(app, hub._lifecycle.close_running).atexit = False
         return hub
 
     @property
@@ -118,8 +140,9 @@ class FlaskHub(Generic[Meta, Header]):
 
         The view runs on the request's thread and decides with Flask's own means (``session``,
         ``before_request``, ``abort``) which clients may connect.  It returns the client's meta.
-        If it returns a response or an HTTP exception, that is sent instead.  A tuple is refused,
-        because elsewhere in Flask ``"no", 401`` is a response.
+        If it returns a response or an HTTP exception, that is sent instead.  A tuple, text,
+        bytes and None are refused, because elsewhere in Flask ``"no", 401`` is a response, and
+        a view that returns nothing has forgotten to decide.
 
         The view cannot set cookies or change the session: the client gets its answer before
         Flask adds them.
@@ -138,10 +161,10 @@ class FlaskHub(Generic[Meta, Header]):
                 meta: Any = current_app.ensure_sync(view)(*args, **kwargs)
                 if isinstance(meta, (Response, HTTPException)):
                     return meta
-                if type(meta) is tuple:  # a named tuple is a meta
+                if type(meta) in _NO_META:  # a named tuple is a meta
                     raise UsageError(
-                        f"{view.__name__} returned the tuple {meta!r}: to refuse a client, call "
-                        f"abort or return a response; as meta return a dict or a class of your own"
+                        f"{view.__name__} returned {meta!r}: to refuse a client, call abort or "
+                        f"return a response; as meta return a dict or a class of your own"
                     )
                 state = _state()
                 return state.hub.websocket_handler(
@@ -158,6 +181,10 @@ class FlaskHub(Generic[Meta, Header]):
         return decorate
 
 
+_NO_META = (tuple, str, bytes, type(None))
+"""The types of what other views of Flask return, or forget to return."""
+
+
 @dataclass(frozen=True)
 class _State:
     """The extension's state for one application."""
@@ -171,6 +198,19 @@ def _state() -> _State:
     if state is None:
         raise UsageError(f"{current_app!r} has no hub: call init_app with it first")
     return state
+
+
+def _refuse_ignored(setting: HubSetting[Any, Any]) -> None:
+    """Refuse the settings that views and WSGI servers decide, so that the hub would not use them.
+
+    :raises SettingError: if one is set.
+    """
+    if setting.on_handshake is not None:
+        why = "expected None: in Flask the view decides which clients may connect, and their meta"
+        raise SettingError("on_handshake", why)
+    if setting.websocket_period.upgrader.max_head != Upgrader.max_head:
+        why = "expected the default: the WSGI server reads the request head, by a limit of its own"
+        raise SettingError("max_head", why)
 
 
 def _configured(
@@ -202,56 +242,50 @@ def _fields(kind: type, config: dict[str, Any]) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(kind) if field.name in config]
 
 
-class _FlaskClient(Client[Meta, Header]):
-    """A client whose callbacks run inside an application context."""
+class _Inside:
+    """The context that callbacks run inside: ``HubSetting.around_callback`` of each hub here."""
 
-    __slots__ = ("_app", "_error")
-
-    def __init__(self, app: Flask, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(
+        self,
+        app: Callable[[], Flask | None],
+        around: Callable[[Any, Any], contextlib.AbstractContextManager[object]] | None,
+        with_request: bool,
+    ) -> None:
         self._app = app
-        self._error: BaseException | None = None
+        self._around = around
+        self._with_request = with_request
 
     @contextlib.contextmanager
-    def _inside(self) -> Iterator[None]:
-        context = self._app.app_context()
+    def __call__(self, ctx: Any, meta: Any) -> Iterator[None]:
+        app = self._app()
+        if app is None:
+            raise UsageError("the application of this hub is gone")
+        # A client of another way in than a view, such as hub.serve, came with no environ.
+        environ = ctx.handshake.environ if self._with_request else None
+        context: Any = (
+            app.app_context() if environ is None else app.request_context(_renewed(environ))
+        )
         context.push()
+        raised: BaseException | None = None
         try:
-            yield
+            if self._around is None:
+                yield
+            else:
+                with checked(self._around(ctx, meta)):
+                    yield
+            if environ is not None and getattr(session, "modified", False):
+                text = "%r: a callback has changed the session, and nothing saves that"
+                ctx._core.incidents.log_limited("session", logging.WARNING, text, ctx)
         except BaseException as error:
-            self._error = error
+            raised = error
             raise
         finally:
-            raised, self._error = self._error, None
             try:
                 context.pop(raised)
             except BaseException as trouble:  # noqa: BLE001 - a teardown raised: logged
-                self._report(trouble)
+                ctx._report(trouble)
 
-    def _begin(self) -> None:
-        with self._inside():
-            super()._begin()
 
-    def on_message(self, message: str | bytes) -> None:
-        """Handle a message inside an application context."""
-        with self._inside():
-            super().on_message(message)
-
-    def note(self, error: BaseException) -> None:
-        """Keep the error for the functions that tear the context down: they may roll back."""
-        self._error = error
-
-    def exec_async(self, work: Callable[[], object]) -> None:
-        """Run ``work`` inside an application context, in the order of the client's callbacks."""
-        super().exec_async(lambda: self._run(work))
-
-    def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
-        """Run ``work`` inside an application context and return its result."""
-        return super().exec_sync(lambda: self._run(work), timeout)
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        super()._call(lambda: self._run(callback))
-
-    def _run(self, work: Callable[[], T]) -> T:
-        with self._inside():
-            return work()
+def _renewed(environ: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of an environ for one more request without a body."""
+    return {**environ, "wsgi.input": io.BytesIO(), "wsgi.errors": sys.stderr}

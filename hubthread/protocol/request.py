@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 from urllib.parse import parse_qs, unquote
 
 from hubthread.errors import SettingError
@@ -143,6 +143,9 @@ class Request:
     """True if TLS ends in this process; False behind a proxy that ends TLS."""
     http_version: str = "1.1"
     """``"1.1"`` or ``"1.0"``."""
+    environ: dict[str, Any] | None = field(default=None, compare=False)
+    """The environ of a request that a WSGI server has read, without streams and sockets, if an
+    integration keeps it; ``HUBTHREAD_REQUEST_CONTEXT`` of ``FlaskHub`` does."""
 
     @cached_property
     def path(self) -> str:

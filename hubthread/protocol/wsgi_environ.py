@@ -15,7 +15,7 @@ from hubthread.errors import HandshakeRejected
 from hubthread.protocol.http import check_request
 from hubthread.protocol.request import Headers, Request
 
-__all__ = ["request_of"]
+__all__ = ["kept_environ", "request_of"]
 
 _PATH = "/:@!$&'()*+,;=~"
 _QUERY = "".join(map(chr, range(0x21, 0x7F)))
@@ -50,6 +50,15 @@ def request_of(environ: Mapping[str, Any]) -> Request:
     )
     check_request(request)
     return request
+
+
+def kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of what an environ says of its request, without streams and sockets."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if isinstance(value, str) or name in ("wsgi.version", "wsgi.multithread", "wsgi.run_once")
+    } | {"wsgi.multiprocess": False}
 
 
 def _fields(environ: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ belongs to the connection's reader thread.  In a server of our own this is one t
 
 from __future__ import annotations
 
+import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -47,14 +48,30 @@ class Negotiated(NamedTuple):
     request: Request
     accepted: Accepted
     meta: Any
+    variables: contextvars.Context
+    """The context variables that the hooks have set, and that the client's callbacks have."""
 
 
-def negotiate(core: Core[Any, Any], request: Request, meta: Any = ASK) -> Negotiated:
+def negotiate(
+    core: Core[Any, Any],
+    request: Request,
+    meta: Any = ASK,
+    variables: contextvars.Context | None = None,
+) -> Negotiated:
     """Check the handshake and call the hooks.
 
     :param meta: the client's meta, if the caller has made it already.
+    :param variables: the context that the hooks run in; a new one by default.
     :raises HandshakeRejected: with the status and reason to answer.
     """
+    if variables is None:
+        variables = contextvars.Context()
+    return variables.run(_negotiate, core, request, meta, variables)
+
+
+def _negotiate(
+    core: Core[Any, Any], request: Request, meta: Any, variables: contextvars.Context
+) -> Negotiated:
     core.wait_open()
     upgrader = core.setting.websocket_period.upgrader
     check = upgrader.check_origin
@@ -75,7 +92,9 @@ def negotiate(core: Core[Any, Any], request: Request, meta: Any = ASK) -> Negoti
     except BaseException as error:  # noqa: BLE001 - logged
         core.incidents.log_exception(error, "the origin check raised for %r", request)
         raise HandshakeRejected(500, ACCEPT_FAILED) from None
-    return Negotiated(request, accepted, core.make_meta(request) if meta is ASK else meta)
+    if meta is ASK:
+        meta = core.make_meta(request)
+    return Negotiated(request, accepted, meta, variables)
 
 
 def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Response:
@@ -183,8 +202,10 @@ class Arrival:
         """
         core, transport = self._core, self.transport
         period = core.setting.websocket_period
-        self.request, accepted, meta = negotiated
-        client = core.client_class(core, core.registry.next_client_id(), meta, self.request)
+        self.request, accepted, meta, variables = negotiated
+        client = core.client_class(
+            core, core.registry.next_client_id(), meta, self.request, variables=variables
+        )
         client.subprotocol = accepted.subprotocol
         deflate = accepted.deflate
         self.share(client)

@@ -6,6 +6,7 @@ Each UDP socket has one thread.  A ``SocketServer`` may be used on any thread.
 
 from __future__ import annotations
 
+import contextvars
 from typing import Any
 
 from hubthread.checks import check_number
@@ -106,8 +107,11 @@ class SocketServer(Listening):
             core.refusals.add(request, 408, f"no TLS within {timeout:g} s", HANDSHAKE, peer)
             return None
         arrival.ahead()
-        meta = core.make_meta(request)
-        client = SocketClient(core, core.registry.next_client_id(), meta, request)
+        variables = contextvars.Context()
+        meta = variables.run(core.make_meta, request)
+        client = SocketClient(
+            core, core.registry.next_client_id(), meta, request, variables=variables
+        )
         arrival.share(client)
         connection = client.ws_conn = TcpConnection(
             transport, self._format, client, self._options, core

@@ -6,6 +6,7 @@ Layer: serving.  Threads: each connection has a thread, which becomes its client
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -108,7 +109,7 @@ class Server(Listening):
             raise HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
         try:
             with self._core.hook_call("the page", request):
-                response: object = page(request)
+                response: object = contextvars.Context().run(page, request)
                 refuse_unrun(response)
             if not isinstance(response, Response):
                 raise TypeError(f"a page returns a Response, not {type(response).__name__}")

@@ -7,10 +7,12 @@ is the reader, and stays until the client goes.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -33,13 +35,13 @@ from hubthread.net.wsgi.hijack import (
     hijack,
     is_plain,
     locate,
-    refuse_greenlets,
+    refuse_server,
 )
 from hubthread.net.wsgi.parked import open_parked
 from hubthread.protocol.http import Response, reason_phrase
 from hubthread.protocol.request import Request
-from hubthread.protocol.wsgi_environ import request_of
-from hubthread.serving.accept import Arrival, Negotiated, negotiate, refusal_response
+from hubthread.protocol.wsgi_environ import kept_environ, request_of
+from hubthread.serving.accept import ASK, Arrival, Negotiated, negotiate, refusal_response
 
 __all__ = ["WSGIAnswer", "WSGIBridge"]
 
@@ -51,6 +53,15 @@ _TAKEN = "hubthread.taken"
 _STARTS_NO_THREAD_AT_THE_END = (3, 12) <= sys.version_info < (3, 12, 3)
 _NEVER = 1e9
 """Seconds until a timer that is there only for its thread."""
+
+_REPLACED = (
+    "a middleware has replaced wsgi.input, so frames that a client sends before it has the 101 "
+    "are lost; exempt requests with 'Upgrade: websocket' from that middleware"
+)
+_PARKS = (
+    "TLS ends in the WSGI server, or this is Windows, so each client holds a thread of the server "
+    "while it is connected; give the server as many threads, or end TLS in a proxy before it"
+)
 
 _HOP_BY_HOP = ("connection", "upgrade")
 """Headers that an application must not send (PEP 3333)."""
@@ -105,6 +116,9 @@ class WSGIBridge:
         self._core = core
         self._start = start
         self._close = close
+        self.keep_environ = False
+        """True if clients keep the environ of their request, without streams and sockets."""
+        self._warned: set[str] = set()
         self._lock = threading.RLock()  # guards what follows
         self._watched = False
         self.moved = 0
@@ -121,12 +135,22 @@ class WSGIBridge:
                 "request, and return its result"
             )
         checked(meta)  # a view may have forgotten to await
+        if meta is not ASK and self._core.setting.on_handshake is not None:
+            raise UsageError(
+                "this hub has on_handshake, which decides about each client and makes its meta: "
+                "call websocket_handler without meta, or make the hub without on_handshake"
+            )
         request: Request | None = None
         try:
-            refuse_greenlets(environ)
+            refuse_server(environ)
             self._start_for_client()
             request = request_of(environ)
-            negotiated = negotiate(self._core, request, meta)
+            if self.keep_environ:
+                request = replace(request, environ=kept_environ(environ))
+            # The hooks see the request of the framework around them.  What they set ends with
+            # it: the thread serves another request next.
+            negotiated = negotiate(self._core, request, meta, contextvars.copy_context())
+            negotiated = negotiated._replace(variables=contextvars.Context())
             drain = self._admit(environ, negotiated, max_connections)
         except HandshakeRejected as refusal:
             self._core.refusals.add(request, refusal.status, refusal.reason)
@@ -137,6 +161,12 @@ class WSGIBridge:
         return WSGIAnswer(101, drain=drain)  # for the decoy: the peer has got its own 101
 
     def start_once(self) -> None:
+        """Start the hub in this process if it is new, and wait until it is open."""
+        self.start_soon()
+        if self._core.state.value == "running":
+            self._core.wait_open()
+
+    def start_soon(self) -> None:
         """Start the hub in this process if it is new, and close it when the process ends."""
         self._start()
         with self._lock:
@@ -169,7 +199,35 @@ class WSGIBridge:
                 "This connection's TLS ends in the WSGI server, so it needs a thread of that "
                 "server, which has only one: give it threads, or end TLS in a proxy before it.",
             )
-        addresses, peer = self._core.address_limit, negotiated.request.peer
+        peer = negotiated.request.peer
+        self._take_place(peer, most, move=move)
+        if place.read_ahead is None:
+            self._warn_once(_REPLACED)
+        if not move:
+            self._warn_once(_PARKS)
+            environ[_TAKEN] = True
+            try:
+                transport, trailing = open_parked(place)
+                run_steps(self._serve(transport, negotiated, trailing))
+            finally:
+                self._core.address_limit.leave(peer)
+                with self._lock:
+                    self.parked -= 1
+            return decoy(place.sock) if CAN_HIJACK else None
+        try:
+            drain = self._move(place, negotiated)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread
+            self._end_moved(peer)
+            raise self._no_room(error) from None
+        environ[_TAKEN] = True
+        return drain
+
+    def _take_place(self, peer: Address, most: int, *, move: bool) -> None:
+        """Count one more client.
+
+        :raises HandshakeRejected: when its address, or all together, have too many.
+        """
+        addresses = self._core.address_limit
         if not addresses.enter(peer):
             reason = "Your address has too many open connections."
             raise HandshakeRejected(429, reason, (("Retry-After", "1"),))
@@ -182,23 +240,13 @@ class WSGIBridge:
             text = "%d connections, the limit of websocket_handler: refusing one"
             self._core.incidents.log_limit(CONNECTIONS, logging.WARNING, text, most)
             raise _full()
-        if not move:
-            environ[_TAKEN] = True
-            try:
-                transport, trailing = open_parked(place)
-                run_steps(self._serve(transport, negotiated, trailing))
-            finally:
-                addresses.leave(peer)
-                with self._lock:
-                    self.parked -= 1
-            return decoy(place.sock) if CAN_HIJACK else None
-        try:
-            drain = self._move(place, negotiated)
-        except (OSError, RuntimeError) as error:  # no descriptor, or no thread
-            self._end_moved(peer)
-            raise self._no_room(error) from None
-        environ[_TAKEN] = True
-        return drain
+
+    def _warn_once(self, text: str) -> None:
+        with self._lock:
+            warned = text in self._warned
+            self._warned.add(text)
+        if not warned:
+            log_safely(self._core.logger, logging.WARNING, "%r: %s", self._core.hub, text)
 
     def _no_room(self, why: object) -> HandshakeRejected:
         what = f"no thread or descriptor for a connection: answering 503 ({why})"

@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.checks import check_number
@@ -250,13 +251,16 @@ class _VirtualBridge(WSGIBridge):
         super().__init__(core, hub.start, hub.close)
         self._hub = hub
 
-    def start_once(self) -> None:
+    def start_soon(self) -> None:
         """Start the hub if it is new."""
         if self._hub.state == "new":
             self._hub.start()
 
     def _admit(self, environ: dict[str, Any], negotiated: Negotiated, most: int) -> None:
+        peer = negotiated.request.peer
+        self._take_place(peer, most, move=True)
         self._hub._admitted = self._hub._new_client(negotiated)
+        self._hub._admitted._reader.on_end = partial(self._end_moved, peer)
 
 
 if TYPE_CHECKING:

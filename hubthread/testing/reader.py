@@ -6,6 +6,7 @@ Layer: testing.  Threads: only the thread that made the clock.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from hubthread.clients.client import Client
@@ -52,6 +53,8 @@ class Reader:
         """The hub's client, after a complete handshake."""
         self.refusal: HandshakeRejected | None = None
         """The refusal of the handshake, if it was refused."""
+        self.on_end: Callable[[], object] = lambda: None
+        """Called when the connection has ended."""
         self._arrival = Arrival(core, transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
 
@@ -67,6 +70,7 @@ class Reader:
         if connection is None:
             self._transport.shutdown()
             self._arrival.end()
+            self.on_end()
             return None
         self._connection = connection
         assert isinstance(connection._sink, Client)
@@ -131,4 +135,5 @@ class Reader:
             return -math.inf  # the writer was woken, and runs its last step first
         self._connection.end()
         self._arrival.end()
+        self.on_end()
         return None

@@ -121,6 +121,9 @@ class VirtualLifecycle(Lifecycle):
             self._open = False
             self._clock.close_hub()
 
+    def close_running(self) -> None:
+        """Do nothing: the test closes the hub."""
+
     def _close_and_wait(self, timeout: float) -> None:
         self._close_here(timeout)
 

@@ -26,7 +26,11 @@ pool.submit(lambda: None)
 
 def test_at_end_functions_run_before_executors_and_atexit_end() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=TIMEOUT, check=True
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
     )
     last, first, at_exit = ended.stdout.split("\n")[:3]
     assert (last, first[:7], at_exit) == ("last", "<Future", "atexit"), ended.stderr

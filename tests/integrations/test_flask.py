@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import gc
+import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import flask
+import flask_login
 import pytest
 import werkzeug.wrappers
 from flask import Flask, abort, session
+from flask.testing import FlaskClient
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from werkzeug.exceptions import Forbidden
 
 from hubthread import (
     HandshakeRejected,
+    Hub,
     HubSetting,
     Limits,
     MatcherMap,
@@ -39,17 +46,18 @@ Fields = dict[str, Any]
 class Site:
     """A Flask application with a hub; its parts add to ``told``."""
 
-    def __init__(self, config: Fields | None = None, **fields: Any) -> None:
+    def __init__(self, config: Fields | None = None, hub_class: Any = Hub, **fields: Any) -> None:
         self.told: Items[Any] = Items()
         self.logs = Logs()
         self.app = Flask("site")
         self.app.secret_key = "secret"
         self.app.config.update(config or {})
         self.realtime: FlaskHub[Fields, str] = FlaskHub(
-            HubSetting(dict, logger=self.logs, **fields), self.app
+            HubSetting(dict, logger=self.logs, **fields)
         )
+        self.realtime.init_app(self.app, hub_class)
         with self.app.app_context():
-            self.hub = self.realtime.hub
+            self.hub: Hub[Fields, str] = self.realtime.hub
         self.room = self.hub.hotline()
 
         @self.app.post("/login/<name>")
@@ -72,11 +80,15 @@ class Site:
             if "by" in flask.g:  # not the context of a request
                 self.told.add(("teardown", type(error).__name__))
 
-    def cookie(self, name: str) -> str:
-        """Return the cookie of a logged-in user."""
+    def logged_in(self, name: str) -> FlaskClient:
+        """Return a test client that has logged in."""
         client = self.app.test_client()
         client.post(f"/login/{name}")
-        cookie = client.get_cookie("session")
+        return client
+
+    def cookie(self, name: str) -> str:
+        """Return the cookie of a logged-in user."""
+        cookie = self.logged_in(name).get_cookie("session")
         assert cookie is not None
         return f"session={cookie.value}"
 
@@ -141,6 +153,10 @@ class OtherResponse(flask.Response):
         (Forbidden, 403),
         (lambda: ("no", 401), 500),
         (lambda: ({"error": "no"}, 403, {}), 500),
+        (lambda: "no", 500),
+        (lambda: b"no", 500),
+        (lambda: None, 500),
+        (lambda: (yield "no"), 500),
     ],
 )
 def test_route_refusal_is_never_a_meta(refuse: Callable[[], Any], status: int) -> None:
@@ -163,16 +179,16 @@ def test_route_view_has_several_routes() -> None:
 
     @realtime.route(app, "/one")
     @realtime.route(app, "/two", endpoint="two")
-    def ws() -> str:
-        return flask.request.path
+    def ws() -> Fields:
+        return {"path": flask.request.path}
 
     with realtime.init_app(app, VirtualHub) as hub:
         assert isinstance(hub, VirtualHub)
         for path in ("/one", "/two"):
-            assert hub.connect_through(app.test_client(), path).ctx.meta == path
+            assert hub.connect_through(app.test_client(), path).ctx.meta == {"path": path}
 
 
-def test_init_app_first_request_starts_hub() -> None:
+def test_init_app_first_push_of_a_view_starts_hub() -> None:
     def start(ctx: Any, meta: Fields) -> None:
         site.room.answer(ctx)
         ctx.write("in")
@@ -181,6 +197,10 @@ def test_init_app_first_request_starts_hub() -> None:
     assert site.hub.state == "new"
     with site.served() as place:
         client = site.app.test_client()
+        client.post("/login/ada")
+        with site.app.app_context():  # as in a task queue, whose process has no clients
+            site.hub.exec_async(lambda hub: None)
+        assert site.hub.state == "new"
         assert client.post("/push", data="too early for all").text == "1"
         assert site.hub.state == "running"
         with as_user(place, site) as ada:
@@ -293,7 +313,8 @@ def test_init_app_configuration_overrides_setting() -> None:
     assert period.upgrader.check_origin == ["https://example.org"]
     assert period.ping_pong_plan.ping_period == 7
     assert hub.setting.limits.rooms_per_client == 3
-    assert realtime.init_app(other).setting == realtime.setting
+    setting = realtime.init_app(other).setting
+    assert dataclasses.replace(setting, around_callback=None) == realtime.setting
     with app.app_context():
         assert realtime.hub is hub
     with other.app_context():
@@ -333,6 +354,9 @@ def test_init_app_configuration_changes_part_and_fields_of_it() -> None:
             "HUBTHREAD_CHEK_ORIGIN: HubSetting and its parts have no field",
         ),
         ("HUBTHREAD_PING_PERIOD", "7", "ping_period: expected a number"),
+        ("HUBTHREAD_REQUEST_CONTEXT", 1, "request_context: expected True or False"),
+        ("HUBTHREAD_ON_HANDSHAKE", dict, "on_handshake: expected None.*the view decides"),
+        ("HUBTHREAD_MAX_HEAD", 1000, "max_head: expected the default.*WSGI server"),
     ],
 )
 def test_init_app_wrong_configuration_raises(name: str, value: object, told: str) -> None:
@@ -361,6 +385,178 @@ def test_init_app_twice_raises() -> None:
     nobody: Any = app
     with pytest.raises(SettingError, match="setting: expected a HubSetting"):
         FlaskHub(nobody)
+
+
+def test_init_app_setting_with_on_handshake_is_refused() -> None:
+    """The view decides: a hook that guards the hub elsewhere would be silently left out."""
+    with pytest.raises(SettingError, match="on_handshake"):
+        FlaskHub(HubSetting(dict, on_handshake=lambda request: {}), Flask("one"))
+
+
+def test_init_app_virtual_hub_keeps_to_max_connections() -> None:
+    site = Site({"HUBTHREAD_MAX_CONNECTIONS": 1}, hub_class=VirtualHub)
+    assert isinstance(site.hub, VirtualHub)
+    with site.hub as hub:
+        client = site.logged_in("ada")
+        first = hub.connect_through(client, "/ws")
+        with pytest.raises(HandshakeRejected) as refused:
+            hub.connect_through(client, "/ws")
+        assert refused.value.status == 503
+        first.close()
+        hub.settle()
+        hub.connect_through(client, "/ws")
+
+
+def test_init_app_hub_of_an_application_that_is_gone_ends() -> None:
+    """Neither a hub that was never used nor one that runs keeps its application alive."""
+    before = threading.active_count()
+    realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
+    apps, hubs = [], []
+    for starts in (False, False, True):
+        app = Flask("one")
+        hub = realtime.init_app(app)
+        app.add_url_rule("/", "page", lambda: "page")
+        app.test_client().get("/")
+        assert threading.active_count() == before
+        if starts:
+            hub.start_once()
+        apps.append(weakref.ref(app))
+        hubs.append(hub)
+        del app
+    gc.collect()
+    assert [app() for app in apps] == [None] * 3
+    assert hubs[-1].join(TIMEOUT)
+    assert [hub.state for hub in hubs] == ["new", "new", "closed"]
+
+
+def test_init_app_delayed_execution_holds_up_clients_only() -> None:
+    gate, began = threading.Event(), threading.Event()
+
+    def delayed(hub: Any) -> None:
+        began.set()
+        gate.wait(TIMEOUT)
+
+    site = Site(
+        delayed_execution=delayed,
+        on_connection_start=lambda ctx, meta: ctx.write(str(gate.is_set())),
+    )
+    with site.served() as place:
+        client = site.app.test_client()
+        assert client.post("/login/ada").status_code == 200  # the first request starts it
+        assert began.wait(TIMEOUT)
+        assert client.post("/push", data="a push does not wait").text == "1"
+        threading.Timer(0.1, gate.set).start()
+        with as_user(place, site) as ada:
+            assert ada.recv(TIMEOUT) == "True"
+
+
+@pytest.mark.parametrize("timeout", [None, TIMEOUT])
+def test_exec_sync_in_a_view_leaves_its_context_alone(timeout: float | None) -> None:
+    """With a session of the thread: that of the closure's end would take the view's along."""
+    site = Site()
+    store = threading.local()
+
+    @site.app.teardown_appcontext
+    def remove(error: BaseException | None) -> None:
+        store.user = None
+
+    @site.app.get("/page")
+    def page() -> str:
+        store.user = "ada"
+        (client,) = site.hub.clients()
+        seen = client.exec_sync(lambda: getattr(store, "user", None), timeout)
+        return f"{store.user} {seen}"
+
+    with site.served() as place, as_user(place, site) as ada:
+        ada.ping().wait(TIMEOUT)  # the client has begun
+        assert site.app.test_client().get("/page").text == "ada None"
+
+
+def test_exec_sync_in_a_callback_shares_its_context() -> None:
+    told: Items[Any] = Items()
+
+    def message(ctx: Any, meta: Fields) -> bool:
+        flask.g.by = "message"
+        told.add(ctx.exec_sync(lambda: flask.g.get("by")))
+        told.add(flask.g.get("by"))
+        return True
+
+    site = Site(on_receive_message=message)
+    with site.served() as place, as_user(place, site) as ada:
+        ada.send("a")
+        assert told.wait(2) == ["message", "message"]
+        assert site.told.wait(1) == [("teardown", "NoneType")]
+
+
+def test_around_callback_runs_inside_the_application_context() -> None:
+    @contextlib.contextmanager
+    def around(ctx: Any, meta: Fields) -> Iterator[None]:
+        flask.g.by = "around"
+        yield
+        site.told.add(flask.g.seen)
+
+    def message(ctx: Any, meta: Fields) -> bool:
+        flask.g.seen = flask.g.by
+        return True
+
+    site = Site(
+        on_receive_message=message,
+        on_connection_start=message,
+        on_connection_close=message,
+        around_callback=around,
+    )
+    with site.served() as place:
+        with as_user(place, site) as ada:
+            ada.send("a")
+        assert site.told.wait(6) == ["around", ("teardown", "NoneType")] * 3
+
+
+def test_request_context_has_the_request_that_the_client_came_with() -> None:
+    def message(ctx: Any, meta: Fields) -> bool:
+        if ctx.payload == "other":
+            ctx.write(str(flask.has_request_context()))
+            return True
+        if ctx.payload == "change":
+            session["name"] = "bob"
+        user = flask_login.current_user.get_id()
+        url = flask.url_for("push", q=flask.request.args["q"], _external=True)
+        page = flask.render_template_string("{{ request.path }} {{ session.name }}")
+        ctx.write(f"{user} {url} {page}")
+        return True
+
+    site = Site(
+        {"HUBTHREAD_REQUEST_CONTEXT": True}, on_receive_message=message, hub_class=VirtualHub
+    )
+    manager = flask_login.LoginManager(site.app)
+
+    def load(name: str) -> Any:
+        user = flask_login.UserMixin()
+        user.id = name
+        return user
+
+    manager.user_loader(load)
+
+    @site.app.post("/in")
+    def log_in() -> str:
+        return str(flask_login.login_user(load("ada")))
+
+    client = site.logged_in("ada")
+    assert client.post("/in").text == "True"
+    assert isinstance(site.hub, VirtualHub)
+    with site.hub as hub:
+        ada = hub.connect_through(client, "/ws?q=1")
+        for text in ("read", "change", "read"):
+            ada.send(text)
+        assert ada.messages() == [
+            f"ada http://localhost/push?q=1 /ws {name}" for name in ("ada", "bob", "ada")
+        ]
+        assert ada.ctx.handshake.environ is not None
+        assert "wsgi.input" not in ada.ctx.handshake.environ
+        other = hub.connect()  # another way in than a view: there is no such request
+        other.send("other")
+        assert other.messages() == ["False"]
+    warnings = [line for line in site.logs.warnings() if "session" in line]
+    assert ["nothing saves that" in line for line in warnings] == [True]
 
 
 @pytest.mark.parametrize("name", ["flask", "readme-flask"])

@@ -188,7 +188,7 @@ def test_wsgi_request_is_made_of_the_environ() -> None:
             {"HTTP_ORIGIN": "http://example.org", "wsgi.url_scheme": "https"},
         ),
         (501, "does not let go", {"werkzeug.socket": None, "wsgi.input": io.BytesIO()}),
-        (501, "middleware", {"wsgi.input": object()}),
+        (501, "forks a process", {"wsgi.multithread": False, "wsgi.multiprocess": True}),
         (501, "greenlets", {"eventlet.input": object()}),
     ],
 )
@@ -236,17 +236,27 @@ def test_wsgi_refusal_of_a_head_request_has_no_body() -> None:
         assert body(answer) == ""
 
 
-def test_wsgi_meta_given_skips_the_hook() -> None:
+def test_wsgi_meta_given_to_a_hub_with_on_handshake_is_refused() -> None:
+    """The hook guards the hub: a meta must not go around it."""
+
     def shake(request: Any) -> str:
         raise HandshakeRejected(401, "Log in first.", (("WWW-Authenticate", "Basic"),))
 
-    came: Items[Any] = Items()
-    with a_hub(on_handshake=shake, on_connection_start=lambda ctx, meta: came.add(meta)) as hub:
+    with a_hub(on_handshake=shake) as hub:
         answer = refused(hub, 401, "Log in first.")
         assert ("WWW-Authenticate", "Basic") in answer.headers
-        with Request() as request:
+        with Request() as request, pytest.raises(UsageError, match="without meta"):
             hub.websocket_handler(request.environ, meta=None)
-            assert came.wait(1) == [None]
+
+
+def test_wsgi_replaced_input_lets_the_client_in_and_warns_once() -> None:
+    with a_hub(logger=(logs := Logs())) as hub, Request() as first, Request() as second:
+        for each in (first, second):
+            hub.websocket_handler(each.environ | {"wsgi.input": io.BytesIO(b"body")})
+            assert status_of(each.head()) == 101
+        assert ["a middleware has replaced wsgi.input" in line for line in logs.warnings()] == [
+            True
+        ]
 
 
 def test_wsgi_over_max_connections_gets_503_and_one_line_in_the_log() -> None:

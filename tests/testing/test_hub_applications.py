@@ -67,13 +67,13 @@ def test_virtual_hub_connect_through_flask_view_decides_and_routes_push() -> Non
     assert client.close_code == 1001
 
 
-def test_virtual_hub_first_request_of_flask_starts_it() -> None:
+def test_virtual_hub_first_client_of_flask_starts_it() -> None:
     app, hub = site()
     client = app.test_client()
-    assert hub.state == "new"
     client.post("/login/ada")
-    assert hub.state == "running"
+    assert hub.state == "new"
     assert hub.connect_through(client, "/ws").inbox == []
+    assert hub.state == "running"
     hub.close()
 
 

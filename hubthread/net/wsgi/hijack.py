@@ -6,8 +6,9 @@ descriptor and replaces the server's copy (``dup2``) by a decoy: one end of a so
 other end, the drain, takes what the server still writes and is already half-closed.  The server
 therefore sees a client that reads one response and hangs up, which every server can treat.
 
-``_LOCATORS`` says where each server keeps its socket.  Only werkzeug and gunicorn document the
-place.
+werkzeug and gunicorn name their socket in the environ.  Of other servers it is below the stream
+that they give as ``wsgi.input``, and so is the buffer with the bytes that the server has read
+ahead.  A middleware may have put a wrapper around that stream, so the search looks into it.
 
 Layer: net.  Threads: the thread that runs the WSGI application for the request.
 """
@@ -19,7 +20,8 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import BuiltinMethodType, MethodType, ModuleType, NoneType
 from typing import Any, NamedTuple
 
 from hubthread.errors import HandshakeRejected
@@ -35,13 +37,23 @@ __all__ = [
     "is_plain",
     "locate",
     "read_buffer",
-    "refuse_greenlets",
+    "refuse_server",
 ]
 
 CAN_HIJACK = sys.platform != "win32"
 """True where a socket can replace another: Windows has no ``dup2`` for sockets."""
 
-_SUPPORTED = "werkzeug (flask run), gunicorn with sync or gthread workers, cheroot or wsgiref"
+_SUPPORTED = (
+    "werkzeug (flask run), gunicorn with sync or gthread workers, cheroot or wsgiref "
+    "(Django's runserver)"
+)
+
+_DEPTH = 5
+"""The most wrappers around a stream that are looked into, one inside another."""
+
+_MOST_PARTS = 100
+
+_NO_STREAMS = (str, bytes, bytearray, int, float, NoneType, Mapping, list, tuple, set, ModuleType)
 
 
 class Located(NamedTuple):
@@ -49,8 +61,10 @@ class Located(NamedTuple):
 
     sock: Stream
     """The server's socket."""
-    read_ahead: Callable[[], bytes]
-    """Takes all that the server's buffer holds.  If the buffer is empty, it reads the socket."""
+    read_ahead: Callable[[], bytes] | None
+    """Takes all that the server's buffer holds.  If the buffer is empty, it reads the socket.
+
+    None: a middleware has replaced the stream, and the buffer cannot be found."""
 
 
 class Drain:
@@ -89,18 +103,25 @@ class Hijacked(NamedTuple):
         self.drain.close()
 
 
-def refuse_greenlets(environ: Mapping[str, Any]) -> None:
-    """Refuse a server whose threads and sockets are greenlets.
+def refuse_server(environ: Mapping[str, Any]) -> None:
+    """Refuse a server whose threads and sockets are greenlets, or that forks for each request.
 
     :raises HandshakeRejected: 501, with a sentence that says what to use instead.
     """
-    sock, _ = _find(environ)
-    kind = type(sock).__module__.partition(".")[0]
+    found = _find(environ)
+    kind = type(found.sock).__module__.partition(".")[0]
     if "eventlet.input" in environ or kind in ("gevent", "eventlet"):
         raise HandshakeRejected(
             501,
             f"{_name(environ)} runs its workers as greenlets, and hubthread needs threads: "
             f"use {_SUPPORTED}, or hub.serve in a process of its own.",
+        )
+    forks = environ.get("wsgi.multiprocess") and not environ.get("wsgi.multithread")
+    if "werkzeug.socket" in environ and forks:
+        raise HandshakeRejected(
+            501,
+            f"{_name(environ)} with processes=… forks a process for each request, which ends "
+            f"with it: use threaded=True, or hub.serve in a process of its own.",
         )
 
 
@@ -109,29 +130,56 @@ def locate(environ: Mapping[str, Any]) -> Located:
 
     :raises HandshakeRejected: 501, with a sentence that says what to use instead.
     """
-    sock, read_ahead = _find(environ)
-    if not isinstance(sock, socket.socket):
-        raise HandshakeRejected(
-            501,
-            f"{_name(environ)} does not let go of a connection: use {_SUPPORTED}, or hub.serve "
-            f"on a port of its own.",
-        )
-    if read_ahead is None:
-        raise HandshakeRejected(
-            501,
-            f"A middleware has replaced wsgi.input, so the bytes that {_name(environ)} has read "
-            f"of this connection would be lost: exempt requests with 'Upgrade: websocket' from "
-            f"that middleware.",
-        )
-    return Located(sock, read_ahead)
+    found = _find(environ)
+    if isinstance(found.sock, socket.socket):
+        return Located(found.sock, found.read_ahead)
+    raise HandshakeRejected(
+        501,
+        f"{_name(environ)} does not let go of a connection, or a middleware has replaced "
+        f"wsgi.input: use {_SUPPORTED}, and exempt requests with 'Upgrade: websocket' from such "
+        f"middleware; or use hub.serve on a port of its own.",
+    )
 
 
-def _find(environ: Mapping[str, Any]) -> tuple[Any, Callable[[], bytes] | None]:
-    for locator in _LOCATORS:
-        found = locator(environ, environ.get("wsgi.input"))
-        if found[0] is not None:
-            return found
-    return None, None
+class _Found(NamedTuple):
+    """A server's socket, if it was found, and the reader of its buffer, if that was found."""
+
+    sock: Any
+    read_ahead: Callable[[], bytes] | None
+
+
+def _find(environ: Mapping[str, Any]) -> _Found:
+    sock = environ.get("werkzeug.socket") or environ.get("gunicorn.socket")
+    level: list[Any] = [environ.get("wsgi.input")]
+    for _ in range(_DEPTH):
+        for each in level:
+            found = _buffer_of(each)
+            if found is not None and (sock is None or found.sock is sock):
+                return found
+        level = [part for each in level for part in _parts(each)][:_MOST_PARTS]
+    return _Found(sock, None)
+
+
+def _buffer_of(stream: Any) -> _Found | None:
+    """Return the socket below a server's stream, and the reader of what was read ahead of it."""
+    raw, read1 = getattr(stream, "raw", None), getattr(stream, "read1", None)
+    if isinstance(raw, socket.SocketIO) and read1 is not None:
+        sock = getattr(raw, "_sock", None)
+        return None if sock is None else _Found(sock, read1)
+    if type(stream).__module__.startswith("gunicorn."):
+        sock, read = getattr(stream, "sock", None), getattr(stream, "read", None)
+        return None if sock is None or read is None else _Found(sock, read)
+    return None
+
+
+def _parts(wrapper: Any) -> Iterator[Any]:
+    """Yield what a wrapper of ``wsgi.input`` holds: streams, or methods of them."""
+    slots = [name for kind in type(wrapper).__mro__ for name in getattr(kind, "__slots__", ())]
+    held = [getattr(wrapper, name, None) for name in slots]
+    for value in [*getattr(wrapper, "__dict__", {}).values(), *held]:
+        part = value.__self__ if isinstance(value, MethodType | BuiltinMethodType) else value
+        if not isinstance(part, _NO_STREAMS):
+            yield part
 
 
 def _name(environ: Mapping[str, Any]) -> str:
@@ -172,34 +220,8 @@ def read_buffer(located: Located) -> bytes:
     call reads the socket.  There is no second call, because the connection itself bounds a peer
     that goes on sending.
     """
+    if located.read_ahead is None:
+        return b""
     with contextlib.suppress(OSError):  # nothing there, or broken: the next read says so
         return located.read_ahead()
     return b""
-
-
-# One function for each kind of server.  Each takes environ and wsgi.input, and returns the
-# socket or None, and the reader of the server's buffer or None.
-
-_Found = tuple[Any, Callable[[], bytes] | None]
-
-
-def _werkzeug(environ: Mapping[str, Any], source: Any) -> _Found:
-    return environ.get("werkzeug.socket"), getattr(source, "read1", None)
-
-
-def _gunicorn(environ: Mapping[str, Any], source: Any) -> _Found:
-    unreader = getattr(getattr(source, "reader", None), "unreader", None)
-    return environ.get("gunicorn.socket"), getattr(unreader, "read", None)
-
-
-def _wsgiref(environ: Mapping[str, Any], source: Any) -> _Found:
-    raw = getattr(source, "raw", None)
-    return getattr(raw, "_sock", None), getattr(source, "read1", None)
-
-
-def _cheroot(environ: Mapping[str, Any], source: Any) -> _Found:
-    """Look into a wrapper that knows the length of the body; gevent has the like."""
-    return _wsgiref(environ, getattr(source, "rfile", None))
-
-
-_LOCATORS = (_werkzeug, _gunicorn, _wsgiref, _cheroot)

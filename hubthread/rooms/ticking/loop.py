@@ -7,6 +7,7 @@ on any thread.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import math
 from collections.abc import Callable
 from functools import partial
@@ -91,7 +92,8 @@ class TickLoop(Generic[Control, Obj]):
         self._log.refuse_driven()
         shared = not self._setup.own_thread
         what = f"frame-{self._hotline.hotline_id}"
-        self._drive = self._clock.drive(self.step, what, shared=shared)
+        step = partial(contextvars.Context().run, self.step)
+        self._drive = self._clock.drive(step, what, shared=shared)
         try:
             obj = making.result(self, self.name)
             self._log.attach(self)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import socket
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from cheroot.makefile import StreamReader
+from cheroot.server import KnownLengthRFile
+from django.core.handlers.wsgi import LimitedStream as DjangoStream
+from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.unreader import SocketUnreader
+from werkzeug.middleware.lint import InputStream
+from werkzeug.wsgi import LimitedStream
 
 from hubthread.errors import HandshakeRejected
 from hubthread.net.wsgi.hijack import (
@@ -19,7 +26,7 @@ from hubthread.net.wsgi.hijack import (
     hijack,
     locate,
     read_buffer,
-    refuse_greenlets,
+    refuse_server,
 )
 from tests.support import TIMEOUT
 
@@ -118,52 +125,104 @@ def test_read_buffer_of_an_empty_buffer_is_empty(server: Server) -> None:
     assert read_buffer(server.located) == b""
 
 
-def _unreader(data: bytes) -> Any:
-    return SimpleNamespace(reader=SimpleNamespace(unreader=io.BytesIO(data)))
+def _gunicorn(server: Server) -> dict[str, Any]:
+    unreader = SocketUnreader(server.sock)
+    unreader.buf.write(b"ahead")
+    return {"gunicorn.socket": server.sock, "wsgi.input": Body(LengthReader(unreader, 0))}
 
 
-def _file(sock: socket.socket, data: bytes) -> Any:
-    return SimpleNamespace(raw=SimpleNamespace(_sock=sock), read1=io.BytesIO(data).read1)
+def _read_ahead(server: Server) -> Any:
+    server.peer.sendall(b"head ahead")
+    assert server.buffer.read(5) == b"head "
+    return server.buffer
 
 
-@pytest.mark.parametrize("kind", ["werkzeug", "gunicorn", "wsgiref", "cheroot"])
-def test_locate_finds_the_socket_and_the_buffer_of_each_server(kind: str, server: Server) -> None:
-    sock = server.sock
-    environ: dict[str, Any] = {
-        "werkzeug": {"werkzeug.socket": sock, "wsgi.input": io.BytesIO(b"ahead")},
-        "gunicorn": {"gunicorn.socket": sock, "wsgi.input": _unreader(b"ahead")},
-        "wsgiref": {"wsgi.input": _file(sock, b"ahead")},
-        "cheroot": {"wsgi.input": SimpleNamespace(rfile=_file(sock, b"ahead"))},
-    }[kind]
+class Slotted:
+    """A wrapper of a middleware."""
+
+    __slots__ = ("_input",)
+
+    def __init__(self, source: Any) -> None:
+        self._input = source
+
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda source: source,
+    "body of cheroot": lambda source: KnownLengthRFile(source, 0),
+    "runserver of Django": lambda source: DjangoStream(source, 0),
+    "Lint of werkzeug": InputStream,
+    "limit of werkzeug": lambda source: LimitedStream(source, 0),
+    "two middlewares": lambda source: Slotted(InputStream(source)),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS.keys())
+@pytest.mark.parametrize("names_socket", [True, False])
+def test_locate_finds_the_socket_and_the_buffer_in_each_wrapper(
+    wrap: Callable[[Any], Any], names_socket: bool, server: Server
+) -> None:
+    environ = {"wsgi.input": wrap(_read_ahead(server))}
+    if names_socket:
+        environ["werkzeug.socket"] = server.sock
+    refuse_server(environ)
     located = locate(environ)
-    assert located.sock is sock
-    assert located.read_ahead() == b"ahead"
-    refuse_greenlets(environ)
+    assert located.sock is server.sock
+    assert read_buffer(located) == b"ahead"
+
+
+def test_locate_finds_the_buffer_of_cheroot(server: Server) -> None:
+    """Its streams are in Python, of other classes than those of ``io``."""
+    server.peer.sendall(b"head ahead")
+    reader: Any = StreamReader
+    with contextlib.closing(reader(server.sock)) as stream:
+        stream.read(5)
+        assert read_buffer(locate({"wsgi.input": KnownLengthRFile(stream, 0)})) == b"ahead"
+
+
+def test_locate_finds_the_buffer_of_gunicorn(server: Server) -> None:
+    environ = _gunicorn(server)
+    for wrap in (WRAPPERS["nothing"], WRAPPERS["Lint of werkzeug"]):
+        located = locate(environ | {"wsgi.input": wrap(environ["wsgi.input"])})
+        assert located.sock is server.sock
+    assert read_buffer(located) == b"ahead"
+
+
+@pytest.mark.parametrize("name", ["werkzeug.socket", "gunicorn.socket"])
+def test_locate_of_a_replaced_input_takes_the_named_socket_alone(
+    name: str, server: Server
+) -> None:
+    """A buffer of another connection is not taken for the server's."""
+    other = Server()
+    for replaced in (io.BytesIO(b"body"), object(), other.buffer):
+        located = locate({name: server.sock, "wsgi.input": replaced})
+        assert located.sock is server.sock
+        assert read_buffer(located) == b""
+    other.close()
 
 
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
         ({}, "This WSGI server does not let go of a connection"),
-        ({"SERVER_SOFTWARE": "Waitress"}, "Waitress does not let go"),
-        (
-            {"werkzeug.socket": True, "wsgi.input": object()},
-            "A middleware has replaced wsgi.input",
-        ),
+        ({"SERVER_SOFTWARE": "Waitress", "wsgi.input": io.BytesIO()}, "Waitress does not let go"),
+        ({"wsgi.input": io.BytesIO()}, "or a middleware has replaced wsgi.input"),
     ],
     ids=["unknown", "named", "replaced input"],
 )
-def test_locate_without_socket_or_buffer_is_refused_with_501(
-    fields: dict[str, Any], why: str, server: Server
-) -> None:
-    if fields.get("werkzeug.socket"):
-        fields = fields | {"werkzeug.socket": server.sock}
+def test_locate_without_socket_is_refused_with_501(fields: dict[str, Any], why: str) -> None:
     with pytest.raises(HandshakeRejected, match=why) as caught:
         locate(fields)
     assert caught.value.status == 501
 
 
-def test_refuse_greenlets_of_eventlet_answers_501() -> None:
-    with pytest.raises(HandshakeRejected, match="runs its workers as greenlets") as caught:
-        refuse_greenlets({"eventlet.input": object()})
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"eventlet.input": object()}, "runs its workers as greenlets"),
+        ({"werkzeug.socket": 1, "wsgi.multiprocess": True}, "forks a process for each request"),
+    ],
+)
+def test_refuse_server_answers_501(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(HandshakeRejected, match=why) as caught:
+        refuse_server(fields)
     assert caught.value.status == 501
