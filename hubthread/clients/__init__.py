@@ -3,6 +3,8 @@
 In the order to read them:
 
 client.py       ``Client``: writing, callbacks, closures, messages
+around.py       ``HubSetting.around_callback``: a context manager around each callback
+reports.py      the log lines and errors of a client
 membership.py   ``Memberships``: the rooms that a client is in
 pending.py      ``PendingRequests``: requests to a client that wait for their answers
 raw.py          ``SocketClient`` and ``DatagramClient``: raw TCP and UDP peers

@@ -16,6 +16,7 @@ Reading order:
 ``shared_clock.py``    a crew that calls many recurring steps
 ``timers.py``          one thread for all deadlines of a hub
 ``deadline.py``        the seconds that are left of a time-out
+``ending.py``          functions that are called at the end of the process
 ``flusher.py``         one thread that uncorks what a reader has held back for too long
 ``watchdog.py``        one thread that logs callbacks which take too long
 ``context.py``         the cancellation tree: hub, hotlines, clients
