@@ -17,7 +17,10 @@ from typing import Any
 
 from hubthread import FrameControl, HotlineFrameOption, Hub, HubSetting, IOContext, Server
 
-__all__ = ["LOOPS"]
+__all__ = ["LOOPS", "OWN"]
+
+OWN = "own-threads"
+"""The peer whose rooms have a thread each."""
 
 _STALL_S = 0.3
 _WORK_S = 0.0005
@@ -117,23 +120,25 @@ def _time(work: Callable[[], object]) -> float:
 
 def _rooms(peer: str, hz: float, rooms: int, seconds: float, work: Callable[[], object]) -> None:
     records: list[_Record] = [[] for _ in range(rooms)]
-    used, began = time.process_time(), time.monotonic()
-    if peer == "hubthread":
-        _run_rooms(hz, records, seconds, work)
+    if peer in ("hubthread", OWN):
+        made, cpu, ticks = _run_rooms(peer, hz, records, seconds, work)
     else:
-        _run_loops(_LOOPS[peer], 1 / hz, records, seconds, work)
-    used, took = time.process_time() - used, time.monotonic() - began
-    ticks = [ticks for ticks in records if len(ticks) > 1]
-    late = sorted(late for record in ticks for _, late in record)
-    first, last = ticks[0][0], ticks[0][-1]
-    # The time from the first to the last tick: that of the grid, and the lateness.
-    lasted = (last[0] - first[0]) / hz + last[1] - first[1]
-    skipped = sum(record[-1][0] - record[0][0] + 1 - len(record) for record in ticks)
-    figures = {"rate": (len(ticks[0]) - 1) / lasted, "cpu": used / took, "skipped": skipped}
+        made, cpu, ticks = _run_loops(_LOOPS[peer], 1 / hz, records, seconds, work)
+    ticking = [record for record in ticks if len(record) > 1]
     _say(
-        {**figures, **_lateness(late)},
-        {"rooms without ticks": rooms - len(ticks)},
+        {"made_s": made, "cpu": cpu, **_rate(ticking[0], hz), **_lateness(ticking)},
+        {"rooms without ticks": rooms - len(ticking)},
     )
+
+
+def _let_tick(records: list[_Record], seconds: float) -> tuple[float, list[_Record]]:
+    """Let rooms tick for ``seconds``; return the share of a core that it took, and their ticks."""
+    for record in records:
+        record.clear()  # those of the time while others were made
+    used, began = time.process_time(), time.monotonic()
+    time.sleep(seconds)
+    cpu = (time.process_time() - used) / (time.monotonic() - began)
+    return cpu, [list(record) for record in records]
 
 
 def _run_loops(
@@ -142,7 +147,7 @@ def _run_loops(
     records: list[_Record],
     seconds: float,
     work: Callable[[], object],
-) -> None:
+) -> tuple[float, float, list[_Record]]:
     over = threading.Event()
 
     def tick(record: _Record, number: int, due: float) -> bool:
@@ -153,16 +158,29 @@ def _run_loops(
     threads = [
         threading.Thread(target=loop, args=(period, partial(tick, record))) for record in records
     ]
+    began = time.monotonic()
     for thread in threads:
         thread.start()
-    time.sleep(seconds)
+    made = time.monotonic() - began
+    cpu, ticks = _let_tick(records, seconds)
     over.set()
     for thread in threads:
         thread.join()
+    return made, cpu, ticks
 
 
 def _run_rooms(
-    hz: float, records: list[_Record], seconds: float, work: Callable[[], object]
+    peer: str, hz: float, records: list[_Record], seconds: float, work: Callable[[], object]
+) -> tuple[float, float, list[_Record]]:
+    with _hub() as hub:
+        began = time.monotonic()
+        _make_rooms(hub, peer, hz, records, work)
+        made = time.monotonic() - began
+        return made, *_let_tick(records, seconds)
+
+
+def _make_rooms(
+    hub: Hub[Any, str], peer: str, hz: float, records: list[_Record], work: Callable[[], object]
 ) -> None:
     def logic(frame: _Frame, record: _Record) -> None:
         tick = frame.tick
@@ -170,25 +188,45 @@ def _run_rooms(
         work()
 
     left = iter(records)
-    option = HotlineFrameOption(new_obj=lambda: next(left), logic=logic, hz=hz)
+    option = HotlineFrameOption(
+        new_obj=lambda: next(left), logic=logic, hz=hz, own_thread=peer == OWN
+    )
+    for _ in records:
+        option.run(hub.hotline())
+
+
+def _beside(peer: str, rooms: int, seconds: float) -> None:
+    quiet: list[_Record] = [[] for _ in range(rooms)]
+    busy: list[_Record] = [[]]
     with _hub() as hub:
-        for _ in records:
-            option.run(hub.hotline())
-        time.sleep(seconds)
+        _make_rooms(hub, peer, 20, quiet, lambda: None)
+        _make_rooms(hub, peer, 60, busy, lambda: _spin(0.004))
+        cpu, (*beside, ticks) = _let_tick([*quiet, *busy], seconds)
+    quiet_p99 = _lateness(beside)["late_p99_ms"]
+    _say({"quiet_p99_ms": quiet_p99, "cpu": cpu, **_rate(ticks, 60), **_lateness([ticks])}, {})
 
 
-def _lateness(late: list[float]) -> dict[str, float]:
+def _rate(ticks: _Record, hz: float) -> dict[str, float]:
+    """Return the ticks of one room a second, from its first to its last."""
+    first, last = ticks[0], ticks[-1]
+    return {"rate": (len(ticks) - 1) / ((last[0] - first[0]) / hz + last[1] - first[1])}
+
+
+def _lateness(records: list[_Record]) -> dict[str, float]:
+    """Return how late the ticks of these rooms were, and how many were skipped."""
+    late = sorted(late for record in records for _, late in record)
     return {
         "late_p50_ms": 1000 * late[len(late) // 2],
         "late_p99_ms": 1000 * late[len(late) * 99 // 100],
         "late_max_ms": 1000 * late[-1],
+        "skipped": sum(record[-1][0] - record[0][0] + 1 - len(record) for record in records),
     }
 
 
 # A stall, once a second.
 
 
-def _stall(hz: float, seconds: float) -> None:
+def _stall(peer: str, hz: float, seconds: float) -> None:
     stalls: list[tuple[int, float]] = []  # index, seconds from its deadline to its end
     seen: list[tuple[int, int, float]] = []  # index, skipped, deadline on the first tick's grid
 
@@ -201,7 +239,7 @@ def _stall(hz: float, seconds: float) -> None:
 
     used, began = time.process_time(), time.monotonic()
     with _hub() as hub:
-        HotlineFrameOption(new_obj=list, logic=logic, hz=hz).run(hub.hotline())
+        HotlineFrameOption(list, logic, hz, own_thread=peer == OWN).run(hub.hotline())
         time.sleep(seconds + 1)
     used, took = time.process_time() - used, time.monotonic() - began
     after = {index - skipped - 1: skipped for index, skipped, _ in seen}
@@ -232,7 +270,7 @@ _REQUEST = (
 _PUSH = b"%08d%024d"
 
 
-def _busy_hub(hz: float, seconds: float) -> None:
+def _busy_hub(peer: str, hz: float, seconds: float) -> None:
     ticks: _Record = []
     arrived: list[tuple[int, float]] = []  # index, seconds under way
 
@@ -250,7 +288,7 @@ def _busy_hub(hz: float, seconds: float) -> None:
                 pass
             reader = threading.Thread(target=_read, args=(stream, arrived))
             reader.start()
-            clock = HotlineFrameOption(new_obj=lambda: ticks, logic=logic, hz=hz).run(room)
+            clock = HotlineFrameOption(lambda: ticks, logic, hz, own_thread=peer == OWN).run(room)
             used, began = time.process_time(), time.monotonic()
             while time.monotonic() < began + seconds:
                 hub.exec_sync(lambda _: _spin(1.0))
@@ -262,13 +300,12 @@ def _busy_hub(hz: float, seconds: float) -> None:
                 client.close()  # after the last push
             reader.join()
     numbers = [index for index, _ in ticks]
-    late = sorted(late for _, late in ticks)
     under_way = sorted(delay for _, delay in arrived)
     _say(
         {
             "cpu": used / took,
             "push_p99_ms": 1000 * under_way[len(under_way) * 99 // 100],
-            **_lateness(late),
+            **_lateness([ticks]),
         },
         {
             "ticks missed": numbers[-1] - len(numbers),
@@ -303,14 +340,16 @@ def _main(case: str, peer: str, rooms: str, seconds: str) -> None:
     count, lasting = int(rooms), float(seconds)
     if case == "60 Hz":
         _rooms(peer, 60, count, lasting, lambda: _spin(0.004))
+    elif case == "beside":
+        _beside(peer, count, lasting)
     elif case == "stall":
-        _stall(60, lasting)
-    elif case == "rooms":
+        _stall(peer, 60, lasting)
+    elif case in ("rooms", "3,000 rooms"):
         _rooms(peer, 20, count, lasting, lambda: None)
     elif case == "work":
         _rooms(peer, 20, count, lasting, partial(_compute, _turns(_WORK_S)))
     else:
-        _busy_hub(20, lasting)
+        _busy_hub(peer, 20, lasting)
 
 
 if __name__ == "__main__":
