@@ -11,7 +11,7 @@ Reading order:
 ``threads.py``         starts, counts and joins every thread of a hub
 ``workers.py``         a cache of threads for short work, and a bounded share of it
 ``crew.py``            few threads for many parts; one that blocks is left behind
-``habits.py``        the functions that tend to block a crew
+``habits.py``          the functions that tend to block a crew
 ``clock.py``           the time of a hub, and the threads that call recurring steps
 ``shared_clock.py``    a crew that calls many recurring steps
 ``timers.py``          one thread for all deadlines of a hub

@@ -33,7 +33,16 @@ from typing import Protocol, TypeAlias
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.incidents import Incidents
 
-__all__ = ["Crew", "Monitor", "Source", "StartThread", "Step", "about_to_wait", "forget_crews"]
+__all__ = [
+    "Crew",
+    "Monitor",
+    "Source",
+    "StartThread",
+    "Step",
+    "about_to_wait",
+    "forget_crews",
+    "only_waits",
+]
 
 HANDOVER = 0.0025
 """Seconds between two looks of the monitor: a step that blocks is noticed after 1 to 2 of them."""
@@ -81,6 +90,8 @@ class _Hand:
         self.after: tuple[_Hand, int] | None = None
 
 
+_MONITOR = "monitor"
+
 _hands: dict[int, _Hand] = {}  # by the ident of their threads
 
 
@@ -92,6 +103,12 @@ def about_to_wait() -> None:
     hand = _hands.get(get_ident())
     if hand is not None:
         hand.crew._call_another(hand, hand.count)
+
+
+def only_waits(thread: threading.Thread) -> bool:
+    """Return True if ``thread`` belongs to a crew, and runs no step at the moment."""
+    hand = _hands.get(thread.ident or 0)
+    return thread.name.endswith(_MONITOR) if hand is None else hand.step is None
 
 
 def forget_crews() -> None:
@@ -176,6 +193,7 @@ class Crew:
                         return
                 except BaseException as error:  # noqa: BLE001 - logged; the thread goes on
                     self._log(error)
+                    hand.bell.wait(HANDOVER)  # a source that fails again must not keep it busy
         finally:
             _hands.pop(get_ident(), None)
             self._leave(hand)
@@ -359,7 +377,7 @@ class Monitor:
             self._bell.ring()
             return
         try:
-            self._start_thread(self._run, "monitor")
+            self._start_thread(self._run, _MONITOR)
         except BaseException as error:
             self._stop()
             if not isinstance(error, RuntimeError):

@@ -19,6 +19,7 @@ from hubthread.checks import check_number, checked
 from hubthread.clients.idle import IdleSweep
 from hubthread.concurrency.calls import stack_of, thread_id
 from hubthread.concurrency.clock import RealClock
+from hubthread.concurrency.crew import only_waits
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.loop import EARLY
 from hubthread.concurrency.sigint import interrupts_between_jobs
@@ -311,16 +312,18 @@ class Lifecycle:
         core.loop.close()
         # The loop may run on a thread of the program, which must not be joined.
         self._wait(lambda: not state.loop_runs, left(deadline))
-        late: dict[str, list[int | None]] = {}
+        late: dict[str, list[tuple[str, int | None]]] = {}
         for thread in core.threads.join(left(deadline)):
-            # A thread of a crew is named after the client that blocks it.
-            name = _CREW.sub(r"\1", thread.name)
-            late.setdefault(name, []).append(thread.ident)
+            if not only_waits(thread):  # a crew ends with its last step
+                # A thread of a crew is named after the client or room that blocks it.
+                kind = _CREW.sub(r"\1", thread.name)
+                late.setdefault(kind, []).append((thread.name, thread.ident))
         if state.loop_runs:
-            late.setdefault(f"{core.threads.prefix}-hub", [core.loop.runner])
-        # One stack for each name: a thousand hanging handlers must not log a thousand stacks.
-        for name, (ident, *others) in late.items():
-            more = f" and {len(others)} others of that name" if others else ""
+            name = f"{core.threads.prefix}-hub"
+            late.setdefault(name, [(name, core.loop.runner)])
+        # One stack for each kind: a thousand hanging handlers must not log a thousand stacks.
+        for (name, ident), *others in late.values():
+            more = f" and {len(others)} others of its kind" if others else ""
             self._log(
                 "%r is closed, but %s%s still runs; it is doing:\n%s",
                 core.hub,

@@ -158,7 +158,7 @@ def test_close_in_a_closure_returns_at_once() -> None:
 
 
 def test_close_names_a_callback_that_does_not_end() -> None:
-    """One line for all callbacks of that name, with a stack, and ``close`` returns."""
+    """One line for all callbacks of its kind, with a stack, and ``close`` returns."""
     inside, release = Items[int](), threading.Event()
 
     def stubborn(ctx: Any, meta: Any) -> bool:
@@ -172,7 +172,7 @@ def test_close_names_a_callback_that_does_not_end() -> None:
         inside.wait(3)
         s.hub.close(0.5)
         (record,) = s.logs.warnings()
-        assert "and 2 others of that name still runs" in record
+        assert "and 2 others of its kind still runs" in record
         assert "in stubborn" in record
         release.set()
 
