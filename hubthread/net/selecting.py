@@ -28,23 +28,14 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from time import monotonic
 from types import GeneratorType
-from typing import Any, Final
+from typing import Any
 
 from hubthread.concurrency.flusher import Corked
 from hubthread.concurrency.habits import HOOKS, Habits
+from hubthread.net.readiness import READ, WRITE, open_readiness
 from hubthread.net.steps import Drained, Shared, Steps, Writable, Writer
 
 __all__ = ["Selecting", "Watch"]
-
-READ: Final = selectors.EVENT_READ
-WRITE: Final = selectors.EVENT_WRITE
-
-_LIVE = tuple(
-    getattr(selectors, name)
-    for name in ("EpollSelector", "KqueueSelector")
-    if hasattr(selectors, name)
-)
-"""Selectors that notice a change while they wait."""
 
 _LONGEST = 1_000_000.0
 """Seconds of one wait at most; a selector refuses a number that is far larger."""
@@ -56,12 +47,11 @@ class Selecting:
     """The sockets and deadlines of one crew's connections."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._live = isinstance(self._selector, _LIVE)
+        self._readiness = open_readiness()
         self._waker, self._bell = socket.socketpair()
         self._waker.setblocking(False)
         self._bell.setblocking(False)
-        self._selector.register(self._waker, READ, None)
+        self._readiness.register(self._waker.fileno(), READ, self._hear)
         self.lock = threading.RLock()  # guards what follows, and the watches' registration
         self._heap: list[tuple[float, int, Watch]] = []
         self._tie = count()
@@ -96,32 +86,25 @@ class Selecting:
                 timeout = 0.0
             elif due < math.inf:
                 timeout = min(max(0.0, due - monotonic()), _LONGEST)
-        events = self._selector.select(timeout)
+        steps: list[Step] = []
+        others = self._readiness.ready(timeout, steps)
         self._until = -math.inf
         self.now = now = monotonic()
-        steps: list[Step] = []
-        for key, mask in events:
-            if mask == READ and key.data is not None:
-                steps.append(key.data)
-            else:
-                self._look_at(key, mask, steps)
+        for step, mask in others:
+            if mask & WRITE:
+                steps.append(step.__self__.write)  # type: ignore[attr-defined]  # a watch
+            if mask & READ:
+                steps.append(step)
         if due <= now:
             steps += self._overdue(now)
         while self._posted:
             steps.append(self._posted.popleft())
         return steps
 
-    def _look_at(self, key: selectors.SelectorKey, mask: int, steps: list[Step]) -> None:
-        """Handle what is not simply a readable connection."""
-        if key.data is None:
-            with contextlib.suppress(BlockingIOError):
-                self._waker.recv(4096)
-            return
-        watch: Watch = key.data.__self__
-        if mask & WRITE:
-            steps.append(watch.write)
-        if mask & READ:
-            steps.append(key.data)
+    def _hear(self) -> None:
+        """Take notice of the calls of ``wake``."""
+        with contextlib.suppress(BlockingIOError):
+            self._waker.recv(4096)
 
     def _overdue(self, now: float) -> Iterator[Step]:
         while True:
@@ -139,7 +122,7 @@ class Selecting:
 
     def _release(self) -> None:
         self.ended = True
-        self._selector.close()
+        self._readiness.close()
         self._waker.close()
         self._bell.close()
 
@@ -198,12 +181,12 @@ class Selecting:
         if self.ended:
             return
         if not before:
-            self._selector.register(watch.fd, mask, watch.ready)
+            self._readiness.register(watch.fd, mask, watch.ready)
         elif mask:
-            self._selector.modify(watch.fd, mask, watch.ready)
+            self._readiness.modify(watch.fd, mask, watch.ready)
         else:
-            self._selector.unregister(watch.fd)
-        if not self._live and self._until > -math.inf:
+            self._readiness.unregister(watch.fd)
+        if not self._readiness.live and self._until > -math.inf:
             self.wake()
 
     def close(self) -> None:

@@ -11,10 +11,19 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 from typing import Any
 
-from hubthread import Hub, HubSetting, IOContext, Upgrader, WebsocketPeriod, default_logger
+from hubthread import (
+    Hub,
+    HubSetting,
+    IOContext,
+    Readers,
+    Upgrader,
+    WebsocketPeriod,
+    default_logger,
+)
 
 # The suite tests the protocol, not the limits, so these are above the sizes of section 9.  With
 # the defaults, cases with more fragments end with 1009, as they should (9.3.1 to 9.3.4 and 9.4.1
@@ -38,6 +47,7 @@ def setting(*, compression: bool) -> HubSetting[dict[str, Any], Any]:
     return HubSetting(
         meta_gen=dict,
         on_receive_message=echo,
+        readers=Readers(os.environ.get("HUBTHREAD_TEST_READERS", "own")),
         websocket_period=WebsocketPeriod(
             upgrader=Upgrader(compression=compression, check_origin="any"),
             message_buffer_size=LARGEST_MESSAGE,
