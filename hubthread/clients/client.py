@@ -381,7 +381,7 @@ class Client(Recipient, Generic[Meta, Header]):
                 if self.habits is not None:
                     self._ahead(self._intercept)
                 verdict: object = self._intercept(self, self.meta)
-                if verdict is not True and checked(verdict) is False:
+                if verdict is False or (verdict is not True and checked(verdict) is False):
                     return
             if self.matcher is not None:
                 reply = self.take(self.matcher.route(message), self.meta)

@@ -347,8 +347,7 @@ class Connection:
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
         """Hand events to the sink, in order; return False after the last event."""
-        sink = self._sink
-        outbox = self.outbox
+        sink, outbox, closing = self._sink, self.outbox, self._closing
         sink.enter()
         # Replies to messages that came together leave together.
         corked = len(events) > 1 and self._cork()
@@ -358,10 +357,10 @@ class Connection:
                     corked = self._cork()
                 kind = type(event)
                 if kind is str or kind is bytes:
-                    if self._closing.may_send:
+                    if closing.may_send:
                         sink.on_message(event)  # type: ignore[arg-type]
                 elif isinstance(event, Ping):
-                    if self._closing.may_send:
+                    if closing.may_send:
                         self.outbox.send_control(encode_pong(event.payload), PONG)
                         sink.on_ping(event.payload)
                 elif isinstance(event, Pong):

@@ -61,6 +61,13 @@ _LENGTH_16 = struct.Struct("!BBH").pack
 _LENGTH_64 = struct.Struct("!BBQ").pack
 
 
+_SHORT = [
+    [bytes((_FIN | message_type, size)) for size in range(126)]
+    for message_type in range(_LAST_DATA + 1)
+]
+"""The headers of short data frames, by type and size: nearly every frame has one of them."""
+
+
 def _header(first: int, size: int) -> bytes:
     if size <= 125:
         return bytes((first, size))
@@ -102,9 +109,12 @@ class Frame:
         # Encoded at once: nearly every frame that is made is sent, and each of a thousand
         # members reads a plain attribute faster than a property with a test.
         size = len(body)
-        self.wire = _header(_FIN | message_type, size) + body
-        if message_type > _LAST_DATA:
-            _check_control(message_type, size)
+        if size <= 125 and message_type <= _LAST_DATA:
+            self.wire = _SHORT[message_type][size] + body
+        else:
+            self.wire = _header(_FIN | message_type, size) + body
+            if message_type > _LAST_DATA:
+                _check_control(message_type, size)
         self.payload = payload
         self.message_type = message_type
         self._deflated: dict[int, bytes] | None = None
