@@ -40,6 +40,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # int() also accepts " 8_0".
 _PORT = re.compile(r"[0-9]{1,5}")
+_WITH_PORT = re.compile(
+    r"(?:https?://|wss?://)?(?:\[(?P<address>[^]]*)\]|(?P<name>[^:/]*)):(?P<port>[0-9]+)/?"
+)
 _MOST_FRAMES = 5
 
 
@@ -174,9 +177,9 @@ def _load_hub(target: str) -> Hub[Any, Any]:
     if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
         raise _BadArgument(
             f"argument MODULE:HUB: expected a module, a colon and an attribute, such as "
-            f"app:hub, got {target!r}"
+            f"app:hub, got {target!r}{_hint(module_name, path)}"
         )
-    found: Any = _import(module_name)
+    found: Any = _import(module_name, path)
     place = module_name
     for name in names:
         if not hasattr(found, name):
@@ -199,7 +202,13 @@ def _load_hub(target: str) -> Hub[Any, Any]:
     return found
 
 
-def _import(name: str) -> object:
+def _hint(file: str, attribute: str) -> str:
+    """Return what to write instead of the name of a file."""
+    module = file.removeprefix("./").removesuffix(".py").replace("/", ".")
+    return f"; write {module}:{attribute or 'hub'}" if module != file else ""
+
+
+def _import(name: str, attribute: str) -> object:
     # A console script has the folder of the script in sys.path, not the current one.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -208,6 +217,7 @@ def _import(name: str) -> object:
     except ModuleNotFoundError as error:
         raise _BadArgument(
             f"argument MODULE:HUB: no module named {error.name!r} in this folder or installed"
+            f"{_hint(name, attribute)}"
         ) from None
 
 
@@ -332,4 +342,12 @@ def _host(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"expected an address or name of this machine, such as 127.0.0.1, got {text!r}"
         )
-    return text
+    found = _WITH_PORT.fullmatch(text)
+    if found is not None:
+        host = found["address"] or found["name"]
+        raise argparse.ArgumentTypeError(
+            f"expected an address without a port, got {text!r}: write --host {host} "
+            f"--port {found['port']}"
+        )
+    # An IPv6 address as it stands in a URL.
+    return text[1:-1] if text.startswith("[") and text.endswith("]") else text

@@ -201,7 +201,8 @@ class IOContext(Protocol):
     def exec_async(self, work: Callable[[], object]) -> None:
         """Run ``work`` in the order of this client's callbacks; return at once.
 
-        An exception of ``work`` is logged.
+        It may run on another thread than the callbacks, so thread-local state, such as a
+        connection of ``sqlite3``, is not there.  An exception of ``work`` is logged.
 
         :raises ClientClosed: if the close callback is already queued.
         :raises QueueFull: if ``chan_queue_size`` closures of this client wait.

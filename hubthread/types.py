@@ -46,7 +46,7 @@ def check_key(key: object) -> None:
     """
     kind = type(key)
     if key is not None and (kind.__hash__, kind.__eq__) not in _PLAIN:
-        raise WrongType(f"key: str, int or bytes, not {key!r}")
+        raise WrongType(f"key: expected str, int, bytes or None, got {key!r}")
 
 
 class ConnectionType(str, Enum):

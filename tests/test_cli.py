@@ -305,9 +305,21 @@ def test_version_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("demo --port 1e3", "--port: expected an integer from 0 to 65535, got '1e3'"),
         ("demo --host=", "--host: expected an address or name of this machine"),
         ("serve app", "MODULE:HUB: expected a module, a colon and an attribute"),
+        (
+            "demo --host 0.0.0.0:8000",
+            "without a port, got '0.0.0.0:8000': write --host 0.0.0.0 --",
+        ),
+        ("demo --host [::1]:8000", "got '[::1]:8000': write --host ::1 --port 8000"),
+        ("demo --host http://localhost:80/", "write --host localhost --port 80"),
         ("serve app:", "MODULE:HUB: expected a module, a colon and an attribute"),
         ("serve :hub", "MODULE:HUB: expected a module, a colon and an attribute"),
-        ("serve ./app:hub", "MODULE:HUB: expected a module, a colon and an attribute"),
+        ("serve ./app:hub", "such as app:hub, got './app:hub'; write app:hub"),
+        ("serve sub/app.py:", "got 'sub/app.py:'; write sub.app:hub"),
+        (
+            "serve app.py:hub",
+            "MODULE:HUB: no module named 'app.py' in this folder or installed; wr",
+        ),
+        ("serve app.py", "got 'app.py'; write app:hub"),
         ("serve app:hub()", "MODULE:HUB: expected a module, a colon and an attribute"),
         ("serve nowhere:hub", "MODULE:HUB: no module named 'nowhere'"),
         ("serve nowhere.app:hub", "MODULE:HUB: no module named 'nowhere'"),
@@ -358,6 +370,12 @@ def test_command_port_in_use_prints_one_line(folder: Path, arguments: tuple[str,
     assert said == (
         f"hubthread {arguments[0]}: cannot listen on 127.0.0.1:{port}: Address already in use\n"
     )
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_command_host_as_in_a_url_is_an_address(folder: Path) -> None:
+    with started("demo", "--host", "[::1]", "--port", "0", cwd=folder) as command:
+        assert command.url.startswith("http://[::1]:")
 
 
 def test_command_invalid_host_prints_one_line(folder: Path) -> None:

@@ -99,6 +99,16 @@ def test_program_is_short_enough_to_be_pasted_and_read(name: str, most: int) -> 
     assert len([line for line in program(name).splitlines() if line.strip()]) <= most
 
 
+def test_pages_with_a_client_in_javascript_connect_again() -> None:
+    """Whoever pastes a page has one that survives a restart, and spreads the attempts."""
+    clients = [
+        block.code for page in PAGES for block in blocks(page) if "= new WebSocket(" in block.code
+    ]
+    assert len(clients) >= 8
+    for code in clients:
+        assert "ws.onclose = () => setTimeout(connect, 1000 + 4000 * Math.random())" in code
+
+
 @pytest.mark.parametrize("name", ["program", "chat"])
 def test_chat_program_carries_each_message_to_all_clients(name: str) -> None:
     with running(name) as urls, connect(urls[0]) as ada:

@@ -37,5 +37,5 @@ def test_check_key_plain_hash_and_comparison_pass(key: Any) -> None:
 @pytest.mark.parametrize("key", [1.0, (), [], Hashes("a"), Compares(1), object()])
 def test_check_key_code_of_the_user_raises(key: Any) -> None:
     """A hash or comparison of a user's class would run under a lock of the hub."""
-    with pytest.raises(WrongType, match=r"^key: str, int or bytes, not "):
+    with pytest.raises(WrongType, match=r"^key: expected str, int, bytes or None, got "):
         check_key(key)

@@ -262,7 +262,8 @@ class EachClient(Generic[Meta, Header]):
         An exception of a task is logged and kept in ``errors``; the other clients go on.  A slow
         client delays only its own task.
 
-        :param task: called on the thread that runs the client's callbacks.
+        :param task: it may run on another thread than the client's callbacks, so thread-local
+            state, such as a connection of ``sqlite3``, is not there.
         :param wait_hub: return when all tasks are queued; otherwise return at once.
         :param wait_clients: with ``wait_hub``, return when all tasks have ended.  Without
             ``wait_hub`` it waits for nothing: call ``wait`` of the iteration.

@@ -79,10 +79,15 @@ class Timers:
         if start:
             try:
                 self._threads.start(self._run, "timers")
-            except RuntimeError:
+            except RuntimeError as error:
                 self._awake = False
-                text = "no thread for deadlines: closing may take longer"
-                self._incidents.log_limited("no thread for deadlines", logging.ERROR, text)
+                # As the interpreter ends it starts no threads, and nothing is left to wait for.
+                level = logging.DEBUG if "shutdown" in str(error) else logging.ERROR
+                text = (
+                    "no thread for deadlines (%s): handshakes, pings and closing may take longer "
+                    "until the system can start one"
+                )
+                self._incidents.log_limited("no thread for deadlines", level, text, error)
             except BaseException:  # an interrupt: a second thread does no harm
                 self._awake = False
                 raise

@@ -132,7 +132,10 @@ PAGE = """<!doctype html>
   function connect() {
     const socket = new WebSocket(location.href.replace(/^http/, "ws").replace(/[?#].*/, "") + "ws")
     let first = true
-    socket.onclose = () => { state.textContent = "waiting"; setTimeout(connect, 1000) }
+    socket.onclose = () => {
+      state.textContent = "waiting"
+      setTimeout(connect, 500 + 1500 * Math.random())
+    }
     socket.onmessage = event => {
       if (first) samples.length = 0
       first = false

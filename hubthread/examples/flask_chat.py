@@ -191,7 +191,10 @@ PAGE = """<!doctype html>
   function connect() {
     const socket = new WebSocket(place + after)
     socket.onopen = () => { state.textContent = "live" }
-    socket.onclose = () => { state.textContent = "waiting"; setTimeout(connect, 1000) }
+    socket.onclose = () => {
+      state.textContent = "waiting"
+      setTimeout(connect, 500 + 1500 * Math.random())
+    }
     socket.onmessage = event => {
       const message = JSON.parse(event.data), line = document.createElement("li")
       after = message.number

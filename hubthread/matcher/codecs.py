@@ -115,7 +115,7 @@ def encode_int(value: int, width: int) -> bytes:
         bits = value.bit_length()
         shown = value if bits <= 128 else f"a number of {bits} bits"
         raise WrongValue(
-            f"{_octets(width)} can hold {-limit} to {limit - 1}, not {shown}"
+            f"expected {-limit} to {limit - 1} for {_octets(width)}, got {shown}"
         ) from None
 
 

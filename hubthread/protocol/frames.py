@@ -136,7 +136,7 @@ class Frame:
         :raises WrongValue: for a window that zlib does not support.
         """
         if not 9 <= window_bits <= 15:
-            raise WrongValue(f"window_bits: 9 to 15, not {window_bits}")
+            raise WrongValue(f"window_bits: expected 9 to 15, got {window_bits}")
         # Two threads may both find the cache empty: each makes the same bytes, and one result
         # is kept.  Nothing changes once another thread can see it.
         cache = self._deflated
@@ -167,9 +167,9 @@ class Frame:
 
 def _check_control(message_type: int, size: int) -> None:
     if message_type == MessageType.CLOSE:
-        raise WrongValue("message_type: a Close frame is made by encode_close()")
+        raise WrongValue("message_type: expected PING or PONG, got CLOSE; use encode_close")
     if size > MAX_CONTROL_PAYLOAD:
-        raise WrongValue(f"a control frame carries at most 125 bytes, not {size}")
+        raise WrongValue(f"expected at most 125 bytes in a control frame, got {size}")
 
 
 def check_message_type(given: object) -> MessageType:
@@ -202,7 +202,7 @@ def check_code(code: object) -> None:
         return
     error = WrongValue if isinstance(code, int) else WrongType
     allowed = "1000 to 1003, 1007 to 1014, or one of your own, 3000 to 4999"
-    raise error(f"close code {code!r} must not be sent: {allowed}")
+    raise error(f"close code: expected {allowed}, got {code!r}")
 
 
 def encode_close(code: int | None, reason: str = "") -> bytes:
@@ -215,7 +215,7 @@ def encode_close(code: int | None, reason: str = "") -> bytes:
     """
     if code is None:
         if reason:
-            raise WrongValue("a close reason needs a code")
+            raise WrongValue(f"expected a code with the reason {reason!r}, got None")
         return b"\x88\x00"
     check_code(code)
     text = reason.encode("utf-8", "replace")

@@ -112,7 +112,7 @@ class Server(Listening):
                 response: object = contextvars.Context().run(page, request)
                 refuse_unrun(response)
             if not isinstance(response, Response):
-                raise TypeError(f"a page returns a Response, not {type(response).__name__}")
+                raise TypeError(f"expected a Response from a page, got {type(response).__name__}")
         except HandshakeRejected:
             raise
         except BaseException as error:  # noqa: BLE001 - logged

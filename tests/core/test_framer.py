@@ -18,14 +18,18 @@ from tests.support import (
 
 
 def test_framer_given_no_message_refuses_it() -> None:
-    """The caller gets the error, and nothing is sent."""
+    """The caller gets the error, which names the calls that take objects; nothing is sent."""
+    told = (
+        r"^expected a message of str \(text\) or bytes \(binary\), got .*; send objects with "
+        "write_json to a client, and with push_json or push_splicing to a room$"
+    )
     with serving() as s:
         peer, client = s.pair()
         hotline = s.hub.hotline()
         sends: list[Any] = [s.hub.broadcast, hotline.push, client.write, client.hub_broadcast]
         for send in sends:
             for wrong in ({"a": 1}, None, bytearray(b"x"), 5):
-                with pytest.raises(UsageError, match="expected a message of str"):
+                with pytest.raises(UsageError, match=told):
                     send(wrong)
             with pytest.raises(ValueError, match="UTF-8"):
                 send("\ud800")

@@ -150,7 +150,7 @@ def test_join_uses_the_marshal_function(name: str) -> None:
         ("prefix", "raw", b"\xff", "the reply to 'raw' is not UTF-8"),
         ("prefix", "move", {1j}, "marshal: set cannot be JSON"),
         ("json", "move", {"type": "other"}, "the reply to 'move' has a field 'type'"),
-        ("int", 40_000, 1, "2 bytes can hold -32768 to 32767, not 40000"),
+        ("int", 40_000, 1, "expected -32768 to 32767 for 2 bytes, got 40000"),
         ("int", 7, "\ud800", "the reply to 7 is not UTF-8"),
         ("int", "move", 1, "expected an integer, got 'move'"),
     ],
@@ -192,7 +192,7 @@ def test_int_header_enum_too_wide_raises() -> None:
     class Wide(IntEnum):
         FAR = 300
 
-    with pytest.raises(UsageError, match="1 byte can hold -128 to 127, not 300"):
+    with pytest.raises(UsageError, match="expected -128 to 127 for 1 byte, got 300"):
         IntHeader(1, Wide)
 
 

@@ -193,6 +193,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
             each member has answered or left, or when time is up.
         :raises SettingError: for a time that is not above zero.
         :raises ContextNotClient: when a member is not a client.
+        :raises WrongType: for a room or one client instead of several: give ``room.members``, or
+            ``[ctx]``.
         :raises HotlineClosed: when the room is closing.
         """
         return InputGate(self, self._loop, members, timeout, default, on_done)

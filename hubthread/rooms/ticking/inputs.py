@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hubthread.checks import check_function, check_number
 from hubthread.clients.client import Client
 from hubthread.concurrency.calls import wait_for
-from hubthread.errors import ContextNotClient, ExecTimeout, HotlineClosed
+from hubthread.errors import ContextNotClient, ExecTimeout, HotlineClosed, WrongType
 from hubthread.rooms.ticking.loop import TickLoop
 
 if TYPE_CHECKING:
@@ -46,6 +46,25 @@ class Input(Generic[V]):
     value: V
 
 
+def _asked(members: Any) -> list[IOContext]:
+    """Return the members as a list.
+
+    :raises WrongType: for one object instead of several.
+    :raises ContextNotClient: for an object that is not a client.
+    """
+    try:
+        asked = list(members)
+    except TypeError:
+        instead = "[ctx]" if isinstance(members, Client) else "room.members"
+        raise WrongType(
+            f"members: expected a list of clients, got {members!r}; give {instead}"
+        ) from None
+    for each in asked:
+        if not isinstance(each, Client):
+            raise ContextNotClient(f"context not client: {each!r}; give members of the room")
+    return asked
+
+
 class BaseInputGate(Generic[Control, Obj, V]):
     """The methods of ``InputGate``."""
 
@@ -60,10 +79,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
     ) -> None:
         check_number("timeout", timeout, 0)
         check_function("on_done", on_done, "frame", "obj", "gate")
-        asked: list[object] = list(members)
-        for each in asked:
-            if not isinstance(each, Client):
-                raise ContextNotClient(f"context not client: {each!r}; give members of the room")
+        asked = _asked(members)
         self.frame = frame
         """The room."""
         self._loop = loop
@@ -74,7 +90,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         self._on_done = on_done
         self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
-        self._waiting: dict[IOContext, None] = dict.fromkeys(asked)  # type: ignore[arg-type]
+        self._waiting: dict[IOContext, None] = dict.fromkeys(asked)
         self._inputs: dict[IOContext, Input[V]] = {}
         self._complete = False
         self._closed = False
@@ -93,7 +109,10 @@ class BaseInputGate(Generic[Control, Obj, V]):
         :returns: False if the gate does not wait for the input: the wait is over, the member
             has answered already or was never asked, or the room is closing and ``on_done``
             does not run any more.
+        :raises ContextNotClient: if ``ctx`` is not a client.
         """
+        if not isinstance(ctx, Client):
+            raise ContextNotClient(f"context not client: {ctx!r}; give the member's ctx")
         return not self._loop.agenda.ending and self._settle(ctx, InputState.ANSWERED, value)
 
     def done(self) -> bool:

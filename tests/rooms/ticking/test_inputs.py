@@ -15,6 +15,7 @@ from hubthread import (
     InputState,
     SettingError,
     WrongThread,
+    WrongType,
 )
 from hubthread.testing import VirtualClient, VirtualHub
 from tests.rooms.ticking.hand_clock import Noted, by_hand
@@ -114,13 +115,21 @@ def test_gate_last_answer_before_the_close_calls_on_done(hub: AnyVirtualHub) -> 
 def test_gate_wrong_parameters_are_refused_at_the_call(hub: AnyVirtualHub) -> None:
     """Members that are not clients, an ``on_done`` that cannot be called."""
     frame, _, (one,) = table(hub, 1)
+    single: list[tuple[Any, str]] = [
+        (frame, r"expected a list of clients, got <.*>; give room\.members"),
+        (one, r"expected a list of clients, got <Client .*>; give \[ctx\]"),
+    ]
+    for members, told in single:
+        with pytest.raises(WrongType, match=told):
+            frame.await_inputs(members, 5, 0)
     wrong: Any = "one"
     with pytest.raises(ContextNotClient, match="context not client: 'one'"):
         frame.await_inputs([one, wrong], 5, 0)
     with pytest.raises(SettingError, match=r"^on_done: expected a function"):
         frame.await_inputs([one], 5, 0, wrong)
     gate = frame.await_inputs([one], 5, 0)
-    assert not gate.answer(wrong, 1)
+    with pytest.raises(ContextNotClient, match="context not client: 'one'; give the member's ctx"):
+        gate.answer(wrong, 1)
     assert gate.waiting == [one]
 
 
