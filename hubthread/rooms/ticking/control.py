@@ -4,7 +4,7 @@ The classes name each other, so they stand in one module; what they do is in the
 this one imports.
 
 Layer: rooms.ticking.  Threads: methods from any thread, if they do not say otherwise; the
-callbacks run on the room's tick thread, one at a time.
+callbacks of a room run on tick threads, one at a time.
 Source: the specification's ``HotlineFrameOption``, ``HotlineFrameRun``, ``MakeFrameRun``,
 ``IHotlineFrameControl``.
 """
@@ -44,10 +44,10 @@ V = TypeVar("V")
 
 
 class FrameControl(Hotline[Any, Any], Generic[Obj]):
-    """A room whose state one thread owns and advances.  Made by ``HotlineFrameOption.run``.
+    """A room whose state one thread at a time advances.  Made by ``HotlineFrameOption.run``.
 
     It is the hotline that the option was run on, and has all methods of a hotline.  Three
-    things happen on its tick thread: ticks, closures (``exec_async``, ``exec_sync``) and
+    things happen on tick threads, one at a time: ticks, closures (``exec_async``, ``exec_sync``) and
     countdowns.  The messages that one of them pushes and writes leave together at its end,
     in one send for each member.  Quick closures that wait together count as one.
     The hub's thread has no part in it.
@@ -237,7 +237,7 @@ class HotlineFrameOption(TickSetup[FrameControl[Obj], Obj]):
     """A room's state, its rate, and the functions that it calls.
 
     One option may run on any number of hotlines, each with an object of its own.  All
-    callbacks but ``new_obj`` get ``(frame, obj)`` and run on the room's tick thread, one
+    callbacks but ``new_obj`` get ``(frame, obj)`` and run on a tick thread, one
     at a time: ``obj`` needs no lock.
     """
 

@@ -1,7 +1,7 @@
 """The loop of a ticking room: it asks the agenda for the next job, and does it.
 
-Layer: rooms.ticking.  Threads: ``step`` runs on the room's tick thread; every other method
-on any thread.
+Layer: rooms.ticking.  Threads: ``step`` runs on one tick thread at a time; every other method on
+any thread.  "The tick thread" is the one that runs ``step`` at the moment.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 class TickLoop(Generic[Control, Obj]):
-    """The loop of the tick thread of one room.  It drives the room's push log.
+    """The loop of one room.  It drives the room's push log.
 
     :param hotline: the room.
     """
@@ -80,10 +80,10 @@ class TickLoop(Generic[Control, Obj]):
     # Any thread.
 
     def start(self, frame: Control) -> None:
-        """Start the tick thread, and wait until it has made the room's state.
+        """Have a tick thread run the room, and wait until it has made the room's state.
 
         :param frame: the first argument of the room's callbacks.
-        :raises UsageError: if the room has a tick thread already.
+        :raises UsageError: if the room has a clock already.
         :raises HotlineClosed: if the room is closed.
         :raises RuntimeError: if the system cannot start a thread.
         """

@@ -3,7 +3,7 @@
 Tick number *k* is due at ``start + k * dt``, however late the ticks before it began: ticks
 do not drift (G6).
 
-Layer: rooms.ticking.  Threads: the room's tick thread.  Times are passed in.
+Layer: rooms.ticking.  Threads: the tick thread.  Times are passed in.
 """
 
 from __future__ import annotations
