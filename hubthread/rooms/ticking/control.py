@@ -47,8 +47,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     """A room whose state one thread at a time advances.  Made by ``HotlineFrameOption.run``.
 
     It is the hotline that the option was run on, and has all methods of a hotline.  Three
-    things happen on tick threads, one at a time: ticks, closures (``exec_async``, ``exec_sync``) and
-    countdowns.  The messages that one of them pushes and writes leave together at its end,
+    things happen on tick threads, one at a time: ticks, closures (``exec_async``, ``exec_sync``)
+    and countdowns.  The messages that one of them pushes and writes leave together at its end,
     in one send for each member.  Quick closures that wait together count as one.
     The hub's thread has no part in it.
     """
