@@ -53,6 +53,7 @@ from hubthread.errors import HandleNotFunc as HandleNotFunc
 from hubthread.errors import HandlerError as HandlerError
 from hubthread.errors import HandshakeRejected as HandshakeRejected
 from hubthread.errors import HotlineClosed as HotlineClosed
+from hubthread.errors import HotlineFull as HotlineFull
 from hubthread.errors import HubClosed as HubClosed
 from hubthread.errors import HubThreadError as HubThreadError
 from hubthread.errors import InternalError as InternalError
@@ -239,6 +240,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "ClientClosed",
     "QueueFull",
     "TooManyRooms",
+    "HotlineFull",
     "ExecTimeout",
     "InternalError",
     # The version.

@@ -24,6 +24,7 @@ There is one branch for each party that can mend the error::
     ├── QueueFull               a bounded queue is full; the call did nothing, try later
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
     ├── TooManyRooms            a client is in as many rooms as the limit allows
+    ├── HotlineFull             a room has as many members as it may have
     ├── PeerError               the other end of the connection
     │   ├── HandshakeRejected       carries the HTTP status and reason of the answer
     │   └── MatcherError            a message that cannot be given to a handler
@@ -54,6 +55,7 @@ __all__ = [
     "HandlerError",
     "HandshakeRejected",
     "HotlineClosed",
+    "HotlineFull",
     "HubClosed",
     "HubThreadError",
     "InternalError",
@@ -186,6 +188,10 @@ class ExecTimeout(HubThreadError, TimeoutError):
 
 class TooManyRooms(HubThreadError):
     """The client is in ``Limits.rooms_per_client`` rooms already and did not join another."""
+
+
+class HotlineFull(HubThreadError):
+    """The hotline (room) has ``HotlineOption.max_members`` members and lets no other in."""
 
 
 class PeerError(HubThreadError):

@@ -9,7 +9,7 @@ Source: the specification's ``IOContext``, ``IHotline`` and ``IHub``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ class IOContext(Protocol):
         """The connection, for everything that this interface does not cover."""
 
     @property
+    def hotlines(self) -> tuple[IHotline, ...]:
+        """The rooms that the client is in, oldest first.
+
+        In ``on_connection_close`` the rooms that it was in when its connection ended.
+        """
+
+    @property
     def write_count(self) -> int:
         """The number of the last message written or pushed to this client."""
 
@@ -154,7 +161,25 @@ class IOContext(Protocol):
     def request(self, header: Any, obj: object, timeout: float = ...) -> Any: ...
     @overload
     def request(self, header: Any, obj: object, timeout: float = ..., *, into: type[T]) -> T: ...
-    def request(self, header: Any, obj: object, timeout: float = 10.0, *, into: Any = Any) -> Any:
+    @overload
+    def request(
+        self,
+        header: Any,
+        obj: object,
+        timeout: float = ...,
+        *,
+        into: Any = ...,
+        then: Callable[[Any, Any, Any], object],
+    ) -> None: ...
+    def request(
+        self,
+        header: Any,
+        obj: object,
+        timeout: float = 10.0,
+        *,
+        into: Any = Any,
+        then: Callable[[Any, Any, Any], object] | None = None,
+    ) -> Any:
         """Send a request to the client, wait for its answer and return the answer's payload.
 
         The request is ``obj`` behind ``header``, with an id.  A message that comes back with the
@@ -167,6 +192,9 @@ class IOContext(Protocol):
         :param timeout: seconds.
         :param into: the type of the result, as in a handler's annotation, except ``bytes``.  By
             default the result is the decoded value.
+        :param then: a function ``(ctx, meta, answer)``.  With it the call returns None at once, on
+            every thread, and ``then`` runs as a callback of the client.  If there is no answer,
+            ``answer`` is the error: a ``ClientClosed``, ``ExecTimeout`` or ``PayloadError``.
         :raises ClientClosed: if the client has left, or leaves meanwhile.
         :raises ExecTimeout: if the time is up; its text has the stack of the client's callback.
         :raises PayloadError: if the answer does not fit ``into``.
@@ -235,6 +263,9 @@ class IHotline(Protocol):
     name: str
     """The name given in ``HotlineOption``."""
 
+    data: Any
+    """Data of the program about the room; None at first."""
+
     @property
     def hotline_id(self) -> HotlineID:
         """The room's number in its hub."""
@@ -263,10 +294,12 @@ class IHotline(Protocol):
     def members(self) -> Sequence[IOContext]:
         """The members, oldest first."""
 
-    def answer(self, ctx: IOContext) -> None:
+    def answer(self, ctx: IOContext, *, first: str | bytes | None = None) -> None:
         """Let a client in: it gets every push accepted from now on.
 
+        :param first: a message that the client gets before these pushes.
         :raises ContextNotClient: for anything but a client.
+        :raises HotlineFull: if the room has ``HotlineOption.max_members`` members.
         :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
         :raises HotlineClosed: after the end of the room.
         :raises HubClosed: after the end of the hub.
@@ -280,21 +313,37 @@ class IHotline(Protocol):
         :raises ContextNotClient: for anything but a client.
         """
 
-    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
+    def push(
+        self,
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Send a message to all members; return the push's number, at once.
 
         :param key: for ``Overflow.LATEST``: the message replaces a waiting message with the
             same key.
+        :param exclude: a client, or several, that do not get it.
+        :raises ContextNotClient: if ``exclude`` has anything but clients.
         :raises HotlineClosed: after the end of the room.
         :raises HubClosed: after the end of the hub.
         :raises QueueFull: if ``chan_queue_size`` pushes wait for the hub thread.
         :raises ValueError: for text that UTF-8 cannot encode.
         """
 
-    def push_json(self, obj: object) -> int:
+    def push_json(
+        self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
+    ) -> int:
         """Send ``obj`` as JSON text to all members; return the push's number."""
 
-    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+    def push_splicing(
+        self,
+        prefix: str | bytes,
+        obj: object,
+        *,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Send ``prefix`` and the marshalled ``obj`` as one message; return the push's number."""
 
     @property
@@ -302,11 +351,7 @@ class IHotline(Protocol):
         """The number of the last push."""
 
     def is_push_consumed(self, number: int) -> bool:
-        """Return True once push ``number`` waits for no member any more.
-
-        Members are the clients that were in when the push was accepted.  Members who have left
-        do not count.
-        """
+        """Return True once push ``number`` waits for no member any more."""
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait until ``is_push_consumed(number)`` is true.
@@ -369,76 +414,50 @@ class IHub(Protocol):
         """``"new"``, ``"running"``, ``"closing"``, ``"closed"`` or ``"failed"``."""
 
     def exec_async(self, work: Callable[[Any], object]) -> None:
-        """Run ``work(dhub)`` on the hub thread; return at once.
-
-        A closure that was accepted runs exactly once, in the order of acceptance.  An exception
-        of ``work`` is logged and counted.
-
-        :raises HubClosed: if the hub is closed; ``work`` will not run.
-        :raises QueueFull: if ``chan_queue_size`` closures wait.
-        """
+        """Run ``work(dhub)`` on the hub thread; return at once."""
 
     def exec_sync(self, work: Callable[[Any], T], timeout: float | None = None) -> T:
-        """Run ``work(dhub)`` on the hub thread and return its result.
-
-        An exception of ``work`` is raised here.  On the hub thread ``work`` runs at once.
+        """Run ``work(dhub)`` on the hub thread; return its result or raise its exception.
 
         :param timeout: seconds; None waits without limit.
-        :raises HubClosed: if the hub is closed; ``work`` will not run.
-        :raises QueueFull: if ``chan_queue_size`` closures wait.
-        :raises DeadlockError: if the hub waits for this thread.
-        :raises ExecTimeout: if the time is up; its text has the stack of the hub thread.
-            ``work`` still runs.
         """
 
-    def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send a message to every client; return the broadcast's number, at once.
+    def broadcast(
+        self,
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
+        """Send a message to every client; return the broadcast's number, at once."""
 
-        :param key: for ``Overflow.LATEST``: the message replaces a waiting message with the
-            same key.
-        :raises HubClosed: if the hub is closed.
-        :raises QueueFull: if ``chan_queue_size`` broadcasts wait.
-        """
+    def broadcast_json(
+        self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
+    ) -> int:
+        """Send ``obj`` as JSON text to every client; return the broadcast's number."""
 
     def broadcast_with_filter(
         self, data: str | bytes, predicate: Callable[[Any, IOContext, Any], bool]
     ) -> None:
-        """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true.
-
-        The hub thread calls ``predicate``.  A client for which it raises is left out, and the
-        exception is logged.
-
-        :raises HubClosed: if the hub is closed.
-        :raises QueueFull: if ``chan_queue_size`` broadcasts wait.
-        """
+        """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true."""
 
     def marshal(self, obj: object) -> str | bytes:
         """Return ``obj`` as a payload: encoded by the matcher, or as JSON without a matcher."""
 
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
-        """Return a payload as an object of type ``into``.
-
-        :raises PayloadError: if the payload does not fit.
-        """
+        """Return a payload as an object of type ``into``."""
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
         """Return ``prefix`` followed by the marshalled ``obj``, of the type of ``prefix``."""
 
     def hotline(self, option: Any = None) -> IHotline:
-        """Make a room; ``option`` is a ``HotlineOption`` or None.
-
-        :raises HubClosed: if the hub is closing.
-        """
+        """Make a room; ``option`` is a ``HotlineOption`` or None."""
 
     def silent_hotline(self) -> IHotline:
         """Make a room that accepts every call and does nothing."""
 
     def long_polling(self, option: Any) -> Any:
-        """Begin a poll and return its ``LongPollingResult``, at once.
-
-        :param option: a ``LongPollingOption``.
-        :raises HubClosed: if the hub is closing.
-        """
+        """Begin the poll of a ``LongPollingOption``; return its ``LongPollingResult``, at once."""
 
     def each_client(
         self,
@@ -448,10 +467,10 @@ class IHub(Protocol):
         wait_clients: bool = True,
         timeout: float | None = None,
     ) -> Any:
-        """Run ``task(client_id, ctx, meta)`` for each client; return an ``Iteration``.
+        """Run ``task(client_id, ctx, meta)`` for each client; return an ``Iteration``."""
 
-        Each client runs the task in the order of its own callbacks.
-        """
+    def client(self, connection_id: ClientID) -> IOContext | None:
+        """Return the client of that id, or None if it is gone."""
 
     def clients(self) -> Sequence[IOContext]:
         """Return every client, oldest first."""
@@ -460,16 +479,10 @@ class IHub(Protocol):
         """Return the number of clients."""
 
     def wait_add(self, count: int = 1) -> None:
-        """Make ``close`` wait for ``count`` more calls of ``wait_done``.
-
-        :raises SettingError: for a count below 1.
-        """
+        """Make ``close`` wait for ``count`` more calls of ``wait_done``."""
 
     def wait_done(self) -> None:
-        """Report the end of one thing that ``close`` waits for.
-
-        :raises UsageError: if ``close`` waits for nothing.
-        """
+        """Report the end of one thing that ``close`` waits for."""
 
     def close(self, timeout: float = 10.0) -> None:
         """Close the hub within ``timeout`` seconds.
@@ -479,12 +492,7 @@ class IHub(Protocol):
         """
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the hub is closed.
-
-        :param timeout: seconds; None waits without limit.
-        :returns: True if the hub is closed, False if the time is up.
-        :raises InternalError: if a bug of the library has stopped the hub.
-        """
+        """Wait until the hub is closed; return False after ``timeout`` seconds."""
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's figures."""

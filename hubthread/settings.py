@@ -294,9 +294,49 @@ class HotlineOption:
 
     name: str = ""
     """The name in logs, statistics and ``repr``; several rooms may have the same."""
+    max_members: int | None = None
+    """Clients that may be in at a time; ``answer`` raises ``HotlineFull`` for another one.
+
+    ``None`` sets no limit.
+    """
+    on_join: Callable[[Any, IOContext], object] | None = None
+    """Called with ``(hotline, ctx)``, on the hub thread, after a client has joined.
+
+    The hooks hear each join and each leave once, in the order in which they happened.  They keep
+    their place among the closures of the hub.  A room with a clock has the hooks of
+    ``HotlineFrameOption`` instead.
+    """
+    on_leave: Callable[[Any, IOContext], object] | None = None
+    """Called with ``(hotline, ctx)``, on the hub thread, after a client has left.
+
+    When the room closes, it runs for each member that was in.  It may still push then, but the
+    push reaches no one.
+    """
+    on_empty: Callable[[Any], object] | None = None
+    """Called with ``(hotline,)``, on the hub thread, after the last member has left.
+
+    Another client may have joined meanwhile: ``hotline.close_if_empty()`` closes the room only if
+    it is still empty.
+    """
+    close_when_empty: float | None = None
+    """Seconds without a member after which the room closes; ``None``: it stays open.
+
+    The time counts from the last leave, and for a new room from its begin.
+    """
 
     def __post_init__(self) -> None:
         check_kind("name", self.name, str, "a string")
+        check_number("max_members", self.max_members, 1, whole=True, optional=True)
+        check_function("on_join", self.on_join, "hotline", "ctx")
+        check_function("on_leave", self.on_leave, "hotline", "ctx")
+        check_function("on_empty", self.on_empty, "hotline")
+        check_number("close_when_empty", self.close_when_empty, 0, optional=True)
+
+    @property
+    def _watches(self) -> bool:
+        """True if the option has a hook, or a time for an empty room."""
+        hooks = (self.on_join, self.on_leave, self.on_empty, self.close_when_empty)
+        return any(hook is not None for hook in hooks)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from hubthread import (
     Context,
     HandshakeRejected,
     HotlineFrameOption,
+    HotlineOption,
     HubSetting,
     LongPollingOption,
     MatcherMap,
@@ -75,6 +76,10 @@ def _setting(name: str) -> Give:
     return lambda scene, hook: HubSetting[Any, Any](**fields | {name: hook})
 
 
+def _hotline(name: str) -> Give:
+    return lambda scene, hook: HotlineOption(**{name: hook})
+
+
 def _frame(name: str) -> Give:
     fields: dict[str, Any] = {"new_obj": dict}
     return lambda scene, hook: HotlineFrameOption(**fields | {name: hook})
@@ -107,8 +112,12 @@ GIVE: dict[str, Give] = {
     ),
     **{
         f"HotlineFrameOption.{name}": _frame(name)
-        for name in ("logic", "new_obj", "on_close", "on_overrun", "on_start")
+        for name in (
+            *("logic", "new_obj", "on_close", "on_overrun", "on_start"),
+            *("on_join", "on_leave", "on_empty"),
+        )
     },
+    **{f"HotlineOption.{name}": _hotline(name) for name in ("on_join", "on_leave", "on_empty")},
     "LongPollingOption.do": lambda scene, hook: LongPollingOption(hook, 1.0),
     "LongPollingOption.timeout_callback": lambda scene, hook: LongPollingOption(
         lambda hub, done: None, 1.0, timeout_callback=hook
@@ -127,6 +136,7 @@ GIVE: dict[str, Give] = {
         "text", hook
     ),
     "Client.exec_async(work)": lambda scene, hook: scene.client.ctx.exec_async(hook),
+    "Client.request(then)": lambda scene, hook: scene.client.ctx.request("a", 1, then=hook),
     "Client.exec_sync(work)": lambda scene, hook: scene.client.ctx.exec_sync(hook),
     "EachClient.each_client(task)": lambda scene, hook: scene.hub.each_client(hook),
     "EachClient.context_iter_a_async_exec(task)": lambda scene, hook: (
@@ -171,7 +181,7 @@ _OF_THE_LIBRARY = ("Base", "FakeClock.", "HandlePack.", "Iteration.")
 """Classes whose instances the library makes."""
 
 _CALLABLE = re.compile(
-    r"Callable|ReadBufferPreprocessing|HeaderParsing|Marshal|Unmarshal|Handler\[|HandleFunc"
+    r"Callable|Then\b|ReadBufferPreprocessing|HeaderParsing|Marshal|Unmarshal|Handler\[|HandleFunc"
 )
 
 
@@ -376,9 +386,18 @@ def _play(scene: Scene, name: str) -> None:
         field = name.rpartition(".")[2]
         fields: dict[str, Any] = {"new_obj": dict, "logic": lambda frame, obj: None, "hz": 10}
         option = HotlineFrameOption(**fields | {field: late})
-        room = option.run(hub.hotline())
+        hotline = hub.hotline()
+        hotline.answer(scene.client.ctx)
+        room = option.run(hotline)
         hub.advance(0.1)
         room.close()
+    elif name.startswith("HotlineOption."):
+        assert give is not None
+        plain: Any = give(scene, late)
+        hotline = hub.hotline(plain)
+        hotline.answer(scene.client.ctx)
+        hotline.hangup(scene.client.ctx)
+        hub.settle()
     elif name.startswith("LongPollingOption."):
         assert give is not None
         polling: Any = give(scene, late)
@@ -394,6 +413,8 @@ def _play(scene: Scene, name: str) -> None:
 
 
 IGNORED = (
+    *(f"HotlineOption.{name}" for name in ("on_join", "on_leave", "on_empty")),
+    *(f"HotlineFrameOption.{name}" for name in ("on_join", "on_leave", "on_empty")),
     "HotlineFrameOption.logic",
     "HotlineFrameOption.on_close",
     "HotlineFrameOption.on_start",

@@ -12,13 +12,14 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
-from hubthread.checks import check_kind, check_number, check_work, checked
+from hubthread.checks import check_kind, check_work, checked
+from hubthread.clients import reports
 from hubthread.clients.around import Around
+from hubthread.clients.asking import ask
 from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
-from hubthread.clients.reports import log_end, log_failure, refuse_start, too_many_rooms
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.habits import Habits
@@ -26,12 +27,13 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
-from hubthread.errors import DeadlockError, UsageError, WrongValue
+from hubthread.errors import WrongValue
+from hubthread.interfaces import IOContext
 from hubthread.limits import RATE
 from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.matcher import Answer, HandlerCall, Recipient
 from hubthread.net.connection import POLICY_VIOLATION
-from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.net.tick_batch import catch_up, refuse_in_tick
 from hubthread.protocol.frames import Frame, MessageType, check_message_type
 from hubthread.statistics import ClientStatistics
 from hubthread.types import ClientID, ConnectionType, Key, check_key
@@ -51,6 +53,11 @@ Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
+Then: TypeAlias = Callable[[Any, Any, Any], object]
+
+_SHOWN = frozenset(dir(IOContext)) | IOContext.__annotations__.keys()
+"""The names that ``dir`` shows."""
+
 
 class Client(Recipient, Generic[Meta, Header]):
     """One client: the implementation of ``IOContext``, which documents the methods.
@@ -58,9 +65,6 @@ class Client(Recipient, Generic[Meta, Header]):
     Threads: every method of ``IOContext`` may be called on any thread.  The connection calls
     ``begin``, ``enter``, ``leave`` and the ``on_…`` methods on the client's reader thread.
 
-    :param core: the core of the hub.
-    :param connection_id: the client's number.
-    :param meta: the client's meta.
     :param request: the request that opened the connection.
     :param pool: runs the closures that find the client idle; by default the hub's workers.
     :param variables: the context that all callbacks of the client run in; a new one by default.
@@ -142,6 +146,11 @@ class Client(Recipient, Generic[Meta, Header]):
             return self._context
 
     @property
+    def hotlines(self) -> tuple[Any, ...]:
+        """The rooms that the client is in, oldest first.  See ``IOContext``."""
+        return self._rooms.hotlines()
+
+    @property
     def write_count(self) -> int:
         """The number of the last message written or pushed to this client."""
         return self.ws_conn.outbox.count
@@ -187,10 +196,9 @@ class Client(Recipient, Generic[Meta, Header]):
         """Wait until message ``number`` no longer waits here.  See ``IOContext``."""
         self._core.loop.refuse_here("wait_write_consumed")
         refuse_in_tick("wait_write_consumed")
-        if number > self.write_count:
-            raise WrongValue(
-                f"no message {number} was written yet: {self.write_count} is the last"
-            )
+        last = self.write_count
+        if number > last:
+            raise WrongValue(f"no message {number} was written yet: {last} is the last")
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
     @overload
@@ -199,34 +207,32 @@ class Client(Recipient, Generic[Meta, Header]):
     def request(
         self, header: Header, obj: object, timeout: float = ..., *, into: type[T]
     ) -> T: ...
+    @overload
     def request(
-        self, header: Header, obj: object, timeout: float = 10.0, *, into: Any = Any
+        self,
+        header: Header,
+        obj: object,
+        timeout: float = ...,
+        *,
+        into: Any = ...,
+        then: Then,
+    ) -> None: ...
+    def request(
+        self,
+        header: Header,
+        obj: object,
+        timeout: float = 10.0,
+        *,
+        into: Any = Any,
+        then: Then | None = None,
     ) -> Any:
         """Send a request and return the client's answer.  See ``IOContext``."""
-        check_number("timeout", timeout, 0)
-        self._core.loop.refuse_here("request")
-        refuse_in_tick("request")
-        if self.is_here():
-            raise DeadlockError(
-                f"request in a callback of client {self.connection_id} itself: its answer is "
-                f"read only after the callback has returned; call request on another thread"
-            )
-        matcher = self.matcher
-        if matcher is None:
-            raise UsageError("request needs a receive_matcher, which finds the answers")
-        load = matcher.answer_as(into)  # raises before anything is sent
-        pending = self._pending_requests()
-        number, call = pending.open()
-        try:
-            self.write(matcher.question(header, obj, number))
-            payload = self.wait_for(call, timeout)
-        finally:
-            pending.forget(number)
-        return load(payload)
+        return ask(self, header, obj, timeout, into, then)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close the connection; return at once.  See ``IOContext``."""
         check_kind("reason", reason, str, "text")
+        catch_up()
         self.ws_conn.close(code, reason)
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
@@ -250,20 +256,10 @@ class Client(Recipient, Generic[Meta, Header]):
 
     def statistics(self) -> ClientStatistics:
         """Return a snapshot of the client's figures."""
-        outbox = self.ws_conn.outbox
-        waiting, waiting_bytes = outbox.waiting()
-        return ClientStatistics(
-            connection_id=self.connection_id,
-            peer=str(self.handshake.peer),
-            state=self.ws_conn.ended_by or "open",
-            received=self.received,
-            written=outbox.count,
-            waiting=waiting,
-            waiting_bytes=waiting_bytes,
-            dropped=self.ws_conn.dropped,
-            hotlines=len(self._rooms),
-            closures_waiting=self._strand.waiting(),
-        )
+        return reports.snapshot(self)
+
+    def __dir__(self) -> list[str]:  # not the names for the library itself
+        return sorted(_SHOWN.intersection(super().__dir__()))
 
     def __repr__(self) -> str:
         state = self.ws_conn.ended_by or "open"
@@ -272,13 +268,14 @@ class Client(Recipient, Generic[Meta, Header]):
 
     # For rooms, whose member the client is (see ``core.push_log.Member``).
 
-    def enter_room(self, room: PushLog[Any]) -> None:
+    def enter_room(self, room: PushLog[Any], first: Frame | None = None) -> None:
         """Join a room; do nothing if the connection has ended.
 
+        :param first: see ``PushLog.join``.
         :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
         """
-        if not self._rooms.enter(room):
-            raise too_many_rooms(self._core, self)
+        if not self._rooms.enter(room, first):
+            raise reports.too_many_rooms(self._core, self)
 
     def leave_room(self, room: PushLog[Any]) -> None:
         """Leave a room."""
@@ -342,7 +339,7 @@ class Client(Recipient, Generic[Meta, Header]):
             else:
                 self._around.run(self._start)
         except BaseException as error:  # noqa: BLE001 - logged, and the client closed
-            refuse_start(self._core, self, error)
+            reports.refuse_start(self._core, self, error)
 
     def _start(self) -> None:
         callback = self._core.setting.on_connection_start
@@ -425,12 +422,13 @@ class Client(Recipient, Generic[Meta, Header]):
         if self._around is not None:
             self._around.noted = error
 
-    def _failed(self, error: BaseException, message: str | bytes) -> None:
+    def _failed(self, error: BaseException, message: str | bytes | None = None) -> None:
         self.note(error)
-        answer = None if self.matcher is None else self.matcher.failure(message, error)
-        if answer is not None:
-            self.write(answer)
-        log_failure(self._core, self, error)
+        if message is not None and self.matcher is not None:
+            answer = self.matcher.failure(message, error)
+            if answer is not None:
+                self.write(answer)
+        reports.log_failure(self._core, self, error)
 
     def on_ping(self, payload: bytes) -> None:
         """Call the ping handler; a ping counts for ``Limits.messages_per_second``."""
@@ -471,7 +469,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self._strand.close(self._tell_end)
 
     def _log_end(self) -> None:
-        log_end(self._core, self)
+        reports.log_end(self._core, self)
 
     def _tell_end(self) -> None:
         """Run the close callback, in the client's order."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from hubthread.core.push_log import PushLog
 from hubthread.errors import Closed
+from hubthread.protocol.frames import Frame
 
 __all__ = ["Memberships"]
 
@@ -27,13 +28,14 @@ class Memberships:
     :param most: the number of rooms that the client may be in; ``None`` sets no limit.
     """
 
-    __slots__ = ("_client", "_lock", "_most", "_rooms", "ended")
+    __slots__ = ("_client", "_last", "_lock", "_most", "_rooms", "ended")
 
     def __init__(self, client: Any, most: int | None) -> None:
         self._client = client
         self._most = most
         self._lock = threading.RLock()  # guards what follows
         self._rooms: dict[PushLog[Any], None] = {}  # oldest first
+        self._last: tuple[Any, ...] = ()  # the rooms at the end
         self.ended = False
         """True once the connection has ended: the client joins no room any more."""
 
@@ -41,9 +43,17 @@ class Memberships:
         with self._lock:
             return len(self._rooms)
 
-    def enter(self, room: PushLog[Any]) -> bool:
+    def hotlines(self) -> tuple[Any, ...]:
+        """Return the rooms, oldest first; after the end those that the client was in then."""
+        with self._lock:
+            if self.ended:
+                return self._last
+            return tuple(log.room for log in self._rooms if log.room is not None)
+
+    def enter(self, room: PushLog[Any], first: Frame | None = None) -> bool:
         """Join a room, unless the connection has ended.
 
+        :param first: see ``PushLog.join``.
         :returns: False if the client is in as many rooms as it may be.
         """
         try:
@@ -55,7 +65,7 @@ class Memberships:
                     return False
                 # Remembered first: otherwise, after an interrupt, the client would stay in.
                 self._rooms[room] = None
-                room.join(self._client)
+                room.join(self._client, first)
         except BaseException:
             with self._lock:
                 if self._client not in room:
@@ -73,6 +83,8 @@ class Memberships:
     def end(self) -> None:
         """Leave every room, and refuse later joins."""
         with self._lock:
+            if not self.ended:
+                self._last = self.hotlines()
             self.ended = True
             rooms = list(self._rooms)
         for room in rooms:

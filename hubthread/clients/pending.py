@@ -7,13 +7,37 @@ own order, most on its reader thread.  The end of the connection ends every wait
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hubthread.concurrency.calls import Call
-from hubthread.errors import ClientClosed, QueueFull
+from hubthread.errors import (
+    ClientClosed,
+    ExecTimeout,
+    HubThreadError,
+    PayloadError,
+    QueueFull,
+)
 from hubthread.matcher.formats import ID
 
-__all__ = ["PendingRequests"]
+if TYPE_CHECKING:
+    from hubthread.concurrency.timers import Timer, Timers
+
+__all__ = ["Followed", "PendingRequests"]
+
+
+Question: TypeAlias = "Callable[[int], str | bytes]"
+"""A function that returns the message of the request with that number."""
+
+
+class Asked(Protocol):
+    """The client that is asked."""
+
+    def write(self, data: str | bytes) -> int:
+        """Send a message."""
+
+    def wait_for(self, call: Call[Any], timeout: float | None) -> Any:
+        """Wait for the result of ``call``."""
 
 
 class PendingRequests:
@@ -32,12 +56,12 @@ class PendingRequests:
         self._bound = bound
         self._name = name
         self._lock = threading.RLock()  # guards what follows
-        self._open: dict[ID, _Request] = {}
+        self._open: dict[ID, Request] = {}
         self._last = 0
         self._closed = False
 
-    def open(self) -> tuple[int, Call[Any]]:
-        """Return the number of a new request, and the call that waits for its answer.
+    def open(self, request: Request) -> int:
+        """Keep a new request, and return its number.
 
         :raises ClientClosed: after ``close``.
         :raises QueueFull: if ``bound`` requests are open.
@@ -51,8 +75,38 @@ class PendingRequests:
                     f"chan_queue_size allows"
                 )
             self._last += 1
-            request = self._open[self._last] = _Request()
-            return self._last, request.call
+            self._open[self._last] = request
+            return self._last
+
+    def wait(self, client: Asked, question: Question, timeout: float) -> Any:
+        """Send a request and return the payload of the answer.
+
+        :raises ExecTimeout: after ``timeout`` seconds.
+        """
+        awaited = Awaited()
+        number = self.open(awaited)
+        try:
+            client.write(question(number))
+            return client.wait_for(awaited.call, timeout)
+        finally:
+            self.forget(number)
+
+    def follow(
+        self,
+        client: Asked,
+        question: Question,
+        timeout: float,
+        followed: Followed,
+        timers: Timers,
+    ) -> None:
+        """Send a request and return at once."""
+        number = self.open(followed)
+        followed.timer = timers.set(timeout, lambda: self.expire(number, timeout))
+        try:
+            client.write(question(number))
+        except BaseException:
+            self.forget(number)
+            raise
 
     def answer(self, number: ID, payload: Any) -> bool:
         """Hand ``payload`` to the request ``number``; return False if none waits."""
@@ -60,8 +114,7 @@ class PendingRequests:
             request = self._open.pop(number, None)
         if request is None:
             return False
-        request.payload = payload
-        request.call.run()
+        request.answer(payload)
         return True
 
     def forget(self, number: int) -> None:
@@ -75,14 +128,80 @@ class PendingRequests:
             self._closed = True
             requests, self._open = self._open, {}
         for request in requests.values():
-            request.call.abandon(ClientClosed(f"{self._name} left before it answered"))
+            request.fail(ClientClosed(f"{self._name} left before it answered"))
+
+    def expire(self, number: int, timeout: float) -> None:
+        """End a request that has no answer after ``timeout`` seconds with ``ExecTimeout``."""
+        with self._lock:
+            request = self._open.pop(number, None)
+        if request is not None:
+            request.fail(ExecTimeout(f"{self._name} gave no answer within {timeout:.4g} s"))
 
 
-class _Request:
-    """One request; ``answer`` writes ``payload`` before it runs the call."""
+class Request(Protocol):
+    """One open request.  Exactly one of its methods is called, once."""
 
-    __slots__ = ("call", "payload")
+    def answer(self, payload: Any) -> None:
+        """Take the answer.  In the client's order."""
+
+    def fail(self, error: HubThreadError) -> None:
+        """Take the reason that there is no answer.  Any thread."""
+
+
+class Awaited:
+    """A request whose thread waits for ``call``."""
+
+    __slots__ = ("_payload", "call")
 
     def __init__(self) -> None:
-        self.payload: Any = None
-        self.call: Call[Any] = Call(lambda: self.payload)
+        self._payload: Any = None
+        self.call: Call[Any] = Call(lambda: self._payload)
+
+    def answer(self, payload: Any) -> None:
+        """See ``Request``."""
+        self._payload = payload
+        self.call.run()
+
+    def fail(self, error: HubThreadError) -> None:
+        """See ``Request``."""
+        self.call.abandon(error)
+
+
+class Followed:
+    """A request whose answer a function gets, in the client's order.
+
+    :param load: converts the payload; raises ``PayloadError``.
+    :param then: called with the answer, or with the error in its place.
+    :param post: runs a closure in the client's order.
+    """
+
+    __slots__ = ("_load", "_post", "_then", "timer")
+
+    def __init__(
+        self,
+        load: Callable[[Any], Any],
+        then: Callable[[Any], object],
+        post: Callable[[Callable[[], object]], object],
+    ) -> None:
+        self._load = load
+        self._then = then
+        self._post = post
+        self.timer: Timer | None = None
+
+    def answer(self, payload: Any) -> None:
+        """See ``Request``."""
+        self._release()
+        try:
+            answer = self._load(payload)
+        except PayloadError as error:
+            answer = error
+        self._then(answer)
+
+    def fail(self, error: HubThreadError) -> None:
+        """See ``Request``."""
+        self._release()
+        self._post(lambda: self._then(error))
+
+    def _release(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()

@@ -1,4 +1,4 @@
-"""The log lines and errors of a client: failed handlers, the end, too many rooms.
+"""The log lines, errors and figures of a client.
 
 Layer: clients.  Threads: any; each line is logged on the thread that found the reason.
 """
@@ -13,8 +13,9 @@ from hubthread.core.core import Core
 from hubthread.errors import Closed, MatcherError, TooManyRooms
 from hubthread.limits import ROOMS
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
+from hubthread.statistics import ClientStatistics
 
-__all__ = ["log_end", "log_failure", "refuse_start", "too_many_rooms"]
+__all__ = ["log_end", "log_failure", "refuse_start", "snapshot", "too_many_rooms"]
 
 
 def log_failure(core: Core[Any, Any], client: Any, error: BaseException) -> None:
@@ -62,4 +63,22 @@ def too_many_rooms(core: Core[Any, Any], client: Any) -> TooManyRooms:
     return TooManyRooms(
         f"{client!r} is in {most} rooms, the limit: let it leave one first, or raise "
         f"Limits.rooms_per_client"
+    )
+
+
+def snapshot(client: Any) -> ClientStatistics:
+    """Return the figures of a client."""
+    outbox = client.ws_conn.outbox
+    waiting, waiting_bytes = outbox.waiting()
+    return ClientStatistics(
+        connection_id=client.connection_id,
+        peer=str(client.handshake.peer),
+        state=client.ws_conn.ended_by or "open",
+        received=client.received,
+        written=outbox.count,
+        waiting=waiting,
+        waiting_bytes=waiting_bytes,
+        dropped=client.ws_conn.dropped,
+        hotlines=len(client._rooms),
+        closures_waiting=client._strand.waiting(),
     )

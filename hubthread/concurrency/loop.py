@@ -76,14 +76,15 @@ class Loop(Generic[View]):
 
     # Any thread.
 
-    def exec_async(self, work: Callable[[View], object]) -> None:
+    def exec_async(self, work: Callable[[View], object], *, essential: bool = False) -> None:
         """Let the loop run ``work(view)``, and return at once.
 
+        :param essential: accept it even if the queue is full.
         :raises HubClosed: after ``close``.
         :raises QueueFull: if as many closures wait as the bound allows.
         """
-        self._mailbox.post(_Closure(self, work))
-        if self.on_early is not None:
+        self._mailbox.post(_Closure(self, work), essential=essential)
+        if self.on_early is not None and not essential:
             self.on_early()
 
     def exec_sync(self, work: Callable[[View], T], timeout: float | None = None) -> T:

@@ -124,14 +124,15 @@ class Strand:
                 self.runner = ident
         self._run(FAIR_SHARE)
 
-    def post(self, work: Callable[[], object]) -> None:
+    def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
         """Run ``work`` in this client's order; return at once.
 
+        :param essential: accept it although ``bound`` closures wait.
         :raises ClientClosed: if the close callback is queued already.
         :raises QueueFull: if ``bound`` closures wait.
         """
         try:
-            claim = self._append(work)
+            claim = self._append(work, essential=essential)
             if claim is not None:
                 self._start(claim)
         except HubThreadError:
@@ -226,12 +227,12 @@ class Strand:
             self._queue = deque()
         self._queue.append(entry)
 
-    def _append(self, work: Callable[[], object]) -> object:
+    def _append(self, work: Callable[[], object], *, essential: bool = False) -> object:
         """Queue ``work``; return a claim if the caller got the baton, and must run the queue."""
         with self._lock:
             if self._closed:
                 raise ClientClosed(f"{self.name} is closed and runs nothing more")
-            if self._queue and len(self._queue) >= self._bound:
+            if self._queue and len(self._queue) >= self._bound and not essential:
                 raise QueueFull(
                     f"{self.name}: {self._bound} closures are waiting, the bound of "
                     f"chan_queue_size; a callback of this client takes too long"

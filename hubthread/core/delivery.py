@@ -40,17 +40,19 @@ outbox that drops messages may never catch up."""
 class _Span:
     """Pushes ``first`` to ``last``, which wait as consecutive messages of one member."""
 
-    __slots__ = ("first", "last", "write")
+    __slots__ = ("first", "gaps", "last", "write")
 
     def __init__(self, first: int, last: int, write: int) -> None:
         self.first = first
         self.last = last
         self.write = write
         """The member's own number of push ``last``."""
+        self.gaps = False
+        """True if an extended span has pushes that the member did not get."""
 
     def write_of(self, push: int) -> int:
         """Return the member's own number of ``push``; in an extended span, a later number."""
-        return self.write - (self.last - push)
+        return self.write if self.gaps else self.write - (self.last - push)
 
 
 class Delivery(Generic[M]):
@@ -77,7 +79,20 @@ class Delivery(Generic[M]):
             spans.append(_Span(first, last, write))
         else:
             # Each of these pushes counts as consumed with the last of them.
+            spans[-1].gaps |= first > spans[-1].last + 1
             spans[-1].last, spans[-1].write = last, write
+
+    def add_some(self, member: M, pushes: list[int], write: int) -> None:
+        """Note that some pushes, in ascending order, wait at ``member``.
+
+        :param write: the member's own number of the last of them.
+        """
+        first = pushes[0]
+        for place, push in enumerate(pushes, 1):
+            if place == len(pushes) or pushes[place] != push + 1:
+                self.add(member, first, push, write - (len(pushes) - place))
+                if place < len(pushes):
+                    first = pushes[place]
 
     def forget_consumed(self) -> None:
         """Forget the spans that have been consumed, and the members without any left."""

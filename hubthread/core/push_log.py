@@ -13,64 +13,29 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Collection, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
-from hubthread.concurrency.calls import wait_for
+from hubthread.concurrency.calls import thread_id, wait_for
 from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.core.delivery import Delivery, Member
-from hubthread.errors import Closed, HotlineClosed, HubThreadError, QueueFull, UsageError
+from hubthread.core.entries import Change, Driver, Push, PushExcept, Step, Watcher
+from hubthread.errors import (
+    Closed,
+    HotlineClosed,
+    HotlineFull,
+    HubThreadError,
+    QueueFull,
+    UsageError,
+)
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 
-__all__ = ["Driver", "Member", "PushLog"]
+__all__ = ["Driver", "Member", "PushLog", "Watcher"]
 
 
 M = TypeVar("M", bound=Member)
-M_contra = TypeVar("M_contra", bound=Member, contravariant=True)
-
-
-class Driver(Protocol[M_contra]):
-    """The thread of a ticking room: it flushes the room's log, and ends the room."""
-
-    def schedule(self) -> None:
-        """Call ``PushLog.flush(self)`` soon, on the driver's thread; return at once."""
-
-    def left(self, member: M_contra) -> None:
-        """Note that a member has left; return at once, and do not call the member."""
-
-    def end(self, reason: str) -> None:
-        """Finish the remaining work, then call ``PushLog.shut``.  The log is sealed already."""
-
-
-class _Push:
-    """An entry of the log: a message for the members."""
-
-    __slots__ = ("frame", "key")
-
-    def __init__(self, frame: Frame, key: Hashable) -> None:
-        self.frame = frame
-        self.key = key
-
-
-class _Change(Generic[M]):
-    """An entry of the log: a member joins or leaves."""
-
-    __slots__ = ("joins", "member")
-
-    def __init__(self, member: M, joins: bool) -> None:
-        self.member = member
-        self.joins = joins
-
-
-class _Step(Generic[M]):
-    """An entry of the log: a function that is called with the members."""
-
-    __slots__ = ("work",)
-
-    def __init__(self, work: Callable[[list[M]], None]) -> None:
-        self.work = work
 
 
 class PushLog(Generic[M]):
@@ -87,16 +52,27 @@ class PushLog(Generic[M]):
         return at once.
     :param bound: the number of entries that may wait.
     :param name: the room's name, for error messages.
+    :param most: the number of members that may be in; ``None`` sets no limit.
     """
 
     def __init__(
-        self, schedule: Callable[[Callable[[], None]], None], bound: int, name: str
+        self,
+        schedule: Callable[[Callable[[], None]], None],
+        bound: int,
+        name: str,
+        most: int | None = None,
     ) -> None:
         self._schedule = schedule
         self._bound = bound
+        self._most = most
         self.name = name
+        self.room: Any = None
+        """The room, for its members, until it ends."""
+        self.watcher: Watcher[M] | None = None
+        self.telling: int | None = None
+        """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
         self._lock = threading.RLock()  # guards what follows
-        self._log: list[_Push | _Change[M] | _Step[M]] = []
+        self._log: list[Push | Change[M] | Step[M]] = []
         self._scheduled = False
         self._flushing = False
         self._accepted: dict[M, None] = {}  # the members as of the last entry of the log
@@ -113,21 +89,27 @@ class PushLog(Generic[M]):
 
     # Any thread.
 
-    def join(self, member: M) -> bool:
+    def join(self, member: M, first: Frame | None = None) -> bool:
         """Let ``member`` in: it gets every push accepted from now on.
 
+        :param first: a message that the member gets before these pushes.
         :returns: False if it is a member already.
         :raises HotlineClosed: after ``close`` or ``seal``.
+        :raises HotlineFull: when ``most`` members are in.
         """
-        change = _Change(member, joins=True)
+        change = Change(member, joins=True, first=first)
         try:
             with self._lock:
                 if self._closed or self._sealed:
                     raise HotlineClosed(f"{self.name} is closed")
                 if member in self._accepted:
                     return False
+                if self._most is not None and len(self._accepted) >= self._most:
+                    raise HotlineFull(f"{self.name} has {self._most} members, its max_members")
+                if self.watcher is not None:
+                    self.watcher.joins(member)
                 self._accepted[member] = None
-                if self._at_rest():
+                if first is None and self._at_rest():
                     self._present[member] = None
                     return True
                 schedule = self._append(change)
@@ -150,11 +132,13 @@ class PushLog(Generic[M]):
 
         :returns: False if it was out.
         """
-        change = _Change(member, joins=False)
+        change = Change(member, joins=False)
         try:
             with self._lock:
                 if member not in self._accepted:
                     return False
+                if self.watcher is not None:
+                    self.watcher.leaves(member)
                 del self._accepted[member]
                 if self._at_rest():
                     del self._present[member]
@@ -177,21 +161,24 @@ class PushLog(Generic[M]):
     def _take_out(self, member: M) -> None:
         """End a join or a leave that was interrupted: the member is out."""
         with self._lock:
+            if self.watcher is not None:
+                self.watcher.leaves(member)
             self._accepted.pop(member, None)
-            self._append(_Change(member, joins=False))
+            self._append(Change(member, joins=False))
             driver = self._driver
         self._flush_waiting()
         if driver is not None:
             driver.left(member)
 
-    def push(self, frame: Frame, key: Hashable = None) -> int:
+    def push(self, frame: Frame, key: Hashable = None, exclude: Sequence[M] | None = None) -> int:
         """Accept ``frame`` for the members of this moment.
 
+        :param exclude: members that do not get it.
         :returns: the push's number, at once.
         :raises HotlineClosed: after ``close``.
         :raises QueueFull: when ``bound`` entries wait.
         """
-        entry = _Push(frame, key)
+        entry = Push(frame, key) if exclude is None else PushExcept(frame, key, exclude)
         try:
             with self._lock:
                 self._admit()
@@ -220,7 +207,7 @@ class PushLog(Generic[M]):
 
         :raises HotlineClosed, QueueFull: as ``push``.
         """
-        entry: _Step[M] = _Step(work)
+        entry: Step[M] = Step(work)
         try:
             with self._lock:
                 self._admit()
@@ -236,21 +223,31 @@ class PushLog(Generic[M]):
     def refuse_driven(self) -> None:
         """Refuse to attach a driver where none can be attached.
 
-        :raises UsageError: when the log has a driver.
+        :raises UsageError: when the log has a driver, or a watcher.
         :raises HotlineClosed: when it is closed.
         """
         if self.closed:
             raise HotlineClosed(f"{self.name} is closed")
         if self._driver is not None:
             raise UsageError(f"{self.name} has a clock already: a room runs one option, once")
+        if self.watcher is not None:
+            raise UsageError(
+                f"{self.name} was made with on_join, on_leave, on_empty or close_when_empty: for "
+                f"a room with a clock give them to HotlineFrameOption"
+            )
 
-    def attach(self, driver: Driver[M]) -> None:
+    def attach(self, driver: Driver[M], watcher: Watcher[M] | None = None) -> None:
         """Flush on the driver's thread from now on.
 
+        :param watcher: notes the members that are in, too.
         :raises HotlineClosed, UsageError: as ``refuse_driven``.
         """
         with self._lock:
             self.refuse_driven()
+            if watcher is not None:
+                for member in list(self._accepted):
+                    watcher.joins(member)
+                self.watcher = watcher
             self._driver = driver
             waits = bool(self._log)
         if waits:  # the thread that a flush was scheduled on may be busy for long
@@ -327,7 +324,7 @@ class PushLog(Generic[M]):
 
     def _admit(self) -> None:
         """Refuse a push that cannot be accepted.  Called under the lock."""
-        if self._closed:
+        if self._closed and self.telling != thread_id():
             raise HotlineClosed(f"{self.name} is closed")
         if len(self._log) >= self._bound:
             raise QueueFull(
@@ -343,7 +340,7 @@ class PushLog(Generic[M]):
         """
         return not self._log and not self._flushing
 
-    def _append(self, entry: _Push | _Change[M] | _Step[M]) -> bool:
+    def _append(self, entry: Push | Change[M] | Step[M]) -> bool:
         """Add an entry; return True if a flush must be scheduled.  Called under the lock."""
         self._log.append(entry)
         schedule = not self._scheduled
@@ -396,24 +393,34 @@ class PushLog(Generic[M]):
             number = self._flushed
         frames: list[Frame] = []
         keys: list[Hashable] = []
+        excluded: dict[M, set[int]] = {}  # the places of frames that a member does not get
         some_left = False
         for entry in log:
-            if isinstance(entry, _Push):
+            if type(entry) is Push:
+                frames.append(entry.frame)
+                keys.append(entry.key)
+                continue
+            if isinstance(entry, PushExcept):
+                for member in entry.exclude:
+                    excluded.setdefault(member, set()).add(len(frames))
                 frames.append(entry.frame)
                 keys.append(entry.key)
                 continue
             if frames:
-                number = self._send(frames, keys, number)
-                frames, keys = [], []
-            if isinstance(entry, _Step):
+                number = self._send(frames, keys, number, excluded)
+                frames, keys, excluded = [], [], {}
+            if isinstance(entry, Step):
                 entry.work(list(self._present))
-            elif entry.joins:
+            elif isinstance(entry, Change):
+                if not entry.joins:
+                    self._present.pop(entry.member, None)
+                    some_left = True
+                    continue
                 self._present[entry.member] = None
-            else:
-                self._present.pop(entry.member, None)
-                some_left = True
+                if entry.first is not None:
+                    entry.member.send_batch(FrameBatch([entry.first], [None]))
         if frames:
-            number = self._send(frames, keys, number)
+            number = self._send(frames, keys, number, excluded)
         with self._lock:
             self._flushing = False
             missed, self._missed = self._missed, False
@@ -428,18 +435,45 @@ class PushLog(Generic[M]):
         if missed:  # here, because the driver may have come to its end
             self.flush(self._driver)
 
-    def _send(self, frames: list[Frame], keys: list[Hashable], number: int) -> int:
+    def _send(
+        self,
+        frames: list[Frame],
+        keys: list[Hashable],
+        number: int,
+        excluded: dict[M, set[int]],
+    ) -> int:
         """Send frames to the members of this moment; return the number of the last push."""
         batch = FrameBatch(frames, keys)
         last = number + len(frames)
         pending = []
+        members: Collection[M] = self._present
+        others: list[M] = []
+        if excluded:
+            others = [member for member in members if member in excluded]
+            members = [member for member in members if member not in excluded]
         with fan_outs.of(len(self._present)):
-            for member in self._present:
+            for member in members:
                 write = member.send_batch(batch)
                 if write:
                     pending.append((member, write))
+            for member in others:
+                self._send_some(member, batch, number, excluded[member])
         if pending:
             with self._lock:
                 for member, write in pending:
                     self._delivery.add(member, number + 1, last, write)
         return last
+
+    def _send_some(self, member: M, batch: FrameBatch, number: int, without: set[int]) -> None:
+        """Send the frames of ``batch`` to ``member``, except those at the places ``without``."""
+        places = [place for place in range(len(batch.frames)) if place not in without]
+        if not places:
+            return
+        write = member.send_batch(
+            FrameBatch(
+                [batch.frames[each] for each in places], [batch.keys[each] for each in places]
+            )
+        )
+        if write:
+            with self._lock:
+                self._delivery.add_some(member, [number + 1 + each for each in places], write)

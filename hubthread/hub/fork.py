@@ -84,7 +84,7 @@ def _disown(core: Core[Any, Any]) -> None:
         _replace_log(hotline._log, refuse)
         loop = getattr(hotline, "_loop", None)
         if loop is not None:
-            names = "post", "add", "pause", "resume", "cancel", "end", "wait_over"
+            names = "post", "note", "add", "pause", "resume", "cancel", "end", "wait_over"
             _replace(loop.agenda, refuse, *names)
     strand_class = type(
         "ForkedStrand", (Strand,), {"__slots__": (), "post": refuse, "call": refuse}

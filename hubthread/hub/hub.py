@@ -8,9 +8,9 @@ Source: the specification's ``Hub``, ``IHub``, ``NewHub``, ``NewHubRun``, ``Sock
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from hubthread.checks import check_kind, check_work
 from hubthread.clients.client import Client
@@ -24,12 +24,14 @@ from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
 from hubthread.hub.filtered import send_filtered
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.parts import Parts
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
 from hubthread.matcher.compile import marshal_json, unmarshal_json
+from hubthread.matcher.jsontext import splice
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
-from hubthread.rooms.hotline import Hotline
+from hubthread.rooms.hotline import Hotline, clients_of
 from hubthread.rooms.silent import SilentHotline
 from hubthread.serving.accept import ASK
 from hubthread.serving.listening import Endpoint, Listening
@@ -38,7 +40,7 @@ from hubthread.serving.server import Server, open_server
 from hubthread.serving.wsgi import WSGIAnswer, WSGIBridge
 from hubthread.settings import HotlineOption, HubSetting
 from hubthread.statistics import HubStatistics
-from hubthread.types import ConnectionProtocols, Key, check_key
+from hubthread.types import ClientID, ConnectionProtocols, Key, check_key
 
 if TYPE_CHECKING:
     import socket
@@ -54,14 +56,6 @@ __all__ = ["Hub"]
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
-
-
-class Parts(NamedTuple):
-    """The objects that a hub is assembled of; ``hubthread.testing`` has virtual ones."""
-
-    core: Core[Any, Any]
-    lifecycle: Lifecycle
-    bridge: WSGIBridge
 
 
 class Hub(EachClient[Meta, Header]):
@@ -110,10 +104,7 @@ class Hub(EachClient[Meta, Header]):
 
     @property
     def context(self) -> Context:
-        """A context that is cancelled while the hub closes, once its clients had time to go.
-
-        Cancelling it earlier closes the hub, as does cancelling ``HubSetting.context``.
-        """
+        """A context that is cancelled while the hub closes; cancelling it closes the hub."""
         return self._core.context
 
     @property
@@ -123,10 +114,7 @@ class Hub(EachClient[Meta, Header]):
 
     @classmethod
     def started(cls, setting: HubSetting[Meta, Header]) -> Hub[Meta, Header]:
-        """Make a hub and start it (``NewHubRun``).
-
-        :raises RuntimeError: when the system cannot start a thread.
-        """
+        """Make a hub and start it (``NewHubRun``); see ``start``."""
         hub = cls(setting)
         hub.start()
         return hub
@@ -184,21 +172,38 @@ class Hub(EachClient[Meta, Header]):
 
     # Sending to all.
 
-    def broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
+    def broadcast(
+        self,
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Send a text or binary message to every client (``HubBroadcast``).
 
         All clients see broadcasts in one order.
 
         :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param exclude: a client, or several, that do not get it.
         :returns: the broadcast's number, at once.
+        :raises ContextNotClient: when ``exclude`` has anything but clients.
         :raises HubClosed: when the hub is closed.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` broadcasts wait.
-        :raises WrongType: for anything but ``str`` or ``bytes``.
-        :raises WrongValue: for text that UTF-8 cannot encode.
+        :raises WrongValue: for anything but ``str`` or ``bytes``, and text that is not UTF-8.
         """
         if key is not None:
             check_key(key)
-        return self._core.registry.everyone.push(self._core.make_frame(data), key)
+        excluded = None if exclude is None else clients_of(exclude)
+        return self._core.registry.everyone.push(self._core.make_frame(data), key, excluded)
+
+    def broadcast_json(
+        self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
+    ) -> int:
+        """Send ``obj`` as JSON text to every client; see ``broadcast``.
+
+        :param obj: anything that ``marshal_json`` takes.
+        """
+        return self.broadcast(marshal_json(obj), exclude=exclude)
 
     def broadcast_with_filter(
         self,
@@ -239,15 +244,9 @@ class Hub(EachClient[Meta, Header]):
         return unmarshal_json(data, into) if matcher is None else matcher.unmarshal(data, into)
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
-        """Return ``prefix`` with the encoded ``obj`` behind it (``ByteSplicing``).
-
-        :returns: ``str`` or ``bytes``, like ``prefix``.
-        """
+        """Return ``prefix`` with ``obj`` encoded behind it, of its type (``ByteSplicing``)."""
         check_kind("prefix", prefix, str | bytes, "text or bytes")
-        data = self.marshal(obj)
-        if isinstance(prefix, str):
-            return prefix + (data if isinstance(data, str) else data.decode())
-        return prefix + (data.encode() if isinstance(data, str) else data)
+        return splice(prefix, self.marshal(obj))
 
     # Rooms and clients.
 
@@ -256,11 +255,10 @@ class Hub(EachClient[Meta, Header]):
 
         :raises HubClosed: when the hub is closing.
         """
-        if option is not None:
-            check_kind("option", option, HotlineOption, "a HotlineOption or None")
+        chosen = HotlineOption() if option is None else option
+        check_kind("option", chosen, HotlineOption, "a HotlineOption or None")
         self._core.state.refuse_closing("opens no hotline")
-        name = option.name if option is not None else ""
-        hotline = Hotline(self._core, self._core.registry.next_hotline_id(), name)
+        hotline = Hotline(self._core, self._core.registry.next_hotline_id(), chosen)
         self._core.registry.add(hotline)
         return hotline
 
@@ -271,13 +269,17 @@ class Hub(EachClient[Meta, Header]):
     def long_polling(self, option: LongPollingOption) -> LongPollingResult:
         """Call a function again and again until it succeeds or time is up (``LongPolling``).
 
-        Returns at once.  The function runs on a thread of the poll; see ``LongPollingOption``.
+        Returns at once; see ``LongPollingOption``.
 
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system cannot start a thread.
         """
         self._core.state.refuse_closing("starts no poll")
         return LongPollingResult(self._core, option)
+
+    def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
+        """Return the client of that id, or None if it is gone."""
+        return self._core.registry.client(connection_id)
 
     def clients(self) -> list[Client[Meta, Header]]:
         """Return every client, oldest first."""
@@ -396,8 +398,7 @@ class Hub(EachClient[Meta, Header]):
             a WebSocket upgrade, 403 for a foreign page, 429 beyond
             ``Limits.connections_per_address``, 501 if the server does not let go of its
             sockets, 503 for a hub that is closed, full or out of threads).
-        :raises UsageError: for a request that is a client already, and for a hub that had
-            threads in another process, before this one was forked.
+        :raises UsageError: for a request that is a client already, and as ``start_once``.
         """
         answer = self._bridge.enter(environ, meta, max_connections)
         if start_response is not None:
@@ -410,8 +411,7 @@ class Hub(EachClient[Meta, Header]):
         Returns when ``delayed_execution``, if any, has run.  ``websocket_handler`` does the same.
         A hub that was started or closed in this process stays as it is.
 
-        :raises UsageError: when the hub had threads in another process, before this one was
-            forked.
+        :raises UsageError: when the hub had threads in a process that this one was forked from.
         :raises RuntimeError: when the system cannot start a thread; the call may be repeated.
         """
         self._bridge.start_once()
@@ -491,7 +491,7 @@ class Hub(EachClient[Meta, Header]):
         The page is ``statistics()`` as JSON.  Its status is 200, or 503 before the start, from
         the begin of the close, and while one closure runs longer than ``HubSetting.watchdog``.
         It is made on the request's own thread, so it answers even if the hub thread is stuck.
-        The page shows the number of clients to everyone who can request it, but no names.
+        Everyone who can request it sees the number of clients.
         """
         return health_page(self.statistics(), self.setting.watchdog)
 

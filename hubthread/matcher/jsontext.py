@@ -30,6 +30,7 @@ __all__ = [
     "brief",
     "load_json",
     "marshal_json",
+    "splice",
 ]
 
 MAX_DEPTH = 100
@@ -72,6 +73,13 @@ def load_json(data: str | bytes) -> Any:
         except UnicodeEncodeError:
             raise PayloadError("text with a lone surrogate (half a character)") from None
     return value
+
+
+def splice(prefix: str | bytes, data: str | bytes) -> str | bytes:
+    """Return ``prefix`` with ``data`` behind it, of the type of ``prefix``."""
+    if isinstance(prefix, str):
+        return prefix + (data if isinstance(data, str) else data.decode())
+    return prefix + (data.encode() if isinstance(data, str) else data)
 
 
 def marshal_json(obj: object) -> str:

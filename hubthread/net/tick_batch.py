@@ -12,12 +12,14 @@ look it up.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.errors import WrongThread
 from hubthread.net.outbox import Outbox
 
-__all__ = ["TickBatch", "refuse_in_tick", "tick_batches"]
+__all__ = ["TickBatch", "catch_up", "refuse_in_tick", "tick_batches"]
 
 tick_batches: dict[int, TickBatch] = {}
 """The running batches, by thread id; for the whole process, because a tick may write to the
@@ -38,12 +40,23 @@ def refuse_in_tick(what: str) -> None:
         )
 
 
+def catch_up() -> None:
+    """Let what the calling thread has pushed in this tick go before what it sends next."""
+    if tick_batches and (batch := tick_batches.get(thread_id())) is not None:
+        batch.catch_up()
+
+
 class TickBatch:
-    """The outboxes that one thread has corked during a tick."""
+    """The outboxes that one thread has corked during a tick.
 
-    __slots__ = ("_corked", "_thread")
+    :param catch_up: sends the pushes that wait in the room, before a message to one client goes
+        out: a member sees pushes and writes in the order of the calls.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_corked", "_thread", "catch_up")
+
+    def __init__(self, catch_up: Callable[[], None]) -> None:
+        self.catch_up = catch_up
         self._thread = 0
         self._corked: dict[Outbox, None] = {}
 
@@ -54,8 +67,15 @@ class TickBatch:
 
     def add(self, outbox: Outbox) -> None:
         """Cork ``outbox``, to which the thread is about to write."""
+        self.catch_up()
         if outbox not in self._corked and outbox.cork(own=True):
             self._corked[outbox] = None
+
+    def cork(self, outboxes: Iterable[object]) -> None:
+        """Cork the outboxes that the thread is about to push to, where they can be corked."""
+        for outbox in outboxes:
+            if isinstance(outbox, Outbox) and outbox not in self._corked and outbox.cork(own=True):
+                self._corked[outbox] = None
 
     def end(self) -> None:
         """Send what was collected."""

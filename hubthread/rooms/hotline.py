@@ -7,17 +7,20 @@ Source: the specification's ``IHotline``, ``NewHotline``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hubthread.checks import checked
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
-from hubthread.errors import ContextNotClient
+from hubthread.errors import ContextNotClient, HubThreadError
 from hubthread.matcher.compile import marshal_json
 from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.rooms.attendance import Attendance, WhenEmpty
+from hubthread.settings import HotlineOption
 from hubthread.statistics import HotlineStatistics
 from hubthread.types import HotlineID, Key, check_key
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
     from hubthread.interfaces import IHub, IOContext
 
-__all__ = ["Hotline"]
+__all__ = ["Hotline", "clients_of"]
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
@@ -41,27 +44,64 @@ class Hotline(EachClient[Meta, Header]):
     Threads: every method may be called on any thread.
     """
 
-    __slots__ = ("__weakref__", "_core", "_log", "_make_frame", "context", "hotline_id", "name")
+    __slots__ = (
+        "__weakref__",
+        "_attendance",
+        "_core",
+        "_log",
+        "_make_frame",
+        "_option",
+        "context",
+        "data",
+        "hotline_id",
+        "name",
+    )
 
     def __init__(
         self,
         core: Core[Meta, Header],
         hotline_id: HotlineID,
-        name: str,
-        log: PushLog[Client[Meta, Header]] | None = None,
-        context: Context | None = None,
+        option: HotlineOption,
+        continued: Hotline[Meta, Header] | None = None,
     ) -> None:
-        """Make a hotline; ``log`` and ``context`` come from the hotline it continues, if any."""
+        """Make a hotline.
+
+        :param continued: the hotline that this one takes the place of.
+        """
         self._core = core
         self._make_frame = core.make_frame
+        self._option = option
+        self.name = option.name
+        self._attendance: Attendance | None = None
         self.hotline_id = hotline_id
-        self.name = name
-        if log is None:
-            label = f"hotline {hotline_id}" + (f" {name!r}" if name else "")
-            log = PushLog(core.loop.schedule, core.setting.chan_queue_size, label)
-        self._log: PushLog[Client[Meta, Header]] = log
-        self.context = Context(core.context) if context is None else context
+        self.context: Context
         """A context that is cancelled when the hotline or the hub closes."""
+        self.data: Any
+        """Data of the program about the room, such as its topic; None at first.  The library does
+        not touch it."""
+        self._log: PushLog[Client[Meta, Header]]
+        if continued is None:
+            self.context, self.data = Context(core.context), None
+            label = f"hotline {hotline_id}" + (f" {option.name!r}" if option.name else "")
+            bound = core.setting.chan_queue_size
+            self._log = PushLog(core.loop.schedule, bound, label, option.max_members)
+            self._log.room = self
+            if option._watches:
+                self._watch()
+        else:
+            self.context, self.data, self._log = continued.context, continued.data, continued._log
+
+    def _watch(self) -> None:
+        """Have the hooks of the option hear of joins and leaves, on the hub thread."""
+        seconds, loop = self._option.close_when_empty, self._core.loop
+
+        def post(work: Callable[[], object]) -> None:
+            loop.exec_async(lambda _: work(), essential=True)
+
+        when_empty = [] if seconds is None else [WhenEmpty(self._core, seconds, self._close_empty)]
+        self._attendance = Attendance(self._log, post, self._call_hook, when_empty)
+        self._log.watcher = self._attendance
+        self._attendance.begin()
 
     @property
     def hub(self) -> IHub:
@@ -73,17 +113,22 @@ class Hotline(EachClient[Meta, Header]):
         """The hub's logger."""
         return self._core.logger
 
-    def answer(self, ctx: IOContext) -> None:
+    def answer(self, ctx: IOContext, *, first: str | bytes | None = None) -> None:
         """Let a client in: it gets every push accepted from now on.
 
         Nothing happens to a client that is in, or whose connection has ended.
 
+        :param first: a message that the client gets before these pushes, such as the state of the
+            room.  Make it on the thread that changes the state and pushes the changes; then the
+            client misses none and gets none twice.
         :raises ContextNotClient: for anything but a client.
+        :raises HotlineFull: when ``HotlineOption.max_members`` clients are in.
         :raises TooManyRooms: when the client is in ``Limits.rooms_per_client`` rooms.
         :raises HotlineClosed: when the hotline is closed.
         :raises HubClosed: when the hub is closed.
         """
-        self._client(ctx).enter_room(self._log)
+        client = self._client(ctx)
+        client.enter_room(self._log, None if first is None else self._make_frame(first))
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets the pushes accepted so far.
@@ -94,14 +139,22 @@ class Hotline(EachClient[Meta, Header]):
         """
         self._client(ctx).leave_room(self._log)
 
-    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
+    def push(
+        self,
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Send a text (``str``) or binary (``bytes``) message to all members.
 
         The message is encoded once for all members.  This never waits: ``HubSetting.overflow``
         deals with members that read slowly, and ``wait_push_consumed`` keeps a pusher in pace.
 
         :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param exclude: a client, or several, that do not get it.
         :returns: the push's number, at once.
+        :raises ContextNotClient: when ``exclude`` has anything but clients.
         :raises HotlineClosed: when the hotline is closed.
         :raises HubClosed: when the hub is closed.
         :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait for the hub.
@@ -110,21 +163,32 @@ class Hotline(EachClient[Meta, Header]):
         """
         if key is not None:
             check_key(key)
-        return self._log.push(self._make_frame(data), key)
+        frame = self._make_frame(data)
+        if exclude is None:
+            return self._log.push(frame, key)
+        return self._log.push(frame, key, clients_of(exclude))
 
-    def push_json(self, obj: object) -> int:
+    def push_json(
+        self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
+    ) -> int:
         """Push ``obj`` as JSON text; see ``push``.
 
         :param obj: anything that ``marshal_json`` takes.
         """
-        return self.push(marshal_json(obj))
+        return self.push(marshal_json(obj), exclude=exclude)
 
-    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+    def push_splicing(
+        self,
+        prefix: str | bytes,
+        obj: object,
+        *,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Push ``prefix`` and the encoded ``obj`` as one message; see ``push``.
 
         :param obj: anything that ``hub.marshal`` takes.
         """
-        return self.push(self.hub.byte_splicing(prefix, obj))
+        return self.push(self.hub.byte_splicing(prefix, obj), exclude=exclude)
 
     @property
     def push_count(self) -> int:
@@ -209,8 +273,29 @@ class Hotline(EachClient[Meta, Header]):
         """Let all members out of a closed log, and end the hotline."""
         for client in self._log.members():
             self.hangup(client)
+        if self._attendance is not None:
+            self._attendance.end()
+        self._log.room = None
         self._core.registry.remove(self)
         self.context.cancel(reason)
+
+    def _close_empty(self) -> None:
+        """Close the hotline because it was empty for ``close_when_empty`` seconds."""
+        reason = "the hotline was empty"
+        if self._log.close(reason, only_if_empty=True):
+            self._end(reason)
+
+    def _call_hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the option on the hub thread; log what it raises."""
+        hook = getattr(self._option, name)
+        if hook is None:
+            return
+        try:
+            checked(hook(self, *arguments))
+        except KeyboardInterrupt:
+            raise  # meant for the program
+        except BaseException as error:  # noqa: BLE001 - logged
+            self._core.incidents.log_exception(error, "%s: %s raised", self._log.name, name)
 
     # For the hub; ticking rooms override these two.
 
@@ -231,6 +316,11 @@ class Hotline(EachClient[Meta, Header]):
 
     def _wait_ended(self, timeout: float) -> bool:
         """Wait until a closed hotline has run its last callback; return True if it has."""
+        if self._attendance is not None:
+            try:
+                self._core.loop.exec_sync(lambda _: None, timeout)
+            except HubThreadError:  # a busy hub has had its time
+                return False
         return True
 
     @staticmethod
@@ -238,3 +328,12 @@ class Hotline(EachClient[Meta, Header]):
         if not isinstance(ctx, Client):
             raise ContextNotClient(f"context not client: {ctx!r}; pass the handler's ctx")
         return ctx
+
+
+def clients_of(given: object) -> tuple[Client[Any, Any], ...]:
+    """Return the clients of the argument ``exclude``: a client, or several.
+
+    :raises ContextNotClient: for anything else.
+    """
+    several = given if isinstance(given, Iterable) else (given,)
+    return tuple(Hotline._client(each) for each in several)

@@ -6,11 +6,12 @@ Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from hubthread.clients.each import Iteration
 from hubthread.rooms.hotline import Hotline
+from hubthread.settings import HotlineOption
 
 if TYPE_CHECKING:
     from hubthread.core.core import Core
@@ -41,23 +42,37 @@ class SilentHotline(Hotline[Meta, Header]):
     __slots__ = ()
 
     def __init__(self, core: Core[Meta, Header], hotline_id: HotlineID) -> None:
-        super().__init__(core, hotline_id, "silent")
+        super().__init__(core, hotline_id, HotlineOption("silent"))
 
-    def answer(self, ctx: IOContext) -> None:
+    def answer(self, ctx: IOContext, *, first: str | bytes | None = None) -> None:
         """Do nothing: the client is not let in."""
 
     def hangup(self, ctx: IOContext) -> None:
         """Do nothing: no client is in."""
 
-    def push(self, data: str | bytes, *, key: Key | None = None) -> int:
+    def push(
+        self,
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Drop the message; return zero."""
         return 0
 
-    def push_json(self, obj: object) -> int:
+    def push_json(
+        self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
+    ) -> int:
         """Drop the message; return zero."""
         return 0
 
-    def push_splicing(self, prefix: str | bytes, obj: object) -> int:
+    def push_splicing(
+        self,
+        prefix: str | bytes,
+        obj: object,
+        *,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> int:
         """Drop the message; return zero."""
         return 0
 

@@ -19,7 +19,8 @@ from hubthread.concurrency.incidents import Incidents
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError, WrongType
 from hubthread.hub.dhub import DHub
-from hubthread.hub.hub import Hub, Parts
+from hubthread.hub.hub import Hub
+from hubthread.hub.parts import Parts
 from hubthread.rooms.ticking.control import FrameControl
 from hubthread.serving.accept import Negotiated
 from hubthread.serving.wsgi import WSGIBridge

@@ -13,9 +13,10 @@ class Room:
 
     def __init__(self, *, closed: bool = False) -> None:
         self.members: list[Any] = []
+        self.room = self
         self.closed = closed
 
-    def join(self, client: Any) -> None:
+    def join(self, client: Any, first: Any) -> None:
         if client not in self.members:
             self.members.append(client)
 
@@ -40,6 +41,7 @@ def test_memberships_enter_and_leave_change_room() -> None:
 def test_memberships_full_refuses_other_room_only() -> None:
     rooms, first, second = rooms_of("ada", most=1), Room(), Room()
     assert rooms.enter(first)
+    assert rooms.hotlines() == (first,)
     assert not rooms.enter(second)
     assert rooms.enter(first)
     rooms.leave(first)
@@ -54,6 +56,7 @@ def test_memberships_end_leaves_every_room_and_refuses_joins() -> None:
     rooms.end()
     late = Room()
     assert rooms.enter(late)  # ignored: the connection has ended
+    assert rooms.hotlines() == tuple(entered)  # those at the end
     assert [room.members for room in (*entered, late)] == [[], [], []]
     assert rooms.ended
     assert len(rooms) == 0

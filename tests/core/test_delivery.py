@@ -37,6 +37,21 @@ def test_delivery_push_between_two_spans_does_not_wait() -> None:
     assert delivery.first_pending(4) == (peer, 5)
 
 
+def test_delivery_pushes_with_gaps_wait_as_consecutive_messages() -> None:
+    delivery, peer = Delivery[Peer](), behind(5)
+    delivery.add_some(peer, [1, 2, 4, 7], 5)
+    found = [delivery.first_pending(push) for push in range(1, 9)]
+    assert found == [(peer, 2), (peer, 3), None, (peer, 4), None, None, (peer, 5), None]
+
+
+def test_delivery_gaps_beyond_most_spans_count_as_consumed_with_the_last() -> None:
+    delivery, peer = Delivery[Peer](), behind(2 * MOST_SPANS)
+    pushes = list(range(1, 4 * MOST_SPANS, 2))
+    delivery.add_some(peer, pushes, len(pushes))
+    peer.consume(len(pushes) - 1)
+    assert delivery.first_pending(pushes[-2]) == (peer, len(pushes))
+
+
 def test_delivery_consumed_spans_and_members_are_forgotten() -> None:
     delivery, slow, quick = Delivery[Peer](), behind(2), behind(1)
     delivery.add(slow, 1, 2, 2)

@@ -61,9 +61,11 @@ class AnyOrder(RuleBasedStateMachine):
             self.inside.remove(peer)
             self.waiting += self.waiting > 0
 
-    @rule(count=st.integers(1, 4))
-    def push(self, count: int) -> None:
+    @rule(count=st.integers(1, 4), data=st.data())
+    def push(self, count: int, data: st.DataObject) -> None:
+        peers = st.sampled_from([Peer(), *self.expected])
         for _ in range(count):
+            exclude = data.draw(st.none() | st.lists(peers, max_size=2))
             if self.closed:
                 with pytest.raises(HotlineClosed):
                     self.room.push(frame(0))
@@ -73,9 +75,10 @@ class AnyOrder(RuleBasedStateMachine):
             else:
                 self.pushes += 1
                 self.waiting += 1
-                assert self.room.push(frame(self.pushes)) == self.pushes
+                assert self.room.push(frame(self.pushes), None, exclude) == self.pushes
                 for peer in self.inside:
-                    self.expected[peer].append(self.pushes)
+                    if peer not in (exclude or ()):
+                        self.expected[peer].append(self.pushes)
 
     @rule()
     def flush(self) -> None:

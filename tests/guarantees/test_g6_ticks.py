@@ -124,6 +124,7 @@ def test_overrun_policy_decides_which_ticks_run(
 
 @pytest.mark.parametrize("where", ["tick", "closure", "countdown", "on_start", "on_close"])
 def test_sends_of_one_callback_leave_together_at_its_end(where: str) -> None:
+    """In the order of the calls, pushes and writes alike."""
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         clients = [hub.connect() for _ in range(3)]
         sends = [Sends(client.ctx) for client in clients]
@@ -154,7 +155,7 @@ def test_sends_of_one_callback_leave_together_at_its_end(where: str) -> None:
         elif where == "on_close":
             frame.close()
         hub.advance(1)
-        expected = ["w1", "[2]", "w3", "p1", "p2"]
+        expected = ["w1", "[2]", "p1", "w3", "p2"]
         assert [client.messages() for client in clients] == [expected] * 3
         assert [len(each.sizes) for each in sends] == [1, 1, 1]
         assert hub.errors == []

@@ -108,16 +108,17 @@ def test_hub_statistics_and_repr_show_its_life() -> None:
 
 
 HUB = {
-    "broadcast", "broadcast_with_filter", "byte_splicing", "clients", "clients_num", "clock",
-    "close", "context", "context_iter_a_async_exec", "context_iter_a_sync_exec",
-    "context_iter_s_async_exec", "each_client", "exec_async", "exec_sync", "health", "hotline",
-    "join", "logger", "long_polling", "marshal", "name", "run", "serve", "servers", "setting",
-    "silent_hotline", "socket_handles", "start", "start_once", "started", "state", "statistics",
-    "unmarshal", "wait_add", "wait_done", "websocket_handler",
+    "broadcast", "broadcast_json", "broadcast_with_filter", "byte_splicing", "client",
+    "clients", "clients_num", "clock", "close", "context", "context_iter_a_async_exec",
+    "context_iter_a_sync_exec", "context_iter_s_async_exec", "each_client", "exec_async",
+    "exec_sync", "health", "hotline", "join", "logger", "long_polling", "marshal", "name",
+    "run", "serve", "servers", "setting", "silent_hotline", "socket_handles", "start",
+    "start_once", "started", "state", "statistics", "unmarshal", "wait_add", "wait_done",
+    "websocket_handler",
 }  # fmt: skip
 HOTLINE = {
     "answer", "close", "close_if_empty", "context", "context_iter_a_async_exec",
-    "context_iter_a_sync_exec", "context_iter_s_async_exec", "each_client", "hangup",
+    "context_iter_a_sync_exec", "context_iter_s_async_exec", "data", "each_client", "hangup",
     "hotline_id", "hub", "is_closed", "is_push_consumed", "logger", "members", "members_num",
     "name", "push", "push_count", "push_json", "push_splicing", "statistics",
     "wait_push_consumed",

@@ -37,7 +37,7 @@ def write(batch: TickBatch, outbox: Outbox, wire: bytes) -> None:
 
 
 def test_batch_end_sends_once_per_outbox() -> None:
-    batch, (one, to_one), (two, to_two) = TickBatch(), made(), made()
+    batch, (one, to_one), (two, to_two) = TickBatch(lambda: None), made(), made()
     batch.begin()
     for wire in (b"a", b"b"):
         write(batch, one, wire)
@@ -50,7 +50,7 @@ def test_batch_end_sends_once_per_outbox() -> None:
 
 
 def test_batch_of_one_tick_does_not_reach_into_the_next() -> None:
-    batch, (outbox, transport) = TickBatch(), made()
+    batch, (outbox, transport) = TickBatch(lambda: None), made()
     for wire in (b"1", b"2"):
         batch.begin()
         write(batch, outbox, wire)
@@ -59,7 +59,7 @@ def test_batch_of_one_tick_does_not_reach_into_the_next() -> None:
 
 
 def test_batch_of_one_thread_does_not_delay_another() -> None:
-    batch, (outbox, transport) = TickBatch(), made()
+    batch, (outbox, transport) = TickBatch(lambda: None), made()
     batch.begin()
     write(batch, outbox, b"tick")
     Task(lambda: outbox.send(b"other")).result()
@@ -68,7 +68,7 @@ def test_batch_of_one_thread_does_not_delay_another() -> None:
 
 
 def test_batch_leaves_an_outbox_of_the_latest_values_uncorked() -> None:
-    batch, (outbox, transport) = TickBatch(), made(Overflow.LATEST)
+    batch, (outbox, transport) = TickBatch(lambda: None), made(Overflow.LATEST)
     batch.begin()
     write(batch, outbox, b"1")
     write(batch, outbox, b"2")
@@ -77,7 +77,7 @@ def test_batch_leaves_an_outbox_of_the_latest_values_uncorked() -> None:
 
 
 def test_refuse_in_tick_raises_on_the_thread_of_the_tick_only() -> None:
-    batch = TickBatch()
+    batch = TickBatch(lambda: None)
     refuse_in_tick("wait")
     batch.begin()
     with pytest.raises(WrongThread, match="wait waits for messages that leave at the end"):

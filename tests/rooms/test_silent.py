@@ -30,8 +30,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "close_if_empty": lambda room: room.close_if_empty(),
 }
 ATTRIBUTES = {
-    "context", "hotline_id", "hub", "is_closed", "logger", "members", "members_num", "name",
-    "push_count",
+    "context", "data", "hotline_id", "hub", "is_closed", "logger", "members", "members_num",
+    "name", "push_count",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from hubthread.limits import OUTBOX
 from hubthread.net.connection import TRY_AGAIN_LATER
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending
+from hubthread.net.tick_batch import catch_up
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
@@ -144,6 +145,7 @@ class UdpPeer(Sending):
 
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; return its number at once."""
+        catch_up()
         return self._change(lambda: self._add((frame.body,), (key,)), 1)
 
     def send_batch(self, batch: FrameBatch) -> int:

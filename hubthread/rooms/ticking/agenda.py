@@ -160,6 +160,7 @@ class Agenda:
         self._schedule: Schedule | None = None
         self._window = TickWindow()
         self._paused_at: float | None = None  # on the hub's clock
+        self._pauses: set[str] = set()  # the reasons
         self._lag = 0.0  # of the room's clock behind the hub's
         self._ending: str | None = None
         self._over = False
@@ -196,6 +197,17 @@ class Agenda:
                     f"control_size: they come faster than the room runs them"
                 )
             self._queue.append((work, call))
+
+    def note(self, work: Callable[[], object]) -> None:
+        """Add a closure of the room itself: never refused, except after the end."""
+        with self._lock:
+            if not self._over:
+                self._queue.append((work, None))
+
+    @property
+    def waiting(self) -> bool:
+        """True if a closure waits."""
+        return bool(self._queue)
 
     def take(self) -> Callable[[], object]:
         """Remove and return the next closure, after ``RunClosures``.  On the tick thread."""
@@ -241,16 +253,21 @@ class Agenda:
 
     # The clock, and the end.
 
-    def pause(self) -> None:
-        """Stop the room's clock: after this returns no tick begins."""
+    def pause(self, why: str = "paused") -> None:
+        """Stop the room's clock: after this returns no tick begins.
+
+        :param why: the clock stands still until ``resume`` was called for each reason.
+        """
         with self._lock:
+            self._pauses.add(why)
             if self._paused_at is None:
                 self._paused_at = self._clock()
 
-    def resume(self) -> None:
+    def resume(self, why: str = "paused") -> None:
         """Let the room's clock go on."""
         with self._lock:
-            if self._paused_at is not None:
+            self._pauses.discard(why)
+            if self._paused_at is not None and not self._pauses:
                 self._lag += self._clock() - self._paused_at
                 self._paused_at = None
 

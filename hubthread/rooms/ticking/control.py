@@ -58,11 +58,11 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def __init__(
         self, hotline: Hotline[Any, Any], setup: TickSetup[FrameControl[Obj], Obj]
     ) -> None:
-        super().__init__(
-            hotline._core, hotline.hotline_id, hotline.name, hotline._log, hotline.context
-        )
+        super().__init__(hotline._core, hotline.hotline_id, hotline._option, hotline)
         self._loop: TickLoop[FrameControl[Obj], Obj] = TickLoop(self, setup)
+        self._attendance = self._loop.attendance
         self._loop.start(self)
+        self._log.room = self
         self._core.registry.replace(self)
 
     def _watched(self) -> Sequence[Watched]:
@@ -74,6 +74,13 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def _wait_ended(self, timeout: float) -> bool:
         self._loop.end("the hub was closed")  # if it has only said its last word
         return self.join(timeout)
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        state = "closed" if self.is_closed else "paused" if self.paused else "open"
+        rate = f"{self.hz:g} Hz" if self.hz else "no ticks"
+        members = f"{self.members_num} members"
+        return f"<FrameControl {self.hotline_id}{name} {state}, {rate}, {members}>"
 
     # Time.
 

@@ -18,6 +18,7 @@ from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import HotlineClosed, HubThreadError, WrongThread
 from hubthread.net.tick_batch import TickBatch
+from hubthread.rooms.attendance import Attendance, WhenEmpty
 from hubthread.rooms.ticking.agenda import (
     Agenda,
     Countdown,
@@ -66,6 +67,7 @@ class TickLoop(Generic[Control, Obj]):
         self.name = f"the clock of {self.room_name}"
         self.hz = setup.hz or (1 / setup.hz_basic if setup.hz_basic else 0.0)
         self._drive: Drive
+        self.attendance = self._attend()
         self._making: Call[Obj] | None = Call(setup.new_obj)
         self._failed = False  # to start
         self._said = False  # the last word: on_close has run
@@ -75,9 +77,27 @@ class TickLoop(Generic[Control, Obj]):
         self._woken = False  # by itself, since the agenda was asked last
         self._slot = 0  # number of the callback that runs, or ran last
         self.tick = Tick(0, setup.period, 0.0, 0)
-        self._batch = TickBatch()
+        self._batch = TickBatch(self._flush_early)
 
     # Any thread.
+
+    def _attend(self) -> Attendance | None:
+        """Return the attendance that calls the hooks of the setup, if it has any."""
+        setup, when_empty = self._setup, []
+        if not setup._watches:
+            return None
+        core, agenda = self._hotline._core, self.agenda
+        if setup.close_when_empty is not None:
+            close = self._hotline._close_empty
+            when_empty.append(WhenEmpty(core, setup.close_when_empty, close))
+        if setup.pause_when_empty is not None:
+            rest, go_on = partial(agenda.pause, "empty"), partial(agenda.resume, "empty")
+            when_empty.append(WhenEmpty(core, setup.pause_when_empty, rest, go_on))
+        return Attendance(self._log, self._note, self._call_hook, when_empty)
+
+    def _note(self, work: Callable[[], object]) -> None:
+        self.agenda.note(work)
+        self.wake()
 
     def start(self, frame: Control) -> None:
         """Have a tick thread run the room, and wait until it has made the room's state.
@@ -96,7 +116,7 @@ class TickLoop(Generic[Control, Obj]):
         self._drive = self._clock.drive(step, what, shared=shared)
         try:
             obj = making.result(self, self.name)
-            self._log.attach(self)
+            self._log.attach(self, self.attendance)
         except BaseException:
             self._failed = True
             self._drive.wake()
@@ -104,6 +124,8 @@ class TickLoop(Generic[Control, Obj]):
         self._calls = TickCallbacks(
             self._setup, frame, obj, self._log.close, self.name, self._hotline._core.incidents
         )
+        if self.attendance is not None:
+            self.attendance.begin()
         self._drive.wake()
 
     @property
@@ -203,6 +225,13 @@ class TickLoop(Generic[Control, Obj]):
                 fence.result(self, self.name, deadline.left())
 
         return wait
+
+    def _call_hook(self, name: str, *arguments: Any) -> None:
+        """Call a hook of the setup.  On the tick thread."""
+        hook = getattr(self._setup, name)
+        if hook is not None:
+            assert self._calls is not None
+            self._calls.call(name, hook, *arguments)
 
     def _say_last_word(self) -> None:
         """On the tick thread."""
@@ -315,6 +344,12 @@ class TickLoop(Generic[Control, Obj]):
             batch.end()
         return result
 
+    def _flush_early(self) -> None:
+        """Send the pushes so far to the corked members, before a direct write to one of them."""
+        if self.agenda.flush_due:
+            self._batch.cork(member.ws_conn.outbox for member in self._log.members())
+            self._flush()
+
     def _flush(self) -> None:
         agenda = self.agenda
         if agenda.flush_due:
@@ -337,6 +372,8 @@ class TickLoop(Generic[Control, Obj]):
             self._log.shut()
             self._log.flush(self)  # what was accepted before
             self._end_hotline(reason)
+            if self.attendance is not None and self._calls is not None:
+                self._send_together(self._run_hooks)
             self._log.flush(self)  # the members that left while another thread was flushing
         finally:
             self.agenda.finish()
@@ -347,6 +384,11 @@ class TickLoop(Generic[Control, Obj]):
         except BaseException as error:  # noqa: BLE001 - goes into the log
             assert self._calls is not None
             self._calls.report("a callback of its context", error)
+
+    def _run_hooks(self) -> None:
+        """Run the hooks of the members that the end of the room has let out."""
+        while self.agenda.waiting:
+            self.agenda.take()()
 
     def _crash(self) -> None:
         """End the room after a bug of the library, so that no thread waits for it for ever."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.checks import check_callable, check_choice, check_function, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Overrun, OverrunPolicy
+
+if TYPE_CHECKING:
+    from hubthread.interfaces import IOContext
 
 __all__ = ["TickSetup"]
 
@@ -41,7 +44,8 @@ class TickSetup(Generic[Control, Obj]):
     """Runs before the first tick, which comes one period later (up to 50 ms after that, so that
     rooms which share threads do not all tick together).  If it raises, the room closes."""
     on_close: Callable[[Control, Obj], object] | None = None
-    """The room's last callback: runs exactly once, whatever ended the room.  It may still push.
+    """The room's last callback but ``on_leave`` and ``on_empty`` of the members that are in: runs
+    exactly once, whatever ended the room.  It may still push.
 
     When the hub closes, it runs before the members are told 1001.  Closures that their close
     callbacks submit run after it.
@@ -63,6 +67,36 @@ class TickSetup(Generic[Control, Obj]):
     own_thread: bool = False
     """True: the room has a thread of its own, which runs all its callbacks.  False: rooms share
     tick threads, and successive callbacks of a room may run on different ones."""
+    on_join: Callable[[Control, Obj, IOContext], object] | None = None
+    """Called with ``(frame, obj, ctx)`` after a client has joined.
+
+    Clients that were in the room before it got its clock are told after ``on_start``.  The hooks
+    hear each join and each leave once, in the order in which they happened.  They keep their place
+    among the closures of ``exec_async``, and ``control_size`` does not refuse them.
+    """
+    on_leave: Callable[[Control, Obj, IOContext], object] | None = None
+    """Called with ``(frame, obj, ctx)`` after a client has left.
+
+    When the room closes, it runs after ``on_close`` for each member that was in.  It may still
+    push then, but the push reaches no one.
+    """
+    on_empty: Callable[[Control, Obj], object] | None = None
+    """Called with ``(frame, obj)`` after the last member has left.
+
+    Another client may have joined meanwhile: ``frame.close_if_empty()`` closes the room only if it
+    is still empty.
+    """
+    close_when_empty: float | None = None
+    """Seconds of the hub's clock without a member after which the room closes; ``None``: never.
+
+    The time counts from the last leave, and for a new room from its begin.
+    """
+    pause_when_empty: float | None = None
+    """Seconds of the hub's clock without a member after which the room's clock stands still, as
+    after ``pause``; ``None``: never, 0: at once.  It goes on with the next member.
+
+    The time counts from the last leave, and for a new room from its begin.
+    """
 
     def __post_init__(self) -> None:
         for name in ("hz", "hz_basic"):
@@ -87,6 +121,13 @@ class TickSetup(Generic[Control, Obj]):
         for name in ("logic", "on_start", "on_close"):
             check_function(name, getattr(self, name), "frame", "obj")
         check_function("on_overrun", self.on_overrun, "frame", "obj", "overrun")
+        check_function("on_join", self.on_join, "frame", "obj", "ctx")
+        check_function("on_leave", self.on_leave, "frame", "obj", "ctx")
+        check_function("on_empty", self.on_empty, "frame", "obj")
+        check_number("close_when_empty", self.close_when_empty, 0, optional=True)
+        pause = self.pause_when_empty
+        if pause != 0 or isinstance(pause, bool):  # 0: at once
+            check_number("pause_when_empty", pause, 0, optional=True)
         if self.period and self.logic is None:
             raise SettingTypeError("logic", "expected a function, since hz or hz_basic is set")
         check_choice("overrun", self.overrun, OVERRUN_POLICIES)
@@ -95,6 +136,18 @@ class TickSetup(Generic[Control, Obj]):
         check_number("catch_up", self.catch_up, 1, whole=True)
         check_number("control_size", self.control_size, 1, whole=True, optional=True)
         check_number("max_overruns", self.max_overruns, 1, whole=True, optional=True)
+
+    @property
+    def _watches(self) -> bool:
+        """True if the room has a hook for joins and leaves, or a time for an empty room."""
+        fields = (
+            self.on_join,
+            self.on_leave,
+            self.on_empty,
+            self.close_when_empty,
+            self.pause_when_empty,
+        )
+        return any(field is not None for field in fields)
 
     @property
     def period(self) -> float:
