@@ -396,7 +396,7 @@ class Client(Recipient, Generic[Meta, Header]):
     def take(self, routed: HandlerCall | Answer, meta: Any) -> str | bytes | None:
         """Keep the payload of a call and run it; hand an answer to its request."""
         if isinstance(routed, Answer):
-            if not self._pending_requests().answer(routed.number, routed.payload):
+            if not self._pending_requests().answer(routed):
                 text = "%r: got an answer that no request waits for; it is dropped"
                 log_safely(self.logger, logging.DEBUG, text, self)
             return None

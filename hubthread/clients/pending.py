@@ -19,6 +19,7 @@ from hubthread.errors import (
     QueueFull,
 )
 from hubthread.matcher.formats import ID
+from hubthread.matcher.matcher import Answer
 
 if TYPE_CHECKING:
     from hubthread.concurrency.timers import Timer, Timers
@@ -79,7 +80,7 @@ class PendingRequests:
             return self._last
 
     def wait(self, client: Asked, question: Question, timeout: float) -> Any:
-        """Send a request and return the payload of the answer.
+        """Send a request and return the answer.
 
         :raises ExecTimeout: after ``timeout`` seconds.
         """
@@ -108,13 +109,13 @@ class PendingRequests:
             self.forget(number)
             raise
 
-    def answer(self, number: ID, payload: Any) -> bool:
-        """Hand ``payload`` to the request ``number``; return False if none waits."""
+    def answer(self, answer: Answer) -> bool:
+        """Hand ``answer`` to its request; return False if none waits."""
         with self._lock:
-            request = self._open.pop(number, None)
+            request = self._open.pop(answer.number, None)
         if request is None:
             return False
-        request.answer(payload)
+        request.answer(answer)
         return True
 
     def forget(self, number: int) -> None:
@@ -141,7 +142,7 @@ class PendingRequests:
 class Request(Protocol):
     """One open request.  Exactly one of its methods is called, once."""
 
-    def answer(self, payload: Any) -> None:
+    def answer(self, answer: Answer) -> None:
         """Take the answer.  In the client's order."""
 
     def fail(self, error: HubThreadError) -> None:
@@ -151,15 +152,15 @@ class Request(Protocol):
 class Awaited:
     """A request whose thread waits for ``call``."""
 
-    __slots__ = ("_payload", "call")
+    __slots__ = ("_answer", "call")
 
     def __init__(self) -> None:
-        self._payload: Any = None
-        self.call: Call[Any] = Call(lambda: self._payload)
+        self._answer: Answer | None = None
+        self.call: Call[Any] = Call(lambda: self._answer)
 
-    def answer(self, payload: Any) -> None:
+    def answer(self, answer: Answer) -> None:
         """See ``Request``."""
-        self._payload = payload
+        self._answer = answer
         self.call.run()
 
     def fail(self, error: HubThreadError) -> None:
@@ -170,7 +171,7 @@ class Awaited:
 class Followed:
     """A request whose answer a function gets, in the client's order.
 
-    :param load: converts the payload; raises ``PayloadError``.
+    :param load: converts the answer; raises ``PayloadError``.
     :param then: called with the answer, or with the error in its place.
     :param post: runs a closure in the client's order.
     """
@@ -179,7 +180,7 @@ class Followed:
 
     def __init__(
         self,
-        load: Callable[[Any], Any],
+        load: Callable[[Answer], Any],
         then: Callable[[Any], object],
         post: Callable[[Callable[[], object]], object],
     ) -> None:
@@ -188,14 +189,14 @@ class Followed:
         self._post = post
         self.timer: Timer | None = None
 
-    def answer(self, payload: Any) -> None:
+    def answer(self, answer: Answer) -> None:
         """See ``Request``."""
         self._release()
         try:
-            answer = self._load(payload)
+            result = self._load(answer)
         except PayloadError as error:
-            answer = error
-        self._then(answer)
+            result = error
+        self._then(result)
 
     def fail(self, error: HubThreadError) -> None:
         """See ``Request``."""

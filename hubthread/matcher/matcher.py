@@ -34,7 +34,7 @@ from hubthread.errors import (
     SettingTypeError,
     UsageError,
 )
-from hubthread.matcher.compile import compile_converter, marshal_json, unmarshal_json
+from hubthread.matcher.compile import compile_plan, marshal_json, telling_the_path, unmarshal_json
 from hubthread.matcher.formats import ID, Correlated, HeaderFormat, JsonHeader, Marshal
 from hubthread.matcher.handlers import (
     Empty,
@@ -121,6 +121,8 @@ class Answer(NamedTuple):
     """The id of the request."""
     payload: Any
     """The payload as the header format leaves it: encoded or decoded."""
+    header: Any = None
+    """The header; ``None`` if the answer has none."""
 
 
 class HandlerCall(NamedTuple):
@@ -260,7 +262,7 @@ class _Matcher(Generic[Meta, Header]):
             # The peer's message made the user's header-parsing function fail.
             raise PayloadError(f"the header cannot be parsed: {error!r}") from error
         if answered is not None:
-            return Answer(answered, value)
+            return Answer(answered, value, header)
         try:
             pack = self._packs[header]
         except KeyError:
@@ -333,8 +335,8 @@ class _Matcher(Generic[Meta, Header]):
             text = str(error) if isinstance(error, PayloadError) else "internal error"
         return coding.join_failure(header, text, coding.marshal, question)
 
-    def answer_as(self, into: Any) -> Callable[[Any], Any]:
-        """Return a function from an answer's payload to an ``into``.
+    def answer_as(self, into: Any) -> Callable[[Answer], Any]:
+        """Return a function that converts the payload of an answer to an ``into``.
 
         The function raises ``PayloadError`` for a payload that does not fit.
 
@@ -343,12 +345,19 @@ class _Matcher(Generic[Meta, Header]):
         coding = self._coding
         unmarshal = coding.unmarshal
         if unmarshal is not None:
-            return lambda payload: unmarshal_with(unmarshal, payload, into)
-        convert = compile_converter(into)
+            return lambda answer: unmarshal_with(unmarshal, answer.payload, into)
+        plan = compile_plan(into)
+        convert = telling_the_path(plan.convert)
+        field = coding.wire.header_field
+        has_header = field is not None and field in plan.fields
 
-        def load(payload: Any) -> Any:
-            encoded = isinstance(payload, (str, bytes)) and not coding.decoded_text
-            return convert(load_json(payload) if encoded else payload)
+        def load(answer: Answer) -> Any:
+            payload = answer.payload
+            if isinstance(payload, (str, bytes)) and not coding.decoded_text:
+                payload = load_json(payload)
+            elif has_header and answer.header is not None:
+                payload = {**payload, field: answer.header}
+            return convert(payload)
 
         return load
 

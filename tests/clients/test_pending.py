@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -48,6 +48,13 @@ from tests.support import (
 @dataclass
 class Choice:
     yes: bool
+
+
+@dataclass
+class Tagged:
+    """The answer's header is one of its fields."""
+
+    type: Literal["yes", "no"]
 
 
 def matcher(**fields: Any) -> MatcherMap[Any, Any]:
@@ -169,6 +176,10 @@ def test_request_returns_answer_as_type() -> None:
         send(peer, reply=3, yes="maybe")
         with pytest.raises(PayloadError, match=r"\$\.yes: expected bool"):
             wrong()
+        tagged = in_thread(lambda: client.request("confirm", None, into=Tagged))
+        assert read(peer) == {"type": "confirm", "id": 4}
+        send(peer, type="yes", reply=4)
+        assert tagged() == Tagged("yes")
         assert served.logs.warnings() == []
 
 
