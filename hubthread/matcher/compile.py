@@ -22,7 +22,7 @@ dataclass, attrs class                an object with its fields; fields with def
 ``TypedDict``                         an object with its keys (``Required``, ``NotRequired``)
 msgspec ``Struct``, pydantic models   by the rules of these libraries, if the user has them
 and dataclasses
-``Enum``                              the value of a member
+``Enum``, ``Flag``                    the value of a member, or of several flags
 ``Literal``                           one of its values
 unions, ``Optional``                  at most one array and one enum; several objects, if each has
                                       a ``Literal`` field of one name with other values
@@ -43,7 +43,7 @@ import types
 import typing
 from collections import abc
 from collections.abc import Hashable, Iterable, Mapping
-from enum import Enum
+from enum import Enum, Flag
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
@@ -190,6 +190,8 @@ class _Compiler:
         known = exact_json_type(cls)
         if known is not None:
             return _registered(cls, known)
+        if issubclass(cls, Flag):
+            return converters.to_flag(cls)
         if issubclass(cls, Enum):
             pairs = [(member.value, member) for member in cls]
             return _values(cls, pairs, converters.ENUM_RANK)

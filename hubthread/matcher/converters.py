@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from enum import Flag
 from typing import Any, NamedTuple
 
 from hubthread.matcher.jsontext import brief
@@ -30,6 +31,7 @@ __all__ = [
     "Mismatch",
     "Plan",
     "to_array",
+    "to_flag",
     "to_json_type",
     "to_key",
     "to_keyed",
@@ -307,6 +309,21 @@ def to_value(values: Mapping[tuple[type, Any], Any], rank: int) -> Plan:
         raise Mismatch(f"expected {name}, got {_other(kind, kind in accepts)}")
 
     return Plan(convert, accepts, name, rank)
+
+
+def to_flag(kind: type[Flag]) -> Plan:
+    """Convert the number of any combination of the members of ``kind``."""
+    every = 0
+    for member in kind:
+        every |= member.value
+    name = f"a sum of {', '.join(str(member.value) for member in kind)}"
+
+    def convert(value: Any) -> Flag:
+        if type(value) is not int or value & ~every:
+            raise Mismatch(f"expected {name}, got {_other(type(value), type(value) is int)}")
+        return kind(value)
+
+    return Plan(convert, frozenset({int}), name, ENUM_RANK)
 
 
 def _items(values: list[Any], converters: list[Convert]) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum, IntEnum
+from enum import Enum, Flag, IntEnum
 from typing import (
     Annotated,
     Any,
@@ -47,6 +47,11 @@ class Colour(Enum):
 class Level(IntEnum):
     LOW = 1
     HIGH = 3
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,8 @@ TYPES: list[tuple[Any, Any, Any]] = [
     (Level, 3, Level.HIGH),
     (str | Colour, "red", Colour.RED),
     (str | Colour, "green", "green"),
+    (Right, 3, Right.READ | Right.WRITE),
+    (dict[Right, None], {"0": None}, {Right(0): None}),
     (Annotated[int, "any note"], 1, 1),
     (PlayerId, 7, 7),
     (Point, {"x": 1, "y": 2.5}, Point(1, 2.5)),
@@ -255,6 +262,9 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Literal["a"] | Colour, "b", "$: expected one of 'a' or one of 'red', 'blue', got str"),
     (Level, True, "$: expected one of 1, 3, got bool"),
     (Level, 2, "$: expected one of 1, 3, got another int"),
+    (Right, 4, "$: expected a sum of 1, 2, got another int"),
+    (Right, -1, "$: expected a sum of 1, 2, got another int"),
+    (Right, "1", "$: expected a sum of 1, 2, got str"),
     (Point, {"x": 1, "y": "a"}, "$.y: expected float, got str"),
     (Point, {"y": 1}, "$: the field 'x' is missing"),
     (Move, {"player": {"x": "a"}}, "$.player.x: expected int, got str"),
