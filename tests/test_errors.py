@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import IntEnum
@@ -224,28 +223,6 @@ def test_call_wrong_type_is_type_error(hub: VirtualHub[Any, Any], name: str) -> 
         TYPES[name](hub)
     if name != "bytes_i8":  # bytes from a peer: their type is never in question
         assert isinstance(caught.value, UsageError)
-
-
-def test_errors_of_serving_have_value_and_type() -> None:
-    """The hub is a real one, because a virtual hub has no sockets; nothing is bound."""
-    client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    hub = Hub(HubSetting[Any, str](dict))
-    for values in ({"port": 65536}, {"host": ""}, {"path": "ws"}, {"max_connections": 0}):
-        with pytest.raises(SettingError) as value:
-            hub.serve(**{"host": "127.0.0.1", "port": 0, **values})  # type: ignore[arg-type]
-        assert not isinstance(value.value, TypeError)
-    types: tuple[dict[str, Any], ...] = (
-        {"port": "1"}, {"port": True}, {"host": 1}, {"path": 1}, {"pages": [1]},
-        {"pages": {"/": 1}}, {"max_connections": "1"}, {"ssl": client_side},
-    )  # fmt: skip
-    for wrong in types:
-        with pytest.raises(SettingTypeError):
-            hub.serve(**{"host": "127.0.0.1", "port": 0, **wrong})
-    with pytest.raises(SettingError) as protocol:
-        hub.socket_handles("127.0.0.1", 0, "sctp")  # type: ignore[arg-type]
-    assert not isinstance(protocol.value, TypeError)
-    with pytest.raises(SettingTypeError):
-        hub.socket_handles("127.0.0.1", 0, 5)  # type: ignore[arg-type]
 
 
 def test_wrong_type_is_also_a_wrong_value() -> None:

@@ -326,19 +326,3 @@ def test_client_wait_write_consumed_ends_when_the_client_is_gone() -> None:
         assert waiting()
         assert client.write("late") == number + 1
         assert client.is_write_consumed(number + 1)
-
-
-def test_client_message_without_a_handler_is_logged() -> None:
-    """A fault of the peer is a warning in one line; a fault of a handler has its traceback."""
-    matcher = MatcherMap[Any, str]()
-
-    @matcher.handle("trip")
-    def trip(ctx: Any, meta: Any) -> None:
-        raise LookupError("tripped")
-
-    with serving(receive_matcher=matcher) as s:
-        peer, _ = s.pair()
-        peer.send('{"type": "no\\nfake line"}', '{"type": "trip"}')
-        assert "in trip" in s.logs.wait("tripped")
-        assert "\n" not in s.logs.wait("handle not find")
-        peer.close()

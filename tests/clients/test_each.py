@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from hubthread import (
-    DeadlockError,
     ExecTimeout,
     FrameControl,
     Hotline,
@@ -321,37 +320,6 @@ def test_each_client_in_own_callback_runs_task_at_once(owner: Owner) -> None:
         clients[1].exec_sync(lambda: None)
         assert sorted(visits.now()) == [(ids[0], False), (ids[1], True), (ids[2], False)]
         assert served.logs.warnings() == []
-
-
-@each_owner
-def test_each_client_circle_of_waits_raises_deadlock(owner: Owner) -> None:
-    """The last wait of the circle raises."""
-    with serving() as served:
-        one, other = (client for _, client in served.pairs(2))
-        visited = owner(served)
-        begun = threading.Event()
-
-        def callback() -> Any:
-            held = Held()
-            other.exec_async(held)
-            assert held.begun.wait(TIMEOUT)
-
-            def back() -> None:
-                begun.set()
-                one.exec_sync(lambda: None)
-
-            other.exec_async(back)
-            held.go.set()
-            assert begun.wait(TIMEOUT)
-            try:
-                return visited.each_client(who).results
-            except DeadlockError as error:
-                return error
-
-        ended = one.exec_sync(callback, TIMEOUT)
-        # The last of the two waits closes the circle and raises.
-        told = isinstance(ended, DeadlockError)
-        assert told or "DeadlockError" in served.logs.wait("would never end")
 
 
 def test_iteration_second_waiter_is_refused() -> None:

@@ -316,19 +316,6 @@ def test_request_client_leaves_raises_client_closed(leave: str) -> None:
             client.request("q", {}, TIMEOUT)
 
 
-def test_request_hub_closes_raises_client_closed() -> None:
-    with serving(receive_matcher=matcher()) as served:
-        peer, client = served.pair()
-        asking = in_thread(lambda: client.request("q", {}, 1000))
-        read(peer)
-        closing = in_thread(lambda: served.hub.close(TIMEOUT))
-        peer.send_close(1001)
-        with pytest.raises(ClientClosed):
-            asking()
-        peer.close()
-        closing()
-
-
 def test_request_late_answer_is_logged_at_debug() -> None:
     """So are an unknown id and a second answer."""
     with serving(receive_matcher=matcher()) as served:
@@ -398,36 +385,6 @@ def test_request_where_answer_cannot_be_read_is_refused() -> None:
         assert read(peer)["twice"] == 2
         client.close()
         assert peer.closed() == (1000, "")
-
-
-def test_request_circle_of_waits_raises_deadlock() -> None:
-    """A callback requests from a client whose callback waits for the first client."""
-    with serving(receive_matcher=matcher()) as served:
-        (_, one), (peer, other) = served.pairs(2)
-        busy = threading.Event()
-
-        def back() -> None:
-            busy.set()
-            one.exec_sync(lambda: None)
-
-        def callback() -> None:
-            other.exec_async(back)
-            assert busy.wait(TIMEOUT)
-            other.request("q", {}, TIMEOUT)
-
-        ended = Items[Any]()
-
-        def run() -> None:
-            try:
-                ended.add(one.exec_sync(callback))
-            except DeadlockError as error:
-                ended.add(error)
-
-        running = in_thread(run)
-        send(peer, reply=read(peer)["id"])
-        running()
-        told = isinstance(ended.wait(1)[0], DeadlockError)
-        assert told or "DeadlockError" in served.logs.wait("would never end")
 
 
 @pytest.mark.parametrize("form", [JsonHeader(), PrefixHeader(), IntHeader(2)])

@@ -14,9 +14,7 @@ from hubthread import (
     ConnectionType,
     Framing,
     HandshakeRejected,
-    MatcherMap,
     MessageType,
-    PrefixHeader,
     Request,
     SocketPeriod,
     WebsocketPeriod,
@@ -95,19 +93,6 @@ def test_tcp_message_is_not_preprocessed() -> None:
     with serving(on_receive_message=echo, period=period) as s, tcp_peer(listen(s)) as peer:
         peer.send(b"  two blanks  \n")
         assert peer.line() == "  two blanks  "
-
-
-def test_tcp_matcher_answers_peer() -> None:
-    matcher = MatcherMap[Any, str](PrefixHeader(" "))
-
-    @matcher.handle("add")
-    def on_add(ctx: Any, meta: Any, numbers: list[int]) -> int:
-        return sum(numbers)
-
-    with serving(receive_matcher=matcher) as s, tcp_peer(listen(s)) as peer:
-        peer.send(b"add [1, 2, 3]\nsub [1]\nadd [4]\n")
-        assert peer.lines(2) == ["add 6", "add 4"]
-        assert "handle not find header: 'sub'" in s.logs.wait("sub")
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,7 @@ def test_call_cycle_refuses_exactly_the_last_wait(parties: Parties, kinds: list[
         assert ended.acquire(timeout=TIMEOUT)
     refused = [outcome for outcome in outcomes if isinstance(outcome, str)]
     assert len(refused) == 1
+    assert "would never end" in refused[0]
     assert "exec_async" in refused[0]
     results = [number for number, outcome in enumerate(outcomes) if outcome == number]
     assert len(results) == size - 1

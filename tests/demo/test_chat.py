@@ -175,41 +175,6 @@ def test_chat_history_and_events_have_no_gap(server: Server) -> None:
         assert len(seen) == rounds
 
 
-def test_chat_moving_between_rooms_has_no_gap(server: Server) -> None:
-    rounds = 15
-    enough = threading.Event()
-    seen: list[tuple[Message, list[Message]]] = []
-
-    def talk(page: Page) -> None:
-        number = 0
-        while not enough.is_set():
-            page.say(str(number))
-            page.until("said", text=str(number))
-            number += 1
-
-    def move(page: Page) -> None:
-        try:
-            for number in range(rounds):
-                page.join("mover", ("left", "right")[number % 2])
-                page.say(f"moved {number}")
-                page.until("said", text=f"moved {number}")
-                seen.append((page.joined, page.events))
-        finally:
-            enough.set()
-
-    with Page(server.url) as left, Page(server.url) as right, Page(server.url) as mover:
-        left.join("witness", "left")
-        right.join("witness", "right")
-        together(lambda: move(mover), lambda: talk(left), lambda: talk(right))
-        for witness in (left, right):
-            witness.say("that was all")
-            witness.until("said", text="that was all")
-            for joined, events in seen:
-                if joined["room"] == witness.room:
-                    assert_whole(joined, events, witness)
-    assert len(seen) == rounds
-
-
 def test_chat_room_left_and_entered_at_once_is_one_room(site: Demo, server: Server) -> None:
     def come_and_go(number: int) -> None:
         with Page(server.url) as page:

@@ -17,10 +17,7 @@ from typing import Any
 import pytest
 
 from hubthread import (
-    ConnectionProtocols,
-    Framing,
     PingPongPlan,
-    SocketPeriod,
     Upgrader,
     WebsocketPeriod,
 )
@@ -61,30 +58,6 @@ def trickle(sock: socket.socket, data: bytes) -> int:
     return len(data)
 
 
-@pytest.mark.load(traced=True)  # the other peer must read within write_wait
-def test_peer_reads_byte_by_byte_is_cut(record_property: Record) -> None:
-    """The system reports free space by the kilobyte, so this peer counts as stalled."""
-    count, body = 450, "x" * 16_000  # more than the system keeps for a stream
-    with serving(period=WebsocketPeriod[Any](write_wait=1.0)) as s:
-        (slow, client), (good, other) = s.pair(receive_buffer=65536), s.pair()
-        room = s.hub.hotline()
-        room.answer(client)
-        room.answer(other)
-        for _ in range(count):
-            number = room.push(body)
-        assert good.messages(count) == [body] * count
-        assert not room.is_push_consumed(number)
-        began = monotonic()
-        read = 0
-        while not client.context.wait(PAUSE):
-            read += len(slow.sock.recv(1))
-        took = monotonic() - began
-        assert s.hub.statistics().ended_by == {"stalled": 1}
-        room.push("and on")
-        assert good.message() == "and on"
-    record_property("seen", f"the other got all; cut after {took:.1f} s of 1.0 s, {read} bytes")
-
-
 def test_peer_trickles_handshake_gets_408(record_property: Record) -> None:
     """The time-out is for the whole request, even if bytes arrive steadily."""
     request = raw_handshake("/", "X-Long: " + "x" * 500)
@@ -100,47 +73,6 @@ def test_peer_trickles_handshake_gets_408(record_property: Record) -> None:
         assert s.hub.statistics().clients_total == 1
         assert s.logs.warnings() == []
     record_property("seen", f"408 after {took:.1f} s of 0.5 s, {sent} of {len(request)} bytes")
-
-
-@pytest.mark.load(traced=True)  # each byte must arrive within ping_timeout
-def test_peer_trickles_frame_is_served(record_property: Record) -> None:
-    """Each byte is a sign of life: the frame arrives whole, and others are served meanwhile."""
-    plan = PingPongPlan[Any](ping_period=0.5, ping_timeout=1.0)
-    period = WebsocketPeriod[Any](ping_pong_plan=plan)
-    frame = masked_frame("slow " * 10)
-    with serving(period=period, on_receive_message=echo) as s:
-        (slow, client), (good, _) = s.pairs(2)
-        for at in range(len(frame)):
-            slow.sock.sendall(frame[at : at + 1])
-            assert not select.select([slow.sock], [], [], PAUSE)[0] or at == len(frame) - 1
-            good.send("hello")
-            assert good.message() == "hello"
-        assert slow.message() == "slow " * 10
-        assert client.context.wait(TIMEOUT)  # the peer answers no ping
-        assert s.hub.statistics().ended_by["silent"] >= 1
-    record_property("seen", f"whole after {len(frame)} bytes, an echo of another's between each")
-
-
-@pytest.mark.load(traced=True)  # each byte must arrive within pong_wait
-@pytest.mark.parametrize("framing", [Framing.LINES, Framing.LENGTH_4])
-def test_raw_peer_trickles_message_is_served(framing: Framing, record_property: Record) -> None:
-    """Each byte is a sign of life; silence of ``pong_wait`` ends the peer in mid-message."""
-    message = b"slow " * 6
-    wire = message + b"\n" if framing is Framing.LINES else b"\0\0\0\x1e" + message
-    period = SocketPeriod(framing=framing, pong_wait=1.0)
-    with serving(on_receive_message=echo, socket_period=period) as s:
-        server = s.hub.socket_handles("127.0.0.1", 0, ConnectionProtocols.TCP)
-        with connect(server) as sock:
-            assert trickle(sock, wire) == len(wire)
-            got = b""
-            while len(got) < len(wire):
-                got += sock.recv(100)
-            assert got == wire
-            sock.sendall(wire[:10])
-            assert read_to_end(sock) == b""
-            assert s.came().context.wait(TIMEOUT)
-        assert s.hub.statistics().ended_by == {"silent": 1}
-    record_property("seen", f"{framing.name}: whole; half a message is cut after 1 s of silence")
 
 
 # Vanishing without a FIN.

@@ -26,7 +26,6 @@ from tests.support import (
     Task,
     fill,
     read_exactly,
-    read_to_end,
     server_context,
     tcp_pair,
     transport_pair,
@@ -291,13 +290,6 @@ def test_send_steps_on_a_broken_connection_fails(pair: Pair) -> None:
     read_exactly(peer, 1000)
     peer.close()
     assert sender.result() is False
-
-
-def test_transport_finish_ends_the_stream_behind_the_data(pair: Pair) -> None:
-    transport, peer = pair
-    transport.send(b"last words")
-    transport.finish()
-    assert read_to_end(peer, may_reset=False) == b"last words"
 
 
 # The size of reads.

@@ -359,24 +359,6 @@ def test_websocket_second_close_is_ignored() -> None:
     assert receiver().receive(close * 2) == [PeerClose(1000, "")]
 
 
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_websocket_ping_between_compressed_fragments_passes(size: int) -> None:
-    """The message that it interrupts is still inflated."""
-    compressor = zlib.compressobj(wbits=-12)
-    text = b"the same words, the same words, " * 20
-    deflated = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
-    data = (
-        client_frame(TEXT, deflated[:9], fin=False, rsv=4)
-        + client_frame(PING, b"?")
-        + client_frame(CONTINUATION, deflated[9:20], fin=False)
-        + client_frame(PONG)
-        + client_frame(CONTINUATION, deflated[20:])
-        + client_frame(TEXT, b"plain")
-    )
-    protocol = receiver(deflate=DeflateParameters(client_max_window_bits=12))
-    assert in_pieces(protocol, data, size) == [Ping(b"?"), Pong(b""), text.decode(), "plain"]
-
-
 def test_websocket_idle_connection_keeps_no_window() -> None:
     """After a compressed message a connection holds a few KB, not a window of 32."""
     compressor = zlib.compressobj(wbits=-15)

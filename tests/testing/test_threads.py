@@ -55,19 +55,6 @@ def test_simulation_handler_gets_results_of_hub_room_and_clients() -> None:
         assert client.messages() == [repr((2, ["room"], 2, "mine"))]
 
 
-def test_simulation_test_itself_gets_results_and_exceptions() -> None:
-    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
-        client, room = hub.connect(), room_of(hub)
-        assert hub.exec_sync(lambda dhub: dhub.clients()) == [client.ctx]
-        assert room.exec_sync(lambda frame, obj: frame.members_num) == 0
-        assert client.ctx.exec_sync(lambda: 7) == 7
-        for wait in (hub.exec_sync, room.exec_sync, client.ctx.exec_sync):
-            with pytest.raises(ZeroDivisionError):
-                wait(lambda *_: 1 / 0)
-        iteration = hub.each_client(lambda client_id, ctx, meta: client_id)
-        assert iteration.results == {1: 1}
-
-
 def test_simulation_cycle_of_waits_is_refused() -> None:
     refused = []
 
@@ -263,23 +250,6 @@ def matching_hub() -> VirtualHub[Any, Any]:
 
 def answer(client: VirtualClient, message: str | bytes) -> None:
     client.send_json({"reply": json.loads(message)["id"], "is": 7})
-
-
-def test_simulation_each_client_waits_now_later_or_in_a_callback() -> None:
-    with matching_hub() as made:
-        clients = [made.connect().ctx for _ in range(3)]
-        ids = {client.connection_id for client in clients}
-        found: list[Any] = []
-        clients[1].exec_async(
-            lambda: found.append(made.each_client(lambda client_id, ctx, meta: client_id).results)
-        )
-        made.settle()
-        later = made.each_client(lambda client_id, ctx, meta: client_id, wait_hub=False)
-        assert not later.done
-        found.append(later.wait().results)
-        assert [set(results) for results in found] == [ids, ids]
-        with pytest.raises(WrongThread):
-            made.exec_sync(lambda _: made.each_client(lambda client_id, ctx, meta: None))
 
 
 def test_simulation_request_is_answered_at_once_or_times_out() -> None:
