@@ -161,15 +161,12 @@ class Crew:
         hand = _Hand(self)
         with self._lock:
             self._leader = hand
-        self._monitor.watch(self)
+            self._monitor.watch(self)
         try:
             self._start(hand)
         except BaseException:
-            with self._lock:
-                # After an interrupt the thread may run all the same: it ends then.
-                if self._leader is hand:
-                    self._leader = None
-            self._monitor.forget(self)
+            # After an interrupt the thread may run all the same: it ends then.
+            self._resign(hand)
             raise
 
     def _start(self, hand: _Hand) -> None:
@@ -181,10 +178,10 @@ class Crew:
     # The threads of the crew.
 
     def _run(self, hand: _Hand) -> None:
-        _hands[get_ident()] = hand
-        hand.thread = threading.current_thread()
-        hand.name = hand.thread.name
         try:
+            _hands[get_ident()] = hand
+            hand.thread = threading.current_thread()
+            hand.name = hand.thread.name
             while True:
                 try:
                     self._take_over(hand)
@@ -192,6 +189,7 @@ class Crew:
                     if not self._rest(hand):
                         return
                 except BaseException as error:  # noqa: BLE001 - logged; the thread goes on
+                    hand.waits = False
                     self._log(error)
                     hand.bell.wait(HANDOVER)  # a source that fails again must not keep it busy
         finally:
@@ -255,11 +253,10 @@ class Crew:
         with self._lock:
             if self._leader is not hand:  # it has been started again meanwhile
                 return
-            self._leader = None
-            spares, self._spares = self._spares, []
-            for spare in spares:
+            self._monitor.forget(self)
+            for spare in self._spares:
                 spare.bell.ring()
-        self._monitor.forget(self)
+            self._leader = None  # the last step: it is done again if an exception strikes
 
     def _rest(self, hand: _Hand) -> bool:
         """Wait to be called; return False if the thread is to end."""
@@ -271,13 +268,14 @@ class Crew:
                 return False
             if self._leader is hand:
                 return True
-            self._spares.append(hand)
+            if hand not in self._spares:
+                self._spares.append(hand)
         hand.bell.wait(LINGER)
         with self._lock:
             if hand not in self._spares:
                 return True
             self._spares.remove(hand)
-        return False
+            return self._leader is hand
 
     def _leave(self, hand: _Hand) -> None:
         """Forget the calling thread; if it leads, which only a strike can cause, replace it."""

@@ -140,7 +140,8 @@ class SharedSteps:
         self._waiting = False
         # Steps that were woken or have run.  Any thread appends, which is atomic.
         self._changed: deque[SharedStep] = deque()
-        # For the thread that waits.
+        # For the thread that waits.  An exception that strikes there leaves what is ready.
+        self._ready: list[SharedStep] = []
         self._heap: list[tuple[float, int, SharedStep]] = []
         self._tie = count()
         self._lock = threading.RLock()  # guards what follows
@@ -177,9 +178,9 @@ class SharedSteps:
 
     def wait(self) -> list[SharedStep] | None:
         """Wait for steps that are due or woken; see ``crew.Source``."""
+        ready, heap = self._ready, self._heap
         while True:
-            ready = self._sort_changed()
-            heap = self._heap
+            self._sort_changed(ready)
             now = monotonic()
             while heap and heap[0][0] <= now:
                 entry = heapq.heappop(heap)
@@ -190,6 +191,7 @@ class SharedSteps:
                         step.busy = True
                         ready.append(step)
             if ready:
+                self._ready = []
                 return ready
             with self._lock:
                 if not self.living:
@@ -201,9 +203,8 @@ class SharedSteps:
                 self._bell.wait(max(BREATH, heap[0][0] - now) if heap else None)
             self._waiting = False
 
-    def _sort_changed(self) -> list[SharedStep]:
-        """Return the changed steps that are ready, and put the others into the heap."""
-        ready: list[SharedStep] = []
+    def _sort_changed(self, ready: list[SharedStep]) -> None:
+        """Append the changed steps that are ready, and put the others into the heap."""
         changed = self._changed
         while changed:
             step = changed.popleft()
@@ -223,7 +224,6 @@ class SharedSteps:
             elif step.entry is None or step.entry[0] != due:
                 step.entry = (due, next(self._tie), step)
                 heapq.heappush(self._heap, step.entry)
-        return ready
 
 
 def _left_behind(step: Step) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -15,6 +19,7 @@ from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.calls import Call, wait_for
 from hubthread.concurrency.crew import Crew, Monitor, Step, about_to_wait
 from tests.concurrency.harness import Runtime
+from tests.interrupts.interrupting import Strike, unstrikable
 from tests.support import TIMEOUT, Gate, Items, Notes, Task
 
 
@@ -396,3 +401,44 @@ def test_crew_thread_has_a_telling_name_while_it_is_left_behind(made: Made) -> N
         burst(made)
     made.source.post(lambda: names.add(threading.current_thread().name))
     assert names.wait(2)[1].removeprefix("test-steps-").isdigit()
+
+
+def test_crew_struck_at_any_line_has_one_leader_again() -> None:
+    """Steps that were about to be taken may be lost, and nothing else."""
+
+    def strike_at(number: int) -> bool:
+        lines, struck, armed = itertools.count(), threading.Event(), threading.Event()
+
+        def trace(frame: FrameType, kind: str, arg: object) -> Any:
+            if frame.f_code.co_filename != module.__file__:
+                return None
+            # The interpreter looks at no signal between "try" and what follows.
+            passes = linecache.getline(module.__file__, frame.f_lineno).strip() == "try:"
+            strikes = armed.is_set() and not passes and not unstrikable(frame)
+            if kind == "line" and strikes and next(lines) == number:
+                struck.set()
+                raise Strike
+            return trace
+
+        notes = Notes()
+        armed.set()
+        threading.settrace(trace)
+        try:
+            made = Made()
+            for turn in range(3):
+                made.source.post(about_to_wait, partial(notes, turn))
+            made.at_rest()
+        finally:
+            armed.clear()
+            threading.settrace(None)  # type: ignore[arg-type]
+        made.source.post(partial(notes, "after"))
+        notes.wait("after")
+        leaders = [hand for hand in module._hands.values() if made.crew._leader is hand]
+        assert len(leaders) == 1
+        made.end()
+        return struck.is_set()
+
+    number = 0
+    while strike_at(number):
+        number += 1
+    assert number > 20
