@@ -430,7 +430,7 @@ def test_crew_struck_at_any_line_has_one_leader_again() -> None:
             made.at_rest()
         finally:
             armed.clear()
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
         made.source.post(partial(notes, "after"))
         notes.wait("after")
         leaders = [hand for hand in module._hands.values() if made.crew._leader is hand]

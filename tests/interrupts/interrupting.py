@@ -102,7 +102,8 @@ def _with_starts(code: CodeType) -> dict[int, int]:
     starts: dict[int, int] = {}
     line = 0
     for instruction in dis.get_instructions(code):
-        line = instruction.starts_line or line
+        # From Python 3.13 on ``starts_line`` is True or False.
+        line = getattr(instruction, "line_number", instruction.starts_line) or line
         if instruction.opname in ("BEFORE_WITH", "SETUP_WITH"):
             starts.setdefault(line, instruction.offset)
     return starts
