@@ -22,7 +22,7 @@ from statistics import mean
 
 from benchmarks.case import CPU, Case, Column, Measurement, Options, measure_traffic
 from benchmarks.intruder import KINDS
-from benchmarks.peers import SUBJECT, Peer
+from benchmarks.peers import SHARED, SUBJECT, Peer
 from benchmarks.peers.contract import Job
 from benchmarks.processes import ROOT, Unavailable, end, read_line, serving
 
@@ -79,7 +79,7 @@ def cases(quick: bool) -> list[Case]:
                     columns=_COLUMNS,
                     chart=_RATIO,
                     measure=partial(_measure, kind),
-                    only=(SUBJECT,),
+                    only=(SUBJECT, SHARED),
                 )
             )
     return found

@@ -21,6 +21,7 @@ WORKS = (
     "stalled",
     "hostile",
     "idle",
+    "blocking",
     "closures",
     "large",
     "compression",

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
-__all__ = ["BARE", "PEERS", "SUBJECT", "Peer"]
+__all__ = ["BARE", "PEERS", "SHARED", "SUBJECT", "Peer"]
 
 SUBJECT = "hubthread"
+SHARED = "hubthread-shared"
 BARE = "bare"
 
 _STALLS = "blocks for ever on a member that does not read, by design"
@@ -44,7 +45,7 @@ class Peer:
 _ALL = (
     Peer(SUBJECT, "hubthread, as installed", "hubthread", ("hubthread", "wsproto", "h11")),
     Peer(
-        "hubthread-shared",
+        SHARED,
         "hubthread with Readers.SHARED",
         "hubthread",
         ("hubthread", "wsproto", "h11"),

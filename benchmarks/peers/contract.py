@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 __all__ = [
+    "BLOCK",
     "JOINED",
     "Job",
     "Publisher",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 JOINED = "joined"
+BLOCK = "block"
 
 _WORDS = (
     '{"type":', '"position",', '"x":', "12.5,", '"y":', "-3.75,", '"name":', '"ada",',
@@ -62,6 +64,8 @@ class Job:
     """
     deflate: bool = False
     """Negotiate permessage-deflate."""
+    pause: float = 0.0
+    """Seconds that the handler sleeps before it echoes; below 0 only for the message ``BLOCK``."""
     certificate: str = ""
     """A PEM file with certificate and key, to serve with TLS."""
 

@@ -8,9 +8,10 @@ flight.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
-from benchmarks.peers.contract import JOINED, Job, Publisher, listening
+from benchmarks.peers.contract import BLOCK, JOINED, Job, Publisher, listening
 from hubthread import (
     Hub,
     HubSetting,
@@ -32,6 +33,14 @@ def serve(job: Job, name: str) -> None:
         ctx.write(ctx.payload)
         return False
 
+    def sleepy(ctx: IOContext, meta: object) -> bool:
+        if job.pause > 0:
+            time.sleep(job.pause)
+        elif ctx.payload == BLOCK:
+            time.sleep(_PATIENCE_S)
+        ctx.write(ctx.payload)
+        return False
+
     def to_room(ctx: IOContext, meta: object) -> bool:
         room.push(ctx.payload)
         return False
@@ -44,7 +53,7 @@ def serve(job: Job, name: str) -> None:
         room.answer(ctx)
         ctx.write(JOINED)
 
-    handlers = {"echo": echo, "room": to_room, "publish": told}
+    handlers = {"echo": sleepy if job.pause else echo, "room": to_room, "publish": told}
     period: WebsocketPeriod[Any] = WebsocketPeriod(
         upgrader=Upgrader(compression=job.deflate), ping_pong_plan=PingPongPlan()
     )

@@ -215,7 +215,7 @@ def test_peers_reconnect_in_storm_leave_nothing(record_property: Record) -> None
         assert room.members_num == 1
         assert s.logs.warnings() == []
         at_end = s.hub.statistics().threads
-        assert at_end <= quiet + 3  # workers that wait for more, a flusher, timers
+        assert at_end <= quiet + 10  # threads that wait for more, a flusher, timers
     record_property(
         "seen", f"{threads * rounds} in {took:.1f} s, nobody left over, threads {quiet} → {at_end}"
     )
