@@ -1,0 +1,110 @@
+/** The types of hubthread.js. */
+
+/** The subprotocol in which the hub's own messages ("hub:…") are agreed. */
+export const PROTOCOL: "hubthread.1"
+
+export type State = "idle" | "connecting" | "open" | "waiting" | "resting" | "ended"
+export type Fate = "sent" | "queued" | "dropped"
+export type Advice = "rest" | "token" | "restart" | "overloaded" | "end" | "back"
+
+/** What a close code asks a client to do. */
+export function advice(code: number): Advice
+
+/** The connection ended before the answer came: nobody knows what became of the request. */
+export class Lost extends Error {}
+/** The server answered that it failed, or refused. */
+export class Refused extends Error {}
+/** No answer came in time. */
+export class TimedOut extends Error {}
+
+export interface Options {
+  /**
+   * The token for the hub's hello, or a function that fetches one.  `again` is true if the hub
+   * has refused the last one.  A function that returns null says that nobody is logged in.
+   */
+  token?: string | ((asked: { again: boolean }) => Promise<string | null> | string | null)
+  /** True for a server with a format of its own: use `hub.raw` and the event "message". */
+  plain?: boolean
+  /** The bounds of what waits for a connection: 64 messages and 256 KB unless told otherwise. */
+  queue?: { messages?: number; bytes?: number }
+  /** "slow": a hidden page tries every half minute or so; "wait": it does not try. */
+  whenHidden?: "slow" | "wait"
+  /** Milliseconds for the answer to a request; 10,000 unless told otherwise. */
+  timeout?: number
+}
+
+export interface How {
+  /** Milliseconds that the message may wait. */
+  ttl?: number
+  /** A later message with the same key replaces this one while it waits. */
+  key?: string | number
+  /** True: the message never waits. */
+  volatile?: boolean
+}
+
+export interface Message {
+  type?: string | number
+  [field: string]: any
+}
+
+type Off = () => void
+type Listening = { signal?: AbortSignal }
+
+/** Connect to a hub.  The address may be relative, and may begin with http or ws. */
+export function connect(url?: string, options?: Options): Hub
+
+export class Hub {
+  private constructor()
+  readonly state: State
+  /** The reason of the state, for people. */
+  readonly reason: string
+  /** The time of the next attempt, as `Date.now` counts; null unless waiting. */
+  readonly retryAt: number | null
+  /** The client's number in the hub. */
+  readonly id: number | null
+  /** The smallest round trip that was measured, in milliseconds. */
+  readonly rtt: number | null
+  /** For servers with a format of their own. */
+  readonly raw: { send(data: string | ArrayBuffer | ArrayBufferView | Blob, how?: How): Fate }
+  /** The server's clock, in milliseconds. */
+  now(): number
+  connect(): void
+  disconnect(): void
+  retryNow(): void
+  on(event: "open", listener: () => void, options?: Listening): Off
+  on(
+    event: "state",
+    listener: (now: { state: State; reason: string; retryAt: number | null }) => void,
+    options?: Listening,
+  ): Off
+  on(event: "message", listener: (data: string | ArrayBuffer) => void, options?: Listening): Off
+  on(header: string | number, listener: (message: any) => void, options?: Listening): Off
+  /** Answer the server's requests with this header. */
+  answer(header: string | number, answer: (message: any) => unknown): Off
+  send(header: string | number, fields?: object, how?: How): Fate
+  request<Answer = any>(
+    header: string | number,
+    fields?: object,
+    options?: { timeout?: number; signal?: AbortSignal },
+  ): Promise<Answer>
+  /** Join a room, or hold the one that is joined once more. */
+  room(name: string, options?: { replay?: number }): Room
+  [Symbol.dispose](): void
+}
+
+export class Room {
+  private constructor()
+  readonly name: string
+  /** True while the room's messages come. */
+  readonly live: boolean
+  readonly members: Map<string, any>
+  readonly position: { epoch: string; at: number } | null
+  on(event: "join", listener: (how: { recovered: boolean; count: number }) => void, options?: Listening): Off
+  on(event: "gap", listener: (what: { why: string }) => void, options?: Listening): Off
+  on(event: "members", listener: (members: Map<string, any>) => void, options?: Listening): Off
+  on(event: "refused", listener: (error: Error) => void, options?: Listening): Off
+  on(header: string | number, listener: (message: any) => void, options?: Listening): Off
+  send(header: string | number, fields?: object, how?: How): Fate
+  leave(): void
+  [Symbol.dispose](): void
+}

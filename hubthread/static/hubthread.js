@@ -1,0 +1,836 @@
+/**
+ * The browser's client of hubthread: a WebSocket that comes back.
+ *
+ *     import { connect } from "/hubthread.js"
+ *     const hub = connect("/ws", { token: () => fetch("/token").then(answer => answer.text()) })
+ *     hub.on("said", message => show(message.text))
+ *     hub.send("say", { text: "hello" })
+ *
+ * How it works.  The program has a *wish*: to be connected or not.  Each attempt to connect has
+ * an *epoch*, a number.  Everything that comes from a socket, from the timer or from the token
+ * function carries its epoch, and an event of an old epoch is ignored.  There is one live socket
+ * and one timer at most.  State changes first; listeners hear of it afterwards, and a listener
+ * that throws harms nobody.
+ *
+ * The wire is JSON text.  Names that begin with "hub:" are the hub's own; the server agrees to
+ * them with the subprotocol "hubthread.1".  A server with a format of its own is reached with
+ * `{ plain: true }` and `hub.raw`.
+ */
+
+export const PROTOCOL = "hubthread.1"
+
+const SECOND = 1000
+const CONNECT_TIMEOUT = 10 * SECOND // for the socket and the hub's hello together
+const STEADY = 5 * SECOND // a connection that lasts so long resets the backoff
+const FIRST_BACKOFF = 0.3 * SECOND
+const LONGEST_BACKOFF = 20 * SECOND
+const AFTER_LOSS = SECOND // the spread of the first attempt after a connection was lost
+const AFTER_RESTART = 2 * SECOND // the spread after 1001 and 1012 that name none
+const OVERLOADED = 2 * SECOND // the least wait after 1013
+const HIDDEN_FLOOR = 30 * SECOND // the least wait while nobody looks at the page
+const OFFLINE_WAIT = 30 * SECOND // the browser's "offline" may be wrong, so try now and then
+const QUIET = 25 * SECOND // a visible page asks after so long without a message
+const PATIENCE = 4 * SECOND // and gives the line up after so long without an answer
+const STALE_CONNECTING = 2 * SECOND // an attempt that is older at a wake is abandoned
+const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not open"
+const MOST_EARLY = 64 // messages before the hub's hello
+const SAMPLES = 8 // measurements of the server's clock that are kept
+
+/** The request was sent, or waited, when the connection ended: nobody knows its fate. */
+export class Lost extends Error { name = "Lost" }
+/** The server answered that it failed, or refused. */
+export class Refused extends Error { name = "Refused" }
+/** No answer came in time. */
+export class TimedOut extends Error { name = "TimedOut" }
+
+/** What a close code asks a client to do: see the table "Close codes" of the documentation. */
+export function advice(code) {
+  if (code === 1000) return "rest"
+  if (code === 4401) return "token"
+  if (code === 1001 || code === 1012) return "restart"
+  if (code === 1013) return "overloaded"
+  if (code === 1002 || code === 1003 || (code >= 1007 && code <= 1010)) return "end"
+  if ((code >= 3500 && code <= 3999) || (code >= 4500 && code <= 4999)) return "end"
+  return "back"
+}
+
+/** Connect to a hub; see `Hub` for what comes back. */
+export function connect(url = "/ws", options = {}) {
+  const hub = new Hub(url, options)
+  hub.connect()
+  return hub
+}
+
+/** Names and their listeners. */
+class Listeners {
+  #all = new Map()
+
+  on(name, listener, { signal } = {}) {
+    if (typeof listener !== "function")
+      throw new TypeError(`on(${JSON.stringify(name)}): expected a function, got ${typeof listener}`)
+    if (signal?.aborted) return () => {}
+    const entry = { listener }
+    const entries = this.#all.get(name) ?? new Set()
+    this.#all.set(name, entries.add(entry))
+    const off = () => {
+      entries.delete(entry)
+      if (!entries.size && this.#all.get(name) === entries) this.#all.delete(name)
+      signal?.removeEventListener("abort", off)
+    }
+    signal?.addEventListener("abort", off)
+    return off
+  }
+
+  /** Call every listener of a name; return true if there is one. */
+  emit(name, ...values) {
+    const entries = this.#all.get(name)
+    if (!entries) return false
+    for (const { listener } of [...entries]) guarded(listener, ...values)
+    return true
+  }
+}
+
+function guarded(listener, ...values) {
+  try {
+    return listener(...values)
+  } catch (error) {
+    report(error)
+  }
+}
+
+function report(error) {
+  if (globalThis.reportError) globalThis.reportError(error)
+  else console.error(error)
+}
+
+/** A connection to a hub that comes back by itself.  Made by `connect`. */
+export class Hub {
+  #address
+  #options
+  #listeners = new Listeners()
+  #answers = new Map() // header → function that answers the server's requests
+  #rooms = new Map() // name → Room, while a handle is held
+  #requests = new Map() // id → { resolve, reject, deadline, sent, stop }
+  #queue = [] // { text, bytes, key, until, request }
+  #queued = 0 // bytes of the queue
+  #lastId = 0
+  #wish = false
+  #epoch = 0
+  #socket = null
+  #openedSocket = false
+  #spoken = false // the hub has said hello
+  #early = [] // what came before its hello
+  #state = "idle"
+  #reason = ""
+  #retryAt = null
+  #failures = 0 // attempts in a row that brought no steady connection
+  #unopened = 0 // handshakes in a row that failed before the socket opened
+  #refusedToken = false // the last connection ended with 4401
+  #openedAt = 0
+  #startedAt = 0
+  #heardAt = 0 // by the wall clock, which goes on while the machine sleeps
+  #asked = null // when an unanswered "hub:time" was sent
+  #retryDue = Infinity
+  #connectDue = Infinity
+  #timer = null
+  #timerDue = Infinity
+  #page = null // takes the page's listeners away
+  #session = null
+  #id = null
+  #samples = [] // { rtt, offset }
+
+  constructor(url, options) {
+    const { token, plain = false, queue = {}, whenHidden = "slow", timeout = 10 * SECOND } = options
+    const base = globalThis.location?.href
+    const address = new URL(url, base)
+    address.protocol = address.protocol.replace(/^http/, "ws")
+    if (!/^wss?:$/.test(address.protocol))
+      throw new TypeError(`connect: expected an address of ws, wss, http or https, got ${url}`)
+    if (!["slow", "wait"].includes(whenHidden))
+      throw new TypeError(`whenHidden: expected "slow" or "wait", got ${whenHidden}`)
+    this.#address = address.href
+    const { messages = 64, bytes = 256 * 1024 } = queue
+    this.#options = { token, plain, messages, bytes, whenHidden, timeout }
+    this.raw = Object.freeze({ send: (data, how) => this.#post(data, how) })
+  }
+
+  // For the program.
+
+  /** "idle", "connecting", "open", "waiting", "resting" or "ended". */
+  get state() { return this.#state }
+  /** The reason of the state, for people; empty while open. */
+  get reason() { return this.#reason }
+  /** When the next attempt is due (`Date.now`), while waiting; else null. */
+  get retryAt() { return this.#retryAt }
+  /** The client's number in the hub, once it is known; else null. */
+  get id() { return this.#id }
+  /** The smallest round trip that was measured, in milliseconds; else null. */
+  get rtt() { return this.#best()?.rtt ?? null }
+
+  /** The server's clock in milliseconds; the own clock until the server has told its own. */
+  now() {
+    const best = this.#best()
+    return best ? performance.now() + best.offset : Date.now()
+  }
+
+  /** Wish to be connected. */
+  connect() {
+    if (this.#wish && this.#state !== "ended") return
+    this.#wish = true
+    this.#failures = this.#unopened = 0
+    this.#refusedToken = false
+    this.#watchPage()
+    this.#attempt()
+  }
+
+  /** Wish not to be connected: close, and stay away until `connect`. */
+  disconnect() {
+    this.#wish = false
+    this.#drop(1000)
+    this.#leavePage()
+    this.#forget("disconnected")
+    this.#become("idle", "")
+  }
+
+  [Symbol.dispose ?? Symbol.for("dispose")]() { this.disconnect() }
+
+  /** Try at once instead of at `retryAt`. */
+  retryNow() {
+    if (this.#wish && (this.#state === "waiting" || this.#state === "resting")) this.#attempt()
+  }
+
+  /**
+   * Call `listener` for each message with this header, or for an event: "open", "state",
+   * "message" (every message, as it came), "*" (messages without a listener of their own).
+   * Return a function that ends this; `{ signal }` ends it, too.
+   */
+  on(name, listener, options) { return this.#listeners.on(name, listener, options) }
+
+  /** Answer the server's requests with this header: with what `answer(message)` returns. */
+  answer(header, answer) {
+    this.#answers.set(header, answer)
+    return () => { if (this.#answers.get(header) === answer) this.#answers.delete(header) }
+  }
+
+  /**
+   * Send a message; return "sent", "queued" or "dropped".
+   *
+   * How: `ttl` (milliseconds that it may wait), `key` (a later message with the key replaces it
+   * while it waits), `volatile` (it never waits).
+   */
+  send(header, fields = {}, how = {}) {
+    return this.#post(JSON.stringify({ type: header, ...fields }), how)
+  }
+
+  /**
+   * Send a request; the promise is its answer.  It is rejected with `TimedOut`, `Refused`, or
+   * `Lost` if the connection ended before the answer.  It is never sent twice.
+   */
+  request(header, fields = {}, { timeout = this.#options.timeout, signal } = {}) {
+    const id = ++this.#lastId
+    const text = JSON.stringify({ ...fields, type: header, id })
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason)
+      const settle = (how, value) => {
+        if (!this.#requests.delete(id)) return
+        signal?.removeEventListener("abort", aborted)
+        this.#queue = this.#queue.filter(entry => entry.request !== id || !(this.#queued -= entry.bytes, true))
+        how(value)
+      }
+      const aborted = () => settle(reject, signal.reason)
+      this.#requests.set(id, {
+        deadline: now() + timeout,
+        sent: false,
+        resolve: value => settle(resolve, value),
+        reject: error => settle(reject, error),
+      })
+      signal?.addEventListener("abort", aborted)
+      const fate = this.#post(text, { request: id })
+      if (fate === "dropped") settle(reject, new Lost(`request ${header}: the queue is full`))
+      this.#arm()
+    })
+  }
+
+  /** Join a room; the same name gives the same room.  Leave it with `room.leave()`. */
+  room(name, options = {}) {
+    let room = this.#rooms.get(name)
+    if (!room) {
+      room = new Room(this.#roomPort, name)
+      this.#rooms.set(name, room)
+    }
+    room.hold(options)
+    if (this.#state === "open") this.#join(room)
+    return room
+  }
+
+  // Attempts.
+
+  async #attempt() {
+    this.#drop()
+    const epoch = this.#epoch
+    this.#startedAt = now()
+    this.#connectDue = now() + CONNECT_TIMEOUT
+    this.#become("connecting", this.#reason)
+    this.#arm()
+    let token = this.#options.token
+    if (typeof token === "function") {
+      try {
+        token = await token({ again: this.#refusedToken })
+      } catch (error) {
+        if (epoch !== this.#epoch) return
+        report(error)
+        return this.#wait("the token function failed")
+      }
+      if (epoch !== this.#epoch) return
+      if (token === null || token === false) return this.#end("not logged in")
+    }
+    let socket
+    try {
+      const names = this.#options.plain ? [] : [PROTOCOL]
+      socket = new WebSocket(this.#address, names)
+    } catch (error) {
+      return this.#end(`the browser refuses the address: ${error.message}`)
+    }
+    this.#socket = socket
+    socket.binaryType = "arraybuffer"
+    socket.onopen = () => epoch === this.#epoch && this.#onOpen(socket, token)
+    socket.onmessage = event => epoch === this.#epoch && this.#onMessage(event.data)
+    socket.onclose = event => epoch === this.#epoch && this.#onClose(event)
+  }
+
+  /** End the present epoch: its socket, its token function and its timers are not heard again. */
+  #drop(code) {
+    this.#epoch++
+    this.#connectDue = this.#retryDue = Infinity
+    this.#asked = null
+    const socket = this.#socket
+    this.#socket = null
+    this.#spoken = this.#openedSocket = false
+    this.#early = []
+    if (socket) {
+      socket.onmessage = socket.onclose = null
+      // Safari breaks when a socket is closed while it connects, so close it when it is open.
+      socket.onopen = () => socket.close()
+      if (socket.readyState !== 0) socket.close(...(code ? [code] : []))
+    }
+    for (const request of [...this.#requests.values()])
+      if (request.sent) request.reject(new Lost("the connection ended before the answer"))
+    for (const room of this.#rooms.values()) room.lost()
+  }
+
+  #onOpen(socket, token) {
+    this.#openedSocket = true
+    this.#unopened = 0
+    this.#heardAt = Date.now()
+    if (this.#options.plain) return this.#opened()
+    if (socket.protocol !== PROTOCOL)
+      return this.#end(`the server does not speak ${PROTOCOL}: connect with { plain: true }`, 1002)
+    const hello = { type: "hub:hello", v: 1, client: "js" }
+    if (token !== undefined) hello.token = token
+    if (this.#session) hello.resume = this.#session
+    socket.send(JSON.stringify(hello))
+    // Behind the hello, without waiting for its answer: a round trip less.
+    for (const room of this.#rooms.values()) this.#join(room)
+  }
+
+  #opened() {
+    const epoch = this.#epoch
+    this.#connectDue = Infinity
+    this.#openedAt = now()
+    this.#refusedToken = false
+    this.#become("open", "")
+    if (epoch !== this.#epoch) return
+    this.#listeners.emit("open")
+    if (epoch !== this.#epoch) return
+    this.#flush()
+    this.#arm()
+  }
+
+  #onClose({ code, reason }) {
+    const opened = this.#openedSocket
+    const steady = this.#state === "open" && now() - this.#openedAt >= STEADY
+    const wasOpen = this.#state === "open"
+    this.#drop()
+    if (steady) this.#failures = 0
+    if (!opened) {
+      this.#unopened++
+      return this.#unopened >= 2 ? this.#probe() : this.#wait("the server cannot be reached")
+    }
+    const spread = /(?:^|\s)retry=(\d+(?:\.\d+)?)/.exec(reason)
+    const text = reason.replace(/\s*retry=\S+/, "") || `the connection ended (${code})`
+    switch (advice(code)) {
+      case "rest": return this.#become("resting", text)
+      case "end": return this.#end(text)
+      case "token":
+        if (this.#refusedToken || typeof this.#options.token !== "function") return this.#end(text)
+        this.#refusedToken = true
+        return this.#attempt()
+      case "restart":
+        return this.#wait(text, Math.random() * (spread ? spread[1] * SECOND : AFTER_RESTART))
+      case "overloaded":
+        return this.#wait(text, Math.max(OVERLOADED, spread ? Math.random() * spread[1] * SECOND : this.#backoff()))
+    }
+    if (spread) return this.#wait(text, Math.random() * spread[1] * SECOND)
+    if (wasOpen && !this.#failures) return this.#wait(text, Math.random() * AFTER_LOSS)
+    this.#wait(text)
+  }
+
+  #backoff() {
+    return Math.random() * Math.min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** this.#failures)
+  }
+
+  /** Wait before the next attempt. */
+  #wait(reason, delay = this.#backoff()) {
+    this.#drop()
+    this.#failures++
+    if (hidden()) delay = this.#options.whenHidden === "wait" ? Infinity : Math.max(delay, HIDDEN_FLOOR)
+    if (globalThis.navigator?.onLine === false) delay = Math.max(delay, OFFLINE_WAIT)
+    this.#retryDue = now() + delay
+    this.#retryAt = Date.now() + delay
+    this.#arm()
+    this.#become("waiting", reason)
+  }
+
+  /** Give up: the same would happen again. */
+  #end(reason, code) {
+    this.#drop(code)
+    this.#leavePage()
+    this.#forget(reason)
+    this.#become("ended", reason)
+  }
+
+  /** Learn why handshakes fail: a browser tells a page nothing about it. */
+  async #probe() {
+    const epoch = this.#epoch
+    const stop = new AbortController()
+    this.#connectDue = now() + CONNECT_TIMEOUT
+    this.#probing = stop
+    this.#become("connecting", this.#reason)
+    this.#arm()
+    let answer
+    try {
+      const address = this.#address.replace(/^ws/, "http")
+      const headers = { "X-Hubthread-Check": "1" }
+      answer = await fetch(address, { headers, cache: "no-store", signal: stop.signal })
+    } catch {
+      if (epoch === this.#epoch) this.#wait("the server cannot be reached")
+      return
+    }
+    if (epoch !== this.#epoch) return
+    const status = answer.status
+    const after = Number(answer.headers.get("Retry-After")) * SECOND
+    if (status === 401) {
+      if (this.#refusedToken || typeof this.#options.token !== "function")
+        return this.#end("the server refuses: log in first")
+      this.#refusedToken = true
+      return this.#attempt()
+    }
+    if (status === 403 || status === 404 || status === 410)
+      return this.#end(`the server refuses (${status})`)
+    this.#wait(`the server cannot be reached (${status})`, after > 0 ? after + this.#backoff() : undefined)
+  }
+  #probing = null
+
+  // Messages.
+
+  #onMessage(data) {
+    this.#heardAt = Date.now()
+    if (this.#options.plain) {
+      this.#listeners.emit("message", data)
+      return
+    }
+    let message
+    try {
+      message = typeof data === "string" ? JSON.parse(data) : null
+    } catch {
+      message = null
+    }
+    const epoch = this.#epoch
+    if (!this.#spoken) {
+      if (message?.type === "hub:hello") return this.#onHello(message)
+      // What the program sends first may overtake the hub's hello.
+      if (this.#early.push(data) > MOST_EARLY) this.#end("the server sent no hub:hello", 1002)
+      return
+    }
+    this.#listeners.emit("message", data)
+    if (epoch !== this.#epoch || message === null || typeof message !== "object") return
+    this.#dispatch(message)
+  }
+
+  #onHello(message) {
+    if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`, 1002)
+    this.#spoken = true
+    this.#session = message.session ?? null
+    this.#id = message.id ?? null
+    this.#samples = []
+    if (typeof message.now === "number") this.#sample(now() - this.#startedAt, message.now)
+    const early = this.#early
+    this.#early = []
+    const epoch = this.#epoch
+    this.#opened()
+    for (const data of early) if (epoch === this.#epoch) this.#onMessage(data)
+  }
+
+  #dispatch(message) {
+    const { type, reply, room } = message
+    if (reply !== undefined) return this.#onReply(message)
+    if (room !== undefined && (type === undefined || String(type).startsWith("hub:"))) {
+      this.#rooms.get(room)?.take(message)
+      return
+    }
+    if (message.id !== undefined && this.#answers.has(type)) {
+      this.#reply(message)
+      return
+    }
+    this.#listeners.emit(type, message) || this.#listeners.emit("*", message)
+  }
+
+  async #reply({ type, id, ...fields }) {
+    const epoch = this.#epoch
+    let answer
+    try {
+      answer = await this.#answers.get(type)(fields)
+    } catch (error) {
+      report(error)
+      answer = { error: String(error?.message ?? error) }
+    }
+    if (epoch !== this.#epoch) return
+    const body = answer === undefined || answer === null ? {} :
+      typeof answer === "object" && !Array.isArray(answer) ? answer : { data: answer }
+    this.#post(JSON.stringify({ ...body, type, reply: id }), {})
+  }
+
+  #onReply(message) {
+    const request = this.#requests.get(message.reply)
+    if (!request) return
+    if (message.error !== undefined) request.reject(new Refused(String(message.error)))
+    else request.resolve(message)
+  }
+
+  #post(data, { ttl = Infinity, key, volatile = false, request } = {}) {
+    if (this.#state === "resting") this.#attempt()
+    if (this.#stale()) this.#wake()
+    const socket = this.#socket
+    if (this.#state === "open" && !this.#queue.length && socket.bufferedAmount <= BUFFERED) {
+      socket.send(data)
+      if (request) this.#requests.get(request).sent = true
+      return "sent"
+    }
+    if (volatile || !this.#wish || this.#state === "ended") return "dropped"
+    const bytes = typeof data === "string" ? data.length : data.byteLength ?? data.size
+    if (key !== undefined)
+      this.#queue = this.#queue.filter(entry => entry.key !== key || !(this.#queued -= entry.bytes, true))
+    if (this.#queue.length >= this.#options.messages || this.#queued + bytes > this.#options.bytes)
+      return "dropped"
+    this.#queue.push({ data, bytes, key, until: now() + ttl, request })
+    this.#queued += bytes
+    this.#arm()
+    return "queued"
+  }
+
+  #flush() {
+    while (this.#queue.length && this.#state === "open" && this.#socket.bufferedAmount <= BUFFERED) {
+      const { data, bytes, until, request } = this.#queue.shift()
+      this.#queued -= bytes
+      if (until < now()) continue
+      this.#socket.send(data)
+      if (request) this.#requests.get(request).sent = true
+    }
+  }
+
+  /** Forget what waits, and tell the requests. */
+  #forget(reason) {
+    this.#queue = []
+    this.#queued = 0
+    for (const request of [...this.#requests.values()]) request.reject(new Lost(reason))
+  }
+
+  // Rooms.
+
+  #roomPort = {
+    leave: room => {
+      if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name)
+      if (this.#state === "open") this.#sendNow({ type: "hub:leave", room: room.name })
+    },
+    rejoin: room => this.#state === "open" && this.#join(room),
+    send: (room, header, fields, how) => this.send(header, { ...fields, room: room.name }, how),
+  }
+
+  #join(room) {
+    const message = room.joining()
+    if (!message) return
+    const id = ++this.#lastId
+    const epoch = this.#epoch
+    this.#requests.set(id, {
+      deadline: now() + this.#options.timeout,
+      sent: true,
+      resolve: answer => { this.#requests.delete(id); room.joined(answer) },
+      reject: error => {
+        this.#requests.delete(id)
+        if (epoch === this.#epoch) room.refused(error)
+      },
+    })
+    this.#sendNow({ ...message, id })
+    this.#arm()
+  }
+
+  #sendNow(message) { this.#socket.send(JSON.stringify(message)) }
+
+  // Time.
+
+  #best() {
+    return this.#samples.reduce((best, each) => (!best || each.rtt < best.rtt ? each : best), null)
+  }
+
+  #sample(rtt, serverNow) {
+    this.#samples.push({ rtt, offset: serverNow + rtt / 2 - performance.now() })
+    if (this.#samples.length > SAMPLES) this.#samples.shift()
+  }
+
+  #ask() {
+    if (this.#options.plain || this.#state !== "open" || this.#asked !== null) return
+    const asked = (this.#asked = now())
+    const id = ++this.#lastId
+    this.#requests.set(id, {
+      deadline: Infinity,
+      sent: true,
+      resolve: answer => {
+        this.#requests.delete(id)
+        if (this.#asked === asked) this.#asked = null
+        if (typeof answer.now === "number") this.#sample(now() - asked, answer.now)
+        this.#arm()
+      },
+      reject: () => this.#requests.delete(id),
+    })
+    this.#sendNow({ type: "hub:time", id })
+    this.#arm()
+  }
+
+  /** Set the one timer to what is due first. */
+  #arm() {
+    let due = Math.min(this.#retryDue, this.#connectDue)
+    for (const request of this.#requests.values()) due = Math.min(due, request.deadline)
+    for (const entry of this.#queue) due = Math.min(due, entry.until)
+    if (this.#state === "open") {
+      if (this.#asked !== null) due = Math.min(due, this.#asked + PATIENCE)
+      else if (!this.#options.plain && !hidden())
+        due = Math.min(due, now() + Math.max(0, this.#heardAt + QUIET - Date.now()))
+      if (this.#queue.length) due = Math.min(due, now() + 100) // the socket's buffer is full
+      if (this.#failures) due = Math.min(due, this.#openedAt + STEADY)
+    }
+    if (due === this.#timerDue) return
+    clearTimeout(this.#timer)
+    this.#timerDue = due
+    this.#timer = due === Infinity ? null : setTimeout(() => this.#onTimer(), Math.max(0, due - now()))
+  }
+
+  #onTimer() {
+    this.#timer = null
+    this.#timerDue = Infinity
+    const time = now()
+    for (const request of [...this.#requests.values()])
+      if (request.deadline <= time) request.reject(new TimedOut("no answer came in time"))
+    this.#queue = this.#queue.filter(entry => entry.until > time || !(this.#queued -= entry.bytes, true))
+    if (this.#connectDue <= time) {
+      this.#probing?.abort()
+      if (this.#openedSocket) this.#end("the server sent no hub:hello", 1002)
+      else this.#wait("the server does not answer")
+    } else if (this.#retryDue <= time) {
+      this.#attempt()
+    } else if (this.#state === "open") {
+      if (this.#asked !== null && this.#asked + PATIENCE <= time) this.#lineIsDead()
+      else {
+        if (this.#openedAt + STEADY <= time) this.#failures = 0
+        if (!hidden() && Date.now() - this.#heardAt >= QUIET) this.#ask()
+        this.#flush()
+      }
+    }
+    this.#arm()
+  }
+
+  #lineIsDead() {
+    if (now() - this.#openedAt >= STEADY) this.#failures = 0
+    this.#wait("the line is dead", this.#failures ? undefined : Math.random() * AFTER_LOSS)
+  }
+
+  // The page.
+
+  #watchPage() {
+    if (this.#page) return
+    const stop = new AbortController()
+    const { signal } = stop
+    this.#page = stop
+    const page = globalThis.document
+    const view = globalThis.window
+    page?.addEventListener("visibilitychange", () => hidden() ? this.#arm() : this.#wake(), { signal })
+    page?.addEventListener("resume", () => this.#wake(), { signal })
+    view?.addEventListener("focus", () => this.#stale() && this.#wake(), { signal })
+    view?.addEventListener("online", () => this.#wake(), { signal })
+    view?.addEventListener("offline", () => this.#offline(), { signal })
+    view?.addEventListener("pagehide", () => this.#hide(), { signal })
+    view?.addEventListener("pageshow", event => event.persisted && this.#wake(), { signal })
+  }
+
+  #leavePage() {
+    this.#page?.abort()
+    this.#page = null
+  }
+
+  /** True if the machine may have slept: nothing was heard for longer than the questions allow. */
+  #stale() {
+    return this.#state === "open" && !this.#options.plain && Date.now() - this.#heardAt > QUIET + PATIENCE
+  }
+
+  #wake() {
+    if (!this.#wish) return
+    this.#samples = []
+    if (this.#state === "open") this.#ask()
+    else if (this.#state === "waiting" || this.#state === "resting") this.#attempt()
+    else if (this.#state === "connecting" && now() - this.#startedAt > STALE_CONNECTING) this.#attempt()
+  }
+
+  #offline() {
+    if (this.#state === "open" || this.#state === "connecting") this.#wait("offline")
+  }
+
+  /** The page goes, or is put away: a socket would keep it out of the back/forward cache. */
+  #hide() {
+    if (this.#state === "idle" || this.#state === "ended") return
+    this.#drop(1001)
+    this.#state = "waiting"
+    this.#retryDue = Infinity
+    this.#arm()
+  }
+
+  #become(state, reason) {
+    if (state !== "waiting") this.#retryAt = null
+    if (state === this.#state && reason === this.#reason) return
+    this.#state = state
+    this.#reason = reason
+    this.#arm()
+    this.#listeners.emit("state", { state, reason, retryAt: this.#retryAt })
+  }
+}
+
+/** One room.  Made by `hub.room(name)`; each call holds it once more, each `leave` lets go once. */
+export class Room {
+  #port
+  #listeners = new Listeners()
+  #held = 0
+  #options = {}
+  #epoch = null // of the position
+  #at = null
+  #live = false
+  #members = new Map()
+  #version = null
+
+  constructor(port, name) {
+    this.#port = port
+    this.name = name
+  }
+
+  /** True while the room's messages come. */
+  get live() { return this.#live }
+  /** Who is in, if the room tells: key → what the room tells of it. */
+  get members() { return new Map(this.#members) }
+  /** The position of the last message: `{ epoch, at }`, or null. */
+  get position() { return this.#at === null ? null : { epoch: this.#epoch, at: this.#at } }
+
+  /**
+   * Call `listener` for each message with this header, or for an event: "join", "gap" (messages
+   * were missed: fetch a snapshot), "members", "refused", "*".
+   */
+  on(name, listener, options) { return this.#listeners.on(name, listener, options) }
+
+  send(header, fields, how) { return this.#port.send(this, header, fields, how) }
+
+  /** Let go of the room.  It is left a moment after the last handle: a page may take it again. */
+  leave() {
+    if (!this.#held) return
+    if (--this.#held) return
+    setTimeout(() => {
+      if (this.#held || !this.#port) return
+      const port = this.#port
+      this.#live = false
+      port.leave(this)
+    })
+  }
+
+  [Symbol.dispose ?? Symbol.for("dispose")]() { this.leave() }
+
+  // For the hub.
+
+  hold(options) {
+    this.#held++
+    this.#options = { ...this.#options, ...options }
+  }
+
+  lost() { this.#live = false }
+
+  joining() {
+    if (this.#live) return null
+    const message = { type: "hub:join", room: this.name }
+    if (this.#at !== null) Object.assign(message, { epoch: this.#epoch, at: this.#at })
+    else if (this.#options.replay) message.replay = this.#options.replay
+    return message
+  }
+
+  joined(answer) {
+    const { epoch = null, at = null, recovered, count = 0, members } = answer
+    this.#live = true
+    const asked = recovered !== undefined
+    if (!(recovered && this.#at !== null)) {
+      this.#epoch = epoch
+      this.#at = at === null ? null : at - count
+    }
+    if (members) {
+      this.#members = new Map(Object.entries(members))
+      this.#version = answer.v ?? null
+    }
+    if (asked && !recovered) this.#listeners.emit("gap", { why: answer.why ?? "unknown" })
+    this.#listeners.emit("join", { recovered: Boolean(recovered), count })
+    if (members) this.#listeners.emit("members", this.members)
+  }
+
+  refused(error) {
+    this.#listeners.emit("refused", error)
+  }
+
+  take(message) {
+    if (message.type === "hub:gap") {
+      this.#epoch = message.epoch
+      this.#at = message.at
+      this.#listeners.emit("gap", { why: message.why })
+      return
+    }
+    if (message.type === "hub:members") return this.#onMembers(message)
+    if (message.type !== undefined) return
+    const { n } = message
+    // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
+    if (n !== undefined && this.#at !== null && n <= this.#at) return
+    const data = message.data ?? message.text ?? decoded(message.bytes)
+    this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
+    // After the listeners: a page that throws away its work asks for the message again.
+    if (n !== undefined) this.#at = n
+  }
+
+  #onMembers({ v, came = {}, went = [] }) {
+    if (this.#version !== null && v !== this.#version + 1) {
+      this.#live = false
+      this.#port.rejoin(this)
+      return
+    }
+    this.#version = v ?? null
+    for (const [key, info] of Object.entries(came)) this.#members.set(key, info)
+    for (const key of went) this.#members.delete(key)
+    this.#listeners.emit("members", this.members)
+  }
+}
+
+function now() { return performance.now() }
+
+function decoded(base64) {
+  return base64 === undefined ? null : Uint8Array.from(atob(base64), char => char.charCodeAt(0)).buffer
+}
+
+function hidden() { return globalThis.document?.visibilityState === "hidden" }
