@@ -4,12 +4,14 @@ The packages and modules, lowest first.  A module imports only from its own row 
 above it:
 
     errors, statistics                 exceptions; snapshots of figures
-    checks, types, limits              argument checks, ids and enums, limits for clients
+    checks, types, limits, history     argument checks, ids and enums, limits for clients
     matcher/                           typed messages: formats, handlers, converters
     protocol/                          the wire: HTTP, handshake, frames, closing
     concurrency/                       threads, waits and order
     net/                               sockets: transports, connections, outboxes, listeners
-    interfaces, settings, defaults     the protocols that handlers see; the settings
+    backplane/                         the order and the history of shared rooms
+    interfaces, room_option, settings  the protocols that handlers see; the settings
+    defaults                           the specification's default objects
     core/                              the parts that a hub's clients, rooms and servers share
     clients/                           one connection, as programs hold it
     rooms/, rooms/ticking/             hotlines; hotlines with a clock
@@ -28,6 +30,8 @@ The public names are those in this module, in ``hubthread.testing`` and in the m
 Layer: top.  Threads: importing starts none.
 """
 
+from hubthread.backplane.interfaces import Backplane as Backplane
+from hubthread.backplane.memory import MemoryBackplane as MemoryBackplane
 from hubthread.clients.client import Client as Client
 from hubthread.clients.each import Iteration as Iteration
 from hubthread.clients.ratelimit import RateLimiter as RateLimiter
@@ -69,6 +73,9 @@ from hubthread.errors import UsageError as UsageError
 from hubthread.errors import WrongThread as WrongThread
 from hubthread.errors import WrongType as WrongType
 from hubthread.errors import WrongValue as WrongValue
+from hubthread.history import History as History
+from hubthread.history import Position as Position
+from hubthread.history import Recovery as Recovery
 from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.polling import LongPollingOption as LongPollingOption
@@ -152,6 +159,12 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "SilentHotline",
     "HotlineOption",
     "HotlineID",
+    # Shared rooms, with a history.
+    "History",
+    "Position",
+    "Recovery",
+    "Backplane",
+    "MemoryBackplane",
     # Rooms with a clock.
     "FrameControl",
     "HotlineFrameOption",

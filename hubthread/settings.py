@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from hubthread.checks import check_callable, check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
+from hubthread.room_option import HotlineOption as HotlineOption
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
 from hubthread.types import Readers as Readers
 
 if TYPE_CHECKING:
+    from hubthread.backplane.interfaces import Backplane
     from hubthread.concurrency.context import Context
     from hubthread.interfaces import IOContext
     from hubthread.matcher.matcher import MatcherMap
@@ -49,6 +51,7 @@ Header = TypeVar("Header", bound=Hashable)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 KB, MB = DataSize.KB, DataSize.MB
+
 
 ReadBufferPreprocessing = Callable[[Any], Any]
 """A function that changes each received message before it is handled.
@@ -286,60 +289,6 @@ class SocketPeriod:
 
 
 @dataclass(frozen=True)
-class HotlineOption:
-    """The options of a new room (``HotlineOption``).
-
-    :raises SettingError: for a value of the wrong type.
-    """
-
-    name: str = ""
-    """The name in logs, statistics and ``repr``; several rooms may have the same."""
-    max_members: int | None = None
-    """Clients that may be in at a time; ``answer`` raises ``HotlineFull`` for another one.
-
-    ``None`` sets no limit.
-    """
-    on_join: Callable[[Any, IOContext], object] | None = None
-    """Called with ``(hotline, ctx)``, on the hub thread, after a client has joined.
-
-    The hooks hear each join and each leave once, in the order in which they happened.  They keep
-    their place among the closures of the hub.  A room with a clock has the hooks of
-    ``HotlineFrameOption`` instead.
-    """
-    on_leave: Callable[[Any, IOContext], object] | None = None
-    """Called with ``(hotline, ctx)``, on the hub thread, after a client has left.
-
-    When the room closes, it runs for each member that was in.  It may still push then, but the
-    push reaches no one.
-    """
-    on_empty: Callable[[Any], object] | None = None
-    """Called with ``(hotline,)``, on the hub thread, after the last member has left.
-
-    Another client may have joined meanwhile: ``hotline.close_if_empty()`` closes the room only if
-    it is still empty.
-    """
-    close_when_empty: float | None = None
-    """Seconds without a member after which the room closes; ``None``: it stays open.
-
-    The time counts from the last leave, and for a new room from its begin.
-    """
-
-    def __post_init__(self) -> None:
-        check_kind("name", self.name, str, "a string")
-        check_number("max_members", self.max_members, 1, whole=True, optional=True)
-        check_function("on_join", self.on_join, "hotline", "ctx")
-        check_function("on_leave", self.on_leave, "hotline", "ctx")
-        check_function("on_empty", self.on_empty, "hotline")
-        check_number("close_when_empty", self.close_when_empty, 0, optional=True)
-
-    @property
-    def _watches(self) -> bool:
-        """True if the option has a hook, or a time for an empty room."""
-        hooks = (self.on_join, self.on_leave, self.on_empty, self.close_when_empty)
-        return any(hook is not None for hook in hooks)
-
-
-@dataclass(frozen=True)
 class HubSetting(Generic[Meta, Header]):
     """The settings of a hub (``HubSetting``).
 
@@ -398,6 +347,13 @@ class HubSetting(Generic[Meta, Header]):
     ``__exit__`` gets what the callback raised, before that is logged or after
     ``receive_matcher_error`` has handled it.
     """
+    may_join: Callable[[IOContext, Meta, str], bool | str] | None = None
+    """Called with ``(ctx, meta, name)`` when a client of ``hubthread.1`` asks to join a room.
+
+    ``True`` lets the client into the room that ``hub.room(name)`` finds; the hook may make the
+    room.  Anything else refuses; a text is told to the client as the reason.  Without the hook no
+    client joins a room by its name.
+    """
     chan_queue_size: int = 16 * KB
     """The number of entries that each queue may hold.
 
@@ -414,6 +370,12 @@ class HubSetting(Generic[Meta, Header]):
     """The settings of WebSocket connections."""
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)
     """The settings of raw TCP and UDP peers."""
+    backplane: Backplane | None = None
+    """The order and the history of shared rooms.
+
+    ``None`` gives the hub a ``MemoryBackplane`` of its own.  Hubs with the same backplane share
+    their shared rooms.
+    """
     limits: Limits = field(default_factory=Limits)
     """The limits for one client and for one address."""
     delayed_execution: Callable[[Any], object] | None = None
@@ -451,6 +413,8 @@ class HubSetting(Generic[Meta, Header]):
         check_kind("websocket_period", self.websocket_period, WebsocketPeriod, "a WebsocketPeriod")
         check_kind("socket_period", self.socket_period, SocketPeriod, "a SocketPeriod")
         check_kind("limits", self.limits, Limits, "a Limits")
+        if self.backplane is not None:
+            check_has("backplane", self.backplane, "open", "a Backplane or None")
         for name, arguments in (
             ("receive_matcher_error", ("ctx", "meta", "error")),
             ("on_handshake", ("request",)),
@@ -458,6 +422,7 @@ class HubSetting(Generic[Meta, Header]):
             ("on_connection_start", ("ctx", "meta")),
             ("on_connection_close", ("ctx", "meta")),
             ("around_callback", ("ctx", "meta")),
+            ("may_join", ("ctx", "meta", "name")),
             ("delayed_execution", ("hub",)),
         ):
             check_function(name, getattr(self, name), *arguments)

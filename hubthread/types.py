@@ -35,6 +35,7 @@ Key: TypeAlias = str | int | bytes
 """The subject of a message: with ``Overflow.LATEST`` a newer message replaces a waiting message
 with the same key."""
 
+
 _PLAIN = [(kind.__hash__, kind.__eq__) for kind in (str, int, bytes)]
 
 

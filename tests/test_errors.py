@@ -189,7 +189,7 @@ TYPES: dict[str, Call] = {
     "broadcast key": lambda hub: hub.broadcast("a", key=[]),  # type: ignore[arg-type]
     "push": lambda hub: hub.hotline().push(1),  # type: ignore[arg-type]
     "push key": lambda hub: hub.hotline().push("a", key=[]),  # type: ignore[arg-type]
-    "answer": lambda hub: hub.hotline().answer(WRONG),  # type: ignore[arg-type]
+    "answer": lambda hub: hub.hotline().answer(WRONG),  # type: ignore[call-overload]
     "run": lambda hub: HotlineFrameOption[Any](list).run(hub.silent_hotline()),
     "operation_timeout": lambda hub: frame_of(hub).operation_timeout(1, None),
     "operation_ticker": lambda hub: frame_of(hub).operation_ticker(1, nothing, 1, None),

@@ -94,6 +94,7 @@ GIVE: dict[str, Give] = {
         f"HubSetting.{name}": _setting(name)
         for name in (
             "around_callback",
+            "may_join",
             "delayed_execution",
             "meta_gen",
             "on_connection_close",
@@ -172,6 +173,8 @@ GIVE: dict[str, Give] = {
 EXEMPT = {
     "Hub.websocket_handler(start_response)": "the WSGI server's",
     "Hub.serve(pages)": "a VirtualHub serves no pages: tested with a real hub below",
+    "Client.enter_room(join)": "rooms call it",
+    "MemoryBackplane.open(now)": "the hub calls it",
     "SilentHotline.each_client(task)": "a silent hotline accepts every call and does nothing",
     "_Matcher.add(handler)": "MatcherMap.add, of an overlay",
     "Hub.long_polling": "takes a LongPollingOption",

@@ -58,14 +58,16 @@ class Row(NamedTuple):
 ROWS = (
     Row("errors statistics"),
     Row("checks types"),
-    Row("limits"),
+    Row("limits history"),
     # No threads, no clocks: what these two do depends on the bytes alone.
     Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
     Row("protocol", third_party="wsproto h11", not_stdlib=f"{_IO} {_THREADS}"),
     Row("concurrency"),
     Row("net", not_stdlib="asyncio"),
     Row("net.udp net.wsgi", not_stdlib="asyncio"),
+    Row("backplane"),
     Row("interfaces"),
+    Row("room_option"),
     Row("settings"),
     Row("defaults"),
     Row("core"),

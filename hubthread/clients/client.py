@@ -71,9 +71,9 @@ class Client(Recipient, Generic[Meta, Header]):
     """
 
     __slots__ = (
-        "__weakref__", "_around", "_context", "_core", "_intercept", "_lock", "_make_frame",
-        "_pending", "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits",
-        "handshake", "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
+        "__weakref__", "_around", "_context", "_core", "_lock", "_make_frame", "_pending",
+        "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits", "handshake",
+        "intercept", "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
@@ -101,7 +101,7 @@ class Client(Recipient, Generic[Meta, Header]):
         # Copies of references that each message needs: see "Free threading" in the docstring of
         # ``concurrency``.
         self._make_frame = core.make_frame
-        self._intercept = core.intercept
+        self.intercept = core.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
         around = setting.around_callback
         self._around = None if around is None else Around(self, around)
@@ -268,13 +268,13 @@ class Client(Recipient, Generic[Meta, Header]):
 
     # For rooms, whose member the client is (see ``core.push_log.Member``).
 
-    def enter_room(self, room: PushLog[Any], first: Frame | None = None) -> None:
+    def enter_room(self, room: PushLog[Any], join: Callable[[Any], object]) -> None:
         """Join a room; do nothing if the connection has ended.
 
-        :param first: see ``PushLog.join``.
+        :param join: see ``Memberships.enter``.
         :raises TooManyRooms: if the client is in ``Limits.rooms_per_client`` rooms.
         """
-        if not self._rooms.enter(room, first):
+        if not self._rooms.enter(room, join):
             raise reports.too_many_rooms(self._core, self)
 
     def leave_room(self, room: PushLog[Any]) -> None:
@@ -374,10 +374,10 @@ class Client(Recipient, Generic[Meta, Header]):
             if self._preprocess is not None:
                 message = checked(self._preprocess(message))
             self.payload = message
-            if self._intercept is not None:
+            if self.intercept is not None:
                 if self.habits is not None:
-                    self._ahead(self._intercept)
-                verdict: object = self._intercept(self, self.meta)
+                    self._ahead(self.intercept)
+                verdict: object = self.intercept(self, self.meta)
                 if verdict is False or (verdict is not True and checked(verdict) is False):
                     return
             if self.matcher is not None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from hubthread.core.push_log import PushLog
 from hubthread.errors import Closed
-from hubthread.protocol.frames import Frame
 
 __all__ = ["Memberships"]
 
@@ -50,10 +50,10 @@ class Memberships:
                 return self._last
             return tuple(log.room for log in self._rooms if log.room is not None)
 
-    def enter(self, room: PushLog[Any], first: Frame | None = None) -> bool:
+    def enter(self, room: PushLog[Any], join: Callable[[Any], object]) -> bool:
         """Join a room, unless the connection has ended.
 
-        :param first: see ``PushLog.join``.
+        :param join: called with the member: it lets the member into the room.
         :returns: False if the client is in as many rooms as it may be.
         """
         try:
@@ -65,7 +65,7 @@ class Memberships:
                     return False
                 # Remembered first: otherwise, after an interrupt, the client would stay in.
                 self._rooms[room] = None
-                room.join(self._client, first)
+                join(self._client)
         except BaseException:
             with self._lock:
                 if self._client not in room:

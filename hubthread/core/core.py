@@ -7,11 +7,15 @@ use it.
 from __future__ import annotations
 
 import logging
+import secrets
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from hubthread.backplane.interfaces import BackplaneLink
+from hubthread.backplane.memory import MemoryBackplane
 from hubthread.checks import checked
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.logs import log_safely
@@ -89,6 +93,8 @@ class Core(Generic[Meta, Header]):
         self.registry: Registry[Any, Any] = Registry(
             PushLog(self.loop.schedule, bound, f"hub {self.name}")
         )
+        self._backplane: BackplaneLink | None = None
+        self._backplane_lock = threading.RLock()
         self.servers = Servers()
         self.connections = Connections(self._tell_crowd)
         self.address_limit = AddressLimit(
@@ -107,6 +113,8 @@ class Core(Generic[Meta, Header]):
         """The limit of ``Limits.messages_per_second``."""
         self.intercept: Intercept = setting.on_receive_message
         """``on_receive_message``, behind ``limiter``."""
+        self.client_messages: Callable[[Any, Any], bool]
+        """The same for clients of ``hubthread.1``, behind the hub's own messages."""
 
     def read_by(self, readers: Readers) -> None:
         """Let connections share threads, or have one each, from now on."""
@@ -119,6 +127,22 @@ class Core(Generic[Meta, Header]):
                 "so many with less memory and CPU time"
             )
             log_safely(self.logger, logging.WARNING, text, self.name, CROWD)
+
+    @property
+    def backplane(self) -> BackplaneLink:
+        """The hub's connection to its backplane, opened by the first shared room."""
+        with self._backplane_lock:
+            link = self._backplane
+            if link is None:
+                node = f"{self.name}-{secrets.token_hex(4)}"
+                backplane = self.setting.backplane or MemoryBackplane()
+                link = self._backplane = backplane.open(node, self.clock.now)
+            return link
+
+    def close_backplane(self, timeout: float) -> None:
+        """End the connection to the backplane within ``timeout`` seconds."""
+        if self._backplane is not None:
+            self._backplane.close(timeout)
 
     @contextmanager
     def hook_call(self, what: str, request: Request) -> Iterator[None]:

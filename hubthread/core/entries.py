@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from hubthread.core.delivery import Member
+from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 
 __all__ = ["Change", "Driver", "Push", "PushExcept", "Step", "Watcher"]
@@ -71,11 +72,11 @@ class Change(Generic[M]):
 
     __slots__ = ("first", "joins", "member")
 
-    def __init__(self, member: M, joins: bool, first: Frame | None = None) -> None:
+    def __init__(self, member: M, joins: bool, first: Sequence[FrameBatch] = ()) -> None:
         self.member = member
         self.joins = joins
         self.first = first
-        """The first message for a member that joins."""
+        """The first messages for a member that joins."""
 
 
 class Step(Generic[M]):

@@ -30,6 +30,7 @@ from hubthread.errors import (
     UsageError,
 )
 from hubthread.protocol.batch import FrameBatch
+from hubthread.protocol.envelope import Place
 from hubthread.protocol.frames import Frame
 
 __all__ = ["Driver", "Member", "PushLog", "Watcher"]
@@ -68,6 +69,8 @@ class PushLog(Generic[M]):
         self.name = name
         self.room: Any = None
         """The room, for its members, until it ends."""
+        self.place: Callable[[int, int], Place] | None = None
+        """Returns the place of pushes, from the first to the last, in a shared room's order."""
         self.watcher: Watcher[M] | None = None
         self.telling: int | None = None
         """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
@@ -89,10 +92,10 @@ class PushLog(Generic[M]):
 
     # Any thread.
 
-    def join(self, member: M, first: Frame | None = None) -> bool:
+    def join(self, member: M, first: Sequence[FrameBatch] = ()) -> bool:
         """Let ``member`` in: it gets every push accepted from now on.
 
-        :param first: a message that the member gets before these pushes.
+        :param first: the messages that the member gets before these pushes.
         :returns: False if it is a member already.
         :raises HotlineClosed: after ``close`` or ``seal``.
         :raises HotlineFull: when ``most`` members are in.
@@ -109,7 +112,7 @@ class PushLog(Generic[M]):
                 if self.watcher is not None:
                     self.watcher.joins(member)
                 self._accepted[member] = None
-                if first is None and self._at_rest():
+                if not first and self._at_rest():
                     self._present[member] = None
                     return True
                 schedule = self._append(change)
@@ -170,18 +173,35 @@ class PushLog(Generic[M]):
         if driver is not None:
             driver.left(member)
 
-    def push(self, frame: Frame, key: Hashable = None, exclude: Sequence[M] | None = None) -> int:
+    def admit(self) -> None:
+        """Refuse a push that cannot be accepted.
+
+        :raises HotlineClosed: after ``close``.
+        :raises QueueFull: when ``bound`` entries wait.
+        """
+        with self._lock:
+            self._admit()
+
+    def push(
+        self,
+        frame: Frame,
+        key: Hashable = None,
+        exclude: Sequence[M] | None = None,
+        *,
+        admitted: bool = False,
+    ) -> int:
         """Accept ``frame`` for the members of this moment.
 
         :param exclude: members that do not get it.
+        :param admitted: True for a push that ``admit`` has not refused.
         :returns: the push's number, at once.
-        :raises HotlineClosed: after ``close``.
-        :raises QueueFull: when ``bound`` entries wait.
+        :raises HotlineClosed, QueueFull: as ``admit``.
         """
         entry = Push(frame, key) if exclude is None else PushExcept(frame, key, exclude)
         try:
             with self._lock:
-                self._admit()
+                if not admitted:
+                    self._admit()
                 # A push that interrupts this one here, on this thread, is the later entry,
                 # with the lower number; both are flushed together.
                 schedule = self._append(entry)
@@ -417,8 +437,8 @@ class PushLog(Generic[M]):
                     some_left = True
                     continue
                 self._present[entry.member] = None
-                if entry.first is not None:
-                    entry.member.send_batch(FrameBatch([entry.first], [None]))
+                for batch in entry.first:
+                    entry.member.send_batch(batch)
         if frames:
             number = self._send(frames, keys, number, excluded)
         with self._lock:
@@ -443,8 +463,9 @@ class PushLog(Generic[M]):
         excluded: dict[M, set[int]],
     ) -> int:
         """Send frames to the members of this moment; return the number of the last push."""
-        batch = FrameBatch(frames, keys)
         last = number + len(frames)
+        place = None if self.place is None else self.place(number + 1, last)
+        batch = FrameBatch(frames, keys, place)
         pending = []
         members: Collection[M] = self._present
         others: list[M] = []
@@ -469,11 +490,7 @@ class PushLog(Generic[M]):
         places = [place for place in range(len(batch.frames)) if place not in without]
         if not places:
             return
-        write = member.send_batch(
-            FrameBatch(
-                [batch.frames[each] for each in places], [batch.keys[each] for each in places]
-            )
-        )
+        write = member.send_batch(batch.some(places))
         if write:
             with self._lock:
                 self._delivery.add_some(member, [number + 1 + each for each in places], write)

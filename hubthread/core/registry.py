@@ -40,6 +40,14 @@ class RegisteredHotline(Protocol):
     def hotline_id(self) -> HotlineID:
         """The hotline's number."""
 
+    @property
+    def name(self) -> str:
+        """The hotline's name."""
+
+    @property
+    def is_closed(self) -> bool:
+        """True if the hotline was closed."""
+
     def _watched(self) -> Sequence[Watched]:
         """Return what runs callbacks for the hotline."""
 
@@ -63,6 +71,7 @@ class Registry(Generic[C, H]):
         self._last_hotline = 0
         self._clients: dict[ClientID, C] = {}
         self._hotlines: dict[HotlineID, H] = {}
+        self._named: dict[str, H] = {}  # those that a name leads to
         self._busy: dict[Watched, None] = {}
         self._ended: Counter[str] = Counter()
         self._total = 0
@@ -129,21 +138,44 @@ class Registry(Generic[C, H]):
         with self._lock:
             return self._clients.get(connection_id)
 
-    def add(self, hotline: H) -> None:
-        """Add a hotline."""
+    def add(self, hotline: H, name: str | None = None) -> None:
+        """Add a hotline.
+
+        :param name: the name that leads to it; no other open hotline may have it.
+        """
         with self._lock:
             self._hotlines[hotline.hotline_id] = hotline
+            if name is not None:
+                self._named[name] = hotline
 
     def replace(self, hotline: H) -> None:
         """Put a hotline in the place of its number; do nothing if that was closed meanwhile."""
         with self._lock:
-            if hotline.hotline_id in self._hotlines:
-                self._hotlines[hotline.hotline_id] = hotline
+            replaced = self._hotlines.get(hotline.hotline_id)
+            if replaced is None:
+                return
+            self._hotlines[hotline.hotline_id] = hotline
+            if self._named.get(hotline.name) is replaced:
+                self._named[hotline.name] = hotline
 
     def remove(self, hotline: H) -> None:
         """Remove a hotline that was closed."""
         with self._lock:
-            self._hotlines.pop(hotline.hotline_id, None)
+            found = self._hotlines.pop(hotline.hotline_id, None)
+            if found is not None and self._named.get(hotline.name) is found:
+                del self._named[hotline.name]
+
+    def named(self, name: str) -> H | None:
+        """Return the open hotline that the name leads to, or None."""
+        with self._lock:
+            found = self._named.get(name)
+        # A hotline that is closing is removed in a moment.
+        return None if found is None or found.is_closed else found
+
+    def rooms(self) -> list[H]:
+        """Return the open hotlines that a name leads to, oldest first."""
+        with self._lock:
+            return [hotline for hotline in self._named.values() if not hotline.is_closed]
 
     def hotline(self, hotline_id: HotlineID) -> H | None:
         """Return the open hotline of that number, or None."""

@@ -98,7 +98,7 @@ def _disown(core: Core[Any, Any]) -> None:
 
 
 def _replace_log(log: Any, refuse: Callable[..., NoReturn]) -> None:
-    _replace(log, refuse, "join", "leave", "push", "run", "close", "wait_consumed")
+    _replace(log, refuse, "admit", "join", "leave", "push", "run", "close", "wait_consumed")
 
 
 def _replace(part: Any, refuse: Callable[..., NoReturn], *names: str) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from hubthread.checks import check_kind, check_work
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
-from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.concurrency.clock import Clock
 from hubthread.concurrency.context import Context
 from hubthread.core.core import Core
@@ -24,12 +23,12 @@ from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
 from hubthread.hub.filtered import send_filtered
 from hubthread.hub.lifecycle import Lifecycle
-from hubthread.hub.parts import Parts
+from hubthread.hub.parts import Parts, wire
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
+from hubthread.hub.rooms import MakeOption, RoomMaker
 from hubthread.matcher.compile import marshal_json, unmarshal_json
 from hubthread.matcher.jsontext import splice
-from hubthread.protocol.handshake import validate_origin_check
 from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline, clients_of
 from hubthread.rooms.silent import SilentHotline
@@ -71,15 +70,9 @@ class Hub(EachClient[Meta, Header]):
     """
 
     def __init__(self, setting: HubSetting[Meta, Header]) -> None:
-        self._core: Core[Meta, Header]
         self._core, self._lifecycle, self._bridge = self._assemble(setting)
-        core = self._core
-        core.client_class = Client
-        core.limiter = limiter_of(setting.limits, core.clock.now)
-        core.intercept = behind_limit(core.limiter, setting.on_receive_message)
-        validate_origin_check(setting.websocket_period.upgrader.check_origin)
-        if setting.receive_matcher is not None:
-            setting.receive_matcher.freeze()
+        self._rooms: RoomMaker[Meta, Header] = RoomMaker(self._core)
+        wire(self._core)
 
     def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
         runtime = Runtime.real(setting)
@@ -253,14 +246,22 @@ class Hub(EachClient[Meta, Header]):
     def hotline(self, option: HotlineOption | None = None) -> Hotline[Meta, Header]:
         """Open a room (``NewHotline``, ``NewHotlineWithOption`` and their Direct variants).
 
+        :raises UsageError: for a shared room whose name an open room has.
         :raises HubClosed: when the hub is closing.
         """
-        chosen = HotlineOption() if option is None else option
-        check_kind("option", chosen, HotlineOption, "a HotlineOption or None")
-        self._core.state.refuse_closing("opens no hotline")
-        hotline = Hotline(self._core, self._core.registry.next_hotline_id(), chosen)
-        self._core.registry.add(hotline)
-        return hotline
+        return self._rooms.make(option)
+
+    def room(self, name: str, option: MakeOption = None) -> Hotline[Meta, Header]:
+        """Return the room of that name; of several callers that find none, one makes it.
+
+        :param option: the option of a new room, or a function that returns it for the name.
+        :raises SettingError: for a name that is not 1 to 200 printable characters.
+        """
+        return self._rooms.find_or_make(name, option)
+
+    def rooms(self) -> list[Hotline[Meta, Header]]:
+        """Return the rooms that ``room`` finds, oldest first."""
+        return self._core.registry.rooms()
 
     def silent_hotline(self) -> SilentHotline[Meta, Header]:
         """Return a room without members (``NewHotlineSilence``, ``NewHotlineSilenceDirect``)."""

@@ -303,6 +303,7 @@ class Lifecycle:
             hotline.close()
         for hotline in hotlines:  # the last callback of a room may use the hub
             hotline._wait_ended(left(deadline - timeout * FORCE_SHARE / 4))
+        core.close_backplane(left(deadline))
         if core.readers is not None:
             core.readers.close()
         core.workers.close()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from hubthread.clients.client import Client
+from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.core.core import Core
+from hubthread.hub.client_messages import ClientMessages
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.protocol.handshake import validate_origin_check
 from hubthread.serving.wsgi import WSGIBridge
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "wire"]
 
 
 class Parts(NamedTuple):
@@ -20,3 +24,19 @@ class Parts(NamedTuple):
     core: Core[Any, Any]
     lifecycle: Lifecycle
     bridge: WSGIBridge
+
+
+def wire(core: Core[Any, Any]) -> None:
+    """Give a new core what it needs of the layers above it, and check the setting.
+
+    :raises SettingError: for a ``check_origin`` that is neither a policy nor a function.
+    """
+    setting = core.setting
+    core.client_class = Client
+    core.limiter = limiter_of(setting.limits, core.clock.now)
+    core.intercept = behind_limit(core.limiter, setting.on_receive_message)
+    own = ClientMessages(core, setting.on_receive_message)
+    core.client_messages = behind_limit(core.limiter, own) or own
+    validate_origin_check(setting.websocket_period.upgrader.check_origin)
+    if setting.receive_matcher is not None:
+        setting.receive_matcher.freeze()

@@ -23,8 +23,9 @@ from hubthread.net.options import ConnectionOptions
 from hubthread.net.outbox import PING, PONG, Outbox
 from hubthread.net.tick_batch import tick_batches
 from hubthread.net.transport import Transport
-from hubthread.protocol.batch import FrameBatch
+from hubthread.protocol.batch import Encoding, FrameBatch
 from hubthread.protocol.closing import Action, CloseEvent, Closing
+from hubthread.protocol.envelope import Enveloped
 from hubthread.protocol.frames import Frame, encode_ping, encode_pong
 from hubthread.protocol.websocket import (
     PeerClose,
@@ -78,6 +79,7 @@ class Connection:
         watch = transport.watch
         self._flusher: Flushing = services.flusher if watch is None else watch
         self._window_bits = window_bits
+        self._encoding: Encoding = window_bits  # of pushes
         # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
         start_thread = services.threads.start
@@ -112,8 +114,12 @@ class Connection:
 
         :returns: the number of the last message if it waits here, zero if it is consumed.
         """
-        joined, wires = batch.encoded(self._window_bits)
+        joined, wires = batch.encoded(self._encoding)
         return self.outbox.send_batch(joined, wires, batch.keys)
+
+    def envelop(self) -> None:
+        """Put pushes of shared rooms into envelopes from now on (``protocol.envelope``)."""
+        self._encoding = Enveloped(self._window_bits)
 
     def send_control(self, frame: Frame) -> None:
         """Send a ping or pong."""

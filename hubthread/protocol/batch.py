@@ -6,12 +6,17 @@ Layer: protocol.  Threads: a batch is made and used by the one thread that fans 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import TypeAlias
 
+from hubthread.protocol.envelope import Enveloped, Place, envelop
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.raw_framing import encode_message
 from hubthread.types import Framing
 
-__all__ = ["FrameBatch"]
+__all__ = ["Encoding", "FrameBatch"]
+
+Encoding: TypeAlias = "int | Framing | Enveloped | None"
+"""The kind of bytes that a peer gets; see ``FrameBatch.encoded``."""
 
 
 class FrameBatch:
@@ -21,21 +26,28 @@ class FrameBatch:
     send.  The frames are joined once for each encoding, not once for each member.
     """
 
-    __slots__ = ("_encoded", "frames", "keys")
+    __slots__ = ("_encoded", "_place", "frames", "keys")
 
-    def __init__(self, frames: Sequence[Frame], keys: Sequence[Hashable]) -> None:
+    def __init__(
+        self, frames: Sequence[Frame], keys: Sequence[Hashable], place: Place | None = None
+    ) -> None:
+        """Make a batch; ``place`` is that of the frames, if they are pushes of a shared room."""
         self.frames = frames
         self.keys = keys
-        self._encoded: dict[int | Framing | None, tuple[bytes, list[bytes]]] = {}
+        self._place = place
+        self._encoded: dict[Encoding, tuple[bytes, list[bytes]]] = {}
 
-    def encoded(self, encoding: int | Framing | None) -> tuple[bytes, list[bytes]]:
+    def encoded(self, encoding: Encoding) -> tuple[bytes, list[bytes]]:
         """Return the joined bytes, and the bytes of each frame.
 
         :param encoding: ``None`` for plain WebSocket frames; an ``int`` for peers with
-            permessage-deflate: their window in bits; a ``Framing`` for raw peers.
+            permessage-deflate: their window in bits; ``Enveloped`` for peers that get envelopes;
+            a ``Framing`` for raw peers.
         """
         encoded = self._encoded.get(encoding)
         if encoded is None:
+            if isinstance(encoding, Enveloped):
+                return self._enveloped(encoding)
             if encoding is None:
                 wires = [frame.wire for frame in self.frames]
             elif isinstance(encoding, Framing):
@@ -44,4 +56,22 @@ class FrameBatch:
                 wires = [frame.deflated(encoding) for frame in self.frames]
             joined = wires[0] if len(wires) == 1 else b"".join(wires)
             encoded = self._encoded[encoding] = (joined, wires)
+        return encoded
+
+    def some(self, places: Sequence[int]) -> FrameBatch:
+        """Return a batch of some of the frames, given by their indices."""
+        frames = [self.frames[each] for each in places]
+        place = self._place
+        if place is not None:
+            place = Place(place.room, [place.offsets[each] for each in places])
+        return FrameBatch(frames, [self.keys[each] for each in places], place)
+
+    def _enveloped(self, encoding: Enveloped) -> tuple[bytes, list[bytes]]:
+        if self._place is None:
+            return self.encoded(encoding.window_bits)
+        room, offsets = self._place
+        pairs = zip(offsets, self.frames, strict=True)
+        frames = [envelop(frame, room, offset) for offset, frame in pairs]
+        encoded = FrameBatch(frames, self.keys).encoded(encoding.window_bits)
+        self._encoded[encoding] = encoded
         return encoded

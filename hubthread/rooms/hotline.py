@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from hubthread.checks import checked
+from hubthread.checks import check_number, checked
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
-from hubthread.errors import ContextNotClient, HubThreadError
+from hubthread.core.sequencer import Sequencer
+from hubthread.errors import ContextNotClient, HubThreadError, SettingError, UsageError
+from hubthread.history import Position, Recovery
 from hubthread.matcher.compile import marshal_json
 from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.protocol.batch import FrameBatch
+from hubthread.protocol.frames import Frame
 from hubthread.rooms.attendance import Attendance, WhenEmpty
 from hubthread.settings import HotlineOption
 from hubthread.statistics import HotlineStatistics
-from hubthread.types import HotlineID, Key, check_key
+from hubthread.types import HotlineID, Key, Overflow, check_key
 
 if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
@@ -51,6 +55,7 @@ class Hotline(EachClient[Meta, Header]):
         "_log",
         "_make_frame",
         "_option",
+        "_shared",
         "context",
         "data",
         "hotline_id",
@@ -88,8 +93,22 @@ class Hotline(EachClient[Meta, Header]):
             self._log.room = self
             if option._watches:
                 self._watch()
+            self._shared = self._share() if option.shared else None
         else:
             self.context, self.data, self._log = continued.context, continued.data, continued._log
+            self._shared = continued._shared
+
+    def _share(self) -> Sequencer[Client[Meta, Header]]:
+        """Attach the room to the hub's backplane."""
+        core, option = self._core, self._option
+        if option.history is not None and core.setting.overflow is Overflow.LATEST:
+            raise SettingError(
+                "history",
+                "expected None in a hub with Overflow.LATEST, which replaces waiting pushes: a "
+                "client could not say which pushes it has",
+            )
+        now = core.clock.now
+        return Sequencer(core.backplane, self._log, option.name, option.history, now)
 
     def _watch(self) -> None:
         """Have the hooks of the option hear of joins and leaves, on the hub thread."""
@@ -113,7 +132,24 @@ class Hotline(EachClient[Meta, Header]):
         """The hub's logger."""
         return self._core.logger
 
-    def answer(self, ctx: IOContext, *, first: str | bytes | None = None) -> None:
+    @overload
+    def answer(self, ctx: IOContext, *, first: str | bytes | None = ...) -> None: ...
+    @overload
+    def answer(
+        self, ctx: IOContext, *, since: Position | None, first: str | bytes | None = ...
+    ) -> Recovery: ...
+    @overload
+    def answer(
+        self, ctx: IOContext, *, replay: int, first: str | bytes | None = ...
+    ) -> Recovery: ...
+    def answer(
+        self,
+        ctx: IOContext,
+        *,
+        first: str | bytes | None = None,
+        since: Position | None = None,
+        replay: int | None = None,
+    ) -> Recovery | None:
         """Let a client in: it gets every push accepted from now on.
 
         Nothing happens to a client that is in, or whose connection has ended.
@@ -121,6 +157,13 @@ class Hotline(EachClient[Meta, Header]):
         :param first: a message that the client gets before these pushes, such as the state of the
             room.  Make it on the thread that changes the state and pushes the changes; then the
             client misses none and gets none twice.
+        :param since: for a room with a history: the position of a client that comes back.  It
+            gets every push after the position, and then goes on live; or nothing, if one of these
+            pushes is not known any more, or there are more than ``History.recovery``.
+            ``None``: a newcomer.
+        :param replay: for a room with a history: the number of latest pushes that a newcomer gets.
+        :returns: in a room with a history: what the client gets, and the position of the join.
+        :raises UsageError: for ``since`` or ``replay`` in a room without a history.
         :raises ContextNotClient: for anything but a client.
         :raises HotlineFull: when ``HotlineOption.max_members`` clients are in.
         :raises TooManyRooms: when the client is in ``Limits.rooms_per_client`` rooms.
@@ -128,7 +171,42 @@ class Hotline(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closed.
         """
         client = self._client(ctx)
-        client.enter_room(self._log, None if first is None else self._make_frame(first))
+        if self._option.history is None and (since is not None or replay is not None):
+            raise UsageError(
+                f"{self._log.name} keeps no history: make the room with "
+                f"HotlineOption(name=…, shared=True, history=History())"
+            )
+        if replay is not None:
+            check_number("replay", replay, 1, whole=True)
+        frame = None if first is None else self._make_frame(first)
+        return self._open_with(client, lambda found: frame, since, replay or 0)
+
+    def _open_with(
+        self,
+        client: Client[Meta, Header],
+        first: Callable[[Recovery | None], Frame | None],
+        since: Position | None,
+        replay: int,
+    ) -> Recovery | None:
+        """Let a client in; see ``answer``.
+
+        :param first: called with the result, under a lock; returns the client's first message.
+        """
+        shared = self._shared
+        if shared is None or self._option.history is None:
+            frame = first(None)
+            batches = [] if frame is None else [FrameBatch([frame], [None])]
+            client.enter_room(self._log, lambda member: self._log.join(member, batches))
+            return None
+        older = None if since is None else shared.older(since)
+        found = Recovery(False, 0, shared.position)
+
+        def recover(member: Client[Meta, Header]) -> None:
+            nonlocal found
+            found = shared.join(member, first, since, older, replay)
+
+        client.enter_room(self._log, recover)
+        return found
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets the pushes accepted so far.
@@ -164,9 +242,8 @@ class Hotline(EachClient[Meta, Header]):
         if key is not None:
             check_key(key)
         frame = self._make_frame(data)
-        if exclude is None:
-            return self._log.push(frame, key)
-        return self._log.push(frame, key, clients_of(exclude))
+        push = self._log.push if self._shared is None else self._shared.push
+        return push(frame, key, None if exclude is None else clients_of(exclude))
 
     def push_json(
         self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
@@ -201,6 +278,9 @@ class Hotline(EachClient[Meta, Header]):
         These are the members at the time when the push was accepted.  Members that have
         disconnected do not count.  See ``IOContext.is_write_consumed``.
         """
+        if self._shared is not None:
+            placed = self._shared.log_number(number)
+            return placed is not None and self._log.is_consumed(placed)
         return self._log.is_consumed(number)
 
     def wait_push_consumed(self, number: int, timeout: float | None = None) -> bool:
@@ -212,6 +292,9 @@ class Hotline(EachClient[Meta, Header]):
         """
         self._core.loop.refuse_here("wait_push_consumed")
         refuse_in_tick("wait_push_consumed")
+        if self._shared is not None:
+            placed = self._shared.log_number(number)
+            number = self._log.counts()[0] if placed is None else placed
         return self._log.wait_consumed(number, timeout)
 
     @property
@@ -275,6 +358,8 @@ class Hotline(EachClient[Meta, Header]):
             self.hangup(client)
         if self._attendance is not None:
             self._attendance.end()
+        if self._shared is not None:
+            self._shared.close()
         self._log.room = None
         self._core.registry.remove(self)
         self.context.cancel(reason)

@@ -7,9 +7,10 @@ Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect`
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.clients.each import Iteration
+from hubthread.history import Position, Recovery
 from hubthread.rooms.hotline import Hotline
 from hubthread.settings import HotlineOption
 
@@ -44,8 +45,16 @@ class SilentHotline(Hotline[Meta, Header]):
     def __init__(self, core: Core[Meta, Header], hotline_id: HotlineID) -> None:
         super().__init__(core, hotline_id, HotlineOption("silent"))
 
-    def answer(self, ctx: IOContext, *, first: str | bytes | None = None) -> None:
+    def answer(
+        self,
+        ctx: IOContext,
+        *,
+        first: str | bytes | None = None,
+        since: Position | None = None,
+        replay: int | None = None,
+    ) -> Any:
         """Do nothing: the client is not let in."""
+        return None if since is None and replay is None else Recovery(False, 0, Position("", 0))
 
     def hangup(self, ctx: IOContext) -> None:
         """Do nothing: no client is in."""

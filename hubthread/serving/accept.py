@@ -27,6 +27,7 @@ from hubthread.net.shared import reading
 from hubthread.net.steps import Steps
 from hubthread.net.transport import Transport, send_steps
 from hubthread.protocol import handshake
+from hubthread.protocol.envelope import SUBPROTOCOL
 from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.http import Request, Response
 from hubthread.protocol.websocket import WebSocketProtocol
@@ -221,6 +222,9 @@ class Arrival:
             core,
             window_bits=deflate.server_max_window_bits if deflate else None,
         )
+        if accepted.subprotocol == SUBPROTOCOL:
+            connection.envelop()
+            client.intercept = core.client_messages
         # Before the 101: a client that has the 101 is told 1001 when the hub closes.
         if not core.connections.open(transport):
             raise HandshakeRejected(503, "The server is going away.")

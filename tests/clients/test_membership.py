@@ -16,7 +16,7 @@ class Room:
         self.room = self
         self.closed = closed
 
-    def join(self, client: Any, first: Any) -> None:
+    def join(self, client: Any) -> None:
         if client not in self.members:
             self.members.append(client)
 
@@ -32,7 +32,7 @@ def rooms_of(client: str, most: int | None = None) -> Any:
 
 def test_memberships_enter_and_leave_change_room() -> None:
     rooms, room = rooms_of("ada"), Room()
-    assert rooms.enter(room)
+    assert rooms.enter(room, room.join)
     assert (room.members, len(rooms)) == (["ada"], 1)
     rooms.leave(room)
     assert (room.members, len(rooms)) == ([], 0)
@@ -40,22 +40,22 @@ def test_memberships_enter_and_leave_change_room() -> None:
 
 def test_memberships_full_refuses_other_room_only() -> None:
     rooms, first, second = rooms_of("ada", most=1), Room(), Room()
-    assert rooms.enter(first)
+    assert rooms.enter(first, first.join)
     assert rooms.hotlines() == (first,)
-    assert not rooms.enter(second)
-    assert rooms.enter(first)
+    assert not rooms.enter(second, second.join)
+    assert rooms.enter(first, first.join)
     rooms.leave(first)
-    assert rooms.enter(second)
+    assert rooms.enter(second, second.join)
     assert (first.members, second.members) == ([], ["ada"])
 
 
 def test_memberships_end_leaves_every_room_and_refuses_joins() -> None:
     rooms, entered = rooms_of("ada"), [Room(), Room()]
     for room in entered:
-        rooms.enter(room)
+        rooms.enter(room, room.join)
     rooms.end()
     late = Room()
-    assert rooms.enter(late)  # ignored: the connection has ended
+    assert rooms.enter(late, late.join)  # ignored: the connection has ended
     assert rooms.hotlines() == tuple(entered)  # those at the end
     assert [room.members for room in (*entered, late)] == [[], [], []]
     assert rooms.ended
@@ -64,6 +64,6 @@ def test_memberships_end_leaves_every_room_and_refuses_joins() -> None:
 
 def test_memberships_leave_closed_room_is_forgotten() -> None:
     rooms, room = rooms_of("ada"), Room(closed=True)
-    rooms.enter(room)
+    rooms.enter(room, room.join)
     rooms.end()
     assert len(rooms) == 0

@@ -1,0 +1,88 @@
+"""The seam between a hub's shared rooms and the backplane that orders their pushes.
+
+Layer: backplane.  Threads: each method says which threads may call it, and if it may wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from hubthread.history import History, Position
+from hubthread.protocol.frames import Frame
+
+__all__ = ["Backplane", "BackplaneLink", "Message", "Receiver"]
+
+
+class Message(NamedTuple):
+    """One push of a shared room."""
+
+    frame: Frame
+    key: Hashable = None
+    """The subject of the push for ``Overflow.LATEST``, or None."""
+    exclude: Sequence[Any] | None = None
+    """The clients of the hub that do not get the push."""
+
+
+class Receiver(Protocol):
+    """A hub's side of one shared room.
+
+    The backplane calls it on a thread of its own or on a thread that publishes, one call at a
+    time.  The methods return at once and do not call the backplane.
+    """
+
+    def attached(self, position: Position) -> None:
+        """Learn the position that the room is at.  Called once, before any ``arrived``."""
+
+    def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
+        """Take messages that have their place in the room's order.
+
+        :param first: the position of the first message.  After an interrupt, messages may come
+            again: the receiver ignores those that it has, by their offsets.
+        :param number: the number of the first message, as counted by ``BackplaneLink.publish``;
+            None for messages of another hub.
+        """
+
+
+class BackplaneLink(Protocol):
+    """One hub's connection to its backplane."""
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        """Hand the pushes of ``room`` to ``receiver`` from now on.  Any thread; returns at once.
+
+        :param keep: the history that the room offers; None if it offers none.
+        :raises UsageError: if the hub has attached the room already.
+        """
+
+    def detach(self, room: str) -> None:
+        """Stop that.  Any thread; returns at once.  Nothing happens if it is not attached."""
+
+    def publish(self, room: str, message: Message) -> int:
+        """Give an attached room a message, to be placed and handed to every receiver.
+
+        Any thread; returns at once.  The messages of one hub keep the order of the calls.
+
+        :returns: the number of the message among those of this hub in this room, from 1 since
+            ``attach``.
+        :raises UsageError: if the hub has not attached the room.
+        """
+
+    def history(self, room: str, since: Position) -> list[Message] | None:
+        """Return the messages after ``since``, or None if some of them are not known any more.
+
+        Any thread but the hub thread and ticks; may wait.
+        """
+
+    def close(self, timeout: float) -> None:
+        """Detach every room, and end the connection within ``timeout`` seconds."""
+
+
+class Backplane(Protocol):
+    """A way to order the pushes of shared rooms: ``HubSetting(backplane=…)``."""
+
+    def open(self, node: str, now: Callable[[], float]) -> BackplaneLink:
+        """Return a connection for one hub.
+
+        :param node: a name that no other hub has.
+        :param now: returns the hub's time in seconds.
+        """

@@ -1,0 +1,195 @@
+"""A backplane in the memory of one process.
+
+Several hubs of one process may share a ``MemoryBackplane``: their shared rooms of one name are
+then one room.  ``hubthread.testing`` uses that for clusters in virtual time.
+
+Layer: backplane.  Threads: every method may be called on any thread, and returns at once.  The
+thread that publishes hands the messages over.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from time import monotonic
+
+from hubthread.backplane.interfaces import Message, Receiver
+from hubthread.backplane.stream import Stream
+from hubthread.errors import UsageError
+from hubthread.history import History, Position
+
+__all__ = ["MemoryBackplane"]
+
+
+class _Entry:
+    """A push that waits to be placed and handed over."""
+
+    __slots__ = ("link", "message", "number", "offset")
+
+    def __init__(self, link: MemoryLink, message: Message) -> None:
+        self.link = link
+        self.message = message
+        self.number = 0  # among the pushes of its hub; 0 until the push is placed
+        self.offset = 0
+
+
+class _Attached:
+    """One hub that has a room."""
+
+    __slots__ = ("placed", "receiver")
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.placed = 0  # the number of this hub's pushes that have their place
+
+
+class _Room:
+    """One shared room: its stream, and the hubs that have it.
+
+    Lock order: this lock, then that of a receiver.  A receiver never calls back.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.lock = threading.RLock()  # guards what follows
+        self.stream = Stream(Position(secrets.token_hex(4), 0), None, now)
+        self.attached: dict[MemoryLink, _Attached] = {}
+        self._waiting: deque[_Entry] = deque()
+        # Held by the call that hands over.  A call that finds it held is inside that call, on
+        # its thread: in a finaliser or a signal handler.  "with" releases it at any interrupt.
+        self._handing_over = threading.Lock()
+
+    def publish(self, link: MemoryLink, message: Message) -> int:
+        entry = _Entry(link, message)
+        with self.lock:
+            try:
+                self._waiting.append(entry)
+                self._hand_over()
+            except BaseException:  # an interrupt: the entry may be placed already
+                self._hand_over()
+                raise
+            if entry.number:
+                return entry.number
+            # Inside another call of this thread, which places what waits before it ends.
+            ahead = [other for other in list(self._waiting) if other.link is link]
+            return self.attached[link].placed + sum(not other.number for other in ahead)
+
+    def _hand_over(self) -> None:
+        if self._handing_over.locked():
+            return
+        with self._handing_over:
+            while self._waiting:
+                entry = self._waiting[0]
+                if not entry.offset:
+                    entry.offset = self.stream.append(entry.message)
+                own = self.attached.get(entry.link)
+                if own is not None and not entry.number:
+                    own.placed += 1
+                    entry.number = own.placed
+                place, messages = Position(self.stream.epoch, entry.offset), (entry.message,)
+                for link, attached in list(self.attached.items()):
+                    number = entry.number if link is entry.link else None
+                    attached.receiver.arrived(place, messages, number)
+                self._waiting.popleft()
+
+
+class MemoryBackplane:
+    """The default backplane: orders and keeps pushes in the memory of this process.
+
+    What it keeps is gone when the process ends.  Then no client recovers.
+
+    Threads: any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # guards what follows; taken before that of a room
+        self._rooms: dict[str, _Room] = {}
+        self._unused: OrderedDict[str, _Room] = OrderedDict()  # detached first is first
+
+    def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
+        """Return a connection for one hub; see ``Backplane.open``."""
+        return MemoryLink(self, node, now)
+
+    def _room(self, name: str) -> _Room | None:
+        with self._lock:
+            return self._rooms.get(name)
+
+    def _attach(
+        self, name: str, link: MemoryLink, keep: History | None, receiver: Receiver
+    ) -> None:
+        with self._lock:
+            self._forget_expired()
+            room = self._rooms.get(name)
+            if room is None:
+                room = self._rooms[name] = _Room(link.now)
+            with room.lock:
+                if link in room.attached:
+                    raise UsageError(f"room {name!r} is attached already")
+                if keep is not None:
+                    room.stream.keep = keep
+                receiver.attached(Position(room.stream.epoch, room.stream.top))
+                room.attached[link] = _Attached(receiver)
+            self._unused.pop(name, None)
+
+    def _detach(self, name: str, link: MemoryLink) -> None:
+        with self._lock:
+            room = self._rooms.get(name)
+            if room is None:
+                return
+            with room.lock:
+                if room.attached.pop(link, None) and not room.attached:
+                    self._unused[name] = room
+            self._forget_expired()
+
+    def _detach_all(self, link: MemoryLink) -> None:
+        with self._lock:
+            for name in list(self._rooms):
+                self._detach(name, link)
+
+    def _forget_expired(self) -> None:
+        """Forget rooms that no hub has, from the longest unused on."""
+        while self._unused:
+            name, room = next(iter(self._unused.items()))
+            if not room.stream.expired():
+                return
+            del self._unused[name], self._rooms[name]
+
+
+class MemoryLink:
+    """One hub's connection to a ``MemoryBackplane``; see ``BackplaneLink``.
+
+    Threads: any thread.
+    """
+
+    def __init__(self, backplane: MemoryBackplane, node: str, now: Callable[[], float]) -> None:
+        self._backplane = backplane
+        self.node = node
+        self.now = now
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        """See ``BackplaneLink.attach``."""
+        self._backplane._attach(room, self, keep, receiver)
+
+    def detach(self, room: str) -> None:
+        """See ``BackplaneLink.detach``."""
+        self._backplane._detach(room, self)
+
+    def publish(self, room: str, message: Message) -> int:
+        """See ``BackplaneLink.publish``."""
+        found = self._backplane._room(room)
+        if found is None or self not in found.attached:
+            raise UsageError(f"room {room!r} is not attached: call attach first")
+        return found.publish(self, message)
+
+    def history(self, room: str, since: Position) -> list[Message] | None:
+        """See ``BackplaneLink.history``."""
+        found = self._backplane._room(room)
+        if found is None:
+            return None
+        with found.lock:
+            return found.stream.after(since)
+
+    def close(self, timeout: float) -> None:
+        """See ``BackplaneLink.close``."""
+        self._backplane._detach_all(self)

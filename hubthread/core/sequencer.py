@@ -1,0 +1,212 @@
+"""A hub's side of one shared room: the pushes in the backplane's order, and their replay.
+
+A push of a shared room goes to the backplane, which gives it a place.  The placed push arrives
+here, and the room's push log accepts it.  So the log holds the pushes in the order that all hubs
+see, and joins and leaves stand between them as in any room.
+
+The sequencer also keeps the latest pushes.  A client that comes back gets the pushes after its
+position and joins in one step, so it misses none and gets none twice (G11).
+
+Layer: core.  Threads: any thread.  ``attached`` and ``arrived`` are for the backplane.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from hubthread.backplane.interfaces import BackplaneLink, Message
+from hubthread.backplane.stream import Stream
+from hubthread.core.push_log import Member, PushLog
+from hubthread.errors import Closed
+from hubthread.history import History, Position, Recovery
+from hubthread.protocol.batch import FrameBatch
+from hubthread.protocol.envelope import Place
+from hubthread.protocol.frames import Frame
+
+__all__ = ["Sequencer"]
+
+M = TypeVar("M", bound=Member)
+
+MOST_SPANS = 256
+"""The runs of own numbers that are kept.  Pushes of a forgotten run count as consumed late."""
+
+
+class Sequencer(Generic[M]):
+    """One shared room, as one hub sees it.
+
+    Lock order: that of the backplane's room, this one, that of the push log.  So no method calls
+    the backplane under the lock.
+
+    :param name: the room's name, by which all hubs know it.
+    :param keep: the history that the room offers; None if it offers none.
+    :param now: returns the hub's time in seconds.
+    """
+
+    def __init__(
+        self,
+        link: BackplaneLink,
+        log: PushLog[M],
+        name: str,
+        keep: History | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._log = log
+        self.name = name
+        self._keep = keep
+        self._now = now
+        self._lock = threading.RLock()  # guards what follows
+        self._ring = Stream(Position("", 0), keep, now)
+        self._shift = 0  # of the offsets, above the log's numbers
+        # From each own number on: how much higher the log's number is.  Other hubs push, too.
+        self._spans: list[tuple[int, int]] = [(0, 0)]
+        self._arrived = 0  # the own number that has arrived last
+        self._closed: Closed | None = None
+        log.place = self._place
+        link.attach(name, keep, self)
+
+    # Any thread.
+
+    def push(self, frame: Frame, key: Hashable = None, exclude: Sequence[M] | None = None) -> int:
+        """Give a push to the backplane; return its number among the pushes of this hub.
+
+        :raises Closed, QueueFull: as ``PushLog.push``.
+        """
+        self._log.admit()
+        number = self._link.publish(self.name, Message(frame, key, exclude))
+        if self._closed is not None:
+            raise self._closed
+        return number
+
+    def older(self, since: Position) -> list[Message] | None:
+        """Return the pushes after ``since`` as the backplane knows them, if they are needed.
+
+        It may wait.  ``join`` takes the result.
+        """
+        with self._lock:
+            known = self._ring.after(since) is not None
+        return None if known else self._link.history(self.name, since)
+
+    def join(
+        self,
+        member: M,
+        first: Callable[[Recovery], Frame | None],
+        since: Position | None,
+        older: list[Message] | None,
+        replay: int,
+    ) -> Recovery:
+        """Let a member in, behind the pushes that it has missed.
+
+        :param first: called with the result; returns what the member gets before all pushes.
+        :param since: the position that the member is at; None for a newcomer.
+        :param older: the result of ``older(since)``.
+        :param replay: for a newcomer: the number of latest pushes that it gets.
+        :raises HotlineClosed, HotlineFull: as ``PushLog.join``.
+        """
+        with self._lock:
+            top = self._ring.top
+            missed: list[Message] | None
+            if since is None:
+                missed = self._bounded(self._ring.last(replay))
+            else:
+                missed = self._missed(since, older)
+            found = missed or []
+            # A push that left the member out is none that it has missed.
+            kept = [
+                (offset, message)
+                for offset, message in enumerate(found, top - len(found) + 1)
+                if not message.exclude or member not in message.exclude
+            ]
+            recovered = since is not None and missed is not None
+            recovery = Recovery(recovered, len(kept), Position(self._ring.epoch, top))
+            opening = first(recovery)
+            batches = [] if opening is None else [FrameBatch([opening], [None])]
+            if kept:
+                frames = [message.frame for _, message in kept]
+                place = Place(self.name, [offset for offset, _ in kept])
+                batches.append(FrameBatch(frames, [None] * len(frames), place))
+            self._log.join(member, batches)
+            return recovery
+
+    def _missed(self, since: Position, older: list[Message] | None) -> list[Message] | None:
+        """Return the pushes after ``since``; None if one of them is lost, or they are too many."""
+        missed = self._ring.after(since)
+        if missed is None and older is not None:
+            later = self._ring.after(Position(since.epoch, since.offset + len(older)))
+            missed = None if later is None else [*older, *later]
+        if missed is None or len(self._bounded(missed)) < len(missed):
+            return None
+        return missed
+
+    def _bounded(self, messages: list[Message]) -> list[Message]:
+        """Return the newest of ``messages`` within the bounds of a recovery."""
+        keep = self._keep
+        if keep is None:
+            return []
+        kept = 0
+        left = keep.recovery_bytes
+        for message in reversed(messages[-keep.recovery :]):
+            left -= len(message.frame.wire)
+            if left < 0:
+                break
+            kept += 1
+        return messages[len(messages) - kept :]
+
+    @property
+    def position(self) -> Position:
+        """The position of the last push that has arrived."""
+        with self._lock:
+            return Position(self._ring.epoch, self._ring.top)
+
+    def log_number(self, number: int) -> int | None:
+        """Return the log's number of this hub's push ``number``; None if it has not arrived."""
+        with self._lock:
+            if number > self._arrived:
+                return None
+            place = bisect_right(self._spans, number, key=lambda span: span[0]) - 1
+            return number + self._spans[max(place, 0)][1]
+
+    def close(self) -> None:
+        """Take no more pushes of the room."""
+        self._link.detach(self.name)
+
+    # The backplane.
+
+    def attached(self, position: Position) -> None:
+        """See ``Receiver.attached``."""
+        with self._lock:
+            self._ring = Stream(position, self._keep, self._now)
+            self._shift = position.offset - self._log.counts()[0]
+
+    def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
+        """See ``Receiver.arrived``."""
+        with self._lock:
+            for place, message in enumerate(messages):
+                if first.offset + place <= self._ring.top:
+                    continue
+                try:
+                    log_number = self._log.push(
+                        message.frame, message.key, message.exclude, admitted=True
+                    )
+                except Closed as closed:  # the hub ends: nobody gets the push
+                    self._closed = closed
+                    return
+                self._ring.append(message)
+                if number is not None:
+                    self._count(number + place, log_number)
+
+    def _count(self, number: int, log_number: int) -> None:
+        """Note that this hub's push ``number`` has arrived."""
+        shift = log_number - number
+        if shift != self._spans[-1][1]:
+            self._spans.append((number, shift))
+            del self._spans[:-MOST_SPANS]
+        self._arrived = number
+
+    # The thread that flushes the log.
+
+    def _place(self, first: int, last: int) -> Place:
+        return Place(self.name, range(first + self._shift, last + self._shift + 1))

@@ -1,0 +1,185 @@
+"""The hub's own messages with clients of the subprotocol ``hubthread.1``.
+
+They are JSON texts whose ``type`` begins with ``hub:``.  A request has an ``id``, and its answer
+has the same value under ``reply``.  An answer with ``error`` says why nothing was done::
+
+    → {"type":"hub:hello","v":1}
+    ← {"type":"hub:hello","v":1,"id":17,"now":1764…}
+    → {"type":"hub:join","id":1,"room":"table/7","epoch":"k3","at":1204}
+    ← {"type":"hub:join","reply":1,"room":"table/7","epoch":"k3","at":1210,"recovered":true,…}
+    ← {"room":"table/7","n":1205,"data":{…}}  …
+    → {"type":"hub:leave","room":"table/7"}
+    → {"type":"hub:time","id":9}
+    ← {"type":"hub:time","reply":9,"now":1764…}
+
+The answer to a join comes before the pushes of the room.  ``at`` is the position of the join.
+Without a position in the request there is no ``recovered``.  A room without a history has no
+``epoch`` and no ``at``.
+
+Layer: hub.  Threads: the thread that runs the client's callbacks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from time import time
+from typing import Any, Generic, TypeVar
+
+from hubthread.checks import checked
+from hubthread.clients.client import Client
+from hubthread.core.core import Core, Intercept
+from hubthread.errors import HubThreadError
+from hubthread.history import Position, Recovery
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.rooms.hotline import Hotline
+
+__all__ = ["ClientMessages"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+VERSION = 1
+MOST_REPLAY = 1000
+MARK = '"hub:'
+MARK_ENDS = 20
+"""The mark of such a message is in its first characters, for ``type`` comes first."""
+
+
+class Refusal(Exception):
+    """The client has asked for something that it does not get.  The text is for the client."""
+
+
+class ClientMessages(Generic[Meta, Header]):
+    """Answers the hub's own messages; see the module for them.
+
+    :param core: the core of the hub.
+    :param then: asked about every other message.
+    """
+
+    def __init__(self, core: Core[Meta, Header], then: Intercept) -> None:
+        self._core = core
+        self._then = then
+        self._answers: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+            "hub:hello": self._hello,
+            "hub:join": self._join,
+            "hub:leave": self._leave,
+            "hub:time": self._time,
+        }
+
+    def __call__(self, client: Client[Meta, Header], meta: Meta) -> bool:
+        """Return False if the message was one of the hub's own, which is answered then."""
+        payload = client.payload
+        if isinstance(payload, str) and MARK in payload[:MARK_ENDS]:
+            message = _load(payload)
+            if message is not None:
+                self._take(client, message)
+                return False
+        return True if self._then is None else self._then(client, meta)
+
+    def _take(self, client: Client[Meta, Header], message: dict[str, Any]) -> None:
+        kind, number = message["type"], message.get("id")
+        answer = self._answers.get(kind)
+        try:
+            if answer is None:
+                raise Refusal(f"unknown message {kind!r:.50}")
+            fields = answer(client, message)
+        except Refusal as refusal:
+            fields = {"error": str(refusal)}
+        except HubThreadError as error:  # the room is closed or full, say
+            fields = {"error": str(error)}
+        if fields is not None and (number is not None or kind == "hub:hello"):
+            client.write(_encode({"type": kind, **_reply(number), **fields}))
+
+    def _hello(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
+        if message.get("v") != VERSION:
+            raise Refusal(f"v: expected {VERSION}")
+        return {"v": VERSION, "id": client.connection_id, "now": _now()}
+
+    def _time(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
+        return {"now": _now()}
+
+    def _leave(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
+        room = self._core.registry.named(_name(message))
+        if room is not None:
+            room.hangup(client)
+        return {}
+
+    def _join(self, client: Client[Meta, Header], message: dict[str, Any]) -> None:
+        name = _name(message)
+        since = _position(message)
+        replay = message.get("replay", 0)
+        if type(replay) is not int or not 0 <= replay <= MOST_REPLAY:
+            raise Refusal(f"replay: expected an integer from 0 to {MOST_REPLAY}")
+        room = self._allowed(client, name)
+        head = {"type": "hub:join", **_reply(message.get("id")), "room": name}
+
+        def opening(found: Recovery | None) -> Frame:
+            fields: dict[str, Any] = {}
+            if found is not None:
+                place = found.position
+                fields = {"epoch": place.epoch, "at": place.offset, "count": found.count}
+                if since is not None:
+                    fields["recovered"] = found.recovered
+            return Frame(_encode(head | fields), MessageType.TEXT)
+
+        room.hangup(client)  # a client that joins again has lost count
+        room._open_with(client, opening, since, replay)
+
+    def _allowed(self, client: Client[Meta, Header], name: str) -> Hotline[Meta, Header]:
+        """Return the room, if the program lets the client join it."""
+        hook = self._core.setting.may_join
+        if hook is None:
+            raise Refusal("no room can be joined by its name")
+        try:
+            verdict: object = checked(hook(client, client.meta, name))
+        except BaseException as error:  # noqa: BLE001 - logged; and the client is not let in
+            self._core.incidents.log_exception(error, "may_join raised for %r", client)
+            raise Refusal("the server failed to decide") from None
+        if verdict is not True:
+            raise Refusal(verdict if isinstance(verdict, str) else "not allowed")
+        room: Hotline[Meta, Header] | None = self._core.registry.named(name)
+        if room is None:
+            raise Refusal("there is no such room")
+        return room
+
+
+def _load(payload: str) -> dict[str, Any] | None:
+    """Return the message, if it is one of the hub's own."""
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(message, dict):
+        kind = message.get("type")
+        if isinstance(kind, str) and kind.startswith("hub:"):
+            return message
+    return None
+
+
+def _name(message: dict[str, Any]) -> str:
+    name = message.get("room")
+    if not isinstance(name, str):
+        raise Refusal("room: expected a text")
+    return name
+
+
+def _position(message: dict[str, Any]) -> Position | None:
+    epoch, offset = message.get("epoch"), message.get("at")
+    if epoch is None and offset is None:
+        return None
+    if not isinstance(epoch, str) or type(offset) is not int:
+        raise Refusal("expected epoch, a text, and at, an integer")
+    return Position(epoch, offset)
+
+
+def _reply(number: object) -> dict[str, Any]:
+    return {"reply": number} if isinstance(number, (int, str)) else {}
+
+
+def _encode(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"))
+
+
+def _now() -> int:
+    return int(time() * 1000)

@@ -1,0 +1,68 @@
+"""The envelope around a push of a shared room, for clients of the subprotocol ``hubthread.1``.
+
+Such a client learns the room and the number of each push, so that it can say later where it
+was.  The envelope is put around the bytes of the push once for all members that get it::
+
+    {"room":"table/7","n":1211,"data":{"type":"said","text":"hi"}}
+
+``data`` holds a push that is JSON text.  Other text is under ``text``, as a string, and a binary
+push is under ``bytes``, in base64.
+
+Layer: protocol.  Threads: pure functions; any thread may call them.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hubthread.protocol.frames import Frame, MessageType
+
+__all__ = ["SUBPROTOCOL", "Enveloped", "Place", "envelop"]
+
+SUBPROTOCOL = "hubthread.1"
+"""The subprotocol of clients that know the hub's own messages."""
+
+
+class Place(NamedTuple):
+    """The places of pushes in the order of a shared room."""
+
+    room: str
+    offsets: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Enveloped:
+    """The encoding of a peer that gets envelopes."""
+
+    window_bits: int | None
+    """The window of permessage-deflate; None: no compression."""
+
+
+def envelop(frame: Frame, room: str, number: int) -> Frame:
+    """Return ``frame`` in the envelope of push ``number`` of ``room``."""
+    body = frame.body
+    if frame.message_type == MessageType.BINARY:
+        name, data = b"bytes", b'"' + b64encode(body) + b'"'
+    elif _is_json(body):
+        name, data = b"data", body
+    else:
+        name, data = b"text", json.dumps(body.decode()).encode()
+    head = b'{"room":%b,"n":%d,"%b":' % (json.dumps(room).encode(), number, name)
+    return Frame(b"".join((head, data, b"}")), MessageType.TEXT)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body, parse_constant=_refuse)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse(constant: str) -> None:
+    # NaN and Infinity are Python's JSON, not a browser's.
+    raise ValueError(constant)

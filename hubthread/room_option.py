@@ -1,0 +1,104 @@
+"""The options of a room.
+
+Layer: settings.  Threads: an option never changes; any thread may read it.
+Source: the specification's ``HotlineOption``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hubthread.checks import check_function, check_kind, check_number
+from hubthread.errors import SettingError, SettingTypeError
+from hubthread.history import History
+
+if TYPE_CHECKING:
+    from hubthread.interfaces import IOContext
+
+__all__ = ["HotlineOption", "check_room_name"]
+
+MAX_ROOM_NAME = 200
+"""Characters of a shared room's name: clients name rooms, and the names are kept."""
+
+
+@dataclass(frozen=True)
+class HotlineOption:
+    """The options of a new room (``HotlineOption``).
+
+    :raises SettingError: for a value of the wrong type.
+    """
+
+    name: str = ""
+    """The name in logs, statistics and ``repr``; several rooms may have the same.
+
+    A shared room has its name for itself: 1 to 200 printable characters.
+    """
+    max_members: int | None = None
+    """Clients that may be in at a time; ``answer`` raises ``HotlineFull`` for another one.
+
+    ``None`` sets no limit.
+    """
+    on_join: Callable[[Any, IOContext], object] | None = None
+    """Called with ``(hotline, ctx)``, on the hub thread, after a client has joined.
+
+    The hooks hear each join and each leave once, in the order in which they happened.  They keep
+    their place among the closures of the hub.  A room with a clock has the hooks of
+    ``HotlineFrameOption`` instead.
+    """
+    on_leave: Callable[[Any, IOContext], object] | None = None
+    """Called with ``(hotline, ctx)``, on the hub thread, after a client has left.
+
+    When the room closes, it runs for each member that was in.  It may still push then, but the
+    push reaches no one.
+    """
+    on_empty: Callable[[Any], object] | None = None
+    """Called with ``(hotline,)``, on the hub thread, after the last member has left.
+
+    Another client may have joined meanwhile: ``hotline.close_if_empty()`` closes the room only if
+    it is still empty.
+    """
+    close_when_empty: float | None = None
+    """Seconds without a member after which the room closes; ``None``: it stays open.
+
+    The time counts from the last leave, and for a new room from its begin.
+    """
+    shared: bool = False
+    """True gives the room's pushes to ``HubSetting.backplane``, which numbers them.
+
+    The room is then one room in all hubs of that backplane.
+    """
+    history: History | None = None
+    """The pushes that the room keeps.  Only a shared room keeps any."""
+
+    def __post_init__(self) -> None:
+        check_kind("name", self.name, str, "a string")
+        check_number("max_members", self.max_members, 1, whole=True, optional=True)
+        check_function("on_join", self.on_join, "hotline", "ctx")
+        check_function("on_leave", self.on_leave, "hotline", "ctx")
+        check_function("on_empty", self.on_empty, "hotline")
+        check_number("close_when_empty", self.close_when_empty, 0, optional=True)
+        check_kind("shared", self.shared, bool, "True or False")
+        if self.history is not None:
+            check_kind("history", self.history, History, "a History or None")
+            if not self.shared:
+                raise SettingError("history", "expected shared=True beside it, got shared=False")
+
+    @property
+    def _watches(self) -> bool:
+        """True if the option has a hook, or a time for an empty room."""
+        hooks = (self.on_join, self.on_leave, self.on_empty, self.close_when_empty)
+        return any(hook is not None for hook in hooks)
+
+
+def check_room_name(name: object) -> None:
+    """Refuse a name that a shared room cannot have.
+
+    :raises SettingError: for anything but 1 to 200 printable characters.
+    """
+    wanted = f"expected 1 to {MAX_ROOM_NAME} printable characters, got {name!r:.250}"
+    if not isinstance(name, str):
+        raise SettingTypeError("name", wanted)
+    if not 1 <= len(name) <= MAX_ROOM_NAME or not name.isprintable():
+        raise SettingError("name", wanted)

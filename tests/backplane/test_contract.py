@@ -1,0 +1,265 @@
+"""The contract of a backplane, checked for each backplane that there is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from hubthread import MemoryBackplane, UsageError
+from hubthread.backplane.interfaces import Backplane, BackplaneLink, Message
+from hubthread.history import History, Position
+from hubthread.protocol.frames import Frame
+
+KEEP = History(size=5, ttl=60.0)
+
+
+class Now:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Seen:
+    """A receiver that remembers what has arrived."""
+
+    def __init__(self) -> None:
+        self.start: Position | None = None
+        self.texts: list[str] = []
+        self.places: list[Position] = []
+        self.numbers: list[int | None] = []
+        self.meanwhile: Callable[[], object] | None = None
+
+    def attached(self, position: Position) -> None:
+        assert self.start is None
+        self.start = position
+
+    def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
+        for place, message in enumerate(messages):
+            self.texts.append(str(message.frame.payload))
+            self.places.append(Position(first.epoch, first.offset + place))
+            self.numbers.append(None if number is None else number + place)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+
+    @property
+    def last(self) -> Position:
+        assert self.start is not None
+        return self.places[-1] if self.places else self.start
+
+
+def publish(link: BackplaneLink, room: str, *texts: str) -> int:
+    """Publish each text; return the number of the last."""
+    return [link.publish(room, Message(Frame(text, 1), None)) for text in texts][-1]
+
+
+def texts(found: list[Message] | None) -> list[str] | None:
+    return None if found is None else [str(message.frame.payload) for message in found]
+
+
+@pytest.fixture(params=[MemoryBackplane])
+def backplane(request: pytest.FixtureRequest) -> Backplane:
+    made: Backplane = request.param()
+    return made
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def links(backplane: Backplane, now: Now) -> Iterator[tuple[BackplaneLink, BackplaneLink]]:
+    one, two = backplane.open("one", now), backplane.open("two", now)
+    yield one, two
+    one.close(1.0)
+    two.close(1.0)
+
+
+Links = tuple[BackplaneLink, BackplaneLink]
+
+
+def test_publish_reaches_every_hub_in_one_order_with_contiguous_offsets(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+
+    numbers = [
+        publish(one, "room", "a", "b"),
+        publish(two, "room", "c"),
+        publish(one, "room", "d"),
+    ]
+
+    assert numbers == [2, 1, 3]
+    assert here.texts == there.texts == ["a", "b", "c", "d"]
+    assert here.start is not None
+    assert here.places == there.places == [Position(here.start.epoch, n) for n in (1, 2, 3, 4)]
+    assert (here.numbers, there.numbers) == ([1, 2, None, 3], [None, None, 1, None])
+
+
+def test_publish_from_many_threads_keeps_each_threads_order(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", None, here)
+    two.attach("room", None, there)
+    start = threading.Barrier(4)
+
+    def publish_all(link: BackplaneLink, name: str) -> None:
+        start.wait()
+        for number in range(200):
+            publish(link, "room", f"{name} {number}")
+
+    threads = [
+        threading.Thread(target=publish_all, args=(link, name))
+        for link, name in ((one, "a"), (one, "b"), (two, "c"), (two, "d"))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert here.texts == there.texts
+    assert [place.offset for place in here.places] == list(range(1, 801))
+    for name in "abcd":
+        own = [text for text in here.texts if text.startswith(name)]
+        assert own == [f"{name} {number}" for number in range(200)]
+    assert [number for number in here.numbers if number] == list(range(1, 401))
+
+
+def test_publish_inside_arrived_arrives_afterwards_everywhere(links: Links) -> None:
+    """As from a finaliser or a signal handler that runs on the publishing thread."""
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+    numbers = []
+    here.meanwhile = lambda: numbers.append(publish(one, "room", "inner"))
+
+    numbers.append(publish(one, "room", "outer"))
+
+    assert numbers == [2, 1]
+
+    assert here.texts == there.texts == ["outer", "inner"]
+    assert [place.offset for place in there.places] == [1, 2]
+
+
+def test_rooms_share_nothing(links: Links) -> None:
+    one, _ = links
+    here, other = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    one.attach("other", KEEP, other)
+
+    publish(one, "other", "a")
+
+    assert (here.texts, other.texts) == ([], ["a"])
+    assert here.last.epoch != other.last.epoch
+    assert one.history("room", other.last) is None
+
+
+def test_history_returns_what_follows_a_position(links: Links) -> None:
+    one, two = links
+    seen = Seen()
+    one.attach("room", KEEP, seen)
+    assert seen.start is not None
+    publish(one, "room", *"abc")
+
+    assert texts(two.history("room", seen.start)) == ["a", "b", "c"]
+    assert texts(two.history("room", seen.places[1])) == ["c"]
+    assert texts(two.history("room", seen.last)) == []
+
+
+def test_history_of_an_unknown_place_is_none(links: Links) -> None:
+    one, _ = links
+    seen = Seen()
+    one.attach("room", KEEP, seen)
+    publish(one, "room", *"abcdef")  # one more than it keeps
+    epoch = seen.last.epoch
+
+    assert one.history("room", Position(epoch, 0)) is None  # trimmed
+    assert texts(one.history("room", Position(epoch, 1))) == list("bcdef")
+    assert one.history("room", Position(epoch, 7)) is None  # not reached yet
+    assert one.history("room", Position("other", 3)) is None
+    assert one.history("nowhere", Position(epoch, 3)) is None
+
+
+def test_history_is_bounded_in_bytes(links: Links) -> None:
+    one, _ = links
+    seen = Seen()
+    one.attach("room", History(size=100, max_bytes=1000), seen)
+    publish(one, "room", "x" * 400, "y" * 400, "z" * 400)
+
+    assert one.history("room", Position(seen.last.epoch, 0)) is None
+    assert texts(one.history("room", Position(seen.last.epoch, 1))) == ["y" * 400, "z" * 400]
+
+
+def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now: Now) -> None:
+    one, _ = links
+    seen = Seen()
+    one.attach("room", KEEP, seen)
+    publish(one, "room", "a", "b")
+    now.seconds = 61.0
+
+    assert one.history("room", seen.places[0]) is None
+    assert texts(one.history("room", seen.last)) == []  # nothing was missed
+    publish(one, "room", "c")
+    assert seen.last.offset == 3
+
+
+def test_room_outlives_its_hubs_for_the_ttl(links: Links, now: Now) -> None:
+    one, two = links
+    first, second, third = Seen(), Seen(), Seen()
+    one.attach("room", KEEP, first)
+    publish(one, "room", "a")
+    one.detach("room")
+    now.seconds = 59.0
+    two.attach("room", KEEP, second)
+
+    assert second.start == first.last
+    assert texts(two.history("room", Position(first.last.epoch, 0))) == ["a"]
+
+    two.detach("room")
+    now.seconds = 130.0
+    one.attach("room", KEEP, third)
+    assert third.start is not None
+    assert third.start.epoch != first.last.epoch
+    assert third.start.offset == 0
+
+
+def test_detach_stops_arrivals(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+    one.detach("room")
+    one.detach("room")  # nothing happens
+    publish(two, "room", "a")
+
+    assert (here.texts, there.texts) == ([], ["a"])
+    with pytest.raises(UsageError, match="'room' is not attached: call attach first"):
+        publish(one, "room", "b")
+
+
+def test_close_detaches_every_room(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    for room in ("room", "other"):
+        one.attach(room, KEEP, here if room == "room" else Seen())
+    two.attach("room", KEEP, there)
+    one.close(1.0)
+    publish(two, "room", "a")
+
+    assert (here.texts, there.texts) == ([], ["a"])
+
+
+def test_attach_twice_is_refused(links: Links) -> None:
+    one, _ = links
+    one.attach("room", KEEP, Seen())
+    with pytest.raises(UsageError, match="'room' is attached already"):
+        one.attach("room", KEEP, Seen())

@@ -1,0 +1,60 @@
+"""A stream of recent messages against a plain list."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.backplane.interfaces import Message
+from hubthread.backplane.stream import Stream
+from hubthread.history import History, Position
+from hubthread.protocol.frames import Frame
+
+SIZES = st.integers(0, 40)
+STEPS = st.lists(st.one_of(SIZES, st.floats(0.5, 30.0)), max_size=40)
+
+
+@given(
+    steps=STEPS,
+    keep=st.builds(History, st.integers(1, 8), st.just(20.0), st.integers(50, 300)),
+    start=st.integers(0, 1000),
+)
+def test_stream_knows_the_newest_within_its_bounds(
+    steps: list[int | float], keep: History, start: int
+) -> None:
+    """A step is the size of a message, or the seconds until the next one."""
+    time = 0.0
+    stream = Stream(Position("e", start), keep, lambda: time)
+    model: list[tuple[int, Message]] = []
+    top, used = start, 0.0
+    for step in steps:
+        if isinstance(step, float):
+            time += step
+            if time - used > keep.ttl:
+                model.clear()
+            continue
+        message = Message(Frame(bytes(step), 2), None)
+        top, used = top + 1, time
+        assert stream.append(message) == top
+        model.append((top, message))
+        while len(model) > keep.size or sum(len(m.frame.wire) for _, m in model) > keep.max_bytes:
+            model.pop(0)
+
+    assert stream.top == top
+    floor = model[0][0] - 1 if model else top
+    for offset in range(start, top + 3):
+        expected = [message for place, message in model if place > offset]
+        known = floor <= offset <= top
+        assert stream.after(Position("e", offset)) == (expected if known else None)
+        assert stream.after(Position("f", offset)) is None
+    for count in range(len(model) + 2):
+        newest = [message for _, message in model][len(model) - count if count else len(model) :]
+        assert stream.last(count) == (newest if count <= len(model) else [m for _, m in model])
+
+
+def test_stream_without_a_history_counts_only() -> None:
+    stream = Stream(Position("e", 0), None, lambda: 0.0)
+    stream.append(Message(Frame("a", 1), None))
+    assert stream.top == 1
+    assert stream.after(Position("e", 1)) == []
+    assert stream.after(Position("e", 0)) is None
