@@ -163,7 +163,7 @@ TYPES: dict[str, Call] = {
     "MatcherMap class": lambda hub: MatcherMap(JsonHeader),  # type: ignore[arg-type]
     "MatcherMap.add handler": lambda hub: MatcherMap[Any, str]().add("a", WRONG),  # type: ignore[arg-type]
     "MatcherMap.add header": lambda hub: MatcherMap[Any, Any]().add([], nothing),
-    "MatcherMap.unmarshal": lambda hub: MatcherMap[Any, Any]().unmarshal("1", set[int]),
+    "MatcherMap.unmarshal": lambda hub: MatcherMap[Any, Any]().unmarshal("1", complex),
     "RateLimiter rate": lambda hub: RateLimiter("1", 1),  # type: ignore[arg-type]
     "RateLimiter burst": lambda hub: RateLimiter(1, 1.5),  # type: ignore[arg-type]
     "RateLimiter clock": lambda hub: RateLimiter(1, 1, WRONG),  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def test_server_serves_pages_and_the_websocket_on_one_port() -> None:
         assert status_of(ask(s.server, get("/none"))) == 404
         assert status_of(ask(s.server, raw_handshake("/none"))) == 404
         assert status_of(ask(s.server, get("/refuse"))) == 403
-        for path, logged in (("/trip", "the secret"), ("/nothing", "returns a Response")):
+        for path, logged in (("/trip", "the secret"), ("/nothing", "expected a Response")):
             answer = ask(s.server, get(path))
             assert status_of(answer) == 500
             assert b"secret" not in answer
@@ -78,6 +78,7 @@ def test_server_on_a_unix_socket_replaces_a_dead_one_and_removes_it(tmp_path: Pa
         with unix_connect(path) as peer:
             peer.send("hi")
             assert peer.recv(TIMEOUT) == "hi"
+            assert s.came().handshake.peer == path
     assert not Path(path).exists()
 
 

@@ -98,7 +98,7 @@ def test_virtual_client_closing_handshake_from_either_side_is_clean() -> None:
         assert (mine.closed, mine.close_code, mine.close_reason) == (True, 4001, "bye")
         assert mine.ctx.ws_conn.clean
         theirs.ctx.close(4002, "out")
-        assert (theirs.closed, theirs.close_code, theirs.close_reason) == (True, 4002, "out")
+        assert (theirs.close_code, theirs.close_reason, theirs.closed) == (4002, "out", True)
         assert theirs.ctx.ws_conn.clean
         assert closed == [4001, 4002]
         assert hub.clients_num() == 0
