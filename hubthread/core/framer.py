@@ -55,7 +55,7 @@ def _plain(data: str | bytes, message_type: int | None = None) -> Frame:
     if not isinstance(data, str | bytes):
         raise WrongType(
             f"expected a message of str (text) or bytes (binary), got {kind.__name__}; "
-            "send objects with write_json to a client, and with push_json or push_splicing to "
-            "a room"
+            "send objects with write_json to a client, with push_json or push_splicing to a "
+            "room, and with broadcast_json to all"
         )
     return Frame(data, message_type or (_TEXT if isinstance(data, str) else _BINARY))

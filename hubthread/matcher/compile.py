@@ -173,7 +173,8 @@ class _Compiler:
         if container in (dict, abc.Mapping):
             return self._dict(into, arguments)
         if container is None or container is Any or isinstance(container, type):
-            return converters.SCALARS.get(into) or self._class(container, into, arguments)
+            scalar = None if arguments else converters.SCALARS.get(into)
+            return scalar or self._class(container, into, arguments)
         raise unsupported(into)
 
     def _annotated(self, into: Any, inner: Any) -> Plan:

@@ -21,7 +21,8 @@ def test_framer_given_no_message_refuses_it() -> None:
     """The caller gets the error, which names the calls that take objects; nothing is sent."""
     told = (
         r"^expected a message of str \(text\) or bytes \(binary\), got .*; send objects with "
-        "write_json to a client, and with push_json or push_splicing to a room$"
+        "write_json to a client, with push_json or push_splicing to a room, and with "
+        "broadcast_json to all$"
     )
     with serving() as s:
         peer, client = s.pair()

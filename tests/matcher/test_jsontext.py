@@ -149,6 +149,10 @@ class Player:
     trail: list[Point] = field(default_factory=list)
 
 
+class Captain(Player):
+    """A subclass without fields of its own."""
+
+
 class View(Mapping[str, object]):
     """A mapping other than a dict."""
 
@@ -170,6 +174,7 @@ class View(Mapping[str, object]):
         ((1, "a"), '[1,"a"]'),
         (Player("Ann", Point(1)), '{"name":"Ann","at":{"x":1,"y":0.5},"trail":[]}'),
         ([Point(2)], '[{"x":2,"y":0.5}]'),
+        (Captain("Ann", Point(1)), '{"name":"Ann","at":{"x":1,"y":0.5},"trail":[]}'),
         ([Colour.RED, Suit.HEARTS, Level.HIGH], '["red","hearts",3]'),
         ({Suit.HEARTS: 1}, '{"hearts":1}'),
         ([{Colour.RED: (Point(1),)}], '[{"red":[{"x":1,"y":0.5}]}]'),

@@ -234,6 +234,18 @@ class Money:
         return cls(value + 0)
 
 
+class Maybe(Struct):  # type: ignore[misc]
+    """A message without the class is possible."""
+
+    total: Money | None
+
+
+def test_convert_struct_refuses_the_part_that_msgspec_cannot_make() -> None:
+    assert convert({"total": None}, Maybe) == Maybe(None)
+    with pytest.raises(PayloadError, match=r"nothing makes a Money of a JSON value - at `\$\.tot"):
+        convert({"total": 3}, Maybe)
+
+
 class Untagged(Struct):  # type: ignore[misc]
     either: Point | Move  # no tag tells them apart
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from hubthread import HandleKindError, JsonHeader, MatcherMap, PayloadError, Usa
 from hubthread.matcher.compile import convert, marshal_json
 
 pydantic: Any = pytest.importorskip("pydantic")
+msgspec: Any = pytest.importorskip("msgspec")
 annotated_types: Any = pytest.importorskip("annotated_types")
 BaseModel: Any = pydantic.BaseModel
 ListOfInt: Any = pydantic.RootModel[list[int]]
@@ -127,13 +130,15 @@ class Exact(BaseModel, strict=True):  # type: ignore[misc,call-arg]
     pair: tuple[int, str] | None = None
     seats: dict[int, str] = Field({})
     raw: bytes = b""
+    host: IPv4Address | None = None
+    place: Path = Path()
     either: int | date | str = 0
 
 
 VALUES: list[Any] = [
     *(0, 1, 1.0, 1.5, True, None, "", "1", "1.5", "abcd", "x", "red", 10**30, [], [1, "a"], {}),
     *({"1": "ada"}, {"x": [1]}, ["a", "a"], "2026-01-31", "2026-01-31T12:00:00", "12:00:00Z"),
-    "1b4e28ba-2fa1-11d2-883f-0016d3cca427",
+    *("1b4e28ba-2fa1-11d2-883f-0016d3cca427", "127.0.0.1"),
 ]
 
 
@@ -231,6 +236,38 @@ def test_handler_of_a_model_with_the_headers_field_gets_it() -> None:
     assert got == [Bid(type="bid", price=1), Bid(type="bid", id=7, price=1)]
 
 
+class Needed(BaseModel):  # type: ignore[misc]
+    """A type with one schema for Python and one for JSON, which each message has to have."""
+
+    place: Path
+    host: IPv4Address
+
+
+def test_convert_model_with_a_schema_for_json() -> None:
+    assert convert({"place": "a", "host": "0.0.0.1"}, Needed).host.packed[3] == 1
+
+
+def test_convert_nan_that_no_json_text_brings_raises() -> None:
+    with pytest.raises(PayloadError, match="not a Exact: marshal: dict cannot be JSON"):
+        convert({"price": float("nan")}, Exact)
+
+
+def test_convert_model_of_a_local_model() -> None:
+    """pydantic finds the names of the function around it."""
+
+    class Inner(BaseModel):  # type: ignore[misc]
+        x: int
+
+    class Local(BaseModel):  # type: ignore[misc]
+        inner: Inner
+
+    assert convert({"inner": {"x": 1}}, Local).inner.x == 1
+
+
+class Foreign(BaseModel):  # type: ignore[misc]
+    low: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
 class Unknown(BaseModel):  # type: ignore[misc]
     unknown: NotThere  # type: ignore[name-defined]  # noqa: F821
 
@@ -274,6 +311,7 @@ def refused(into: Any) -> str:
         (Unknown, "Unknown: "),
         (Own, "Own: pydantic makes no Plain of a JSON value"),
         (Annotated[Plain, Field(title="a")], "Unable to generate pydantic-core schema"),
+        (Foreign, "Foreign: pydantic ignores the metadata msgspec.Meta(ge=0) of its field 'low'"),
         (Wrong, "the default of its field 'low' is a FieldInfo of pydantic"),
         (Ask, "the field 'type' of its payload takes 'ask', 'offer', and the header is 'x'"),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import attrs
 import pytest
@@ -92,6 +92,7 @@ def test_metadata_that_is_a_note_is_no_limit() -> None:
         (Limited, "Limited: its field 'x' has the metadata 'ge', which nothing reads here: check"),
         (LimitedToo, "LimitedToo: its field 'x' has the metadata 'ge'"),
         (Pair, "~T: say which type it stands for, such as Page[int], in field 'one' of Pair"),
+        (Pair[Annotated[int, []], str], "its type arguments cannot be hashed"),
         (Twice[bytes], "Twice: the type variable ~T stands for two types in it"),
     ],
 )
