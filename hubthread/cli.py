@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hubthread import Hub, HubThreadError, Readers, Server, __version__, demo
+from hubthread import Hub, HubThreadError, Readers, Server, __version__, demo, systemd_sockets
 from hubthread.concurrency.logs import log_safely
 from hubthread.net.tls import server_context
 
@@ -38,11 +38,15 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+_HOST = "127.0.0.1"
+_PORT = 8000
+
 # int() also accepts " 8_0".
-_PORT = re.compile(r"[0-9]{1,5}")
+_DIGITS = re.compile(r"[0-9]{1,5}")
 _WITH_PORT = re.compile(
     r"(?:https?://|wss?://)?(?:\[(?P<address>[^]]*)\]|(?P<name>[^:/]*)):(?P<port>[0-9]+)/?"
 )
+_MODE = re.compile(r"[0-7]{3}")
 _MOST_FRAMES = 5
 
 
@@ -76,6 +80,7 @@ def _serve(chosen: argparse.Namespace) -> None:
     context = None
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
+    places = _places(chosen)
     hub = _load_hub(chosen.hub)
     if chosen.readers is not None:
         if hub.statistics().state != "new":
@@ -85,12 +90,15 @@ def _serve(chosen: argparse.Namespace) -> None:
 
     def listen() -> str:
         pages = {"/health": hub.health} if chosen.health else {}
-        servers.append(hub.serve(chosen.host, chosen.port, ssl=context, pages=pages))
-        return f"hubthread listens on {servers[0].url} (Ctrl-C stops)"
+        servers.extend(hub.serve(**place, ssl=context, pages=pages) for place in places)
+        urls = " and ".join(server.url for server in servers)
+        return f"hubthread listens on {urls} (Ctrl-C stops)"
 
     def renew() -> None:
         try:
-            servers[0].renew_ssl(server_context(chosen.certfile, chosen.keyfile))
+            renewed = server_context(chosen.certfile, chosen.keyfile)
+            for server in servers:
+                server.renew_ssl(renewed)
         except OSError as error:
             why = error.strerror or error
             text = "SIGHUP: cannot read the new certificate, so the old one stays in use: %s"
@@ -101,9 +109,10 @@ def _serve(chosen: argparse.Namespace) -> None:
 
 def _demo(chosen: argparse.Namespace) -> None:
     both = demo.Demo()
+    place = _host_and_port(chosen)
 
     def listen() -> str:
-        url = demo.serve(both, chosen.host, chosen.port).http_url
+        url = demo.serve(both, **place).http_url
         # A browser cannot open the address that means "all addresses".
         return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
@@ -166,6 +175,34 @@ def _free(name: str) -> bool:
 def _exit_now(number: int, frame: FrameType | None) -> NoReturn:
     """Exit at once: the second signal."""
     os._exit(128 + number)
+
+
+# The place to listen.
+
+
+def _places(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the arguments of ``hub.serve`` for each server: one, or one for each socket.
+
+    :raises _BadArgument: for arguments that exclude each other.
+    """
+    given = [name for name in ("host", "port") if getattr(chosen, name) is not None]
+    if chosen.unix is not None:
+        if given:
+            raise _BadArgument(f"argument --unix: not together with --{given[0]}")
+        return [{"unix_path": chosen.unix, "unix_mode": chosen.unix_mode}]
+    if chosen.unix_mode is not None:
+        raise _BadArgument("argument --unix-mode: needs --unix too")
+    socks = systemd_sockets()
+    if socks and given:
+        raise _BadArgument(f"argument --{given[0]}: systemd has passed sockets to listen on")
+    return [{"sock": sock} for sock in socks] or [_host_and_port(chosen)]
+
+
+def _host_and_port(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "host": _HOST if chosen.host is None else chosen.host,
+        "port": _PORT if chosen.port is None else chosen.port,
+    }
 
 
 # Loading the program's hub.
@@ -288,8 +325,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "hub",
         metavar="MODULE:HUB",
-        help="app:hub is the attribute hub of the module app: a Hub, or a function without "
-        "arguments that returns one",
+        help="app:hub is the attribute hub of the module app (app.py): a Hub, or a function "
+        "without arguments that returns one",
     )
     chat = commands.add_parser(
         "demo",
@@ -303,13 +340,16 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--host",
             type=_host,
-            default="127.0.0.1",
             help="address or name of this machine to listen on; 0.0.0.0 is all of IPv4, :: is all "
-            "of IPv6 (default: %(default)s, reachable from this machine only)",
+            f"of IPv6 and IPv4 (default: {_HOST}, reachable from this machine only)",
         )
-        command.add_argument(
-            "--port", type=_port, default=8000, help="0 takes a free port (default: %(default)s)"
-        )
+        command.add_argument("--port", type=_port, help=f"0 takes a free port (default: {_PORT})")
+    serve.add_argument(
+        "--unix", metavar="PATH", help="listen on a Unix socket at PATH instead of a port"
+    )
+    serve.add_argument(
+        "--unix-mode", metavar="MODE", type=_mode, help="its permissions, in octal, such as 660"
+    )
     serve.add_argument(
         "--health",
         action="store_true",
@@ -332,7 +372,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    if not _PORT.fullmatch(text) or int(text) > 65535:
+    if not _DIGITS.fullmatch(text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected an integer from 0 to 65535, got {text!r}")
     return int(text)
 
@@ -351,3 +391,9 @@ def _host(text: str) -> str:
         )
     # An IPv6 address as it stands in a URL.
     return text[1:-1] if text.startswith("[") and text.endswith("]") else text
+
+
+def _mode(text: str) -> int:
+    if not _MODE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected permissions such as 660, got {text!r}")
+    return int(text, 8)

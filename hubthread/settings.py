@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from hubthread.checks import check_callable, check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
+from hubthread.protocol.hosts import hosts_of
 from hubthread.room_option import HotlineOption as HotlineOption
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
@@ -88,14 +89,33 @@ class Upgrader:
     """Bytes of a request head; a longer one gets 431.  Large cookies stay well below 16 KB."""
     write_buffer_size: int = 256 * KB
     """Bytes that a writer thread joins into one send."""
-    subprotocols: tuple[str, ...] = ()
-    """The subprotocols that the server offers, the preferred one first."""
+    subprotocols: tuple[str, ...] | Callable[[Request], str | None] = ()
+    """The subprotocols that the server speaks, the preferred one first.
+
+    Or a function that returns one of ``request.subprotocols``, or None: for a page that sends a
+    token as its subprotocol, or where it depends on the path.
+    """
+    headers: Callable[[Request, Any], Iterable[tuple[str, str]]] | None = None
+    """Called with ``(request, meta)`` for each accepted request; returns further header fields of
+    the 101, as pairs of name and value, such as ``Set-Cookie``.
+
+    It may still raise ``HandshakeRejected``.
+    """
     check_origin: Literal["same", "any"] | Collection[str] | Callable[[Request], bool] = "same"
     """The pages that may connect; a page from elsewhere gets 403.
 
     ``"same"`` accepts an ``Origin`` that equals the requested host, and requests without one.
     ``"any"`` accepts every page (the specification's default).  A collection lists the allowed
     origins, such as ``["https://example.org"]``.  A function decides for itself.
+    """
+    allowed_hosts: Literal["any"] | Collection[str] | None = None
+    """The host names that requests may ask for, pages included; a request for another gets 403.
+
+    ``None`` checks them where a server listens on this machine only (loopback): another page
+    could let its name resolve to this machine (DNS rebinding).  A collection such as
+    ``["example.org", "*.example.org"]`` is checked everywhere: the names under which a proxy
+    passes requests on.  ``"any"`` checks nothing.  ``localhost``, addresses, and requests without
+    ``Host`` always pass.
     """
     compression: bool = False
     """Accept permessage-deflate (RFC 7692), without context takeover."""
@@ -120,6 +140,15 @@ class Upgrader:
                 f"expected 'same', 'any', a collection of origins or a function, got the string "
                 f"{origin!r}; for one origin use [{origin!r}]",
             )
+        if self.allowed_hosts is not None:
+            hosts_of(self.allowed_hosts)
+        check_function("headers", self.headers, "request", "meta")
+        if callable(self.subprotocols):
+            check_callable("subprotocols", self.subprotocols, "request")
+        else:
+            self._check_subprotocols()
+
+    def _check_subprotocols(self) -> None:
         subprotocols: object = self.subprotocols
         wanted = f"expected a tuple of names without spaces or separators, got {subprotocols!r}"
         if not isinstance(subprotocols, (tuple, list)) or not all(
@@ -187,7 +216,10 @@ class WebsocketPeriod(Generic[Meta]):
     With ``None``, ``str`` is sent as text and ``bytes`` as binary.
     """
     expected_ws_error: frozenset[int] = frozenset({1000, 1001, 1005, 1006, 1013})
-    """Close codes of ordinary ends; any other code is logged as a warning."""
+    """Close codes of ordinary ends; any other code below 3000 is logged as a warning.
+
+    Codes from 3000 on are the application's own.
+    """
     write_newline: bytes = b""
     """Bytes added to each message that is written; they must be UTF-8."""
     read_buffer_preprocessing: ReadBufferPreprocessing | None = None

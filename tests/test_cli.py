@@ -7,6 +7,7 @@ import faulthandler
 import http.client
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -303,6 +304,9 @@ def test_version_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("serve app:hub --port=-1", "--port: expected an integer from 0 to 65535, got '-1'"),
         ("serve app:hub --port ٣", "--port: expected an integer from 0 to 65535, got '٣'"),
         ("demo --port 1e3", "--port: expected an integer from 0 to 65535, got '1e3'"),
+        ("serve app:hub --unix a --port 1", "argument --unix: not together with --port"),
+        ("serve app:hub --unix-mode 600", "argument --unix-mode: needs --unix too"),
+        ("serve app:hub --unix a --unix-mode 9", "--unix-mode: expected permissions such as"),
         ("demo --host=", "--host: expected an address or name of this machine"),
         ("serve app", "MODULE:HUB: expected a module, a colon and an attribute"),
         (
@@ -376,6 +380,14 @@ def test_command_port_in_use_prints_one_line(folder: Path, arguments: tuple[str,
 def test_command_host_as_in_a_url_is_an_address(folder: Path) -> None:
     with started("demo", "--host", "[::1]", "--port", "0", cwd=folder) as command:
         assert command.url.startswith("http://[::1]:")
+
+
+def test_serve_listens_on_a_unix_socket(folder: Path) -> None:
+    with started(
+        *("serve", "app:hub", "--unix", "hub.sock", "--unix-mode", "600"), cwd=folder
+    ) as command:
+        assert command.url == "ws://unix:hub.sock/"
+        assert stat.S_IMODE((folder / "hub.sock").stat().st_mode) == 0o600
 
 
 def test_command_invalid_host_prints_one_line(folder: Path) -> None:

@@ -106,6 +106,8 @@ GIVE: dict[str, Give] = {
     },
     "Upgrader.check_origin": lambda scene, hook: Upgrader(check_origin=hook),
     "Upgrader.error": lambda scene, hook: Upgrader(error=hook),
+    "Upgrader.headers": lambda scene, hook: Upgrader(headers=hook),
+    "Upgrader.subprotocols": lambda scene, hook: Upgrader(subprotocols=hook),
     "PingPongPlan.ping_handler": lambda scene, hook: PingPongPlan(ping_handler=hook),
     "PingPongPlan.pong_handler": lambda scene, hook: PingPongPlan(pong_handler=hook),
     "WebsocketPeriod.read_buffer_preprocessing": lambda scene, hook: WebsocketPeriod(
@@ -311,11 +313,13 @@ def _refused(hub: AnyHub) -> list[str]:
     return [str(error) for error in hub.errors if isinstance(error, UsageError)]
 
 
-@pytest.mark.parametrize("name", ["meta_gen", "on_handshake", "check_origin"])
+@pytest.mark.parametrize(
+    "name", ["meta_gen", "on_handshake", "check_origin", "headers", "subprotocols"]
+)
 def test_hook_of_the_handshake_that_returns_a_coroutine_refuses_with_500(name: str) -> None:
     fields: dict[str, Any] = {name: late}
-    if name == "check_origin":
-        upgrader = Upgrader(check_origin=late)
+    if name in ("check_origin", "headers", "subprotocols"):
+        upgrader = Upgrader(**{name: late})
         fields = {"websocket_period": WebsocketPeriod[Any](upgrader=upgrader)}
     with scene(**fields) as made:
         with pytest.raises(HandshakeRejected) as refusal:

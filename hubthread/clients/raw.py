@@ -11,7 +11,7 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from hubthread.clients.client import Client
@@ -38,10 +38,14 @@ Header = TypeVar("Header", bound=Hashable)
 
 
 def request_of(
-    protocol: ConnectionProtocols, peer: tuple[str, int] | str, *, secure: bool = False
+    protocol: ConnectionProtocols,
+    peer: tuple[str, int] | str,
+    *,
+    secure: bool = False,
+    certificate: Mapping[str, Any] | None = None,
 ) -> Request:
     """Return a request that stands for a raw peer: its protocol and its address."""
-    return Request(protocol.name, "", Headers(), peer, secure, http_version="")
+    return Request(protocol.name, "", Headers(), peer, secure, "", certificate)
 
 
 class SocketClient(Client[Meta, Header]):

@@ -13,6 +13,7 @@ from hubthread.core.core import Core
 from hubthread.errors import Closed, MatcherError, TooManyRooms
 from hubthread.limits import ROOMS
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR
+from hubthread.protocol.frames import APPLICATION_CODES
 from hubthread.statistics import ClientStatistics
 
 __all__ = ["log_end", "log_failure", "refuse_start", "snapshot", "too_many_rooms"]
@@ -48,8 +49,9 @@ def log_end(core: Core[Any, Any], client: Any) -> None:
     """Log the end of a WebSocket client, if it was not an ordinary one."""
     connection = client.ws_conn
     expected = connection.code in core.setting.websocket_period.expected_ws_error
+    own = (connection.code or 0) >= APPLICATION_CODES
     text, args = "%r closed: %s %r", (client, connection.code, connection.reason)
-    level = logging.INFO if expected else logging.WARNING
+    level = logging.INFO if expected or own else logging.WARNING
     kind = connection.limit or connection.ended_by  # not by code: a peer may send thousands
     if connection.limit is not None or connection.ended_by == "violation" or not expected:
         core.incidents.log_limited(kind, level, text, *args)

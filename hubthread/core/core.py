@@ -33,6 +33,7 @@ from hubthread.interfaces import IHub
 from hubthread.limits import OUTBOX
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.shared import SharedReaders
+from hubthread.protocol.hosts import hosts_of
 from hubthread.protocol.request import Request
 from hubthread.settings import HubSetting
 from hubthread.types import Readers
@@ -105,6 +106,9 @@ class Core(Generic[Meta, Header]):
         self.make_frame = framer(period)
         self.options = websocket_options(setting, partial(self.incidents.count_limit, OUTBOX))
         """The keepalive, bounds and closing of the hub's WebSocket connections."""
+        hosts = period.upgrader.allowed_hosts
+        self.hosts = None if hosts is None else hosts_of(hosts)
+        """The hosts that every request must ask for; ``None`` leaves them to the server."""
         self.refusals = Refusals(self.logger, self.incidents, period.upgrader.error)
         self.read_by(setting.readers)
         self.client_class: Callable[..., Any]

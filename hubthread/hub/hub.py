@@ -44,7 +44,7 @@ from hubthread.types import ClientID, ConnectionProtocols, Key, check_key
 if TYPE_CHECKING:
     import socket
     import ssl as tls
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from os import PathLike
 
     from hubthread.interfaces import IOContext
@@ -305,6 +305,7 @@ class Hub(EachClient[Meta, Header]):
         unix_mode: int | None = None,
         sock: socket.socket | None = None,
         reuse_port: bool = False,
+        proxy_protocol: Collection[str] = (),
         path: str | None = None,
         pages: Mapping[str, Callable[[Request], Response]] | None = None,
         max_connections: int = 10_000,
@@ -318,24 +319,25 @@ class Hub(EachClient[Meta, Header]):
         :param port: 0 takes a free port; see ``server.address``.
         :param ssl: a TLS context for servers; clients then use ``wss``.
         :param unix_path: a path for a Unix socket, used instead of ``host`` and ``port``.
-        :param unix_mode: the permissions of its file, such as ``0o660``; None leaves them to
-            the umask.
-        :param sock: a bound stream socket, used instead of ``host`` and ``port``, such as one
-            of ``systemd_sockets()``.  The server owns it from now on.
-        :param reuse_port: let several processes listen on the port (``SO_REUSEPORT``): the
-            system spreads the connections over them.
+        :param unix_mode: the permissions of its file, such as ``0o660``.
+        :param sock: a bound stream socket instead; the server owns it (``systemd_sockets``).
+        :param reuse_port: let several processes listen on the port (``SO_REUSEPORT``).
+        :param proxy_protocol: addresses of proxies, such as ``["10.0.0.0/8"]`` or ``["unix"]``,
+            whose connections begin with a PROXY header (version 1 or 2).
         :param path: the path of the WebSocket; None takes every path.
         :param pages: plain HTTP on the same port: maps a path to ``function(request) ->
             Response``, called on the request's own thread.  Other paths get 404.
         :param max_connections: the most connections at the same time, plain HTTP included;
-            further ones get 503.
+            further ones get 503, except for ``pages``.
         :param backlog: the number of connections that the system queues.
         :raises OSError: when the address cannot be listened on.
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("opens no server")
-        endpoint = Endpoint(host, port, ssl, backlog, reuse_port, unix_path, unix_mode, sock)
+        endpoint = Endpoint(
+            host, port, ssl, backlog, reuse_port, unix_path, unix_mode, sock, proxy_protocol
+        )
         return open_server(self._core, endpoint, path, pages, max_connections)
 
     def socket_handles(
@@ -348,6 +350,7 @@ class Hub(EachClient[Meta, Header]):
         max_peers: int = 10_000,
         backlog: int = 1024,
         reuse_port: bool = False,
+        proxy_protocol: Collection[str] = (),
     ) -> SocketServer:
         """Listen for raw TCP or UDP peers; return at once (``SocketHandles``).
 
@@ -361,13 +364,13 @@ class Hub(EachClient[Meta, Header]):
         :param ssl: a TLS context for servers, for TCP.
         :param max_peers: the most peers at the same time; further ones are closed at once.
         :param backlog: the number of TCP connections that the system queues.
-        :param reuse_port: let several processes listen on the port, as for ``serve``.
+        :param reuse_port: as for ``serve``, and ``proxy_protocol`` too.
         :raises OSError: when the address cannot be listened on.
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
         self._core.state.refuse_closing("opens no server")
-        endpoint = Endpoint(addr, port, ssl, backlog, reuse_port)
+        endpoint = Endpoint(addr, port, ssl, backlog, reuse_port, proxy_protocol=proxy_protocol)
         return open_socket_server(self._core, endpoint, protocol, max_peers)
 
     def websocket_handler(
@@ -385,8 +388,7 @@ class Hub(EachClient[Meta, Header]):
         ends in the WSGI server, Windows) is served on the calling thread, and this returns when
         the client has gone; see ``statistics().wsgi_parked``.
 
-        The first call starts a new hub, so the hub may be made before a server forks.  The hub
-        is closed when the process ends: its clients are told 1001.
+        The first call starts a new hub, and the end of the process closes it.
 
         :param environ: the request's environ; each request may be passed once.
         :param start_response: called with the answer.  None: the caller calls the result as a
@@ -409,8 +411,8 @@ class Hub(EachClient[Meta, Header]):
     def start_once(self) -> None:
         """Start a new hub in this process, and close it when the process ends.
 
-        Returns when ``delayed_execution``, if any, has run.  ``websocket_handler`` does the same.
-        A hub that was started or closed in this process stays as it is.
+        Returns when ``delayed_execution``, if any, has run.  A hub that was started or closed in
+        this process stays as it is.
 
         :raises UsageError: when the hub had threads in a process that this one was forked from.
         :raises RuntimeError: when the system cannot start a thread; the call may be repeated.

@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from hubthread.errors import SettingError, SettingTypeError
 
@@ -21,6 +22,7 @@ __all__ = [
     "Bound",
     "address_of",
     "check_listenable",
+    "is_loopback",
     "open_tcp",
     "open_udp",
     "open_unix",
@@ -175,6 +177,11 @@ def address_of(sock: socket.socket) -> Address:
         with contextlib.suppress(OSError):
             host = f"{host}%{socket.if_indextoname(name[3])}"
     return host, name[1]
+
+
+def is_loopback(address: Address) -> bool:
+    """Return True if only this machine can connect to ``address``; False for a Unix socket."""
+    return not isinstance(address, str) and ip_address(address[0].partition("%")[0]).is_loopback
 
 
 def peer_of(name: object, local: Address) -> Address:

@@ -14,25 +14,28 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from time import time
+from typing import Any, TypeAlias
 
 from hubthread.concurrency.fairness import fan_outs
+from hubthread.errors import HandshakeRejected
 from hubthread.limits import CONNECTIONS
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.bind import Address, Bound, address_of, peer_of
 from hubthread.net.interfaces import Services
+from hubthread.net.proxy import Proxies
 from hubthread.net.steps import Steps, Watching, run_steps
+from hubthread.protocol.http import Response
 
-__all__ = ["Address", "Listener"]
+__all__ = ["RESERVE", "Incoming", "Listener"]
 
-_REFUSAL = (
-    b"HTTP/1.1 %b\r\nConnection: close\r\nRetry-After: 1\r\n"
-    b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b"
-)
-_FULL = b"This server is full. Try again soon."
-_TOO_MANY = b"Your address has too many open connections."
-BUSY = _REFUSAL % (b"503 Service Unavailable", len(_FULL), _FULL)
-TOO_MANY = _REFUSAL % (b"429 Too Many Requests", len(_TOO_MANY), _TOO_MANY)
+_RETRY = (("Retry-After", "1"),)
+
+RESERVE = 32
+"""Connections beyond the limit that are read all the same: each is told over TLS and HTTP why it
+is refused, and a request for a page (a health check) is answered.  Connections of addresses at
+their limit get half of these places, so that one address cannot take them all."""
 
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _GONE = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
@@ -43,27 +46,67 @@ PAUSE = 0.1
 once."""
 
 
+class Incoming:
+    """One accepted connection on its way to ``serve``.
+
+    Threads: the connection's reader only.
+    """
+
+    __slots__ = ("_listener", "counted", "extra", "peer", "proxied", "refuse", "sock", "watch")
+
+    def __init__(self, sock: socket.socket, peer: Address, listener: Listener) -> None:
+        self._listener = listener
+        self.sock = sock
+        self.peer = peer
+        """The address of the peer."""
+        self.counted = False
+        """True if the limit of connections of one address counts this one."""
+        self.extra = False
+        """True if the connection has a place in the reserve."""
+        self.proxied = False
+        """True if the connection begins with a PROXY header, which tells the peer's address."""
+        self.refuse: Refuse | None = None
+        """Counts the refusal and returns what to refuse the connection with; ``None`` for a
+        connection within the limits."""
+        self.watch: Watching | None = None
+        """The place of the connection among those that share threads, if it shares them."""
+
+    def name(self, peer: Address) -> None:
+        """Replace the address of the proxy by that of the peer behind it."""
+        self.peer = peer
+        if self.refuse is None:
+            self._listener._count_address(self)
+
+
+Refuse: TypeAlias = Callable[[], HandshakeRejected]
+
+
 class Listener:
     """The accept loop of the listening sockets of one server.
 
     Threads: ``start`` is called once; any thread may call ``close`` and read the counters.
 
     :param bound: listening sockets; the listener owns them from now on.
-    :param serve: called with ``(socket, peer address, watch)``; returns the work of the
-        connection, which runs on its own thread, or with a watch on shared ones.  The socket is
-        closed at the end of the work.
+    :param serve: called with an ``Incoming``; returns the work of the connection, which runs on
+        its own thread, or with a watch on shared ones.  The socket is closed at the end of the
+        work.
     :param max_connections: the most connections at the same time; further ones are refused.
-    :param http: True answers a refused connection with an HTTP response.
+    :param proxies: the addresses whose connections begin with a PROXY header.
+    :param reserve: the connections beyond the limits that ``serve`` gets all the same, to refuse
+        them; further ones are refused by the listener.
+    :param http: True if the listener may refuse a connection with an HTTP response.
     """
 
     def __init__(
         self,
         bound: Bound,
-        serve: Callable[[socket.socket, Address, Watching | None], Steps[Any]],
+        serve: Callable[[Incoming], Steps[Any]],
         services: Services,
         max_connections: int,
         address_limit: AddressLimit,
+        proxies: Proxies | None = None,
         *,
+        reserve: int = 0,
         http: bool = True,
     ) -> None:
         self._bound = bound
@@ -73,6 +116,8 @@ class Listener:
         self._max_connections = max_connections
         self._incidents = services.incidents
         self._address_limit = address_limit
+        self._proxies = proxies
+        self._reserve = reserve
         self._http = http
         self.addresses: tuple[Address, ...] = tuple(map(address_of, bound.socks))
         with contextlib.ExitStack() as opened:
@@ -91,8 +136,9 @@ class Listener:
         self._lock = threading.RLock()  # guards what follows
         self._started = False
         self._abandoned = False  # ``close`` has not waited for the end
+        self._extra = 0  # connections beyond the limits that are read all the same
         self.connections = 0
-        """Connections now."""
+        """Connections now, without those beyond the limits."""
         self.accepted = 0
         """Connections accepted so far."""
         self.refused = 0
@@ -174,55 +220,93 @@ class Listener:
             self._warn("cannot accept a connection", error)
             self._closing.wait(PAUSE)
             return False
-        address = peer_of(peer, self.addresses[0])
+        incoming = Incoming(sock, peer_of(peer, self.addresses[0]), self)
+        incoming.proxied = self._proxies is not None and incoming.peer in self._proxies
         with self._lock:
             full = self.connections >= self._max_connections
         if full:
-            text = "%d connections, the limit of %s: refusing one"
-            where = self._max_connections, self.addresses[0]
-            self._incidents.log_limit(CONNECTIONS, logging.WARNING, text, *where)
-            self._refuse(sock, BUSY)
+            incoming.refuse = self._count_full
+        elif not incoming.proxied:  # otherwise the address of the peer is not known yet
+            self._count_address(incoming)
+        if not self._take_place(incoming):
+            self._refuse(incoming)
             return True
-        if not self._address_limit.enter(address):
-            self._refuse(sock, TOO_MANY)
-            return True
-        with self._lock:
-            self.connections += 1
-            self.accepted += 1
         try:
             if self._readers is None:
-                self._threads.start(lambda: run_steps(self._steps(sock, address)), "reader")
+                self._threads.start(lambda: run_steps(self._steps(incoming)), "reader")
             else:
-                self._readers.begin(sock, lambda watch: self._steps(sock, address, watch))
+                self._readers.begin(sock, partial(self._steps, incoming))
         except RuntimeError as error:
-            self._address_limit.leave(address)
+            self._leave_place(incoming)
             with self._lock:
-                self.connections -= 1
-                self.accepted -= 1
+                self.accepted -= incoming.refuse is None
             self._warn("no thread for a connection: refusing it", error)
-            self._refuse(sock, BUSY)
+            self._refuse(incoming)
         return True
 
-    def _steps(
-        self, sock: socket.socket, peer: Address, watch: Watching | None = None
-    ) -> Steps[None]:
+    def _count_address(self, incoming: Incoming) -> None:
+        incoming.counted = self._address_limit.enter(incoming.peer)
+        if not incoming.counted:
+            incoming.refuse = self._count_too_many
+
+    def _take_place(self, incoming: Incoming) -> bool:
+        """Count a connection that is to be read; return False if there is no place for it."""
+        with self._lock:
+            if incoming.refuse is None:
+                self.connections += 1
+                self.accepted += 1
+                return True
+            # One address that is at its limit must not take all places of the reserve.
+            reserve = self._reserve if incoming.refuse == self._count_full else self._reserve // 2
+            if self._extra >= reserve:
+                return False
+            self._extra += 1
+            incoming.extra = True
+            return True
+
+    def _leave_place(self, incoming: Incoming) -> None:
+        if incoming.counted:
+            self._address_limit.leave(incoming.peer)
+        with self._lock:
+            if incoming.extra:
+                self._extra -= 1
+            else:
+                self.connections -= 1
+
+    def _steps(self, incoming: Incoming, watch: Watching | None = None) -> Steps[None]:
+        incoming.watch = watch
         try:
             if watch is None:
                 fan_outs.wait_for_one()
-            yield from self._serve(sock, peer, watch)
+            yield from self._serve(incoming)
         finally:
-            sock.close()
-            self._address_limit.leave(peer)
-            with self._lock:
-                self.connections -= 1
+            incoming.sock.close()
+            self._leave_place(incoming)
 
-    def _refuse(self, sock: socket.socket, answer: bytes) -> None:
+    def _count_full(self) -> HandshakeRejected:
+        text = "%d connections, the limit of %s: refusing one"
+        where = self._max_connections, self.addresses[0]
+        self._incidents.log_limit(CONNECTIONS, logging.WARNING, text, *where)
+        return self._count_refusal()
+
+    def _count_too_many(self) -> HandshakeRejected:
+        self._count_refusal()
+        return HandshakeRejected(429, "Your address has too many open connections.", _RETRY)
+
+    def _count_refusal(self) -> HandshakeRejected:
         with self._lock:
             self.refused += 1
+        return HandshakeRejected(503, "This server is full. Try again soon.", _RETRY)
+
+    def _refuse(self, incoming: Incoming) -> None:
+        """Refuse a connection at once, without reading its request."""
+        rejected = (incoming.refuse or self._count_refusal)()
+        sock = incoming.sock
         with sock, contextlib.suppress(OSError):
             sock.setblocking(False)
             if self._http:
-                sock.send(answer)
+                response = Response.text(rejected.status, rejected.reason, rejected.headers)
+                sock.send(response.encode(now=time()))
             sock.shutdown(socket.SHUT_WR)
             # Unread bytes would turn the close into a reset, which can overtake the answer.
             sock.recv(64 * 1024)

@@ -15,13 +15,17 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from hubthread.concurrency.deadline import Deadline
 from hubthread.net.shared import SharedTransport
 from hubthread.net.steps import Watching
-from hubthread.net.transport import PlainTransport, Stream, Transport
+from hubthread.net.transport import PeerLeft, PlainTransport, Stream, Transport
+from hubthread.protocol.http import foreign_protocol
 
-__all__ = ["TLSTransport", "can_serve", "open_transport", "server_context"]
+__all__ = ["TLSTransport", "can_serve", "certificate_of", "open_transport", "server_context"]
 
 _PLAIN_PIECE = 64 * 1024
 """Plain bytes that are encrypted at a time.  Encrypted bytes can no longer be dropped by the
@@ -47,6 +51,7 @@ class TLSTransport:
         self._cipher = b""  # encrypted bytes that the socket has not taken yet
         self._flushing = False
         self._handshaken = False
+        self._first = b""  # the first bytes, until the handshake is complete
         self._finished = False  # our close_notify is made: nothing is decrypted any more
         self.unsent = 0
 
@@ -56,6 +61,8 @@ class TLSTransport:
         With a ``watch`` it raises ``TimeoutError`` whenever the peer's bytes are missing, and is
         called again when some have come.
 
+        :raises PeerLeft: when the peer has gone without a byte.
+        :raises WrongProtocol: when the peer speaks another protocol, which has a name.
         :raises TimeoutError, ssl.SSLError, OSError: when the handshake fails.
         """
         deadline = Deadline(timeout)
@@ -68,6 +75,9 @@ class TLSTransport:
                     done = False
                 except ssl.SSLError:
                     self._flush()  # the alert that tells the peer why
+                    foreign = foreign_protocol(self._first, tls=True)
+                    if foreign is not None:
+                        raise foreign from None
                     raise
                 self._flush()
                 flushed = not self.unsent
@@ -78,10 +88,29 @@ class TLSTransport:
                 self._plain.wait_writable(left)
             elif done:
                 self._handshaken = True
+                self._first = b""
                 return
             else:
                 self._plain.set_deadline(left)
-                self._feed(self._plain.recv())
+                self._feed(self._receive_handshake())
+
+    def _receive_handshake(self) -> bytes:
+        try:
+            data = self._plain.recv()
+        except ConnectionError:
+            data = b""
+            if self._first:
+                raise
+        if not data and not self._first:
+            raise PeerLeft
+        self._first = self._first or data
+        return data
+
+    @property
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The peer's certificate, which the context has verified; ``None`` without one."""
+        found = self._ssl.getpeercert() if self._handshaken else None
+        return MappingProxyType(found) if found else None
 
     def set_deadline(self, seconds: float | None) -> None:
         """See ``Transport``."""
@@ -206,6 +235,11 @@ def open_transport(
 
 def _plain(sock: Stream, watch: Watching | None) -> PlainTransport:
     return PlainTransport(sock) if watch is None else SharedTransport(sock, watch)
+
+
+def certificate_of(transport: Transport) -> Mapping[str, Any] | None:
+    """Return the certificate of the peer, once TLS is agreed on; ``None`` without one."""
+    return transport.certificate if isinstance(transport, TLSTransport) else None
 
 
 def can_serve(context: object) -> bool:

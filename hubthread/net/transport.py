@@ -18,7 +18,7 @@ from typing import Protocol
 from hubthread.concurrency.fairness import SLICE, CpuBudget
 from hubthread.net.steps import Steps, Watching, Writable
 
-__all__ = ["PlainTransport", "Stream", "Transport", "send_steps"]
+__all__ = ["PeerLeft", "PlainTransport", "Stream", "Transport", "send_steps"]
 
 Stream = socket.socket
 """A connected stream socket."""
@@ -54,6 +54,10 @@ _LONGEST_POLL = 2**31 - 1
 """Milliseconds that poll takes: it is a C int."""
 _LONGEST_WAIT = 2.0**31 - 1
 """Seconds that a ``timeval`` takes."""
+
+
+class PeerLeft(ConnectionError):
+    """The peer has gone without a byte, as the health check of a load balancer does."""
 
 
 class Transport(Protocol):
@@ -202,6 +206,19 @@ class PlainTransport:
             self._read_power = max(_LEAST_READ, self._read_power - 1)
         elif self._full and took < SLICE / 4:
             self._read_power = min(_MOST_READ, self._read_power + 2)
+
+    def peek(self, size: int) -> bytes:
+        """Return up to ``size`` bytes that ``recv`` returns again; raise as ``recv`` does."""
+        if not KERNEL_DEADLINE and not self._wait(select_read=True, timeout=self._deadline):
+            raise TimeoutError
+        try:
+            return self._sock.recv(size, socket.MSG_PEEK)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    def take(self, size: int) -> None:
+        """Receive ``size`` bytes that ``peek`` has returned, and drop them."""
+        self._sock.recv(size)
 
     def send(self, data: bytes | memoryview) -> int:
         """See ``Transport``."""

@@ -49,6 +49,8 @@ class CappedDeflate(Extension):
     def __init__(self, *, window_bits: int, max_message: int) -> None:
         self._window_bits = window_bits
         self._max_message = max_message
+        self.failed = False
+        """True once a message could not be inflated."""
         # Of the open message; None if it is not compressed, or no message is open.
         self._inflater: zlib._Decompress | None = None
         self._inflated = 0
@@ -108,6 +110,7 @@ class CappedDeflate(Extension):
             try:
                 piece = inflater.decompress(data, min(room, _PIECE))
             except zlib.error:
+                self.failed = True
                 return CloseReason.INVALID_FRAME_PAYLOAD_DATA
             if len(piece) == room:
                 return CloseReason.MESSAGE_TOO_BIG

@@ -23,6 +23,7 @@ __all__ = [
     "MessageType",
     "check_code",
     "check_message_type",
+    "decode_close",
     "encode_close",
     "encode_ping",
     "encode_pong",
@@ -184,6 +185,10 @@ def check_message_type(given: object) -> MessageType:
     raise error(f"message_type: expected a member of MessageType, got {given!r}")
 
 
+APPLICATION_CODES = 3000
+"""The first close code that a program may give a meaning of its own."""
+
+
 def is_sendable_code(code: int) -> bool:
     """Return True if a Close frame may carry ``code`` (RFC 6455 section 7.4, IANA's list).
 
@@ -222,6 +227,22 @@ def encode_close(code: int | None, reason: str = "") -> bytes:
     if len(text) > MAX_CLOSE_REASON:
         text = text[:MAX_CLOSE_REASON].decode("utf-8", "ignore").encode()
     return struct.pack("!BBH", 0x88, 2 + len(text), code) + text
+
+
+def decode_close(payload: bytes) -> tuple[int | None, str]:
+    """Return code and reason of a Close frame's payload; the code of an empty one is ``None``.
+
+    :raises ValueError: for a payload of one byte, and for a code that must not be sent.
+    :raises UnicodeDecodeError: for a reason that is not UTF-8.
+    """
+    if not payload:
+        return None, ""
+    if len(payload) == 1:
+        raise ValueError("a Close of one byte")
+    (code,) = struct.unpack_from("!H", payload)
+    if not is_sendable_code(code):
+        raise ValueError(f"a Close with the reserved code {code}")
+    return code, payload[2:].decode()
 
 
 def encode_ping(payload: bytes = b"") -> bytes:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from hubthread.checks import checked
@@ -23,12 +23,13 @@ from hubthread.protocol.deflate_negotiation import (
     choose_deflate,
     parse_extension_offers,
 )
-from hubthread.protocol.request import Request, split_authority
+from hubthread.protocol.request import Request, checked_headers, split_authority
 
 __all__ = [
     "Accepted",
     "DeflateParameters",
     "OriginCheck",
+    "Subprotocols",
     "accept",
     "origin_allowed",
     "validate_origin_check",
@@ -38,10 +39,22 @@ OriginCheck: TypeAlias = Literal["same", "any"] | Collection[str] | Callable[[Re
 """The pages that may connect: ``"same"``, ``"any"``, the allowed origins, or a function of the
 request.  :func:`origin_allowed` explains each."""
 
+Subprotocols: TypeAlias = Sequence[str] | Callable[[Request], str | None]
+"""The subprotocols of the server, the preferred one first; or a function that chooses one of
+``request.subprotocols``, or none."""
+
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]+)")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# Some programs send the scheme that they connect with; no page has these.
+_SCHEMES = {"ws": "http", "wss": "https"}
+_OWN_FIELDS = frozenset(
+    {
+        *("connection", "content-length", "sec-websocket-accept", "sec-websocket-extensions"),
+        *("sec-websocket-protocol", "transfer-encoding", "upgrade"),
+    }
+)
 _VERSION_OFFER = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
 
 
@@ -56,11 +69,20 @@ class Accepted:
     deflate: DeflateParameters | None = None
     """The agreed parameters of compression; ``None`` without compression."""
 
+    def with_headers(self, fields: Iterable[tuple[str, str]]) -> Accepted:
+        """Return the handshake with further header fields in its answer.
+
+        :raises SettingError: for a field that the handshake writes itself, or that cannot be sent.
+        """
+        allowed = checked_headers(fields, reserved=_OWN_FIELDS)
+        more = "".join(f"{name}: {value}\r\n" for name, value in allowed).encode("latin-1")
+        return replace(self, response=self.response[:-2] + more + b"\r\n")
+
 
 def accept(
     request: Request,
     *,
-    subprotocols: Sequence[str] = (),
+    subprotocols: Subprotocols = (),
     check_origin: OriginCheck = "same",
     compression: bool = False,
 ) -> Accepted:
@@ -68,13 +90,15 @@ def accept(
 
     :param subprotocols: the server's subprotocols in its order of preference.  The first that
         the client offers is chosen.  If the client offers none of them, the connection has no
-        subprotocol; a browser that offered some then ends it.
+        subprotocol; a browser that offered some then ends it.  A function of the request chooses
+        itself.
     :param check_origin: see :func:`origin_allowed`.
     :param compression: True takes an offer of permessage-deflate (RFC 7692).
     :raises HandshakeRejected: with 426 for a request without the upgrade or with another
         version, 400 for a malformed request, 403 for an origin that is not allowed, 405 for a
         method other than ``GET``.
-    :raises SettingError: for a wrong ``check_origin`` or ``subprotocols``.
+    :raises SettingError: for a wrong ``check_origin`` or ``subprotocols``, and for a subprotocol
+        that the client has not offered.
     """
     if isinstance(subprotocols, str):
         wanted = f"expected a sequence such as ({subprotocols!r},), got a string"
@@ -86,7 +110,7 @@ def accept(
         page = f"A page from {request.origin[:100]!r}" if request.origin else "This request"
         raise HandshakeRejected(403, f"{page} may not connect here.")
 
-    subprotocol = next((ours for ours in subprotocols if ours in request.subprotocols), None)
+    subprotocol = _chosen(request, subprotocols)
     deflate = choose_deflate(offers) if compression else None
     fields = [
         ("Upgrade", "websocket"),
@@ -100,6 +124,17 @@ def accept(
     lines = [f"{name}: {value}\r\n" for name, value in fields]
     response = f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n"
     return Accepted(response.encode("latin-1"), subprotocol, deflate[0] if deflate else None)
+
+
+def _chosen(request: Request, subprotocols: Subprotocols) -> str | None:
+    if not callable(subprotocols):
+        return next((ours for ours in subprotocols if ours in request.subprotocols), None)
+    found: object = checked(subprotocols(request))
+    if found is None or (isinstance(found, str) and found in request.subprotocols):
+        return found
+    wanted = "expected the function to return one of request.subprotocols, or None"
+    # Not the value itself: it may be a token.
+    raise SettingError("subprotocols", f"{wanted}; it returned a {type(found).__name__}")
 
 
 def origin_allowed(request: Request, check: OriginCheck) -> bool:
@@ -116,10 +151,12 @@ def origin_allowed(request: Request, check: OriginCheck) -> bool:
           header, with default ports filled in.  If TLS ends in this process, the page must be
           ``https``.  If not, ``http`` and ``https`` both pass, because a proxy may end TLS.
           A proxy must forward ``Host`` unchanged; ``X-Forwarded-Host`` is not read.
-          ``Origin: null`` is foreign.
+          ``Origin: null`` is foreign, and so are ``file://`` and every scheme but http and
+          https.  ``ws`` and ``wss``, which some programs send, count as http and https.
         - ``"any"``: every origin.
         - a collection of origins such as ``{"https://example.org"}``: compared exactly, except
-          for case and default ports.  ``"null"`` may be listed.
+          for case and default ports.  ``"null"``, ``"file://"`` and origins of other schemes,
+          such as ``"app://local"``, may be listed.
         - a function of the request, which also decides on requests without ``Origin``.
     :raises SettingError: for any other ``check``.
     """
@@ -152,9 +189,11 @@ def _parse_origin(text: str) -> _Origin | None:
         return ("null", "", None)
     match = _ORIGIN.fullmatch(text)
     authority = split_authority(match[2]) if match else None
-    if match is None or authority is None or not authority[0]:
+    if match is None or authority is None:
         return None
     host, port = authority
+    if not host and (match[1] in _DEFAULT_PORTS or port is not None):
+        return None
     return (match[1], host, _DEFAULT_PORTS.get(match[1]) if port is None else port)
 
 
@@ -182,6 +221,9 @@ def _is_same_origin(request: Request) -> bool:
     if origin is None or authority is None:
         return False
     scheme, origin_host, origin_port = origin
+    if scheme in _SCHEMES:
+        scheme = _SCHEMES[scheme]
+        origin_port = _DEFAULT_PORTS[scheme] if origin_port is None else origin_port
     # With TLS here, a page loaded over plain http may have been changed on its way.
     if scheme not in _DEFAULT_PORTS or (request.secure and scheme != "https"):
         return False

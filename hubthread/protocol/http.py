@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
+from typing import Any
 
 import h11
 
 from hubthread.checks import check_kind
 from hubthread.errors import HandshakeRejected, SettingError
 from hubthread.protocol.http_head import parse_head, read_plain_head
+from hubthread.protocol.proxy_header import SIGNATURE, begins_proxy_header
 from hubthread.protocol.request import (
     ABSOLUTE_FORM,
     Headers,
@@ -30,7 +33,16 @@ from hubthread.protocol.request import (
     split_authority,
 )
 
-__all__ = ["MAX_HEAD", "Headers", "Request", "RequestParser", "Response", "check_request"]
+__all__ = [
+    "MAX_HEAD",
+    "Headers",
+    "Request",
+    "RequestParser",
+    "Response",
+    "WrongProtocol",
+    "check_request",
+    "foreign_protocol",
+]
 
 MAX_HEAD = 16 * 1024
 """Bytes of the longest request head: request line, header fields and the blank line.
@@ -42,12 +54,31 @@ has not authenticated yet take more memory."""
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _REQUEST_LINE = re.compile(rb"\S+ \S+ HTTP/[0-9]\.[0-9]\r?\n")
 _SPACE = 0x20
-_TLS_HANDSHAKE = 0x16
 
-_BODYLESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_OWN_FIELDS = frozenset(
-    {"connection", "content-length", "content-type", "transfer-encoding", "x-content-type-options"}
+_PLAIN_HTTP = re.compile(rb"[A-Z]{3,10} ")
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}
 )
+_SCHEMES = frozenset({"http", "https", "ws", "wss"})
+
+_BODYLESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+_OWN_FIELDS = frozenset(
+    {
+        *("connection", "content-length", "content-type", "date", "transfer-encoding"),
+        "x-content-type-options",
+    }
+)
+
+
+class WrongProtocol(HandshakeRejected):
+    """The peer speaks another protocol: a server or a proxy is configured wrongly.
+
+    :param kind: the kind of mistake, for the log.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(400, reason)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -61,7 +92,7 @@ class Response:
     status: int
     """The HTTP status, 200 to 599."""
     body: bytes = b""
-    """The body; empty for the statuses without a body (204, 304)."""
+    """The body; empty for the statuses without a body (204, 205, 304)."""
     content_type: str = "text/plain; charset=utf-8"
     """The value of ``Content-Type``."""
     headers: tuple[tuple[str, str], ...] = ()
@@ -97,17 +128,22 @@ class Response:
         """
         return cls(status, json.dumps(obj).encode(), "application/json")
 
-    def encode(self, request: Request | None = None) -> bytes:
+    def encode(self, request: Request | None = None, now: float | None = None) -> bytes:
         """Return the bytes to send.
 
         :param request: the request that is answered: ``HEAD`` gets no body.  ``None`` if the
             request could not be read.
+        :param now: the time for the ``Date`` field, in seconds since 1970.
         """
         fields = checked_headers(self.headers)
         # RFC 9110 section 7.8: Connection has to name an Upgrade field (status 426).
         upgrade = any(name.lower() == "upgrade" for name, _ in fields)
         fields.append(("Connection", "close, Upgrade" if upgrade else "close"))
         fields.append(("X-Content-Type-Options", "nosniff"))
+        if now is not None:
+            fields.append(("Date", formatdate(now, usegmt=True)))
+        if self.status == HTTPStatus.RESET_CONTENT:
+            fields.append(("Content-Length", "0"))
         if self.status not in _BODYLESS:
             fields.append(("Content-Type", self.content_type))
             fields.append(("Content-Length", str(len(self.body))))
@@ -131,6 +167,7 @@ class RequestParser:
 
     :param peer: becomes :attr:`Request.peer`.
     :param secure: becomes :attr:`Request.secure`.
+    :param certificate: becomes :attr:`Request.client_certificate`.
     :param max_head: bytes of the longest request head.
     """
 
@@ -138,14 +175,21 @@ class RequestParser:
     _short_way = True
 
     def __init__(
-        self, *, peer: tuple[str, int] | str, secure: bool, max_head: int = MAX_HEAD
+        self,
+        *,
+        peer: tuple[str, int] | str,
+        secure: bool,
+        certificate: Mapping[str, Any] | None = None,
+        max_head: int = MAX_HEAD,
     ) -> None:
         self._peer = peer
         self._secure = secure
+        self._certificate = certificate
         self._max_head = max_head
         self._buffer = bytearray()
         self._searched = 0
         self._line_seen = False
+        self._empty_line_seen = False
         self._request: Request | None = None
         self._refused = False
 
@@ -165,8 +209,8 @@ class RequestParser:
         :returns: the request as soon as its head is complete, ``None`` before.
         :raises HandshakeRejected: with 400 for invalid HTTP and for a stream that ended too
             early, 405 for a method other than ``GET`` and ``HEAD``, 413 for a request with a
-            body, 426 for an upgrade in HTTP/1.0, 431 for a head over the limit, 501 for an
-            unknown transfer coding, 505 for another major version of HTTP.  No other exception
+            body, 414 for a request line and 431 for a head over the limit, 501 for an unknown
+            method or transfer coding, 505 for another major version of HTTP.  No other exception
             is raised.  After a refusal every further call is refused.
         """
         if self._refused:
@@ -189,13 +233,14 @@ class RequestParser:
         if request is not None:
             return request
         self._buffer += data
-        self._refuse_early()
+        if not self._refuse_early():
+            return None
         blank_line = _BLANK_LINE.search(self._buffer, self._searched, self._max_head)
         if blank_line is None:
             if len(self._buffer) >= self._max_head:
-                raise HandshakeRejected(
-                    431, f"The request head is longer than {self._max_head} bytes."
-                )
+                status, what = (431, "head") if self._line_seen else (414, "line")
+                reason = f"The request {what} is longer than {self._max_head} bytes."
+                raise HandshakeRejected(status, reason)
             # The last two bytes may begin the blank line that the next piece completes.
             self._searched = max(0, len(self._buffer) - 2)
             return None
@@ -213,31 +258,73 @@ class RequestParser:
         if split_authority(fields["host"]) is None:
             return None
         self._buffer += data[end:]
-        return Request("GET", target, Headers.of(fields), self._peer, self._secure)
+        return Request(
+            "GET",
+            target,
+            Headers.of(fields),
+            self._peer,
+            self._secure,
+            client_certificate=self._certificate,
+        )
 
-    def _refuse_early(self) -> None:
-        """Refuse a peer of another protocol, which may never send a blank line."""
+    def _refuse_early(self) -> bool:
+        """Refuse a peer of another protocol, which may never send a blank line.
+
+        :returns: False if more bytes must come first.
+        """
         if self._line_seen:
-            return
+            return True
+        if len(self._buffer) < len(SIGNATURE) and SIGNATURE.startswith(self._buffer):
+            return False
+        foreign = foreign_protocol(bytes(self._buffer[: len(SIGNATURE)]), tls=self._secure)
+        # Over TLS the first bytes are known to be those of TLS; these come from within.
+        if foreign is not None and not self._secure:
+            raise foreign
+        if self._buffer.startswith(b"\r\n") and not self._empty_line_seen:
+            del self._buffer[:2]  # some clients send one (RFC 9112 section 2.2)
+            self._empty_line_seen = True
         first = self._buffer[0]
-        if first == _TLS_HANDSHAKE and not self._secure:
-            raise HandshakeRejected(400, "This port speaks plain HTTP, and this looks like TLS.")
         end = self._buffer.find(b"\n", self._searched, self._max_head) + 1
         if first <= _SPACE or (end and not _REQUEST_LINE.fullmatch(self._buffer, 0, end)):
             raise HandshakeRejected(400, "This is not an HTTP request.")
         self._line_seen = end > 0
+        return True
 
     def _checked(self, event: h11.Request) -> Request:
+        target = event.target.decode("ascii")
+        fields: list[tuple[str | bytes, str | bytes]] = [*event.headers]
+        absolute = ABSOLUTE_FORM.match(target)
+        if absolute is not None:  # its authority replaces Host (RFC 9112 section 3.2.2)
+            fields = [("host", absolute[2]), *(each for each in fields if each[0] != b"host")]
         request = Request(
             method=event.method.decode("ascii"),
-            target=event.target.decode("ascii"),
-            headers=Headers(event.headers),
+            target=target,
+            headers=Headers(fields),
             peer=self._peer,
             secure=self._secure,
             http_version=event.http_version.decode("ascii"),
+            client_certificate=self._certificate,
         )
         check_request(request)
         return request
+
+
+def foreign_protocol(first: bytes, *, tls: bool) -> WrongProtocol | None:
+    """Return the refusal of a peer that speaks another protocol, told by its first bytes.
+
+    :param tls: True if TLS is expected, False for plain HTTP.
+    :returns: ``None`` for the right protocol, and for one that is not known here.
+    """
+    if begins_proxy_header(first):
+        reason = "This looks like a PROXY header, and proxy_protocol does not name this address."
+        return WrongProtocol("PROXY header", reason)
+    if tls and _PLAIN_HTTP.match(first):
+        reason = "This port speaks TLS, and this looks like plain HTTP."
+        return WrongProtocol("plain HTTP", reason)
+    if not tls and first[:1] == b"\x16":
+        reason = "This port speaks plain HTTP, and this looks like TLS."
+        return WrongProtocol("TLS", reason)
+    return None
 
 
 def check_request(request: Request) -> None:
@@ -255,15 +342,11 @@ def check_request(request: Request) -> None:
         "transfer-encoding" in request.headers
     ):
         raise HandshakeRejected(413, "A request to this server cannot have a body.")
-    if request.http_version == "1.0" and request.has_token("upgrade", "websocket"):
-        raise HandshakeRejected(
-            426,
-            "WebSocket needs HTTP/1.1, and this request came as HTTP/1.0.",
-            (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")),
-        )
 
 
 def _check_method(request: Request) -> None:
+    if request.method not in _METHODS:
+        raise HandshakeRejected(501, f"The method {request.method[:20]} is unknown here.")
     allowed = ("GET",) if request.has_token("upgrade", "websocket") else ("GET", "HEAD")
     if request.method not in allowed:
         raise HandshakeRejected(
@@ -281,10 +364,8 @@ def _check_target(request: Request) -> None:
     absolute = ABSOLUTE_FORM.match(request.target)
     if absolute is None:
         raise HandshakeRejected(400, "The request target must be a path, such as /ws.")
-    # An absolute target overrides Host (RFC 9112 section 3.2.2), and a client has to send both
-    # alike.  Refuse a difference instead of guessing.
-    if request.headers.get("host", absolute[1]).lower() != absolute[1].lower():
-        raise HandshakeRejected(400, "The request target and the Host header differ.")
+    if absolute[1].lower() not in _SCHEMES or not absolute[2]:
+        raise HandshakeRejected(400, "The request target is of another scheme, or has no host.")
 
 
 def reason_phrase(status: int) -> str:

@@ -23,8 +23,8 @@ __all__ = ["ABSOLUTE_FORM", "Headers", "Request", "checked_headers", "split_auth
 
 T = TypeVar("T")
 
-ABSOLUTE_FORM = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?]*)")
-"""The beginning of a request target in absolute form; the group is its authority."""
+ABSOLUTE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?]*)")
+"""The beginning of a request target in absolute form; the groups are scheme and authority."""
 
 # Sec-WebSocket-Protocol may carry a token: it is the only field of a handshake that a page can
 # set in a browser.
@@ -40,7 +40,9 @@ _SECRET_FIELDS = frozenset(
 
 _FIELD_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%-]*)(?::([0-9]{0,5}))?")
+_AUTHORITY = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]+)(?:%[A-Za-z0-9._~%-]+)?\]|([A-Za-z0-9._~%-]*))(?::([0-9]{0,5}))?"
+)
 _QUOTED_PAIR = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
@@ -143,6 +145,9 @@ class Request:
     """True if TLS ends in this process; False behind a proxy that ends TLS."""
     http_version: str = "1.1"
     """``"1.1"`` or ``"1.0"``."""
+    client_certificate: Mapping[str, Any] | None = None
+    """The certificate of the client, as ``ssl.SSLSocket.getpeercert`` returns it, if the context
+    of ``hub.serve(ssl=...)`` asks for one (``verify_mode``) and has verified it; else ``None``."""
     environ: dict[str, Any] | None = field(default=None, compare=False)
     """The environ of a request that a WSGI server has read, without streams and sockets, if an
     integration keeps it; ``HUBTHREAD_REQUEST_CONTEXT`` of ``FlaskHub`` does."""
@@ -268,15 +273,18 @@ def split_authority(text: str) -> tuple[str, int | None] | None:
     """Split ``host[:port]`` as in a ``Host`` field (RFC 9110 section 7.2).
 
     :returns: the host in lower case (empty for a ``Host`` without a value) and the port
-        (``None`` if it is not given); ``None`` for a text of another form.
+        (``None`` if it is not given); ``None`` for a text of another form.  The zone of an IPv6
+        address is left out: it has a meaning on the client's machine only (RFC 9844), and some
+        clients send it.
     """
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         return None
-    port = int(match[2]) if match[2] else None
+    port = int(match[3]) if match[3] else None
     if port is not None and port > 65535:
         return None
-    return match[1].lower(), port
+    host = match[2] if match[1] is None else f"[{match[1]}]"
+    return host.lower(), port
 
 
 def _latin1(text: str | bytes) -> str:

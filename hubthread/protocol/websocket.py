@@ -19,11 +19,11 @@ from typing import Any, TypeAlias
 
 from wsproto import events as wsproto_events
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.extensions import Extension
 from wsproto.frame_protocol import XorMaskerSimple
 
 from hubthread.limits import FRAGMENTS, MESSAGE
 from hubthread.protocol.deflate import CappedDeflate, DeflateWindows
+from hubthread.protocol.frames import decode_close
 
 __all__ = ["PeerClose", "Ping", "Pong", "ProtocolFailure", "WebSocketEvent", "WebSocketProtocol"]
 
@@ -68,6 +68,9 @@ WebSocketEvent: TypeAlias = str | bytes | Ping | Pong | PeerClose | ProtocolFail
 message."""
 
 _NO_STATUS = 1005
+_PROTOCOL_ERROR = 1002
+_INVALID_DATA = 1007
+_CLOSE = 0x88
 _TOO_BIG = 1009
 # Up to this size, XOR of two integers is faster than wsproto's four translated slices.
 _INTEGER_XOR = 1024
@@ -105,13 +108,13 @@ class WebSocketProtocol:
         # object for all connections.
         self._small_limit = min(max_message, 125)
         self._max_fragments = max_fragments
-        self._extensions: list[Extension] = []
+        self._extensions: list[CappedDeflate] = []
         if deflate is not None:
             window = deflate.client_max_window_bits
             self._extensions.append(CappedDeflate(window_bits=window, max_message=max_message))
         # Made on first use: a connection that never leaves the short way stays small.
         self._connection: Connection | None = None
-        # The incomplete header of the next frame: under 14 bytes.
+        # The incomplete header of the next frame, or an incomplete Close: under 132 bytes.
         self._held = b""
         # Of the frame that wsproto is reading: the bytes still to come.
         self._missing = 0
@@ -216,7 +219,7 @@ class WebSocketProtocol:
     def _begin_frame(self, data: bytes, position: int, events: list[WebSocketEvent]) -> bool:
         """Look at the header at ``position``; return True if wsproto is to read the frame.
 
-        Return False if the header is incomplete, or breaks a limit.
+        Return False if the header is incomplete, breaks a limit, or is that of a Close.
         """
         available = len(data) - position
         if available < 2:
@@ -232,6 +235,16 @@ class WebSocketProtocol:
             size = int.from_bytes(data[position + 2 : position + 2 + width], "big")
         if available < header:
             self._held = data[position:]
+            return False
+        if first == _CLOSE and second >= 0x80 and size <= 125:
+            # Not left to wsproto, whose list of codes is shorter than ours.
+            if available < header + size:
+                self._held = data[position:]
+            else:
+                begin = position + header
+                masker = XorMaskerSimple(data[begin - 4 : begin])
+                payload = bytes(masker.process(bytearray(data[begin : begin + size])))
+                self._end(_closed_by(payload), events)
             return False
         is_data = first & 0x08 == 0
         if is_data:
@@ -266,7 +279,7 @@ class WebSocketProtocol:
         """Give wsproto a piece of the current frame, and take its events."""
         connection = self._connection
         if connection is None:
-            connection = Connection(ConnectionType.SERVER, self._extensions)
+            connection = Connection(ConnectionType.SERVER, [*self._extensions])
             self._connection = connection
         connection.receive_data(data)
         for event in connection.events():
@@ -294,6 +307,11 @@ class WebSocketProtocol:
             # From our extension; wsproto's words are "error in extension".
             reason = f"message of more than {self._max_message} bytes"
             return ProtocolFailure(code, reason, MESSAGE)
+        if code == _INVALID_DATA and any(each.failed for each in self._extensions):
+            reason = (
+                "the message cannot be inflated: was it compressed with the context of an "
+                "earlier one?"
+            )
         return ProtocolFailure(code, reason)
 
     def _assemble(
@@ -317,3 +335,13 @@ class WebSocketProtocol:
         self._connection = None
         self._extensions = []
         self._parts = None
+
+
+def _closed_by(payload: bytes) -> PeerClose | ProtocolFailure:
+    """Return the event of a Close frame."""
+    try:
+        return PeerClose(*decode_close(payload))
+    except UnicodeDecodeError:
+        return ProtocolFailure(_INVALID_DATA, "a Close with a reason that is not UTF-8")
+    except ValueError as error:
+        return ProtocolFailure(_PROTOCOL_ERROR, str(error))

@@ -13,10 +13,11 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from hubthread.checks import checked
 from hubthread.concurrency.habits import HOOKS
 from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
@@ -25,18 +26,23 @@ from hubthread.net.bind import Address
 from hubthread.net.connection import Connection
 from hubthread.net.shared import reading
 from hubthread.net.steps import Steps
-from hubthread.net.transport import Transport, send_steps
+from hubthread.net.transport import PeerLeft, Transport, send_steps
 from hubthread.protocol import handshake
 from hubthread.protocol.envelope import SUBPROTOCOL
 from hubthread.protocol.handshake import Accepted
-from hubthread.protocol.http import Request, Response
+from hubthread.protocol.hosts import AllowedHosts
+from hubthread.protocol.http import Request, Response, WrongProtocol
 from hubthread.protocol.websocket import WebSocketProtocol
 
-__all__ = ["ASK", "Arrival", "Negotiated", "negotiate", "refusal_response"]
+__all__ = ["ASK", "Arrival", "Negotiated", "check_host", "negotiate", "refusal_response"]
+
+T = TypeVar("T")
 
 _FOREIGN = 403
 
-_LIMITS = {408: HANDSHAKE, 431: HEAD}
+_HOOKS = ("check_origin", "subprotocols")
+
+_LIMITS = {408: HANDSHAKE, 414: HEAD, 431: HEAD}
 """The limit that refused a peer before its request was complete, by status."""
 
 ASK: Final[Any] = object()
@@ -51,6 +57,22 @@ class Negotiated(NamedTuple):
     meta: Any
     variables: contextvars.Context
     """The context variables that the hooks have set, and that the client's callbacks have."""
+
+
+def check_host(core: Core[Any, Any], request: Request, hosts: AllowedHosts | None) -> None:
+    """Refuse a request for a host that is not ours.
+
+    :raises HandshakeRejected: with 403.
+    """
+    if hosts is None or hosts.allow(request):
+        return
+    host = request.headers.get("host", "")[:100]
+    text = (
+        "refused a request for host %r: if a proxy passes it on, name it in "
+        "Upgrader.allowed_hosts; otherwise a page tries to reach this machine (DNS rebinding)"
+    )
+    core.incidents.log_limited("host", logging.WARNING, text, host)
+    raise HandshakeRejected(403, f"This server does not answer for {host!r}.")
 
 
 def negotiate(
@@ -74,9 +96,11 @@ def _negotiate(
     core: Core[Any, Any], request: Request, meta: Any, variables: contextvars.Context
 ) -> Negotiated:
     core.wait_open()
+    check_host(core, request, core.hosts)
     upgrader = core.setting.websocket_period.upgrader
     check = upgrader.check_origin
-    call = core.hook_call("check_origin", request) if callable(check) else nullcontext()
+    hooks = [name for name in _HOOKS if callable(getattr(upgrader, name))]
+    call = core.hook_call(" and ".join(hooks), request) if hooks else nullcontext()
     try:
         with call:
             accepted = handshake.accept(
@@ -87,15 +111,40 @@ def _negotiate(
             )
     except HandshakeRejected as refusal:
         if refusal.status == _FOREIGN:  # a browser shows the page's author the status only
-            text = "%s  Upgrader.check_origin says which pages may."
-            core.incidents.log_limited("origin", logging.WARNING, text, refusal.reason)
+            text = (
+                "%s  It asked for host %r.  If a proxy in between has changed that host, let it "
+                "pass Host on unchanged; otherwise Upgrader.check_origin says which pages may."
+            )
+            args = (refusal.reason, request.headers.get("host", "")[:100])
+            core.incidents.log_limited("origin", logging.WARNING, text, *args)
         raise
     except BaseException as error:  # noqa: BLE001 - logged
-        core.incidents.log_exception(error, "the origin check raised for %r", request)
+        core.incidents.log_exception(error, "%s raised for %r", " or ".join(hooks), request)
         raise HandshakeRejected(500, ACCEPT_FAILED) from None
-    if meta is ASK:
-        meta = core.make_meta(request)
-    return Negotiated(request, accepted, meta, variables)
+    if accepted.subprotocol is None and request.subprotocols:  # they may be tokens: not logged
+        text = (
+            "%r offers subprotocols, and Upgrader.subprotocols has none of them: browsers end "
+            "such a connection at once"
+        )
+        core.incidents.log_limited("subprotocol", logging.WARNING, text, request)
+    meta = core.make_meta(request) if meta is ASK else meta
+    return Negotiated(request, _with_headers(core, request, accepted, meta), meta, variables)
+
+
+def _with_headers(
+    core: Core[Any, Any], request: Request, accepted: Accepted, meta: Any
+) -> Accepted:
+    hook = core.setting.websocket_period.upgrader.headers
+    if hook is None:
+        return accepted
+    try:
+        with core.hook_call("headers", request):
+            return accepted.with_headers(checked(hook(request, meta)))
+    except HandshakeRejected:
+        raise
+    except BaseException as error:  # noqa: BLE001 - logged
+        core.incidents.log_exception(error, "Upgrader.headers raised for %r", request)
+        raise HandshakeRejected(500, ACCEPT_FAILED) from None
 
 
 def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Response:
@@ -186,7 +235,12 @@ class Arrival:
         except HandshakeRejected as refusal:
             limit = _LIMITS.get(refusal.status) if self.request is None else None
             refusals.add(self.request, refusal.status, refusal.reason, limit, self.peer)
+            if isinstance(refusal, WrongProtocol):
+                text, args = "%s  (from %r)", (refusal.reason, self.peer)
+                self._core.incidents.log_limited(refusal.kind, logging.WARNING, text, *args)
             outcome = refusal_response(self._core, refusal)
+        except PeerLeft:  # nobody is there to be refused
+            return None
         except OSError as error:  # the connection broke, or TLS was not agreed on
             refusals.add(self.request, 400, f"{type(error).__name__}: {error}")
             return None
@@ -266,24 +320,24 @@ class Arrival:
 
         :raises TimeoutError: at the end of its time.
         """
-        while True:
-            self.transport.set_deadline(self.seconds_left)
-            try:
-                return self.transport.recv()
-            except TimeoutError:
-                if monotonic() >= self.deadline or self.transport.watch is None:
-                    raise
-                yield self.seconds_left
+        return (yield from self.wait_for(self.transport.recv))
 
     def handshake(self) -> Steps[None]:
         """Complete the TLS handshake, if there is TLS.
 
         :raises TimeoutError: at the end of its time.
         """
+        yield from self.wait_for(lambda: self.transport.handshake(self.seconds_left))
+
+    def wait_for(self, receive: Callable[[], T]) -> Steps[T]:
+        """Return what ``receive`` returns, which raises ``TimeoutError`` while bytes are missing.
+
+        :raises TimeoutError: at the end of the time for the handshake.
+        """
         while True:
+            self.transport.set_deadline(self.seconds_left)
             try:
-                self.transport.handshake(self.seconds_left)
-                return
+                return receive()
             except TimeoutError:
                 if monotonic() >= self.deadline or self.transport.watch is None:
                     raise
@@ -297,7 +351,7 @@ class Arrival:
         connections = self._core.connections
         connections.open(transport)  # a hub that closes lets the peer read to the end
         patience = self._core.setting.websocket_period.close_timeout
-        wire = self.response.encode(self.request)
+        wire = self.response.encode(self.request, time())
         if not (yield from send_steps(transport, wire, until, patience=patience)):
             return
         connections.answered(transport)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike, fspath
 from types import TracebackType
@@ -29,9 +30,12 @@ from hubthread.net.bind import (
     open_unix,
     take_sock,
 )
-from hubthread.net.listener import Listener
+from hubthread.net.listener import Incoming, Listener
+from hubthread.net.proxy import Proxies, receive_header
+from hubthread.net.steps import Steps
 from hubthread.net.tls import can_serve
 from hubthread.net.udp.socket import UdpSocket
+from hubthread.serving.accept import Arrival
 from hubthread.statistics import ServerStatistics
 
 if TYPE_CHECKING:
@@ -64,6 +68,8 @@ class Endpoint:
     """The permissions of the file at ``unix_path``."""
     sock: socket.socket | None = None
     """A bound socket, to be used instead of ``host`` and ``port``."""
+    proxy_protocol: Collection[str] = ()
+    """The addresses whose connections begin with a PROXY header."""
 
     def check(self, host_field: str) -> None:
         """Refuse an endpoint that cannot be listened on.
@@ -89,6 +95,7 @@ class Endpoint:
         _check_mode(self.unix_mode)
         if self.sock is not None:
             check_listenable(self.sock)
+        Proxies(self.proxy_protocol)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -169,6 +176,7 @@ class Listening(ABC):
     def __init__(self, core: Core[Any, Any], endpoint: Endpoint) -> None:
         self._core = core
         self._context = endpoint.ssl
+        self._proxies = Proxies(endpoint.proxy_protocol)
         self._listener: Listener | UdpSocket
 
     def _bind(self, endpoint: Endpoint) -> Bound:
@@ -203,6 +211,21 @@ class Listening(ABC):
             skipped = ", ".join(bound.skipped)
             args = (self._core.name, skipped, endpoint.host)
             log_safely(self._core.logger, logging.WARNING, text, *args)
+
+    def _introduce(self, arrival: Arrival, incoming: Incoming) -> Steps[None]:
+        """Receive what comes before the peer's own bytes: a PROXY header, and TLS.
+
+        :raises TimeoutError, OSError, HandshakeRejected: as ``Arrival.handshake``.
+        """
+        if incoming.proxied:
+            held, proxy = bytearray(), incoming.peer
+            header = yield from arrival.wait_for(
+                lambda: receive_header(arrival.transport, held, proxy)
+            )
+            if header.peer is not None:
+                incoming.name(header.peer)
+                arrival.peer = header.peer
+        yield from arrival.handshake()
 
     @property
     def address(self) -> Address:

@@ -7,6 +7,7 @@ Each UDP socket has one thread.  A ``SocketServer`` may be used on any thread.
 from __future__ import annotations
 
 import contextvars
+from functools import partial
 from typing import Any
 
 from hubthread.checks import check_number
@@ -16,14 +17,14 @@ from hubthread.core.core import Core
 from hubthread.core.options import raw_format, raw_options
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import HANDSHAKE
-from hubthread.net.bind import Address, Bound, open_udp, peer_of
-from hubthread.net.listener import Listener
-from hubthread.net.steps import Steps, Watching
+from hubthread.net.bind import Bound, open_udp, peer_of
+from hubthread.net.listener import Incoming, Listener
+from hubthread.net.steps import Steps
 from hubthread.net.tcp import TcpConnection
-from hubthread.net.tls import open_transport
-from hubthread.net.transport import Stream
+from hubthread.net.tls import certificate_of, open_transport
 from hubthread.net.udp.peer import UdpPeer
 from hubthread.net.udp.socket import UdpSocket
+from hubthread.protocol.request import Request
 from hubthread.serving.accept import Arrival
 from hubthread.serving.listening import Endpoint, Listening
 from hubthread.types import ConnectionProtocols
@@ -76,7 +77,8 @@ class SocketServer(Listening):
         core = self._core
         if self.protocol is ConnectionProtocols.UDP:
             return UdpSocket(bound, self._welcome, self._format, self._options, core, most)
-        return Listener(bound, self._serve, core, most, core.address_limit, http=False)
+        limit, proxies = core.address_limit, self._proxies
+        return Listener(bound, self._serve, core, most, limit, proxies, http=False)
 
     def _close(self, timeout: float | None) -> None:
         super()._close(timeout)
@@ -87,26 +89,32 @@ class SocketServer(Listening):
 
     # On a TCP connection's reader.
 
-    def _serve(self, stream: Stream, peer: Address, watch: Watching | None) -> Steps[None]:
-        with Arrival(self._core, open_transport(stream, self._context, watch), peer) as arrival:
+    def _serve(self, incoming: Incoming) -> Steps[None]:
+        transport = open_transport(incoming.sock, self._context, incoming.watch)
+        with Arrival(self._core, transport, incoming.peer) as arrival:
             # A raw peer gets no answer.
-            connection = yield from arrival.accept(self._connect)
+            connect = partial(self._connect, incoming=incoming)
+            connection = yield from arrival.accept(connect)
             if connection is not None:
                 yield from arrival.read(connection)
 
-    def _connect(self, arrival: Arrival) -> Steps[TcpConnection | None]:
+    def _connect(self, arrival: Arrival, incoming: Incoming) -> Steps[TcpConnection | None]:
         """Make the client; its start callback has run when this returns."""
-        core, peer, transport = self._core, arrival.peer, arrival.transport
+        core, transport = self._core, arrival.transport
         yield from arrival.resume(0.0)
-        request = request_of(self.protocol, peer, secure=self._context is not None)
-        arrival.request = request
+        arrival.request = self._request(arrival)
         timeout = core.setting.websocket_period.upgrader.handshake_timeout
         try:
-            yield from arrival.handshake()
+            yield from self._introduce(arrival, incoming)
         except TimeoutError:
-            core.refusals.add(request, 408, f"no TLS within {timeout:g} s", HANDSHAKE, peer)
+            what = "PROXY header or TLS" if incoming.proxied else "TLS"
+            reason = f"no {what} within {timeout:g} s"
+            core.refusals.add(arrival.request, 408, reason, HANDSHAKE, arrival.peer)
             return None
         arrival.ahead()
+        request = arrival.request = self._request(arrival)
+        if incoming.refuse is not None:
+            raise incoming.refuse()
         variables = contextvars.Context()
         meta = variables.run(core.make_meta, request)
         client = SocketClient(
@@ -120,6 +128,11 @@ class SocketServer(Listening):
             return None
         client.begin()
         return connection
+
+    def _request(self, arrival: Arrival) -> Request:
+        certificate = certificate_of(arrival.transport)
+        secure = self._context is not None
+        return request_of(self.protocol, arrival.peer, secure=secure, certificate=certificate)
 
     # On the UDP socket's thread.
 
@@ -153,6 +166,8 @@ def open_socket_server(
         raise SettingError("protocol", wanted) from None
     if protocol is ConnectionProtocols.UDP and endpoint.ssl is not None:
         raise SettingError("ssl", "for TCP only: the standard library has no DTLS")
+    if protocol is ConnectionProtocols.UDP and endpoint.proxy_protocol:
+        raise SettingError("proxy_protocol", "for TCP only")
     check_number("max_peers", max_peers, 1, whole=True)
     server = SocketServer(core, endpoint, protocol)
     server._open(endpoint, max_peers)

@@ -13,14 +13,15 @@ from typing import Any
 from hubthread.checks import check_callable, check_kind, check_number, refuse_unrun
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
-from hubthread.net.bind import Address, Bound
+from hubthread.net.bind import Bound, address_of, is_loopback
 from hubthread.net.connection import Connection
-from hubthread.net.listener import Listener
-from hubthread.net.steps import Steps, Watching
-from hubthread.net.tls import open_transport
-from hubthread.net.transport import Stream
+from hubthread.net.listener import RESERVE, Incoming, Listener
+from hubthread.net.steps import Steps
+from hubthread.net.tls import certificate_of, open_transport
+from hubthread.net.transport import PeerLeft
+from hubthread.protocol.hosts import AllowedHosts
 from hubthread.protocol.http import Request, RequestParser, Response
-from hubthread.serving.accept import Arrival, negotiate
+from hubthread.serving.accept import Arrival, check_host, negotiate
 from hubthread.serving.listening import Endpoint, Listening
 
 __all__ = ["Server", "open_server"]
@@ -47,6 +48,8 @@ class Server(Listening):
         super().__init__(core, endpoint)
         self._path = path
         self._pages = pages
+        self._host = endpoint.host
+        self._hosts = core.hosts
 
     @property
     def url(self) -> str:
@@ -63,39 +66,76 @@ class Server(Listening):
         return f"<Server {self.url} {self._listener.connections} connections>"
 
     def _listen(self, bound: Bound, most: int) -> Listener:
-        return Listener(bound, self._serve, self._core, most, self._core.address_limit)
+        core, plain = self._core, self._context is None
+        unset = core.setting.websocket_period.upgrader.allowed_hosts is None
+        if unset and not self._proxies and all(is_loopback(address_of(s)) for s in bound.socks):
+            # A foreign page can reach such a server, by a name that resolves to this machine.
+            self._hosts = AllowedHosts([self._host])
+        limit, proxies = core.address_limit, self._proxies
+        return Listener(
+            bound, self._serve, core, most, limit, proxies, reserve=RESERVE, http=plain
+        )
 
     # On the connection's reader.
 
-    def _serve(self, stream: Stream, peer: Address, watch: Watching | None) -> Steps[None]:
-        with Arrival(self._core, open_transport(stream, self._context, watch), peer) as arrival:
-            yield from arrival.run(self._negotiate)
+    def _serve(self, incoming: Incoming) -> Steps[None]:
+        transport = open_transport(incoming.sock, self._context, incoming.watch)
+        with Arrival(self._core, transport, incoming.peer) as arrival:
+            yield from arrival.run(lambda arrival: self._negotiate(arrival, incoming))
 
-    def _negotiate(self, arrival: Arrival) -> Steps[Connection | Response | None]:
-        request = arrival.request = yield from self._request(arrival)
+    def _negotiate(
+        self, arrival: Arrival, incoming: Incoming
+    ) -> Steps[Connection | Response | None]:
+        request = arrival.request = yield from self._request(arrival, incoming)
         arrival.ahead()
+        check_host(self._core, request, self._hosts)
+        if incoming.refuse is not None and not self._is_page(request):
+            raise incoming.refuse()
         page = self._page(request)
         if page is not None:
             return page
         return (yield from arrival.connect(negotiate(self._core, request)))
 
-    def _request(self, arrival: Arrival) -> Steps[Request]:
+    def _request(self, arrival: Arrival, incoming: Incoming) -> Steps[Request]:
         """Read the request; raise what the parser refuses it with, or a 408."""
-        upgrader = self._core.setting.websocket_period.upgrader
-        parser = RequestParser(
-            peer=arrival.peer, secure=self._context is not None, max_head=upgrader.max_head
-        )
-        request: Request | None = None
+        upgrader, request = self._core.setting.websocket_period.upgrader, None
         try:
             yield from arrival.resume(arrival.seconds_left)
-            yield from arrival.handshake()
+            yield from self._introduce(arrival, incoming)
+            parser = RequestParser(
+                peer=arrival.peer,
+                secure=self._context is not None,
+                certificate=certificate_of(arrival.transport),
+                max_head=upgrader.max_head,
+            )
+            data = yield from self._first_bytes(arrival)
             while request is None:
-                request = parser.receive((yield from arrival.receive()))
+                request = parser.receive(data)
+                if request is None:
+                    data = yield from arrival.receive()
         except TimeoutError:
             reason = f"The request was not complete in {upgrader.handshake_timeout:g} s."
             raise HandshakeRejected(408, reason) from None
         arrival.trailing = parser.trailing
         return request
+
+    def _first_bytes(self, arrival: Arrival) -> Steps[bytes]:
+        """Receive the first bytes of the request.
+
+        :raises PeerLeft: when the peer has gone without one.
+        """
+        try:
+            data = yield from arrival.receive()
+        except ConnectionError:
+            raise PeerLeft from None
+        if not data:
+            raise PeerLeft
+        return data
+
+    def _is_page(self, request: Request) -> bool:
+        """Return True if the request is for a page and not for the WebSocket."""
+        here = self._path is None or request.path == self._path
+        return not (request.is_websocket and here) and request.path in self._pages
 
     def _page(self, request: Request) -> Response | None:
         """Return the response to plain HTTP; None if the request is for the WebSocket."""

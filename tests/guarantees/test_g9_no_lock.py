@@ -198,7 +198,7 @@ def test_callbacks_of_every_kind_run_without_a_lock() -> None:
         serve={"path": "/ws", "pages": {"/": page}},
     ) as s:
         probe.hub = s.hub
-        ask(s.server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        ask(s.server, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         ask(s.server, raw_handshake("/refused")[:-2] + b"Cookie: a=b\r\n\r\n")
         peer, client = s.pair(path="/ws")
         client.context.add_callback(lambda reason: probe("context callback"))

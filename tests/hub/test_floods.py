@@ -275,7 +275,7 @@ def test_flood_of_odd_close_codes_is_one_line() -> None:
         client.ctx.close(4999, "out")
         hub.advance(QUIET)
         hub.connect("/storm").close(4000)
-    first, own, last = logs.warnings()
+    first, own, last = logs.at_least(logging.INFO)
     assert "'/storm'> closed: 4000 ''" in first
     assert "closed: 4999 'out'" in own
     assert MORE % (FLOOD - 1) in last
@@ -297,9 +297,9 @@ def test_flood_line_has_no_query_and_no_long_path() -> None:
             hub.connect(f"{path}&bug=one", headers={"Authorization": "Bearer secret"})
         client = hub.connect(path, headers={"Cookie": "sid=secret"})
         client.send("trip")
-        client.close(4000)
+        client.close(1003)
     told = logs.at_least(logging.DEBUG)
-    assert len(told_of(logs, "bug one", "bug two", "closed: 4000")) == 3
+    assert len(told_of(logs, "bug one", "bug two", "closed: 1003")) == 3
     assert not any("secret" in each for each in told)
     assert max(len(each.splitlines()[0]) for each in told) < 300
 
@@ -313,7 +313,7 @@ def test_flood_of_failing_pages_is_one_line_of_each() -> None:
     with serving(serve={"pages": {"/one": page, "/two": page}}) as s:
         for which in ["one"] * 20 + ["two"]:
             answer = ask(
-                s.server, f"GET /{which}?token=secret HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                s.server, f"GET /{which}?token=secret HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             )
             assert answer.startswith(b"HTTP/1.1 500 ")
         first, second = s.logs.warnings()

@@ -20,7 +20,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.net import listener as listener_module
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.bind import Bound, open_tcp, open_unix
-from hubthread.net.listener import Listener
+from hubthread.net.listener import Incoming, Listener
 from hubthread.net.steps import Steps
 from tests.support import TIMEOUT, Items, Logs, NetServices, Task, read_to_end, together
 
@@ -53,8 +53,8 @@ class Listening:
         self.logs: Logs = services.logs
         limit = AddressLimit(None, (), services.incidents)
 
-        def steps(sock: socket.socket, peer: object, watch: object) -> Steps[None]:
-            serve(sock, peer)
+        def steps(incoming: Incoming) -> Steps[None]:
+            serve(incoming.sock, incoming.peer)
             yield from ()
 
         self.listener = Listener(bound, steps, services, max_connections, limit)

@@ -12,6 +12,8 @@ import pytest
 
 from hubthread.net.outbox import Outbox
 from hubthread.net.tls import TLSTransport
+from hubthread.net.transport import PeerLeft
+from hubthread.protocol.http import WrongProtocol
 from tests.support import (
     TIMEOUT,
     Notes,
@@ -164,7 +166,7 @@ def test_tls_send_before_the_handshake_raises() -> None:
 def test_tls_plain_http_fails_the_handshake() -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        with pytest.raises(ssl.SSLError):
+        with pytest.raises(WrongProtocol, match="plain HTTP"):
             TLSTransport(server, server_context()).handshake(TIMEOUT)
 
 
@@ -176,12 +178,14 @@ def test_tls_failed_handshake_sends_an_alert() -> None:
         assert read_exactly(plain, 1) == b"\x15"
 
 
-@pytest.mark.parametrize("begun", [b"", b"\x16\x03\x01\x02\x00\x01"])
-def test_tls_end_of_stream_fails_the_handshake(begun: bytes) -> None:
+@pytest.mark.parametrize(
+    ("begun", "error"), [(b"", PeerLeft), (b"\x16\x03\x01\x02\x00\x01", ssl.SSLEOFError)]
+)
+def test_tls_end_of_stream_fails_the_handshake(begun: bytes, error: type[OSError]) -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
         plain.shutdown(socket.SHUT_WR)
-        with pytest.raises(ssl.SSLEOFError):
+        with pytest.raises(error):
             TLSTransport(server, server_context()).handshake(TIMEOUT)
 
 

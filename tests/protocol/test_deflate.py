@@ -13,7 +13,7 @@ from websockets.frames import Frame, Opcode
 
 from hubthread.protocol.deflate import CappedDeflate
 from hubthread.protocol.deflate_negotiation import DeflateParameters
-from hubthread.protocol.websocket import Ping, WebSocketEvent, WebSocketProtocol
+from hubthread.protocol.websocket import Ping, ProtocolFailure, WebSocketEvent, WebSocketProtocol
 from tests.protocol.test_websocket import (
     BINARY,
     CONTINUATION,
@@ -132,7 +132,10 @@ def test_deflate_reference_to_an_earlier_message_is_1007() -> None:
     second = (compressor.compress(WORDS) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
     protocol = receiver()
     assert protocol.receive(client_frame(TEXT, first, rsv=4)) == [WORDS.decode()]
-    assert failure_code(protocol.receive(client_frame(TEXT, second, rsv=4))) == 1007
+    (failed,) = protocol.receive(client_frame(TEXT, second, rsv=4))
+    assert isinstance(failed, ProtocolFailure)
+    assert failed.code == 1007
+    assert "compressed with the context of an earlier one?" in failed.reason
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,40 @@ def test_accept_subprotocols_as_a_string_raises() -> None:
         accept(handshake(), subprotocols="chat")
 
 
+def test_accept_lets_a_function_choose_the_subprotocol() -> None:
+    """Such as a token, which no list can name."""
+    offer = handshake(Sec_WebSocket_Protocol="token.abc, chat")
+    accepted = accept(offer, subprotocols=lambda request: request.subprotocols[0])
+    assert accepted.subprotocol == fields_of(accepted)["Sec-WebSocket-Protocol"] == "token.abc"
+    accepted = accept(offer, subprotocols=lambda request: None)
+    assert "Sec-WebSocket-Protocol" not in fields_of(accepted)
+
+
+@pytest.mark.parametrize("chosen", ["other", b"chat", True])
+def test_accept_refuses_a_subprotocol_that_was_not_offered(chosen: Any) -> None:
+    with pytest.raises(SettingError, match="subprotocols"):
+        accept(handshake(Sec_WebSocket_Protocol="chat"), subprotocols=lambda request: chosen)
+
+
+def test_accepted_takes_further_headers() -> None:
+    accepted = accept(handshake()).with_headers([("Set-Cookie", "a=é"), ("X-Node", " 7 ")])
+    fields = fields_of(accepted)
+    assert (fields["Set-Cookie"], fields["X-Node"]) == ("a=é", "7")
+    assert fields["Sec-WebSocket-Accept"] == ACCEPT.decode()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *(("Upgrade", "x"), ("sec-websocket-protocol", "x"), ("Content-Length", "0")),
+        *(("X", "a\r\nY: b"), ("X Y", "a")),
+    ],
+)
+def test_accepted_refuses_headers_of_its_own_and_malformed_ones(field: tuple[str, str]) -> None:
+    with pytest.raises(SettingError):
+        accept(handshake()).with_headers([field])
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "secure", "allowed"),
     [
@@ -205,6 +239,12 @@ def test_accept_subprotocols_as_a_string_raises() -> None:
         ("file://", "", False, False),
         ("http://", "", False, False),
         ("chrome-extension://example.org", "example.org", False, False),
+        # Programs that send the scheme they connect with; no page has it.
+        ("ws://example.org", "example.org:80", False, True),
+        ("wss://example.org", "example.org", True, True),
+        ("wss://example.org:8443", "example.org:8443", False, True),
+        ("ws://example.org", "example.org", True, False),
+        ("ws://evil.example", "example.org", False, False),
         ("http://example.org, http://example.org", "example.org", False, False),
         ("http://example.org:99999", "example.org:99999", False, False),
         ("example.org", "example.org", False, False),
@@ -218,7 +258,7 @@ def test_origin_allowed_same_compares_scheme_host_and_port(
     assert origin_allowed(request, "same") is allowed
 
 
-LISTED = ("https://example.org", "HTTP://localhost:3000", "null", "app://shell")
+LISTED = ("https://example.org", "HTTP://localhost:3000", "null", "app://shell", "file://")
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ def test_parser_incomplete_head_gives_no_request() -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "looks like TLS"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", 400, "not an HTTP request"),
         (b"hello\n", 400, "not an HTTP request"),
-        (b"\r\n\r\n", 400, "not an HTTP request"),
+        (b"\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "not an HTTP request"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET /", 400, "PROXY header"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", 400, "PROXY header"),
         (b"\n", 400, "not an HTTP request"),
         (b" GET / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "not an HTTP request"),
         (b"GET /\r\nHost: a\r\n\r\n", 400, "not an HTTP request"),
@@ -139,7 +141,12 @@ def test_parser_incomplete_head_gives_no_request() -> None:
         (b"GET / HTTP/1.1\r\nHost: user@a\r\n\r\n", 400, "Host"),
         (b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", 400, "Host"),
         (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 400, "must be a path"),
-        (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "differ"),
+        (b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "another scheme"),
+        (b"GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", 400, "no host"),
+        (b"GET http://me@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400, "Host"),
+        (b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501, "BREW is unknown"),
+        (b"get / HTTP/1.1\r\nHost: a\r\n\r\n", 501, "get is unknown"),
+        (b"GET /" + b"x" * MAX_HEAD, 414, "request line is longer than 16384 bytes"),
         (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n", 405, "not POST"),
         (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 405, "not OPTIONS"),
         (UPGRADE.replace(b"GET", b"HEAD", 1), 405, "Only GET can"),
@@ -147,7 +154,6 @@ def test_parser_incomplete_head_gives_no_request() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 413, "body"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400, "Content-Length"),
         (b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\n\r\n", 501, "Transfer-Encoding"),
-        (UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"), 426, "needs HTTP/1.1"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "not HTTP/2.0"),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * MAX_HEAD, 431, "16384 bytes"),
     ],
@@ -167,11 +173,10 @@ def test_parser_bad_request_is_rejected_with_status_and_reason(
     [
         (b"POST / HTTP/1.1\r\nHost: a\r\n\r\n", "Allow", "GET, HEAD"),
         (UPGRADE.replace(b"GET", b"POST", 1), "Allow", "GET"),
-        (UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"), "Sec-WebSocket-Version", "13"),
     ],
 )
 def test_parser_rejection_has_the_fields_of_its_status(data: bytes, name: str, value: str) -> None:
-    """405 says what is allowed (RFC 9110 15.5.6), 426 what to upgrade to (15.5.22)."""
+    """405 says what is allowed (RFC 9110 section 15.5.6)."""
     assert dict(feed([data]).headers)[name] == value
 
 
@@ -184,6 +189,8 @@ def test_parser_rejection_has_the_fields_of_its_status(data: bytes, name: str, v
         b"GET / HTTP/1.0\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [fe80::1%eth0]:8000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nX: one\r\n two\r\n\r\n",
         b"GET http://a:80/x HTTP/1.1\r\nHost: A:80\r\n\r\n",
@@ -326,15 +333,51 @@ def test_response_status_without_body_announces_none() -> None:
 
 def test_response_of_a_rejection_has_its_fields() -> None:
     """426 names its Upgrade field in Connection as well (RFC 9110 section 7.8)."""
-    refused = feed([UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0")])
-    response = Response.text(refused.status, refused.reason, refused.headers)
+    offer = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+    response = Response.text(426, "This is a WebSocket.", offer)
     head, body = read_response(response.encode(None))
     fields = dict(head.headers)
     assert head.status_code == 426
     assert head.reason == b"Upgrade Required"
     assert fields[b"upgrade"] == b"websocket"
     assert fields[b"connection"] == b"close, Upgrade"
-    assert b"HTTP/1.1" in body
+    assert body == b"This is a WebSocket."
+    assert b"date" not in fields
+
+
+def test_response_with_a_time_has_a_date() -> None:
+    """RFC 9110 section 6.6.1: every answer of a server with a clock."""
+    head, _ = read_response(Response.text(404, "no").encode(None, 784111777.9))
+    assert dict(head.headers)[b"date"] == b"Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+def test_response_205_has_a_length_of_zero() -> None:
+    """RFC 9110 section 15.3.6."""
+    head, body = read_response(Response(205).encode(None))
+    assert dict(head.headers)[b"content-length"] == b"0"
+    assert body == b""
+
+
+@pytest.mark.parametrize("start", [b"http://B:80/x?y", b"https://b:80/x?y", b"WS://b:80/x?y"])
+def test_parser_absolute_target_replaces_host(start: bytes) -> None:
+    """RFC 9112 section 3.2.2."""
+    request = parsed(b"GET " + start + b" HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n")
+    assert request.headers.get_all("host")[0].lower() == "b:80"
+    assert (request.path, request.query_string, request.headers["x"]) == ("/x", "y", "1")
+
+
+def test_parser_skips_one_empty_line_before_the_request() -> None:
+    """RFC 9112 section 2.2: some clients send one behind an earlier request."""
+    for pieces in ([b"\r\n" + PLAIN], [b"\r\n", PLAIN], one_by_one(b"\r\n" + PLAIN)):
+        outcome = feed(pieces)
+        assert outcome.request is not None
+        assert outcome.request.path == "/healthz"
+
+
+def test_parser_ignores_an_upgrade_in_http_1_0() -> None:
+    """RFC 9110 section 7.8: a page answers it; the handshake refuses it with 426."""
+    request = parsed(UPGRADE.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert not request.is_websocket
 
 
 def test_response_headers_keep_latin1_and_repeats() -> None:

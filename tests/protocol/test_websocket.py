@@ -169,6 +169,20 @@ def test_websocket_close_with_an_impossible_code_is_1002(code: int) -> None:
     assert failure_code(receiver().receive(client_frame(CLOSE, body))) == 1002
 
 
+@pytest.mark.parametrize("code", [1000, 1003, 1007, *range(1007, 1015), 3000, 4999])
+@pytest.mark.parametrize("cut", [False, True])
+def test_websocket_close_with_a_registered_code_is_reported(code: int, cut: bool) -> None:
+    """The registry of close codes (RFC 6455 section 11.7) has 1012 to 1014, too."""
+    wire = client_frame(CLOSE, struct.pack("!H", code) + "gone é".encode())
+    reader = receiver()
+    events = (
+        [e for i in range(len(wire)) for e in reader.receive(wire[i : i + 1])]
+        if cut
+        else (reader.receive(wire))
+    )
+    assert events == [PeerClose(code, "gone é")]
+
+
 VIOLATIONS = {
     "close body of one byte": (client_frame(CLOSE, b"\x03"), 1002),
     "close reason not utf-8": (client_frame(CLOSE, b"\x03\xe8\xff"), 1007),

@@ -86,6 +86,8 @@ BAD_PORTS: list[Any] = [-1, 65536, "80", True, 8000.0, None]
 BAD_COUNTS: list[Any] = [0, -1, 1.0, "1", None, True]
 BAD_TLS: list[Any] = [True, "cert.pem", CLIENT_SIDE]
 
+BAD_PROXIES: list[Any] = [None, 1, "10.0.0.5", ["localhost"], [1], ["10.0.0.5/8"], b"unix"]
+
 BAD_VALUES: dict[str, dict[str, list[Any]]] = {
     "serve": {
         "host": BAD_HOSTS,
@@ -98,6 +100,7 @@ BAD_VALUES: dict[str, dict[str, list[Any]]] = {
             *[closed_socket(), socket.create_connection(BOUND.getsockname())],
         ],
         "reuse_port": [None, 1, "yes"],
+        "proxy_protocol": BAD_PROXIES,
         "path": ["ws", "", 1, b"/ws"],
         "pages": [["/"], {"/": "text"}, {1: page}, {"x": page}, {"/": async_page}, 0],
         "max_connections": BAD_COUNTS,
@@ -111,6 +114,7 @@ BAD_VALUES: dict[str, dict[str, list[Any]]] = {
         "max_peers": BAD_COUNTS,
         "backlog": [*BAD_COUNTS, 2**31],
         "reuse_port": [None, 1, "yes"],
+        "proxy_protocol": BAD_PROXIES,
     },
 }
 GOOD: dict[str, dict[str, Any]] = {

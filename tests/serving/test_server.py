@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import email.utils
+import http.client
 import socket
 import ssl
 import threading
@@ -13,12 +16,18 @@ import websocket as websocket_client
 from websockets.sync.client import connect as websocket
 from websockets.sync.client import unix_connect
 
-from hubthread import (
-    HandshakeRejected,
-    Request,
-    Response,
+from hubthread import HandshakeRejected, Limits, Request, Response, Server, Upgrader
+from tests.support import (
+    TIMEOUT,
+    RawPeer,
+    ask,
+    connect,
+    peers,
+    raw_handshake,
+    read_to_end,
+    serving,
+    status_of,
 )
-from tests.support import TIMEOUT, RawPeer, ask, connect, raw_handshake, serving, status_of
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -28,8 +37,18 @@ def echo(ctx: Any, meta: Any) -> bool:
     return False
 
 
-def get(path: str, method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+def get(path: str, method: str = "GET", host: str = "localhost") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+TRUSTING = ssl.create_default_context(cafile=str(DATA / "localhost.pem"))
+ONE_EACH = Limits(connections_per_address=1, shared_addresses=())
+
+
+def serving_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(DATA / "localhost.pem", DATA / "localhost.key")
+    return context
 
 
 def test_server_serves_pages_and_the_websocket_on_one_port() -> None:
@@ -109,7 +128,8 @@ def test_server_with_tls_refuses_plain_http() -> None:
         peer.close()
         ask(s.server, raw_handshake())
         assert s.hub.statistics().handshakes_refused == 1
-        assert s.logs.warnings() == []
+        (line,) = s.logs.warnings()
+        assert line.startswith("This port speaks TLS, and this looks like plain HTTP.")
 
 
 def test_server_full_refuses_with_503() -> None:
@@ -165,3 +185,231 @@ def test_server_statistics_and_repr_count_connections() -> None:
         assert statistics.connections in (2, 3)  # the third may be on its way out
         assert repr(s.server).startswith(f"<Server ws://127.0.0.1:{port}/ ")
         assert s.server.http_url == f"http://127.0.0.1:{port}/"
+
+
+def get_over_tls(server: Server, path: str) -> http.client.HTTPResponse:
+    peer = http.client.HTTPSConnection(
+        "localhost", int(server.address[1]), timeout=TIMEOUT, context=TRUSTING
+    )
+    peer.request("GET", path)
+    return peer.getresponse()
+
+
+@pytest.mark.parametrize(
+    ("limits", "most", "status"), [(Limits(), 1, 503), (ONE_EACH, 100, 429)], ids=["503", "429"]
+)
+def test_server_with_tls_refuses_after_the_tls_handshake(
+    limits: Limits, most: int, status: int
+) -> None:
+    """A client reads the status, and not that the TLS version is wrong."""
+    with serving(serve={"ssl": serving_tls(), "max_connections": most}, limits=limits) as s:
+        url = s.server.url.replace("127.0.0.1", "localhost")
+        peer = websocket_client.create_connection(
+            url, TIMEOUT, sslopt={"ca_certs": str(DATA / "localhost.pem")}
+        )
+        answer = get_over_tls(s.server, "/")
+        assert answer.status == status
+        assert answer.getheader("Retry-After") == "1"
+        assert s.server.statistics().refused == 1
+        peer.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_full_still_answers_its_pages(tls: bool) -> None:
+    """A health check can tell a full server from a stuck one."""
+    pages = {"/health": lambda request: Response.json({"fine": True})}
+    serve: dict[str, Any] = {"max_connections": 1, "pages": pages}
+    serve["ssl"] = serving_tls() if tls else None
+    with serving(serve=serve) as s, connect(s.server):
+        if tls:
+            answer = get_over_tls(s.server, "/health")
+            assert (answer.status, answer.read()) == (200, b'{"fine": true}')
+        else:
+            assert status_of(ask(s.server, get("/health"))) == 200
+            assert status_of(ask(s.server, raw_handshake())) == 503
+
+
+def test_server_full_refuses_at_once_when_its_reserve_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without waiting for a request.  Over TLS it can only close."""
+    monkeypatch.setattr("hubthread.serving.server.RESERVE", 2)
+    for tls in (None, serving_tls()):
+        serve = {"max_connections": 1, "ssl": tls}
+        with serving(serve=serve) as s, contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(connect(s.server))
+            answer = read_to_end(stack.enter_context(connect(s.server)))
+            assert answer == b"" if tls else status_of(answer) == 503
+            assert s.server.statistics().refused == 1
+
+
+V1 = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+V2 = (
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"
+    b"\xcb\x00\x71\x07\xc0\x00\x02\x01" + (40000).to_bytes(2, "big") + b"\x01\xbb"
+)
+
+
+@pytest.mark.parametrize("header", [V1, V2])
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_takes_the_peer_from_the_header_of_a_named_proxy(header: bytes, tls: bool) -> None:
+    """The header may come in pieces, and comes before TLS."""
+    serve = {"proxy_protocol": ["127.0.0.0/8"], "ssl": serving_tls() if tls else None}
+    with serving(serve=serve) as s:
+        sock = connect(s.server)
+        sock.sendall(header[:9])
+        sock.sendall(header[9:])
+        if tls:
+            sock = TRUSTING.wrap_socket(sock, server_hostname="localhost")
+        with RawPeer(sock):
+            assert s.came().handshake.peer == ("203.0.113.7", 40000)
+
+
+def test_server_limits_the_address_that_a_proxy_tells() -> None:
+    with serving(serve={"proxy_protocol": ["127.0.0.1"]}, limits=ONE_EACH) as s:
+        sock = connect(s.server)
+        sock.sendall(V1)
+        with RawPeer(sock):
+            s.came()
+            assert status_of(ask(s.server, V1 + raw_handshake())) == 429
+            local = b"PROXY UNKNOWN\r\n"  # the proxy speaks for itself
+            assert status_of(ask(s.server, local + get("/"))) == 426
+        assert s.logs.wait("connections of 203.0.113.7, the limit")
+
+
+def test_server_refuses_a_named_proxy_without_a_header_and_others_with_one() -> None:
+    with serving(serve={"proxy_protocol": ["127.0.0.1"]}) as s:
+        assert status_of(ask(s.server, raw_handshake())) == 400
+        assert s.logs.wait("A PROXY header must come first from '127.0.0.1'")
+        second = s.hub.serve(proxy_protocol=["192.0.2.1"])
+        assert status_of(ask(second, V1 + raw_handshake())) == 400
+        assert s.logs.wait("proxy_protocol does not name this address")
+        tls = s.hub.serve(ssl=serving_tls())
+        assert ask(tls, V2 + raw_handshake()) == b""
+
+
+@pytest.mark.parametrize("serve", [{}, {"ssl": True}, {"proxy_protocol": ["127.0.0.1"]}])
+def test_server_ignores_a_peer_that_leaves_without_a_byte(serve: dict[str, Any]) -> None:
+    """As the health checks of load balancers do, with FIN or RST."""
+    refused: list[object] = []
+    upgrader = Upgrader(error=lambda *args: refused.append(args))
+    if "ssl" in serve:
+        serve = {"ssl": serving_tls()}
+    with serving(serve=serve, upgrader=upgrader) as s:
+        connect(s.server).close()
+        peers.reset(connect(s.server))
+        s.hub.close()  # waits for both
+        assert refused == []
+        assert s.hub.statistics().handshakes_refused == 0
+
+
+@pytest.mark.parametrize("request_line", [raw_handshake, lambda host: get("/", host=host)])
+def test_server_on_loopback_refuses_a_foreign_host(request_line: Any) -> None:
+    """DNS rebinding: Host and Origin agree, and both are the attacker's."""
+    serve = {"path": "/ws", "pages": {"/": lambda request: Response.html("")}}
+    with serving(serve=serve) as s:
+        answer = ask(s.server, request_line(host="evil.example:8000"))
+        assert status_of(answer) == 403
+        assert s.logs.wait("refused a request for host 'evil.example:8000'")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "serve", "host", "status"),
+    [
+        (["example.org"], {}, "example.org", 426),
+        (["example.org"], {"host": "0.0.0.0"}, "other.example", 403),
+        (None, {"host": "0.0.0.0"}, "other.example", 426),
+        (None, {"proxy_protocol": ["192.0.2.1"]}, "other.example", 426),
+        ("any", {}, "other.example", 426),
+        (None, {}, "127.0.0.1:80", 426),
+    ],
+)
+def test_server_allows_the_hosts_that_are_named(
+    allowed: Any, serve: dict[str, Any], host: str, status: int
+) -> None:
+    with serving(serve=serve, upgrader=Upgrader(allowed_hosts=allowed)) as s:
+        sock = socket.create_connection(("127.0.0.1", int(s.server.address[1])))
+        with sock:
+            sock.sendall(get("/", host=host))
+            assert status_of(read_to_end(sock)) == status
+
+
+def test_server_tells_a_hook_the_certificate_of_the_client() -> None:
+    context = serving_tls()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(DATA / "localhost.pem")
+    with serving(serve={"ssl": context}) as s:
+        files = {"certfile": DATA / "localhost.pem", "keyfile": DATA / "localhost.key"}
+        options = {"ca_certs": str(DATA / "localhost.pem")}
+        url = s.server.url.replace("127.0.0.1", "localhost")
+        peer = websocket_client.create_connection(url, TIMEOUT, sslopt={**options, **files})
+        certificate = s.came().handshake.client_certificate
+        assert certificate is not None
+        assert "subject" in certificate
+        peer.close()
+
+
+def test_server_lets_hooks_choose_the_subprotocol_and_add_headers() -> None:
+    def headers(request: Request, meta: Any) -> Any:
+        return [("Set-Cookie", f"seat={meta['seat']}")]
+
+    upgrader = Upgrader(subprotocols=lambda request: request.subprotocols[0], headers=headers)
+    offer: Any = ["token.abc"]
+    with (
+        serving(upgrader=upgrader, on_handshake=lambda request: {"seat": 7}) as s,
+        websocket(s.server.url, subprotocols=offer) as peer,
+    ):
+        assert peer.subprotocol == s.came().subprotocol == "token.abc"
+        assert peer.response is not None
+        assert peer.response.headers["Set-Cookie"] == "seat=7"
+
+
+@pytest.mark.parametrize(
+    "upgrader",
+    [
+        Upgrader(subprotocols=lambda request: "never offered"),
+        Upgrader(headers=lambda request, meta: [("Upgrade", "x")]),
+        Upgrader(headers=lambda request, meta: 1 / 0),  # type: ignore[arg-type,return-value]
+    ],
+)
+def test_server_refuses_with_500_where_such_a_hook_fails(upgrader: Upgrader) -> None:
+    with serving(upgrader=upgrader) as s:
+        answer = ask(s.server, raw_handshake("/", "Sec-WebSocket-Protocol: chat"))
+        assert status_of(answer) == 500
+        assert s.logs.wait("raised for <WebSocket Request")
+
+
+def test_server_logs_the_cause_of_handshakes_that_browsers_do_not_tell() -> None:
+    with serving() as s:
+        with RawPeer(connect(s.server), "/", "Sec-WebSocket-Protocol: a-secret-token"):
+            line = s.logs.wait("offers subprotocols, and Upgrader.subprotocols has none of them")
+            assert "secret" not in line
+        ask(s.server, raw_handshake("/", "Origin: http://page.example"))
+        assert s.logs.wait("It asked for host 'localhost'")
+        ask(s.server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        assert s.logs.wait("This port speaks plain HTTP, and this looks like TLS.")
+
+
+def test_server_answers_with_a_date() -> None:
+    with serving() as s:
+        peer = http.client.HTTPConnection("127.0.0.1", int(s.server.address[1]), TIMEOUT)
+        peer.request("GET", "/")
+        answer = peer.getresponse()
+        assert answer.status == 426
+        assert email.utils.parsedate(answer.getheader("Date")) is not None
+        peer.close()
+
+
+@pytest.mark.parametrize("code", [3000, 4321])
+def test_server_does_not_warn_of_codes_of_the_application(code: int) -> None:
+    with serving() as s:
+        peer, client = s.pair()
+        client.close(code)
+        assert peer.closed()[0] == code
+        peer, _ = s.pair()
+        peer.send_close(code)
+        assert peer.closed()[0] == code
+        s.close_peers()
+        s.hub.close()
+        assert s.logs.warnings() == []
