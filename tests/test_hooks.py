@@ -319,7 +319,8 @@ def _refused(hub: AnyHub) -> list[str]:
 def test_hook_of_the_handshake_that_returns_a_coroutine_refuses_with_500(name: str) -> None:
     fields: dict[str, Any] = {name: late}
     if name in ("check_origin", "headers", "subprotocols"):
-        upgrader = Upgrader(**{name: late})
+        hook: dict[str, Any] = {name: late}
+        upgrader = Upgrader(**hook)
         fields = {"websocket_period": WebsocketPeriod[Any](upgrader=upgrader)}
     with scene(**fields) as made:
         with pytest.raises(HandshakeRejected) as refusal:

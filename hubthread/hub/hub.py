@@ -411,8 +411,7 @@ class Hub(EachClient[Meta, Header]):
     def start_once(self) -> None:
         """Start a new hub in this process, and close it when the process ends.
 
-        Returns when ``delayed_execution``, if any, has run.  A hub that was started or closed in
-        this process stays as it is.
+        Returns when ``delayed_execution`` has run.  A hub that was started before stays as it is.
 
         :raises UsageError: when the hub had threads in a process that this one was forked from.
         :raises RuntimeError: when the system cannot start a thread; the call may be repeated.
