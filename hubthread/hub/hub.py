@@ -318,8 +318,7 @@ class Hub(EachClient[Meta, Header]):
             machine only.
         :param port: 0 takes a free port; see ``server.address``.
         :param ssl: a TLS context for servers; clients then use ``wss``.
-        :param unix_path: a path for a Unix socket, used instead of ``host`` and ``port``.
-        :param unix_mode: the permissions of its file, such as ``0o660``.
+        :param unix_path: a Unix socket instead; ``unix_mode``: the permissions of its file.
         :param sock: a bound stream socket instead; the server owns it (``systemd_sockets``).
         :param reuse_port: let several processes listen on the port (``SO_REUSEPORT``).
         :param proxy_protocol: addresses of proxies, such as ``["10.0.0.0/8"]`` or ``["unix"]``,
