@@ -41,7 +41,7 @@ ONE_SUBCLASS = {
 # hubthread does without asyncio, and only net has sockets.
 _IO = "asyncio selectors select socket socketserver ssl"
 _THREADS = "_thread concurrent multiprocessing queue sched signal threading time"
-_WSGI = "flask werkzeug"
+_WSGI = "flask werkzeug django"
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """Hubs inside frameworks.  Each module needs the extra of its name.
 
 flask.py   ``FlaskHub``: a Flask extension, and the route for WebSocket views
+django.py  the response of a WebSocket view, and what gives database connections back
 
 Layer: integrations.  Threads: views run on the WSGI server's threads, callbacks of clients on
 the hub's.

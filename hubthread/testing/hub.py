@@ -173,8 +173,8 @@ class VirtualHub(Hub[Meta, Header]):
     ) -> VirtualClient:
         """Connect a new client through a WSGI application, and return it.
 
-        :param application: a test client of the application, Flask's or werkzeug's, with its
-            cookies.
+        :param application: a test client of the application, Flask's, werkzeug's or Django's,
+            with its cookies.
         :param path: the path of the request, with the query.
         :param headers: more header fields of the request.
         :raises HandshakeRejected: if the application or the hub answers with status 400 or
@@ -191,10 +191,12 @@ class VirtualHub(Hub[Meta, Header]):
             return client
         if response.status_code < 400:
             raise UsageError(
-                f"{path} answered {response.status}: its view has not called the hub's "
+                f"{path} answered {response.status_code}: its view has not called the hub's "
                 f"websocket_handler"
             )
-        raise HandshakeRejected(response.status_code, response.get_data(as_text=True))
+        body: Any = getattr(response, "content", None)  # Django
+        text = response.get_data(as_text=True) if body is None else body.decode(errors="replace")
+        raise HandshakeRejected(response.status_code, text)
 
     def _new_client(
         self, request: bytes | Negotiated, bytes_per_second: float | None = None

@@ -6,6 +6,7 @@ to the room.  Every other path is a page with the hub's figures.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -60,6 +61,12 @@ def application(environ: dict[str, Any], start_response: Callable[..., object]) 
     ).encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]
+
+
+def read_first(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """The same application behind a middleware that reads the body and puts it back."""
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    return application(environ | {"wsgi.input": io.BytesIO(body)}, start_response)
 
 
 proxied = ProxyFix(application, x_for=1, x_proto=1)

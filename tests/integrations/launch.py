@@ -67,6 +67,40 @@ def wsgiref(*, threaded: bool = False, tls: bool = False) -> None:
         _run(server.server_port, server.serve_forever, server.shutdown)
 
 
+def runserver() -> None:
+    """The server of Django's ``runserver``, with the application that the others have."""
+    from django.conf import settings
+    from django.core.servers.basehttp import ThreadedWSGIServer
+    from django.core.servers.basehttp import WSGIRequestHandler as Handler
+
+    settings.configure()
+    server = ThreadedWSGIServer(("127.0.0.1", 0), Handler)
+    server.set_app(application)
+    with server:
+        _run(server.server_port, server.serve_forever, server.shutdown)
+
+
+def runserver_django() -> None:
+    """``manage.py runserver``."""
+    from django.core.management.commands.runserver import Command
+
+    from tests.integrations import django_site  # noqa: F401 - sets Django up
+
+    class Told(Command):  # type: ignore[misc]
+        def on_bind(self, server_port: int) -> None:
+            _tell(server_port)
+
+    argv = ["manage.py", "runserver", "127.0.0.1:0", "--noreload", "--skip-checks"]
+    Told().run_from_argv(argv)
+
+
+def werkzeug_processes() -> None:
+    from werkzeug.serving import make_server as make
+
+    server = make("127.0.0.1", 0, application, processes=4)
+    _run(server.port, server.serve_forever, server.shutdown)
+
+
 def cheroot(*, tls: bool = False) -> None:
     from cheroot.ssl.builtin import BuiltinSSLAdapter
     from cheroot.wsgi import Server
@@ -109,6 +143,9 @@ KINDS = {
     "werkzeug-debug": lambda: werkzeug(debug=True),
     "werkzeug-reloader": reloader,
     "werkzeug-tls": lambda: werkzeug(tls=True),
+    "werkzeug-processes": werkzeug_processes,
+    "runserver": runserver,
+    "runserver-django": runserver_django,
     "wsgiref": wsgiref,
     "wsgiref-threads": lambda: wsgiref(threaded=True),
     "wsgiref-tls": lambda: wsgiref(tls=True),

@@ -40,6 +40,7 @@ MOVES = (
     "werkzeug",
     "werkzeug-debug",
     "wsgiref",
+    "runserver",
     "cheroot",
     "gunicorn-sync",
     "gunicorn-gthread",

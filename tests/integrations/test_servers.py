@@ -215,6 +215,22 @@ def test_server_idle_clients_hold_no_thread(kind: str) -> None:
         server.until_figures(clients=0)
 
 
+def test_server_middleware_that_replaces_the_input_is_told_once() -> None:
+    with running("gunicorn-gthread", application="tests.integrations.app:read_first") as server:
+        for _ in range(2):
+            with server.peer() as ada:
+                ada.send("hello")
+                assert ada.message() == "hello"
+        assert server.log.count("a middleware has replaced wsgi.input") == 1
+
+
+def test_server_that_forks_for_each_request_gets_501() -> None:
+    with running("werkzeug-processes") as server:
+        status, text = server.shake()
+    assert status == 501
+    assert "threaded=True" in text
+
+
 @pytest.mark.parametrize("kind", ["waitress", "gevent", "eventlet", "gunicorn-gevent"])
 def test_server_unsupported_gets_501(kind: str) -> None:
     if importlib.util.find_spec(kind.rpartition("-")[2]) is None:
