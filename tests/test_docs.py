@@ -24,8 +24,8 @@ from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.pages import PAGES, blocks, execute, page_name, program
 
-RUN_ELSEWHERE = {"flask", "readme-flask"}
-"""Programs that ``tests/integrations/test_flask.py`` runs."""
+RUN_ELSEWHERE = {"django", "flask", "readme-flask"}
+"""Programs that the tests of ``tests/integrations`` run."""
 
 WITH_TESTS = ["flask-test", "testing", "testing-handlers"]
 """Programs that are tests themselves."""

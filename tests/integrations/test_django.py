@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,8 @@ from websockets.sync.client import connect
 
 from hubthread import HandshakeRejected, HubSetting, UsageError
 from hubthread.testing import VirtualHub
-from tests.integrations.running import Running, running
+from tests.integrations.running import Running, running, serving
+from tests.pages import execute, program
 from tests.support import TIMEOUT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -115,3 +117,26 @@ def test_database_connections_are_given_back_when_the_callback_raises(site: Any)
         with pytest.raises(LookupError):
             ctx.exec_sync(fail)
         assert connection.connection is None
+
+
+def test_django_program_of_the_documentation_runs(site: Any) -> None:
+    from django.contrib.auth.models import User
+    from django.core.wsgi import get_wsgi_application
+    from django.test import Client, override_settings
+
+    names: dict[str, Any] = {"__name__": "django"}
+    execute(program("django"), "django", names)
+    urls: Any = types.ModuleType("urls")
+    urls.urlpatterns, hub = names["urlpatterns"], names["hub"]
+    with override_settings(ROOT_URLCONF=urls), serving(get_wsgi_application()) as port:
+        try:
+            browser = Client()
+            assert browser.get("/ws").status_code == 403
+            browser.force_login(User.objects.get_or_create(username="ada")[0])
+            headers = {"Cookie": f"sessionid={browser.cookies['sessionid'].value}"}
+            with connect(f"ws://127.0.0.1:{port}/ws", additional_headers=headers) as ada:
+                assert ada.recv(TIMEOUT) == "hello ada"
+                assert browser.get("/news?text=news").status_code == 204
+                assert ada.recv(TIMEOUT) == "news"
+        finally:
+            hub.close(TIMEOUT)

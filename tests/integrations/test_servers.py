@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import websocket
+from websockets.sync.client import connect
 
-from tests.integrations.running import CERTIFICATE, MOVES, PARKS, Running, running
-from tests.support import TEXT, TIMEOUT, RawPeer, masked_frame
+from tests.integrations.running import CERTIFICATE, MOVES, PARKS, Running, free_port, running
+from tests.support import TEXT, TIMEOUT, RawPeer, in_thread, masked_frame
 
 TRACES = ("Traceback", "ERROR", "CRITICAL")
 
@@ -222,6 +224,26 @@ def test_server_middleware_that_replaces_the_input_is_told_once() -> None:
                 ada.send("hello")
                 assert ada.message() == "hello"
         assert server.log.count("a middleware has replaced wsgi.input") == 1
+
+
+def test_server_restart_keeps_a_port_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next worker listens while the last one still waits for a view."""
+    port = free_port()
+    monkeypatch.setenv("OWN_PORT", str(port))
+    module = "tests/integrations/own_port.py"
+    application = "tests.integrations.own_port:application"
+    with running("gunicorn-gthread", "-c", module, application=application) as server:
+        server.until_logged("the hub listens")
+        slow = in_thread(lambda: server.ask("/"))
+        server.process.send_signal(signal.SIGHUP)
+        server.until_logged("the hub listens", 2)
+        slow()
+        server.until_logged("Worker exiting")
+        pids = set(re.findall(r"Booting worker with pid: (\d+)", server.log))
+        with connect(f"ws://127.0.0.1:{port}") as ada:
+            assert ada.recv(TIMEOUT) in pids
+        assert server.process.poll() is None
+        assert "in use" not in server.log
 
 
 def test_server_that_forks_for_each_request_gets_501() -> None:
