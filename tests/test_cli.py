@@ -59,6 +59,11 @@ def on_message(ctx, meta):
         ctx.write(ctx.payload)
 
 echo = Hub(HubSetting(meta_gen=dict, on_receive_message=on_message))
+
+def tell(ctx, meta):
+    ctx.write(threading.current_thread().name)
+
+threads = Hub(HubSetting(meta_gen=dict, on_receive_message=tell))
 """
 
 
@@ -126,6 +131,23 @@ def failed(*arguments: str, cwd: Path) -> tuple[int, str]:
 
 
 # Serving.
+
+
+@pytest.mark.parametrize(("readers", "name"), [("own", "reader"), ("shared", "readers")])
+def test_serve_readers_replaces_the_setting(readers: str, name: str, folder: Path) -> None:
+    arguments = ("serve", "app:threads", "--port", "0", "--readers", readers)
+    with started(*arguments, cwd=folder) as command:
+        with connect(command.url) as client:
+            client.send("which?")
+            assert str(client.recv()).split("-")[2] == name
+        command.tell(signal.SIGTERM)
+        assert command.end() == (0, "", "")
+
+
+def test_serve_readers_of_a_hub_that_runs_is_refused(folder: Path) -> None:
+    status, err = failed("serve", "app:started", "--readers", "shared", cwd=folder)
+    assert status == 2
+    assert "argument --readers: the hub app:started runs already" in err
 
 
 def test_serve_prints_its_address(folder: Path) -> None:

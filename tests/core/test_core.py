@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from hubthread import Context, Hub, HubClosed, HubSetting, SettingError
-from tests.support import TIMEOUT, Items, in_thread, serving
+from hubthread import Context, Hub, HubClosed, HubSetting, Readers, SettingError
+from hubthread.core.connections import CROWD
+from tests.support import TIMEOUT, Items, Logs, in_thread, serving
 
 
 def test_core_context_parent_cancelled_closes_hub() -> None:
@@ -87,3 +88,22 @@ def test_core_context_parent_ended_is_refused() -> None:
         with pytest.raises(SettingError, match="context: ") as caught:
             HubSetting[Any, Any](dict, context=context)  # type: ignore[arg-type]
         assert caught.value.field == "context"
+
+
+@pytest.mark.parametrize(("readers", "lines"), [(Readers.OWN, 1), (Readers.SHARED, 0)])
+def test_core_tells_of_a_crowd_that_has_a_thread_each(readers: Readers, lines: int) -> None:
+    logs = Logs()
+    core = Hub(HubSetting[Any, Any](dict, readers=readers, logger=logs))._core
+    for number in range(CROWD + 2):
+        core.connections.open(Crowded(number))
+    assert ["have a thread each" in each for each in logs.warnings()] == [True] * lines
+
+
+class Crowded:
+    """One of many connections."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def shutdown(self) -> None:
+        """Do nothing."""

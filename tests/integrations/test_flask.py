@@ -29,6 +29,7 @@ from hubthread import (
     MatcherMap,
     PingPongPlan,
     PrefixHeader,
+    Readers,
     SettingError,
     Upgrader,
     UsageError,
@@ -305,6 +306,7 @@ def test_init_app_configuration_overrides_setting() -> None:
         HUBTHREAD_PING_PERIOD=7,
         HUBTHREAD_MAX_CONNECTIONS=5,
         HUBTHREAD_ROOMS_PER_CLIENT=3,
+        HUBTHREAD_READERS=Readers.SHARED,
     )
     hub = realtime.init_app(app)
     period = hub.setting.websocket_period
@@ -313,6 +315,7 @@ def test_init_app_configuration_overrides_setting() -> None:
     assert period.upgrader.check_origin == ["https://example.org"]
     assert period.ping_pong_plan.ping_period == 7
     assert hub.setting.limits.rooms_per_client == 3
+    assert hub.setting.readers is Readers.SHARED
     setting = realtime.init_app(other).setting
     assert dataclasses.replace(setting, around_callback=None) == realtime.setting
     with app.app_context():
