@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import http.client
+import json
 import signal
 import socket
 import stat
@@ -312,55 +313,92 @@ def test_version_prints_version(capsys: pytest.CaptureFixture[str]) -> None:
 # Bad input.
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ("", "COMMAND"),
-        ("bogus", "COMMAND: invalid choice: 'bogus'"),
-        ("serve", "MODULE:HUB"),
-        ("serve app:hub --nonsense", "--nonsense"),
-        ("serve app:hub --port", "--port: expected one argument"),
-        ("serve app:hub --port abc", "--port: expected an integer from 0 to 65535, got 'abc'"),
-        ("serve app:hub --port 8_0", "--port: expected an integer from 0 to 65535, got '8_0'"),
-        ("serve app:hub --port 65536", "--port: expected an integer from 0 to 65535, got '65536'"),
-        ("serve app:hub --port=-1", "--port: expected an integer from 0 to 65535, got '-1'"),
-        ("serve app:hub --port ٣", "--port: expected an integer from 0 to 65535, got '٣'"),
-        ("demo --port 1e3", "--port: expected an integer from 0 to 65535, got '1e3'"),
-        ("serve app:hub --unix a --port 1", "argument --unix: not together with --port"),
-        ("serve app:hub --unix-mode 600", "argument --unix-mode: needs --unix too"),
-        ("serve app:hub --unix a --unix-mode 9", "--unix-mode: expected permissions such as"),
-        ("demo --host=", "--host: expected an address or name of this machine"),
-        ("serve app", "MODULE:HUB: expected a module, a colon and an attribute"),
-        (
-            "demo --host 0.0.0.0:8000",
-            "without a port, got '0.0.0.0:8000': write --host 0.0.0.0 --",
-        ),
-        ("demo --host [::1]:8000", "got '[::1]:8000': write --host ::1 --port 8000"),
-        ("demo --host http://localhost:80/", "write --host localhost --port 80"),
-        ("serve app:", "MODULE:HUB: expected a module, a colon and an attribute"),
-        ("serve :hub", "MODULE:HUB: expected a module, a colon and an attribute"),
-        ("serve ./app:hub", "such as app:hub, got './app:hub'; write app:hub"),
-        ("serve sub/app.py:", "got 'sub/app.py:'; write sub.app:hub"),
-        (
-            "serve app.py:hub",
-            "MODULE:HUB: no module named 'app.py' in this folder or installed; wr",
-        ),
-        ("serve app.py", "got 'app.py'; write app:hub"),
-        ("serve app:hub()", "MODULE:HUB: expected a module, a colon and an attribute"),
-        ("serve nowhere:hub", "MODULE:HUB: no module named 'nowhere'"),
-        ("serve nowhere.app:hub", "MODULE:HUB: no module named 'nowhere'"),
-        ("serve app.inner:hub", "MODULE:HUB: no module named 'app.inner'"),
-        ("serve app:nothing", "app has no attribute 'nothing'; it has the hub hub, started"),
-        ("serve app:number.hub", "MODULE:HUB: app.number has no attribute 'hub'"),
-        ("serve app:number", "MODULE:HUB: expected a Hub, or a function"),
-        ("serve app:needs", "MODULE:HUB: app:needs is not a Hub and cannot be called without"),
-        ("serve app:ended", "MODULE:HUB: the hub app:ended is already closed"),
-        ("serve app:hub --keyfile some.key", "--keyfile: needs --certfile too"),
-    ],
-)
-def test_command_wrong_arguments_print_one_line(folder: Path, arguments: str, told: str) -> None:
-    status, said = failed(*arguments.split(), cwd=folder)
-    assert status == 2
+WRONG = [
+    ("", "COMMAND"),
+    ("bogus", "COMMAND: invalid choice: 'bogus'"),
+    ("serve", "MODULE:HUB"),
+    ("serve app:hub --nonsense", "--nonsense"),
+    ("serve app:hub --port", "--port: expected one argument"),
+    ("serve app:hub --port abc", "--port: expected an integer from 0 to 65535, got 'abc'"),
+    ("serve app:hub --port 8_0", "--port: expected an integer from 0 to 65535, got '8_0'"),
+    ("serve app:hub --port 65536", "--port: expected an integer from 0 to 65535, got '65536'"),
+    ("serve app:hub --port=-1", "--port: expected an integer from 0 to 65535, got '-1'"),
+    ("serve app:hub --port ٣", "--port: expected an integer from 0 to 65535, got '٣'"),
+    ("demo --port 1e3", "--port: expected an integer from 0 to 65535, got '1e3'"),
+    ("serve app:hub --unix a --port 1", "argument --unix: not together with --port"),
+    ("serve app:hub --unix-mode 600", "argument --unix-mode: needs --unix too"),
+    ("serve app:hub --unix a --unix-mode 9", "--unix-mode: expected permissions such as"),
+    ("demo --host=", "--host: expected an address or name of this machine"),
+    ("serve app", "MODULE:HUB: expected a module, a colon and an attribute"),
+    (
+        "demo --host 0.0.0.0:8000",
+        "without a port, got '0.0.0.0:8000': write --host 0.0.0.0 --",
+    ),
+    ("demo --host [::1]:8000", "got '[::1]:8000': write --host ::1 --port 8000"),
+    ("demo --host http://localhost:80/", "write --host localhost --port 80"),
+    ("serve app:", "MODULE:HUB: expected a module, a colon and an attribute"),
+    ("serve :hub", "MODULE:HUB: expected a module, a colon and an attribute"),
+    ("serve ./app:hub", "such as app:hub, got './app:hub'; write app:hub"),
+    ("serve sub/app.py:", "got 'sub/app.py:'; write sub.app:hub"),
+    (
+        "serve app.py:hub",
+        "MODULE:HUB: no module named 'app.py' in this folder or installed; wr",
+    ),
+    ("serve app.py", "got 'app.py'; write app:hub"),
+    ("serve app:hub()", "MODULE:HUB: expected a module, a colon and an attribute"),
+    ("serve nowhere:hub", "MODULE:HUB: no module named 'nowhere'"),
+    ("serve nowhere.app:hub", "MODULE:HUB: no module named 'nowhere'"),
+    ("serve app.inner:hub", "MODULE:HUB: no module named 'app.inner'"),
+    ("serve app:nothing", "app has no attribute 'nothing'; it has the hub hub, started"),
+    ("serve app:number.hub", "MODULE:HUB: app.number has no attribute 'hub'"),
+    ("serve app:number", "MODULE:HUB: expected a Hub, or a function"),
+    ("serve app:needs", "MODULE:HUB: app:needs is not a Hub and cannot be called without"),
+    ("serve app:ended", "MODULE:HUB: the hub app:ended is already closed"),
+    ("serve app:hub --keyfile some.key", "--keyfile: needs --certfile too"),
+]
+
+# Tries all command lines in one process: each alone would start an interpreter.
+TRY_ALL = """
+import contextlib, io, json, sys
+from hubthread import cli
+
+told = []
+for line in json.load(sys.stdin):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = cli.main(line.split())
+        except SystemExit as ended:
+            status = ended.code
+    told.append((line, (status, out.getvalue(), err.getvalue())))
+print(json.dumps(dict(told)))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """Status, stdout and stderr of each wrong command line."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "app.py").write_text(APP)
+    done = subprocess.run(
+        [sys.executable, "-c", TRY_ALL],
+        cwd=folder,
+        input=json.dumps([line for line, _ in WRONG]),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    found: dict[str, tuple[int, str, str]] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(("line", "told"), WRONG)
+def test_command_wrong_arguments_print_one_line(
+    refusals: dict[str, tuple[int, str, str]], line: str, told: str
+) -> None:
+    status, out, said = refusals[line]
+    assert (status, out) == (2, "")
     assert told in said
     assert said.count("\n") == 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,12 +16,25 @@ if TYPE_CHECKING:
     from selenium import webdriver
 
 
-@pytest.fixture
-def driver(tmp_path: Path) -> Iterator[webdriver.Chrome]:
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     from tests.browser import chromium  # the tests without a browser do without selenium
 
-    with chromium(tmp_path) as driver:
-        yield driver
+    with chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def driver(browser: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """The browser of the file, without the tabs of the test before; each port has a storage."""
+    browser.set_window_size(1360, 850)
+    first = browser.current_window_handle
+    yield browser
+    for handle in set(browser.window_handles) - {first}:
+        browser.switch_to.window(handle)
+        browser.close()
+    browser.switch_to.window(first)
+    browser.get_log("browser")  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
