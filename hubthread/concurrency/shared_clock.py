@@ -98,8 +98,12 @@ class SharedStep:
     def wake(self) -> None:
         """See ``Drive.wake``."""
         if not self.woken:
-            self.woken = True
-            self._steps.look_at(self)
+            try:
+                self.woken = True
+                self._steps.look_at(self)
+            except BaseException:  # an interrupt: later calls rely on this one
+                self._steps.look_at(self)
+                raise
 
     def __call__(self) -> None:
         """Call the step, on a tick thread."""
@@ -146,8 +150,12 @@ class SharedSteps:
         self._tie = count()
         self._lock = threading.RLock()  # guards what follows
         self._led = False
-        self.living = 0
+        self._living: set[SharedStep] = set()
+
+    @property
+    def living(self) -> int:
         """The number of steps that have not ended."""
+        return len(self._living)
 
     def drive(self, call: Callable[[], float | None], what: str) -> SharedStep:
         """Call ``call`` now, and again at the times that it returns.
@@ -155,17 +163,18 @@ class SharedSteps:
         :param what: names it, in the name of a thread that it blocks.
         :raises RuntimeError: if the system cannot start a thread.
         """
-        step = SharedStep(self, call, what)
-        with self._lock:
-            self.living += 1
-            start, self._led = not self._led, True
+        step, start = SharedStep(self, call, what), False
         try:
+            with self._lock:
+                self._living.add(step)
+                start, self._led = not self._led, True
             if start:
                 self._crew.start()
         except BaseException:
             with self._lock:
-                self.living -= 1
-                self._led = False
+                self._living.discard(step)
+                self._led = self._led and not start
+            self._bell.ring()
             raise
         step.wake()
         return step
@@ -194,7 +203,7 @@ class SharedSteps:
                 self._ready = []
                 return ready
             with self._lock:
-                if not self.living:
+                if not self._living:
                     self._led = False
                     return None
             self._waiting = True
@@ -215,7 +224,7 @@ class SharedSteps:
                 step.busy = True  # for ever
                 step.call = None  # the heap may keep the step for long
                 with self._lock:
-                    self.living -= 1
+                    self._living.discard(step)
             elif step.woken or due == -math.inf:
                 step.busy = True
                 ready.append(step)
