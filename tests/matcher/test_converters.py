@@ -405,6 +405,16 @@ LEAVES = [
     Kind(Percent, record(value=st.integers(-5, 105))),
     Kind(Chat, record(text=st.text(), room=st.text())),
     Kind(Loose, record(text=st.text(), size=st.integers())),
+    Kind(datetime, st.datetimes().map(datetime.isoformat)),
+    Kind(UUID | date, st.uuids().map(str) | st.dates().map(str)),
+    Kind(Decimal, st.decimals().map(str) | numbers),
+    Kind(Right, st.integers(0, 4)),
+    Kind(set, st.lists(json_values)),
+    Kind(dict[int, Level], st.dictionaries(st.integers().map(str), st.sampled_from([1, 3]))),
+    Kind(dict[Decimal, Any], st.dictionaries(st.decimals().map(str), json_values)),
+    Kind(Cell, st.tuples(st.integers(), st.dates().map(str)).map(list)),
+    Kind(Score, record(_points=st.integers(), by=st.lists(st.text()))),
+    Kind(Shape, record(kind=st.sampled_from(["circle", "group", 0]), size=st.integers())),
 ]
 
 
