@@ -413,7 +413,8 @@ class PushLog(Generic[M]):
             number = self._flushed
         frames: list[Frame] = []
         keys: list[Hashable] = []
-        excluded: dict[M, set[int]] = {}  # the places of frames that a member does not get
+        # The places of the frames that a member does not get.
+        excluded: dict[M, set[int]] | None = None
         some_left = False
         for entry in log:
             if type(entry) is Push:
@@ -421,6 +422,7 @@ class PushLog(Generic[M]):
                 keys.append(entry.key)
                 continue
             if isinstance(entry, PushExcept):
+                excluded = {} if excluded is None else excluded
                 for member in entry.exclude:
                     excluded.setdefault(member, set()).add(len(frames))
                 frames.append(entry.frame)
@@ -428,7 +430,7 @@ class PushLog(Generic[M]):
                 continue
             if frames:
                 number = self._send(frames, keys, number, excluded)
-                frames, keys, excluded = [], [], {}
+                frames, keys, excluded = [], [], None
             if isinstance(entry, Step):
                 entry.work(list(self._present))
             elif isinstance(entry, Change):
@@ -460,7 +462,7 @@ class PushLog(Generic[M]):
         frames: list[Frame],
         keys: list[Hashable],
         number: int,
-        excluded: dict[M, set[int]],
+        excluded: dict[M, set[int]] | None,
     ) -> int:
         """Send frames to the members of this moment; return the number of the last push."""
         last = number + len(frames)
@@ -468,22 +470,31 @@ class PushLog(Generic[M]):
         batch = FrameBatch(frames, keys, place)
         pending = []
         members: Collection[M] = self._present
-        others: list[M] = []
-        if excluded:
-            others = [member for member in members if member in excluded]
-            members = [member for member in members if member not in excluded]
-        with fan_outs.of(len(self._present)):
+        with fan_outs.of(len(members)):
+            if excluded:
+                members = self._send_excluded(batch, number, excluded)
             for member in members:
                 write = member.send_batch(batch)
                 if write:
                     pending.append((member, write))
-            for member in others:
-                self._send_some(member, batch, number, excluded[member])
         if pending:
             with self._lock:
                 for member, write in pending:
                     self._delivery.add(member, number + 1, last, write)
         return last
+
+    def _send_excluded(
+        self, batch: FrameBatch, number: int, excluded: dict[M, set[int]]
+    ) -> list[M]:
+        """Send to the members that do not get every frame; return the others."""
+        others = []
+        for member in self._present:
+            without = excluded.get(member)
+            if without is None:
+                others.append(member)
+            else:
+                self._send_some(member, batch, number, without)
+        return others
 
     def _send_some(self, member: M, batch: FrameBatch, number: int, without: set[int]) -> None:
         """Send the frames of ``batch`` to ``member``, except those at the places ``without``."""

@@ -11,8 +11,11 @@ import websocket as websocket_client
 from websockets.sync.client import connect as websocket
 
 from hubthread import (
+    ClientID,
     ConnectionType,
     ExecTimeout,
+    HubSetting,
+    IOContext,
     MatcherMap,
     MessageType,
     PrefixHeader,
@@ -20,6 +23,7 @@ from hubthread import (
     UsageError,
     WebsocketPeriod,
 )
+from hubthread.testing import VirtualHub
 from tests.support import (
     CLOSE,
     PING,
@@ -326,3 +330,13 @@ def test_client_wait_write_consumed_ends_when_the_client_is_gone() -> None:
         assert waiting()
         assert client.write("late") == number + 1
         assert client.is_write_consumed(number + 1)
+
+
+def test_client_dir_offers_the_names_of_its_interface_only() -> None:
+    """The client has methods for rooms and connections, too, that look like the program's."""
+    names = {name for name in dir(IOContext) if not name.startswith("_")}
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        client = hub.connect().ctx
+        assert {name for name in dir(client) if not name.startswith("_")} == names | {"matcher"}
+        assert hub.client(client.connection_id) is client
+        assert hub.client(ClientID(99)) is None

@@ -21,6 +21,7 @@ from hubthread import (
     ExecTimeout,
     HandleAnyNotPtr,
     HotlineFrameOption,
+    HubSetting,
     IntHeader,
     IOContext,
     JsonHeader,
@@ -32,6 +33,7 @@ from hubthread import (
     UsageError,
     WrongThread,
 )
+from hubthread.testing import VirtualHub
 from tests.support import (
     TIMEOUT,
     Items,
@@ -455,3 +457,92 @@ def outcome(request: Callable[[int], Any], number: int) -> str:
     except (ExecTimeout, ClientClosed) as error:
         return type(error).__name__
     return "answer"
+
+
+# Requests whose answer a function gets, in virtual time.
+
+
+class Asking:
+    """A virtual hub with one client, and what the functions of its requests have got."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.got: list[Any] = []
+        self.hub = VirtualHub(
+            HubSetting[Any, Any](lambda: "meta", receive_matcher=matcher(), **fields)
+        )
+        self.hub.start()
+        self.client = self.hub.connect()
+
+    def ask(self, timeout: float = 10.0, **fields: Any) -> None:
+        self.client.ctx.request("pick", {"of": 2}, timeout, then=self.then, **fields)
+
+    def then(self, ctx: Any, meta: Any, answer: Any) -> None:
+        assert (ctx, meta, ctx.is_here()) == (self.client.ctx, "meta", True)
+        self.got.append(type(answer) if isinstance(answer, Exception) else answer)
+
+    def answer(self, **fields: Any) -> None:
+        asked = json.loads(self.client.messages()[-1])
+        self.client.send_json({"reply": asked["id"], **fields})
+
+
+def test_request_then_gets_answer_as_type() -> None:
+    asking = Asking()
+    asking.ask(into=Choice)
+    asking.answer(yes=True)
+    asking.ask(into=Choice)
+    asking.answer(yes=3)
+    asking.hub.advance(20)
+    asking.hub.close()
+    assert asking.got == [Choice(yes=True), PayloadError]
+    assert asking.hub.errors == []
+
+
+def test_request_then_gets_time_out_and_no_late_answer() -> None:
+    asking = Asking()
+    asking.ask(2)
+    asking.hub.advance(1.9)
+    assert asking.got == []
+    asking.hub.advance(0.1)
+    asking.answer(yes=True)
+    asking.hub.close()
+    assert asking.got == [ExecTimeout]
+
+
+@pytest.mark.parametrize("leave", ["client", "hub"])
+def test_request_then_hears_that_client_left_before_its_close_callback(leave: str) -> None:
+    asking = Asking(on_connection_close=lambda ctx, meta: asking.got.append("closed"))
+    asking.ask()
+    if leave == "client":
+        asking.client.drop()
+    asking.hub.close()
+    assert asking.got == [ClientClosed, "closed"]
+
+
+def test_request_then_works_on_every_thread() -> None:
+    """In the client's own callback, on the hub thread and in a tick."""
+    asking = Asking()
+    room = HotlineFrameOption[Any](list).run(asking.hub.hotline())
+    for run in (
+        asking.client.ctx.exec_async,
+        lambda work: asking.hub.exec_async(lambda _: work()),
+        lambda work: room.exec_async(lambda *_: work()),
+    ):
+        run(asking.ask)
+        asking.answer(yes=True)
+    asking.hub.close()
+    assert asking.got == [{"yes": True}] * 3
+
+
+def test_request_then_that_raises_is_told_to_error_hook() -> None:
+    errors: list[str] = []
+    asking = Asking(receive_matcher_error=lambda ctx, meta, error: errors.append(str(error)))
+
+    def fail(ctx: Any, meta: Any, answer: Any) -> None:
+        raise LookupError(type(answer).__name__)
+
+    for _ in range(2):
+        asking.client.ctx.request("pick", {}, 1, then=fail)
+    asking.answer(yes=True)
+    asking.hub.advance(1)
+    asking.hub.close()
+    assert errors == ["dict", "ExecTimeout"]

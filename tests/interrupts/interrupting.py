@@ -16,6 +16,7 @@ from typing import Any, Literal
 from hubthread import (
     FrameControl,
     HotlineFrameOption,
+    HotlineOption,
     HubThreadError,
     LongPollingOption,
     WebsocketPeriod,
@@ -124,6 +125,19 @@ class House:
         self.game: FrameControl[list[object]] = HotlineFrameOption[list[object]](list).run(
             s.hub.hotline()
         )
+        self.heard: dict[str, list[str]] = {"watched": [], "arena": []}
+        watched, arena = self.heard.values()
+        self.watched = s.hub.hotline(
+            HotlineOption(
+                on_join=lambda room, ctx: watched.append("join"),
+                on_leave=lambda room, ctx: watched.append("leave"),
+            )
+        )
+        self.arena = HotlineFrameOption[list[object]](
+            list,
+            on_join=lambda frame, obj, ctx: arena.append("join"),
+            on_leave=lambda frame, obj, ctx: arena.append("leave"),
+        ).run(s.hub.hotline())
         self.peer, self.client = s.pair()
         self.witness, self.other = s.pair()
         for ctx in (self.client, self.other):
@@ -153,6 +167,19 @@ class House:
         read_until(self.witness, {f"{kind} {number}" for kind in ("room", "game", "all")})
         self.peer.send(f"echo {number}")
         read_until(self.peer, {f"echo {number}"})
+        self.arena.exec_sync(nothing, TIMEOUT)
+        for room in (self.watched, self.arena):
+            heard = self.heard["watched" if room is self.watched else "arena"]
+            inside = self.client in room
+            assert heard == (["join", "leave"] * len(heard))[: len(heard)], "not in pairs"
+            assert len(heard) % 2 == inside, "a join or a leave was not heard"
+
+
+def come_and_go(room: Any, ctx: Any) -> None:
+    """Join and leave."""
+    room.answer(ctx, first="hello")
+    room.push("struck", exclude=ctx)
+    room.hangup(ctx)
 
 
 def _here(work: Callable[[], None]) -> None:
@@ -202,6 +229,9 @@ CALLS: dict[str, Callable[[House], object]] = {
     "room.push": lambda h: h.room.push("struck"),
     "room.answer": lambda h: h.room.answer(h.client),
     "room.hangup": lambda h: h.room.hangup(h.client),
+    "room.push exclude": lambda h: h.room.push("struck", exclude=[h.other]),
+    "watched.answer, push, hangup": lambda h: come_and_go(h.watched, h.client),
+    "arena.answer, push, hangup": lambda h: come_and_go(h.arena, h.client),
     "room.statistics": lambda h: h.room.statistics(),
     "room.is_push_consumed": lambda h: h.room.is_push_consumed(1),
     "room.wait_push_consumed": lambda h: h.room.wait_push_consumed(h.room.push("w"), TIMEOUT),

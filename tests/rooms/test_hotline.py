@@ -9,11 +9,13 @@ import pytest
 from hubthread import (
     ContextNotClient,
     HotlineClosed,
+    HotlineFrameOption,
     HotlineOption,
     Hub,
     HubSetting,
 )
-from tests.support import TIMEOUT, AnyClient, in_thread, serving, together
+from hubthread.testing import VirtualHub
+from tests.support import TIMEOUT, AnyClient, Gate, fence, in_thread, serving, together
 
 
 def test_hotline_answer_and_hangup_are_idempotent() -> None:
@@ -202,3 +204,56 @@ def test_hotline_pushes_before_the_start_arrive_in_order() -> None:
     assert not hotline.is_push_consumed(1)
     with hub:
         assert hotline.wait_push_consumed(1, TIMEOUT)
+
+
+def test_hotline_push_and_broadcast_leave_excluded_clients_out() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        ada, bob, eve = clients = [hub.connect() for _ in range(3)]
+        room = hub.hotline()
+        for client in clients:
+            room.answer(client.ctx)
+        room.push("1", exclude=ada.ctx)
+        room.push_json(2, exclude=[ada.ctx, bob.ctx])
+        room.push_splicing("3 ", 3, exclude=(eve.ctx,))
+        room.push("4", exclude=())
+        assert [client.messages() for client in clients] == [
+            ["3 3", "4"], ["1", "3 3", "4"], ["1", "2", "4"],
+        ]  # fmt: skip
+        hub.broadcast("5", exclude=bob.ctx)
+        hub.broadcast_json({"n": 6}, exclude={eve.ctx})
+        assert [client.messages() for client in clients] == [["5", '{"n":6}'], ['{"n":6}'], ["5"]]
+
+
+@pytest.mark.parametrize("wrong", [1, "client", [None], object()])
+def test_hotline_exclude_of_no_client_is_refused(wrong: Any) -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        for send in (hub.hotline().push, hub.broadcast):
+            with pytest.raises(ContextNotClient, match="context not client"):
+                send("text", exclude=wrong)
+
+
+def test_hotline_answer_with_first_message_comes_before_waiting_pushes() -> None:
+    """Members that are in get no first message; a slow member gets it in its place."""
+    with serving() as s:
+        peer, client = s.pair()
+        hotline = s.hub.hotline()
+        gate = Gate()
+        s.hub.exec_async(gate)
+        gate.reached()
+        hotline.push("before")
+        hotline.answer(client, first="snapshot")
+        hotline.push("after")
+        hotline.answer(client, first="again")
+        gate.open()
+        assert peer.messages(2) == ["snapshot", "after"]
+        fence(s.hub)
+        client.close()
+        assert peer.rest() == ([], 1000, "")
+
+
+def test_hotline_data_is_the_programs_and_stays_with_the_room() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        hotline = hub.hotline()
+        assert hotline.data is None
+        hotline.data = {"topic": "tea"}
+        assert HotlineFrameOption[Any](list).run(hotline).data == {"topic": "tea"}
