@@ -90,7 +90,6 @@ class Demo:
                 receive_matcher_error=self.on_error,
                 on_receive_message=self.arena.on_receive,
                 on_connection_start=self.chat.on_start,
-                on_connection_close=self.on_close,
                 # A slow page gets only the newest of the arena's pictures.  The chat's messages
                 # have no key: a page that does not read them is closed, and reconnects.
                 overflow=Overflow.LATEST,
@@ -112,11 +111,6 @@ class Demo:
             ctx.logger.error("demo: a handler of %r raised", ctx, exc_info=error)
             text = "The server failed to do that."
         ctx.write_json({"type": "error", "about": about, "text": text})
-
-    def on_close(self, ctx: IOContext, user: User) -> None:
-        """Take the user out of both."""
-        self.chat.on_close(ctx, user)
-        self.arena.on_close(ctx, user)
 
 
 def serve(demo: Demo, host: str, port: int) -> Server:

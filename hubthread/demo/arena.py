@@ -26,12 +26,10 @@ tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refus
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hubthread import (
     ClientID,
-    Closed,
     FrameControl,
     HotlineFrameOption,
     HotlineOption,
@@ -127,7 +125,13 @@ class Arena:
         # Twice the most that a page sends: the release of a key must not be lost.
         self._limiter = RateLimiter(rate=60, burst=120, clock=hub.clock.now)
         option = HotlineFrameOption(
-            Game, self._tick, hz=HZ, on_start=lambda frame, game: frame.pause()
+            Game,
+            self._tick,
+            hz=HZ,
+            on_join=lambda frame, game, ctx: self._show_players(frame, game),
+            on_leave=self._leave,
+            on_empty=lambda frame, game: frame.resume(),
+            pause_when_empty=0,
         )
         self.frame = option.run(hub.hotline(HotlineOption("arena")))
 
@@ -174,12 +178,6 @@ class Arena:
         """Reply with the room's statistics."""
         return self.frame.statistics()
 
-    def on_close(self, ctx: IOContext, user: User) -> None:
-        """Take the player's disc away."""
-        if user.player:
-            with suppress(Closed):  # the room has closed, so no disc is left
-                self.frame.exec_async(lambda frame, game: self._leave(frame, game, ctx))
-
     # Steps: on the tick thread, one at a time.
 
     def _tick(self, frame: Frame, game: Game) -> None:
@@ -190,11 +188,13 @@ class Arena:
         self._show(frame, game)
 
     def _enter(self, frame: Frame, game: Game, ctx: IOContext, user: User, nick: str) -> None:
+        known = ctx in frame
         player = game.field.enter(ctx.connection_id, nick, watches=game.round is not None)
         user.player = player.nick
-        # If the connection has ended meanwhile, the client is not let in; on_close follows and
-        # takes the disc away.
         frame.answer(ctx)
+        if ctx not in frame:  # its connection has ended meanwhile
+            game.field.leave(ctx.connection_id)
+            return
         ctx.write_json(
             {
                 "type": "entered",
@@ -207,16 +207,13 @@ class Arena:
                 "dot": DOT_RADIUS,
             }
         )
-        if len(game.field.players) == 1:
-            frame.resume()
-        self._show_players(frame, game)
+        if known:  # otherwise on_join follows
+            self._show_players(frame, game)
 
     def _leave(self, frame: Frame, game: Game, ctx: IOContext) -> None:
         game.field.leave(ctx.connection_id)
         if game.round is not None and not game.field.contended() and game.round.done():
             self._end_round(frame, game)
-        if not game.field.players:
-            frame.pause()
         self._show_players(frame, game)
 
     def _ready(self, frame: Frame, game: Game, ctx: IOContext) -> None:

@@ -27,7 +27,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hubthread import Closed, DHub, Hub, IOContext, MatcherMap
+from hubthread import Closed, DHub, Hotline, HotlineOption, Hub, IOContext, MatcherMap
 from hubthread.demo.figures import Figures, Statistics
 from hubthread.demo.users import Refused, Room, User, checked_name, free_nick
 
@@ -35,6 +35,8 @@ __all__ = ["LONGEST_MESSAGE", "Chat", "Join", "Say"]
 
 LONGEST_MESSAGE = 2000
 """Characters of a message."""
+ChatHotline = Hotline[User, str]
+
 MOST_ROOMS = 200
 """Rooms in the list of rooms; it has those with the most people."""
 
@@ -101,37 +103,34 @@ class Chat:
         """Reply with the statistics of all connections."""
         return self.hub.exec_sync(self._statistics)
 
-    def on_close(self, ctx: IOContext, user: User) -> None:
-        """Take the user out of the room."""
-        with suppress(Closed):  # the hub has closed, so no room is left
-            self.hub.exec_async(lambda _: self._gone(user))
-
     # Steps: on the hub thread, one at a time.
 
     def _enter(self, ctx: IOContext, user: User, join: Join) -> None:
-        former = user.room
-        self._leave(ctx, user)
+        if user.room is not None:
+            user.room.hotline.hangup(ctx)
+            self._leave(user)
         key = join.room.casefold()
         room = self._rooms.get(key)
         if room is None:
-            room = self._rooms[key] = Room(self.hub, join.room)
+            option = HotlineOption(join.room, on_leave=self._left, on_empty=self._empty)
+            room = self._rooms[key] = Room(self.hub, option)
         user.room, user.nick = room, free_nick(join.nick, room.people)
         room.people[user.nick.casefold()] = user
         room.tell("came", nick=user.nick)
         # ``joined`` tells this client about everything pushed so far; it gets the later pushes.
-        room.hotline.answer(ctx)
-        ctx.write_json(
-            {
-                "type": "joined",
-                "id": ctx.connection_id,
-                "room": room.name,
-                "nick": user.nick,
-                "seq": room.seq,
-                "people": [each.nick for each in room.people.values()],
-                "messages": list(room.messages),
-            }
-        )
-        self._close_if_empty(former)
+        joined = {
+            "type": "joined",
+            "id": ctx.connection_id,
+            "room": room.name,
+            "nick": user.nick,
+            "seq": room.seq,
+            "people": [each.nick for each in room.people.values()],
+            "messages": list(room.messages),
+        }
+        room.hotline.answer(ctx, first=self.hub.marshal(joined))
+        if ctx not in room.hotline:  # its connection has ended meanwhile
+            self._leave(user)
+            self._empty(room.hotline)
         self._rooms_changed()
 
     def _say(self, user: User, say: Say) -> None:
@@ -140,35 +139,33 @@ class Chat:
         message = user.room.tell("said", nick=user.nick, text=say.text, at=time.time())
         user.room.messages.append(message)
 
-    def _leave(self, ctx: IOContext | None, user: User) -> None:
+    @staticmethod
+    def _leave(user: User) -> None:
         room, user.room = user.room, None
-        if room is None:
-            return
+        assert room is not None
         del room.people[user.nick.casefold()]
-        if ctx is not None:
-            room.hotline.hangup(ctx)
         room.tell("went", nick=user.nick)
 
-    def _gone(self, user: User) -> None:
-        room = user.room
-        # Closed: the hub has closed its rooms.
-        with suppress(Closed):
-            self._leave(None, user)  # its connection has left the hotline by itself
-            self._close_if_empty(room)
+    def _left(self, hotline: ChatHotline, ctx: IOContext) -> None:
+        user: User = ctx.meta
+        # A user who has changed the room, or come back, has left before.
+        if user.room is hotline.data and ctx not in hotline:
+            self._leave(user)
             self._rooms_changed()
 
-    def _close_if_empty(self, room: Room | None) -> None:
-        # No client can enter between the two checks: entering is a step of this same thread.
-        # Without that, close_if_empty would still not close a room with a member.
-        if room is not None and not room.people and room.hotline.close_if_empty():
-            del self._rooms[room.name.casefold()]
+    def _empty(self, hotline: ChatHotline) -> None:
+        if hotline.close_if_empty():  # nobody has come meanwhile
+            room: Room = hotline.data
+            self._rooms.pop(room.name.casefold(), None)
+            self._rooms_changed()
 
     def _rooms_changed(self) -> None:
         # Changes that pile up share one message: a thousand clients that come at once must not
         # cost a thousand lists for each of a thousand clients.
         if not self._rooms_due:
-            self.hub.exec_async(self._tell_rooms)
-            self._rooms_due = True
+            with suppress(Closed):  # the hub has closed, and its rooms
+                self.hub.exec_async(self._tell_rooms)
+                self._rooms_due = True
 
     def _tell_rooms(self, dhub: DHub[User, str]) -> None:
         self._rooms_due = False

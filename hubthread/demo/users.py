@@ -45,9 +45,10 @@ class Room:
     Threads: the hub thread owns it, except the hotline.
     """
 
-    def __init__(self, hub: Hub[User, str], name: str) -> None:
-        self.name = name
-        self.hotline = hub.hotline(HotlineOption(name))
+    def __init__(self, hub: Hub[User, str], option: HotlineOption) -> None:
+        self.name = option.name
+        self.hotline = hub.hotline(option)
+        self.hotline.data = self
         self.seq = 0
         """The number of the last event."""
         self.people: dict[str, User] = {}

@@ -510,7 +510,9 @@ def test_request_then_gets_time_out_and_no_late_answer() -> None:
 
 @pytest.mark.parametrize("leave", ["client", "hub"])
 def test_request_then_hears_that_client_left_before_its_close_callback(leave: str) -> None:
-    asking = Asking(on_connection_close=lambda ctx, meta: asking.got.append("closed"))
+    closed: list[Any] = []
+    asking = Asking(on_connection_close=lambda ctx, meta: closed.append("closed"))
+    asking.got = closed
     asking.ask()
     if leave == "client":
         asking.client.drop()

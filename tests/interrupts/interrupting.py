@@ -168,9 +168,9 @@ class House:
         self.peer.send(f"echo {number}")
         read_until(self.peer, {f"echo {number}"})
         self.arena.exec_sync(nothing, TIMEOUT)
-        for room in (self.watched, self.arena):
-            heard = self.heard["watched" if room is self.watched else "arena"]
-            inside = self.client in room
+        rooms: list[tuple[str, Any]] = [("watched", self.watched), ("arena", self.arena)]
+        for name, room in rooms:
+            heard, inside = self.heard[name], self.client in room
             assert heard == (["join", "leave"] * len(heard))[: len(heard)], "not in pairs"
             assert len(heard) % 2 == inside, "a join or a leave was not heard"
 
