@@ -413,8 +413,7 @@ class PushLog(Generic[M]):
             number = self._flushed
         frames: list[Frame] = []
         keys: list[Hashable] = []
-        # The places of the frames that a member does not get.
-        excluded: dict[M, set[int]] | None = None
+        excluded: dict[M, set[int]] | None = None  # the places of frames, by member
         some_left = False
         for entry in log:
             if type(entry) is Push:
@@ -492,16 +491,10 @@ class PushLog(Generic[M]):
             without = excluded.get(member)
             if without is None:
                 others.append(member)
-            else:
-                self._send_some(member, batch, number, without)
+                continue
+            places = [place for place in range(len(batch.frames)) if place not in without]
+            write = member.send_batch(batch.some(places)) if places else 0
+            if write:
+                with self._lock:
+                    self._delivery.add_some(member, [number + 1 + each for each in places], write)
         return others
-
-    def _send_some(self, member: M, batch: FrameBatch, number: int, without: set[int]) -> None:
-        """Send the frames of ``batch`` to ``member``, except those at the places ``without``."""
-        places = [place for place in range(len(batch.frames)) if place not in without]
-        if not places:
-            return
-        write = member.send_batch(batch.some(places))
-        if write:
-            with self._lock:
-                self._delivery.add_some(member, [number + 1 + each for each in places], write)
