@@ -265,7 +265,7 @@ def test_close_with_a_thousand_clients_leaves_nothing() -> None:
         for _, client in pairs[:20]:
             for _ in range(10):
                 client.write(b"\0" * 2**20)
-        s.hub.close(12.0)
+        s.hub.close(8.0)
         assert s.hub.statistics().threads == 0
         assert s.hub.statistics().clients == 0
         assert s.hub.statistics().ended_by == {"server": 1000}

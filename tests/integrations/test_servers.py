@@ -196,9 +196,9 @@ def test_gunicorn_preload_starts_hub_after_fork() -> None:
 @pytest.mark.load
 def test_server_idle_clients_hold_no_thread(kind: str) -> None:
     with running(kind) as server:
-        peers = [server.peer() for _ in range(500)]
+        peers = [server.peer() for _ in range(200)]
         try:
-            server.until_figures(clients=500, moved=500)
+            server.until_figures(clients=200, moved=200)
             together: list[int] = []
             asking = [
                 threading.Thread(target=lambda: together.append(server.ask("/")[0]))
