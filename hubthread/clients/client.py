@@ -198,7 +198,7 @@ class Client(Recipient, Generic[Meta, Header]):
         refuse_in_tick("wait_write_consumed")
         last = self.write_count
         if number > last:
-            raise WrongValue(f"no message {number} was written yet: {last} is the last")
+            raise WrongValue(f"expected the number of a message, {last} at most, got {number}")
         return self.ws_conn.outbox.wait_consumed(number, timeout)
 
     @overload

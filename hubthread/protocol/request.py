@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, overload
 from urllib.parse import parse_qs, unquote
 
-from hubthread.errors import SettingError
+from hubthread.errors import SettingError, SettingTypeError
 
 __all__ = ["ABSOLUTE_FORM", "Headers", "Request", "checked_headers", "split_authority"]
 
@@ -242,6 +242,11 @@ def _list_tokens(value: str) -> list[str]:
     return [entry for part in value.split(",") if (entry := part.strip(" \t"))]
 
 
+def _is_pair_of_text(pair: object) -> bool:
+    is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+    return is_pair and all(isinstance(part, str) for part in pair)  # type: ignore[attr-defined]
+
+
 def checked_headers(
     fields: Iterable[tuple[str, str]], *, reserved: Collection[str] = ()
 ) -> list[tuple[str, str]]:
@@ -249,21 +254,29 @@ def checked_headers(
 
     :param fields: pairs of name and value.
     :param reserved: names in lower case that the caller of this function writes itself.
+    :raises SettingTypeError: for anything but pairs of text.
     :raises SettingError: for a malformed or reserved name, or a value with line breaks, other
         control characters or characters outside Latin-1.  The message leaves the value out,
         because it may be a secret.
     """
     checked = []
-    for name, value in fields:
+    for pair in fields:
+        if not _is_pair_of_text(pair):
+            raise SettingTypeError(
+                "headers", "expected pairs of text, such as (('X-Name', 'value'),)"
+            )
+        name, value = pair
         if not _FIELD_NAME.fullmatch(name):
-            raise SettingError("headers", f"{name!r} is not a valid name of a header field")
+            raise SettingError("headers", f"expected the name of a header field, got {name!r}")
         if name.lower() in reserved:
-            raise SettingError("headers", f"{name} is written by hubthread itself")
+            raise SettingError(
+                "headers", f"expected a field that hubthread does not write itself, got {name}"
+            )
         if not _FIELD_VALUE.fullmatch(value):
             raise SettingError(
                 "headers",
-                f"the value of {name} may not contain line breaks, other control characters "
-                "or characters outside Latin-1",
+                f"expected Latin-1 text without line breaks and other control characters as the "
+                f"value of {name}",
             )
         checked.append((name, value.strip(" \t")))
     return checked

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h11
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
-from hubthread.errors import HandshakeRejected, SettingError
+from hubthread.errors import HandshakeRejected, SettingError, SettingTypeError
 from hubthread.protocol.http import MAX_HEAD, Headers, Request, RequestParser, Response
 
 PEER = ("192.0.2.7", 50123)
@@ -394,9 +394,9 @@ def test_response_headers_keep_latin1_and_repeats() -> None:
         ("X", "a\nb", "value of X"),
         ("X", "s3cret\x00", "value of X"),
         ("X", "€", "value of X"),
-        ("X\r\nY", "a", "not a valid name"),
-        ("", "a", "not a valid name"),
-        ("X Y", "a", "not a valid name"),
+        ("X\r\nY", "a", "the name of a header field, got"),
+        ("", "a", "the name of a header field, got"),
+        ("X Y", "a", "the name of a header field, got"),
         ("Content-Length", "5", "Content-Length"),
         ("connection", "keep-alive", "connection"),
         ("Transfer-Encoding", "chunked", "Transfer-Encoding"),
@@ -407,6 +407,13 @@ def test_response_unsendable_field_raises(name: str, value: str, said: str) -> N
     with pytest.raises(SettingError, match=said) as error:
         Response(200, headers=((name, value),))
     assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("headers", [{"X": "a"}, ["X: a"], [("X", 5)], [("X", "a", "b")], [5]])
+def test_response_headers_that_are_no_pairs_of_text_raise(headers: Any) -> None:
+    """A dict and a line of text are the usual mistakes."""
+    with pytest.raises(SettingTypeError, match=r"^headers: expected pairs of text, such as"):
+        Response(200, headers=headers)
 
 
 def test_response_content_type_cannot_inject_a_field() -> None:
