@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import http.client
+import os
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -413,3 +416,33 @@ def test_server_does_not_warn_of_codes_of_the_application(code: int) -> None:
         s.close_peers()
         s.hub.close()
         assert s.logs.warnings() == []
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_takes_the_proxy_header_of_curl(tls: bool) -> None:
+    """Its connection to the server, on the way as HAProxy sends it (version 1)."""
+    curl = shutil.which("curl")
+    if curl is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no curl on the path")
+    seen: list[Any] = []
+
+    def page(request: Request) -> Response:
+        seen.append(request.peer)
+        return Response.text(200, "seen")
+
+    context = serving_tls() if tls else None
+    serve = {"proxy_protocol": ["127.0.0.1"], "pages": {"/": page}, "ssl": context}
+    with serving(serve=serve) as s:
+        done = subprocess.run(
+            [
+                *(curl, "-s", "-k", "--haproxy-protocol", "--local-port", "20000-60000"),
+                *("-w", " from %{local_port}", s.server.http_url),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        body, _, port = done.stdout.partition(" from ")
+        assert body == "seen"
+        assert seen == [("127.0.0.1", int(port))]
