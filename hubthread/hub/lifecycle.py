@@ -84,6 +84,7 @@ class Lifecycle:
             self._start_thread()
         except RuntimeError:
             self._state.cannot_begin()
+            self._core.loop.on_early = self._posted_early
             raise
         self.watchdog.start()
         self._idle.start()
@@ -134,6 +135,7 @@ class Lifecycle:
     def _begin(self) -> None:
         self._refuse_forked()
         self._state.begin()
+        self._core.loop.on_early = None
 
     def _start_thread(self) -> None:
         self._state.loop_runs = True

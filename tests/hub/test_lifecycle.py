@@ -12,6 +12,7 @@ import pytest
 
 from hubthread import (
     ConnectionProtocols,
+    ExecTimeout,
     Hub,
     HubClosed,
     HubSetting,
@@ -21,6 +22,9 @@ from hubthread import (
     Upgrader,
     UsageError,
 )
+from hubthread.concurrency import loop
+from hubthread.hub import lifecycle
+from hubthread.testing import VirtualHub
 from tests.support import (
     TIMEOUT,
     AnyHub,
@@ -331,3 +335,33 @@ def test_hub_start_without_a_thread_may_be_repeated(monkeypatch: pytest.MonkeyPa
     assert hub.statistics().state == "new"
     with hub:
         assert hub.exec_sync(lambda _: 1) == 1
+
+
+def test_hub_that_was_never_started_says_so_once_when_work_waits_long() -> None:
+    """As in a task queue, whose process imports the program and has no clients."""
+    logs = Logs()
+    hub = VirtualHub[Any, Any](HubSetting(dict, logger=logs))
+    ran: list[int] = []
+    for number, seconds in enumerate([9, 9, 9, 0]):
+        hub.exec_async(lambda dhub, number=number: ran.append(number))
+        assert len(logs.warnings()) == (number > 1)
+        hub.advance(seconds)
+    assert "was not started in this process" in logs.warnings()[0]
+    with hub:
+        hub.settle()
+    assert ran == [0, 1, 2, 3]
+
+
+def test_exec_sync_of_a_hub_that_was_never_started_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "EARLY", 0.01)
+    monkeypatch.setattr(lifecycle, "EARLY", 0.01)
+    hub = Hub[Any, Any](HubSetting(dict, logger=(logs := Logs())))
+    result = in_thread(lambda: hub.exec_sync(lambda dhub: "ran"))
+    logs.wait("was not started in this process")
+    with pytest.raises(ExecTimeout):
+        hub.exec_sync(lambda dhub: None, timeout=0.02)
+    with hub:
+        assert result() == "ran"
+    assert len(logs.warnings()) == 1

@@ -80,6 +80,7 @@ def test_server_statistics_tell_moved_from_parked(server: Running) -> None:
         server.until_figures(clients=1)
         figures = server.figures()
     assert (figures["moved"], figures["parked"]) == ((0, 1) if server.tls else (1, 0))
+    assert server.log.count("each client holds a thread") == server.tls  # said once
 
 
 def test_server_frame_in_segment_of_request_is_not_lost(server: Running) -> None:
