@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -343,7 +344,7 @@ def test_hub_that_was_never_started_says_so_once_when_work_waits_long() -> None:
     hub = VirtualHub[Any, Any](HubSetting(dict, logger=logs))
     ran: list[int] = []
     for number, seconds in enumerate([9, 9, 9, 0]):
-        hub.exec_async(lambda dhub, number=number: ran.append(number))
+        hub.exec_async(partial(lambda number, dhub: ran.append(number), number))
         assert len(logs.warnings()) == (number > 1)
         hub.advance(seconds)
     assert "was not started in this process" in logs.warnings()[0]
