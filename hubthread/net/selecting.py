@@ -30,6 +30,7 @@ from time import monotonic
 from types import GeneratorType
 from typing import Any
 
+from hubthread.concurrency.fairness import SLICE, fan_outs, yield_gil
 from hubthread.concurrency.flusher import Corked
 from hubthread.concurrency.habits import HOOKS, Habits
 from hubthread.net.readiness import READ, WRITE, open_readiness
@@ -63,6 +64,8 @@ class Selecting:
         self.ended = False
         """True if no thread waits any more."""
         self.habits = Habits()
+        self.busy = False
+        """True if a read has cost much CPU time since the last wait: others run first then."""
         self.now = monotonic()
         """The time at which the last wait has ended."""
 
@@ -74,6 +77,11 @@ class Selecting:
         :returns: None if the source is closed and its last connection has ended.  A step that
             runs on a thread that was left behind then goes on alone to the end of its connection.
         """
+        if self.busy:
+            self.busy = False
+            yield_gil()
+        elif fan_outs.running and monotonic() - self.now >= SLICE:
+            fan_outs.wait_for_one()
         with self.lock:
             if self.closed and all(watch.taken for watch in self._watches):
                 self._release()
@@ -84,8 +92,10 @@ class Selecting:
             timeout: float | None = None
             if self._posted:
                 timeout = 0.0
-            elif due < math.inf:
-                timeout = min(max(0.0, due - monotonic()), _LONGEST)
+            elif heap:
+                timeout = due - monotonic()
+                if not 0.0 < timeout < _LONGEST:
+                    timeout = 0.0 if timeout <= 0.0 else _LONGEST
         steps: list[Step] = []
         others = self._readiness.ready(timeout, steps)
         self._until = -math.inf
@@ -395,6 +405,10 @@ class Watch:
         self._left = running, monotonic()
         self.habits.blocked(running)
         return None if client is None else client.name.replace(" ", "-")
+
+    def note_busy(self) -> None:
+        """Let other threads run before the next wait: a read has cost much CPU time."""
+        self._source.busy = True
 
     # The outbox.
 

@@ -156,7 +156,10 @@ def _receive_much(connection: Connection, data: bytes) -> bool:
     transport: Any = connection._transport
     began = thread_time()
     goes_on = connection.receive(data)
-    transport.adapt_reads(thread_time() - began)
+    took = thread_time() - began
+    transport.adapt_reads(took)
+    if took >= SLICE:
+        transport.watch.note_busy()
     return goes_on
 
 

@@ -94,6 +94,9 @@ class Watching(Protocol):
     def forget(self, corked: Corked) -> None:
         """Stop watching ``corked``."""
 
+    def note_busy(self) -> None:
+        """Let other threads run before the next wait: a read has cost much CPU time."""
+
     def end(self) -> None:
         """Wait for the socket no more: it is about to be closed."""
 
