@@ -288,14 +288,15 @@ class _Stuck(logging.Handler):
         self.released.wait(TIMEOUT)
 
 
-def test_close_while_a_log_handler_blocks_the_listener_ends() -> None:
+def test_close_while_a_log_handler_blocks_ends() -> None:
     logger = logging.getLogger("tests.stuck")
     stuck = _Stuck()
     logger.addHandler(stuck)
     logger.propagate = False
     with serving(logger=logger, serve={"max_connections": 1}) as s:
         s.pair()
-        with connect(s.server), connect(s.server):  # too many: the listener logs it
+        with connect(s.server) as sock:
+            sock.sendall(raw_handshake())  # one too many: its reader logs it
             assert stuck.entered.wait(TIMEOUT)
             closing = in_thread(lambda: s.hub.close(1.0))
             closing()  # it ends, although the handler does not
