@@ -23,8 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _leaves_no_memory_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     # Tracing makes a load five times slower, and the table's test reads all other tests.
     load = request.node.get_closest_marker("load")
-    traced = load is None or load.kwargs.get("traced")
-    if not traced or request.path.name == "test_table.py":
+    if load is not None or request.path.name == "test_table.py":
         yield
         return
     gc.collect()

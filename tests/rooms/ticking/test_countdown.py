@@ -157,3 +157,12 @@ def test_ticker_fired_when_due_is_due_an_interval_later(
 
 
 # Threads.
+
+
+def test_countdown_done_while_the_room_closes_finds_the_outcome(hub: AnyVirtualHub) -> None:
+    """The tick thread has taken the countdown off its agenda, and has not yet told it so."""
+    frame = run(hub)
+    countdown = frame.operation_timeout(60, nothing)
+    frame._loop.agenda.close()
+    assert not countdown.done()
+    assert countdown.outcome == "closed"
