@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hubthread
 from hubthread import (
     DEFAULT_NEWLINE,
     DEFAULT_SPACE,
@@ -23,7 +20,6 @@ from hubthread import (
     read_buffer_preprocessing_binary,
     read_buffer_preprocessing_text,
 )
-from hubthread.matcher import codecs
 from tests.support import PING, PONG, Items, masked_frame, serving
 
 AROUND = " \t\r\n"
@@ -81,15 +77,3 @@ def test_data_size_constants_are_bytes() -> None:
         peer = served.peer()
         peer.send("abc")
         assert peer.closed()[0] == 1009
-
-
-@pytest.mark.parametrize("width", [8, 16, 32, 64])
-def test_codecs_are_exported(width: int) -> None:
-    """``tests/matcher/test_codecs.py`` tests the functions themselves."""
-    encode = getattr(hubthread, f"i{width}_bytes")
-    decode = getattr(hubthread, f"bytes_i{width}")
-    assert encode is getattr(codecs, f"i{width}_bytes")
-    assert decode is getattr(codecs, f"bytes_i{width}")
-    form = {8: "!b", 16: "!h", 32: "!i", 64: "!q"}[width]  # network byte order
-    assert encode(-2) == struct.pack(form, -2)
-    assert decode(struct.pack(form, -2)) == -2

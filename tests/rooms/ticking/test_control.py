@@ -83,31 +83,6 @@ def test_run_twice_is_refused(hub: AnyVirtualHub, second: str) -> None:
     assert hub.exec_sync(lambda hub: hub.hotlines()) == [frame]
 
 
-@pytest.mark.usefixtures("hasty_threads")
-def test_run_by_several_threads_at_once_has_one_winner() -> None:
-    """The others are refused, and their threads end."""
-    hub, _, _ = new_hub()
-    with hub:
-        for _ in range(20):
-            hotline = hub.hotline()
-            results = Noted()
-
-            def act(_: int, hotline: Any = hotline, results: Noted = results) -> None:
-                try:
-                    results.add(HotlineFrameOption[Any](list).run(hotline))
-                except UsageError:
-                    results.add(None)
-
-            together(3, act)
-            (frame,) = [each for each in results.now() if each is not None]
-            assert len(results.now()) == 3
-            assert frame.exec_sync(lambda _, obj: obj) == []
-            assert hub.exec_sync(lambda hub: hub.hotlines()) == [frame]
-            frame.close()
-            assert frame.join(TIMEOUT)
-        assert hub.statistics().hotlines == 0
-
-
 @pytest.mark.parametrize("wrong", [None, "room", object(), HotlineFrameOption(list)])
 def test_run_on_anything_but_a_hotline_is_refused(wrong: Any) -> None:
     with pytest.raises(UsageError, match=r"expected a hotline made by hub\.hotline\(\), got"):
