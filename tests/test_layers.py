@@ -117,6 +117,15 @@ def test_nothing_sleeps_but_the_pause_that_yields_the_gil() -> None:
     )
 
 
+def test_locks_are_entered_themselves_and_not_through_conditions() -> None:
+    """``Condition.__enter__`` is Python code: an exception that strikes there keeps the lock."""
+    assert_none(
+        f"{_name(path)}:{line}: enters a condition; enter the lock that it shares"
+        for path in _files(PACKAGE)
+        for line in entered_conditions(_tree(path))
+    )
+
+
 def test_files_swallow_no_error() -> None:
     assert_none(
         f"{_name(path)}:{line}: swallows every error; name the ones you expect, or log it"
@@ -307,6 +316,27 @@ def _lines_of(function: str, tree: ast.Module) -> range:
         if isinstance(node, ast.FunctionDef) and node.name == function
     )
     return range(found.lineno, (found.end_lineno or 0) + 1)
+
+
+def entered_conditions(tree: ast.Module) -> Iterator[int]:
+    """Yield the lines of ``with`` statements that enter a condition made in this file.
+
+    Also the lines that make a condition with a lock of its own.
+    """
+    conditions: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=targets, value=ast.Call(func=called, args=locks)) if (
+                ast.unparse(called) == "threading.Condition"
+            ):
+                conditions.update(map(ast.unparse, targets))
+                if not locks:
+                    yield node.lineno
+    for node in ast.walk(tree):
+        if isinstance(node, ast.With) and any(
+            ast.unparse(item.context_expr) in conditions for item in node.items
+        ):
+            yield node.lineno
 
 
 def swallowed(tree: ast.Module) -> Iterator[int]:

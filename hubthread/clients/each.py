@@ -50,7 +50,7 @@ class Iteration(Generic[T]):
         self._core = core
         self._clients = clients
         self._task = task
-        self._waiter = threading.Lock()  # held by the thread that waits
+        self._waiter: int | None = None  # the thread that waits
         # The waiting thread's, once the hub thread has filled ``_visits`` in the step.
         self._step: Call[None] | None = None
         self._step_failure: HubClosed | None = None
@@ -121,15 +121,17 @@ class Iteration(Generic[T]):
         self._core.loop.refuse_here("waiting for an iteration")
         refuse_in_tick("waiting for an iteration")
         deadline = Deadline(timeout)
-        if not self._waiter.acquire(blocking=False):
-            raise UsageError("another thread waits for this iteration: let one wait for all")
+        with self._lock:
+            if self._waiter not in (None, threading.get_ident()):
+                raise UsageError("another thread waits for this iteration: let one wait for all")
+            self._waiter = threading.get_ident()
         try:
             self._wait_handed_out(deadline)
             while self._visits:
                 self._visits[0].wait(deadline.left())
                 self._visits.popleft()
         finally:
-            self._waiter.release()
+            self._waiter = None
         return self
 
     def hand_out(self, wait: bool, deadline: Deadline) -> None:

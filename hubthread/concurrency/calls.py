@@ -212,11 +212,13 @@ class Call(Generic[T]):
             the calling thread.  The closure stays queued, and runs when the chain is resolved.
         :raises ExecTimeout: with the stack of the executor's thread.
         """
-        if not self._done.acquire(blocking=False):
+        # Finished and acquired: an interrupt has kept the result from its caller.
+        if not self._finished and not self._done.acquire(blocking=False):
             waiter = thread_id()
             # The rest of a time-out that is used up may be below zero.
             most = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
             simulation = _simulation()
+            interrupted = _waiting.get(waiter)  # by a signal handler that waits here
             try:
                 self._begin_wait(waiter, executor, name)
                 if simulation is None:
@@ -227,7 +229,10 @@ class Call(Generic[T]):
                     arrived = self._done.acquire(blocking=False)
             finally:
                 with _table_lock:
-                    _waiting.pop(waiter, None)
+                    if interrupted is None or interrupted[1]._finished:
+                        _waiting.pop(waiter, None)
+                    else:
+                        _waiting[waiter] = interrupted
             if not arrived:
                 if timeout is None:
                     raise _in_vain(name)

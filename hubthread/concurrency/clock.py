@@ -22,7 +22,7 @@ from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.crew import Monitor
 from hubthread.concurrency.fairness import HAS_GIL
 from hubthread.concurrency.incidents import Incidents
-from hubthread.concurrency.shared_clock import SharedSteps
+from hubthread.concurrency.shared_clock import SharedSteps, ended
 from hubthread.concurrency.threads import Threads
 
 __all__ = ["Clock", "Drive", "RealClock", "Step", "Ticker"]
@@ -85,7 +85,11 @@ class RealClock:
         if shared:
             return min(self._shared, key=_living).drive(step, what)
         ticker = Ticker(step, self._threads)
-        self._threads.launch(ticker, what)
+        try:
+            self._threads.launch(ticker, what)
+        except BaseException:  # after an interrupt the thread may run all the same
+            ticker.end()
+            raise
         return ticker
 
 
@@ -107,6 +111,11 @@ class Ticker(threading.Timer):
     def wake(self) -> None:
         """See ``Drive.wake``."""
         self._bell.ring()
+
+    def end(self) -> None:
+        """Call the step no more."""
+        self._step = ended
+        self.wake()
 
     def run(self) -> None:
         """Run the thread."""

@@ -81,13 +81,17 @@ class Context:
         :returns: False if it was cancelled before.
         """
         with ExitStack() as callbacks:  # calls the last one first
-            return self._mark(reason, callbacks)
+            try:
+                return self._mark(reason, callbacks)
+            except BaseException:  # an interrupt: mark the rest, too
+                self._mark(reason, callbacks)
+                raise
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is cancelled, for ``timeout`` seconds at most; return True if it is."""
         with self._lock:
             if self._condition is None:
-                self._condition = threading.Condition()
+                self._condition = threading.Condition(self._lock)
             condition = self._condition
         if self.deadline is not None:
             own = max(0.0, self.deadline - monotonic())
@@ -111,24 +115,25 @@ class Context:
         _call(callback, reason)
 
     def _mark(self, reason: str, callbacks: ExitStack) -> bool:
-        """Cancel this context and those below it, and collect their callbacks."""
+        """Cancel this context and those below it, and collect their callbacks.
+
+        A call that goes on with one that was interrupted may collect a callback twice.
+        """
         with self._lock:
-            if self._reason is not None:
-                return False
-            self._reason = reason
-            own, self._callbacks = self._callbacks, []
+            first = self._reason is None
+            if first:
+                self._reason = reason
+            while self._callbacks:
+                callbacks.callback(_call, self._callbacks[-1], reason)
+                del self._callbacks[-1]
             children = list(self._children)
-            condition = self._condition
-        if condition is not None:
-            with condition:
-                condition.notify_all()
-        for callback in reversed(own):
-            callbacks.callback(_call, callback, reason)
+            if self._condition is not None:
+                self._condition.notify_all()
         for weak in children:
             child = weak()
             if child is not None:
                 child._mark(reason, callbacks)
-        return True
+        return first
 
     def _adopt(self, child: Context) -> None:
         with self._lock:

@@ -58,7 +58,8 @@ class FanOuts:
     """
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
+        self._condition = threading.Condition(self._lock)
         self._ended = 0
         self.running = 0
 
@@ -67,11 +68,11 @@ class FanOuts:
         return self if sends >= CROWD and HAS_GIL else _NO_FAN_OUT
 
     def __enter__(self) -> None:
-        with self._condition:
+        with self._lock:
             self.running += 1
 
     def __exit__(self, *error: object) -> None:
-        with self._condition:
+        with self._lock:
             self.running -= 1
             self._ended += 1
             self._condition.notify_all()
@@ -83,7 +84,7 @@ class FanOuts:
         """
         if not self.running:
             return True
-        with self._condition:
+        with self._lock:
             ended = self._ended
             return self._condition.wait_for(
                 lambda: not self.running or self._ended != ended, PATIENCE

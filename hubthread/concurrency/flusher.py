@@ -70,12 +70,16 @@ class Flusher:
         try:
             self._threads.start(self._run, "flusher")
         except RuntimeError:
-            with self._condition:
+            with self._lock:
                 self._running = False
                 stranded, self._corked = self._corked, {}
             for each in stranded:  # other readers may have added theirs meanwhile
                 each.uncork()
             return False
+        except BaseException:  # an interrupt: a second thread does no harm
+            with self._lock:
+                self._running = False
+            raise
         return True
 
     def forget(self, corked: Corked) -> None:
@@ -85,7 +89,7 @@ class Flusher:
 
     def close(self) -> None:
         """End the thread."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._condition.notify()
 
@@ -95,7 +99,7 @@ class Flusher:
 
     def _wait(self) -> bool:
         """Wait until an outbox is about due; return False if the thread is to end."""
-        with self._condition:
+        with self._lock:
             while not self._corked and not self._closed:
                 if self._busy:
                     # Under load most outboxes are forgotten before they are due.  A thread
@@ -121,7 +125,7 @@ class Flusher:
     def _uncork_due(self) -> None:
         """Uncork every outbox that has been corked for ``PATIENCE`` seconds."""
         due = []
-        with self._condition:
+        with self._lock:
             now = monotonic()
             for corked, since in self._corked.items():
                 if now - since < PATIENCE:

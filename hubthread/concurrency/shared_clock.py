@@ -23,7 +23,7 @@ from hubthread.concurrency.crew import Crew, Monitor, Step, about_to_wait
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 
-__all__ = ["SharedStep", "SharedSteps", "TickThread"]
+__all__ = ["SharedStep", "SharedSteps", "TickThread", "ended"]
 
 QUICK = 10
 """The number of quick calls in a row after which a step does not count as slow any more."""
@@ -170,13 +170,15 @@ class SharedSteps:
                 start, self._led = not self._led, True
             if start:
                 self._crew.start()
+                start = False
+            step.wake()
         except BaseException:
+            step.call = ended
             with self._lock:
                 self._living.discard(step)
                 self._led = self._led and not start
             self._bell.ring()
             raise
-        step.wake()
         return step
 
     def look_at(self, step: SharedStep) -> None:
@@ -233,6 +235,10 @@ class SharedSteps:
             elif step.entry is None or step.entry[0] != due:
                 step.entry = (due, next(self._tie), step)
                 heapq.heappush(self._heap, step.entry)
+
+
+def ended() -> None:
+    """Do nothing more: a step that is called in vain."""
 
 
 def _left_behind(step: Step) -> str:

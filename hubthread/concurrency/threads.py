@@ -119,11 +119,11 @@ class Threads:
         thread.daemon = True
         begun = _Begun()
         begun.blocked = getattr(_own, "blocked", None)
-        with self._lock:
-            if not self._running:
-                self._process = os.getpid()
-            self._running[thread] = begun
         try:
+            with self._lock:
+                if not self._running:
+                    self._process = os.getpid()
+                self._running[thread] = begun
             _start_without_waiting(thread, begun)
         except BaseException:
             # After an interrupt the thread may run all the same: ``guard`` adds it again.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from hubthread.concurrency.bell import Bell
@@ -169,9 +170,13 @@ class BoundedPool:
     def __init__(self, workers: Workers, most: int) -> None:
         self._workers = workers
         self._most = most
-        self._condition = threading.Condition()  # guards what follows; not held to run work
+        self._lock = threading.RLock()  # guards what follows; not held to run work
+        self._condition = threading.Condition(self._lock)
         self._waiting: deque[Callable[[], None]] = deque()
         self._taken = 0  # workers of the cache that are in this pool
+        # Workers that are to come.  After an interrupt a new one takes the place of a worker
+        # that perhaps never comes.
+        self._coming: set[object] = set()
         self._idle = 0  # workers of this pool that wait for work
         self._closed = False
 
@@ -180,28 +185,48 @@ class BoundedPool:
 
         If the system cannot start a thread, the calling thread runs it.
         """
-        with self._condition:
-            self._waiting.append(work)
-            if len(self._waiting) <= self._idle:
-                self._condition.notify()
-                return
-            if self._taken >= self._most:
-                return
-            self._taken += 1
         try:
-            self._workers.submit(self._run_waiting)
-        except (HubClosed, RuntimeError):
-            self._run_waiting(0.0)
+            with self._lock:
+                self._waiting.append(work)
+            self._call_worker()
+        except BaseException:  # an interrupt
+            self._call_worker()
+            raise
 
     def close(self) -> None:
         """Let idle workers go at once from now on; work may still be submitted."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._condition.notify_all()
 
-    def _run_waiting(self, linger: float = LINGER) -> None:
+    def _call_worker(self) -> None:
+        """Wake a worker for the work that waits, or take one from the cache."""
+        worker = object()
+        try:
+            with self._lock:
+                if len(self._waiting) <= self._idle:
+                    self._condition.notify()
+                    return
+                if self._taken + len(self._coming) >= self._most:
+                    return
+                self._coming.add(worker)
+            try:
+                self._workers.submit(partial(self._run_waiting, worker))
+            except (HubClosed, RuntimeError):
+                self._run_waiting(worker, 0.0)
+        except BaseException:
+            with self._lock:
+                self._coming.discard(worker)
+            raise
+
+    def _run_waiting(self, worker: object, linger: float = LINGER) -> None:
+        with self._lock:
+            if worker not in self._coming:
+                return
+            self._coming.remove(worker)
+            self._taken += 1
         while True:
-            with self._condition:
+            with self._lock:
                 if not self._waiting and not self._closed:
                     # Keep the worker while it waits: the cache keeps idle workers too, and
                     # one for each of the two would be one thread too many.

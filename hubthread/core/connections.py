@@ -67,14 +67,15 @@ class Connections:
     def __init__(self, on_crowd: Callable[[], None]) -> None:
         self._on_crowd = on_crowd
         self._crowded = False
-        self._changed = threading.Condition()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
         self._handshaking: dict[Closable, None] = {}  # oldest first
         self._open: dict[Closable, None] = {}
         self._closing = False
 
     def begin(self, connection: Closable) -> None:
         """Add a connection whose handshake begins; cut it if the hub is closing."""
-        with self._changed:
+        with self._lock:
             self._handshaking[connection] = None
             closing = self._closing
         if closing:
@@ -86,7 +87,7 @@ class Connections:
         :returns: False if the hub is already closing; the caller must then refuse the
             connection.  A connection that was marked is told when the hub closes.
         """
-        with self._changed:
+        with self._lock:
             if self._closing:
                 return False
             self._handshaking.pop(connection, None)
@@ -99,7 +100,7 @@ class Connections:
 
     def answered(self, connection: Closable) -> None:
         """Mark an open connection whose response has been sent; cut it if the hub is closing."""
-        with self._changed:
+        with self._lock:
             self._handshaking[connection] = None
             self._open.pop(connection, None)
             closing = self._closing
@@ -108,14 +109,14 @@ class Connections:
 
     def end(self, connection: Closable) -> None:
         """Forget a connection that has ended."""
-        with self._changed:
+        with self._lock:
             self._handshaking.pop(connection, None)
             self._open.pop(connection, None)
             self._changed.notify_all()
 
     def cut_handshakes(self) -> None:
         """Cut each connection that is in its handshake, and each that comes from now on."""
-        with self._changed:
+        with self._lock:
             self._closing = True
             handshaking = list(self._handshaking)
         for connection in handshaking:
@@ -124,14 +125,14 @@ class Connections:
     def cut_all(self) -> None:
         """Cut every connection."""
         self.cut_handshakes()
-        with self._changed:
+        with self._lock:
             opened = list(self._open)
         for connection in opened:
             connection.shutdown()
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until every connection has ended; return False after ``timeout`` seconds."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(self.is_empty, timeout)
 
     def is_empty(self) -> bool:

@@ -76,17 +76,13 @@ class PushLog(Generic[M]):
         """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
         self._lock = threading.RLock()  # guards what follows
         self._log: list[Push | Change[M] | Step[M]] = []
-        self._scheduled = False
-        self._flushing = False
+        self._scheduled = self._flushing = self._missed = False
         self._accepted: dict[M, None] = {}  # the members as of the last entry of the log
-        self._pushes = 0
-        self._flushed = 0
+        self._pushes = self._flushed = 0
         self._condition: threading.Condition | None = None  # made by the first wait
         self._delivery: Delivery[M] = Delivery()
         self._driver: Driver[M] | None = None
-        self._missed = False
-        self._sealed = False
-        self._closed = False
+        self._sealed = self._closed = False
         # The members as of the last flushed entry.  The flushing thread's while it flushes.
         self._present: dict[M, None] = {}
 
@@ -202,8 +198,7 @@ class PushLog(Generic[M]):
             with self._lock:
                 if not admitted:
                     self._admit()
-                # A push that interrupts this one here, on this thread, is the later entry,
-                # with the lower number; both are flushed together.
+                # A push that interrupts this one here is the later entry, with the lower number.
                 schedule = self._append(entry)
                 number = self._pushes = self._pushes + 1
             if schedule:
@@ -224,7 +219,6 @@ class PushLog(Generic[M]):
         """Call ``work`` with the members, on the flushing thread, in order with the pushes.
 
         :param work: must not raise.
-
         :raises HotlineClosed, QueueFull: as ``push``.
         """
         entry: Step[M] = Step(work)
@@ -273,6 +267,12 @@ class PushLog(Generic[M]):
         if waits:  # the thread that a flush was scheduled on may be busy for long
             self._flush_soon()
 
+    def detach(self, driver: Driver[M]) -> None:
+        """Undo ``attach``, if it was called: an interrupt has kept the driver from its start."""
+        if self._driver is driver:
+            self._driver = self.watcher = None
+            self._flush_waiting()
+
     def close(self, reason: str, *, only_if_empty: bool = False) -> bool:
         """Refuse joins and pushes from now on; accepted pushes are still sent.
 
@@ -283,12 +283,17 @@ class PushLog(Generic[M]):
         with self._lock:
             if self.closed or (only_if_empty and self._accepted):
                 return False
-            self._sealed = True
             driver = self._driver
-            self._closed = driver is None
+            self._sealed, self._closed = True, driver is None
         if driver is not None:
             driver.end(reason)
         return driver is None
+
+    def close_again(self, reason: str) -> bool:
+        """Go on with a ``close`` that was interrupted, and return its result."""
+        if self._driver is not None and self._sealed:
+            self._driver.end(reason)
+        return self._closed
 
     def shut(self) -> None:
         """Refuse pushes, too, from now on.  The driver calls this at its end."""
@@ -302,12 +307,10 @@ class PushLog(Generic[M]):
 
     def members_num(self) -> int:
         """Return the number of members."""
-        with self._lock:
-            return len(self._accepted)
+        return len(self._accepted)
 
     def __contains__(self, member: M) -> bool:
-        with self._lock:
-            return member in self._accepted
+        return member in self._accepted
 
     @property
     def closed(self) -> bool:
@@ -355,16 +358,14 @@ class PushLog(Generic[M]):
     def _at_rest(self) -> bool:
         """Return True if no entry waits and no flush runs.  Called under the lock.
 
-        A change of the membership then takes effect at once and wakes no thread, so clients
-        that only come and go cost the hub thread nothing.
+        A change of the membership then takes effect at once, and wakes no thread.
         """
         return not self._log and not self._flushing
 
     def _append(self, entry: Push | Change[M] | Step[M]) -> bool:
         """Add an entry; return True if a flush must be scheduled.  Called under the lock."""
         self._log.append(entry)
-        schedule = not self._scheduled
-        self._scheduled = True
+        schedule, self._scheduled = not self._scheduled, True
         return schedule
 
     def _flush_waiting(self) -> None:
@@ -384,8 +385,7 @@ class PushLog(Generic[M]):
             with self._lock:
                 if self._driver is not None:  # attached meanwhile: it flushes what waits
                     return
-                # No thread flushes any more.  Nothing waits then, and the next push is
-                # refused in the same way.
+                # No thread flushes any more: the next push is refused in the same way.
                 self._scheduled = False
                 self._log.clear()
                 self._flushed = self._pushes

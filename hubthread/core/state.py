@@ -28,7 +28,8 @@ class HubState:
 
     def __init__(self, hub_name: str, *, opened: bool) -> None:
         self._hub_name = hub_name
-        self._changed = threading.Condition()  # guards what follows, and is notified of changes
+        self._lock = threading.RLock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
         self._busy = 0  # calls of ``wait_done`` that are still to come
         self._process = 0  # the process that the hub was started in
         self._on_failure: Callable[[], None] | None = None
@@ -45,7 +46,7 @@ class HubState:
 
         :raises UsageError: when the hub was started before.
         """
-        with self._changed:
+        with self._lock:
             if self.value != "new":
                 raise UsageError(f"this hub is {self.value}; a hub runs once, so make a new one")
             self.value = "running"
@@ -53,13 +54,13 @@ class HubState:
 
     def cannot_begin(self) -> None:
         """Go back to ``new``, unless another thread has begun to close the hub meanwhile."""
-        with self._changed:
+        with self._lock:
             if self.value == "running":
                 self.value = "new"
 
     def begin_close(self) -> str | None:
         """Go to ``closing``; return the state before, or None if closing began before."""
-        with self._changed:
+        with self._lock:
             if self.value not in ("new", "running"):
                 return None
             before, self.value = self.value, "closing"
@@ -67,19 +68,19 @@ class HubState:
 
     def end(self) -> None:
         """Go to ``closed``."""
-        with self._changed:
+        with self._lock:
             self.value = "closed"
             self._changed.notify_all()
 
     def open(self) -> None:
         """Note that ``delayed_execution`` has run: the hub is open for work."""
-        with self._changed:
+        with self._lock:
             self.opened = True
             self._changed.notify_all()
 
     def loop_ended(self) -> None:
         """Note that the hub thread does not run closures any more."""
-        with self._changed:
+        with self._lock:
             self.loop_runs = False
             self._changed.notify_all()
 
@@ -122,7 +123,7 @@ class HubState:
 
         Real time only: virtual time has to pass by itself meanwhile.
         """
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(arrived, timeout)
 
     @property
@@ -133,7 +134,7 @@ class HubState:
     def wait_add(self, count: int) -> None:
         """Make closing wait for ``count`` more calls of ``wait_done``."""
         check_number("count", count, 1, whole=True)
-        with self._changed:
+        with self._lock:
             self._busy += count
 
     def wait_done(self) -> None:
@@ -141,7 +142,7 @@ class HubState:
 
         :raises UsageError: when there is no ``wait_add`` left to answer.
         """
-        with self._changed:
+        with self._lock:
             if self._busy == 0:
                 raise UsageError("wait_done was called more often than wait_add announced")
             self._busy -= 1

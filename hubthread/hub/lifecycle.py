@@ -10,13 +10,13 @@ import contextlib
 import contextvars
 import logging
 import re
-import threading
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 from hubthread.checks import check_number, checked
 from hubthread.clients.idle import IdleSweep
+from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.calls import stack_of, thread_id
 from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.crew import only_waits
@@ -79,15 +79,22 @@ class Lifecycle:
         :raises UsageError: when it was started before.
         :raises RuntimeError: when the system cannot start a thread; the hub is as before.
         """
-        self._begin()
         try:
-            self._start_thread()
-        except RuntimeError:
-            self._state.cannot_begin()
-            self._core.loop.on_early = self._posted_early
+            self._begin()
+            try:
+                self._start_thread()
+            except RuntimeError:
+                self._state.cannot_begin()
+                self._core.loop.on_early = self._posted_early
+                raise
+            self.watchdog.start()
+            self._idle.start()
+        except Exception:
             raise
-        self.watchdog.start()
-        self._idle.start()
+        except BaseException:  # an interrupt: a part of the hub may not run
+            if self._state.value == "running":
+                self._close_elsewhere(timeout=0.1)
+            raise
 
     def start_once(self) -> None:
         """Start a new hub; leave any other hub as it is.
@@ -141,12 +148,13 @@ class Lifecycle:
         self._state.loop_runs = True
         try:
             self._core.threads.start(self._run, "hub")
-        except RuntimeError:
+        except BaseException:  # after an interrupt the thread may run all the same
             self._state.loop_runs = False
             raise
 
     def _run(self) -> None:
         """Run the hub thread."""
+        self._state.loop_runs = True
         self._watch_deadline()
         try:
             self._core.loop.run(on_interrupt=self._close_soon)
@@ -245,16 +253,16 @@ class Lifecycle:
     def _close_soon(self) -> None:
         self._close_elsewhere()
 
-    def _close_elsewhere(self, timeout: float = 10.0) -> threading.Event:
-        """Close on another thread; return an event that is set at the end."""
-        logged = threading.Event()
+    def _close_elsewhere(self, timeout: float = 10.0) -> Bell:
+        """Close on another thread; return a bell that rings at the end."""
+        logged = Bell()
 
         def close() -> None:
             self._core.threads.leave()  # or it would wait for itself
             try:
                 self._close_here(timeout)
             finally:
-                logged.set()
+                logged.ring()
 
         self._core.threads.start(close, "closer")
         return logged

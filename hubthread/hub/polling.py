@@ -134,15 +134,24 @@ class LongPollingResult:
         self._end("cancelled")
 
     def _end(self, outcome: PollingOutcome) -> bool:
-        with self._lock:
+        try:
+            with self._lock:
+                if self._outcome is not None:
+                    return False
+                self._outcome = outcome
+            self._tell_end()
+        except BaseException:  # an interrupt, or what a callback of the context raises
             if self._outcome is not None:
-                return False
-            self._outcome = outcome
+                self._tell_end()
+            raise
+        return True
+
+    def _tell_end(self) -> None:
+        with self._lock:
             self._changed.notify_all()
         if self._drive is not None:
             self._drive.wake()
-        self.context.cancel(outcome)
-        return True
+        self.context.cancel(self._outcome or "")
 
     def _step(self) -> float | None:
         """Run one step on the poll's own thread: see ``concurrency.clock.Step``."""

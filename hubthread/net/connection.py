@@ -180,6 +180,23 @@ class Connection:
         limit: str | None = None,
     ) -> None:
         """Carry out what the closing handshake requires after ``event``."""
+        try:
+            self._react(event, code, reason, ended_by, limit)
+        except ValueError:  # a wrong code
+            raise
+        except BaseException:
+            if not self.is_open:  # an interrupt: no later call would end the connection
+                self._transport.shutdown()
+            raise
+
+    def _react(
+        self,
+        event: CloseEvent,
+        code: int | None,
+        reason: str,
+        ended_by: str,
+        limit: str | None,
+    ) -> None:
         with self._lock:
             action = self._closing.on(event, code, reason)
             if action is None:

@@ -18,6 +18,7 @@ from functools import partial
 from time import time
 from typing import Any, TypeAlias
 
+from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.errors import HandshakeRejected
 from hubthread.limits import CONNECTIONS
@@ -131,9 +132,11 @@ class Listener:
             # connection in order to close it, and the selector would report it for ever.
             self._spare = os.open(os.devnull, os.O_RDONLY)
             opened.pop_all()
-        self._closing = threading.Event()
-        self._ended = threading.Event()
+        self._closing = False  # written by ``close`` only
+        self._pause = Bell()  # ends the pause after an error
         self._lock = threading.RLock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
+        self._ended = False
         self._started = False
         self._abandoned = False  # ``close`` has not waited for the end
         self._extra = 0  # connections beyond the limits that are read all the same
@@ -164,7 +167,8 @@ class Listener:
 
         :returns: False after ``timeout`` seconds, if the accept loop has not ended.
         """
-        self._closing.set()
+        self._closing = True
+        self._pause.ring()
         with self._lock:
             started, self._started = self._started, True
         if not started:
@@ -172,17 +176,16 @@ class Listener:
         with contextlib.suppress(OSError):  # another thread has closing it
             self._wake.send(b"x")
         # The accept loop logs, and a log handler of the user may block it.
-        if not self._ended.wait(timeout):
-            with self._lock:
-                if not self._ended.is_set():
-                    self._abandoned = True
-                    return False
+        with self._lock:
+            if not self._changed.wait_for(lambda: self._ended, timeout):
+                self._abandoned = True
+                return False
         self._wake.close()
         return True
 
     def _accept(self) -> None:
         try:
-            while not self._closing.is_set():
+            while not self._closing:
                 ready = [key.fileobj for key, _ in self._selector.select()]
                 fan_outs.wait_for_one()  # once for all connections that wait
                 for sock in self._bound.socks:
@@ -198,12 +201,13 @@ class Listener:
         if self._spare >= 0:
             os.close(self._spare)
         with self._lock:
-            self._ended.set()
+            self._ended = True
+            self._changed.notify_all()
             if self._abandoned:
                 self._wake.close()
 
     def _accept_all(self, listening: socket.socket) -> None:
-        while not self._closing.is_set() and self._accept_one(listening):
+        while not self._closing and self._accept_one(listening):
             pass
 
     def _accept_one(self, listening: socket.socket) -> bool:
@@ -218,7 +222,7 @@ class Listener:
             if error.errno in _GONE:
                 return True
             self._warn("cannot accept a connection", error)
-            self._closing.wait(PAUSE)
+            self._pause.wait(PAUSE)
             return False
         incoming = Incoming(sock, peer_of(peer, self.addresses[0]), self)
         incoming.proxied = self._proxies is not None and incoming.peer in self._proxies
@@ -322,7 +326,7 @@ class Listener:
             return False  # none waits: Linux checks for a descriptor first
         except OSError:
             self._warn("no file descriptor for a connection: it must wait", error)
-            self._closing.wait(PAUSE)  # until another thread closes a descriptor
+            self._pause.wait(PAUSE)  # until another thread closes a descriptor
             return False
         finally:
             with contextlib.suppress(OSError):

@@ -24,7 +24,7 @@ from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.calls import thread_id
 from hubthread.net.backlog import PING, PONG
 from hubthread.net.options import OutboxBounds
-from hubthread.net.sending import FollowUp, Sending, broken
+from hubthread.net.sending import FollowUp, Sending, is_broken
 from hubthread.net.transport import Transport
 from hubthread.types import Overflow
 
@@ -94,10 +94,7 @@ class Outbox(Sending):
                 if direct:
                     number = self.count = self.count + 1
                     transport = self.transport
-                    try:
-                        sent = transport.send(wire)
-                    except OSError as error:
-                        sent = broken(error)
+                    sent = transport.send(wire)
                     if sent == len(wire) and not transport.unsent:
                         self._consumed = number
                         # No call and no branch, so that no change is put aside meanwhile.
@@ -119,9 +116,11 @@ class Outbox(Sending):
                 follow_up = self._leave(follow_up)
             if follow_up is not None:
                 self._follow_up(*follow_up)
-        except BaseException:
+        except BaseException as error:
             self._rescue()
-            raise
+            if not is_broken(error):
+                raise
+            return self.count
         return number
 
     def send_batch(self, joined: bytes, wires: Sequence[bytes], keys: Sequence[Hashable]) -> int:
@@ -136,10 +135,7 @@ class Outbox(Sending):
                 if direct:
                     number = self.count = self.count + len(wires)
                     transport = self.transport
-                    try:
-                        sent = transport.send(joined)
-                    except OSError as error:
-                        sent = broken(error)
+                    sent = transport.send(joined)
                     if sent == len(joined) and not transport.unsent:
                         self._consumed = number
                         direct = self._direct = (None, True)[not self._postponed]
@@ -155,9 +151,11 @@ class Outbox(Sending):
                 waits = number if number > self._consumed else 0
             if follow_up is not None:
                 self._follow_up(*follow_up)
-        except BaseException:
+        except BaseException as error:
             self._rescue()
-            raise
+            if not is_broken(error):
+                raise
+            return 0
         return waits
 
     def send_control(self, wire: bytes, key: Hashable = None) -> None:
@@ -261,7 +259,9 @@ class Outbox(Sending):
         try:
             return self.transport.send(data)
         except OSError as error:
-            return broken(error)
+            if not is_broken(error):
+                raise
+            return -1
 
     def _queue(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None

@@ -18,7 +18,7 @@ from hubthread.concurrency.calls import wait_for
 from hubthread.net.backlog import Backlog
 from hubthread.net.options import OutboxBounds
 
-__all__ = ["FollowUp", "Sending", "broken"]
+__all__ = ["FollowUp", "Sending", "is_broken"]
 
 FollowUp: TypeAlias = "tuple[bool, str | None] | None"
 """The work that a change leaves for after the release of the lock: True if a thread must be told
@@ -145,12 +145,12 @@ class Sending:
         raise NotImplementedError
 
 
-def broken(error: OSError) -> int:
-    """Return -1 for a broken socket; raise what a signal handler has raised.
+def is_broken(error: BaseException) -> bool:
+    """Return True if the socket has raised ``error``, and not a signal handler.
 
     A handler that ends a call after some time often raises ``TimeoutError``, an ``OSError``.  A
     time-out of the system has a number.
     """
-    if isinstance(error, TimeoutError) and error.errno is None:
-        raise error
-    return -1
+    if isinstance(error, TimeoutError):
+        return error.errno is not None
+    return isinstance(error, OSError)

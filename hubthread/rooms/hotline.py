@@ -315,18 +315,14 @@ class Hotline(EachClient[Meta, Header]):
 
     def close(self) -> None:
         """Let all members out, and refuse clients and pushes; accepted pushes are still sent."""
-        reason = "the hotline was closed"
-        if self._log.close(reason):
-            self._end(reason)
+        self._close("the hotline was closed")
 
     def close_if_empty(self) -> bool:
         """Close the hotline if it has no members, in one step.
 
         :returns: True if the hotline is closed after the call.
         """
-        reason = "the hotline was empty"
-        if self._log.close(reason, only_if_empty=True):
-            self._end(reason)
+        self._close("the hotline was empty", only_if_empty=True)
         return self._log.closed
 
     @property
@@ -351,6 +347,15 @@ class Hotline(EachClient[Meta, Header]):
         name = f" {self.name!r}" if self.name else ""
         state = "closed" if self.is_closed else "open"
         return f"<Hotline {self.hotline_id}{name} {state}, {self.members_num} members>"
+
+    def _close(self, reason: str, *, only_if_empty: bool = False) -> None:
+        try:
+            if self._log.close(reason, only_if_empty=only_if_empty):
+                self._end(reason)
+        except BaseException:  # an interrupt, or what a callback of the context raises
+            if self._log.close_again(reason):
+                self._end(reason)
+            raise
 
     def _end(self, reason: str) -> None:
         """Let all members out of a closed log, and end the hotline."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hubthread.checks import check_kind, check_number
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
-from hubthread.errors import HubClosed, SettingError, SettingTypeError
+from hubthread.errors import SettingError, SettingTypeError
 from hubthread.net.bind import (
     HAS_REUSE_PORT,
     HAS_UNIX,
@@ -167,6 +167,10 @@ def _check_mode(mode: object) -> None:
         raise SettingError("unix_mode", wanted)
 
 
+MOMENT = 0.1
+"""Seconds to wait for a thread that perhaps does not run."""
+
+
 class Listening(ABC):
     """A bound socket and its address.  A context manager, which closes it.
 
@@ -190,19 +194,25 @@ class Listening(ABC):
     def _open(self, endpoint: Endpoint, most: int) -> None:
         """Bind the sockets and begin to accept."""
         bound = self._bind(endpoint)
+        listener = None
         try:
-            self._listener = self._listen(bound, most)
-            self._listener.start()
+            listener = self._listener = self._listen(bound, most)
+            listener.start()
         except BaseException:
+            if listener is not None:  # after an interrupt its thread may run
+                listener.close(MOMENT)
             bound.close()
             raise
-        self._core.servers.add(self)
         try:
+            self._core.servers.add(self)
             # Again, after ``add``: the hub may have closed its servers meanwhile.
             self._core.state.refuse_closing("opens no server")
-        except HubClosed:
+            self._log_opened(endpoint, bound)
+        except BaseException:  # an interrupt, too: the caller has no server to close
             self.close()
             raise
+
+    def _log_opened(self, endpoint: Endpoint, bound: Bound) -> None:
         also = "".join(f", {_written(each)}" for each in self._listener.addresses[1:])
         text, args = "%s listens on %s%s", (self._core.name, self.url, also)
         log_safely(self._core.logger, logging.INFO, text, *args)

@@ -5,24 +5,31 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
+import gc
 import itertools
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from unittest import mock
 
 from hubthread import (
+    ConnectionProtocols,
+    Context,
     FrameControl,
     HotlineFrameOption,
     HotlineOption,
     HubThreadError,
+    JsonHeader,
     LongPollingOption,
+    MatcherMap,
     WebsocketPeriod,
 )
 from hubthread.concurrency.context import _forget
-from tests.support import TIMEOUT, RawPeer, Serving, serving
+from tests.support import TIMEOUT, RawPeer, Serving, listen, serving, udp_peer
+from tests.support.wire import CLOSE, TEXT
 
 Event = Literal["call", "line"]
 
@@ -143,7 +150,23 @@ class House:
         for ctx in (self.client, self.other):
             self.room.answer(ctx)
             self.game.answer(ctx)
+        self.port = listen(s, ConnectionProtocols.UDP)
+        self.datagrams = udp_peer(self.port)
+        self.datagrams.send(b"hello")
+        self.udp = s.came()
+        self.datagrams.send(b"again")  # or the peer would get no more bytes than it has sent
+        while self.udp.received < 2:
+            self.udp.exec_sync(nothing, TIMEOUT)
         self._number = itertools.count(1)
+        self.spare: Any = None
+
+    @contextlib.contextmanager
+    def aiming(self, name: str) -> Iterator[None]:
+        """Have what only this call uses, and check it afterwards."""
+        case = CALLS[name]
+        self.spare = case.make(self)
+        yield
+        case.check(self)
 
     def check(self) -> None:
         """Push, run closures and write, on this thread and on another: each has its effect."""
@@ -161,6 +184,9 @@ class House:
         assert self.hub.exec_sync(lambda dhub: number, TIMEOUT) == number
         assert self.game.exec_sync(lambda frame, obj: number, TIMEOUT) == number
         assert self.client.exec_sync(lambda: number, TIMEOUT) == number
+        self.udp.write(f"udp {number}")
+        while self.datagrams.message() != b"udp %d" % number:
+            pass
         last = self.client.write(f"write {number}")
         assert self.client.wait_write_consumed(last, TIMEOUT), "a write is not sent"
         read_until(self.peer, {f"{kind} {number}" for kind in ("room", "game", "all", "write")})
@@ -217,44 +243,159 @@ def house() -> Iterator[House]:
             ctx.write(ctx.payload)
         return True
 
-    with serving(on_receive_message=echo, period=WebsocketPeriod()) as s:
-        yield House(s)
+    matcher = MatcherMap[Any, str](JsonHeader("type", body="body", id_field="id"))
+    with serving(on_receive_message=echo, receive_matcher=matcher, period=WebsocketPeriod()) as s:
+        h = House(s)
+        with h.datagrams:
+            yield h
+    gc.collect()  # the filters of warnings are those of this test still
 
 
 def nothing(*_: object) -> None:
     """Do nothing."""
 
 
-CALLS: dict[str, Callable[[House], object]] = {
-    "room.push": lambda h: h.room.push("struck"),
-    "room.answer": lambda h: h.room.answer(h.client),
-    "room.hangup": lambda h: h.room.hangup(h.client),
-    "room.push exclude": lambda h: h.room.push("struck", exclude=[h.other]),
-    "watched.answer, push, hangup": lambda h: come_and_go(h.watched, h.client),
-    "arena.answer, push, hangup": lambda h: come_and_go(h.arena, h.client),
-    "room.statistics": lambda h: h.room.statistics(),
-    "room.is_push_consumed": lambda h: h.room.is_push_consumed(1),
-    "room.wait_push_consumed": lambda h: h.room.wait_push_consumed(h.room.push("w"), TIMEOUT),
-    "game.push": lambda h: h.game.push("struck"),
-    "game.exec_async": lambda h: h.game.exec_async(nothing),
-    "game.exec_sync": lambda h: h.game.exec_sync(nothing, TIMEOUT),
-    "game.statistics": lambda h: h.game.statistics(),
-    "game.operation_timeout": lambda h: h.game.operation_timeout(100, nothing).done(),
-    "hub.broadcast": lambda h: h.hub.broadcast("struck"),
-    "hub.exec_async": lambda h: h.hub.exec_async(nothing),
-    "hub.exec_sync": lambda h: h.hub.exec_sync(nothing, TIMEOUT),
-    "hub.statistics": lambda h: h.hub.statistics(),
-    "hub.clients": lambda h: h.hub.clients(),
-    "hub.hotline": lambda h: h.hub.hotline().close(),
-    "hub.each_client": lambda h: h.hub.each_client(nothing, timeout=TIMEOUT),
-    "hub.long_polling": lambda h: h.hub.long_polling(
-        LongPollingOption(lambda hub, done: done(), 10.0)
+class Case(NamedTuple):
+    """A public call, what it is made of, and the check of what is left of that."""
+
+    call: Callable[[House], object]
+    make: Callable[[House], object] = nothing
+    check: Callable[[House], object] = nothing
+
+
+def make_client(h: House) -> object:
+    """Return a peer and its client: half a frame may be out, and ends it."""
+    return h.s.pair()
+
+
+def check_client(h: House) -> None:
+    """Read whole frames up to the answer, or the end of the connection."""
+    peer, _ = h.spare
+    with contextlib.suppress(EOFError, OSError):
+        peer.send("echo")
+        while peer.frame() not in ((TEXT, b"echo"), (CLOSE, mock.ANY)):
+            pass
+    peer.close()
+
+
+def make_room(h: House) -> object:
+    room = h.hub.hotline()
+    room.answer(h.client)
+    return room
+
+
+def check_room(h: House) -> None:
+    """Close the room: a call may have closed it by half."""
+    room = h.hub._core.registry.hotline(h.spare.hotline_id) or h.spare
+    room.close()
+    assert h.spare.context.wait(TIMEOUT)  # a clock ends the room on its thread
+    assert (h.spare.is_closed, h.spare.members) == (True, [])
+    assert h.hub._core.registry.hotline(h.spare.hotline_id) is None
+
+
+def make_gate(h: House) -> object:
+    return h.game.await_inputs([h.client], 1000.0, "default")
+
+
+def check_gate(h: House) -> None:
+    h.spare.done()
+    assert list(h.spare.wait(TIMEOUT)) == [h.client]
+
+
+def check_countdown(h: House) -> None:
+    h.spare.done()
+    assert h.spare.outcome == "done"
+
+
+def check_poll(h: House) -> None:
+    h.spare.cancel()
+    assert h.spare.wait(TIMEOUT) == "cancelled"
+    assert h.spare.context.cancelled
+
+
+def make_contexts(h: House) -> object:
+    context = Context()
+    return context, [Context(context) for _ in range(2)]
+
+
+def check_contexts(h: House) -> None:
+    context, children = h.spare
+    context.cancel()
+    assert all(each.cancelled for each in children)
+
+
+def check_servers(h: House) -> None:
+    for server in h.hub.servers():
+        if server not in (h.s.server, h.port):
+            server.close()
+    assert h.hub.servers() == [h.s.server, h.port]
+
+
+POLL = LongPollingOption(lambda hub, done: None, 1000.0, frequency=1000.0)
+
+CALLS: dict[str, Case] = {
+    "room.push": Case(lambda h: h.room.push("struck")),
+    "room.answer": Case(lambda h: h.room.answer(h.client)),
+    "room.hangup": Case(lambda h: h.room.hangup(h.client)),
+    "room.push exclude": Case(lambda h: h.room.push("struck", exclude=[h.other])),
+    "watched.answer, push, hangup": Case(lambda h: come_and_go(h.watched, h.client)),
+    "arena.answer, push, hangup": Case(lambda h: come_and_go(h.arena, h.client)),
+    "room.statistics": Case(lambda h: h.room.statistics()),
+    "room.is_push_consumed": Case(lambda h: h.room.is_push_consumed(1)),
+    "room.wait_push_consumed": Case(
+        lambda h: h.room.wait_push_consumed(h.room.push("w"), TIMEOUT)
     ),
-    "client.write": lambda h: h.client.write("struck"),
-    "client.exec_async": lambda h: h.client.exec_async(nothing),
-    "client.exec_sync": lambda h: h.client.exec_sync(nothing, TIMEOUT),
-    "client.statistics": lambda h: h.client.statistics(),
-    "client.context": lambda h: h.client.context.cancelled,
+    "room.close": Case(lambda h: h.spare.close(), make_room, check_room),
+    "game.push": Case(lambda h: h.game.push("struck")),
+    "game.exec_async": Case(lambda h: h.game.exec_async(nothing)),
+    "game.exec_sync": Case(lambda h: h.game.exec_sync(nothing, TIMEOUT)),
+    "game.statistics": Case(lambda h: h.game.statistics()),
+    "game.pause": Case(lambda h: h.game.pause(), check=lambda h: h.game.resume()),
+    "game.operation_timeout": Case(
+        lambda h: h.game.operation_timeout(100, nothing).done(),
+    ),
+    "game.await_inputs": Case(lambda h: h.game.await_inputs([h.client], 0.001, None)),
+    "gate.answer": Case(lambda h: h.spare.answer(h.client, "yes"), make_gate, check_gate),
+    "gate.done": Case(lambda h: h.spare.done(), make_gate, check_gate),
+    "countdown.done": Case(
+        lambda h: h.spare.done(),
+        lambda h: h.game.operation_timeout(1000, nothing),
+        check_countdown,
+    ),
+    "hub.broadcast": Case(lambda h: h.hub.broadcast("struck")),
+    "hub.broadcast_with_filter": Case(
+        lambda h: h.hub.broadcast_with_filter("struck", lambda hub, ctx, meta: True)
+    ),
+    "hub.exec_async": Case(lambda h: h.hub.exec_async(nothing)),
+    "hub.exec_sync": Case(lambda h: h.hub.exec_sync(nothing, TIMEOUT)),
+    "hub.statistics": Case(lambda h: h.hub.statistics()),
+    "hub.clients": Case(lambda h: h.hub.clients()),
+    "hub.hotline": Case(lambda h: h.hub.hotline().close()),
+    "hub.each_client": Case(lambda h: h.hub.each_client(nothing, timeout=TIMEOUT)),
+    "hub.long_polling": Case(
+        lambda h: h.hub.long_polling(LongPollingOption(lambda hub, done: done(), 10.0))
+    ),
+    "server.close": Case(lambda h: h.spare.close(), lambda h: h.hub.serve(), check_servers),
+    "poll.cancel": Case(
+        lambda h: h.spare.cancel(), lambda h: h.hub.long_polling(POLL), check_poll
+    ),
+    "context.cancel": Case(lambda h: h.spare[0].cancel(), make_contexts, check_contexts),
+    "iteration.wait": Case(
+        lambda h: h.spare.wait(TIMEOUT),
+        lambda h: h.hub.each_client(nothing, wait_hub=False),
+        lambda h: h.spare.wait(TIMEOUT),
+    ),
+    "client.write": Case(lambda h: h.spare[1].write("struck"), make_client, check_client),
+    "client.request": Case(
+        lambda h: h.spare[1].request("name", 1, 0.0), make_client, check_client
+    ),
+    "client.close": Case(lambda h: h.spare[1].close(), make_client, check_client),
+    "client.exec_async": Case(lambda h: h.client.exec_async(nothing)),
+    "client.exec_sync": Case(lambda h: h.client.exec_sync(nothing, TIMEOUT)),
+    "client.statistics": Case(lambda h: h.client.statistics()),
+    "client.context": Case(lambda h: h.client.context.cancelled),
+    "udp.write": Case(lambda h: h.udp.write("struck")),
+    "udp.exec_async": Case(lambda h: h.udp.exec_async(nothing)),
 }
 
 

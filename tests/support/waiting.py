@@ -16,22 +16,23 @@ class Items(Generic[T]):
     """A list that threads append to and a test waits for."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._items: list[T] = []
 
     def add(self, item: T) -> None:
-        with self._changed:
+        with self._lock:
             self._items.append(item)
             self._changed.notify_all()
 
     def now(self) -> list[T]:
         """Return the items so far."""
-        with self._changed:
+        with self._lock:
             return list(self._items)
 
     def until(self, enough: Callable[[list[T]], bool]) -> list[T]:
         """Wait until ``enough(items)``, and return the items."""
-        with self._changed:
+        with self._lock:
             arrived = self._changed.wait_for(lambda: enough(self._items), TIMEOUT)
             assert arrived, f"only {self._items!r}"
             return list(self._items)

@@ -122,8 +122,9 @@ class UdpSocket:
                 self._selector.register(each, selectors.EVENT_READ)
             opened.pop_all()
         self._waits_for_room: _Port | None = None  # the selector watches it for writing too
-        self._ended = threading.Event()
         self._lock = threading.RLock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
+        self._ended = False
         self._runner: int | None = None
         self._closing = False
         # By address; the peer that has been silent longest comes first.
@@ -162,7 +163,9 @@ class UdpSocket:
             mine = self._runner == threading.get_ident()
             self._wake_up()
         if empty and not mine:
-            return self._ended.wait(CLOSE_TIMEOUT if timeout is None else timeout)
+            most = CLOSE_TIMEOUT if timeout is None else timeout
+            with self._lock:
+                return self._changed.wait_for(lambda: self._ended, most)
         return True
 
     # Called by the ports, for their peers, on any thread.
@@ -225,7 +228,8 @@ class UdpSocket:
         self._waker.close()
         with self._lock:
             self._wake.close()
-        self._ended.set()
+            self._ended = True
+            self._changed.notify_all()
 
     def _next_timeout(self) -> float | None:
         """Return the seconds until a ping is due or a peer has been silent for too long."""

@@ -86,12 +86,19 @@ class BaseCountdown(Generic[Control, Obj]):
         return self._end("done")
 
     def _end(self, outcome: Outcome) -> bool:
-        with self._lock:
-            ends = self._loop.agenda.cancel(self)
-            if ends:
-                self.outcome = outcome
-            elif self.outcome is None:
-                self.outcome = "closed"  # the tick thread is about to call closed()
+        agenda = self._loop.agenda
+        try:
+            with self._lock:
+                if self.outcome is not None:
+                    return False
+                ends = agenda.is_pending(self)
+                # Otherwise the tick thread is about to call closed().
+                self.outcome = outcome if ends else "closed"
+            agenda.cancel(self)
+        except BaseException:  # an interrupt
+            if self.outcome is not None:
+                agenda.cancel(self)
+            raise
         return ends
 
     # For the agenda.
@@ -107,7 +114,8 @@ class BaseCountdown(Generic[Control, Obj]):
 
     def closed(self) -> None:
         """See ``agenda.Countdown``."""
-        self.outcome = "closed"
+        with self._lock:
+            self.outcome = self.outcome or "closed"
 
     def left(self, member: Client[Any, Any]) -> None:
         """See ``agenda.Countdown``."""

@@ -120,7 +120,11 @@ class BaseInputGate(Generic[Control, Obj, V]):
 
         :returns: False if the wait is over already, or the room is closing.
         """
-        return self._loop.agenda.cancel(self) and self._post_end()
+        try:
+            return self._loop.agenda.cancel(self) and self._post_end()
+        except BaseException:
+            self._rescue()
+            raise
 
     @property
     def remaining(self) -> float:
@@ -173,12 +177,24 @@ class BaseInputGate(Generic[Control, Obj, V]):
 
     def _settle(self, member: IOContext, state: InputState, value: V) -> bool:
         """Take the input of ``member``, if it is waited for."""
-        with self._lock:
-            if member not in self._waiting:
-                return False
-            del self._waiting[member]
-            self._inputs[member] = Input(state, value)
-        return self._end_if_all()
+        try:
+            with self._lock:
+                if member not in self._waiting:
+                    return False
+                self._inputs[member] = Input(state, value)
+                del self._waiting[member]
+            return self._end_if_all()
+        except BaseException:
+            self._rescue()
+            raise
+
+    def _rescue(self) -> None:
+        """End the gate after an interrupt that has perhaps kept it from its end."""
+        agenda = self._loop.agenda
+        if not self._waiting:
+            agenda.cancel(self)
+        if not (self._complete or self._closed or agenda.is_pending(self)):
+            self._post_end()
 
     def _end_if_all(self) -> bool:
         """End it, if no input is missing; return False if the room has begun to close first."""
@@ -208,6 +224,8 @@ class BaseInputGate(Generic[Control, Obj, V]):
     def _end(self) -> None:
         """Wake the threads in ``wait``, and call ``on_done``.  On the tick thread."""
         with self._lock:
+            if self._complete:
+                return  # posted once more after an interrupt
             self._complete = True
             self._changed.notify_all()
         on_done = self._on_done

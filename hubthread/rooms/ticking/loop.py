@@ -116,17 +116,19 @@ class TickLoop(Generic[Control, Obj]):
         self._drive = self._clock.drive(step, what, shared=shared)
         try:
             obj = making.result(self, self.name)
+            incidents = self._hotline._core.incidents
+            calls = TickCallbacks(self._setup, frame, obj, self._log.close, self.name, incidents)
             self._log.attach(self, self.attendance)
+            self._calls = calls
+            if self.attendance is not None:
+                self.attendance.begin()
+            self._drive.wake()
         except BaseException:
-            self._failed = True
+            if self._calls is None:
+                self._failed = True
+                self._log.detach(self)
             self._drive.wake()
             raise
-        self._calls = TickCallbacks(
-            self._setup, frame, obj, self._log.close, self.name, self._hotline._core.incidents
-        )
-        if self.attendance is not None:
-            self.attendance.begin()
-        self._drive.wake()
 
     @property
     def handovers(self) -> int:
@@ -175,19 +177,27 @@ class TickLoop(Generic[Control, Obj]):
             return work(self._calls.frame, self._calls.obj)
 
         call = Call(run)
-        self.agenda.post(call.run, call)
-        self.wake()
+        self._change(lambda: self.agenda.post(call.run, call))
         return call.result(self, self.name, timeout)
 
     def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
         """Run ``work()``, which must not raise, between ticks; see ``Agenda.post``."""
-        self.agenda.post(work, essential=essential)
-        self.wake()
+        self._change(lambda: self.agenda.post(work, essential=essential))
 
     def add(self, countdown: Countdown) -> None:
         """Begin a countdown; see ``Agenda.add``."""
-        self.agenda.add(countdown)
-        self.wake()
+        self._change(lambda: self.agenda.add(countdown))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        """Change the agenda, and have it asked again."""
+        try:
+            change()
+            self.wake()
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the agenda may have changed
+            self.wake()
+            raise
 
     def wake(self) -> None:
         """Have the agenda asked again."""
@@ -262,8 +272,7 @@ class TickLoop(Generic[Control, Obj]):
 
     def end(self, reason: str) -> None:
         """See ``push_log.Driver``."""
-        self.agenda.end(reason)
-        self.wake()
+        self._change(lambda: self.agenda.end(reason))
 
     # The tick thread.
 
