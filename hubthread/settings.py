@@ -397,7 +397,10 @@ class HubSetting(Generic[Meta, Header]):
     overflow: Overflow = Overflow.CLOSE
     """The policy for a client whose outbox is full."""
     readers: Readers = Readers.OWN
-    """The threads that receive from clients: one for each connection, or a few for all."""
+    """The threads that receive from clients: one for each connection, or a few for all.
+
+    With ``Readers.SHARED``, a client's reader thread is the one that leads at the moment.
+    """
     websocket_period: WebsocketPeriod[Meta] = field(default_factory=WebsocketPeriod[Any])
     """The settings of WebSocket connections."""
     socket_period: SocketPeriod = field(default_factory=SocketPeriod)

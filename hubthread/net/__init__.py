@@ -8,6 +8,8 @@ Read in this order:
   overflow policies for slow peers; ``tick_batch.py`` corks outboxes during a tick.
 - ``connection.py`` (WebSocket) and ``tcp.py`` (raw): the reader, its pings, and the end;
   ``keepalive.py`` says when a ping is due and when a silent peer counts as gone.
+- ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share
+  threads.  The work of a connection is a generator, which a selector resumes.
 - ``bind.py``, ``listener.py`` and ``address_limit.py``: from a listening socket to connections.
 - ``udp/`` and ``wsgi/``: UDP peers, and the sockets of WSGI servers.
 
@@ -18,6 +20,8 @@ listener           one per listening socket: accepts, starts readers
 reader             one per connection: receives, runs every callback of its client, closes the
                    socket
 any                sends, without blocking; what the socket does not take waits in the outbox
+readers            with ``Readers.SHARED``, instead of readers and writers: one waits for all
+                   sockets and does their work; another takes over when a callback blocks
 writer             one per connection while its outbox has a backlog: waits for the socket
 timers, flusher    one each per hub: cut a closing connection in time; uncork forgotten outboxes
 =================  ==============================================================================
