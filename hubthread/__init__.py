@@ -117,6 +117,7 @@ from hubthread.rooms.ticking.inputs import Input as Input
 from hubthread.rooms.ticking.inputs import InputState as InputState
 from hubthread.rooms.ticking.schedule import Overrun as Overrun
 from hubthread.rooms.ticking.schedule import Tick as Tick
+from hubthread.serving.client_page import client_page as client_page
 from hubthread.serving.raw_server import SocketServer as SocketServer
 from hubthread.serving.server import Server as Server
 from hubthread.settings import HotlineOption as HotlineOption
@@ -221,6 +222,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Server",
     "SocketServer",
     "systemd_sockets",
+    "client_page",
     "Request",
     "Response",
     # Cancellation and logging.

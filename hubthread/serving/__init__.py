@@ -3,6 +3,7 @@
 =================  ============================================================================
 ``listening.py``   the common part of both servers: an endpoint, its socket, its address
 ``server.py``      ``Server``: WebSocket clients and plain HTTP pages (``hub.serve``)
+``client_page.py`` the page with the browser's client
 ``raw_server.py``  ``SocketServer``: raw TCP and UDP peers (``hub.socket_handles``)
 ``wsgi.py``        ``WSGIBridge``: clients of a WSGI application (``hub.websocket_handler``)
 ``accept.py``      ``Arrival``: the handshake and the client, the same for all of them
