@@ -64,15 +64,15 @@ def create_app(every: float = EVERY) -> Flask:
     def start_measuring(hub: Any) -> None:
         threading.Thread(target=measure, args=(hub,), name="measure", daemon=True).start()
 
-    def on_start(ctx: IOContext, meta: None) -> None:
+    def on_start(ctx: IOContext, meta: dict[str, str]) -> None:
         def join(dhub: object) -> None:
             room.answer(ctx)
             ctx.write_json(list(samples))
 
         hub.exec_sync(join)
 
-    setting: HubSetting[None, str] = HubSetting(
-        lambda: None,
+    setting: HubSetting[dict[str, str], str] = HubSetting(
+        dict,
         on_connection_start=on_start,
         overflow=Overflow.LATEST,
         delayed_execution=start_measuring,
@@ -86,8 +86,9 @@ def create_app(every: float = EVERY) -> Flask:
         return PAGE
 
     @realtime.route(app, "/ws")
-    def connect() -> None:
+    def connect() -> dict[str, str]:
         """Let every client in."""
+        return {}
 
     return app
 
