@@ -6,6 +6,7 @@ client.py       ``Client``: writing, callbacks, closures, messages
 around.py       ``HubSetting.around_callback``: a context manager around each callback
 reports.py      the log lines and errors of a client
 membership.py   ``Memberships``: the rooms that a client is in
+asking.py       ``ctx.request``
 pending.py      ``PendingRequests``: requests to a client that wait for their answers
 raw.py          ``SocketClient`` and ``DatagramClient``: raw TCP and UDP peers
 each.py         ``each_client`` and ``Iteration``: a task for each client of a hub or room

@@ -11,6 +11,7 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``connections.py`` the servers, and the connections at every stage; any thread
 ``push_log.py``    pushes, joins and leaves in one order: written on any thread, flushed on the
                    hub's or the room's; the flush sends on to ``net/outbox.py``
+``entries.py``     the entries of that log, and the parts that it calls
 ``delivery.py``    the pushes that wait in members' outboxes; under the log's lock
 ``framer.py``      from the program's data to frames; the pusher's thread
 ``hooks.py``       calls of hooks and pages, and refused requests; the connection's thread

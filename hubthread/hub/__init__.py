@@ -6,6 +6,7 @@
 ``dhub.py``       ``DHub``: the argument of closures.  The hub thread only
 ``lifecycle.py``  the start, and the six steps of closing.  One thread walks through them
 ``filtered.py``   a broadcast to the clients that a predicate chooses.  The hub thread only
+``parts.py``      the objects that a hub is assembled of
 ``polling.py``    ``hub.long_polling``: a thread for each poll
 ``report.py``     ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any thread
 ================  =============================================================================

@@ -1,11 +1,13 @@
 """Hotlines: rooms whose members get what is pushed to them.
 
-===============  ==============================================================================
-``hotline.py``   ``Hotline``: members, pushes, closing.  Any thread calls it; the hub thread
-                 sends what was pushed (``core/push_log.py``)
-``silent.py``    ``SilentHotline``: a hotline that reaches nobody.  Any thread
-``ticking/``     hotlines with a clock: each has a thread, which ticks and sends
-===============  ==============================================================================
+=================  ============================================================================
+``hotline.py``     ``Hotline``: members, pushes, closing.  Any thread calls it; the hub thread
+                   sends what was pushed (``core/push_log.py``)
+``attendance.py``  the hooks that hear who joins and leaves, and times for empty rooms; on the
+                   room's thread
+``silent.py``      ``SilentHotline``: a hotline that reaches nobody.  Any thread
+``ticking/``       hotlines with a clock: each has a thread, which ticks and sends
+=================  ============================================================================
 
 Read ``hotline.py`` first.  Most of its work is done by ``core/push_log.py``, which holds the
 members.
