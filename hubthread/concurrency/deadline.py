@@ -6,9 +6,9 @@ Layer: concurrency.  Threads: any; a deadline never changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, time
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "wall_time"]
 
 
 class Deadline:
@@ -33,3 +33,8 @@ class Deadline:
     def left(self) -> float | None:
         """Return the seconds that are left, 0.0 at least; ``None`` for no deadline."""
         return None if self.at is None else max(0.0, self.at - self._now())
+
+
+def wall_time() -> float:
+    """Return the seconds since 1970, to tell a peer; nothing may decide by this clock."""
+    return time()

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable
-from time import time
 from typing import Any, Generic, TypeVar
 
 from hubthread.checks import checked
 from hubthread.clients.client import Client
+from hubthread.concurrency.deadline import wall_time
 from hubthread.core.core import Core, Intercept
 from hubthread.errors import HubThreadError
 from hubthread.history import Position, Recovery
@@ -182,4 +182,4 @@ def _encode(message: dict[str, Any]) -> str:
 
 
 def _now() -> int:
-    return int(time() * 1000)
+    return int(wall_time() * 1000)

@@ -15,10 +15,10 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import time
 from typing import Any, TypeAlias
 
 from hubthread.concurrency.bell import Bell
+from hubthread.concurrency.deadline import wall_time
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.errors import HandshakeRejected
 from hubthread.limits import CONNECTIONS
@@ -310,7 +310,7 @@ class Listener:
             sock.setblocking(False)
             if self._http:
                 response = Response.text(rejected.status, rejected.reason, rejected.headers)
-                sock.send(response.encode(now=time()))
+                sock.send(response.encode(now=wall_time()))
             sock.shutdown(socket.SHUT_WR)
             # Unread bytes would turn the close into a reset, which can overtake the answer.
             sock.recv(64 * 1024)

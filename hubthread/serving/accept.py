@@ -13,11 +13,12 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from time import monotonic, time
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from hubthread.checks import checked
+from hubthread.concurrency.deadline import wall_time
 from hubthread.concurrency.habits import HOOKS
 from hubthread.core.core import ACCEPT_FAILED, Core
 from hubthread.errors import HandshakeRejected
@@ -121,7 +122,8 @@ def _negotiate(
     except BaseException as error:  # noqa: BLE001 - logged
         core.incidents.log_exception(error, "%s raised for %r", " or ".join(hooks), request)
         raise HandshakeRejected(500, ACCEPT_FAILED) from None
-    if accepted.subprotocol is None and request.subprotocols:  # they may be tokens: not logged
+    offered = request.headers.get("sec-websocket-protocol")
+    if offered and accepted.subprotocol is None:  # what is offered may be a token: not logged
         text = (
             "%r offers subprotocols, and Upgrader.subprotocols has none of them: browsers end "
             "such a connection at once"
@@ -351,7 +353,7 @@ class Arrival:
         connections = self._core.connections
         connections.open(transport)  # a hub that closes lets the peer read to the end
         patience = self._core.setting.websocket_period.close_timeout
-        wire = self.response.encode(self.request, time())
+        wire = self.response.encode(self.request, wall_time())
         if not (yield from send_steps(transport, wire, until, patience=patience)):
             return
         connections.answered(transport)

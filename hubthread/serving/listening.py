@@ -235,7 +235,8 @@ class Listening(ABC):
             if header.peer is not None:
                 incoming.name(header.peer)
                 arrival.peer = header.peer
-        yield from arrival.handshake()
+        if self._context is not None:
+            yield from arrival.handshake()
 
     @property
     def address(self) -> Address:
