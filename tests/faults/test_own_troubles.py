@@ -187,7 +187,7 @@ WALL_CLOCKS = ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow")
 
 
 def test_wall_clock_is_read_nowhere(record_property: Record) -> None:
-    """Every decision uses the monotonic clock, which cannot jump: ``wall_time`` is told to peers."""
+    """Every decision uses the monotonic clock, which cannot jump; peers are told ``wall_time``."""
     modules = [
         path
         for path in (ROOT / "hubthread").rglob("*.py")
