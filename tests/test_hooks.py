@@ -350,6 +350,21 @@ def test_hook_before_the_matcher_that_returns_a_coroutine_stops_the_message(
         assert len(_refused(made.hub)) == 1
 
 
+def test_header_parser_that_returns_a_coroutine_stops_the_message() -> None:
+    handled: list[object] = []
+    matcher = MatcherMap[Any, Any](late, handlers={"a": lambda ctx, meta: handled.append(1)})
+    with scene(receive_matcher=matcher) as made:
+        made.client.send_json({"type": "a"})
+        assert handled == []
+        assert "coroutine" in str(made.hub.errors)
+
+
+def test_marshal_that_returns_a_coroutine_is_refused() -> None:
+    matcher = MatcherMap[Any, Any](marshal=late)
+    with pytest.raises(UsageError, match="coroutine"):
+        matcher.marshal({})
+
+
 def test_broadcast_filter_that_returns_a_coroutine_leaves_the_client_out() -> None:
     with scene() as made:
         client = made.client

@@ -24,7 +24,7 @@ from typing import (
     overload,
 )
 
-from hubthread.checks import check_callable, check_function, refuse_unrun
+from hubthread.checks import check_callable, check_function, checked, refuse_unrun
 from hubthread.errors import (
     DuplicateHandler,
     HandleKindError,
@@ -96,7 +96,7 @@ class _Coding(Generic[Header]):
         )
         self.decoded_text: bool = getattr(form, "decoded_text", False)
         self.correlated: Correlated | None = form if getattr(form, "correlated", False) else None
-        self.marshal: Marshal = marshal or marshal_json
+        self.marshal: Marshal = marshal_json if marshal is None else _finished(marshal)
         self.unmarshal = unmarshal
         self.wire = Wire(
             unmarshal,
@@ -110,8 +110,16 @@ class _Coding(Generic[Header]):
             getattr(form, "join_failure", None) if self.correlated is not None else None
         )
         check_callable("header_parsing", self.parse, "data")
-        check_callable("marshal", self.marshal, "obj")
+        check_function("marshal", marshal, "obj")
         check_function("unmarshal", unmarshal, "payload", "into")
+        if not type(form).__module__.startswith("hubthread."):
+            self.parse = _finished(self.parse)
+            self.join = self.join and _finished(self.join)
+
+
+def _finished(function: Callable[..., T]) -> Callable[..., T]:
+    """Return the user's function, which refuses a coroutine as its result."""
+    return lambda *args: checked(function(*args))
 
 
 class Answer(NamedTuple):
