@@ -450,6 +450,17 @@ def test_serve_listens_on_a_unix_socket(folder: Path) -> None:
         assert stat.S_IMODE((folder / "hub.sock").stat().st_mode) == 0o600
 
 
+def test_serve_takes_the_sockets_of_systemd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        monkeypatch.setattr(cli, "systemd_sockets", lambda: [one])
+        chosen = cli._parser().parse_args(["serve", "app:hub"])
+        assert cli._places(chosen) == [{"sock": one}]
+        chosen = cli._parser().parse_args(["serve", "app:hub", "--port", "1"])
+        with pytest.raises(cli._BadArgument, match="--port: systemd has passed sockets"):
+            cli._places(chosen)
+
+
 def test_command_invalid_host_prints_one_line(folder: Path) -> None:
     status, said = failed("demo", "--host", ".", cwd=folder)
     assert status == 1

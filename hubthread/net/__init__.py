@@ -10,13 +10,14 @@ Read in this order:
   ``keepalive.py`` says when a ping is due and when a silent peer counts as gone.
 - ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share
   threads.  The work of a connection is a generator, which a selector resumes.
-- ``bind.py``, ``listener.py`` and ``address_limit.py``: from a listening socket to connections.
+- ``bind.py``, ``listener.py`` and ``address_limit.py``: from listening sockets to connections;
+  ``activation.py`` takes the sockets of systemd, ``proxy.py`` reads the header of a proxy.
 - ``udp/`` and ``wsgi/``: UDP peers, and the sockets of WSGI servers.
 
 =================  ==============================================================================
 thread             work
 =================  ==============================================================================
-listener           one per listening socket: accepts, starts readers
+listener           one per server, for all its sockets: accepts, starts readers
 reader             one per connection: receives, runs every callback of its client, closes the
                    socket
 any                sends, without blocking; what the socket does not take waits in the outbox

@@ -4,6 +4,7 @@ Read the files in this order; each needs only files above it:
 
 ====================  ================================================================
 request, http_head    header fields and the request; a request head to fields
+proxy_header, hosts   the header of a proxy; the hosts that a server answers for
 http, wsgi_environ    bytes, or a WSGI environ, to a request; a response to bytes
 deflate_negotiation   choose the parameters of permessage-deflate
 handshake             accept or refuse a WebSocket handshake
