@@ -102,7 +102,7 @@ def test_virtual_hub_connect_through_any_wsgi_application() -> None:
 
     with hub:
         assert hub.connect_through(Client(application)).ctx.meta == "by the hub"
-        with pytest.raises(UsageError, match="200 OK: its view has not called"):
+        with pytest.raises(UsageError, match="answered 200: its view has not called"):
             hub.connect_through(Client(page))
 
 
