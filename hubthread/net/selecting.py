@@ -260,8 +260,11 @@ class Watch:
         with self._turn:
             try:
                 self._expect(next(steps))
-            except BaseException:
+            except BaseException as error:
+                self._steps = None
                 self.end()
+                if isinstance(error, StopIteration):  # all is done already
+                    return
                 raise
             with self._source.lock:
                 self._refresh()

@@ -198,6 +198,12 @@ def test_watch_left_behind_by_a_closed_source_goes_on_alone(place: Place) -> Non
     assert place.notes == ["ended"]
 
 
+def test_watch_of_work_that_never_waits_is_done_at_once(place: Place) -> None:
+    place.begin()
+    place.source.close()
+    assert place.source.wait() is None
+
+
 def test_source_that_is_closed_takes_no_connection(place: Place) -> None:
     place.source.close()
     with pytest.raises(RuntimeError):
