@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 
 from hubthread.errors import SettingError, SettingTypeError
@@ -35,10 +36,15 @@ class AllowedHosts:
         plain = [each.lower().rstrip(".") for each in names]
         self._names = frozenset(["localhost", *plain])
         self._below = (".localhost", *(each[1:] for each in plain if each.startswith("*.")))
+        # Nearly all requests ask for one of a few hosts.
+        self._known = lru_cache(64)(self._allows)
 
     def allow(self, request: Request) -> bool:
         """Return True if the request's ``Host`` is allowed."""
-        authority = split_authority(request.headers.get("host", ""))
+        return self._known(request.headers.get("host", ""))
+
+    def _allows(self, text: str) -> bool:
+        authority = split_authority(text)
         host = authority[0].rstrip(".") if authority is not None else ""
         return not host or host in self._names or host.endswith(self._below) or _is_address(host)
 
