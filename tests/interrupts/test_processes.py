@@ -36,6 +36,7 @@ def test_sigterm_that_exits_inside_a_call_tells_every_client_1001(time: int) -> 
         try:
             assert process.stdout is not None
             address = urlsplit(process.stdout.readline().strip())
+            assert address.port is not None
             sock = socket.create_connection((address.hostname, address.port), TIMEOUT)
             peer = RawPeer(sock)
             peer.messages(100)
