@@ -37,7 +37,7 @@ def test_sigterm_that_exits_inside_a_call_tells_every_client_1001(time: int) -> 
             assert process.stdout is not None
             address = urlsplit(process.stdout.readline().strip())
             assert address.port is not None
-            sock = socket.create_connection((address.hostname, address.port), TIMEOUT)
+            sock = socket.create_connection((address.hostname, address.port or 0), TIMEOUT)
             peer = RawPeer(sock)
             peer.messages(100)
             process.send_signal(signal.SIGTERM)
