@@ -83,11 +83,9 @@ def unstrikable(frame: FrameType) -> bool:
     What a weak reference's callback raises is printed, and goes no further.  The ``start`` of
     a thread leaves the thread in a table of the standard library.
     """
-    if frame.f_code is threading.Thread.start.__code__:
-        return True
     caller: FrameType | None = frame
     while caller is not None:
-        if caller.f_code is _forget.__code__:
+        if caller.f_code in (_forget.__code__, threading.Thread.start.__code__):
             return True
         caller = caller.f_back
     return ends_with(frame)
