@@ -113,7 +113,7 @@ FAULTS = (
         _OWN + "log_handler_raises_everywhere_hub_closes"),
     _of("log handler blocks", "the thread that logs waits, no other",
         "guarantees/test_g9_no_lock.py::test_log_handler_that_blocks_holds_up_no_other_client",
-        _G7 + "close_while_a_log_handler_blocks_the_listener_ends"),
+        _G7 + "close_while_a_log_handler_blocks_ends"),
     _of("handler blocks for ever", "only its client waits; close returns and names it",
         _G5 + "handler_that_blocks_delays_its_own_client_only",
         _G7 + "close_names_a_callback_that_does_not_end"),
