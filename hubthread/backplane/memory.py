@@ -62,18 +62,19 @@ class _Room:
 
     def publish(self, link: MemoryLink, message: Message) -> int:
         entry = _Entry(link, message)
-        with self.lock:
-            try:
+        try:
+            with self.lock:
                 self._waiting.append(entry)
                 self._hand_over()
-            except BaseException:  # an interrupt: the entry may be placed already
+                if entry.number:
+                    return entry.number
+                # Inside another call of this thread, which places what waits before it ends.
+                ahead = [other for other in list(self._waiting) if other.link is link]
+                return self.attached[link].placed + sum(not other.number for other in ahead)
+        except BaseException:  # an interrupt: the entry may be placed already
+            with self.lock:
                 self._hand_over()
-                raise
-            if entry.number:
-                return entry.number
-            # Inside another call of this thread, which places what waits before it ends.
-            ahead = [other for other in list(self._waiting) if other.link is link]
-            return self.attached[link].placed + sum(not other.number for other in ahead)
+            raise
 
     def _hand_over(self) -> None:
         if self._handing_over.locked():

@@ -187,16 +187,20 @@ class Sequencer(Generic[M]):
             for place, message in enumerate(messages):
                 if first.offset + place <= self._ring.top:
                     continue
-                try:
-                    log_number = self._log.push(
-                        message.frame, message.key, message.exclude, admitted=True
-                    )
-                except Closed as closed:  # the hub ends: nobody gets the push
-                    self._closed = closed
+                log_number = self._accept(message)
+                if log_number is None:
                     return
                 self._ring.append(message)
                 if number is not None:
                     self._count(number + place, log_number)
+
+    def _accept(self, message: Message) -> int | None:
+        """Return the log's number of a push; None if the hub ends, and nobody gets it."""
+        try:
+            return self._log.push(message.frame, message.key, message.exclude, admitted=True)
+        except Closed as closed:
+            self._closed = closed
+            return None
 
     def _count(self, number: int, log_number: int) -> None:
         """Note that this hub's push ``number`` has arrived."""

@@ -19,12 +19,14 @@ from hubthread import (
     ConnectionProtocols,
     Context,
     FrameControl,
+    History,
     HotlineFrameOption,
     HotlineOption,
     HubThreadError,
     JsonHeader,
     LongPollingOption,
     MatcherMap,
+    Position,
     WebsocketPeriod,
 )
 from hubthread.concurrency.context import _forget
@@ -130,6 +132,7 @@ class House:
         self.game: FrameControl[list[object]] = HotlineFrameOption[list[object]](list).run(
             s.hub.hotline()
         )
+        self.shared = s.hub.room("shared", HotlineOption(shared=True, history=History(size=20)))
         self.heard: dict[str, list[str]] = {"watched": [], "arena": []}
         watched, arena = self.heard.values()
         self.watched = s.hub.hotline(
@@ -148,6 +151,7 @@ class House:
         for ctx in (self.client, self.other):
             self.room.answer(ctx)
             self.game.answer(ctx)
+            self.shared.answer(ctx)
         self.port = listen(s, ConnectionProtocols.UDP)
         self.datagrams = udp_peer(self.port)
         self.datagrams.send(b"hello")
@@ -175,7 +179,9 @@ class House:
         number = next(self._number)
         room = self.room.push(f"room {number}")
         game = self.game.push(f"game {number}")
+        shared = self.shared.push(f"shared {number}")
         self.hub.broadcast(f"all {number}")
+        assert self.shared.wait_push_consumed(shared, TIMEOUT), "a shared push is not sent"
         assert self.room.wait_push_consumed(room, TIMEOUT), "a push is not sent"
         assert self.room.statistics().waiting == 0
         assert self.game.wait_push_consumed(game, TIMEOUT), "a push of the game is not sent"
@@ -187,8 +193,9 @@ class House:
             pass
         last = self.client.write(f"write {number}")
         assert self.client.wait_write_consumed(last, TIMEOUT), "a write is not sent"
-        read_until(self.peer, {f"{kind} {number}" for kind in ("room", "game", "all", "write")})
-        read_until(self.witness, {f"{kind} {number}" for kind in ("room", "game", "all")})
+        pushed = {f"{kind} {number}" for kind in ("room", "game", "shared", "all")}
+        read_until(self.peer, pushed | {f"write {number}"})
+        read_until(self.witness, pushed)
         self.peer.send(f"echo {number}")
         read_until(self.peer, {f"echo {number}"})
         self.arena.exec_sync(nothing, TIMEOUT)
@@ -197,6 +204,12 @@ class House:
             heard, inside = self.heard[name], self.client in room
             assert heard == (["join", "leave"] * len(heard))[: len(heard)], "not in pairs"
             assert len(heard) % 2 == inside, "a join or a leave was not heard"
+
+
+def come_back(room: Any, ctx: Any) -> None:
+    """Leave, and join behind what was missed."""
+    room.hangup(ctx)
+    room.answer(ctx, since=Position("another epoch", 1))
 
 
 def come_and_go(room: Any, ctx: Any) -> None:
@@ -338,6 +351,10 @@ CALLS: dict[str, Case] = {
     "room.push exclude": Case(lambda h: h.room.push("struck", exclude=[h.other])),
     "watched.answer, push, hangup": Case(lambda h: come_and_go(h.watched, h.client)),
     "arena.answer, push, hangup": Case(lambda h: come_and_go(h.arena, h.client)),
+    "shared.push": Case(lambda h: h.shared.push("struck")),
+    "shared.hangup, answer": Case(
+        lambda h: come_back(h.shared, h.client), check=lambda h: h.shared.answer(h.client)
+    ),
     "room.statistics": Case(lambda h: h.room.statistics()),
     "room.is_push_consumed": Case(lambda h: h.room.is_push_consumed(1)),
     "room.wait_push_consumed": Case(
