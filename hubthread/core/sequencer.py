@@ -100,6 +100,8 @@ class Sequencer(Generic[M]):
     ) -> Recovery:
         """Let a member in, behind the pushes that it has missed.
 
+        Nothing happens to a member that is in.
+
         :param first: called with the result; returns what the member gets before all pushes.
         :param since: the position that the member is at; None for a newcomer.
         :param older: the result of ``older(since)``.
@@ -128,7 +130,8 @@ class Sequencer(Generic[M]):
                 frames = [message.frame for _, message in kept]
                 place = Place(self.name, [offset for offset, _ in kept])
                 batches.append(FrameBatch(frames, [None] * len(frames), place))
-            self._log.join(member, batches)
+            if not self._log.join(member, batches):  # it is in already, and gets nothing again
+                return Recovery(False, 0, recovery.position)
             return recovery
 
     def _missed(self, since: Position, older: list[Message] | None) -> list[Message] | None:

@@ -94,6 +94,8 @@ class ClientMessages(Generic[Meta, Header]):
     def _hello(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
         if message.get("v") != VERSION:
             raise Refusal(f"v: expected {VERSION}")
+        if "token" in message:  # a client must not think that the token was checked
+            raise Refusal("token: this server takes none")
         return {"v": VERSION, "id": client.connection_id, "now": _now()}
 
     def _time(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:

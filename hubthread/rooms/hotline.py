@@ -91,9 +91,9 @@ class Hotline(EachClient[Meta, Header]):
             bound = core.setting.chan_queue_size
             self._log = PushLog(core.loop.schedule, bound, label, option.max_members)
             self._log.room = self
+            self._shared = self._share() if option.shared else None  # may refuse the option
             if option._watches:
                 self._watch()
-            self._shared = self._share() if option.shared else None
         else:
             self.context, self.data, self._log = continued.context, continued.data, continued._log
             self._shared = continued._shared

@@ -2,7 +2,7 @@
  * The browser's client of hubthread: a WebSocket that comes back.
  *
  *     import { connect } from "/hubthread.js"
- *     const hub = connect("/ws", { token: () => fetch("/token").then(answer => answer.text()) })
+ *     const hub = connect("/ws")
  *     hub.on("said", message => show(message.text))
  *     hub.send("say", { text: "hello" })
  *

@@ -6,8 +6,9 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 import pytest
 from hypothesis import given
@@ -32,6 +33,8 @@ from hubthread import (
     UsageError,
     WebsocketPeriod,
 )
+from hubthread.backplane.interfaces import Message, Receiver
+from hubthread.backplane.memory import MemoryLink
 from hubthread.testing import VirtualClient, VirtualHub
 from hubthread.testing.clock import FakeClock
 
@@ -90,6 +93,16 @@ def test_answer_with_an_unknown_position_recovers_nothing(since: Position | None
         assert (found.recovered, found.count) == (False, 0)
         assert found.position == Position(epoch, 3)
         assert client.messages() == ["4"]
+
+
+def test_answer_to_a_member_changes_nothing_and_says_so() -> None:
+    with virtual() as hub:
+        room, client = hub.hotline(SHARED), hub.connect()
+        start = room.answer(client.ctx, since=None).position
+        push_numbers(room, 1, 2)
+        again = room.answer(client.ctx, since=start)
+        assert (again.recovered, again.count, again.position.offset) == (False, 0, 2)
+        assert client.messages() == ["1", "2"]
 
 
 def test_answer_after_trimming_or_beyond_the_limits_recovers_nothing() -> None:
@@ -217,6 +230,42 @@ def test_bad_options_and_calls_are_refused() -> None:
     latest = HubSetting[dict[str, str], str](dict, overflow=Overflow.LATEST)
     with VirtualHub(latest) as hub, pytest.raises(SettingError, match=r"Overflow\.LATEST"):
         hub.hotline(SHARED)
+
+
+class Repeating:
+    """A receiver to which everything comes twice, as after an interrupt."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.attached = receiver.attached
+        self._receiver = receiver
+
+    def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
+        for _ in range(2):
+            self._receiver.arrived(first, messages, number)
+
+
+class RepeatingLink(MemoryLink):
+    """The connection of a hub with such receivers."""
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        super().attach(room, keep, Repeating(receiver))
+
+
+class RepeatingBackplane(MemoryBackplane):
+    """A backplane that hands everything over twice."""
+
+    def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
+        return RepeatingLink(self, node, now)
+
+
+def test_push_that_arrives_twice_reaches_members_once() -> None:
+    with virtual(RepeatingBackplane()) as hub:
+        room, client = hub.hotline(SHARED), hub.connect()
+        start = room.answer(client.ctx, since=None).position
+        push_numbers(room, 1, 3)
+        back = hub.connect()
+        assert room.answer(back.ctx, since=start).count == 3
+        assert client.messages() == back.messages() == ["1", "2", "3"]
 
 
 class Fan:

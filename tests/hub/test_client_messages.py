@@ -46,9 +46,12 @@ def test_hello_tells_the_clients_number_and_the_time() -> None:
         [hello] = ask(client, type="hub:hello", v=1)
         assert hello.pop("now") > 1.7e12
         assert hello == {"type": "hub:hello", "v": 1, "id": client.ctx.connection_id}
-        assert ask(client, type="hub:hello", v=2) == [
-            {"type": "hub:hello", "error": "v: expected 1"}
-        ]
+        for fields, error in (
+            ({"v": 2}, "v: expected 1"),
+            ({"v": 1, "token": "secret"}, "token: this server takes none"),
+        ):
+            [refusal] = ask(client, type="hub:hello", **fields)
+            assert refusal == {"type": "hub:hello", "error": error}
 
 
 def test_time_is_answered() -> None:
