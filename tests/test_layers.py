@@ -21,7 +21,7 @@ import hubthread
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "hubthread"
-MAX_LINES = 500
+MAX_LINES = 600
 MAX_PARAMETERS = 8
 
 # Openings that promise an explanation instead of giving a noun or a verb.
