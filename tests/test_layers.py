@@ -58,7 +58,7 @@ class Row(NamedTuple):
 ROWS = (
     Row("errors statistics"),
     Row("checks types"),
-    Row("limits history"),
+    Row("limits history presence"),
     # No threads, no clocks: what these two do depends on the bytes alone.
     Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
     Row("protocol", third_party="wsproto h11", not_stdlib=f"{_IO} {_THREADS}"),

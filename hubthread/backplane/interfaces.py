@@ -5,7 +5,7 @@ Layer: backplane.  Threads: each method says which threads may call it, and if i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from hubthread.history import History, Position
@@ -43,6 +43,25 @@ class Receiver(Protocol):
             None for messages of another hub.
         """
 
+    def lost(self, position: Position, why: str) -> None:
+        """Learn that messages may be missing: the room goes on after ``position``.
+
+        :param why: ``"epoch"`` or ``"trimmed"``, for clients.
+        """
+
+    def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
+        """Learn who is in the room, in all hubs, since the last call.
+
+        Each hub hears it in the same order.  Directly after ``attached``, everybody who is in
+        comes.  A backplane may repeat itself: the receiver ignores those that it knows.
+
+        :param came: JSON text for each key that is in now.
+        :param went: keys that are in no hub any more.
+        """
+
+    def counted(self, count: int) -> None:
+        """Learn the sum of what all hubs have said with ``BackplaneLink.count``."""
+
 
 class BackplaneLink(Protocol):
     """One hub's connection to its backplane."""
@@ -66,6 +85,18 @@ class BackplaneLink(Protocol):
             ``attach``.
         :raises UsageError: if the hub has not attached the room.
         """
+
+    def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
+        """Say who came to this hub's side of an attached room, and who went.
+
+        A key that several hubs have is in until the last of them says that it went, detaches, or
+        has died.  Any thread; returns at once.  Nothing happens if the room is not attached.
+
+        :param came: JSON text for each key.  The text of the first hub stays.
+        """
+
+    def count(self, room: str, count: int) -> None:
+        """Say how many are in this hub's side of an attached room; otherwise as ``present``."""
 
     def history(self, room: str, since: Position) -> list[Message] | None:
         """Return the messages after ``since``, or None if some of them are not known any more.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 
 from hubthread.backplane.interfaces import Message, Receiver
@@ -34,6 +34,65 @@ class _Entry:
         self.number = 0  # among the pushes of its hub; 0 until the push is placed
         self.offset = 0
 
+    def hand_over(self, room: _Room) -> None:
+        """Place the push and tell every hub.  After an interrupt it is called again."""
+        if not self.offset:
+            self.offset = room.stream.append(self.message)
+        own = room.attached.get(self.link)
+        if own is not None and not self.number:
+            own.placed += 1
+            self.number = own.placed
+        place, messages = Position(room.stream.epoch, self.offset), (self.message,)
+        for link, attached in list(room.attached.items()):
+            number = self.number if link is self.link else None
+            attached.receiver.arrived(place, messages, number)
+
+
+class _Presence:
+    """A change of one hub's presence that waits to be noted and handed over."""
+
+    __slots__ = ("came", "link", "went")
+
+    def __init__(self, link: MemoryLink, came: Mapping[str, str], went: Collection[str]) -> None:
+        self.link = link
+        self.came = came
+        self.went = went
+
+    def hand_over(self, room: _Room) -> None:
+        """Note the change and tell every hub.  After an interrupt it is called again."""
+        for key, info in self.came.items():
+            room.present.setdefault(key, (info, set()))[1].add(self.link)
+        for key in self.went:
+            if key in room.present:
+                links = room.present[key][1]
+                links.discard(self.link)
+                if not links:
+                    del room.present[key]
+        came = {key: room.present[key][0] for key in self.came if key in room.present}
+        went = [key for key in self.went if key not in room.present]
+        if came or went:
+            for attached in list(room.attached.values()):
+                attached.receiver.present(came, went)
+
+
+class _Count:
+    """A change of one hub's count that waits to be noted and handed over."""
+
+    __slots__ = ("count", "link")
+
+    def __init__(self, link: MemoryLink, count: int) -> None:
+        self.link = link
+        self.count = count
+
+    def hand_over(self, room: _Room) -> None:
+        """Note the count and tell every hub.  After an interrupt it is called again."""
+        room.counts[self.link] = self.count
+        if not self.count:
+            del room.counts[self.link]
+        total = sum(room.counts.values())
+        for attached in list(room.attached.values()):
+            attached.receiver.counted(total)
+
 
 class _Attached:
     """One hub that has a room."""
@@ -46,7 +105,7 @@ class _Attached:
 
 
 class _Room:
-    """One shared room: its stream, and the hubs that have it.
+    """One shared room: its stream, who is in, and the hubs that have it.
 
     Lock order: this lock, then that of a receiver.  A receiver never calls back.
     """
@@ -55,43 +114,54 @@ class _Room:
         self.lock = threading.RLock()  # guards what follows
         self.stream = Stream(Position(secrets.token_hex(4), 0), None, now)
         self.attached: dict[MemoryLink, _Attached] = {}
-        self._waiting: deque[_Entry] = deque()
+        self.present: dict[str, tuple[str, set[MemoryLink]]] = {}
+        """What is told of each key, and the hubs that have it."""
+        self.counts: dict[MemoryLink, int] = {}
+        self._waiting: deque[_Entry | _Presence | _Count] = deque()
         # Held by the call that hands over.  A call that finds it held is inside that call, on
         # its thread: in a finaliser or a signal handler.  "with" releases it at any interrupt.
         self._handing_over = threading.Lock()
 
     def publish(self, link: MemoryLink, message: Message) -> int:
         entry = _Entry(link, message)
+        self.accept(entry)
+        with self.lock:
+            if entry.number:
+                return entry.number
+            # Inside another call of this thread, which places what waits before it ends.
+            ahead = [
+                other
+                for other in list(self._waiting)
+                if isinstance(other, _Entry) and other.link is link and not other.number
+            ]
+            return self.attached[link].placed + len(ahead)
+
+    def accept(self, entry: _Entry | _Presence | _Count) -> None:
         try:
             with self.lock:
                 self._waiting.append(entry)
                 self._hand_over()
-                if entry.number:
-                    return entry.number
-                # Inside another call of this thread, which places what waits before it ends.
-                ahead = [other for other in list(self._waiting) if other.link is link]
-                return self.attached[link].placed + sum(not other.number for other in ahead)
-        except BaseException:  # an interrupt: the entry may be placed already
+        except BaseException:  # an interrupt: the entry may be handed over in part
             with self.lock:
                 self._hand_over()
             raise
+
+    def leave(self, link: MemoryLink) -> None:
+        """Forget a hub, and tell the others who went with it."""
+        with self.lock:
+            self.attached.pop(link, None)
+            gone = [key for key, (_, links) in self.present.items() if link in links]
+            if gone:
+                self.accept(_Presence(link, {}, gone))
+            if link in self.counts:
+                self.accept(_Count(link, 0))
 
     def _hand_over(self) -> None:
         if self._handing_over.locked():
             return
         with self._handing_over:
             while self._waiting:
-                entry = self._waiting[0]
-                if not entry.offset:
-                    entry.offset = self.stream.append(entry.message)
-                own = self.attached.get(entry.link)
-                if own is not None and not entry.number:
-                    own.placed += 1
-                    entry.number = own.placed
-                place, messages = Position(self.stream.epoch, entry.offset), (entry.message,)
-                for link, attached in list(self.attached.items()):
-                    number = entry.number if link is entry.link else None
-                    attached.receiver.arrived(place, messages, number)
+                self._waiting[0].hand_over(self)
                 self._waiting.popleft()
 
 
@@ -131,6 +201,10 @@ class MemoryBackplane:
                     room.stream.keep = keep
                 receiver.attached(Position(room.stream.epoch, room.stream.top))
                 room.attached[link] = _Attached(receiver)
+                if room.present:
+                    receiver.present({key: info for key, (info, _) in room.present.items()}, ())
+                if room.counts:
+                    receiver.counted(sum(room.counts.values()))
             self._unused.pop(name, None)
 
     def _detach(self, name: str, link: MemoryLink) -> None:
@@ -139,7 +213,9 @@ class MemoryBackplane:
             if room is None:
                 return
             with room.lock:
-                if room.attached.pop(link, None) and not room.attached:
+                was_attached = link in room.attached
+                room.leave(link)
+                if was_attached and not room.attached:
                     self._unused[name] = room
             self._forget_expired()
 
@@ -182,6 +258,22 @@ class MemoryLink:
         if found is None or self not in found.attached:
             raise UsageError(f"room {room!r} is not attached: call attach first")
         return found.publish(self, message)
+
+    def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
+        """See ``BackplaneLink.present``."""
+        self._change(room, _Presence(self, came, went))
+
+    def count(self, room: str, count: int) -> None:
+        """See ``BackplaneLink.count``."""
+        self._change(room, _Count(self, count))
+
+    def _change(self, room: str, change: _Presence | _Count) -> None:
+        found = self._backplane._room(room)
+        if found is None:
+            return
+        with found.lock:
+            if self in found.attached:
+                found.accept(change)
 
     def history(self, room: str, since: Position) -> list[Message] | None:
         """See ``BackplaneLink.history``."""

@@ -12,6 +12,8 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``push_log.py``    pushes, joins and leaves in one order: written on any thread, flushed on the
                    hub's or the room's; the flush sends on to ``net/outbox.py``
 ``entries.py``     the entries of that log, and the parts that it calls
+``sequencer.py``   one shared room: pushes in the backplane's order, recovery; any thread
+``roster.py``      who is in a shared room, and its version; under the sequencer's lock
 ``delivery.py``    the pushes that wait in members' outboxes; under the log's lock
 ``framer.py``      from the program's data to frames; the pusher's thread
 ``hooks.py``       calls of hooks and pages, and refused requests; the connection's thread

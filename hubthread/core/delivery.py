@@ -16,6 +16,10 @@ __all__ = ["Delivery", "Member"]
 class Member(Protocol):
     """A member of a push log: the part that all kinds of clients have in common."""
 
+    @property
+    def subprotocol(self) -> str | None:
+        """The member's subprotocol."""
+
     def send_batch(self, batch: FrameBatch) -> int:
         """Send a batch.
 

@@ -215,16 +215,18 @@ class PushLog(Generic[M]):
         with self._lock:
             self._sealed = True
 
-    def run(self, work: Callable[[list[M]], None]) -> None:
+    def run(self, work: Callable[[list[M]], None], *, admitted: bool = False) -> None:
         """Call ``work`` with the members, on the flushing thread, in order with the pushes.
 
         :param work: must not raise.
+        :param admitted: True also if many entries wait: for the library's own work.
         :raises HotlineClosed, QueueFull: as ``push``.
         """
         entry: Step[M] = Step(work)
         try:
             with self._lock:
-                self._admit()
+                if not admitted:
+                    self._admit()
                 schedule = self._append(entry)
             if schedule:
                 self._flush_soon()

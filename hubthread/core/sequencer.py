@@ -7,24 +7,28 @@ see, and joins and leaves stand between them as in any room.
 The sequencer also keeps the latest pushes.  A client that comes back gets the pushes after its
 position and joins in one step, so it misses none and gets none twice (G11).
 
-Layer: core.  Threads: any thread.  ``attached`` and ``arrived`` are for the backplane.
+Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the backplane.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from hubthread.backplane.interfaces import BackplaneLink, Message
 from hubthread.backplane.stream import Stream
 from hubthread.core.push_log import Member, PushLog
+from hubthread.core.roster import Roster
 from hubthread.errors import Closed
 from hubthread.history import History, Position, Recovery
+from hubthread.presence import PresenceChange
 from hubthread.protocol.batch import FrameBatch
-from hubthread.protocol.envelope import Place
-from hubthread.protocol.frames import Frame
+from hubthread.protocol.envelope import SUBPROTOCOL, Place
+from hubthread.protocol.frames import Frame, MessageType
 
 __all__ = ["Sequencer"]
 
@@ -43,6 +47,7 @@ class Sequencer(Generic[M]):
     :param name: the room's name, by which all hubs know it.
     :param keep: the history that the room offers; None if it offers none.
     :param now: returns the hub's time in seconds.
+    :param roster: the picture of who is in; None if the room does not tell.
     """
 
     def __init__(
@@ -52,12 +57,15 @@ class Sequencer(Generic[M]):
         name: str,
         keep: History | None,
         now: Callable[[], float],
+        roster: Roster | None = None,
     ) -> None:
         self._link = link
         self._log = log
         self.name = name
         self._keep = keep
         self._now = now
+        self.on_change: Callable[[PresenceChange], object] | None = None
+        """Called under the lock with each change of who is in; must return at once."""
         self._lock = threading.RLock()  # guards what follows
         self._ring = Stream(Position("", 0), keep, now)
         self._shift = 0  # of the offsets, above the log's numbers
@@ -65,6 +73,7 @@ class Sequencer(Generic[M]):
         self._spans: list[tuple[int, int]] = [(0, 0)]
         self._arrived = 0  # the own number that has arrived last
         self._closed: Closed | None = None
+        self.roster = roster
         log.place = self._place
         link.attach(name, keep, self)
 
@@ -196,6 +205,51 @@ class Sequencer(Generic[M]):
                 self._ring.append(message)
                 if number is not None:
                     self._count(number + place, log_number)
+
+    def lost(self, position: Position, why: str) -> None:
+        """See ``Receiver.lost``."""
+        with self._lock:
+            self._ring = Stream(position, self._keep, self._now)
+            shift = position.offset - self._log.counts()[0]
+            gap: dict[str, object] = {"type": "hub:gap", "room": self.name}
+            gap |= {"epoch": position.epoch, "at": position.offset, "why": why}
+            self._tell(json.dumps(gap, separators=(",", ":")), shift)
+
+    def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
+        """See ``Receiver.present``."""
+        with self._lock:
+            if self.roster is not None:
+                self._tell_change(self.roster.change(came, went))
+
+    def counted(self, count: int) -> None:
+        """See ``Receiver.counted``."""
+        with self._lock:
+            if self.roster is not None:
+                self._tell_change(self.roster.counted(count))
+
+    def _tell_change(self, found: tuple[str, PresenceChange] | None) -> None:
+        if found is not None:
+            text, change = found
+            self._tell(text)
+            if self.on_change is not None:
+                self.on_change(change)
+
+    def _tell(self, text: str, shift: int | None = None) -> None:
+        """Send a message of the hub to the members that know such messages.
+
+        :param shift: that of the pushes from now on.
+        """
+        batch = FrameBatch([Frame(text, MessageType.TEXT)], [None])
+
+        def work(members: list[M]) -> None:
+            if shift is not None:
+                self._shift = shift
+            for member in members:
+                if member.subprotocol == SUBPROTOCOL:
+                    member.send_batch(batch)
+
+        with contextlib.suppress(Closed):  # the room ends
+            self._log.run(work, admitted=True)
 
     def _accept(self, message: Message) -> int | None:
         """Return the log's number of a push; None if the hub ends, and nobody gets it."""

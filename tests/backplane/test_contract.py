@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import pytest
 
@@ -34,6 +34,9 @@ class Seen:
         self.places: list[Position] = []
         self.numbers: list[int | None] = []
         self.meanwhile: Callable[[], object] | None = None
+        self.members: dict[str, str] = {}
+        self.changes: list[str] = []
+        self.count = 0
 
     def attached(self, position: Position) -> None:
         assert self.start is None
@@ -44,6 +47,26 @@ class Seen:
             self.texts.append(str(message.frame.payload))
             self.places.append(Position(first.epoch, first.offset + place))
             self.numbers.append(None if number is None else number + place)
+        self._call_meanwhile()
+
+    def lost(self, position: Position, why: str) -> None:
+        raise AssertionError("nothing is lost here")
+
+    def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
+        """Apply a change, as a receiver has to: what it knows is no change."""
+        for key in came:
+            if key not in self.members:
+                self.changes.append(f"+{key}")
+        for key in went:
+            if self.members.pop(key, None) is not None:
+                self.changes.append(f"-{key}")
+        self.members = {**came, **self.members}
+        self._call_meanwhile()
+
+    def counted(self, count: int) -> None:
+        self.count = count
+
+    def _call_meanwhile(self) -> None:
         meanwhile, self.meanwhile = self.meanwhile, None
         if meanwhile is not None:
             meanwhile()
@@ -263,3 +286,87 @@ def test_attach_twice_is_refused(links: Links) -> None:
     one.attach("room", KEEP, Seen())
     with pytest.raises(UsageError, match="'room' is attached already"):
         one.attach("room", KEEP, Seen())
+
+
+def test_present_tells_every_hub_who_came_and_who_went(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", None, there)
+    one.present("room", {"ann": '{"age":7}', "bob": "null"}, ())
+    two.present("room", {"eve": "null"}, ())
+    one.present("room", {"dan": "null"}, ["bob"])
+
+    for seen in (here, there):
+        assert seen.members == {"ann": '{"age":7}', "eve": "null", "dan": "null"}
+        assert seen.changes == ["+ann", "+bob", "+eve", "+dan", "-bob"]
+
+
+def test_present_user_of_two_hubs_is_in_until_both_have_said_that_it_went(links: Links) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+    one.present("room", {"ann": '"first"'}, ())
+    two.present("room", {"ann": '"second"'}, ())
+    one.present("room", {}, ["ann"])
+    assert here.members == there.members == {"ann": '"first"'}
+    one.present("room", {}, ["ann"])  # said twice
+    two.present("room", {}, ["ann", "nobody"])
+
+    assert here.changes == there.changes == ["+ann", "-ann"]
+
+
+def test_attach_tells_who_is_in(links: Links) -> None:
+    one, two = links
+    there = Seen()
+    one.attach("room", KEEP, Seen())
+    one.present("room", {"ann": "1", "bob": "2"}, ())
+    one.count("room", 5)
+    two.attach("room", KEEP, there)
+
+    assert (there.members, there.count) == ({"ann": "1", "bob": "2"}, 5)
+
+
+@pytest.mark.parametrize("end", ["detach", "close"])
+def test_hub_that_ends_takes_its_own_along(links: Links, end: str) -> None:
+    one, two = links
+    there = Seen()
+    one.attach("room", KEEP, Seen())
+    two.attach("room", KEEP, there)
+    one.present("room", {"ann": "1", "bob": "2"}, ())
+    two.present("room", {"bob": "3"}, ())
+    one.count("room", 5)
+    two.count("room", 2)
+    assert there.count == 7
+    if end == "detach":
+        one.detach("room")
+    else:
+        one.close(1.0)
+    one.present("room", {"eve": "1"}, ())  # nothing happens
+    one.count("room", 9)
+
+    assert (there.members, there.count) == ({"bob": "2"}, 2)
+    assert there.changes == ["+ann", "+bob", "-ann"]
+
+
+def test_present_inside_present_is_told_afterwards_everywhere(links: Links) -> None:
+    """As from a signal handler that runs on the thread that tells."""
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+    here.meanwhile = lambda: one.present("room", {}, ["ann"])
+    one.present("room", {"ann": "1"}, ())
+
+    assert here.changes == there.changes == ["+ann", "-ann"]
+
+
+def test_presence_of_rooms_is_apart(links: Links) -> None:
+    one, _ = links
+    here, other = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    one.attach("other", KEEP, other)
+    one.present("room", {"ann": "1"}, ())
+
+    assert (here.members, other.members) == ({"ann": "1"}, {})

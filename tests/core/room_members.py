@@ -15,6 +15,8 @@ def frame(number: int) -> Frame:
 class Peer:
     """A member that keeps its messages, and consumes them at once, later, or never."""
 
+    subprotocol = None
+
     def __init__(self) -> None:
         self.written: list[str | None] = []
         """The payload of each message; None for a message that is not the room's."""

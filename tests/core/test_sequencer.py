@@ -6,7 +6,7 @@ import json
 import random
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
 
@@ -236,12 +236,17 @@ class Repeating:
     """A receiver to which everything comes twice, as after an interrupt."""
 
     def __init__(self, receiver: Receiver) -> None:
-        self.attached = receiver.attached
+        self.attached, self.lost = receiver.attached, receiver.lost
+        self.counted = receiver.counted
         self._receiver = receiver
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         for _ in range(2):
             self._receiver.arrived(first, messages, number)
+
+    def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
+        for _ in range(2):
+            self._receiver.present(came, went)
 
 
 class RepeatingLink(MemoryLink):
