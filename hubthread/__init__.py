@@ -103,6 +103,7 @@ from hubthread.matcher.matcher import HandlePack as HandlePack
 from hubthread.matcher.matcher import MatcherMap as MatcherMap
 from hubthread.matcher.matcher import SubMatcher as SubMatcher
 from hubthread.net.activation import systemd_sockets as systemd_sockets
+from hubthread.protocol.close_codes import CloseCode as CloseCode
 from hubthread.protocol.frames import MessageType as MessageType
 from hubthread.protocol.http import Request as Request
 from hubthread.protocol.http import Response as Response
@@ -152,6 +153,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Client",
     "SocketClient",
     "ClientID",
+    "CloseCode",
     "ConnectionType",
     "ConnectionProtocols",
     "RateLimiter",

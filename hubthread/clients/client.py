@@ -34,6 +34,7 @@ from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.matcher import Answer, HandlerCall, Recipient
 from hubthread.net.connection import POLICY_VIOLATION
 from hubthread.net.tick_batch import catch_up, refuse_in_tick
+from hubthread.protocol.close_codes import advised_reason
 from hubthread.protocol.frames import Frame, MessageType, check_message_type
 from hubthread.statistics import ClientStatistics
 from hubthread.types import ClientID, ConnectionType, Key, check_key
@@ -229,9 +230,10 @@ class Client(Recipient, Generic[Meta, Header]):
         """Send a request and return the client's answer.  See ``IOContext``."""
         return ask(self, header, obj, timeout, into, then)
 
-    def close(self, code: int = 1000, reason: str = "") -> None:
+    def close(self, code: int = 1000, reason: str = "", retry: float | None = None) -> None:
         """Close the connection; return at once.  See ``IOContext``."""
         check_kind("reason", reason, str, "text")
+        reason = advised_reason(code, reason, retry)
         catch_up()
         self.ws_conn.close(code, reason)
 

@@ -27,7 +27,7 @@ from hubthread.concurrency.watchdog import Watchdog
 from hubthread.core.core import Core
 from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.fork import refusal, watch_forks
-from hubthread.net.connection import GOING_AWAY
+from hubthread.protocol.close_codes import AFTER_RESTART, MOST_RETRY, CloseCode
 
 __all__ = ["Lifecycle"]
 
@@ -41,6 +41,9 @@ LISTENER_SHARE = 0.1
 
 SIGNAL_CHECK = 1.0
 """Seconds after which ``join`` waits anew, and so sees a signal that was missed."""
+
+RETURNS_PER_SECOND = 150
+"""Handshakes a second for the next server, from the clients that are told to come back."""
 
 FORCE_SHARE = 0.25
 """The share of the time to close that is kept for cutting and joining what is left."""
@@ -295,8 +298,11 @@ class Lifecycle:
         #    Tell every client.  A client that comes now is either among these, or the sealed
         #    push log refuses it and its own thread tells it.
         core.registry.everyone.seal()
-        for client in core.registry.everyone.members():
-            client.close(GOING_AWAY, "the server is going away")
+        members = core.registry.everyone.members()
+        seconds = min(len(members) / RETURNS_PER_SECOND, MOST_RETRY)
+        retry = seconds if seconds > AFTER_RESTART else None  # otherwise they know themselves
+        for client in members:
+            client.close(CloseCode.GOING_AWAY, "the server is going away", retry)
         core.connections.cut_handshakes()
         # 4. Outboxes drain and closing handshakes end by themselves.  Then cut the rest.
         self._wait_connections(left(gentle))

@@ -140,7 +140,7 @@ class Closing:
         if self.state is CloseState.OPEN:
             if action is Action.FINISH:
                 self.close_frame = self._close_frame(event, code, reason)
-                self.code = NO_STATUS if code is None else code
+                self.code = NO_STATUS if code is None else int(code)  # not a CloseCode
             else:
                 self.code = ABNORMAL
             self.reason = reason

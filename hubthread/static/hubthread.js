@@ -27,7 +27,9 @@ const LONGEST_BACKOFF = 20 * SECOND
 const AFTER_LOSS = SECOND // the spread of the first attempt after a connection was lost
 const AFTER_RESTART = 2 * SECOND // the spread after 1001 and 1012 that name none
 const OVERLOADED = 2 * SECOND // the least wait after 1013
-const HIDDEN_FLOOR = 30 * SECOND // the least wait while nobody looks at the page
+const MOST_RETRY = 3600 * SECOND // advice for longer is taken as this
+const LONGEST_TIMER = 2 ** 31 - 1 // a browser runs a timer for longer at once
+const HIDDEN_WAIT = 30 * SECOND // what is added to a wait while nobody looks at the page
 const OFFLINE_WAIT = 30 * SECOND // the browser's "offline" may be wrong, so try now and then
 const QUIET = 25 * SECOND // a visible page asks after so long without a message
 const PATIENCE = 4 * SECOND // and gives the line up after so long without an answer
@@ -337,7 +339,6 @@ export class Hub {
     const epoch = this.#epoch
     this.#connectDue = Infinity
     this.#openedAt = now()
-    this.#refusedToken = false
     this.#become("open", "")
     if (epoch !== this.#epoch) return
     this.#listeners.emit("open")
@@ -351,40 +352,45 @@ export class Hub {
     const steady = this.#state === "open" && now() - this.#openedAt >= STEADY
     const wasOpen = this.#state === "open"
     this.#drop()
-    if (steady) this.#failures = 0
+    if (steady) {
+      this.#failures = 0
+      this.#refusedToken = false
+    }
     if (!opened) {
       this.#unopened++
       return this.#unopened >= 2 ? this.#probe() : this.#wait("the server cannot be reached")
     }
-    const spread = /(?:^|\s)retry=(\d+(?:\.\d+)?)/.exec(reason)
-    const text = reason.replace(/\s*retry=\S+/, "") || `the connection ended (${code})`
-    switch (advice(code)) {
+    const [, said, named] = /^(.*?)(?:(?:^|\s+)retry=(\d+(?:\.\d+)?))?$/s.exec(reason)
+    const text = said || `the connection ended (${code})`
+    const what = advice(code)
+    switch (what) {
       case "rest": return this.#become("resting", text)
       case "end": return this.#end(text)
       case "token":
         if (this.#refusedToken || typeof this.#options.token !== "function") return this.#end(text)
         this.#refusedToken = true
         return this.#attempt()
-      case "restart":
-        return this.#wait(text, Math.random() * (spread ? spread[1] * SECOND : AFTER_RESTART))
-      case "overloaded":
-        return this.#wait(text, Math.max(OVERLOADED, spread ? Math.random() * spread[1] * SECOND : this.#backoff()))
     }
-    if (spread) return this.#wait(text, Math.random() * spread[1] * SECOND)
-    if (wasOpen && !this.#failures) return this.#wait(text, Math.random() * AFTER_LOSS)
-    this.#wait(text)
+    // A server that accepts and closes at once must not be asked all the time.
+    const least = what === "overloaded" ? OVERLOADED : 0
+    let most = wasOpen && !this.#failures ? 0 : this.#longest()
+    if (named) most = Math.max(most, Math.min(named * SECOND, MOST_RETRY))
+    else if (what === "restart") most = Math.max(most, AFTER_RESTART)
+    else most ||= AFTER_LOSS
+    this.#wait(text, least + Math.random() * most)
   }
 
-  #backoff() {
-    return Math.random() * Math.min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** this.#failures)
-  }
+  #longest() { return Math.min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** this.#failures) }
+
+  #backoff() { return Math.random() * this.#longest() }
 
   /** Wait before the next attempt. */
   #wait(reason, delay = this.#backoff()) {
     this.#drop()
     this.#failures++
-    if (hidden()) delay = this.#options.whenHidden === "wait" ? Infinity : Math.max(delay, HIDDEN_FLOOR)
-    if (globalThis.navigator?.onLine === false) delay = Math.max(delay, OFFLINE_WAIT)
+    // Added, so that clients which are lost together stay spread.
+    if (hidden()) delay = this.#options.whenHidden === "wait" ? Infinity : delay + HIDDEN_WAIT
+    if (globalThis.navigator?.onLine === false) delay += OFFLINE_WAIT
     this.#retryDue = now() + delay
     this.#retryAt = Date.now() + delay
     this.#arm()
@@ -418,7 +424,7 @@ export class Hub {
     }
     if (epoch !== this.#epoch) return
     const status = answer.status
-    const after = Number(answer.headers.get("Retry-After")) * SECOND
+    const after = Math.min(Number(answer.headers.get("Retry-After")) * SECOND, MOST_RETRY)
     if (status === 401) {
       if (this.#refusedToken || typeof this.#options.token !== "function")
         return this.#end("the server refuses: log in first")
@@ -616,12 +622,12 @@ export class Hub {
       else if (!this.#options.plain && !hidden())
         due = Math.min(due, now() + Math.max(0, this.#heardAt + QUIET - Date.now()))
       if (this.#queue.length) due = Math.min(due, now() + 100) // the socket's buffer is full
-      if (this.#failures) due = Math.min(due, this.#openedAt + STEADY)
+      if (this.#failures || this.#refusedToken) due = Math.min(due, this.#openedAt + STEADY)
     }
     if (due === this.#timerDue) return
     clearTimeout(this.#timer)
     this.#timerDue = due
-    this.#timer = due === Infinity ? null : setTimeout(() => this.#onTimer(), Math.max(0, due - now()))
+    this.#timer = due === Infinity ? null : setTimeout(() => this.#onTimer(), Math.min(Math.max(0, due - now()), LONGEST_TIMER))
   }
 
   #onTimer() {
@@ -640,7 +646,10 @@ export class Hub {
     } else if (this.#state === "open") {
       if (this.#asked !== null && this.#asked + PATIENCE <= time) this.#lineIsDead()
       else {
-        if (this.#openedAt + STEADY <= time) this.#failures = 0
+        if (this.#openedAt + STEADY <= time) {
+          this.#failures = 0
+          this.#refusedToken = false
+        }
         if (!hidden() && Date.now() - this.#heardAt >= QUIET) this.#ask()
         this.#flush()
       }

@@ -12,6 +12,7 @@ from websockets.sync.client import connect as websocket
 
 from hubthread import (
     ClientID,
+    CloseCode,
     ConnectionType,
     ExecTimeout,
     HubSetting,
@@ -22,6 +23,7 @@ from hubthread import (
     QueueFull,
     UsageError,
     WebsocketPeriod,
+    WrongValue,
 )
 from hubthread.testing import VirtualHub
 from tests.support import (
@@ -340,3 +342,13 @@ def test_client_dir_offers_the_names_of_its_interface_only() -> None:
         assert {name for name in dir(client) if not name.startswith("_")} == names | {"matcher"}
         assert hub.client(client.connection_id) is client
         assert hub.client(ClientID(99)) is None
+
+
+def test_client_close_names_the_advice() -> None:
+    with VirtualHub[Any, Any](HubSetting(dict)) as hub:
+        client = hub.connect()
+        with pytest.raises(WrongValue):
+            client.ctx.close(CloseCode.STAY_AWAY, "kicked", retry=8)
+        client.ctx.close(CloseCode.COME_BACK, "moving", retry=8)
+        assert (client.close_code, client.close_reason) == (1012, "moving retry=8")
+        assert repr(client.ctx.ws_conn.code) == "1012"

@@ -366,3 +366,12 @@ def test_exec_sync_of_a_hub_that_was_never_started_says_so(
     with hub:
         assert result() == "ran"
     assert len(logs.warnings()) == 1
+
+
+def test_hub_close_spreads_many_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "RETURNS_PER_SECOND", 1)
+    with VirtualHub[Any, Any](HubSetting(dict)) as hub:
+        clients = [hub.connect() for _ in range(3)]
+        hub.close()
+        reasons = {(client.close_code, client.close_reason) for client in clients}
+        assert reasons == {(1001, "the server is going away retry=3")}

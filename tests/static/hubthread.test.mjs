@@ -453,7 +453,7 @@ test("offline_is_noticed_at_once_and_doubted_every_half_minute", async () => {
   const hub = await opened(world)
   world.offline()
   assert.deepEqual([hub.state, hub.reason], ["waiting", "offline"])
-  await world.pass(30_000)
+  await world.pass(30_300)
   assert.equal(world.sockets.length, 2)
   world.socket.end()
   world.online()

@@ -1,4 +1,4 @@
-"""The directives ``limits-table`` and ``port-table``, links to exported names, charts.
+"""The directives that insert tables, links to exported names, charts.
 
 An annotation names a class by the module that defines it.  Readers know it by the name that
 ``import hubthread`` offers, so each unresolved reference to an exported name is turned into a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from close_table import close_table
 from limits_table import limits_table
 from port_table import port_table
 from sphinx.util.docutils import SphinxDirective
@@ -28,6 +29,14 @@ class LimitsTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         return self.parse_text_to_nodes("\n".join(limits_table()))
+
+
+class CloseTable(SphinxDirective):
+    """Insert the table of close codes."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(close_table()))
 
 
 class PortTable(SphinxDirective):
@@ -79,6 +88,7 @@ def find_charts(app: Sphinx, path: Path, parent: str, content: list[str]) -> Non
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives; called by Sphinx."""
     app.add_directive("limits-table", LimitsTable)
+    app.add_directive("close-table", CloseTable)
     app.add_directive("port-table", PortTable)
     app.add_config_value("public_packages", ["hubthread"], "env")
     app.connect("missing-reference", link_exported_name)
