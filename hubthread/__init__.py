@@ -3,26 +3,34 @@
 The packages and modules, lowest first.  A module imports only from its own row and the rows
 above it:
 
-    errors, statistics                 exceptions; snapshots of figures
-    checks, types, limits, history     argument checks, ids and enums, limits for clients
-    matcher/                           typed messages: formats, handlers, converters
-    protocol/                          the wire: HTTP, handshake, frames, closing
-    concurrency/                       threads, waits and order
-    net/                               sockets: transports, connections, outboxes, listeners
-    backplane/                         the order and the history of shared rooms
-    interfaces, room_option, settings  the protocols that handlers see; the settings
-    defaults                           the specification's default objects
-    core/                              the parts that a hub's clients, rooms and servers share
-    clients/                           one connection, as programs hold it
-    rooms/, rooms/ticking/             hotlines; hotlines with a clock
-    serving/                           from a socket or a WSGI request to a client
-    hub/                               the hub
-    integrations/, testing/            Flask; a hub in virtual time, for tests
-    cli, demo/, examples/              programs
+    errors.py, statistics.py  exceptions; snapshots of figures
+    checks.py, types.py       argument checks; ids and enums
+    limits.py, history.py     limits for clients; the history of a room
+    matcher/                  typed messages: formats, handlers, converters
+    protocol/                 the wire: HTTP, handshake, frames, closing
+    concurrency/              threads, waits and order
+    net/                      sockets: transports, connections, outboxes, listeners
+    backplane/                the order and the history of shared rooms
+    interfaces.py             the protocols that handlers see
+    room_option.py            the options of a room
+    settings.py, defaults.py  the settings; the specification's default objects
+    core/                     the parts that a hub's clients, rooms and servers share
+    clients/                  one connection, as programs hold it
+    rooms/, rooms/ticking/    hotlines; hotlines with a clock
+    serving/                  from a socket or a WSGI request to a client
+    hub/                      the hub
+    integrations/, testing/   Flask and Django; a hub in virtual time, for tests
+    static/                   the browser's client, in JavaScript
+    cli.py, demo/, examples/  programs
 
-To follow one message, read ``net/connection.py``, ``clients/client.py`` and
-``matcher/matcher.py``.  To follow one push, read ``rooms/hotline.py``, ``core/push_log.py`` and
-``net/outbox.py``.
+Where the main things happen:
+
+    a WebSocket is accepted       serving/accept.py        Arrival.accept
+    a message is read             net/connection.py        Connection.receive
+    a message finds its handler   matcher/matcher.py       MatcherMap.route
+    a room fans out               core/push_log.py         PushLog.flush
+    a tick runs                   rooms/ticking/loop.py    TickLoop.step
+    a slow client is dealt with   net/backlog.py           Backlog.admit
 
 The public names are those in this module, in ``hubthread.testing`` and in the modules of
 ``hubthread.integrations``.  Everything else may move.

@@ -10,6 +10,7 @@ import ast
 import functools
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -142,6 +143,25 @@ def test_files_have_docstrings() -> None:
     )
 
 
+def test_package_docstrings_name_every_file_that_is_there_and_no_other() -> None:
+    assert_none(
+        wrong
+        for path in _files(PACKAGE)
+        if path.name == "__init__.py"
+        for wrong in map_errors(path, ast.get_docstring(_tree(path)) or "")
+    )
+
+
+def test_map_of_the_main_things_names_functions_that_are_there() -> None:
+    found = re.findall(
+        r"^ +(.+?)  +(\S+\.py) +(\w+)\.(\w+)$", hubthread.__doc__ or "", re.MULTILINE
+    )
+    assert len(found) == 6
+    for _, file, owner, method in found:
+        module = importlib.import_module(_module(f"hubthread/{file}"))
+        assert hasattr(getattr(module, owner), method), f"{file}: {owner}.{method}"
+
+
 def test_docstrings_open_with_a_noun_or_an_imperative() -> None:
     """Those of all modules, and of the classes of the package."""
     assert_none(
@@ -189,6 +209,19 @@ def assert_none(errors: Iterator[str]) -> None:
     found = list(errors)
     if found:
         pytest.fail("\n".join(found), pytrace=False)
+
+
+def map_errors(init: Path, doc: str) -> Iterator[str]:
+    """Yield each file that the docstring of a package leaves out, or names by mistake."""
+    folder = init.parent
+    named = set(re.findall(r"(?<![\w./])(?:\w+/)*(?:\w+\.py\b|\w+/)", doc))
+    there = {path.name for path in folder.glob("*.py") if not path.name.startswith("__")}
+    there |= {f"{path.parent.name}/" for path in folder.glob("*/__init__.py")}
+    for name in sorted(there - named):
+        yield f"{_name(init)}:1: the docstring does not name {name}"
+    for name in sorted(named):
+        if not (folder / name).exists() and not (PACKAGE / name).exists():
+            yield f"{_name(init)}:1: the docstring names {name}, which is not there"
 
 
 def row_of(module: str) -> int | None:
@@ -494,6 +527,14 @@ def test_layer_errors_right_import_passes(file: str, source: str) -> None:
 def test_sleeps_and_swallowed_find_each_form(source: str) -> None:
     tree = ast.parse(source)
     assert [*sleeps(tree), *swallowed(tree)] == [2]
+
+
+def test_map_errors_finds_missing_and_wrong_names() -> None:
+    init = PACKAGE / "net" / "wsgi" / "__init__.py"
+    assert list(map_errors(init, "``hijack.py``, ``parked.py``; see ``net/tls.py``")) == []
+    missing, wrong = map_errors(init, "``hijack.py``; see ``net/parked.py``")
+    assert missing.endswith("does not name parked.py")
+    assert "net/parked.py, which is not there" in wrong
 
 
 def test_circles_finds_each_group() -> None:

@@ -6,9 +6,9 @@ that was away gets what it missed.
 
 Read in this order:
 
-- ``interfaces``: the seam.  ``Backplane``, ``BackplaneLink`` and ``Receiver`` say what a
-  backplane does, and which calls may wait.
-- ``stream``: the recent messages of one room, with their epoch and offsets.
-- ``memory``: ``MemoryBackplane``, the default: everything in the memory of one process, on the
+- ``interfaces.py``: ``Backplane``, ``BackplaneLink`` and ``Receiver``: the calls of a backplane,
+  and which of them may wait.
+- ``stream.py``: the recent messages of one room, with their epoch and offsets.
+- ``memory.py``: ``MemoryBackplane``, the default: everything in the memory of one process, on the
   threads that call it.
 """

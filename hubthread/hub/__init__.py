@@ -1,15 +1,20 @@
 """The hub as programs hold it.
 
-================  =============================================================================
-``hub.py``        ``Hub``: the public methods.  Any thread calls them; the work is done in
-                  ``core/``, ``rooms/``, ``clients/`` and ``serving/``
-``dhub.py``       ``DHub``: the argument of closures.  The hub thread only
-``lifecycle.py``  the start, and the six steps of closing.  One thread walks through them
-``filtered.py``   a broadcast to the clients that a predicate chooses.  The hub thread only
-``parts.py``      the objects that a hub is assembled of
-``polling.py``    ``hub.long_polling``: a thread for each poll
-``report.py``     ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any thread
-================  =============================================================================
+======================  =======================================================================
+``hub.py``              ``Hub``: the public methods.  Any thread calls them; the work is done in
+                        ``core/``, ``rooms/``, ``clients/`` and ``serving/``
+``dhub.py``             ``DHub``: the argument of closures.  The hub thread only
+``lifecycle.py``        the start, and the six steps of closing.  One thread walks through them
+``rooms.py``            the making of hotlines, by number or by name.  Any thread
+``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
+                        that runs the client's callbacks
+``filtered.py``         a broadcast to the clients that a predicate chooses.  The hub thread only
+``parts.py``            the objects that a hub is assembled of
+``polling.py``          ``hub.long_polling``: a thread for each poll
+``report.py``           ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any
+                        thread
+``fork.py``             the hubs of a forked child refuse calls
+======================  =======================================================================
 
 Read ``hub.py`` first, then ``lifecycle.py``.  A closure goes from ``hub.py`` to
 ``concurrency/loop.py``, which runs it on the hub thread.

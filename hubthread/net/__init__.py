@@ -4,8 +4,8 @@ Read in this order:
 
 - ``options.py`` and ``interfaces.py``: what a connection is given, and what it looks like.
 - ``transport.py`` and ``tls.py``: one stream socket, plain or with TLS.
-- ``outbox.py`` and ``backlog.py``: the sending half, the messages that wait in it, and the
-  overflow policies for slow peers; ``tick_batch.py`` corks outboxes during a tick.
+- ``sending.py``, ``outbox.py`` and ``backlog.py``: the sending half, the messages that wait in
+  it, and the overflow policies for slow peers; ``tick_batch.py`` corks outboxes during a tick.
 - ``connection.py`` (WebSocket) and ``tcp.py`` (raw): the reader, its pings, and the end;
   ``keepalive.py`` says when a ping is due and when a silent peer counts as gone.
 - ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share

@@ -2,16 +2,23 @@
 
 Read the files in this order; each needs only files above it:
 
-====================  ================================================================
-request, http_head    header fields and the request; a request head to fields
-proxy_header, hosts   the header of a proxy; the hosts that a server answers for
-http, wsgi_environ    bytes, or a WSGI environ, to a request; a response to bytes
-deflate_negotiation   choose the parameters of permessage-deflate
-handshake             accept or refuse a WebSocket handshake
-frames, closing       encode frames; the states of the closing handshake
-deflate, websocket    inflate with a cap; bytes of a client to messages
-raw_framing, batch    messages of raw TCP and UDP peers; frames joined for many clients
-====================  ================================================================
+==========================  ===============================================================
+``request.py``              header fields, and the request of a client
+``http_head.py``            a request head to header fields
+``proxy_header.py``         the header of a proxy
+``hosts.py``                the hosts that a server answers for
+``http.py``                 bytes to a request; a response to bytes
+``wsgi_environ.py``         a WSGI environ to a request
+``deflate_negotiation.py``  choose the parameters of permessage-deflate
+``handshake.py``            accept or refuse a WebSocket handshake
+``frames.py``               encode frames
+``closing.py``              the states of the closing handshake
+``deflate.py``              inflate with a cap
+``websocket.py``            bytes of a client to messages
+``raw_framing.py``          messages of raw TCP and UDP peers
+``envelope.py``             the room and the number around a push of a shared room
+``batch.py``                frames joined for many clients
+==========================  ===============================================================
 
 A parser belongs to the reader thread of its connection; values and functions may be used by
 any thread.
