@@ -6,6 +6,7 @@ above it:
     errors.py, statistics.py  exceptions; snapshots of figures
     checks.py, types.py       argument checks; ids and enums
     limits.py, history.py     limits for clients; the history of a room
+    presence.py               who is in a room
     matcher/                  typed messages: formats, handlers, converters
     protocol/                 the wire: HTTP, handshake, frames, closing
     concurrency/              threads, waits and order

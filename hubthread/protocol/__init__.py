@@ -12,6 +12,7 @@ Read the files in this order; each needs only files above it:
 ``deflate_negotiation.py``  choose the parameters of permessage-deflate
 ``handshake.py``            accept or refuse a WebSocket handshake
 ``frames.py``               encode frames
+``close_codes.py``          the close codes, and what a client does after each
 ``closing.py``              the states of the closing handshake
 ``deflate.py``              inflate with a cap
 ``websocket.py``            bytes of a client to messages
