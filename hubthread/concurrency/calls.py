@@ -136,11 +136,12 @@ def acquire(lock: threading.Lock, name: str) -> None:
 
     :param name: the name of the awaited object, for the error message.
     """
+    if lock.acquire(blocking=False):
+        return
     simulation = _simulation()
     if simulation is None:
-        if not lock.acquire(blocking=False):
-            about_to_wait()
-            lock.acquire()
+        about_to_wait()
+        lock.acquire()
         return
     simulation.run_others()
     if not lock.acquire(blocking=False):

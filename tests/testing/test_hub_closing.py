@@ -53,6 +53,19 @@ def test_virtual_hub_close_tells_every_client_and_takes_no_time() -> None:
     assert hub.join()
 
 
+def test_virtual_hub_close_ends_hundreds_of_clients() -> None:
+    """The end of one client does not wait for that of the next, as deep as there are clients."""
+    ends: list[int] = []
+    setting = HubSetting[Any, Any](
+        dict, on_connection_close=lambda ctx, meta: ends.append(ctx.connection_id)
+    )
+    with VirtualHub(setting) as hub:
+        clients = [hub.connect() for _ in range(400)]
+    assert ends == list(range(1, 401))
+    assert {client.close_code for client in clients} == {1001}
+    assert not hub.errors
+
+
 def test_virtual_hub_close_cuts_clients_that_do_not_answer() -> None:
     """They are cut after ``close_timeout``, or sooner if the time of ``close`` is up."""
     for timeout, until in ((10, 5.0), (4, 3.0)):
