@@ -399,7 +399,8 @@ class Agenda:
 
     def _refuse_closing(self) -> None:
         if self.ending:
-            raise HotlineClosed(f"{self._name} is closed")
+            reason = f": {self._ending}" if self._ending else ""
+            raise HotlineClosed(f"{self._name} is closed{reason}")
 
     def _room_time(self) -> float:
         at = self._paused_at
