@@ -23,7 +23,7 @@ from hubthread.protocol.deflate_negotiation import (
     choose_deflate,
     parse_extension_offers,
 )
-from hubthread.protocol.request import Request, checked_headers, split_authority
+from hubthread.protocol.request import Headers, Request, checked_headers, split_authority
 
 __all__ = [
     "Accepted",
@@ -31,6 +31,7 @@ __all__ = [
     "OriginCheck",
     "Subprotocols",
     "accept",
+    "as_handshake",
     "origin_allowed",
     "validate_origin_check",
 ]
@@ -44,6 +45,7 @@ Subprotocols: TypeAlias = Sequence[str] | Callable[[Request], str | None]
 ``request.subprotocols``, or none."""
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")
+_ANY_KEY = base64.b64encode(bytes(16)).decode()
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#]*)")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -124,6 +126,18 @@ def accept(
     lines = [f"{name}: {value}\r\n" for name, value in fields]
     response = f"HTTP/1.1 101 Switching Protocols\r\n{''.join(lines)}\r\n"
     return Accepted(response.encode("latin-1"), subprotocol, deflate[0] if deflate else None)
+
+
+def as_handshake(request: Request) -> Request:
+    """Return the handshake that the sender of a plain request would send."""
+    fields = {
+        **request.headers,
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": _ANY_KEY,
+    }
+    return replace(request, headers=Headers.of(fields))
 
 
 def _chosen(request: Request, subprotocols: Subprotocols) -> str | None:

@@ -30,6 +30,7 @@ from hubthread.protocol.request import (
     Headers,
     Request,
     checked_headers,
+    is_check,
     split_authority,
 )
 
@@ -208,7 +209,8 @@ class RequestParser:
             added to :attr:`trailing`.
         :returns: the request as soon as its head is complete, ``None`` before.
         :raises HandshakeRejected: with 400 for invalid HTTP and for a stream that ended too
-            early, 405 for a method other than ``GET`` and ``HEAD``, 413 for a request with a
+            early, 405 for a method other than ``GET`` and ``HEAD``
+            (and ``OPTIONS`` of a check), 413 for a request with a
             body, 414 for a request line and 431 for a head over the limit, 501 for an unknown
             method or transfer coding, 505 for another major version of HTTP.  No other exception
             is raised.  After a refusal every further call is refused.
@@ -348,7 +350,7 @@ def _check_method(request: Request) -> None:
     if request.method not in _METHODS:
         raise HandshakeRejected(501, f"The method {request.method[:20]} is unknown here.")
     allowed = ("GET",) if request.has_token("upgrade", "websocket") else ("GET", "HEAD")
-    if request.method not in allowed:
+    if request.method not in allowed and not is_check(request):
         raise HandshakeRejected(
             405,
             f"Only {' and '.join(allowed)} can be asked for here, not {request.method[:20]}.",

@@ -19,7 +19,18 @@ from urllib.parse import parse_qs, unquote
 
 from hubthread.errors import SettingError, SettingTypeError
 
-__all__ = ["ABSOLUTE_FORM", "Headers", "Request", "checked_headers", "split_authority"]
+__all__ = [
+    "ABSOLUTE_FORM",
+    "CHECK_FIELD",
+    "Headers",
+    "Request",
+    "checked_headers",
+    "is_check",
+    "split_authority",
+]
+
+CHECK_FIELD = "x-hubthread-check"
+"""The header field with which a page asks why its handshakes fail."""
 
 T = TypeVar("T")
 
@@ -235,6 +246,13 @@ class Request:
     @cached_property
     def _query_values(self) -> dict[str, list[str]]:
         return parse_qs(self.query_string, keep_blank_values=True)
+
+
+def is_check(request: Request) -> bool:
+    """Return True if a page asks why its handshakes fail, or asks if it may ask that."""
+    if request.method == "OPTIONS":
+        return request.has_token("access-control-request-headers", CHECK_FIELD)
+    return request.method == "GET" and CHECK_FIELD in request.headers and not request.is_websocket
 
 
 def _list_tokens(value: str) -> list[str]:

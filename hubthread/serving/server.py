@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from hubthread.checks import check_callable, check_kind, check_number, refuse_unrun
@@ -21,7 +22,9 @@ from hubthread.net.tls import certificate_of, open_transport
 from hubthread.net.transport import PeerLeft
 from hubthread.protocol.hosts import AllowedHosts
 from hubthread.protocol.http import Request, RequestParser, Response
+from hubthread.protocol.request import is_check
 from hubthread.serving.accept import Arrival, check_host, negotiate
+from hubthread.serving.check import answer_check
 from hubthread.serving.listening import Endpoint, Listening
 
 __all__ = ["Server", "open_server"]
@@ -89,12 +92,26 @@ class Server(Listening):
         request = arrival.request = yield from self._request(arrival, incoming)
         arrival.ahead()
         check_host(self._core, request, self._hosts)
+        if is_check(request):
+            if not self._is_here(request):
+                raise _nothing_at(request)
+            return answer_check(self._core, request, partial(self._decide, incoming))
         if incoming.refuse is not None and not self._is_page(request):
             raise incoming.refuse()
         page = self._page(request)
         if page is not None:
             return page
         return (yield from arrival.connect(negotiate(self._core, request)))
+
+    def _decide(self, incoming: Incoming, request: Request) -> None:
+        """Decide about a handshake that a page asks about; see ``check``."""
+        if incoming.refuse is not None:
+            raise incoming.refuse()
+        negotiate(self._core, request)
+
+    def _is_here(self, request: Request) -> bool:
+        """Return True if the WebSocket is at the path of the request."""
+        return self._path is None or request.path == self._path
 
     def _request(self, arrival: Arrival, incoming: Incoming) -> Steps[Request]:
         """Read the request; raise what the parser refuses it with, or a 408."""
@@ -134,19 +151,19 @@ class Server(Listening):
 
     def _is_page(self, request: Request) -> bool:
         """Return True if the request is for a page and not for the WebSocket."""
-        here = self._path is None or request.path == self._path
-        return not (request.is_websocket and here) and request.path in self._pages
+        here = request.is_websocket and self._is_here(request)
+        return not here and request.path in self._pages
 
     def _page(self, request: Request) -> Response | None:
         """Return the response to plain HTTP; None if the request is for the WebSocket."""
-        here = self._path is None or request.path == self._path
+        here = self._is_here(request)
         if request.is_websocket and here:
             return None
         page = self._pages.get(request.path)
         if page is None:
             if here:
                 return None  # the handshake refuses it, and says why
-            raise HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
+            raise _nothing_at(request)
         try:
             with self._core.hook_call("the page", request):
                 response: object = contextvars.Context().run(page, request)
@@ -159,6 +176,10 @@ class Server(Listening):
             self._core.incidents.log_exception(error, "the page %r raised", request.path)
             return Response.text(500, "The server failed to make this page.")
         return response
+
+
+def _nothing_at(request: Request) -> HandshakeRejected:
+    return HandshakeRejected(404, f"There is nothing at {request.path[:100]!r}.")
 
 
 def open_server(

@@ -39,9 +39,10 @@ from hubthread.net.wsgi.hijack import (
 )
 from hubthread.net.wsgi.parked import open_parked
 from hubthread.protocol.http import Response, reason_phrase
-from hubthread.protocol.request import Request
+from hubthread.protocol.request import Request, is_check
 from hubthread.protocol.wsgi_environ import kept_environ, request_of
 from hubthread.serving.accept import ASK, Arrival, Negotiated, negotiate, refusal_response
+from hubthread.serving.check import answer_check
 
 __all__ = ["WSGIAnswer", "WSGIBridge"]
 
@@ -149,7 +150,16 @@ class WSGIBridge:
                 request = replace(request, environ=kept_environ(environ))
             # The hooks see the request of the framework around them.  What they set ends with
             # it: the thread serves another request next.
-            negotiated = negotiate(self._core, request, meta, contextvars.copy_context())
+            variables = contextvars.copy_context()
+            if is_check(request):
+
+                def decide(handshake: Request) -> None:
+                    negotiate(self._core, handshake, meta, variables)
+                    self._take_place(handshake.peer, max_connections, move=True)
+                    self._end_moved(handshake.peer)
+
+                return _answer_with(answer_check(self._core, request, decide))
+            negotiated = negotiate(self._core, request, meta, variables)
             negotiated = negotiated._replace(variables=contextvars.Context())
             drain = self._admit(environ, negotiated, max_connections)
         except HandshakeRejected as refusal:
@@ -157,7 +167,7 @@ class WSGIBridge:
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # the operator has to act
                 self._trouble(refusal.reason, refusal.reason)
             response = refusal_response(self._core, refusal)
-            return _refused_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
+            return _answer_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
         return WSGIAnswer(101, drain=drain)  # for the decoy: the peer has got its own 101
 
     def start_once(self) -> None:
@@ -300,14 +310,13 @@ def _full() -> HandshakeRejected:
     return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
 
 
-def _refused_with(response: Response, *, head: bool) -> WSGIAnswer:
-    return WSGIAnswer(
-        response.status,
-        [
-            *(each for each in response.headers if each[0].lower() not in _HOP_BY_HOP),
+def _answer_with(response: Response, *, head: bool = False) -> WSGIAnswer:
+    fields = [each for each in response.headers if each[0].lower() not in _HOP_BY_HOP]
+    if response.status != HTTPStatus.NO_CONTENT:
+        fields += [
             ("Content-Type", response.content_type),
             ("Content-Length", str(len(response.body))),
-            ("X-Content-Type-Options", "nosniff"),
-        ],
-        b"" if head else response.body,  # few servers leave the body out themselves
-    )
+        ]
+    fields.append(("X-Content-Type-Options", "nosniff"))
+    # Few servers leave the body out themselves.
+    return WSGIAnswer(response.status, fields, b"" if head else response.body)

@@ -409,6 +409,7 @@ export class Hub {
   async #probe() {
     const epoch = this.#epoch
     const stop = new AbortController()
+    this.#unopened = 0
     this.#connectDue = now() + CONNECT_TIMEOUT
     this.#probing = stop
     this.#become("connecting", this.#reason)
@@ -417,13 +418,15 @@ export class Hub {
     try {
       const address = this.#address.replace(/^ws/, "http")
       const headers = { "X-Hubthread-Check": "1" }
-      answer = await fetch(address, { headers, cache: "no-store", signal: stop.signal })
+      const how = { headers, cache: "no-store", credentials: "include", redirect: "manual" }
+      answer = await fetch(address, { ...how, signal: stop.signal })
     } catch {
       if (epoch === this.#epoch) this.#wait("the server cannot be reached")
       return
     }
     if (epoch !== this.#epoch) return
-    const status = answer.status
+    // A redirect, which a page may not look at, leads to a page for logging in.
+    const status = answer.type === "opaqueredirect" ? 401 : answer.status
     const after = Math.min(Number(answer.headers.get("Retry-After")) * SECOND, MOST_RETRY)
     if (status === 401) {
       if (this.#refusedToken || typeof this.#options.token !== "function")
@@ -433,7 +436,9 @@ export class Hub {
     }
     if (status === 403 || status === 404 || status === 410)
       return this.#end(`the server refuses (${status})`)
-    this.#wait(`the server cannot be reached (${status})`, after > 0 ? after + this.#backoff() : undefined)
+    const why = status === 204 ? "a WebSocket cannot reach the server, a page can" :
+      `the server cannot be reached (${status})`
+    this.#wait(why, after > 0 ? after + this.#backoff() : undefined)
   }
   #probing = null
 

@@ -15,7 +15,7 @@ async function closed([code, reason, failures, wasOpen, chance]) {
     world.socket.open()
     hello()
     world.socket.end(1011)
-    await world.pass(hub.retryAt - Date.now())
+    await world.pass(hub.retryAt - Date.now() + 1)
   }
   world.socket.open()
   if (wasOpen) hello()

@@ -229,7 +229,7 @@ test("probe_tells_why_handshakes_fail", async () => {
     [404, "ended", "the server refuses (404)"],
     [401, "ended", "the server refuses: log in first"],
     [503, "waiting", "the server cannot be reached (503)"],
-    [204, "waiting", "the server cannot be reached (204)"],
+    [204, "waiting", "a WebSocket cannot reach the server, a page can"],
   ]) {
     const world = new World()
     const hub = connect("/ws")
@@ -246,6 +246,35 @@ test("probe_tells_why_handshakes_fail", async () => {
     if (state === "waiting") assert.ok(hub.retryAt - Date.now() >= 7000)
     hub.disconnect()
   }
+})
+
+test("probe_that_is_led_elsewhere_asks_for_a_log_in", async () => {
+  const world = new World()
+  const hub = connect("https://hub.example/ws")
+  await world.settle()
+  world.socket.end()
+  await world.pass(1000)
+  world.socket.end()
+  const { url, options, resolve } = world.fetches.at(-1)
+  assert.equal(url, "https://hub.example/ws")
+  assert.deepEqual([options.credentials, options.redirect], ["include", "manual"])
+  resolve({ type: "opaqueredirect", status: 0, headers: new Map() })
+  await world.settle()
+  assert.deepEqual([hub.state, hub.reason], ["ended", "the server refuses: log in first"])
+})
+
+test("probe_follows_every_second_failure", async () => {
+  const world = new World()
+  const hub = connect("/ws")
+  for (let failed = 0; failed < 10; failed++) {
+    await world.settle()
+    world.socket.end()
+    world.fetches.at(-1)?.reject(new Error("unreachable"))
+    await world.settle()
+    await world.pass(hub.retryAt - Date.now() + 1)
+  }
+  assert.equal(world.fetches.length, 5)
+  hub.disconnect()
 })
 
 test("probe_without_an_answer_is_given_up", async () => {
