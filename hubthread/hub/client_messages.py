@@ -21,7 +21,6 @@ Layer: hub.  Threads: the thread that runs the client's callbacks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +31,14 @@ from hubthread.core.core import Core, Intercept
 from hubthread.errors import HubThreadError
 from hubthread.history import Position, Recovery
 from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.hub_messages import (
+    VERSION,
+    Refusal,
+    check_hello,
+    encode_message,
+    load_message,
+    reply_to,
+)
 from hubthread.rooms.hotline import Hotline
 
 __all__ = ["ClientMessages"]
@@ -39,15 +46,7 @@ __all__ = ["ClientMessages"]
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 
-VERSION = 1
 MOST_REPLAY = 1000
-MARK = '"hub:'
-MARK_ENDS = 20
-"""The mark of such a message is in its first characters, for ``type`` comes first."""
-
-
-class Refusal(Exception):
-    """The client has asked for something that it does not get.  The text is for the client."""
 
 
 class ClientMessages(Generic[Meta, Header]):
@@ -69,12 +68,10 @@ class ClientMessages(Generic[Meta, Header]):
 
     def __call__(self, client: Client[Meta, Header], meta: Meta) -> bool:
         """Return False if the message was one of the hub's own, which is answered then."""
-        payload = client.payload
-        if isinstance(payload, str) and MARK in payload[:MARK_ENDS]:
-            message = _load(payload)
-            if message is not None:
-                self._take(client, message)
-                return False
+        message = load_message(client.payload)
+        if message is not None:
+            self._take(client, message)
+            return False
         return True if self._then is None else self._then(client, meta)
 
     def _take(self, client: Client[Meta, Header], message: dict[str, Any]) -> None:
@@ -89,13 +86,10 @@ class ClientMessages(Generic[Meta, Header]):
         except HubThreadError as error:  # the room is closed or full, say
             fields = {"error": str(error)}
         if fields is not None and (number is not None or kind == "hub:hello"):
-            client.write(_encode({"type": kind, **_reply(number), **fields}))
+            client.write(encode_message({"type": kind, **reply_to(number), **fields}))
 
     def _hello(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
-        if message.get("v") != VERSION:
-            raise Refusal(f"v: expected {VERSION}")
-        if "token" in message:  # a client must not think that the token was checked
-            raise Refusal("token: this server takes none")
+        check_hello(message)
         return {"v": VERSION, "id": client.connection_id, "now": _now()}
 
     def _time(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +108,7 @@ class ClientMessages(Generic[Meta, Header]):
         if type(replay) is not int or not 0 <= replay <= MOST_REPLAY:
             raise Refusal(f"replay: expected an integer from 0 to {MOST_REPLAY}")
         room = self._allowed(client, name)
-        head = {"type": "hub:join", **_reply(message.get("id")), "room": name}
+        head = {"type": "hub:join", **reply_to(message.get("id")), "room": name}
 
         def opening(found: Recovery | None) -> Frame:
             fields: dict[str, Any] = {}
@@ -123,7 +117,7 @@ class ClientMessages(Generic[Meta, Header]):
                 fields = {"epoch": place.epoch, "at": place.offset, "count": found.count}
                 if since is not None:
                     fields["recovered"] = found.recovered
-            return Frame(_encode(head | fields), MessageType.TEXT)
+            return Frame(encode_message(head | fields), MessageType.TEXT)
 
         room.hangup(client)  # a client that joins again has lost count
         room._open_with(client, opening, since, replay)
@@ -146,19 +140,6 @@ class ClientMessages(Generic[Meta, Header]):
         return room
 
 
-def _load(payload: str) -> dict[str, Any] | None:
-    """Return the message, if it is one of the hub's own."""
-    try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(message, dict):
-        kind = message.get("type")
-        if isinstance(kind, str) and kind.startswith("hub:"):
-            return message
-    return None
-
-
 def _name(message: dict[str, Any]) -> str:
     name = message.get("room")
     if not isinstance(name, str):
@@ -173,14 +154,6 @@ def _position(message: dict[str, Any]) -> Position | None:
     if not isinstance(epoch, str) or type(offset) is not int:
         raise Refusal("expected epoch, a text, and at, an integer")
     return Position(epoch, offset)
-
-
-def _reply(number: object) -> dict[str, Any]:
-    return {"reply": number} if isinstance(number, (int, str)) else {}
-
-
-def _encode(message: dict[str, Any]) -> str:
-    return json.dumps(message, separators=(",", ":"))
 
 
 def _now() -> int:

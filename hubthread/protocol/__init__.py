@@ -17,6 +17,7 @@ Read the files in this order; each needs only files above it:
 ``deflate.py``              inflate with a cap
 ``websocket.py``            bytes of a client to messages
 ``raw_framing.py``          messages of raw TCP and UDP peers
+``hub_messages.py``         the text of the hub's own messages
 ``envelope.py``             the room and the number around a push of a shared room
 ``batch.py``                frames joined for many clients
 ==========================  ===============================================================
