@@ -7,6 +7,7 @@
 ``raw_server.py``  ``SocketServer``: raw TCP and UDP peers (``hub.socket_handles``)
 ``wsgi.py``        ``WSGIBridge``: clients of a WSGI application (``hub.websocket_handler``)
 ``accept.py``      ``Arrival``: the handshake and the client, the same for all of them
+``check.py``       the answer to a page that asks why its handshakes fail
 =================  ============================================================================
 
 The way of a connection: ``net/listener.py`` accepts it and starts its thread → ``server.py`` reads
