@@ -172,7 +172,10 @@ class HotlineClosed(Closed):
 
 
 class QueueFull(HubThreadError):
-    """A bounded queue is full.  The call did nothing; the message names the bound."""
+    """A bounded queue is full.  The call did nothing; the message names the bound.
+
+    ``on_connection_start`` and ``on_connection_close`` do not get it from the hub and from rooms.
+    """
 
 
 class ExecTimeout(HubThreadError, TimeoutError):

@@ -364,7 +364,8 @@ class HubSetting(Generic[Meta, Header]):
     on_connection_start: Callable[[IOContext, Meta], object] | None = None
     """Called with ``(ctx, meta)`` as the client's first callback.
 
-    If it raises, the client is closed with 1011.
+    If it raises, the client is closed with 1011.  Closures and pushes that it hands to the hub and
+    to rooms are accepted even if their queues are full; those of ``on_connection_close``, too.
     """
     on_connection_close: Callable[[IOContext, Meta], object] | None = None
     """Called with ``(ctx, meta)`` as the client's last callback.

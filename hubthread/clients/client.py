@@ -22,6 +22,7 @@ from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.essential import run_essential
 from hubthread.concurrency.habits import Habits
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.strand import Strand
@@ -349,7 +350,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self._started = True
         if callback is not None:
             self._ahead(callback)
-            checked(callback(self, self.meta))
+            checked(run_essential(partial(callback, self, self.meta)))
 
     def enter(self) -> None:
         """Wait until the client's earlier callbacks have run, and hold back later ones."""
@@ -479,7 +480,7 @@ class Client(Recipient, Generic[Meta, Header]):
         if callback is not None and self._started:
             self._ahead(callback)
             with self._core.registry.busy(self):
-                self._call(lambda: callback(self, self.meta))
+                self._call(lambda: run_essential(partial(callback, self, self.meta)))
 
     def _ahead(self, function: object) -> None:
         """Let another thread serve the others, if ``function``, which runs next, may block."""

@@ -6,6 +6,7 @@ Reading order:
 ``bell.py``            the wake-up of one waiting thread, which is never lost
 ``mailbox.py``         the queue of closures and jobs that wait for the hub thread
 ``loop.py``            the hub thread: runs those closures, one at a time
+``essential.py``       callbacks whose work no bound refuses: a client comes or goes
 ``strand.py``          the order of one client's callbacks, without a thread of its own
 ``calls.py``           one thread waits for the result of another; cycles are refused
 ``threads.py``         starts, counts and joins every thread of a hub

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.essential import is_essential
 from hubthread.errors import HubClosed, HubThreadError, QueueFull
 
 __all__ = ["Mailbox"]
@@ -58,14 +59,15 @@ class Mailbox(queue.Queue[T], Generic[T]):
         :param essential: accept it even if the bound is reached.  For jobs of the library, of
             which there is a fixed number for each client and hotline.
         :raises HubClosed: after ``close``.
-        :raises QueueFull: if ``bound`` entries wait.
+        :raises QueueFull: if ``bound`` entries wait, except inside ``run_essential``.
         """
         # Queue.put knows neither ``closed`` nor ``essential``.
         try:
             with self.mutex:
                 if self.closed:
                     raise HubClosed(f"{self.name} is closed and accepts nothing more")
-                if not essential and len(self.queue) >= self.bound:
+                full = len(self.queue) >= self.bound
+                if full and not essential and not is_essential():
                     raise QueueFull(
                         f"{self.name}: {self.bound} entries are waiting, the bound of "
                         f"chan_queue_size; submit less, or wait for results with exec_sync"

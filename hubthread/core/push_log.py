@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from hubthread.concurrency.calls import thread_id, wait_for
 from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.essential import is_essential
 from hubthread.concurrency.fairness import fan_outs
 from hubthread.core.delivery import Delivery, Member
 from hubthread.core.entries import Change, Driver, Push, PushExcept, Step, Watcher
@@ -351,7 +352,7 @@ class PushLog(Generic[M]):
         """Refuse a push that cannot be accepted.  Called under the lock."""
         if self._closed and self.telling != thread_id():
             raise HotlineClosed(f"{self.name} is closed")
-        if len(self._log) >= self._bound:
+        if len(self._log) >= self._bound and not is_essential():
             raise QueueFull(
                 f"{self.name}: {self._bound} pushes are waiting, the bound of "
                 f"chan_queue_size; keep pace with wait_push_consumed"

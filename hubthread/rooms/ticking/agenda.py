@@ -20,6 +20,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hubthread.concurrency.calls import Call, wait_for
+from hubthread.concurrency.essential import is_essential
 from hubthread.errors import HotlineClosed, QueueFull
 from hubthread.rooms.ticking.schedule import Overrun, Schedule, Tick
 from hubthread.rooms.ticking.window import TickWindow
@@ -187,11 +188,12 @@ class Agenda:
         :param call: is abandoned if a bug stops the room before ``work`` has run.
         :param essential: accept it although ``bound`` closures wait.
         :raises HotlineClosed: when the room is closing.
-        :raises QueueFull: when ``bound`` closures wait.
+        :raises QueueFull: when ``bound`` closures wait, except inside ``run_essential``.
         """
         with self._lock:
             self._refuse_closing()
-            if not essential and len(self._queue) >= self._bound:
+            full = len(self._queue) >= self._bound
+            if full and not essential and not is_essential():
                 raise QueueFull(
                     f"{self._name}: {self._bound} closures are waiting, the bound of "
                     f"control_size: they come faster than the room runs them"
