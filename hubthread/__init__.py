@@ -23,6 +23,23 @@ above it:
     integrations/, testing/   Flask and Django; a hub in virtual time, for tests
     static/                   the browser's client, in JavaScript
     cli.py, demo/, examples/  programs
+    errors, statistics                 exceptions; snapshots of figures
+    checks, types, limits              argument checks, ids and enums, limits for clients
+    history, presence                  options and values of shared rooms
+    matcher/                           typed messages: formats, handlers, converters
+    protocol/                          the wire: HTTP, handshake, frames, closing
+    concurrency/                       threads, waits and order
+    net/                               sockets: transports, connections, outboxes, listeners
+    backplane/                         the order and the history of shared rooms
+    interfaces, room_option, settings  the protocols that handlers see; the settings
+    defaults                           the specification's default objects
+    core/                              the parts that a hub's clients, rooms and servers share
+    clients/                           one connection, as programs hold it
+    rooms/, rooms/ticking/             hotlines; hotlines with a clock
+    serving/                           from a socket or a WSGI request to a client
+    hub/                               the hub
+    integrations/, testing/            Flask; a hub in virtual time, for tests
+    cli, demo/, examples/              programs
 
 Where the main things happen:
 
@@ -112,6 +129,9 @@ from hubthread.matcher.matcher import HandlePack as HandlePack
 from hubthread.matcher.matcher import MatcherMap as MatcherMap
 from hubthread.matcher.matcher import SubMatcher as SubMatcher
 from hubthread.net.activation import systemd_sockets as systemd_sockets
+from hubthread.presence import Presence as Presence
+from hubthread.presence import PresenceChange as PresenceChange
+from hubthread.presence import PresenceState as PresenceState
 from hubthread.protocol.close_codes import CloseCode as CloseCode
 from hubthread.protocol.frames import MessageType as MessageType
 from hubthread.protocol.http import Request as Request
@@ -174,6 +194,9 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     # Shared rooms, with a history.
     "History",
     "Position",
+    "Presence",
+    "PresenceChange",
+    "PresenceState",
     "Recovery",
     "Backplane",
     "MemoryBackplane",

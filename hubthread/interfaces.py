@@ -72,6 +72,10 @@ class IOContext(Protocol):
     def subprotocol(self) -> str | None:
         """The subprotocol that the handshake chose, or None."""
 
+    @property
+    def user(self) -> str | None:
+        """The name of the client's user, from ``HubSetting.user``; None without one."""
+
     matcher: Any
     """The ``MatcherMap`` or ``SubMatcher`` that handles this client's messages, or None.
 

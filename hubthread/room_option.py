@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hubthread.checks import check_function, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.history import History
+from hubthread.presence import Presence
 
 if TYPE_CHECKING:
     from hubthread.interfaces import IOContext
@@ -71,6 +72,8 @@ class HotlineOption:
     """
     history: History | None = None
     """The pushes that the room keeps.  Only a shared room keeps any."""
+    presence: Presence | None = None
+    """Tells who is in.  Only a shared room does."""
 
     def __post_init__(self) -> None:
         check_kind("name", self.name, str, "a string")
@@ -80,10 +83,11 @@ class HotlineOption:
         check_function("on_empty", self.on_empty, "hotline")
         check_number("close_when_empty", self.close_when_empty, 0, optional=True)
         check_kind("shared", self.shared, bool, "True or False")
-        if self.history is not None:
-            check_kind("history", self.history, History, "a History or None")
-            if not self.shared:
-                raise SettingError("history", "expected shared=True beside it, got shared=False")
+        check_kind("history", self.history, History | None, "a History or None")
+        check_kind("presence", self.presence, Presence | None, "a Presence or None")
+        for name in ("history", "presence"):
+            if getattr(self, name) is not None and not self.shared:
+                raise SettingError(name, "expected shared=True beside it, got shared=False")
 
     @property
     def _watches(self) -> bool:

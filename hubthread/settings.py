@@ -380,6 +380,13 @@ class HubSetting(Generic[Meta, Header]):
     ``__exit__`` gets what the callback raised, before that is logged or after
     ``receive_matcher_error`` has handled it.
     """
+    user: Callable[[IOContext, Meta], str | None] | None = None
+    """Called with ``(ctx, meta)`` before ``on_connection_start``; returns the name of the
+    client's user, ``ctx.user``, or None.
+
+    Several clients may be one user.  If the function raises, the client is
+    closed with 1011.
+    """
     may_join: Callable[[IOContext, Meta, str], bool | str] | None = None
     """Called with ``(ctx, meta, name)`` when a client of ``hubthread.1`` asks to join a room.
 
@@ -458,6 +465,7 @@ class HubSetting(Generic[Meta, Header]):
             ("on_connection_start", ("ctx", "meta")),
             ("on_connection_close", ("ctx", "meta")),
             ("around_callback", ("ctx", "meta")),
+            ("user", ("ctx", "meta")),
             ("may_join", ("ctx", "meta", "name")),
             ("delayed_execution", ("hub",)),
         ):

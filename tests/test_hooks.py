@@ -31,6 +31,7 @@ from hubthread import (
     MatcherMap,
     MessageType,
     PingPongPlan,
+    Presence,
     RateLimiter,
     Upgrader,
     UsageError,
@@ -80,6 +81,10 @@ def _hotline(name: str) -> Give:
     return lambda scene, hook: HotlineOption(**{name: hook})
 
 
+def _presence(name: str) -> Give:
+    return lambda scene, hook: Presence(**{name: hook})
+
+
 def _frame(name: str) -> Give:
     fields: dict[str, Any] = {"new_obj": dict}
     return lambda scene, hook: HotlineFrameOption(**fields | {name: hook})
@@ -102,6 +107,7 @@ GIVE: dict[str, Give] = {
             "on_handshake",
             "on_receive_message",
             "receive_matcher_error",
+            "user",
         )
     },
     "Upgrader.check_origin": lambda scene, hook: Upgrader(check_origin=hook),
@@ -121,6 +127,7 @@ GIVE: dict[str, Give] = {
         )
     },
     **{f"HotlineOption.{name}": _hotline(name) for name in ("on_join", "on_leave", "on_empty")},
+    **{f"Presence.{name}": _presence(name) for name in ("info", "on_change", "user")},
     "LongPollingOption.do": lambda scene, hook: LongPollingOption(hook, 1.0),
     "LongPollingOption.timeout_callback": lambda scene, hook: LongPollingOption(
         lambda hub, done: None, 1.0, timeout_callback=hook

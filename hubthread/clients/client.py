@@ -75,7 +75,8 @@ class Client(Recipient, Generic[Meta, Header]):
     __slots__ = (
         "__weakref__", "_around", "_context", "_core", "_lock", "_make_frame", "_pending",
         "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits", "handshake",
-        "intercept", "matcher", "meta", "payload", "received", "running", "subprotocol", "ws_conn",
+        "intercept", "matcher", "meta", "payload", "received", "running", "subprotocol", "user",
+        "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
@@ -97,6 +98,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self.meta = meta
         self.handshake = request
         self.subprotocol: str | None = None
+        self.user: str | None = None
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             setting.receive_matcher
         )
@@ -345,7 +347,12 @@ class Client(Recipient, Generic[Meta, Header]):
             reports.refuse_start(self._core, self, error)
 
     def _start(self) -> None:
-        callback = self._core.setting.on_connection_start
+        setting = self._core.setting
+        callback = setting.on_connection_start
+        if setting.user is not None:
+            self._ahead(setting.user)
+            self.user = checked(setting.user(self, self.meta))
+            check_kind("user", self.user, str | None, "a function that returns a string or None")
         self._core.registry.admit(self)
         self._started = True
         if callback is not None:

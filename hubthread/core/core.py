@@ -69,6 +69,8 @@ class Core(Generic[Meta, Header]):
         self.setting = setting
         self._runtime = runtime
         self.name = runtime.name
+        self.node = f"{runtime.name}-{secrets.token_hex(4)}"
+        """A name that no other hub has."""
         self.logger = runtime.logger
         self.context = Context(setting.context)
         # The threads and services that the hub runs on.
@@ -138,9 +140,8 @@ class Core(Generic[Meta, Header]):
         with self._backplane_lock:
             link = self._backplane
             if link is None:
-                node = f"{self.name}-{secrets.token_hex(4)}"
                 backplane = self.setting.backplane or MemoryBackplane()
-                link = self._backplane = backplane.open(node, self.clock.now)
+                link = self._backplane = backplane.open(self.node, self.clock.now)
             return link
 
     def close_backplane(self, timeout: float) -> None:

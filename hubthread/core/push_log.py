@@ -73,6 +73,8 @@ class PushLog(Generic[M]):
         self.place: Callable[[int, int], Place] | None = None
         """Returns the place of pushes, from the first to the last, in a shared room's order."""
         self.watcher: Watcher[M] | None = None
+        self.presence: Watcher[M] | None = None
+        """Notes who is in a shared room that tells this."""
         self.telling: int | None = None
         """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
         self._lock = threading.RLock()  # guards what follows
@@ -108,6 +110,8 @@ class PushLog(Generic[M]):
                     raise HotlineFull(f"{self.name} has {self._most} members, its max_members")
                 if self.watcher is not None:
                     self.watcher.joins(member)
+                if self.presence is not None:
+                    self.presence.joins(member)
                 self._accepted[member] = None
                 if not first and self._at_rest():
                     self._present[member] = None
@@ -137,8 +141,7 @@ class PushLog(Generic[M]):
             with self._lock:
                 if member not in self._accepted:
                     return False
-                if self.watcher is not None:
-                    self.watcher.leaves(member)
+                self._note_leave(member)
                 del self._accepted[member]
                 if self._at_rest():
                     del self._present[member]
@@ -161,14 +164,18 @@ class PushLog(Generic[M]):
     def _take_out(self, member: M) -> None:
         """End a join or a leave that was interrupted: the member is out."""
         with self._lock:
-            if self.watcher is not None:
-                self.watcher.leaves(member)
+            self._note_leave(member)
             self._accepted.pop(member, None)
             self._append(Change(member, joins=False))
             driver = self._driver
         self._flush_waiting()
         if driver is not None:
             driver.left(member)
+
+    def _note_leave(self, member: M) -> None:
+        for watcher in (self.watcher, self.presence):
+            if watcher is not None:
+                watcher.leaves(member)
 
     def admit(self) -> None:
         """Refuse a push that cannot be accepted.

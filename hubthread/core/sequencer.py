@@ -25,7 +25,7 @@ from hubthread.core.push_log import Member, PushLog
 from hubthread.core.roster import Roster
 from hubthread.errors import Closed
 from hubthread.history import History, Position, Recovery
-from hubthread.presence import PresenceChange
+from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.envelope import SUBPROTOCOL, Place
 from hubthread.protocol.frames import Frame, MessageType
@@ -64,6 +64,7 @@ class Sequencer(Generic[M]):
         self.name = name
         self._keep = keep
         self._now = now
+        self.roster = roster
         self.on_change: Callable[[PresenceChange], object] | None = None
         """Called under the lock with each change of who is in; must return at once."""
         self._lock = threading.RLock()  # guards what follows
@@ -73,7 +74,6 @@ class Sequencer(Generic[M]):
         self._spans: list[tuple[int, int]] = [(0, 0)]
         self._arrived = 0  # the own number that has arrived last
         self._closed: Closed | None = None
-        self.roster = roster
         log.place = self._place
         link.attach(name, keep, self)
 
@@ -172,6 +172,16 @@ class Sequencer(Generic[M]):
         """The position of the last push that has arrived."""
         with self._lock:
             return Position(self._ring.epoch, self._ring.top)
+
+    def presence(self) -> PresenceState | None:
+        """Return the picture of who is in; None if the room does not tell."""
+        with self._lock:
+            return None if self.roster is None else self.roster.state()
+
+    def presence_fields(self) -> str | None:
+        """Return that picture as fields of a JSON object, for a client that joins."""
+        with self._lock:
+            return None if self.roster is None else self.roster.fields()
 
     def log_number(self, number: int) -> int | None:
         """Return the log's number of this hub's push ``number``; None if it has not arrived."""

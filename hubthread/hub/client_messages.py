@@ -13,8 +13,18 @@ has the same value under ``reply``.  An answer with ``error`` says why nothing w
     ← {"type":"hub:time","reply":9,"now":1764…}
 
 The answer to a join comes before the pushes of the room.  ``at`` is the position of the join.
-Without a position in the request there is no ``recovered``.  A room without a history has no
-``epoch`` and no ``at``.
+Without a position in the request there is no ``recovered``; if it is false, ``why`` is
+``"epoch"`` or ``"trimmed"``.  A room without a history has no ``epoch`` and no ``at``.
+
+A room with presence adds who is in, and then tells each change, which has the next number::
+
+    ← {"type":"hub:join",…,"v":87,"members":{"ann":{"age":7}}}
+    ← {"type":"hub:members","room":"table/7","v":88,"came":{"bob":null},"went":["ann"]}
+
+With ``mode="count"`` both have ``present``, a number.  When pushes to a client may be missing, it
+is told the position that it is at now; ``why`` may also be ``"dropped"``::
+
+    ← {"type":"hub:gap","room":"table/7","epoch":"m9","at":17,"why":"epoch"}
 
 Layer: hub.  Threads: the thread that runs the client's callbacks.
 """
@@ -117,7 +127,13 @@ class ClientMessages(Generic[Meta, Header]):
                 fields = {"epoch": place.epoch, "at": place.offset, "count": found.count}
                 if since is not None:
                     fields["recovered"] = found.recovered
-            return Frame(encode_message(head | fields), MessageType.TEXT)
+                    if not found.recovered:
+                        known = since.epoch == place.epoch
+                        fields["why"] = "trimmed" if known else "epoch"
+            text, present = encode_message(head | fields), room._presence_fields()
+            if present is not None:
+                text = f"{text[:-1]},{present}}}"
+            return Frame(text, MessageType.TEXT)
 
         room.hangup(client)  # a client that joins again has lost count
         room._open_with(client, opening, since, replay)

@@ -6,6 +6,7 @@ Source: the specification's ``IHotline``, ``NewHotline``.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -16,14 +17,23 @@ from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
+from hubthread.core.roster import Roster
 from hubthread.core.sequencer import Sequencer
-from hubthread.errors import ContextNotClient, HubThreadError, SettingError, UsageError
+from hubthread.errors import (
+    ContextNotClient,
+    HubClosed,
+    HubThreadError,
+    SettingError,
+    UsageError,
+)
 from hubthread.history import Position, Recovery
 from hubthread.matcher.compile import marshal_json
 from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 from hubthread.rooms.attendance import Attendance, WhenEmpty
+from hubthread.rooms.presence import LocalPresence
 from hubthread.settings import HotlineOption
 from hubthread.statistics import HotlineStatistics
 from hubthread.types import HotlineID, Key, Overflow, check_key
@@ -55,6 +65,7 @@ class Hotline(EachClient[Meta, Header]):
         "_log",
         "_make_frame",
         "_option",
+        "_presence",
         "_shared",
         "context",
         "data",
@@ -91,12 +102,13 @@ class Hotline(EachClient[Meta, Header]):
             bound = core.setting.chan_queue_size
             self._log = PushLog(core.loop.schedule, bound, label, option.max_members)
             self._log.room = self
+            self._presence: LocalPresence | None = None
             self._shared = self._share() if option.shared else None  # may refuse the option
             if option._watches:
                 self._watch()
         else:
             self.context, self.data, self._log = continued.context, continued.data, continued._log
-            self._shared = continued._shared
+            self._shared, self._presence = continued._shared, continued._presence
 
     def _share(self) -> Sequencer[Client[Meta, Header]]:
         """Attach the room to the hub's backplane."""
@@ -107,8 +119,26 @@ class Hotline(EachClient[Meta, Header]):
                 "expected None in a hub with Overflow.LATEST, which replaces waiting pushes: a "
                 "client could not say which pushes it has",
             )
-        now = core.clock.now
-        return Sequencer(core.backplane, self._log, option.name, option.history, now)
+        link, log, now = core.backplane, self._log, core.clock.now
+        presence = option.presence
+        if presence is None:
+            return Sequencer(link, log, option.name, option.history, now)
+        roster = Roster(option.name, counts=presence.mode == "count")
+        shared = Sequencer(link, log, option.name, option.history, now, roster)
+        self._presence = log.presence = LocalPresence(core, option.name, presence)
+        if presence.on_change is not None:
+            shared.on_change = self._post_change
+        return shared
+
+    def _post_change(self, change: PresenceChange) -> None:
+        """Have ``Presence.on_change`` called on the hub thread."""
+        with contextlib.suppress(HubClosed):
+            self._core.loop.exec_async(lambda _: self._tell_change(change), essential=True)
+
+    def _tell_change(self, change: PresenceChange) -> None:
+        presence, room = self._option.presence, self._log.room
+        if room is not None and presence is not None:  # or the room has ended
+            self._call(presence.on_change, "on_change", room, change)
 
     def _watch(self) -> None:
         """Have the hooks of the option hear of joins and leaves, on the hub thread."""
@@ -192,8 +222,8 @@ class Hotline(EachClient[Meta, Header]):
 
         :param first: called with the result, under a lock; returns the client's first message.
         """
-        shared = self._shared
-        if shared is None or self._option.history is None:
+        shared, keeps = self._shared, self._option.history is not None
+        if shared is None:
             frame = first(None)
             batches = [] if frame is None else [FrameBatch([frame], [None])]
             client.enter_room(self._log, lambda member: self._log.join(member, batches))
@@ -201,12 +231,15 @@ class Hotline(EachClient[Meta, Header]):
         older = None if since is None else shared.older(since)
         found = Recovery(False, 0, shared.position)
 
+        def opening(recovery: Recovery) -> Frame | None:
+            return first(recovery if keeps else None)
+
         def recover(member: Client[Meta, Header]) -> None:
             nonlocal found
-            found = shared.join(member, first, since, older, replay)
+            found = shared.join(member, opening, since, older, replay)
 
         client.enter_room(self._log, recover)
-        return found
+        return found if keeps else None
 
     def hangup(self, ctx: IOContext) -> None:
         """Let a client out: it still gets the pushes accepted so far.
@@ -307,6 +340,23 @@ class Hotline(EachClient[Meta, Header]):
         """The number of clients that are in."""
         return self._log.members_num()
 
+    def presence(self) -> PresenceState:
+        """Return who is in the room, in all hubs of the backplane.
+
+        :raises UsageError: in a room without ``HotlineOption.presence``.
+        """
+        state = None if self._shared is None else self._shared.presence()
+        if state is None:
+            raise UsageError(
+                f"{self._log.name} does not tell who is in: make the room with "
+                f"HotlineOption(name=…, shared=True, presence=Presence())"
+            )
+        return state
+
+    def _presence_fields(self) -> str | None:
+        """Return the same as fields of a JSON object; None if the room does not tell."""
+        return None if self._shared is None else self._shared.presence_fields()
+
     def __contains__(self, ctx: object) -> bool:
         return isinstance(ctx, Client) and ctx in self._log
 
@@ -363,6 +413,8 @@ class Hotline(EachClient[Meta, Header]):
             self.hangup(client)
         if self._attendance is not None:
             self._attendance.end()
+        if self._presence is not None:
+            self._presence.end()
         if self._shared is not None:
             self._shared.close()
         self._log.room = None
@@ -377,11 +429,13 @@ class Hotline(EachClient[Meta, Header]):
 
     def _call_hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the option on the hub thread; log what it raises."""
-        hook = getattr(self._option, name)
+        self._call(getattr(self._option, name), name, self, *arguments)
+
+    def _call(self, hook: Callable[..., object] | None, name: str, *arguments: Any) -> None:
         if hook is None:
             return
         try:
-            checked(hook(self, *arguments))
+            checked(hook(*arguments))
         except KeyboardInterrupt:
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - logged

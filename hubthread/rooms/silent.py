@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.clients.each import Iteration
 from hubthread.history import Position, Recovery
+from hubthread.presence import PresenceState
 from hubthread.rooms.hotline import Hotline
 from hubthread.settings import HotlineOption
 
@@ -44,6 +45,10 @@ class SilentHotline(Hotline[Meta, Header]):
 
     def __init__(self, core: Core[Meta, Header], hotline_id: HotlineID) -> None:
         super().__init__(core, hotline_id, HotlineOption("silent"))
+
+    def presence(self) -> PresenceState:
+        """Return a state without anybody."""
+        return PresenceState(0, {}, 0)
 
     def answer(
         self,

@@ -120,7 +120,7 @@ HOTLINE = {
     "answer", "close", "close_if_empty", "context", "context_iter_a_async_exec",
     "context_iter_a_sync_exec", "context_iter_s_async_exec", "data", "each_client", "hangup",
     "hotline_id", "hub", "is_closed", "is_push_consumed", "logger", "members", "members_num",
-    "name", "push", "push_count", "push_json", "push_splicing", "statistics",
+    "name", "presence", "push", "push_count", "push_json", "push_splicing", "statistics",
     "wait_push_consumed",
 }  # fmt: skip
 SERVER = {"address", "close", "renew_ssl", "statistics", "url"}

@@ -27,6 +27,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "context_iter_s_async_exec": lambda room: room.context_iter_s_async_exec(None).wait().gone,
     "statistics": lambda room: room.statistics().members,
     "close": lambda room: room.close(),
+    "presence": lambda room: room.presence().count,
     "close_if_empty": lambda room: room.close_if_empty(),
 }
 ATTRIBUTES = {
