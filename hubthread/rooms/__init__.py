@@ -5,6 +5,7 @@
                    sends what was pushed (``core/push_log.py``)
 ``attendance.py``  the hooks that hear who joins and leaves, and times for empty rooms; on the
                    room's thread
+``presence.py``    the users in a shared room through this hub; on the hub thread
 ``silent.py``      ``SilentHotline``: a hotline that reaches nobody.  Any thread
 ``ticking/``       hotlines with a clock: each has a thread, which ticks and sends
 =================  ============================================================================
