@@ -11,6 +11,7 @@ above it:
     protocol/                 the wire: HTTP, handshake, frames, closing
     concurrency/              threads, waits and order
     net/                      sockets: transports, connections, outboxes, listeners
+    client/                   the Python client: a connection that comes back
     backplane/                the order and the history of shared rooms
     interfaces.py             the protocols that handlers see
     room_option.py            the options of a room
@@ -50,8 +51,8 @@ Where the main things happen:
     a tick runs                   rooms/ticking/loop.py    TickLoop.step
     a slow client is dealt with   net/backlog.py           Backlog.admit
 
-The public names are those in this module, in ``hubthread.testing`` and in the modules of
-``hubthread.integrations``.  Everything else may move.
+The public names are those in this module, in ``hubthread.client``, in ``hubthread.testing`` and
+in the modules of ``hubthread.integrations``.  Everything else may move.
 
 Layer: top.  Threads: importing starts none.
 """

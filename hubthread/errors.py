@@ -20,13 +20,16 @@ There is one branch for each party that can mend the error::
     ├── Closed                  the object has ended; the call did nothing
     │   ├── HubClosed
     │   ├── ClientClosed
-    │   └── HotlineClosed
+    │   ├── HotlineClosed
+    │   └── Lost                    of hubthread.client: no answer will come
     ├── QueueFull               a bounded queue is full; the call did nothing, try later
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
+    │   └── TimedOut                of hubthread.client
     ├── TooManyRooms            a client is in as many rooms as the limit allows
     ├── HotlineFull             a room has as many members as it may have
     ├── PeerError               the other end of the connection
     │   ├── HandshakeRejected       carries the HTTP status and reason of the answer
+    │   ├── Refused                 of hubthread.client: the server has failed, or refused
     │   └── MatcherError            a message that cannot be given to a handler
     │       ├── HandleNotFind           unknown header
     │       └── PayloadError            malformed header or payload (also ValueError)
@@ -60,12 +63,15 @@ __all__ = [
     "HubThreadError",
     "InternalError",
     "LongPollingTimeoutZero",
+    "Lost",
     "MatcherError",
     "PayloadError",
     "PeerError",
     "QueueFull",
+    "Refused",
     "SettingError",
     "SettingTypeError",
+    "TimedOut",
     "TooManyRooms",
     "UsageError",
     "WrongThread",
@@ -171,6 +177,13 @@ class HotlineClosed(Closed):
     """The hotline (room) is closed."""
 
 
+class Lost(Closed):
+    """The link of a client has ended, or its connection did before the answer came.
+
+    After a loss nobody knows what became of the request.
+    """
+
+
 class QueueFull(HubThreadError):
     """A bounded queue is full.  The call did nothing; the message names the bound.
 
@@ -187,6 +200,10 @@ class ExecTimeout(HubThreadError, TimeoutError):
     def __init__(self, message: str, stack: str = "") -> None:
         super().__init__(f"{message}\n{stack}" if stack else message)
         self.stack = stack
+
+
+class TimedOut(ExecTimeout):
+    """The server of a client gave no answer in time, or cannot be reached."""
 
 
 class TooManyRooms(HubThreadError):
@@ -227,6 +244,10 @@ class HandshakeRejected(PeerError):
         self.status = status
         self.reason = reason
         self.headers = tuple(headers)
+
+
+class Refused(PeerError):
+    """The server of a client answered that it failed, or refused; the text says why."""
 
 
 class MatcherError(PeerError):

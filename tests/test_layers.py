@@ -66,6 +66,7 @@ ROWS = (
     Row("concurrency"),
     Row("net", not_stdlib="asyncio"),
     Row("net.udp net.wsgi", not_stdlib="asyncio"),
+    Row("client", typed_stdlib="ssl"),
     Row("backplane"),
     Row("interfaces"),
     Row("room_option"),

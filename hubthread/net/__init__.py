@@ -12,6 +12,7 @@ Read in this order:
   threads.  The work of a connection is a generator, which a selector resumes.
 - ``bind.py``, ``listener.py`` and ``address_limit.py``: from listening sockets to connections;
   ``activation.py`` takes the sockets of systemd, ``proxy.py`` reads the header of a proxy.
+- ``dial.py`` and ``waker.py``: the sockets of clients.
 - ``udp/`` and ``wsgi/``: UDP peers, and the sockets of WSGI servers.
 
 =================  ==============================================================================

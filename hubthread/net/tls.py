@@ -1,4 +1,4 @@
-"""TLS for a server: the transport of one connection, and the context from its files.
+"""TLS: the transport of one connection, and the context of a server from its files.
 
 A ``TLSTransport`` keeps the TLS state between two memory buffers.  OpenSSL works on memory
 only, and the socket is read and written outside of it.  Both directions can therefore run at
@@ -12,7 +12,6 @@ lock, and no thread waits while it holds that lock.
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import threading
 from collections.abc import Mapping
@@ -33,21 +32,26 @@ outbox, so no more are encrypted than the socket takes."""
 
 
 class TLSTransport:
-    """A stream socket with TLS, server side.  ``handshake`` comes first.
+    """A stream with TLS.  ``handshake`` comes first.
 
-    :param sock: a connected socket; the transport owns it from now on.
-    :param watch: see ``Transport.watch``.
+    :param plain: the transport of the encrypted bytes; it is owned from now on.
+    :param server_hostname: the name of the server, for a client; ``None`` for a server.
     """
 
     def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext, watch: Watching | None = None
+        self, plain: PlainTransport, context: ssl.SSLContext, server_hostname: str | None = None
     ) -> None:
-        self._plain = _plain(sock, watch)
-        self.watch: Watching | None = watch
+        self._plain = plain
+        self.watch: Watching | None = plain.watch
         self._lock = threading.RLock()  # guards what follows; no call under it can block
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._ssl = context.wrap_bio(
+            self._incoming,
+            self._outgoing,
+            server_side=server_hostname is None,
+            server_hostname=server_hostname,
+        )
         self._cipher = b""  # encrypted bytes that the socket has not taken yet
         self._flushing = False
         self._handshaken = False
@@ -59,7 +63,7 @@ class TLSTransport:
         """Complete the TLS handshake within ``timeout`` seconds, on the reader thread.
 
         With a ``watch`` it raises ``TimeoutError`` whenever the peer's bytes are missing, and is
-        called again when some have come.
+        called again when some have come.  So it does when the transport of a client is woken.
 
         :raises PeerLeft: when the peer has gone without a byte.
         :raises WrongProtocol: when the peer speaks another protocol, which has a name.
@@ -230,7 +234,8 @@ def open_transport(
 
     :param watch: the socket's place among those that share threads, if it shares them.
     """
-    return _plain(sock, watch) if context is None else TLSTransport(sock, context, watch)
+    plain = _plain(sock, watch)
+    return plain if context is None else TLSTransport(plain, context)
 
 
 def _plain(sock: Stream, watch: Watching | None) -> PlainTransport:

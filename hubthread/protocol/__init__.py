@@ -11,7 +11,9 @@ Read the files in this order; each needs only files above it:
 ``wsgi_environ.py``         a WSGI environ to a request
 ``deflate_negotiation.py``  choose the parameters of permessage-deflate
 ``handshake.py``            accept or refuse a WebSocket handshake
+``client_handshake.py``     the request of a client, and the check of its answer
 ``frames.py``               encode frames
+``masking.py``              encode the frames of a client
 ``close_codes.py``          the close codes, and what a client does after each
 ``closing.py``              the states of the closing handshake
 ``deflate.py``              inflate with a cap

@@ -31,6 +31,7 @@ __all__ = [
     "OriginCheck",
     "Subprotocols",
     "accept",
+    "accept_token",
     "as_handshake",
     "origin_allowed",
     "validate_origin_check",
@@ -117,7 +118,7 @@ def accept(
     fields = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
-        ("Sec-WebSocket-Accept", _accept_token(key)),
+        ("Sec-WebSocket-Accept", accept_token(key)),
     ]
     if subprotocol is not None:
         fields.append(("Sec-WebSocket-Protocol", subprotocol))
@@ -290,7 +291,8 @@ def _checked_key(request: Request) -> str:
     return keys[0]
 
 
-def _accept_token(key: str) -> str:
+def accept_token(key: str) -> str:
+    """Return the value of ``Sec-WebSocket-Accept`` for a key."""
     # RFC 6455 section 4.2.2, item 5.4: SHA-1 guards against caches here, not attackers.
     digest = hashlib.sha1(key.encode("ascii") + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode("ascii")

@@ -1,4 +1,6 @@
-"""The receiving end of a WebSocket server connection: bytes in, messages out.
+"""The receiving end of a WebSocket: bytes in, messages out.
+
+``WebSocketProtocol`` is the server's end, and ``ClientProtocol`` the client's.
 
 wsproto is the authority on the protocol, but is slow for small frames.  So a scanner of our
 own looks at each frame's header first.  A plain frame that is complete in the buffer is read
@@ -25,7 +27,15 @@ from hubthread.limits import FRAGMENTS, MESSAGE
 from hubthread.protocol.deflate import CappedDeflate, DeflateWindows
 from hubthread.protocol.frames import decode_close
 
-__all__ = ["PeerClose", "Ping", "Pong", "ProtocolFailure", "WebSocketEvent", "WebSocketProtocol"]
+__all__ = [
+    "ClientProtocol",
+    "PeerClose",
+    "Ping",
+    "Pong",
+    "ProtocolFailure",
+    "WebSocketEvent",
+    "WebSocketProtocol",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,9 @@ class WebSocketProtocol:
 
     # A subclass of the tests turns it off: everything then goes through wsproto.
     _short_way = True
+    _role = ConnectionType.SERVER
+    # The mask bit of a valid frame of the peer.
+    _mask_bit = 0x80
 
     def __init__(
         self,
@@ -236,14 +249,16 @@ class WebSocketProtocol:
         if available < header:
             self._held = data[position:]
             return False
-        if first == _CLOSE and second >= 0x80 and size <= 125:
+        if first == _CLOSE and second & 0x80 == self._mask_bit and size <= 125:
             # Not left to wsproto, whose list of codes is shorter than ours.
             if available < header + size:
                 self._held = data[position:]
             else:
                 begin = position + header
-                masker = XorMaskerSimple(data[begin - 4 : begin])
-                payload = bytes(masker.process(bytearray(data[begin : begin + size])))
+                payload = data[begin : begin + size]
+                if self._mask_bit:
+                    masker = XorMaskerSimple(data[begin - 4 : begin])
+                    payload = bytes(masker.process(bytearray(payload)))
                 self._end(_closed_by(payload), events)
             return False
         is_data = first & 0x08 == 0
@@ -279,7 +294,7 @@ class WebSocketProtocol:
         """Give wsproto a piece of the current frame, and take its events."""
         connection = self._connection
         if connection is None:
-            connection = Connection(ConnectionType.SERVER, [*self._extensions])
+            connection = Connection(self._role, [*self._extensions])
             self._connection = connection
         connection.receive_data(data)
         for event in connection.events():
@@ -335,6 +350,46 @@ class WebSocketProtocol:
         self._connection = None
         self._extensions = []
         self._parts = None
+
+
+class ClientProtocol(WebSocketProtocol):
+    """The reader of a client: its server's frames have no mask (RFC 6455 section 5.1).
+
+    :param max_message: bytes of a message.
+    """
+
+    _role = ConnectionType.CLIENT
+    _mask_bit = 0
+
+    def __init__(self, *, max_message: int) -> None:
+        super().__init__(max_message=max_message)
+
+    def _read_short(self, data: bytes, position: int, events: list[WebSocketEvent]) -> int:
+        end = len(data)
+        while position + 2 <= end:
+            first = data[position]
+            size = data[position + 1]
+            begin = position + 2
+            if size == 126:
+                begin += 2
+                size = int.from_bytes(data[position + 2 : begin], "big")
+                if size < 126:
+                    break
+            elif size > 126:  # a mask, or 64 KiB and more
+                break
+            stop = begin + size
+            if (first != 0x81 and first != 0x82) or size > self._max_message or stop > end:
+                break
+            payload = data[begin:stop]
+            if first == 0x82:
+                events.append(payload)
+            else:
+                try:
+                    events.append(payload.decode())
+                except UnicodeDecodeError:
+                    break  # wsproto fails it
+            position = stop
+        return position
 
 
 def _closed_by(payload: bytes) -> PeerClose | ProtocolFailure:

@@ -37,6 +37,7 @@ Reading order:
 ``wire.py``       the client's frames, as bytes
 ``reader.py``     the hub's end of a connection: its reader thread as a job
 ``client.py``     ``VirtualClient``, the other end
+``link.py``       the Python client, to a virtual hub
 ``hub.py``        ``VirtualHub``, which puts them together
 ================  ================================================================
 

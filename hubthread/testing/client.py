@@ -48,6 +48,7 @@ class VirtualClient:
         self._reason = ""
         self._reader: Reader
         self._on_message: Callable[[VirtualClient, str | bytes], object] | None = None
+        self._on_end: Callable[[], object] = lambda: None
         transport.peer = clock.job(self._read)
 
     @property
@@ -229,3 +230,4 @@ class VirtualClient:
         if self._code is None:
             self._code = ABNORMAL
         self._transport.end()
+        self._on_end()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from hubthread.checks import check_number
+from hubthread.client.link import Link
 from hubthread.concurrency.incidents import Incidents
 from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected, UsageError, WrongType
@@ -27,6 +28,7 @@ from hubthread.serving.wsgi import WSGIBridge
 from hubthread.settings import HubSetting
 from hubthread.testing.client import VirtualClient
 from hubthread.testing.clock import FakeClock
+from hubthread.testing.link import hub_link
 from hubthread.testing.reader import Reader
 from hubthread.testing.threads import VirtualLifecycle, virtual_runtime
 from hubthread.testing.transport import MemoryTransport
@@ -197,6 +199,17 @@ class VirtualHub(Hub[Meta, Header]):
         body: Any = getattr(response, "content", None)  # Django
         text = response.get_data(as_text=True) if body is None else body.decode(errors="replace")
         raise HandshakeRejected(response.status_code, text)
+
+    def link(self, path: str = "/", **options: Any) -> Link:
+        """Return a link of ``hubthread.client`` to this hub, in virtual time; it is idle.
+
+        Its callbacks run when the hub's jobs do: in ``advance``, ``tick`` and ``settle``, and
+        while a call of the link waits.
+
+        :param path: the path of its address, with the query.
+        :param options: fields of ``LinkOption``; those for sockets have no effect.
+        """
+        return hub_link(self, path, options)
 
     def _new_client(
         self, request: bytes | Negotiated, bytes_per_second: float | None = None

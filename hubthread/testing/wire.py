@@ -14,22 +14,11 @@ import zlib
 from collections.abc import Iterator
 
 from hubthread.protocol.frames import MessageType
+from hubthread.protocol.masking import client_frame
 
 __all__ = ["FrameReader", "client_close", "client_frame", "close_of"]
 
 NO_STATUS = 1005
-
-
-def client_frame(kind: MessageType, payload: bytes) -> bytes:
-    """Return a client's frame, masked with zeros: the payload stays readable in its bytes."""
-    size = len(payload)
-    if size <= 125:
-        head = struct.pack("!BB", 0x80 | kind, 0x80 | size)
-    elif size <= 0xFFFF:
-        head = struct.pack("!BBH", 0x80 | kind, 0x80 | 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x80 | kind, 0x80 | 127, size)
-    return b"".join((head, bytes(4), payload))
 
 
 def client_close(code: int, reason: str = "") -> bytes:

@@ -12,7 +12,7 @@ import pytest
 
 from hubthread.net.outbox import Outbox
 from hubthread.net.tls import TLSTransport
-from hubthread.net.transport import PeerLeft
+from hubthread.net.transport import PeerLeft, PlainTransport
 from hubthread.protocol.http import WrongProtocol
 from tests.support import (
     TIMEOUT,
@@ -68,7 +68,10 @@ def bare_client(piece: int = 10_000) -> Iterator[tuple[TLSTransport, BareClient]
     :param piece: bytes of the handshake that the client sends and reads at a time.
     """
     with tcp_pair() as (server, plain):
-        transport, client = TLSTransport(server, server_context()), BareClient(plain)
+        transport, client = (
+            TLSTransport(PlainTransport(server), server_context()),
+            BareClient(plain),
+        )
         shaken = Task(lambda: transport.handshake(TIMEOUT))
         client.handshake(piece)
         shaken.result()
@@ -84,7 +87,7 @@ def test_tls_carries_both_directions_at_once(version: ssl.TLSVersion) -> None:
     context = server_context()
     context.minimum_version = context.maximum_version = version
     with tcp_pair(32 * 1024) as (server, plain):
-        transport = TLSTransport(server, context)
+        transport = TLSTransport(PlainTransport(server), context)
         shaken = Task(lambda: transport.handshake(TIMEOUT))
         with client_context().wrap_socket(plain, server_hostname="localhost") as peer:
             shaken.result()
@@ -150,13 +153,13 @@ def test_tls_stalled_handshake_times_out(begun: bytes) -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(begun)
         with pytest.raises(TimeoutError):
-            TLSTransport(server, server_context()).handshake(0.02)
+            TLSTransport(PlainTransport(server), server_context()).handshake(0.02)
 
 
 def test_tls_send_before_the_handshake_raises() -> None:
     """It must not return 0: the socket has room, so the sender would try again at once."""
     with tcp_pair() as (server, _):
-        transport = TLSTransport(server, server_context())
+        transport = TLSTransport(PlainTransport(server), server_context())
         with pytest.raises(TimeoutError):
             transport.handshake(0.02)
         with pytest.raises(ssl.SSLWantReadError):
@@ -167,14 +170,14 @@ def test_tls_plain_http_fails_the_handshake() -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(WrongProtocol, match="plain HTTP"):
-            TLSTransport(server, server_context()).handshake(TIMEOUT)
+            TLSTransport(PlainTransport(server), server_context()).handshake(TIMEOUT)
 
 
 def test_tls_failed_handshake_sends_an_alert() -> None:
     with tcp_pair() as (server, plain):
         plain.sendall(b"\x16\x03\x01\x00\x05hello")
         with pytest.raises(ssl.SSLError):
-            TLSTransport(server, server_context()).handshake(TIMEOUT)
+            TLSTransport(PlainTransport(server), server_context()).handshake(TIMEOUT)
         assert read_exactly(plain, 1) == b"\x15"
 
 
@@ -186,7 +189,7 @@ def test_tls_end_of_stream_fails_the_handshake(begun: bytes, error: type[OSError
         plain.sendall(begun)
         plain.shutdown(socket.SHUT_WR)
         with pytest.raises(error):
-            TLSTransport(server, server_context()).handshake(TIMEOUT)
+            TLSTransport(PlainTransport(server), server_context()).handshake(TIMEOUT)
 
 
 def test_tls_close_notify_ends_one_direction() -> None:

@@ -79,7 +79,7 @@ def transport_pair(
         server, peer = stack.enter_context(pair(buffer))
         transport: Transport
         if kind == "tls":
-            transport = TLSTransport(server, server_context())
+            transport = TLSTransport(PlainTransport(server), server_context())
             shaken = Task(lambda: transport.handshake(TIMEOUT))
             peer = stack.enter_context(
                 client_context().wrap_socket(

@@ -1,0 +1,48 @@
+"""The Python client of a hub: a connection that comes back, for synchronous programs.
+
+::
+
+    with connect("ws://localhost/ws") as link:
+        link.send("say", {"text": "hello"})
+        for message in link:
+            print(message)
+
+It has the names, the close codes and the messages of ``hubthread.js``.
+
+====================  ==============================================================
+``link.py``           ``connect`` and ``Link``: what a program calls
+``room.py``           ``Room``: one room of a link
+``options.py``        ``LinkOption``
+``raw.py``            ``link.raw``: messages in a format of the server's own
+``delivery.py``       the way of a message to a room, a handler, a listener or the inbox
+``listeners.py``      functions by name; the messages that no function takes
+``queue.py``          the messages that wait for a connection
+``interfaces.py``     the values and interfaces between these parts
+``machine.py``        the states of a link, without threads and sockets
+``socket_driver.py``  the thread of a link, and its sockets
+====================  ==============================================================
+
+Layer: client.  Threads: any thread may use a link; the link's own thread runs the callbacks.
+"""
+
+from hubthread.client.interfaces import Fate as Fate
+from hubthread.client.interfaces import State as State
+from hubthread.client.link import Link as Link
+from hubthread.client.link import connect as connect
+from hubthread.client.options import LinkOption as LinkOption
+from hubthread.client.room import Room as Room
+from hubthread.errors import Lost as Lost
+from hubthread.errors import Refused as Refused
+from hubthread.errors import TimedOut as TimedOut
+
+__all__ = [
+    "Fate",
+    "Link",
+    "LinkOption",
+    "Lost",
+    "Refused",
+    "Room",
+    "State",
+    "TimedOut",
+    "connect",
+]

@@ -1,0 +1,99 @@
+"""The values and interfaces between the parts of a link.
+
+Layer: client.  Threads: the caller holds the lock of the link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+from hubthread.errors import HubThreadError
+
+__all__ = ["Driver", "Fate", "Joining", "State", "Task", "Tunables", "Work"]
+
+State: TypeAlias = Literal["idle", "connecting", "open", "waiting", "resting", "ended"]
+"""The state of a link; the guide explains each."""
+Fate: TypeAlias = Literal["sent", "queued", "dropped"]
+"""The end of a message, as far as it is known."""
+
+
+class Driver(Protocol):
+    """The clock, the chance, and the connection of the present epoch."""
+
+    def now(self) -> float:
+        """Return the time in seconds; it never goes back."""
+
+    def random(self) -> float:
+        """Return a random number from 0 to 1."""
+
+    def wake(self) -> None:
+        """Look at ``task`` and ``due`` again, soon."""
+
+    def send(self, data: str | bytes) -> None:
+        """Send a message; never block."""
+
+    def ping(self) -> None:
+        """Send a Ping."""
+
+    @property
+    def buffered(self) -> int:
+        """The bytes that wait for the socket."""
+
+    def hang_up(self, code: int | None) -> None:
+        """End the connection with a Close, or cut it."""
+
+
+class Joining(Protocol):
+    """A room, as the machine sees it."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    def lost(self) -> None:
+        """Note that the connection has ended."""
+
+    def joining(self) -> dict[str, Any] | None:
+        """Return the message that joins, or ``None`` if the room is joined already."""
+
+    def joined(self, answer: Mapping[str, Any]) -> None:
+        """Take the answer of the server."""
+
+    def refused(self, error: HubThreadError) -> None:
+        """Note that the server lets the client not in."""
+
+    def take(self, message: Mapping[str, Any], size: int) -> None:
+        """Take a message of the room."""
+
+
+class Task(NamedTuple):
+    """An attempt that the driver has to make."""
+
+    epoch: int
+    again: bool
+    """True if the server has refused the last token."""
+
+
+@dataclass(frozen=True)
+class Tunables:
+    """The options that the machine reads."""
+
+    plain: bool
+    can_renew: bool
+    """True if the token is a function, which may be asked again."""
+    timeout: float
+    messages: int
+    size: int
+    """Bytes that may wait."""
+
+
+class Work(Driver, Protocol):
+    """The driver of a link: with a thread and sockets, or in virtual time."""
+
+    def start(self) -> None:
+        """Begin to work."""
+
+    def stop(self, timeout: float) -> None:
+        """Wait for the end of the work, for ``timeout`` seconds at most."""

@@ -1,0 +1,523 @@
+"""The states of a link: one wish, one epoch, one connection, and the deadlines.
+
+The program has a *wish*: to be connected or not.  Each attempt to connect has an *epoch*, a
+number.  Everything that comes from a connection carries its epoch, and an event of an old epoch
+is ignored.  State changes first; listeners hear of it afterwards.
+
+The machine has no thread, no socket and no clock.  A ``Driver`` has them: it asks for ``task``
+and ``due``, and tells of what has happened.  ``hubthread.js`` has the same states, waits and
+words; both are tested with the same cases.
+
+Layer: client.  Threads: the caller holds the lock of the link.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+from hubthread.client.interfaces import Driver, Fate, Joining, State, Task, Tunables
+from hubthread.client.queue import Entry, Queue
+from hubthread.errors import HubThreadError, Lost, Refused, TimedOut
+from hubthread.protocol.close_codes import (
+    AFTER_LOSS,
+    MOST_RETRY,
+    Advice,
+    advice_of,
+    backoff,
+    split_reason,
+    wait_range,
+)
+from hubthread.protocol.envelope import SUBPROTOCOL
+
+__all__ = ["Machine"]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for the connection and the hub's hello together."""
+STEADY = 5.0
+"""A connection that lasts so long resets the backoff."""
+QUIET = 25.0
+"""Seconds without a byte after which the link asks the server for a sign of life."""
+PATIENCE = 4.0
+"""Seconds without an answer after which it gives the connection up."""
+BUFFERED = 1 << 20
+"""Bytes that wait for the socket, beyond which new messages wait in the queue."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at a socket that takes no more."""
+MOST_EARLY = 64
+"""Messages before the hub's hello."""
+SAMPLES = 8
+"""Measurements of the server's clock that are kept."""
+
+MOST_CLOCK = 2.0**53
+"""Milliseconds that a clock may show, so that no answer makes the arithmetic fail."""
+
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+_LOGIN = 401
+_LATER = frozenset({408, 421, 425, 429})
+
+
+class Request(NamedTuple):
+    """A request without an answer so far."""
+
+    resolve: Callable[[Any], object]
+    reject: Callable[[HubThreadError], object]
+    deadline: float
+    """The time of the machine at which it is given up; infinite if a thread waits for it."""
+
+
+class Machine:
+    """See the module.
+
+    :param on_message: called with the raw message, and the decoded one or ``None``.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        tunables: Tunables,
+        on_message: Callable[[str | bytes, Any], object],
+        emit: Callable[..., object],
+    ) -> None:
+        self._driver = driver
+        self._tunables = tunables
+        self._on_message = on_message
+        self._emit = emit
+        self.rooms: dict[str, Joining] = {}
+        self.state: State = "idle"
+        self.reason = ""
+        self.retry_due = math.inf
+        self.epoch = 0
+        self.session: str | None = None
+        self.id: int | str | None = None
+        self._queue = Queue(tunables.messages, tunables.size)
+        self._requests: dict[int, Request] = {}
+        self._sent: set[int] = set()
+        self._last_id = 0
+        self._wish = False
+        self._task: Task | None = None
+        self._connected = False  # the handshake of the present epoch is complete
+        self._spoken = False  # the hub has said hello
+        self._early: deque[str | bytes] = deque()
+        self._failures = 0
+        self._refused_token = False
+        self._started_at = 0.0
+        self._opened_at = 0.0
+        self._heard_at = 0.0
+        self._asked: float | None = None
+        self._connect_due = math.inf
+        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+
+    # For the program.
+
+    def connect(self) -> None:
+        """Wish to be connected."""
+        if self._wish and self.state != "ended":
+            return
+        self._wish = True
+        self._failures = 0
+        self._refused_token = False
+        self._attempt()
+
+    def disconnect(self) -> None:
+        """Wish not to be connected."""
+        self._wish = False
+        self._drop(NORMAL)
+        self._forget("the link is disconnected")
+        self._become("idle", "")
+
+    def retry_now(self) -> None:
+        """Try at once instead of later."""
+        if self._wish and self.state in ("waiting", "resting"):
+            self._attempt()
+
+    def post(
+        self,
+        data: str | bytes,
+        *,
+        ttl: float = math.inf,
+        key: Any = None,
+        volatile: bool = False,
+        request: int | None = None,
+    ) -> Fate:
+        """Send a message, or queue it."""
+        now = self._driver.now()
+        if self.state == "resting":
+            self._attempt()
+        if self.state == "open" and now - self._heard_at > QUIET + PATIENCE:
+            self._ask()  # the machine may have slept
+        if self.state == "open" and not self._queue and self._driver.buffered <= BUFFERED:
+            self._driver.send(data)
+            if request is not None:
+                self._sent.add(request)
+            return "sent"
+        if volatile or not self._wish or self.state == "ended":
+            return "dropped"
+        if not self._queue.add(Entry(data, key, now + ttl, request), now):
+            return "dropped"
+        self._driver.wake()
+        return "queued"
+
+    def open_request(
+        self,
+        resolve: Callable[[Any], object],
+        reject: Callable[[HubThreadError], object],
+        deadline: float = math.inf,
+    ) -> int:
+        """Keep a new request, and return its number."""
+        self._last_id += 1
+        self._requests[self._last_id] = Request(resolve, reject, deadline)
+        return self._last_id
+
+    def forget_request(self, number: int) -> None:
+        """Wait no more for an answer, and do not send the request if it waits."""
+        if self._requests.pop(number, None) is not None:
+            self._sent.discard(number)
+            self._queue.forget(number)
+
+    @property
+    def has_requests(self) -> bool:
+        """True if an answer is awaited."""
+        return bool(self._requests)
+
+    def join(self, room: Joining) -> None:
+        """Ask the server to let the client into a room, unless it is in."""
+        message = room.joining() if self._connected else None
+        if message is None:
+            return
+        epoch = self.epoch
+
+        def refused(error: HubThreadError) -> None:
+            if epoch == self.epoch:
+                room.refused(error)
+
+        deadline = self._driver.now() + self._tunables.timeout
+        number = self.open_request(room.joined, refused, deadline)
+        self._sent.add(number)
+        self._send_now({**message, "id": number})
+        self._driver.wake()
+
+    def leave(self, room: Joining) -> None:
+        """Leave a room."""
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            if self._connected:
+                self._send_now({"type": "hub:leave", "room": room.name})
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """The smallest round trip in seconds, and what the server's clock is ahead by."""
+        return min(self._samples, default=None)
+
+    # For the driver.
+
+    def task(self) -> Task | None:
+        """Take the attempt that has to be made now, if there is one."""
+        task, self._task = self._task, None
+        return task
+
+    @property
+    def has_task(self) -> bool:
+        """True if an attempt has to be made."""
+        return self._task is not None
+
+    def due(self) -> float:
+        """Return the time at which ``on_time`` has something to do."""
+        due = min(self.retry_due, self._connect_due)
+        for request in self._requests.values():
+            due = min(due, request.deadline)
+        if self.state == "open":
+            asked = self._asked
+            due = min(due, self._heard_at + QUIET if asked is None else asked + PATIENCE)
+            if self._queue:
+                due = min(due, self._driver.now() + LOOK_AGAIN)
+        return due
+
+    def on_time(self) -> None:
+        """Do what is due."""
+        now = self._driver.now()
+        for number, request in list(self._requests.items()):
+            if request.deadline <= now and number in self._requests:
+                self.forget_request(number)
+                request.reject(TimedOut("no answer came in time"))
+        if self._connect_due <= now:
+            if self._connected:
+                self._end("the server sent no hub:hello", PROTOCOL_ERROR)
+            else:
+                self._wait("the server does not answer")
+        elif self.retry_due <= now:
+            self._attempt()
+        elif self.state == "open":
+            if self._asked is not None and self._asked + PATIENCE <= now:
+                self._dead()
+            else:
+                if now - self._heard_at >= QUIET:
+                    self._ask()
+                self._flush()
+
+    def begin(self, epoch: int) -> float | None:
+        """Return the seconds for the attempt, once its token is there; ``None``: it is over."""
+        if epoch != self.epoch or self.state != "connecting":
+            return None
+        self._started_at = self._driver.now()
+        self._connect_due = self._started_at + CONNECT_TIMEOUT
+        return CONNECT_TIMEOUT
+
+    def on_connected(self, subprotocol: str | None, token: object) -> None:
+        """Note that the handshake is complete."""
+        self._connected = True
+        self._heard_at = self._driver.now()
+        if self._tunables.plain:
+            self._opened()
+            return
+        if subprotocol != SUBPROTOCOL:
+            text = f"the server does not speak {SUBPROTOCOL}: connect with plain=True"
+            self._end(text, PROTOCOL_ERROR)
+            return
+        hello: dict[str, Any] = {"type": "hub:hello", "v": 1, "client": "python"}
+        if token is not None:
+            hello["token"] = token
+        if self.session is not None:
+            hello["resume"] = self.session
+        self._send_now(hello)
+        # Behind the hello, without waiting for its answer: a round trip less.
+        for room in list(self.rooms.values()):
+            self.join(room)
+
+    def on_heard(self) -> None:
+        """Note that bytes have come."""
+        self._heard_at = self._driver.now()
+        if self._tunables.plain:
+            self._asked = None
+
+    def on_data(self, data: str | bytes) -> None:
+        """Take a message."""
+        if self._tunables.plain:
+            self._on_message(data, None)
+            return
+        message = _decoded(data)
+        if self._spoken:
+            self._on_message(data, message)
+        elif isinstance(message, dict) and message.get("type") == "hub:hello":
+            self._on_hello(message)
+        else:
+            # What the program of the server sends first may overtake the hub's hello.
+            self._early.append(data)
+            if len(self._early) > MOST_EARLY:
+                self._end("the server sent no hub:hello", PROTOCOL_ERROR)
+
+    def on_reply(self, message: Mapping[str, Any]) -> None:
+        """Take an answer."""
+        number = message.get("reply")
+        request = self._requests.get(number) if type(number) is int else None
+        if request is None or number is None:
+            return
+        self.forget_request(number)
+        if "error" in message:
+            request.reject(Refused(str(message["error"])))
+        else:
+            request.resolve(message)
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Note that the connection has ended after its handshake."""
+        was_open = self.state == "open"
+        self._note_steady()
+        self._drop(None)
+        text, retry = split_reason(reason)
+        text = text or f"the connection ended ({code})"
+        advice = advice_of(code)
+        if advice is Advice.REST:
+            self._become("resting", text)
+        elif advice is Advice.TOKEN:
+            self._renew(text)
+        else:
+            bounds = wait_range(code, retry, self._failures, was_open=was_open)
+            if bounds is None:
+                self._end(text)
+            else:
+                least, most = bounds
+                self._wait(text, least + self._driver.random() * (most - least))
+
+    def on_refused(self, status: int | None, text: str, retry_after: float) -> None:
+        """Note that the server, or a proxy, has refused the handshake.
+
+        :param status: the status of its answer; ``None`` if the answer is broken.
+        """
+        if status == _LOGIN:
+            self._renew("the server refuses: log in first")
+        elif status is None:
+            self._end(text)
+        elif status in _LATER or status >= 500:
+            after = min(retry_after, MOST_RETRY)
+            self._wait(f"the server cannot be reached ({status})", after + self._backoff())
+        elif status >= 400:
+            self._end(f"the server refuses ({status})")
+        else:
+            self._end(f"there is no WebSocket at this address: {text}")
+
+    def on_unreachable(self, reason: str) -> None:
+        """Note that there is no connection."""
+        self._wait(reason)
+
+    def on_token(self, reason: str, *, ends: bool) -> None:
+        """Note that there is no token."""
+        if ends:
+            self._end(reason)
+        else:
+            self._wait(reason)
+
+    def end(self, reason: str) -> None:
+        """Give up: the same would happen again."""
+        self._end(reason)
+
+    # Attempts.
+
+    def _attempt(self) -> None:
+        self._drop(None)
+        self._become("connecting", self.reason)
+        self._task = Task(self.epoch, self._refused_token)
+        self._driver.wake()
+
+    def _drop(self, code: int | None) -> None:
+        """End the present epoch: its connection and its deadlines are not heard again."""
+        self.epoch += 1
+        self._task = None
+        self._connect_due = self.retry_due = math.inf
+        self._asked = None
+        self._connected = self._spoken = False
+        self._early.clear()
+        self._driver.hang_up(code)
+        for number in list(self._sent):
+            request = self._requests.get(number)
+            self.forget_request(number)
+            self._sent.discard(number)
+            if request is not None:
+                request.reject(Lost("the connection ended before the answer"))
+        for room in self.rooms.values():
+            room.lost()
+
+    def _wait(self, reason: str, delay: float | None = None) -> None:
+        wait = self._backoff() if delay is None else delay
+        self._drop(None)
+        self._failures += 1
+        self.retry_due = self._driver.now() + wait
+        self._become("waiting", reason)
+        self._driver.wake()
+
+    def _backoff(self) -> float:
+        return self._driver.random() * backoff(self._failures)
+
+    def _end(self, reason: str, code: int | None = None) -> None:
+        self._drop(code)
+        self._forget(reason)
+        self._become("ended", reason)
+
+    def _renew(self, text: str) -> None:
+        """Ask for another token, once."""
+        if self._refused_token or not self._tunables.can_renew:
+            self._end(text)
+            return
+        self._refused_token = True
+        self._attempt()
+
+    def _note_steady(self) -> None:
+        if self.state == "open" and self._driver.now() - self._opened_at >= STEADY:
+            self._failures = 0
+            self._refused_token = False
+
+    def _dead(self) -> None:
+        self._note_steady()
+        wait = None if self._failures else self._driver.random() * AFTER_LOSS
+        self._wait("the line is dead", wait)
+
+    def _forget(self, reason: str) -> None:
+        self._queue.clear()
+        for number, request in list(self._requests.items()):
+            self.forget_request(number)
+            request.reject(Lost(reason))
+
+    def _become(self, state: State, reason: str) -> None:
+        if (state, reason) == (self.state, self.reason):
+            return
+        self.state, self.reason = state, reason
+        self._emit("state", self)
+
+    # Messages.
+
+    def _on_hello(self, message: Mapping[str, Any]) -> None:
+        if "error" in message:
+            self._end(f"the server refuses: {message['error']}", PROTOCOL_ERROR)
+            return
+        self._spoken = True
+        session = message.get("session")
+        self.session = session if isinstance(session, str) else None
+        number = message.get("id")
+        self.id = number if isinstance(number, (int, str)) else None
+        self._samples.clear()
+        self._sample(self._started_at, message)
+        early, epoch = list(self._early), self.epoch
+        self._opened()
+        for data in early:
+            if epoch == self.epoch:
+                self.on_data(data)
+
+    def _opened(self) -> None:
+        self._connect_due = math.inf
+        self._opened_at = self._driver.now()
+        self._become("open", "")
+        self._emit("open")
+        self._flush()
+
+    def _flush(self) -> None:
+        while self.state == "open" and self._queue and self._driver.buffered <= BUFFERED:
+            entry = self._queue.take(self._driver.now())
+            if entry is None:
+                break
+            self._driver.send(entry.data)
+            if entry.request is not None:
+                self._sent.add(entry.request)
+
+    def _ask(self) -> None:
+        if self._asked is not None:
+            return
+        asked = self._asked = self._driver.now()
+        if self._tunables.plain:
+            self._driver.ping()
+        else:
+            number = self.open_request(partial(self._on_time_told, asked), _ignore)
+            self._sent.add(number)
+            self._send_now({"type": "hub:time", "id": number})
+        self._driver.wake()
+
+    def _on_time_told(self, asked: float, answer: Mapping[str, Any]) -> None:
+        if self._asked == asked:
+            self._asked = None
+        self._sample(asked, answer)
+
+    def _sample(self, asked: float, message: Mapping[str, Any]) -> None:
+        told, now = message.get("now"), self._driver.now()
+        if isinstance(told, (int, float)) and abs(told) < MOST_CLOCK:
+            trip = now - asked
+            self._samples.append((trip, told / 1000 + trip / 2 - now))
+
+    def _send_now(self, message: Mapping[str, Any]) -> None:
+        self._driver.send(json.dumps(message, separators=(",", ":")))
+
+
+def _ignore(error: HubThreadError) -> None:
+    """Forget a question whose connection has ended."""
+
+
+def _decoded(data: str | bytes) -> Any:
+    """Return the JSON value of a text message; ``None`` for anything else."""
+    if isinstance(data, bytes):
+        return None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,237 @@
+"""One room of a link: its messages, its members, and the position in its history.
+
+Layer: client.  Threads: any thread may call the methods; the link's thread calls the listeners.
+"""
+
+from __future__ import annotations
+
+import math
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hubthread.checks import check_callable
+from hubthread.client.listeners import Inbox, Listener, Listeners
+from hubthread.errors import HubThreadError
+from hubthread.history import Position
+
+if TYPE_CHECKING:
+    from hubthread.client.interfaces import Fate
+
+__all__ = ["Room"]
+
+MOST_OFFSET = 2**63
+
+
+class Room:
+    """A room that the link has joined, or joins with its next connection.
+
+    Made by :meth:`Link.room() <hubthread.client.Link.room>`.  Each call of it holds the room
+    once more, and each :meth:`leave` lets go once.  ``with link.room(name) as room:`` leaves at
+    the end, and ``for message in room:`` yields what no listener takes.
+    """
+
+    def __init__(self, link: Any, name: str, inbox: int) -> None:
+        self._link = link
+        self._name = name
+        self._listeners = Listeners()
+        self._inbox = Inbox(inbox)
+        self._held = 0
+        self._replay = 0
+        self._live = False
+        self._asked = False
+        self._position: Position | None = None
+        self._members: dict[str, Any] = {}
+        self._version: int | None = None
+
+    # For the program.
+
+    @property
+    def name(self) -> str:
+        """The name of the room."""
+        return self._name
+
+    @property
+    def live(self) -> bool:
+        """True while the messages of the room come."""
+        return self._live
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """The members, if the room tells: what it tells of each, by key.  A copy."""
+        with self._link._lock:
+            return dict(self._members)
+
+    @property
+    def position(self) -> Position | None:
+        """The place of the last message in the room's order; ``None`` without a history."""
+        return self._position
+
+    def on(self, name: Hashable, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` for each message with this header, or for an event.
+
+        ==============  ==========================================================
+        ``"join"``      ``listener(recovered, count)``: the room is joined
+        ``"gap"``       ``listener(why)``: messages were missed, so fetch a snapshot
+        ``"members"``   ``listener(members)``: somebody came or went
+        ``"refused"``   ``listener(error)``: the server does not let the client in
+        ``"*"``         ``listener(message)``: messages without a listener of their own
+        ==============  ==========================================================
+
+        :returns: a function that ends this.
+        """
+        check_callable("listener", listener, *_ARGUMENTS.get(name, ("message",)))
+        return self._listeners.add(name, listener)
+
+    def send(
+        self,
+        header: str | int,
+        fields: object = None,
+        *,
+        ttl: float = math.inf,
+        key: Hashable = None,
+        volatile: bool = False,
+    ) -> Fate:
+        """Send a message with the room's name in the field ``room``; see ``Link.send``."""
+        more = {"room": self._name}
+        fate: Fate = self._link._send(header, fields, more, ttl, key, volatile)
+        return fate
+
+    def receive(self, timeout: float | None = None) -> Any:
+        """Wait for a message that no listener takes; see ``Link.receive``."""
+        return self._link._receive(self._inbox, timeout)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over the messages that no listener takes, until the link has ended."""
+        messages: Iterator[Any] = self._link._iterate(self._inbox)
+        return messages
+
+    def leave(self) -> None:
+        """Let go of the room; the last handle leaves it."""
+        with self._link._lock:
+            if not self._held:
+                return
+            self._held -= 1
+            if not self._held:
+                self._live = False
+                self._link._machine.leave(self)
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()
+
+    def __repr__(self) -> str:
+        return f"<Room {self._name!r} {'live' if self._live else 'not joined'}>"
+
+    # For the link: the caller holds its lock.
+
+    def hold(self, replay: int) -> None:
+        """Hold the room once more."""
+        self._held += 1
+        self._replay = max(replay, self._replay)
+
+    def lost(self) -> None:
+        """Note that the connection has ended."""
+        self._live = self._asked = False
+
+    def joining(self) -> dict[str, Any] | None:
+        """Return the message that joins; ``None`` if the room is joined or asked for."""
+        if self._live or self._asked:
+            return None
+        self._asked = True
+        message: dict[str, Any] = {"type": "hub:join", "room": self._name}
+        if self._position is not None:
+            message |= {"epoch": self._position.epoch, "at": self._position.offset}
+        elif self._replay:
+            message["replay"] = self._replay
+        return message
+
+    def joined(self, answer: Mapping[str, Any]) -> None:
+        """Take the answer of the server."""
+        self._live, self._asked = self._held > 0, False
+        recovered = answer.get("recovered")
+        count = _whole(answer.get("count")) or 0
+        if recovered is not True or self._position is None:
+            self._position = _position(answer.get("epoch"), answer.get("at"), count)
+        members = answer.get("members")
+        if isinstance(members, dict):
+            self._members = members
+            self._version = _whole(answer.get("v"))
+        if recovered is False:
+            self._tell("gap", str(answer.get("why", "unknown")))
+        self._tell("join", recovered is True, count)
+        if isinstance(members, dict):
+            self._tell("members", dict(members))
+
+    def refused(self, error: HubThreadError) -> None:
+        """Note that the server does not let the client in."""
+        self._asked = False
+        self._tell("refused", error)
+
+    def take(self, message: Mapping[str, Any], size: int) -> None:
+        """Take a message of the room, of so many bytes."""
+        kind = message.get("type")
+        if kind == "hub:gap":
+            self._position = _position(message.get("epoch"), message.get("at"), 0)
+            self._tell("gap", str(message.get("why", "unknown")))
+        elif kind == "hub:members":
+            self._take_members(message)
+        elif kind is None:
+            number = _whole(message.get("n"))
+            place = self._position
+            # A number may be left out: the push was for others.  A loss is told by "hub:gap".
+            if number is not None and place is not None and number <= place.offset:
+                return
+            self._link._delivery.emit_message(self, _data(message), size, number)
+
+    def heard(self, number: int | None) -> None:
+        """Note that the listeners have had a message: it is not asked for again."""
+        if number is not None and self._position is not None:
+            self._position = Position(self._position.epoch, number)
+
+    def _take_members(self, message: Mapping[str, Any]) -> None:
+        version = _whole(message.get("v"))
+        if self._version is not None and version != self._version + 1:
+            self._live = self._asked = False
+            self._link._machine.join(self)
+            return
+        self._version = version
+        came, went = message.get("came"), message.get("went")
+        if isinstance(came, dict):
+            self._members |= came
+        for key in went if isinstance(went, list) else ():
+            if isinstance(key, str):
+                self._members.pop(key, None)
+        self._tell("members", dict(self._members))
+
+    def _tell(self, name: str, *values: object) -> None:
+        self._link._delivery.emit_to(self._listeners, name, *values)
+
+
+_ARGUMENTS: dict[Hashable, tuple[str, ...]] = {"join": ("recovered", "count"), "gap": ("why",)}
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < MOST_OFFSET else None
+
+
+def _position(epoch: object, at: object, count: int) -> Position | None:
+    offset = _whole(at)
+    if not isinstance(epoch, str) or offset is None:
+        return None
+    return Position(epoch, max(0, offset - count))
+
+
+def _data(message: Mapping[str, Any]) -> Any:
+    """Return the push in its envelope; ``None`` if it has none."""
+    if "data" in message:
+        return message["data"]
+    if "text" in message:
+        return message["text"]
+    try:
+        return b64decode(message["bytes"], validate=True)
+    except (KeyError, TypeError, ValueError, NotBase64):
+        return None

@@ -1,0 +1,371 @@
+"""The thread of a link, and its sockets.
+
+Layer: client.  Threads: the link's thread runs ``_run``; any thread that holds the lock of the
+link sends, hangs up and wakes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import os
+import random
+import threading
+import time
+import weakref
+from base64 import b64encode
+from typing import Any
+
+from hubthread.client.interfaces import Task
+from hubthread.client.machine import NORMAL
+from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.threads import Threads
+from hubthread.net.dial import Dialing, Interrupted
+from hubthread.net.options import OutboxBounds
+from hubthread.net.outbox import PONG, Outbox
+from hubthread.net.transport import Transport
+from hubthread.net.waker import Waker
+from hubthread.protocol.client_handshake import (
+    Exchange,
+    WrongAnswer,
+    check_upgrade,
+    upgrade_fields,
+)
+from hubthread.protocol.envelope import SUBPROTOCOL
+from hubthread.protocol.frames import MessageType, encode_close, is_sendable_code
+from hubthread.protocol.masking import client_frame, masked_close
+from hubthread.protocol.websocket import (
+    ClientProtocol,
+    PeerClose,
+    Ping,
+    Pong,
+    ProtocolFailure,
+    WebSocketEvent,
+)
+from hubthread.types import Overflow
+
+__all__ = ["SocketDriver"]
+
+LINGER = 1.0
+"""Seconds for the closing handshake."""
+_ABNORMAL = 1006
+_NO_STATUS = 1005
+_MASK_BYTES = 4
+_KEY_BYTES = 16
+
+# The machine keeps what waits within bounds; one message may be large.
+_BOUNDS = OutboxBounds(
+    max_messages=1 << 20,
+    max_bytes=1 << 30,
+    overflow=Overflow.CLOSE,
+    write_buffer=64 * 1024,
+    write_wait=20.0,
+    linger=0.2,
+)
+
+# A clock that goes on while the machine sleeps, where the system has one.
+_CLOCK = (
+    getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    if hasattr(time, "clock_gettime")
+    else None
+)
+
+_drivers: weakref.WeakSet[SocketDriver] = weakref.WeakSet()
+
+
+class _Connection:
+    """One open WebSocket, from the client's end."""
+
+    def __init__(self, transport: Transport, threads: Threads, max_message: int) -> None:
+        self.transport = transport
+        self.protocol = ClientProtocol(max_message=max_message)
+        self.outbox = Outbox(transport, _BOUNDS, threads.start, self._broken)
+
+    def send(self, kind: int, payload: bytes) -> None:
+        """Send a message."""
+        self.outbox.send(client_frame(kind, payload, os.urandom(_MASK_BYTES)))
+
+    def control(self, kind: int, payload: bytes, key: Any = None) -> None:
+        """Send a ping or a pong."""
+        self.outbox.send_control(client_frame(kind, payload, os.urandom(_MASK_BYTES)), key)
+
+    def close(self, code: int | None) -> None:
+        """Send our Close, once."""
+        close = encode_close(code if code is not None and is_sendable_code(code) else None)
+        self.outbox.finish(masked_close(close, os.urandom(_MASK_BYTES)))
+
+    def cut(self) -> None:
+        """Shut the socket down, which wakes its reader."""
+        self.transport.shutdown()
+
+    def end(self) -> None:
+        """Let the server say its Close, and release the socket.  The link's thread."""
+        deadline = Deadline(LINGER)
+        try:
+            while left := deadline.left():
+                self.transport.set_deadline(left)
+                with contextlib.suppress(TimeoutError):
+                    if not self.transport.recv():
+                        break
+        except OSError:
+            pass
+        self.transport.shutdown()
+        self.outbox.end()
+        self.transport.close()
+
+    def _broken(self, trouble: str) -> None:
+        self.cut()
+
+
+class SocketDriver:
+    """See the module."""
+
+    def __init__(self, link: Any) -> None:
+        self._link = link
+        self._waker: Waker | None = None
+        self._threads: Threads
+        self._connection: _Connection | None = None  # of the present epoch
+        self._held: list[Transport] = []  # every socket that is open
+
+    # For the machine.
+
+    @staticmethod
+    def now() -> float:
+        """See ``Driver``."""
+        return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
+
+    random = staticmethod(random.random)
+
+    def wake(self) -> None:
+        """See ``Driver``."""
+        if self._waker is not None:
+            self._waker.ring()
+
+    def send(self, data: str | bytes) -> None:
+        """See ``Driver``."""
+        if self._connection is not None:
+            if isinstance(data, str):
+                self._connection.send(MessageType.TEXT, data.encode())
+            else:
+                self._connection.send(MessageType.BINARY, data)
+
+    def ping(self) -> None:
+        """See ``Driver``."""
+        if self._connection is not None:
+            self._connection.control(MessageType.PING, b"")
+
+    @property
+    def buffered(self) -> int:
+        """See ``Driver``."""
+        return 0 if self._connection is None else self._connection.outbox.waiting_bytes
+
+    def hang_up(self, code: int | None) -> None:
+        """See ``Driver``."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if code is None:
+                connection.cut()
+            else:
+                connection.close(code)
+        self.wake()
+
+    # For the link.
+
+    def start(self) -> None:
+        """See ``Work``."""
+        link = self._link
+        self._waker = Waker()
+        self._threads = Threads(f"hubthread-{link._name}", link._incidents)
+        _drivers.add(self)
+        try:
+            self._threads.start(self._run, "reader")
+        except BaseException:
+            self._waker.close()
+            self._waker = None
+            raise
+
+    def stop(self, timeout: float) -> None:
+        """See ``Work``."""
+        self._threads.join(timeout + LINGER)
+
+    def disown(self) -> None:
+        """Release the sockets in a forked process, which must not speak for its parent."""
+        link = self._link
+        link._lock = threading.RLock()
+        link._changed = threading.Condition(link._lock)
+        link._closed = link._forked = True
+        self._connection = self._waker = None
+        for transport in self._held:
+            plain: Any = getattr(transport, "_plain", transport)
+            plain._sock.close()
+
+    # The link's thread.
+
+    def _run(self) -> None:
+        link, waker = self._link, self._waker
+        assert waker is not None
+        machine = link._machine
+        try:
+            while True:
+                link._delivery.run_events()
+                with link._lock:
+                    if link._closed and not link._delivery.busy:
+                        return
+                    task, due, busy = machine.task(), machine.due(), link._delivery.busy
+                if task is not None:
+                    self._attempt(task)
+                elif not busy:
+                    waker.wait(_seconds(due, self.now()))
+                    with link._lock:
+                        machine.on_time()
+        finally:
+            with link._lock:
+                link._closed = True
+                machine.disconnect()
+                link._changed.notify_all()
+                self._waker = None
+            waker.close()
+
+    def _attempt(self, task: Task) -> None:
+        link = self._link
+        machine, option = link._machine, link._option
+        found, token = link._fetch_token(task)
+        with link._lock:
+            timeout = machine.begin(task.epoch) if found else None
+        if timeout is None:
+            return
+
+        def wanted() -> bool:
+            return bool(task.epoch == machine.epoch)
+
+        assert self._waker is not None
+        dialing = Dialing(timeout, self._waker, wanted)
+        names = () if option.plain else (SUBPROTOCOL,)
+        key = b64encode(os.urandom(_KEY_BYTES)).decode()
+        fields = upgrade_fields(link._address, key, names, option.fields())
+        exchange = Exchange("GET", link._address.target, fields)
+        transport: Transport | None = None
+        try:
+            transport = dialing.open(link._address, option.ssl, option.proxy)
+            answer = dialing.ask(transport, exchange)
+            chosen = check_upgrade(answer, key, names)
+        except BaseException as error:
+            if transport is not None:
+                transport.shutdown()
+                transport.close()
+            if not isinstance(error, (Interrupted, WrongAnswer, OSError)):
+                raise
+            with link._lock:
+                if wanted():
+                    self._report(error)
+            return
+        self._held.append(transport)
+        connection = _Connection(transport, self._threads, option.max_message)
+        try:
+            self._talk(task.epoch, connection, answer.rest, chosen, token)
+        finally:
+            connection.end()
+            self._held.remove(transport)
+
+    def _report(self, error: Exception) -> None:
+        """Tell the machine why there is no connection.  The caller holds the lock."""
+        machine = self._link._machine
+        if isinstance(error, WrongAnswer):
+            machine.on_refused(error.status, str(error), error.retry_after)
+        else:
+            why = getattr(error, "strerror", None) or error
+            machine.on_unreachable(f"the server cannot be reached: {why}")
+
+    def _talk(
+        self,
+        epoch: int,
+        connection: _Connection,
+        data: bytes,
+        subprotocol: str | None,
+        token: str | None,
+    ) -> None:
+        """Read until the connection, or its epoch, ends."""
+        link, transport = self._link, connection.transport
+        machine = link._machine
+        with link._lock:
+            if epoch != machine.epoch:
+                connection.close(NORMAL)
+                return
+            self._connection = connection
+            machine.on_connected(subprotocol, token)
+        while True:
+            link._delivery.run_events()
+            for event in connection.protocol.receive(data):
+                if not self._take(epoch, connection, event):
+                    return
+                link._delivery.run_events()
+            with link._lock:
+                if epoch != machine.epoch:
+                    return
+                paused, due = link._delivery.paused, machine.due()
+            data = b""
+            if paused:
+                assert self._waker is not None
+                self._waker.wait(None)
+                continue
+            transport.set_deadline(_seconds(due, self.now()))
+            try:
+                data = transport.recv()
+            except TimeoutError:
+                with link._lock:
+                    if epoch == machine.epoch:
+                        machine.on_time()
+                continue
+            except OSError:
+                data = b""
+            with link._lock:
+                if epoch != machine.epoch:
+                    return
+                if not data:
+                    machine.on_closed(_ABNORMAL, "")
+                    return
+                machine.on_heard()
+
+    def _take(self, epoch: int, connection: _Connection, event: WebSocketEvent) -> bool:
+        """Take an event; return False if it is the last one."""
+        link = self._link
+        machine = link._machine
+        with link._lock:
+            if epoch != machine.epoch:
+                return False
+            if isinstance(event, (str, bytes)):
+                machine.on_data(event)
+            elif isinstance(event, Ping):
+                connection.control(MessageType.PONG, event.payload, PONG)
+            elif isinstance(event, PeerClose):
+                connection.close(event.code)
+                machine.on_closed(_NO_STATUS if event.code is None else event.code, event.reason)
+                return False
+            elif isinstance(event, ProtocolFailure):
+                connection.close(event.code)
+                machine.end(f"the server breaks the protocol: {event.reason}")
+                return False
+            else:
+                assert isinstance(event, Pong)
+        return True
+
+
+def _seconds(due: float, now: float) -> float | None:
+    return None if due == math.inf else max(0.0, due - now)
+
+
+def _after_fork_in_child() -> None:
+    for driver in list(_drivers):
+        driver.disown()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Say goodbye to the servers of links that the program has not closed."""
+    for driver in list(_drivers):
+        driver._link.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

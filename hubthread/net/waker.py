@@ -1,0 +1,91 @@
+"""A wake-up for a thread that waits for a socket.
+
+Layer: net.  Threads: any thread rings; one thread, the owner, waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+
+from hubthread.net.transport import PlainTransport
+
+__all__ = ["Waker", "WakingTransport"]
+
+_LONGEST = 2**31 - 1
+"""Milliseconds that poll takes: it is a C int."""
+
+
+class Waker:
+    """Ends the wait of its owner, now or when it waits next."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
+        self._lock = threading.RLock()  # guards the descriptor of the writing end
+
+    def ring(self) -> None:
+        """Wake the owner.  Any thread, also after ``close``."""
+        with self._lock, contextlib.suppress(OSError):  # full: it has rung already; or closed
+            self._writing.send(b"\0")
+
+    def wait(
+        self, timeout: float | None, sock: socket.socket | None = None, *, write: bool = False
+    ) -> bool:
+        """Wait for a ring or for ``sock``.
+
+        :param timeout: seconds; ``None``: without a limit.
+        :param write: wait until ``sock`` can be written to, instead of read.
+        :returns: True if ``sock`` is ready.
+        """
+        most = None if timeout is None else min(max(0, int(timeout * 1000 + 0.999)), _LONGEST)
+        wanted = [] if sock is None else [sock]
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(self._reading, select.POLLIN)
+            for each in wanted:
+                poll.register(each, select.POLLOUT if write else select.POLLIN)
+            ready = {fd for fd, _ in poll.poll(most)}
+        else:
+            reading = [self._reading] if write else [self._reading, *wanted]
+            seconds = None if most is None else most / 1000
+            found = select.select(reading, wanted if write else [], wanted, seconds)
+            ready = {each.fileno() for each in (*found[0], *found[1], *found[2])}
+        if self._reading.fileno() in ready:
+            with contextlib.suppress(BlockingIOError):
+                while self._reading.recv(4096):
+                    pass
+        return sock is not None and sock.fileno() in ready
+
+    def close(self) -> None:
+        """Release the descriptors.  The owner."""
+        with self._lock:
+            self._writing.close()
+        self._reading.close()
+
+
+class WakingTransport(PlainTransport):
+    """A socket whose ``recv`` also ends, with ``TimeoutError``, when ``waker`` rings.
+
+    :param sock: a connected socket; the transport owns it from now on.
+    """
+
+    __slots__ = ("_waker",)
+
+    def __init__(self, sock: socket.socket, waker: Waker) -> None:
+        super().__init__(sock)
+        self._waker = waker
+        sock.setblocking(False)
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """See ``Transport``."""
+        self._deadline = seconds
+
+    def recv(self) -> bytes:
+        """See ``Transport``."""
+        if not self._waker.wait(self._deadline, self._sock):
+            raise TimeoutError
+        return super().recv()
