@@ -107,6 +107,7 @@ from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hub import Hub as Hub
 from hubthread.hub.polling import LongPollingOption as LongPollingOption
 from hubthread.hub.polling import LongPollingResult as LongPollingResult
+from hubthread.hub.users import User as User
 from hubthread.interfaces import IHotline as IHotline
 from hubthread.interfaces import IHub as IHub
 from hubthread.interfaces import IOContext as IOContext
@@ -179,6 +180,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "LongPollingOption",
     "LongPollingResult",
     "Iteration",
+    "User",
     # Clients.
     "Client",
     "SocketClient",

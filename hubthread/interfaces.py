@@ -450,6 +450,16 @@ class IHub(Protocol):
     ) -> None:
         """Send a message to every client for which ``predicate(hub, ctx, meta)`` is true."""
 
+    def push(
+        self,
+        rooms: Iterable[Any],
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> list[int]:
+        """Send a message to every client that is in any of the rooms, once."""
+
     def marshal(self, obj: object) -> str | bytes:
         """Return ``obj`` as a payload: encoded by the matcher, or as JSON without a matcher."""
 
@@ -486,6 +496,12 @@ class IHub(Protocol):
 
     def clients_num(self) -> int:
         """Return the number of clients."""
+
+    def user(self, name: str) -> Any:
+        """Return the ``User`` of that name: all clients whose ``ctx.user`` it is."""
+
+    def users(self) -> Sequence[Any]:
+        """Return every ``User`` that has a client."""
 
     def wait_add(self, count: int = 1) -> None:
         """Make ``close`` wait for ``count`` more calls of ``wait_done``."""

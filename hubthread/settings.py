@@ -384,7 +384,7 @@ class HubSetting(Generic[Meta, Header]):
     """Called with ``(ctx, meta)`` before ``on_connection_start``; returns the name of the
     client's user, ``ctx.user``, or None.
 
-    Several clients may be one user.  If the function raises, the client is
+    Several clients may be one user: see ``hub.user``.  If the function raises, the client is
     closed with 1011.
     """
     may_join: Callable[[IOContext, Meta, str], bool | str] | None = None

@@ -22,6 +22,9 @@ class Message(NamedTuple):
     """The subject of the push for ``Overflow.LATEST``, or None."""
     exclude: Sequence[Any] | None = None
     """The clients of the hub that do not get the push."""
+    reached: dict[Any, Any] | None = None
+    """For a push to several rooms: each client of the hub that has got it, and the log of the room
+    through which."""
 
 
 class Receiver(Protocol):

@@ -55,6 +55,8 @@ class Stream:
             self._floor = offset
             return offset
         self._forget_old()
+        if message.reached is not None:  # the clients would be kept as long as the message
+            message = message._replace(reached=None)
         self._entries.append(_Entry(offset, message))
         self._bytes += len(message.frame.wire)
         self._used = self._now()

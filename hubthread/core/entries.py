@@ -5,8 +5,8 @@ Layer: core.  Threads: an entry is made on any thread, and read by the thread th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.core.delivery import Member
 from hubthread.protocol.batch import FrameBatch
@@ -60,11 +60,27 @@ class Push:
 class PushExcept(Push, Generic[M]):
     """An entry of the log: a message for all members but some."""
 
-    __slots__ = ("exclude",)
+    __slots__ = ("exclude", "reached")
 
-    def __init__(self, frame: Frame, key: Hashable, exclude: Sequence[M]) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        key: Hashable,
+        exclude: Sequence[M],
+        reached: dict[Any, Any] | None = None,
+    ) -> None:
         super().__init__(frame, key)
         self.exclude = exclude
+        self.reached = reached
+        """For a push to several rooms: each member that has got it, and through which log."""
+
+    def left_out(self, members: Iterable[M], log: object) -> Iterable[M]:
+        """Return the members of ``log`` that do not get the message."""
+        reached = self.reached
+        if reached is None:
+            return self.exclude
+        others = [member for member in members if reached.setdefault(member, log) is not log]
+        return [*self.exclude, *others]
 
 
 class Change(Generic[M]):

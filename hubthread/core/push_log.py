@@ -192,16 +192,21 @@ class PushLog(Generic[M]):
         key: Hashable = None,
         exclude: Sequence[M] | None = None,
         *,
+        reached: dict[Any, Any] | None = None,
         admitted: bool = False,
     ) -> int:
         """Accept ``frame`` for the members of this moment.
 
         :param exclude: members that do not get it.
+        :param reached: for a push to several rooms: see ``PushExcept``.
         :param admitted: True for a push that ``admit`` has not refused.
         :returns: the push's number, at once.
         :raises HotlineClosed, QueueFull: as ``admit``.
         """
-        entry = Push(frame, key) if exclude is None else PushExcept(frame, key, exclude)
+        if exclude is None and reached is None:
+            entry = Push(frame, key)
+        else:
+            entry = PushExcept(frame, key, exclude or (), reached)
         try:
             with self._lock:
                 if not admitted:
@@ -432,7 +437,7 @@ class PushLog(Generic[M]):
                 continue
             if isinstance(entry, PushExcept):
                 excluded = {} if excluded is None else excluded
-                for member in entry.exclude:
+                for member in entry.left_out(self._present, self):
                     excluded.setdefault(member, set()).add(len(frames))
                 frames.append(entry.frame)
                 keys.append(entry.key)

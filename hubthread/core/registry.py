@@ -29,6 +29,10 @@ class RegisteredClient(Member, Watched, Protocol):
         """The client's number."""
 
     @property
+    def user(self) -> str | None:
+        """The name of the client's user."""
+
+    @property
     def ws_conn(self) -> Link:
         """The client's connection."""
 
@@ -70,6 +74,7 @@ class Registry(Generic[C, H]):
         self._last_client = 0
         self._last_hotline = 0
         self._clients: dict[ClientID, C] = {}
+        self._users: dict[str, dict[C, None]] = {}  # the clients of each user
         self._hotlines: dict[HotlineID, H] = {}
         self._named: dict[str, H] = {}  # those that a name leads to
         self._busy: dict[Watched, None] = {}
@@ -97,6 +102,8 @@ class Registry(Generic[C, H]):
         with self._lock:
             self._clients[client.connection_id] = client
             self._total += 1
+            if client.user is not None:
+                self._users.setdefault(client.user, {})[client] = None
         self.everyone.join(client)
 
     def forget(self, client: C) -> None:
@@ -104,6 +111,11 @@ class Registry(Generic[C, H]):
         connection = client.ws_conn
         with self._lock:
             self._clients.pop(client.connection_id, None)
+            if client.user is not None:
+                clients = self._users.get(client.user, {})
+                clients.pop(client, None)
+                if not clients:
+                    self._users.pop(client.user, None)
             self._ended[connection.ended_by or "lost"] += 1
             self._dropped += connection.dropped
         # Closed: the hub thread has ended, and nothing is fanned out any more.
@@ -137,6 +149,16 @@ class Registry(Generic[C, H]):
         """Return the client of that number, or None."""
         with self._lock:
             return self._clients.get(connection_id)
+
+    def clients_of(self, user: str) -> list[C]:
+        """Return the clients of a user, oldest first."""
+        with self._lock:
+            return list(self._users.get(user, ()))
+
+    def users(self) -> list[str]:
+        """Return the names of the users that have clients."""
+        with self._lock:
+            return list(self._users)
 
     def add(self, hotline: H, name: str | None = None) -> None:
         """Add a hotline.

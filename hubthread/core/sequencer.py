@@ -17,7 +17,7 @@ import json
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from hubthread.backplane.interfaces import BackplaneLink, Message
 from hubthread.backplane.stream import Stream
@@ -79,13 +79,20 @@ class Sequencer(Generic[M]):
 
     # Any thread.
 
-    def push(self, frame: Frame, key: Hashable = None, exclude: Sequence[M] | None = None) -> int:
+    def push(
+        self,
+        frame: Frame,
+        key: Hashable = None,
+        exclude: Sequence[M] | None = None,
+        *,
+        reached: dict[Any, Any] | None = None,
+    ) -> int:
         """Give a push to the backplane; return its number among the pushes of this hub.
 
         :raises Closed, QueueFull: as ``PushLog.push``.
         """
         self._log.admit()
-        number = self._link.publish(self.name, Message(frame, key, exclude))
+        number = self._link.publish(self.name, Message(frame, key, exclude, reached))
         if self._closed is not None:
             raise self._closed
         return number
@@ -264,7 +271,13 @@ class Sequencer(Generic[M]):
     def _accept(self, message: Message) -> int | None:
         """Return the log's number of a push; None if the hub ends, and nobody gets it."""
         try:
-            return self._log.push(message.frame, message.key, message.exclude, admitted=True)
+            return self._log.push(
+                message.frame,
+                message.key,
+                message.exclude,
+                reached=message.reached,
+                admitted=True,
+            )
         except Closed as closed:
             self._closed = closed
             return None

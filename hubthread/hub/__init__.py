@@ -6,6 +6,8 @@
 ``dhub.py``             ``DHub``: the argument of closures.  The hub thread only
 ``lifecycle.py``        the start, and the six steps of closing.  One thread walks through them
 ``rooms.py``            the making of hotlines, by number or by name.  Any thread
+``users.py``            ``User``: all clients of one user.  Any thread
+``several.py``          a push to several rooms.  Any thread
 ``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
                         that runs the client's callbacks
 ``filtered.py``         a broadcast to the clients that a predicate chooses.  The hub thread only

@@ -27,6 +27,8 @@ from hubthread.hub.parts import Parts, wire
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
 from hubthread.hub.rooms import MakeOption, RoomMaker
+from hubthread.hub.several import push_to_several
+from hubthread.hub.users import User
 from hubthread.matcher.compile import marshal_json, unmarshal_json
 from hubthread.matcher.jsontext import splice
 from hubthread.protocol.http import Response
@@ -216,6 +218,33 @@ class Hub(EachClient[Meta, Header]):
             lambda clients: send_filtered(self._core, clients, frame, predicate)
         )
 
+    def push(
+        self,
+        rooms: Iterable[Hotline[Meta, Header]],
+        data: str | bytes,
+        *,
+        key: Key | None = None,
+        exclude: IOContext | Iterable[IOContext] | None = None,
+    ) -> list[int]:
+        """Send a message to every client that is in any of the rooms, once.
+
+        In each room it has its place among the room's pushes.  A client that changes between the
+        rooms during the call may miss it.  A client that recovers in several of them gets it in
+        each, if it has missed it.
+
+        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param exclude: a client, or several, that do not get it.
+        :returns: the number of the push in each room; see ``Hotline.push``.
+        :raises ContextNotClient: when ``exclude`` has anything but clients.
+        :raises HotlineClosed: when a room is closed; then no room gets the push.
+        :raises HubClosed: when the hub is closed.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait in a room.
+        :raises WrongValue: for anything but ``str`` or ``bytes``, and text that is not UTF-8.
+        """
+        check_key(key)
+        excluded = None if exclude is None else clients_of(exclude)
+        return push_to_several(rooms, self._core.make_frame(data), key, excluded)
+
     # Objects and bytes.
 
     def marshal(self, obj: object) -> str | bytes:
@@ -289,6 +318,15 @@ class Hub(EachClient[Meta, Header]):
     def clients_num(self) -> int:
         """Return the number of clients."""
         return self._core.registry.everyone.members_num()
+
+    def user(self, name: str) -> User[Meta, Header]:
+        """Return the user of that name: all clients whose ``ctx.user`` it is."""
+        check_kind("name", name, str, "a string")
+        return User(self._core, name)
+
+    def users(self) -> list[User[Meta, Header]]:
+        """Return every user that has a client."""
+        return [User(self._core, name) for name in self._core.registry.users()]
 
     def _to_visit(self) -> tuple[Core[Any, Any], Callable[[], list[Client[Meta, Header]]]]:
         return self._core, self.clients

@@ -278,6 +278,17 @@ class Hotline(EachClient[Meta, Header]):
         push = self._log.push if self._shared is None else self._shared.push
         return push(frame, key, None if exclude is None else clients_of(exclude))
 
+    def _admit(self) -> None:
+        """Refuse a push that cannot be accepted; see ``push``."""
+        self._log.admit()
+
+    def _push(
+        self, frame: Frame, key: Hashable, exclude: Sequence[Any] | None, reached: dict[Any, Any]
+    ) -> int:
+        """Push ``frame`` to the members that it has not reached; see ``hub.push``."""
+        push = self._log.push if self._shared is None else self._shared.push
+        return push(frame, key, exclude, reached=reached)
+
     def push_json(
         self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
     ) -> int:

@@ -6,7 +6,7 @@ Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.clients.each import Iteration
@@ -18,6 +18,7 @@ from hubthread.settings import HotlineOption
 if TYPE_CHECKING:
     from hubthread.core.core import Core
     from hubthread.interfaces import IOContext
+    from hubthread.protocol.frames import Frame
     from hubthread.types import ClientID, HotlineID, Key
 
 __all__ = ["SilentHotline"]
@@ -72,6 +73,14 @@ class SilentHotline(Hotline[Meta, Header]):
         exclude: IOContext | Iterable[IOContext] | None = None,
     ) -> int:
         """Drop the message; return zero."""
+        return 0
+
+    def _admit(self) -> None:
+        pass
+
+    def _push(
+        self, frame: Frame, key: Hashable, exclude: Sequence[Any] | None, reached: dict[Any, Any]
+    ) -> int:
         return 0
 
     def push_json(

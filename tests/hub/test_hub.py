@@ -112,9 +112,9 @@ HUB = {
     "clients", "clients_num", "clock", "close", "context", "context_iter_a_async_exec",
     "context_iter_a_sync_exec", "context_iter_s_async_exec", "each_client", "exec_async",
     "exec_sync", "health", "hotline", "join", "logger", "long_polling", "marshal", "name",
-    "room", "rooms", "run", "serve", "servers", "setting", "silent_hotline", "socket_handles",
-    "start", "start_once", "started", "state", "statistics", "unmarshal", "wait_add", "wait_done",
-    "websocket_handler",
+    "push", "room", "rooms", "run", "serve", "servers", "setting", "silent_hotline",
+    "socket_handles", "start", "start_once", "started", "state", "statistics", "unmarshal", "user", "users",
+    "wait_add", "wait_done", "websocket_handler",
 }  # fmt: skip
 HOTLINE = {
     "answer", "close", "close_if_empty", "context", "context_iter_a_async_exec",
