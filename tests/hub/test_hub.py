@@ -113,7 +113,8 @@ HUB = {
     "context_iter_a_sync_exec", "context_iter_s_async_exec", "each_client", "exec_async",
     "exec_sync", "health", "hotline", "join", "logger", "long_polling", "marshal", "name",
     "push", "room", "rooms", "run", "serve", "servers", "setting", "silent_hotline",
-    "socket_handles", "start", "start_once", "started", "state", "statistics", "unmarshal", "user", "users",
+    "socket_handles", "start", "start_once", "started", "state", "statistics", "unmarshal",
+    "user", "users",
     "wait_add", "wait_done", "websocket_handler",
 }  # fmt: skip
 HOTLINE = {
