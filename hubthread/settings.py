@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from hubthread.checks import check_callable, check_function, check_has, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
 from hubthread.limits import Limits
+from hubthread.protocol.envelope import SUBPROTOCOL
 from hubthread.protocol.hosts import hosts_of
 from hubthread.room_option import HotlineOption as HotlineOption
 from hubthread.types import DataSize, Framing
@@ -89,8 +90,10 @@ class Upgrader:
     """Bytes of a request head; a longer one gets 431.  Large cookies stay well below 16 KB."""
     write_buffer_size: int = 256 * KB
     """Bytes that a writer thread joins into one send."""
-    subprotocols: tuple[str, ...] | Callable[[Request], str | None] = ()
+    subprotocols: tuple[str, ...] | Callable[[Request], str | None] = (SUBPROTOCOL,)
     """The subprotocols that the server speaks, the preferred one first.
+
+    ``"hubthread.1"`` is that of hubthread's own clients.  Only clients that ask for it get it.
 
     Or a function that returns one of ``request.subprotocols``, or None: for a page that sends a
     token as its subprotocol, or where it depends on the path.
@@ -387,6 +390,17 @@ class HubSetting(Generic[Meta, Header]):
     Several clients may be one user: see ``hub.user``.  If the function raises, the client is
     closed with 1011.
     """
+    check_token: Callable[[IOContext, Meta, str], bool | float | str] | None = None
+    """Called with ``(ctx, meta, token)`` for the token of a client's ``hub:hello``.
+
+    ``True`` lets the client in.  A number lets it in for so many seconds, within which it brings
+    another token.  Anything else closes it with ``CloseCode.TOKEN_REFUSED``; a text is told to the
+    client as the reason.  The hook may put what the token says into the meta.
+
+    With the hook every client speaks ``hubthread.1``, and is in no list of the hub before:
+    ``on_connection_start`` follows the hook.  A client that shows no token within
+    ``Upgrader.handshake_timeout`` is closed.
+    """
     may_join: Callable[[IOContext, Meta, str], bool | str] | None = None
     """Called with ``(ctx, meta, name)`` when a client of ``hubthread.1`` asks to join a room.
 
@@ -458,6 +472,10 @@ class HubSetting(Generic[Meta, Header]):
         check_kind("limits", self.limits, Limits, "a Limits")
         if self.backplane is not None:
             check_has("backplane", self.backplane, "open", "a Backplane or None")
+        spoken = self.websocket_period.upgrader.subprotocols
+        if self.check_token is not None and not callable(spoken) and SUBPROTOCOL not in spoken:
+            wanted = f"expected {SUBPROTOCOL!r} in Upgrader.subprotocols, got {spoken!r}"
+            raise SettingError("check_token", f"{wanted}: its clients show tokens")
         for name, arguments in (
             ("receive_matcher_error", ("ctx", "meta", "error")),
             ("on_handshake", ("request",)),
@@ -466,6 +484,7 @@ class HubSetting(Generic[Meta, Header]):
             ("on_connection_close", ("ctx", "meta")),
             ("around_callback", ("ctx", "meta")),
             ("user", ("ctx", "meta")),
+            ("check_token", ("ctx", "meta", "token")),
             ("may_join", ("ctx", "meta", "name")),
             ("delayed_execution", ("hub",)),
         ):

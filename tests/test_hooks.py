@@ -99,6 +99,7 @@ GIVE: dict[str, Give] = {
         f"HubSetting.{name}": _setting(name)
         for name in (
             "around_callback",
+            "check_token",
             "may_join",
             "delayed_execution",
             "meta_gen",

@@ -3,6 +3,7 @@
 In the order to read them:
 
 client.py       ``Client``: writing, callbacks, closures, messages
+admission.py    ``HubSetting.check_token``: clients that show a token in their first message
 around.py       ``HubSetting.around_callback``: a context manager around each callback
 reports.py      the log lines and errors of a client
 membership.py   ``Memberships``: the rooms that a client is in

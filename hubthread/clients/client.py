@@ -41,6 +41,7 @@ from hubthread.statistics import ClientStatistics
 from hubthread.types import ClientID, ConnectionType, Key, check_key
 
 if TYPE_CHECKING:
+    from hubthread.clients.admission import Admission
     from hubthread.concurrency.calls import Call
     from hubthread.concurrency.workers import Pool
     from hubthread.interfaces import IHub
@@ -74,9 +75,9 @@ class Client(Recipient, Generic[Meta, Header]):
 
     __slots__ = (
         "__weakref__", "_around", "_context", "_core", "_lock", "_make_frame", "_pending",
-        "_preprocess", "_rooms", "_started", "_strand", "connection_id", "habits", "handshake",
-        "intercept", "matcher", "meta", "payload", "received", "running", "subprotocol", "user",
-        "ws_conn",
+        "_preprocess", "_rooms", "_started", "_strand", "admission", "connection_id", "habits",
+        "handshake", "intercept", "matcher", "meta", "payload", "received", "running",
+        "subprotocol", "user", "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
@@ -99,6 +100,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self.handshake = request
         self.subprotocol: str | None = None
         self.user: str | None = None
+        self.admission: Admission | None = None
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             setting.receive_matcher
         )
@@ -331,6 +333,9 @@ class Client(Recipient, Generic[Meta, Header]):
         If the start callback raises, the client is closed with 1011.  If the hub is closing,
         the client is closed with 1001; it has not started, so it gets no close callback.
         """
+        if self.admission is not None:
+            self._try_start(self.admission.begin)
+            return
         self._strand.enter()  # first: once others see the client, they may queue closures
         try:
             self._strand.variables.run(self._begin)
@@ -338,11 +343,25 @@ class Client(Recipient, Generic[Meta, Header]):
             self._strand.leave()
 
     def _begin(self) -> None:
+        around = self._around
+        self._try_start(self._start if around is None else partial(around.run, self._start))
+
+    def start(self) -> bool:
+        """Add a client to the hub in the callback of its first message; see ``admission``.
+
+        :returns: False if the client was closed instead.
+        """
         try:
-            if self._around is None:
-                self._start()
-            else:
-                self._around.run(self._start)
+            self._start()
+        except BaseException as error:  # noqa: BLE001 - logged, and the client closed
+            self.note(error)
+            reports.refuse_start(self._core, self, error)
+            return False
+        return True
+
+    def _try_start(self, start: Callable[[], object]) -> None:
+        try:
+            start()
         except BaseException as error:  # noqa: BLE001 - logged, and the client closed
             reports.refuse_start(self._core, self, error)
 
@@ -442,6 +461,8 @@ class Client(Recipient, Generic[Meta, Header]):
 
     def on_ping(self, payload: bytes) -> None:
         """Call the ping handler; a ping counts for ``Limits.messages_per_second``."""
+        if not self._started:
+            return
         limiter = self._core.limiter
         if limiter is not None and not limiter(self, self.meta):
             self.on_rate_exceeded()
@@ -462,6 +483,8 @@ class Client(Recipient, Generic[Meta, Header]):
         if self.ws_conn.limit is not None:
             self._core.incidents.count_limit(self.ws_conn.limit)
         self._core.registry.forget(self)
+        if self.admission is not None:
+            self.admission.end()
         self._rooms.end()
         with self._lock:
             context, pending = self._context, self._pending

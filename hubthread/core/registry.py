@@ -75,6 +75,7 @@ class Registry(Generic[C, H]):
         self._last_hotline = 0
         self._clients: dict[ClientID, C] = {}
         self._users: dict[str, dict[C, None]] = {}  # the clients of each user
+        self._expected: dict[C, None] = {}
         self._hotlines: dict[HotlineID, H] = {}
         self._named: dict[str, H] = {}  # those that a name leads to
         self._busy: dict[Watched, None] = {}
@@ -94,12 +95,28 @@ class Registry(Generic[C, H]):
             self._last_hotline += 1
             return HotlineID(self._last_hotline)
 
+    def expect(self, client: C) -> None:
+        """Remember a client that has yet to show who it is.
+
+        :raises Closed: when the hub is closing; the client must be told 1001.
+        """
+        with self._lock:
+            self._expected[client] = None
+        if self.everyone.closed:
+            raise Closed("the hub is closing")
+
+    def expected(self) -> list[C]:
+        """Return the clients that have yet to show who they are."""
+        with self._lock:
+            return list(self._expected)
+
     def admit(self, client: C) -> None:
         """Add a client that has connected.
 
         :raises Closed: when the hub is closing; the client must be told 1001.
         """
         with self._lock:
+            self._expected.pop(client, None)
             self._clients[client.connection_id] = client
             self._total += 1
             if client.user is not None:
@@ -116,6 +133,7 @@ class Registry(Generic[C, H]):
                 clients.pop(client, None)
                 if not clients:
                     self._users.pop(client.user, None)
+            self._expected.pop(client, None)
             self._ended[connection.ended_by or "lost"] += 1
             self._dropped += connection.dropped
         # Closed: the hub thread has ended, and nothing is fanned out any more.

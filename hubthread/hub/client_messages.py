@@ -11,6 +11,8 @@ has the same value under ``reply``.  An answer with ``error`` says why nothing w
     → {"type":"hub:leave","room":"table/7"}
     → {"type":"hub:time","id":9}
     ← {"type":"hub:time","reply":9,"now":1764…}
+    → {"type":"hub:token","id":10,"token":…}
+    ← {"type":"hub:token","reply":10,"token_ttl":290}
 
 The answer to a join comes before the pushes of the room.  ``at`` is the position of the join.
 Without a position in the request there is no ``recovered``; if it is false, ``why`` is
@@ -25,6 +27,10 @@ With ``mode="count"`` both have ``present``, a number.  When pushes to a client 
 is told the position that it is at now; ``why`` may also be ``"dropped"``::
 
     ← {"type":"hub:gap","room":"table/7","epoch":"m9","at":17,"why":"epoch"}
+
+With ``HubSetting.check_token`` the ``hub:hello`` has a ``token``, and is answered with the
+``token_ttl`` if the token expires.  ``hub:token`` brings another one in time: see
+``clients.admission``.
 
 Layer: hub.  Threads: the thread that runs the client's callbacks.
 """
@@ -74,6 +80,7 @@ class ClientMessages(Generic[Meta, Header]):
             "hub:join": self._join,
             "hub:leave": self._leave,
             "hub:time": self._time,
+            "hub:token": self._token,
         }
 
     def __call__(self, client: Client[Meta, Header], meta: Meta) -> bool:
@@ -99,8 +106,15 @@ class ClientMessages(Generic[Meta, Header]):
             client.write(encode_message({"type": kind, **reply_to(number), **fields}))
 
     def _hello(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
-        check_hello(message)
-        return {"v": VERSION, "id": client.connection_id, "now": _now()}
+        admission = client.admission
+        check_hello(message, takes_token=admission is not None)
+        ttl = {} if admission is None else admission.fields()
+        return {"v": VERSION, "id": client.connection_id, "now": _now(), **ttl}
+
+    def _token(self, client: Client[Meta, Header], message: dict[str, Any]) -> Any:
+        if client.admission is None:
+            raise Refusal("token: this server takes none")
+        return client.admission.renew(message)
 
     def _time(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
         return {"now": _now()}

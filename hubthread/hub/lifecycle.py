@@ -298,7 +298,7 @@ class Lifecycle:
         #    Tell every client.  A client that comes now is either among these, or the sealed
         #    push log refuses it and its own thread tells it.
         core.registry.everyone.seal()
-        members = core.registry.everyone.members()
+        members = [*core.registry.everyone.members(), *core.registry.expected()]
         seconds = min(len(members) / RETURNS_PER_SECOND, MOST_RETRY)
         retry = seconds if seconds > AFTER_RESTART else None  # otherwise they know themselves
         for client in members:

@@ -47,12 +47,14 @@ def reply_to(number: object) -> dict[str, Any]:
     return {"reply": number} if isinstance(number, (int, str)) else {}
 
 
-def check_hello(message: dict[str, Any]) -> None:
+def check_hello(message: dict[str, Any], *, takes_token: bool) -> None:
     """Refuse a ``hub:hello`` of another version, or with a token that nobody checks.
 
+    :param takes_token: True if the token was checked.
     :raises Refusal: for such a message.
     """
     if message.get("v") != VERSION:
         raise Refusal(f"v: expected {VERSION}")
-    if "token" in message:  # a client must not think that the token was checked
+    # A client must not think that its token was checked.
+    if "token" in message and not takes_token:
         raise Refusal("token: this server takes none")

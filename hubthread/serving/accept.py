@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from hubthread.checks import checked
+from hubthread.clients.admission import Admission
 from hubthread.concurrency.deadline import wall_time
 from hubthread.concurrency.habits import HOOKS
 from hubthread.core.core import ACCEPT_FAILED, Core
@@ -42,6 +43,11 @@ T = TypeVar("T")
 _FOREIGN = 403
 
 _HOOKS = ("check_origin", "subprotocols")
+
+_NO_TOKEN = (
+    f"Clients of this server show a token in the subprotocol {SUBPROTOCOL}: hubthread.js and "
+    f"hubthread.client do."
+)
 
 _LIMITS = {408: HANDSHAKE, 414: HEAD, 431: HEAD}
 """The limit that refused a peer before its request was complete, by status."""
@@ -264,6 +270,10 @@ class Arrival:
             core, core.registry.next_client_id(), meta, self.request, variables=variables
         )
         client.subprotocol = accepted.subprotocol
+        if core.setting.check_token is not None:
+            if accepted.subprotocol != SUBPROTOCOL:
+                raise HandshakeRejected(400, _NO_TOKEN)
+            client.admission = Admission(core, client)
         deflate = accepted.deflate
         self.share(client)
         connection = client.ws_conn = Connection(
@@ -280,7 +290,7 @@ class Arrival:
         )
         if accepted.subprotocol == SUBPROTOCOL:
             connection.envelop()
-            client.intercept = core.client_messages
+            client.intercept = client.admission or core.client_messages
         # Before the 101: a client that has the 101 is told 1001 when the hub closes.
         if not core.connections.open(transport):
             raise HandshakeRejected(503, "The server is going away.")

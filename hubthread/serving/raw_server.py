@@ -169,6 +169,8 @@ def open_socket_server(
     if protocol is ConnectionProtocols.UDP and endpoint.proxy_protocol:
         raise SettingError("proxy_protocol", "for TCP only")
     check_number("max_peers", max_peers, 1, whole=True)
+    if core.setting.check_token is not None:
+        raise SettingError("check_token", "expected None: a raw peer shows no token")
     server = SocketServer(core, endpoint, protocol)
     server._open(endpoint, max_peers)
     return server

@@ -34,6 +34,8 @@ const OFFLINE_WAIT = 30 * SECOND // the browser's "offline" may be wrong, so try
 const QUIET = 25 * SECOND // a visible page asks after so long without a message
 const PATIENCE = 4 * SECOND // and gives the line up after so long without an answer
 const STALE_CONNECTING = 2 * SECOND // an attempt that is older at a wake is abandoned
+const RENEWED_AT = 0.8 // the part of a token's time after which it is renewed
+const TOKEN_RETRY = 5 * SECOND // the wait after a token function that failed
 const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not open"
 const MOST_EARLY = 64 // messages before the hub's hello
 const SAMPLES = 8 // measurements of the server's clock that are kept
@@ -134,6 +136,7 @@ export class Hub {
   #asked = null // when an unanswered "hub:time" was sent
   #retryDue = Infinity
   #connectDue = Infinity
+  #tokenDue = Infinity
   #timer = null
   #timerDue = Infinity
   #page = null // takes the page's listeners away
@@ -303,7 +306,7 @@ export class Hub {
   /** End the present epoch: its socket, its token function and its timers are not heard again. */
   #drop(code) {
     this.#epoch++
-    this.#connectDue = this.#retryDue = Infinity
+    this.#connectDue = this.#retryDue = this.#tokenDue = Infinity
     this.#asked = null
     const socket = this.#socket
     this.#socket = null
@@ -475,6 +478,7 @@ export class Hub {
     this.#id = message.id ?? null
     this.#samples = []
     if (typeof message.now === "number") this.#sample(now() - this.#startedAt, message.now)
+    this.#expires(message)
     const early = this.#early
     this.#early = []
     const epoch = this.#epoch
@@ -570,19 +574,13 @@ export class Hub {
   #join(room) {
     const message = room.joining()
     if (!message) return
-    const id = ++this.#lastId
     const epoch = this.#epoch
-    this.#requests.set(id, {
-      deadline: now() + this.#options.timeout,
-      sent: true,
-      resolve: answer => { this.#requests.delete(id); room.joined(answer) },
-      reject: error => {
-        this.#requests.delete(id)
-        if (epoch === this.#epoch) room.refused(error)
-      },
-    })
-    this.#sendNow({ ...message, id })
-    this.#arm()
+    this.#askHub(
+      message,
+      answer => room.joined(answer),
+      error => epoch === this.#epoch && room.refused(error),
+      now() + this.#options.timeout,
+    )
   }
 
   #sendNow(message) { this.#socket.send(JSON.stringify(message)) }
@@ -601,19 +599,46 @@ export class Hub {
   #ask() {
     if (this.#options.plain || this.#state !== "open" || this.#asked !== null) return
     const asked = (this.#asked = now())
-    const id = ++this.#lastId
-    this.#requests.set(id, {
-      deadline: Infinity,
-      sent: true,
-      resolve: answer => {
-        this.#requests.delete(id)
-        if (this.#asked === asked) this.#asked = null
-        if (typeof answer.now === "number") this.#sample(now() - asked, answer.now)
-        this.#arm()
-      },
-      reject: () => this.#requests.delete(id),
+    this.#askHub({ type: "hub:time" }, answer => {
+      if (this.#asked === asked) this.#asked = null
+      if (typeof answer.now === "number") this.#sample(now() - asked, answer.now)
     })
-    this.#sendNow({ type: "hub:time", id })
+  }
+
+  // The token.
+
+  #expires({ token_ttl: ttl }) {
+    const known = typeof ttl === "number" && typeof this.#options.token === "function"
+    this.#tokenDue = known ? now() + ttl * SECOND * RENEWED_AT : Infinity
+  }
+
+  async #renew() {
+    const epoch = this.#epoch
+    this.#tokenDue = Infinity
+    let token
+    try {
+      token = await this.#options.token({ again: false })
+    } catch (error) {
+      report(error)
+      if (epoch !== this.#epoch) return
+      this.#tokenDue = now() + TOKEN_RETRY // the server closes the connection in the end
+      return this.#arm()
+    }
+    if (epoch !== this.#epoch) return
+    if (token === null || token === false) return this.#end("not logged in", 1000)
+    this.#askHub({ type: "hub:token", token }, answer => this.#expires(answer))
+  }
+
+  /** Send a request of the hub's own. */
+  #askHub(message, resolve, reject = () => {}, deadline = Infinity) {
+    const id = ++this.#lastId
+    const settle = then => value => {
+      this.#requests.delete(id)
+      then(value)
+      this.#arm()
+    }
+    this.#requests.set(id, { deadline, sent: true, resolve: settle(resolve), reject: settle(reject) })
+    this.#sendNow({ ...message, id })
     this.#arm()
   }
 
@@ -623,6 +648,7 @@ export class Hub {
     for (const request of this.#requests.values()) due = Math.min(due, request.deadline)
     for (const entry of this.#queue) due = Math.min(due, entry.until)
     if (this.#state === "open") {
+      due = Math.min(due, this.#tokenDue)
       if (this.#asked !== null) due = Math.min(due, this.#asked + PATIENCE)
       else if (!this.#options.plain && !hidden())
         due = Math.min(due, now() + Math.max(0, this.#heardAt + QUIET - Date.now()))
@@ -655,6 +681,7 @@ export class Hub {
           this.#failures = 0
           this.#refusedToken = false
         }
+        if (this.#tokenDue <= time) this.#renew()
         if (!hidden() && Date.now() - this.#heardAt >= QUIET) this.#ask()
         this.#flush()
       }

@@ -746,3 +746,77 @@ test("any_sequence_of_events_keeps_one_socket_one_timer_and_settles", async () =
     assert.equal(world.timers.size, 0, context)
   }
 })
+
+test("token_is_renewed_before_it_expires", async () => {
+  const world = new World()
+  const tokens = []
+  const token = async ({ again }) => tokens.push(again) && `t${tokens.length}`
+  const hub = await opened(world, { token }, { ...HELLO, token_ttl: 20 })
+  await world.pass(15_000)
+  assert.equal(tokens.length, 1)
+  await world.pass(1000)
+  const renewal = world.socket.messages().find(message => message.type === "hub:token")
+  assert.equal(renewal.token, "t2")
+  world.socket.receive({ type: "hub:token", reply: renewal.id, token_ttl: 10 })
+  await world.pass(8000)
+  assert.deepEqual(tokens, [false, false, false])
+  assert.equal(hub.state, "open")
+  hub.disconnect()
+  await world.pass(1000)
+  assert.equal(world.timers.size, 0)
+})
+
+test("token_function_that_fails_to_renew_is_asked_again_and_null_ends", async () => {
+  const world = new World()
+  let answer = "t"
+  const token = async () => {
+    if (answer === "error") throw new Error("no network")
+    return answer
+  }
+  const hub = await opened(world, { token }, { ...HELLO, token_ttl: 20 })
+  answer = "error"
+  await world.pass(16_000)
+  assert.equal(world.reported.length, 1)
+  await world.pass(5000)
+  assert.equal(world.reported.length, 2)
+  answer = null
+  await world.pass(5000)
+  assert.deepEqual([hub.state, hub.reason], ["ended", "not logged in"])
+})
+
+test("token_that_is_fetched_for_a_lost_connection_is_forgotten", async () => {
+  const world = new World()
+  const waiting = []
+  const token = () => new Promise(resolve => waiting.push(resolve))
+  const hub = connect("/ws", { token })
+  await world.settle()
+  waiting.shift()("first")
+  await world.settle()
+  world.socket.open()
+  world.socket.receive({ ...HELLO, token_ttl: 20 })
+  await world.pass(16_000)
+  world.socket.end()
+  await world.pass(1000)
+  const [late, next] = waiting
+  next("next")
+  await world.settle()
+  world.socket.open()
+  world.socket.receive(HELLO)
+  late("late")
+  await world.settle()
+  assert.deepEqual(world.socket.messages().map(message => message.token), ["next"])
+  hub.disconnect()
+})
+
+test("server_that_refuses_each_token_at_once_is_not_asked_for_ever", async () => {
+  const world = new World()
+  const hub = connect("/ws", { token: async () => "t" })
+  for (let round = 0; round < 5; round++) {
+    await world.settle()
+    world.socket.open()
+    world.socket.receive(HELLO)
+    world.socket.end(4401, "no")
+  }
+  assert.equal(world.sockets.length, 2)
+  assert.deepEqual([hub.state, hub.reason], ["ended", "no"])
+})

@@ -20,11 +20,10 @@ pytestmark = pytest.mark.browser
 SERVER = """
 import sys
 from hubthread import (
-    History, HotlineOption, Hub, HubSetting, Response, Upgrader, WebsocketPeriod, client_page,
+    History, HotlineOption, Hub, HubSetting, Response, client_page,
 )
 
-period = WebsocketPeriod(upgrader=Upgrader(subprotocols=("hubthread.1",)))
-hub = Hub.started(HubSetting(dict, websocket_period=period, may_join=lambda ctx, meta, name: True))
+hub = Hub.started(HubSetting(dict, may_join=lambda ctx, meta, name: True))
 room = hub.room("room", HotlineOption(shared=True, history=History()))
 page = Response.html('''<!doctype html><script type="module">
 import { connect } from "/hubthread.js"
