@@ -173,7 +173,10 @@ def test_serve_finds_hub_by_attribute_function_and_path(folder: Path, target: st
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("arguments", [("serve", "app:echo"), ("demo",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("serve", "app:echo"), ("serve", "app:echo", "--readers", "shared"), ("demo",)],
+)
 def test_command_signal_closes_hub_with_1001(
     folder: Path, arguments: tuple[str, ...], number: signal.Signals
 ) -> None:
@@ -190,9 +193,13 @@ def test_command_signal_closes_hub_with_1001(
         assert command.end() == (0, "", "")
 
 
+@pytest.mark.parametrize("readers", ["own", "shared"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_command_second_signal_exits_at_once(folder: Path, number: signal.Signals) -> None:
-    with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
+def test_command_second_signal_exits_at_once(
+    folder: Path, number: signal.Signals, readers: str
+) -> None:
+    arguments = ("serve", "app:echo", "--port", "0", "--readers", readers)
+    with started(*arguments, cwd=folder) as command:
         client = websocket.create_connection(command.url, timeout=60)
         try:
             client.send("block")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -97,37 +95,6 @@ def test_threads_come_down_after_a_burst_of_blocking_callbacks() -> None:
         assert len(hub_threads()) < FEW
 
 
-@pytest.mark.parametrize("way", ["blocks", "computes", "waits for another client"])
-def test_others_are_served_while_one_callback_never_returns(way: str) -> None:
-    """G5 with shared threads, whatever the callback does."""
-    handler = Blocking()
-    computing = threading.Event()
-    clients: dict[str, Any] = {}
-
-    def serve(ctx: Any, meta: Any) -> bool:
-        if ctx.payload == "compute":
-            while not computing.is_set():
-                pass
-        elif ctx.payload == "wait":
-            ctx.write(str(clients["other"].exec_sync(lambda: handler.release.wait(TIMEOUT))))
-            return False
-        return handler(ctx, meta)
-
-    with sharing(on_receive_message=serve) as s:
-        (stuck, _), (other, clients["other"]), (third, _) = s.pairs(3)
-        try:
-            stuck.send({"blocks": "block", "computes": "compute"}.get(way, "wait"))
-            for number in range(20):
-                third.send(str(number))
-                assert third.message() == str(number)
-        finally:
-            handler.release.set()
-            computing.set()
-        assert stuck.message() in ("block", "compute", "True")
-        other.send("x")
-        assert other.message() == "x"
-
-
 def test_messages_of_a_client_wait_while_its_callback_blocks() -> None:
     """G2: the socket is read again only when the callback has returned."""
     handler = Blocking()
@@ -183,45 +150,6 @@ def test_handler_that_blocked_is_handed_over_at_once_until_it_is_quick() -> None
             if not habits:
                 break
         assert not habits
-
-
-def test_handler_that_closes_its_hub_gets_the_closing_handshake() -> None:
-    def close(ctx: Any, meta: Any) -> bool:
-        ctx.hub.close()
-        return False
-
-    with sharing(on_receive_message=close) as s:
-        peer, _ = s.pair()
-        peer.send("x")
-        assert peer.closed()[0] == 1001
-        peer.send_close(1001)
-        assert s.hub.join(TIMEOUT)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.parametrize("readers", Readers)
-def test_handler_that_forks_serves_on_in_the_parent(readers: Readers) -> None:
-    """The child's only thread may be one that leads."""
-
-    def fork(ctx: Any, meta: Any) -> bool:
-        if ctx.payload == "fork":
-            child = os.fork()
-            if child == 0:
-                signal.alarm(10)
-                os._exit(0)
-            ctx.write(str(os.waitpid(child, 0)[1]))
-        else:
-            ctx.write(ctx.payload)
-        return False
-
-    with serving(readers=readers, on_receive_message=fork) as s:
-        (peer, _), (other, _) = s.pairs(2)
-        peer.send("fork")
-        assert peer.message() == "0"
-        for each in (peer, other):
-            each.send("still here")
-            assert each.message() == "still here"
 
 
 def test_peer_that_lags_needs_no_writer_thread() -> None:
