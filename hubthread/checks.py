@@ -30,6 +30,8 @@ __all__ = [
     "check_has",
     "check_kind",
     "check_number",
+    "check_serial",
+    "check_timeout",
     "check_work",
     "checked",
     "refuse_unrun",
@@ -64,6 +66,28 @@ def check_number(
     none = ", or None" if optional else ""
     error = SettingError if right_type else SettingTypeError
     raise error(name, f"expected {kind} {bound}{none}, got {value!r}")
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse everything but seconds, and ``None`` for no limit; below zero is no wait.
+
+    :raises SettingTypeError: for anything else.
+    """
+    if timeout is None or (type(timeout) is float and timeout == timeout):
+        return
+    if not isinstance(timeout, (int, float)) or timeout != timeout or isinstance(timeout, bool):
+        raise SettingTypeError("timeout", f"expected seconds or None, got {timeout!r}")
+
+
+def check_serial(number: object) -> None:
+    """Refuse everything but the number that a push or a write has returned.
+
+    :raises SettingTypeError: for anything else.
+    """
+    if type(number) is not int:
+        raise SettingTypeError(
+            "number", f"expected the number that the call returned, got {number!r}"
+        )
 
 
 def check_choice(name: str, value: object, choices: tuple[Any, ...]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from enum import IntEnum
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 
 from hubthread import (
+    ConnectionProtocols,
     Context,
     DuplicateHandler,
     ExecTimeout,
     HandlerError,
     HandshakeRejected,
+    History,
     HotlineFrameOption,
     HotlineOption,
     Hub,
@@ -26,6 +30,7 @@ from hubthread import (
     Limits,
     LongPollingOption,
     MatcherMap,
+    MessageType,
     PayloadError,
     PingPongPlan,
     PrefixHeader,
@@ -221,8 +226,83 @@ def test_call_wrong_value_is_hubthread_and_value_error(
 def test_call_wrong_type_is_type_error(hub: VirtualHub[Any, Any], name: str) -> None:
     with pytest.raises(TypeError) as caught:
         TYPES[name](hub)
-    if name != "bytes_i8":  # bytes from a peer: their type is never in question
-        assert isinstance(caught.value, UsageError)
+    assert isinstance(caught.value, UsageError)
+
+
+OBJECTS: dict[str, Callable[[VirtualHub[Any, Any]], Any]] = {
+    "hub": lambda hub: hub,
+    "hotline": lambda hub: hub.hotline(),
+    "shared room": lambda hub: hub.room("name", HotlineOption(shared=True, history=History(5))),
+    "silent hotline": lambda hub: hub.silent_hotline(),
+    "frame": frame_of,
+    "gate": lambda hub: frame_of(hub).await_inputs([hub.connect().ctx], 1, None),
+    "countdown": lambda hub: frame_of(hub).operation_timeout(1, nothing),
+    "poll": lambda hub: hub.long_polling(LongPollingOption(nothing, 1.0)),
+    "iteration": lambda hub: hub.each_client(nothing, wait_hub=False),
+    "client": lambda hub: hub.connect().ctx,
+    "virtual client": lambda hub: hub.connect(),
+    "context": lambda hub: Context(),
+    "matcher": lambda hub: MatcherMap[Any, Any](),
+    "option": lambda hub: HotlineFrameOption[Any](list),
+}
+"""An object of each class whose methods programs call."""
+
+INTERNAL = {"begin", "enter_room", "fire", "hand_out", "init", "send_json"}
+"""Methods that the library itself calls, and one of ``json``'s own errors."""
+
+GIVEN: dict[str, Any] = {
+    "code": 1000,
+    "data": b"1",
+    "deadline": None,
+    "into": int,
+    "message_type": MessageType.TEXT,
+    "name": "name",
+    "number": 0,
+    "on_tick": nothing,
+    "option": None,
+    "prefix": "prefix",
+    "protocol": ConnectionProtocols.TCP,
+    "work": nothing,
+    "seconds": 0.1,
+}
+"""Values for the other parameters."""
+
+
+def methods(made: object) -> Iterator[tuple[str, list[inspect.Parameter]]]:
+    """Yield the public methods of an object that have parameters."""
+    for name in dir(made):
+        kept = inspect.getattr_static(made, name)
+        if name.startswith("_") or name in INTERNAL or isinstance(kept, property):
+            continue
+        method = getattr(made, name)
+        if inspect.ismethod(method):
+            parameters = inspect.signature(method).parameters.values()
+            fixed = [
+                each
+                for each in parameters
+                if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+            ]
+            if fixed:
+                yield name, fixed
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_method_argument_of_a_wrong_type_is_taken_or_refused(kind: str) -> None:
+    """Each parameter of each method: never an error from the middle of the library."""
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        found = list(methods(OBJECTS[kind](hub)))
+    assert found, "no methods"
+    for name, parameters in found:
+        for wrong in parameters:
+            with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+                given = {
+                    each.name: GIVEN.get(each.name, nothing)
+                    for each in parameters
+                    if each.default is each.empty and each.kind is not each.POSITIONAL_ONLY
+                }
+                given[wrong.name] = WRONG
+                with contextlib.suppress(HubThreadError, LookupError):
+                    getattr(OBJECTS[kind](hub), name)(**given)
 
 
 def test_wrong_type_is_also_a_wrong_value() -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
-from hubthread.checks import check_kind, check_work, checked
+from hubthread.checks import check_kind, check_serial, check_timeout, check_work, checked
 from hubthread.clients import reports
 from hubthread.clients.around import Around
 from hubthread.clients.asking import ask
@@ -196,10 +196,13 @@ class Client(Recipient, Generic[Meta, Header]):
 
     def is_write_consumed(self, number: int) -> bool:
         """Return True if message ``number`` no longer waits here.  See ``IOContext``."""
+        check_serial(number)
         return self.ws_conn.outbox.is_consumed(number)
 
     def wait_write_consumed(self, number: int, timeout: float | None = None) -> bool:
         """Wait until message ``number`` no longer waits here.  See ``IOContext``."""
+        check_serial(number)
+        check_timeout(timeout)
         self._core.loop.refuse_here("wait_write_consumed")
         refuse_in_tick("wait_write_consumed")
         last = self.write_count
@@ -254,6 +257,7 @@ class Client(Recipient, Generic[Meta, Header]):
     def exec_sync(self, work: Callable[[], T], timeout: float | None = None) -> T:
         """Run ``work`` in that order and return its result.  See ``IOContext``."""
         check_work(work)
+        check_timeout(timeout)
         if self._around is None or self.is_here():
             return self._strand.call(work, timeout)
         # Not on the calling thread: what is around its own work may belong to the thread, such

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.checks import check_work, refuse_unrun
+from hubthread.checks import check_timeout, check_work, refuse_unrun
 from hubthread.concurrency.calls import Call
 from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import ClientClosed, HubClosed, QueueFull, UsageError
@@ -116,6 +116,7 @@ class Iteration(Generic[T]):
         :raises HubClosed: if a bug has stopped the hub before it handed the task out.
         :raises UsageError: if another thread waits for this iteration.
         """
+        check_timeout(timeout)
         if self.done:
             return self
         self._core.loop.refuse_here("waiting for an iteration")
@@ -278,6 +279,7 @@ class EachClient(Generic[Meta, Header]):
             ``wait_hub`` alone the hub thread queues the tasks at once.
         """
         check_work(task, ("client_id", "ctx", "meta"))
+        check_timeout(timeout)
         core, clients = self._to_visit()
         deadline = Deadline(timeout)
         if wait_hub and wait_clients:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from time import monotonic
 
-from hubthread.checks import check_callable, refuse_unrun
+from hubthread.checks import check_callable, check_kind, check_timeout, refuse_unrun
 from hubthread.concurrency.calls import wait_for
 
 __all__ = ["Context"]
@@ -32,6 +32,8 @@ class Context:
     """
 
     def __init__(self, parent: Context | None = None, deadline: float | None = None) -> None:
+        if parent is not None:
+            check_kind("parent", parent, Context, "a Context or None")
         self._lock = threading.RLock()  # guards what follows; not held for callbacks
         self._condition: threading.Condition | None = None  # made by the first wait
         self._callbacks: list[Callable[[str], None]] = []
@@ -53,6 +55,7 @@ class Context:
     @classmethod
     def merge(cls, first: Context, second: Context) -> Context:
         """Return a context that is cancelled as soon as one of the two is cancelled."""
+        check_kind("second", second, Context, "a Context")
         merged = cls(first, second.deadline)
         merged._second = second
         second._adopt(merged)
@@ -89,6 +92,7 @@ class Context:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is cancelled, for ``timeout`` seconds at most; return True if it is."""
+        check_timeout(timeout)
         with self._lock:
             if self._condition is None:
                 self._condition = threading.Condition(self._lock)

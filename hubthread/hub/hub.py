@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from hubthread.checks import check_kind, check_work
+from hubthread.checks import check_kind, check_timeout, check_work
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.clock import Clock
@@ -72,6 +72,7 @@ class Hub(EachClient[Meta, Header]):
     """
 
     def __init__(self, setting: HubSetting[Meta, Header]) -> None:
+        check_kind("setting", setting, HubSetting, "a HubSetting")
         self._core, self._lifecycle, self._bridge = self._assemble(setting)
         self._rooms: RoomMaker[Meta, Header] = RoomMaker(self._core)
         wire(self._core)
@@ -163,6 +164,7 @@ class Hub(EachClient[Meta, Header]):
             thread.  ``work`` still runs.
         """
         check_work(work, ("dhub",))
+        check_timeout(timeout)
         return self._core.loop.exec_sync(work, timeout)
 
     # Sending to all.
@@ -304,6 +306,7 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system cannot start a thread.
         """
+        check_kind("option", option, LongPollingOption, "a LongPollingOption")
         self._core.state.refuse_closing("starts no poll")
         return LongPollingResult(self._core, option)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hubthread.checks import check_number, checked
+from hubthread.checks import check_number, check_timeout, checked
 from hubthread.clients.idle import IdleSweep
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.calls import stack_of, thread_id
@@ -194,6 +194,7 @@ class Lifecycle:
 
     def join(self, timeout: float | None) -> bool:
         """Wait until the hub is closed; return False after ``timeout`` seconds."""
+        check_timeout(timeout)
         if self._state.refusal is not None:
             raise UsageError(self._state.refusal)
         if timeout is None and isinstance(self._core.clock, RealClock):

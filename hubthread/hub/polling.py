@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from hubthread.checks import check_callable, check_function, check_number, refuse_unrun
+from hubthread.checks import (
+    check_callable,
+    check_function,
+    check_number,
+    check_timeout,
+    refuse_unrun,
+)
 from hubthread.concurrency.calls import thread_id, wait_for
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.context import Context
@@ -115,6 +121,7 @@ class LongPollingResult:
         :returns: the outcome; None after ``timeout`` seconds.
         :raises WrongThread: on the hub thread, and in the poll's own callbacks.
         """
+        check_timeout(timeout)
         self._core.loop.refuse_here("wait")
         if self._runner == thread_id():
             raise WrongThread(

@@ -28,6 +28,7 @@ def push_to_several(
     :raises HotlineClosed, QueueFull: as ``Hotline.push``; if a room cannot take the push now,
         nothing is pushed.
     """
+    check_kind("rooms", rooms, Iterable, "several rooms")
     several = list(rooms)
     for room in several:
         check_kind("rooms", room, Hotline, "rooms")

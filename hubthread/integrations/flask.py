@@ -37,7 +37,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from hubthread.checks import check_kind, check_number, checked
-from hubthread.errors import SettingError, UsageError
+from hubthread.errors import SettingError, SettingTypeError, UsageError
 from hubthread.hub.hub import Hub
 from hubthread.limits import Limits
 from hubthread.settings import HubSetting, PingPongPlan, Upgrader, WebsocketPeriod
@@ -101,6 +101,10 @@ class FlaskHub(Generic[Meta, Header]):
             that the views or the server decide: ``on_handshake``, ``Upgrader.max_head``.
         :raises UsageError: if the application already has a hub.
         """
+        check_kind("app", app, Flask, "a Flask application")
+        given: object = hub_class
+        if not (isinstance(given, type) and issubclass(given, Hub)):
+            raise SettingTypeError("hub_class", f"expected a class of hubs, got {hub_class!r}")
         if _KEY in app.extensions:
             raise UsageError(f"{app!r} already has a hub: call init_app once")
         config = app.config.get_namespace(_PREFIX)

@@ -12,6 +12,7 @@ from enum import IntEnum
 from itertools import count
 from typing import TypeVar, overload
 
+from hubthread.checks import check_kind
 from hubthread.errors import (
     PayloadError,
     SettingError,
@@ -124,6 +125,8 @@ def decode_int(data: bytes, width: int, enum: type[IntEnum] | None) -> int:
 
     :raises PayloadError: for data of another length, and for a number that is not in ``enum``.
     """
+    if type(data) is not bytes:
+        check_kind("data", data, bytes | bytearray | memoryview, "bytes")
     if len(data) != width:
         raise PayloadError(f"expected {_octets(width)}, got {len(data)}")
     number = int.from_bytes(data, "big", signed=True)

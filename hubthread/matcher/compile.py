@@ -47,6 +47,7 @@ from enum import Enum, Flag
 from functools import lru_cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, overload
 
+from hubthread.checks import check_kind
 from hubthread.errors import HandleAnyNotPtr, PayloadError
 from hubthread.matcher import converters, records
 from hubthread.matcher.converters import Convert, Field, Mismatch, Plan
@@ -91,6 +92,7 @@ def unmarshal_json(data: str | bytes, into: Any) -> Any:
     :raises PayloadError: for text that is not JSON, and for a value that does not fit.
     :raises HandleAnyNotPtr: for a type that is not in the table of this module.
     """
+    check_kind("data", data, str | bytes, "text or bytes")
     if into is bytes:
         return as_bytes(data)
     return convert(load_json(data), into)

@@ -24,7 +24,7 @@ from typing import (
     overload,
 )
 
-from hubthread.checks import check_callable, check_function, checked, refuse_unrun
+from hubthread.checks import check_callable, check_function, check_kind, checked, refuse_unrun
 from hubthread.errors import (
     DuplicateHandler,
     HandleKindError,
@@ -371,6 +371,7 @@ class _Matcher(Generic[Meta, Header]):
 
     def header_parsing(self, data: str | bytes) -> tuple[Header, Any]:
         """Split ``data`` into header and payload (specification: ``HeaderParsing``)."""
+        check_kind("data", data, str | bytes, "text or bytes")
         return self._coding.parse(data)
 
     def marshal(self, obj: object) -> str | bytes:
@@ -383,6 +384,7 @@ class _Matcher(Generic[Meta, Header]):
     def unmarshal(self, data: str | bytes, into: Any) -> Any: ...
     def unmarshal(self, data: str | bytes, into: Any) -> Any:
         """Decode ``data`` to an ``into`` from JSON, or with the ``unmarshal`` function."""
+        check_kind("data", data, str | bytes, "text or bytes")
         return (self._coding.unmarshal or unmarshal_json)(data, into)
 
     def _known(self) -> list[Header]:
@@ -427,6 +429,8 @@ class MatcherMap(_Matcher[Meta, Header]):
     ) -> None:
         super().__init__(_Coding(header_parsing, marshal, unmarshal), {})
         self._frozen = False
+        if handlers is not None:
+            check_kind("handlers", handlers, Mapping, "a mapping of headers to functions")
         for header, handler in (handlers or {}).items():
             self.add(header, handler)
 
@@ -465,6 +469,7 @@ class SubMatcher(_Matcher[Meta, Header]):
     """
 
     def __init__(self, parent: MatcherMap[Meta, Header]) -> None:
+        check_kind("parent", parent, MatcherMap, "a MatcherMap")
         super().__init__(parent._coding, _Overlay(parent._packs))
         self._parent = parent
 

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from hubthread.checks import check_number, checked
+from hubthread.checks import check_kind, check_number, check_serial, check_timeout, checked
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
 from hubthread.concurrency.context import Context
@@ -206,6 +206,8 @@ class Hotline(EachClient[Meta, Header]):
                 f"{self._log.name} keeps no history: make the room with "
                 f"HotlineOption(name=…, shared=True, history=History())"
             )
+        if since is not None:
+            check_kind("since", since, Position, "a Position or None")
         if replay is not None:
             check_number("replay", replay, 1, whole=True)
         frame = None if first is None else self._make_frame(first)
@@ -322,6 +324,7 @@ class Hotline(EachClient[Meta, Header]):
         These are the members at the time when the push was accepted.  Members that have
         disconnected do not count.  See ``IOContext.is_write_consumed``.
         """
+        check_serial(number)
         if self._shared is not None:
             placed = self._shared.log_number(number)
             return placed is not None and self._log.is_consumed(placed)
@@ -334,6 +337,8 @@ class Hotline(EachClient[Meta, Header]):
         :returns: False after ``timeout`` seconds.
         :raises WrongThread: on the hub thread or in a room's tick, which send the push.
         """
+        check_serial(number)
+        check_timeout(timeout)
         self._core.loop.refuse_here("wait_push_consumed")
         refuse_in_tick("wait_push_consumed")
         if self._shared is not None:

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
-from hubthread.checks import check_number, checked
+from hubthread.checks import check_kind, check_number, checked
 from hubthread.concurrency.ending import at_end, forget
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
@@ -129,6 +129,7 @@ class WSGIBridge:
 
     def enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
         """Make the request a client, or refuse it; see ``hub.websocket_handler``."""
+        check_kind("environ", environ, dict, "the environ of a WSGI request")
         check_number("max_connections", max_connections, 1, whole=True)
         if environ.get(_TAKEN):
             raise UsageError(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from hubthread.checks import check_function, check_number, checked
+from hubthread.checks import check_function, check_kind, check_number, checked
 from hubthread.errors import ClientClosed, SettingError
 from hubthread.protocol.frames import MessageType
 from hubthread.testing.transport import MemoryTransport
@@ -106,6 +106,7 @@ class VirtualClient:
 
         :raises ClientClosed: if the client has closed, or has seen the server close.
         """
+        check_kind("data", data, str | bytes, "text or bytes")
         if isinstance(data, str):
             self._put(client_frame(MessageType.TEXT, data.encode()))
         else:
@@ -117,6 +118,7 @@ class VirtualClient:
 
     def send_wire(self, data: bytes) -> None:
         """Send raw bytes, such as a broken frame; see ``send``."""
+        check_kind("data", data, bytes, "bytes")
         self._put(data)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -126,6 +128,7 @@ class VirtualClient:
         :raises SettingError: for another number.
         """
         check_number("code", code, 1, whole=True)
+        check_kind("reason", reason, str, "text")
         if code > MOST_CODE:
             raise SettingError("code", f"expected an integer of at most {MOST_CODE}, got {code!r}")
         self._put(client_close(code, reason), closes=True)

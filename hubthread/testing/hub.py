@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from hubthread.checks import check_number
+from hubthread.checks import check_has, check_kind, check_number
 from hubthread.client.link import Link
 from hubthread.concurrency.incidents import Incidents
 from hubthread.core.core import Core
@@ -72,6 +72,8 @@ class VirtualHub(Hub[Meta, Header]):
     """
 
     def __init__(self, setting: HubSetting[Meta, Header], clock: FakeClock | None = None) -> None:
+        if clock is not None:
+            check_kind("clock", clock, FakeClock, "a FakeClock")
         self._clock = FakeClock() if clock is None else clock
         self.errors: list[BaseException] = []
         """The exceptions of callbacks that went to the log; empty if all is well."""
@@ -159,7 +161,8 @@ class VirtualHub(Hub[Meta, Header]):
         :raises HandshakeRejected: if the hub refuses the client.
         """
         check_number("bytes_per_second", bytes_per_second, 0, optional=True)
-        fields = HANDSHAKE | {name.lower(): value for name, value in (headers or {}).items()}
+        check_kind("path", path, str, "text")
+        fields = HANDSHAKE | _lowered(headers)
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         request = "\r\n".join([*lines, "", ""]).encode("latin-1")
         client = self._new_client(request, bytes_per_second)
@@ -184,8 +187,9 @@ class VirtualHub(Hub[Meta, Header]):
         :raises UsageError: if the view answers otherwise, and so has not called
             ``websocket_handler``.
         """
-        names = {name.lower(): value for name, value in (headers or {}).items()}
-        response = application.get(path, headers=HANDSHAKE | names)
+        check_has("application", application, "get", "a test client of the application")
+        check_kind("path", path, str, "text")
+        response = application.get(path, headers=HANDSHAKE | _lowered(headers))
         client, self._admitted = self._admitted, None
         if client is not None:
             self.clock.run(client._reader.job)
@@ -258,6 +262,13 @@ class VirtualHub(Hub[Meta, Header]):
     def __enter__(self) -> VirtualHub[Meta, Header]:
         self.start()
         return self
+
+
+def _lowered(headers: Mapping[str, str] | None) -> dict[str, str]:
+    if headers is None:
+        return {}
+    check_kind("headers", headers, Mapping, "a mapping of names to values")
+    return {name.lower(): value for name, value in headers.items()}
 
 
 class _VirtualBridge(WSGIBridge):

@@ -11,11 +11,12 @@ Source: the specification's ``HotlineFrameOption``, ``HotlineFrameRun``, ``MakeF
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.checks import check_work
+from hubthread.checks import check_number, check_timeout, check_work
 from hubthread.errors import UsageError, WrongThread, WrongType
 from hubthread.rooms.hotline import Hotline
 from hubthread.rooms.silent import SilentHotline
@@ -106,6 +107,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
 
         :raises UsageError: when there are no ticks.
         """
+        check_number("seconds", seconds, -math.inf)
         dt = self._loop.tick.dt
         if not dt:
             raise UsageError("latency_time: this room has no ticks (hz and hz_basic are 0)")
@@ -155,6 +157,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises ExecTimeout: with the stack of what the room is doing; the work still runs.
         """
         check_work(work, ("frame", "obj"))
+        check_timeout(timeout)
         return self._loop.exec_sync(work, timeout)
 
     # Waiting for players.
@@ -216,6 +219,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises WrongThread: on the hub thread, which ``on_close`` may need, and from inside the
             room's own callbacks.
         """
+        check_timeout(timeout)
         self._loop.refuse_here("frame.join", "call it from another thread")
         return self._loop.agenda.wait_over(timeout)
 

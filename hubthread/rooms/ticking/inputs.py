@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hubthread.checks import check_function, check_number
+from hubthread.checks import check_function, check_number, check_timeout
 from hubthread.clients.client import Client
 from hubthread.concurrency.calls import wait_for
 from hubthread.errors import ContextNotClient, ExecTimeout, HotlineClosed, WrongType
@@ -159,6 +159,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         :raises HotlineClosed: when the room closes first.
         :raises ExecTimeout: when ``timeout`` passes first.
         """
+        check_timeout(timeout)
         self._loop.refuse_here("gate.wait", "use on_done")
         over = wait_for(self._changed, lambda: self._complete or self._closed, timeout)
         with self._lock:
