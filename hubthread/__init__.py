@@ -58,6 +58,7 @@ Layer: top.  Threads: importing starts none.
 """
 
 from hubthread.backplane.interfaces import Backplane as Backplane
+from hubthread.backplane.interfaces import BackplaneState as BackplaneState
 from hubthread.backplane.memory import MemoryBackplane as MemoryBackplane
 from hubthread.clients.client import Client as Client
 from hubthread.clients.each import Iteration as Iteration
@@ -71,6 +72,8 @@ from hubthread.defaults import default_upgrader as default_upgrader
 from hubthread.defaults import default_websocket_period as default_websocket_period
 from hubthread.defaults import read_buffer_preprocessing_binary as read_buffer_preprocessing_binary
 from hubthread.defaults import read_buffer_preprocessing_text as read_buffer_preprocessing_text
+from hubthread.errors import BackplaneDown as BackplaneDown
+from hubthread.errors import BackplaneError as BackplaneError
 from hubthread.errors import ClientClosed as ClientClosed
 from hubthread.errors import Closed as Closed
 from hubthread.errors import ContextNotClient as ContextNotClient
@@ -202,6 +205,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "PresenceState",
     "Recovery",
     "Backplane",
+    "BackplaneState",
     "MemoryBackplane",
     # Rooms with a clock.
     "FrameControl",
@@ -293,6 +297,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "QueueFull",
     "TooManyRooms",
     "HotlineFull",
+    "BackplaneError",
+    "BackplaneDown",
     "ExecTimeout",
     "InternalError",
     # The version.

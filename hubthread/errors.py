@@ -23,6 +23,8 @@ There is one branch for each party that can mend the error::
     │   ├── HotlineClosed
     │   └── Lost                    of hubthread.client: no answer will come
     ├── QueueFull               a bounded queue is full; the call did nothing, try later
+    ├── BackplaneError          the backplane of shared rooms
+    │   └── BackplaneDown           it cannot be reached; the call did nothing
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
     │   └── TimedOut                of hubthread.client
     ├── TooManyRooms            a client is in as many rooms as the limit allows
@@ -45,6 +47,8 @@ Layer: base.  Threads: exceptions are values; any thread may raise and read them
 from __future__ import annotations
 
 __all__ = [
+    "BackplaneDown",
+    "BackplaneError",
     "ClientClosed",
     "Closed",
     "ContextNotClient",
@@ -189,6 +193,14 @@ class QueueFull(HubThreadError):
 
     ``on_connection_start`` and ``on_connection_close`` do not get it from the hub and from rooms.
     """
+
+
+class BackplaneError(HubThreadError):
+    """The backplane, which orders the pushes of shared rooms, cannot do what was asked."""
+
+
+class BackplaneDown(BackplaneError):
+    """The backplane cannot be reached.  The call did nothing; try later."""
 
 
 class ExecTimeout(HubThreadError, TimeoutError):

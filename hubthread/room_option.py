@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_function, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
-from hubthread.history import History
+from hubthread.history import History, Position
 from hubthread.presence import Presence
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ class HotlineOption:
     Another client may have joined meanwhile: ``hotline.close_if_empty()`` closes the room only if
     it is still empty.
     """
+    on_gap: Callable[[Any, Position], object] | None = None
+    """Called with ``(hotline, position)``, on the hub thread, when a shared room has lost pushes.
+
+    The members did not get some pushes before ``position``.  Clients of ``hubthread.1`` are told;
+    send a snapshot to the others.
+    """
     close_when_empty: float | None = None
     """Seconds without a member after which the room closes; ``None``: it stays open.
 
@@ -81,6 +87,7 @@ class HotlineOption:
         check_function("on_join", self.on_join, "hotline", "ctx")
         check_function("on_leave", self.on_leave, "hotline", "ctx")
         check_function("on_empty", self.on_empty, "hotline")
+        check_function("on_gap", self.on_gap, "hotline", "position")
         check_number("close_when_empty", self.close_when_empty, 0, optional=True)
         check_kind("shared", self.shared, bool, "True or False")
         check_kind("history", self.history, History | None, "a History or None")

@@ -28,7 +28,7 @@ from hubthread.types import Overflow as Overflow
 from hubthread.types import Readers as Readers
 
 if TYPE_CHECKING:
-    from hubthread.backplane.interfaces import Backplane
+    from hubthread.backplane.interfaces import Backplane, BackplaneState
     from hubthread.concurrency.context import Context
     from hubthread.interfaces import IOContext
     from hubthread.matcher.matcher import MatcherMap
@@ -433,6 +433,8 @@ class HubSetting(Generic[Meta, Header]):
     ``None`` gives the hub a ``MemoryBackplane`` of its own.  Hubs with the same backplane share
     their shared rooms.
     """
+    on_backplane: Callable[[Any, BackplaneState], object] | None = None
+    """Called with ``(hub, state)``, on the hub thread, when the backplane is lost or is back."""
     limits: Limits = field(default_factory=Limits)
     """The limits for one client and for one address."""
     delayed_execution: Callable[[Any], object] | None = None
@@ -487,5 +489,6 @@ class HubSetting(Generic[Meta, Header]):
             ("check_token", ("ctx", "meta", "token")),
             ("may_join", ("ctx", "meta", "name")),
             ("delayed_execution", ("hub",)),
+            ("on_backplane", ("hub", "state")),
         ):
             check_function(name, getattr(self, name), *arguments)

@@ -101,6 +101,7 @@ GIVE: dict[str, Give] = {
             "around_callback",
             "check_token",
             "may_join",
+            "on_backplane",
             "delayed_execution",
             "meta_gen",
             "on_connection_close",
@@ -127,7 +128,10 @@ GIVE: dict[str, Give] = {
             *("on_join", "on_leave", "on_empty"),
         )
     },
-    **{f"HotlineOption.{name}": _hotline(name) for name in ("on_join", "on_leave", "on_empty")},
+    **{
+        f"HotlineOption.{name}": _hotline(name)
+        for name in ("on_join", "on_leave", "on_empty", "on_gap")
+    },
     **{f"Presence.{name}": _presence(name) for name in ("info", "on_change", "user")},
     "LongPollingOption.do": lambda scene, hook: LongPollingOption(hook, 1.0),
     "LongPollingOption.timeout_callback": lambda scene, hook: LongPollingOption(

@@ -6,12 +6,23 @@ Layer: backplane.  Threads: each method says which threads may call it, and if i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
 
-__all__ = ["Backplane", "BackplaneLink", "Message", "Receiver"]
+__all__ = ["Backplane", "BackplaneHost", "BackplaneLink", "BackplaneState", "Message", "Receiver"]
+
+
+class BackplaneState(str, Enum):
+    """The state of a hub's connection to its backplane."""
+
+    UP = "up"
+    RESYNC = "resync"
+    """Connected again; the rooms fetch what they have missed."""
+    DOWN = "down"
+    """Not connected: pushes wait, or are refused."""
 
 
 class Message(NamedTuple):
@@ -35,7 +46,7 @@ class Receiver(Protocol):
     """
 
     def attached(self, position: Position) -> None:
-        """Learn the position that the room is at.  Called once, before any ``arrived``."""
+        """Learn the position that the room is at.  Called once, before any other method."""
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """Take messages that have their place in the room's order.
@@ -46,10 +57,12 @@ class Receiver(Protocol):
             None for messages of another hub.
         """
 
-    def lost(self, position: Position, why: str) -> None:
+    def lost(self, position: Position, why: str, number: int | None = None) -> None:
         """Learn that messages may be missing: the room goes on after ``position``.
 
         :param why: ``"epoch"`` or ``"trimmed"``, for clients.
+        :param number: the number of this hub's last message before ``position``; None if it is
+            the last that has arrived.
         """
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
@@ -66,8 +79,24 @@ class Receiver(Protocol):
         """Learn the sum of what all hubs have said with ``BackplaneLink.count``."""
 
 
+class BackplaneHost(Protocol):
+    """The hub, as its connection to the backplane sees it.  Any thread."""
+
+    def start_thread(self, target: Callable[[], None], what: str) -> None:
+        """Run ``target`` on a thread of the hub, with ``what`` in its name."""
+
+    def tell_state(self, state: BackplaneState, reason: str) -> None:
+        """Tell the program a new state of the connection; return at once."""
+
+
 class BackplaneLink(Protocol):
     """One hub's connection to its backplane."""
+
+    def start(self, host: BackplaneHost) -> None:
+        """Connect, on threads of its own; return at once.  Called once, when the hub has started.
+
+        Before that nothing is placed: a hub that starts after a fork has its own connection.
+        """
 
     def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
         """Hand the pushes of ``room`` to ``receiver`` from now on.  Any thread; returns at once.
@@ -77,7 +106,10 @@ class BackplaneLink(Protocol):
         """
 
     def detach(self, room: str) -> None:
-        """Stop that.  Any thread; returns at once.  Nothing happens if it is not attached."""
+        """Stop that, behind the messages of this hub that were published before.
+
+        Any thread; returns at once.  Nothing happens if it is not attached.
+        """
 
     def publish(self, room: str, message: Message) -> int:
         """Give an attached room a message, to be placed and handed to every receiver.
@@ -87,6 +119,8 @@ class BackplaneLink(Protocol):
         :returns: the number of the message among those of this hub in this room, from 1 since
             ``attach``.
         :raises UsageError: if the hub has not attached the room.
+        :raises BackplaneDown: if the backplane is away, and the message cannot wait for it.
+        :raises QueueFull: if too many messages wait.
         """
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
@@ -101,10 +135,10 @@ class BackplaneLink(Protocol):
     def count(self, room: str, count: int) -> None:
         """Say how many are in this hub's side of an attached room; otherwise as ``present``."""
 
-    def history(self, room: str, since: Position) -> list[Message] | None:
+    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
         """Return the messages after ``since``, or None if some of them are not known any more.
 
-        Any thread but the hub thread and ticks; may wait.
+        :param timeout: the seconds that the call may wait; 0 on the hub thread and in ticks.
         """
 
     def close(self, timeout: float) -> None:

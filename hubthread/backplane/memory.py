@@ -15,7 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 
-from hubthread.backplane.interfaces import Message, Receiver
+from hubthread.backplane.interfaces import BackplaneHost, Message, Receiver
 from hubthread.backplane.stream import Stream
 from hubthread.errors import UsageError
 from hubthread.history import History, Position
@@ -244,6 +244,9 @@ class MemoryLink:
         self.node = node
         self.now = now
 
+    def start(self, host: BackplaneHost) -> None:
+        """See ``BackplaneLink.start``."""
+
     def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
         """See ``BackplaneLink.attach``."""
         self._backplane._attach(room, self, keep, receiver)
@@ -275,7 +278,7 @@ class MemoryLink:
             if self in found.attached:
                 found.accept(change)
 
-    def history(self, room: str, since: Position) -> list[Message] | None:
+    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
         """See ``BackplaneLink.history``."""
         found = self._backplane._room(room)
         if found is None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from hubthread.backplane.interfaces import BackplaneLink
-from hubthread.backplane.memory import MemoryBackplane
 from hubthread.checks import checked
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.logs import log_safely
@@ -27,6 +24,7 @@ from hubthread.core.options import websocket_options
 from hubthread.core.push_log import PushLog
 from hubthread.core.registry import Registry
 from hubthread.core.runtime import Runtime
+from hubthread.core.sharing import Sharing
 from hubthread.core.state import HubState
 from hubthread.errors import HandshakeRejected
 from hubthread.interfaces import IHub
@@ -96,8 +94,7 @@ class Core(Generic[Meta, Header]):
         self.registry: Registry[Any, Any] = Registry(
             PushLog(self.loop.schedule, bound, f"hub {self.name}")
         )
-        self._backplane: BackplaneLink | None = None
-        self._backplane_lock = threading.RLock()
+        self.sharing = Sharing(self.node, hub, setting, self.threads, self.loop, self.clock.now)
         self.servers = Servers()
         self.connections = Connections(self._tell_crowd)
         self.address_limit = AddressLimit(
@@ -133,21 +130,6 @@ class Core(Generic[Meta, Header]):
                 "so many with less memory and CPU time"
             )
             log_safely(self.logger, logging.WARNING, text, self.name, CROWD)
-
-    @property
-    def backplane(self) -> BackplaneLink:
-        """The hub's connection to its backplane, opened by the first shared room."""
-        with self._backplane_lock:
-            link = self._backplane
-            if link is None:
-                backplane = self.setting.backplane or MemoryBackplane()
-                link = self._backplane = backplane.open(self.node, self.clock.now)
-            return link
-
-    def close_backplane(self, timeout: float) -> None:
-        """End the connection to the backplane within ``timeout`` seconds."""
-        if self._backplane is not None:
-            self._backplane.close(timeout)
 
     @contextmanager
     def hook_call(self, what: str, request: Request) -> Iterator[None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -86,15 +87,21 @@ class PushLog(Generic[M]):
         self._delivery: Delivery[M] = Delivery()
         self._driver: Driver[M] | None = None
         self._sealed = self._closed = False
+        # Of a shared room: the pushes of this hub that the backplane was given, and that have
+        # arrived.  A change of the membership waits for those that were given before it.
+        self._given = self._arrived = 0
+        self._behind: deque[tuple[int, Change[M]]] = deque()
         # The members as of the last flushed entry.  The flushing thread's while it flushes.
         self._present: dict[M, None] = {}
 
     # Any thread.
 
-    def join(self, member: M, first: Sequence[FrameBatch] = ()) -> bool:
+    def join(self, member: M, first: Sequence[FrameBatch] = (), *, at_once: bool = False) -> bool:
         """Let ``member`` in: it gets every push accepted from now on.
 
         :param first: the messages that the member gets before these pushes.
+        :param at_once: True lets it in at the end of the log, and not behind the pushes of this
+            hub that the backplane was given before.
         :returns: False if it is a member already.
         :raises HotlineClosed: after ``close`` or ``seal``.
         :raises HotlineFull: when ``most`` members are in.
@@ -116,7 +123,10 @@ class PushLog(Generic[M]):
                 if not first and self._at_rest():
                     self._present[member] = None
                     return True
-                schedule = self._append(change)
+                if at_once and self._behind:
+                    kept = [each for each in self._behind if each[1].member is not member]
+                    self._behind = deque(kept)
+                schedule = self._append(change) if at_once else self._change(change)
             if schedule:
                 try:
                     self._flush_soon()
@@ -148,7 +158,7 @@ class PushLog(Generic[M]):
                     self._delivery.forget_consumed()
                     schedule = False
                 else:
-                    schedule = self._append(change)
+                    schedule = self._change(change)
                 driver = self._driver
             if schedule:
                 self._flush_soon()
@@ -166,7 +176,7 @@ class PushLog(Generic[M]):
         with self._lock:
             self._note_leave(member)
             self._accepted.pop(member, None)
-            self._append(Change(member, joins=False))
+            self._change(Change(member, joins=False))
             driver = self._driver
         self._flush_waiting()
         if driver is not None:
@@ -222,6 +232,23 @@ class PushLog(Generic[M]):
             self._flush_waiting()
             raise
         return number
+
+    def gave(self, number: int) -> None:
+        """Note that the backplane has push ``number`` of this hub; it arrives by ``push``."""
+        with self._lock:
+            self._given = max(self._given, number)
+
+    def arrived(self, number: int) -> None:
+        """Note that the pushes of this hub up to ``number`` are in the log."""
+        schedule = False
+        with self._lock:
+            self._arrived = max(self._arrived, number)
+            while self._behind and self._behind[0][0] <= self._arrived:
+                schedule |= self._append(self._behind[0][1])
+                self._behind.popleft()
+        if schedule:
+            with contextlib.suppress(Closed):
+                self._flush_soon()
 
     def seal(self) -> None:
         """Refuse joins from now on; members stay, and are pushed to."""
@@ -375,7 +402,18 @@ class PushLog(Generic[M]):
 
         A change of the membership then takes effect at once, and wakes no thread.
         """
-        return not self._log and not self._flushing
+        return not self._log and not self._flushing and self._given <= self._arrived
+
+    def _change(self, change: Change[M]) -> bool:
+        """Add a change of the membership; return True if a flush must be scheduled.
+
+        In a shared room it waits for the pushes of this hub that the backplane was given before:
+        so ``push``, ``answer``, ``push`` on one thread mean what they do in any room.
+        """
+        if self._given > self._arrived:
+            self._behind.append((self._given, change))
+            return False
+        return self._append(change)
 
     def _append(self, entry: Push | Change[M] | Step[M]) -> bool:
         """Add an entry; return True if a flush must be scheduled.  Called under the lock."""

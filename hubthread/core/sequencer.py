@@ -7,6 +7,8 @@ see, and joins and leaves stand between them as in any room.
 The sequencer also keeps the latest pushes.  A client that comes back gets the pushes after its
 position and joins in one step, so it misses none and gets none twice (G11).
 
+A join or a leave takes its place behind the pushes that this hub gave the backplane before it.
+
 Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the backplane.
 """
 
@@ -21,6 +23,8 @@ from typing import Any, Generic, TypeVar
 
 from hubthread.backplane.interfaces import BackplaneLink, Message
 from hubthread.backplane.stream import Stream
+from hubthread.concurrency.calls import wait_for
+from hubthread.concurrency.deadline import Deadline
 from hubthread.core.push_log import Member, PushLog
 from hubthread.core.roster import Roster
 from hubthread.errors import Closed
@@ -36,6 +40,9 @@ M = TypeVar("M", bound=Member)
 
 MOST_SPANS = 256
 """The runs of own numbers that are kept.  Pushes of a forgotten run count as consumed late."""
+
+PATIENCE = 2.0
+"""Seconds that a join waits for the backplane."""
 
 
 class Sequencer(Generic[M]):
@@ -67,12 +74,15 @@ class Sequencer(Generic[M]):
         self.roster = roster
         self.on_change: Callable[[PresenceChange], object] | None = None
         """Called under the lock with each change of who is in; must return at once."""
+        self.on_gap: Callable[[Position], object] | None = None
+        """Called under the lock after pushes were lost; must return at once."""
         self._lock = threading.RLock()  # guards what follows
+        self._changed: threading.Condition | None = None  # made by the first wait
         self._ring = Stream(Position("", 0), keep, now)
         self._shift = 0  # of the offsets, above the log's numbers
         # From each own number on: how much higher the log's number is.  Other hubs push, too.
         self._spans: list[tuple[int, int]] = [(0, 0)]
-        self._arrived = 0  # the own number that has arrived last
+        self._given = self._arrived = 0  # the last own number: that was given, that has arrived
         self._closed: Closed | None = None
         log.place = self._place
         link.attach(name, keep, self)
@@ -93,18 +103,39 @@ class Sequencer(Generic[M]):
         """
         self._log.admit()
         number = self._link.publish(self.name, Message(frame, key, exclude, reached))
+        self._given = max(self._given, number)
+        self._log.gave(number)
         if self._closed is not None:
             raise self._closed
         return number
 
-    def older(self, since: Position) -> list[Message] | None:
+    def older(self, since: Position | None, *, may_wait: bool) -> list[Message] | None:
         """Return the pushes after ``since`` as the backplane knows them, if they are needed.
 
-        It may wait.  ``join`` takes the result.
+        ``join`` takes the result.
+
+        :param may_wait: True to wait until the room's position is known and the pushes that this
+            hub gave before have arrived, for ``PATIENCE`` seconds.
         """
+        deadline = Deadline(PATIENCE if may_wait else 0)
+        given = self._given
+        if may_wait and (not self._ring.epoch or self._arrived < given):
+            self._wait(lambda: bool(self._ring.epoch) and self._arrived >= given, deadline.left())
+        if since is None:
+            return None
         with self._lock:
             known = self._ring.after(since) is not None
-        return None if known else self._link.history(self.name, since)
+        return None if known else self._link.history(self.name, since, deadline.left() or 0.0)
+
+    def wait_arrived(self, number: int, timeout: float | None) -> bool:
+        """Wait until this hub's push ``number`` has its place; return False after ``timeout``."""
+        return self._wait(lambda: self._arrived >= number, timeout)
+
+    def _wait(self, arrived: Callable[[], bool], timeout: float | None) -> bool:
+        with self._lock:
+            if self._changed is None:
+                self._changed = threading.Condition(self._lock)
+        return wait_for(self._changed, arrived, timeout)
 
     def join(
         self,
@@ -146,7 +177,8 @@ class Sequencer(Generic[M]):
                 frames = [message.frame for _, message in kept]
                 place = Place(self.name, [offset for offset, _ in kept])
                 batches.append(FrameBatch(frames, [None] * len(frames), place))
-            if not self._log.join(member, batches):  # it is in already, and gets nothing again
+            # A member that is in already gets nothing again.
+            if not self._log.join(member, batches, at_once=True):
                 return Recovery(False, 0, recovery.position)
             return recovery
 
@@ -209,6 +241,11 @@ class Sequencer(Generic[M]):
         with self._lock:
             self._ring = Stream(position, self._keep, self._now)
             self._shift = position.offset - self._log.counts()[0]
+            self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.notify_all()
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """See ``Receiver.arrived``."""
@@ -222,15 +259,24 @@ class Sequencer(Generic[M]):
                 self._ring.append(message)
                 if number is not None:
                     self._count(number + place, log_number)
+            if number is not None:
+                self._count_arrived(number + len(messages) - 1)
 
-    def lost(self, position: Position, why: str) -> None:
+    def lost(self, position: Position, why: str, number: int | None = None) -> None:
         """See ``Receiver.lost``."""
         with self._lock:
             self._ring = Stream(position, self._keep, self._now)
-            shift = position.offset - self._log.counts()[0]
+            last = self._log.counts()[0]
+            shift = position.offset - last
             gap: dict[str, object] = {"type": "hub:gap", "room": self.name}
             gap |= {"epoch": position.epoch, "at": position.offset, "why": why}
             self._tell(json.dumps(gap, separators=(",", ":")), shift)
+            if number is not None and number > self._arrived:
+                # The lost ones count as consumed with the last push that has arrived.
+                self._spans.append((self._arrived + 1, last - number))
+                self._count_arrived(number)
+            if self.on_gap is not None:
+                self.on_gap(position)
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``Receiver.present``."""
@@ -288,7 +334,11 @@ class Sequencer(Generic[M]):
         if shift != self._spans[-1][1]:
             self._spans.append((number, shift))
             del self._spans[:-MOST_SPANS]
-        self._arrived = number
+
+    def _count_arrived(self, number: int) -> None:
+        self._arrived = max(self._arrived, number)
+        self._log.arrived(number)
+        self._notify()
 
     # The thread that flushes the log.
 

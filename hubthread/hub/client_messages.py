@@ -150,7 +150,7 @@ class ClientMessages(Generic[Meta, Header]):
             return Frame(text, MessageType.TEXT)
 
         room.hangup(client)  # a client that joins again has lost count
-        room._open_with(client, opening, since, replay)
+        room._recover(client, opening, since, replay)
 
     def _allowed(self, client: Client[Meta, Header], name: str) -> Hotline[Meta, Header]:
         """Return the room, if the program lets the client join it."""

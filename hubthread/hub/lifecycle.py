@@ -92,6 +92,7 @@ class Lifecycle:
                 raise
             self.watchdog.start()
             self._idle.start()
+            self._core.sharing.start()
         except Exception:
             raise
         except BaseException:  # an interrupt: a part of the hub may not run
@@ -119,6 +120,7 @@ class Lifecycle:
         self._state.loop_runs = True
         self.watchdog.start()
         self._idle.start()
+        self._core.sharing.start()
         with interrupts_between_jobs(self._core.loop):
             self._run()
 
@@ -320,7 +322,7 @@ class Lifecycle:
             hotline.close()
         for hotline in hotlines:  # the last callback of a room may use the hub
             hotline._wait_ended(left(deadline - timeout * FORCE_SHARE / 4))
-        core.close_backplane(left(deadline))
+        core.sharing.close(left(deadline))
         if core.readers is not None:
             core.readers.close()
         core.workers.close()

@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from hubthread.checks import check_kind, check_number, check_serial, check_timeout, checked
 from hubthread.clients.client import Client
 from hubthread.clients.each import EachClient
+from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
+from hubthread.concurrency.deadline import Deadline
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
 from hubthread.core.roster import Roster
@@ -28,7 +32,7 @@ from hubthread.errors import (
 )
 from hubthread.history import Position, Recovery
 from hubthread.matcher.compile import marshal_json
-from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.net.tick_batch import refuse_in_tick, tick_batches
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
@@ -119,16 +123,24 @@ class Hotline(EachClient[Meta, Header]):
                 "expected None in a hub with Overflow.LATEST, which replaces waiting pushes: a "
                 "client could not say which pushes it has",
             )
-        link, log, now = core.backplane, self._log, core.clock.now
+        link, log, now = core.sharing.link(), self._log, core.clock.now
         presence = option.presence
-        if presence is None:
-            return Sequencer(link, log, option.name, option.history, now)
-        roster = Roster(option.name, counts=presence.mode == "count")
+        counts = presence is not None and presence.mode == "count"
+        roster = None if presence is None else Roster(option.name, counts=counts)
         shared = Sequencer(link, log, option.name, option.history, now, roster)
-        self._presence = log.presence = LocalPresence(core, option.name, presence)
-        if presence.on_change is not None:
-            shared.on_change = self._post_change
+        if presence is not None:
+            self._presence = log.presence = LocalPresence(core, option.name, presence)
+            if presence.on_change is not None:
+                shared.on_change = self._post_change
+        if option.on_gap is not None:
+            shared.on_gap = self._post_gap
         return shared
+
+    def _post_gap(self, position: Position) -> None:
+        """Have ``on_gap`` called on the hub thread."""
+        with contextlib.suppress(HubClosed):
+            work = partial(self._call_hook, "on_gap", position)
+            self._core.loop.exec_async(lambda _: work(), essential=True)
 
     def _post_change(self, change: PresenceChange) -> None:
         """Have ``Presence.on_change`` called on the hub thread."""
@@ -177,7 +189,7 @@ class Hotline(EachClient[Meta, Header]):
         ctx: IOContext,
         *,
         first: str | bytes | None = None,
-        since: Position | None = None,
+        since: Position | EllipsisType | None = ...,
         replay: int | None = None,
     ) -> Recovery | None:
         """Let a client in: it gets every push accepted from now on.
@@ -192,7 +204,8 @@ class Hotline(EachClient[Meta, Header]):
             pushes is not known any more, or there are more than ``History.recovery``.
             ``None``: a newcomer.
         :param replay: for a room with a history: the number of latest pushes that a newcomer gets.
-        :returns: in a room with a history: what the client gets, and the position of the join.
+        :returns: with ``since`` or ``replay``: what the client gets, and the position of the join,
+            which every later push follows.
         :raises UsageError: for ``since`` or ``replay`` in a room without a history.
         :raises ContextNotClient: for anything but a client.
         :raises HotlineFull: when ``HotlineOption.max_members`` clients are in.
@@ -201,7 +214,7 @@ class Hotline(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closed.
         """
         client = self._client(ctx)
-        if self._option.history is None and (since is not None or replay is not None):
+        if self._option.history is None and (isinstance(since, Position) or replay is not None):
             raise UsageError(
                 f"{self._log.name} keeps no history: make the room with "
                 f"HotlineOption(name=…, shared=True, history=History())"
@@ -211,16 +224,21 @@ class Hotline(EachClient[Meta, Header]):
         if replay is not None:
             check_number("replay", replay, 1, whole=True)
         frame = None if first is None else self._make_frame(first)
-        return self._open_with(client, lambda found: frame, since, replay or 0)
+        if since is ... and replay is None:
+            batches = [] if frame is None else [FrameBatch([frame], [None])]
+            client.enter_room(self._log, lambda member: self._log.join(member, batches))
+            return None
+        place = since if isinstance(since, Position) else None
+        return self._recover(client, lambda found: frame, place, replay or 0)
 
-    def _open_with(
+    def _recover(
         self,
         client: Client[Meta, Header],
         first: Callable[[Recovery | None], Frame | None],
         since: Position | None,
         replay: int,
     ) -> Recovery | None:
-        """Let a client in; see ``answer``.
+        """Let a client in, behind what it has missed; see ``answer``.
 
         :param first: called with the result, under a lock; returns the client's first message.
         """
@@ -230,7 +248,8 @@ class Hotline(EachClient[Meta, Header]):
             batches = [] if frame is None else [FrameBatch([frame], [None])]
             client.enter_room(self._log, lambda member: self._log.join(member, batches))
             return None
-        older = None if since is None else shared.older(since)
+        may_wait = not self._core.loop.is_here() and thread_id() not in tick_batches
+        older = shared.older(since, may_wait=may_wait)
         found = Recovery(False, 0, shared.position)
 
         def opening(recovery: Recovery) -> Frame | None:
@@ -341,10 +360,12 @@ class Hotline(EachClient[Meta, Header]):
         check_timeout(timeout)
         self._core.loop.refuse_here("wait_push_consumed")
         refuse_in_tick("wait_push_consumed")
+        deadline = Deadline(timeout)
         if self._shared is not None:
-            placed = self._shared.log_number(number)
-            number = self._log.counts()[0] if placed is None else placed
-        return self._log.wait_consumed(number, timeout)
+            if not self._shared.wait_arrived(number, timeout):
+                return False
+            number = self._shared.log_number(number) or 0
+        return self._log.wait_consumed(number, deadline.left())
 
     @property
     def members(self) -> list[Client[Meta, Header]]:

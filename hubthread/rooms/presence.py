@@ -41,7 +41,7 @@ class LocalPresence:
 
     def __init__(self, core: Core[Any, Any], room: str, option: Presence) -> None:
         self._core = core
-        self._link: BackplaneLink = core.backplane
+        self._link: BackplaneLink = core.sharing.link()
         self._room = room
         self._option = option
         self._ended = False

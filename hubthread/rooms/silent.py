@@ -7,6 +7,7 @@ Source: the specification's ``NewHotlineSilence`` and ``NewHotlineSilenceDirect`
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.clients.each import Iteration
@@ -56,11 +57,11 @@ class SilentHotline(Hotline[Meta, Header]):
         ctx: IOContext,
         *,
         first: str | bytes | None = None,
-        since: Position | None = None,
+        since: Position | EllipsisType | None = ...,
         replay: int | None = None,
     ) -> Any:
         """Do nothing: the client is not let in."""
-        return None if since is None and replay is None else Recovery(False, 0, Position("", 0))
+        return None if since is ... and replay is None else Recovery(False, 0, Position("", 0))
 
     def hangup(self, ctx: IOContext) -> None:
         """Do nothing: no client is in."""

@@ -49,7 +49,7 @@ class Seen:
             self.numbers.append(None if number is None else number + place)
         self._call_meanwhile()
 
-    def lost(self, position: Position, why: str) -> None:
+    def lost(self, position: Position, why: str, number: int | None = None) -> None:
         raise AssertionError("nothing is lost here")
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
@@ -183,7 +183,7 @@ def test_rooms_share_nothing(links: Links) -> None:
 
     assert (here.texts, other.texts) == ([], ["a"])
     assert here.last.epoch != other.last.epoch
-    assert one.history("room", other.last) is None
+    assert one.history("room", other.last, 1.0) is None
 
 
 def test_history_returns_what_follows_a_position(links: Links) -> None:
@@ -193,9 +193,9 @@ def test_history_returns_what_follows_a_position(links: Links) -> None:
     assert seen.start is not None
     publish(one, "room", *"abc")
 
-    assert texts(two.history("room", seen.start)) == ["a", "b", "c"]
-    assert texts(two.history("room", seen.places[1])) == ["c"]
-    assert texts(two.history("room", seen.last)) == []
+    assert texts(two.history("room", seen.start, 1.0)) == ["a", "b", "c"]
+    assert texts(two.history("room", seen.places[1], 1.0)) == ["c"]
+    assert texts(two.history("room", seen.last, 1.0)) == []
 
 
 def test_history_of_an_unknown_place_is_none(links: Links) -> None:
@@ -205,11 +205,11 @@ def test_history_of_an_unknown_place_is_none(links: Links) -> None:
     publish(one, "room", *"abcdef")  # one more than it keeps
     epoch = seen.last.epoch
 
-    assert one.history("room", Position(epoch, 0)) is None  # trimmed
-    assert texts(one.history("room", Position(epoch, 1))) == list("bcdef")
-    assert one.history("room", Position(epoch, 7)) is None  # not reached yet
-    assert one.history("room", Position("other", 3)) is None
-    assert one.history("nowhere", Position(epoch, 3)) is None
+    assert one.history("room", Position(epoch, 0), 1.0) is None  # trimmed
+    assert texts(one.history("room", Position(epoch, 1), 1.0)) == list("bcdef")
+    assert one.history("room", Position(epoch, 7), 1.0) is None  # not reached yet
+    assert one.history("room", Position("other", 3), 1.0) is None
+    assert one.history("nowhere", Position(epoch, 3), 1.0) is None
 
 
 def test_history_is_bounded_in_bytes(links: Links) -> None:
@@ -218,8 +218,8 @@ def test_history_is_bounded_in_bytes(links: Links) -> None:
     one.attach("room", History(size=100, max_bytes=1000), seen)
     publish(one, "room", "x" * 400, "y" * 400, "z" * 400)
 
-    assert one.history("room", Position(seen.last.epoch, 0)) is None
-    assert texts(one.history("room", Position(seen.last.epoch, 1))) == ["y" * 400, "z" * 400]
+    assert one.history("room", Position(seen.last.epoch, 0), 1.0) is None
+    assert texts(one.history("room", Position(seen.last.epoch, 1), 1.0)) == ["y" * 400, "z" * 400]
 
 
 def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now: Now) -> None:
@@ -229,8 +229,8 @@ def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now:
     publish(one, "room", "a", "b")
     now.seconds = 61.0
 
-    assert one.history("room", seen.places[0]) is None
-    assert texts(one.history("room", seen.last)) == []  # nothing was missed
+    assert one.history("room", seen.places[0], 1.0) is None
+    assert texts(one.history("room", seen.last, 1.0)) == []  # nothing was missed
     publish(one, "room", "c")
     assert seen.last.offset == 3
 
@@ -245,7 +245,7 @@ def test_room_outlives_its_hubs_for_the_ttl(links: Links, now: Now) -> None:
     two.attach("room", KEEP, second)
 
     assert second.start == first.last
-    assert texts(two.history("room", Position(first.last.epoch, 0))) == ["a"]
+    assert texts(two.history("room", Position(first.last.epoch, 0), 1.0)) == ["a"]
 
     two.detach("room")
     now.seconds = 130.0

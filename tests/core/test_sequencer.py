@@ -37,6 +37,7 @@ from hubthread.backplane.interfaces import Message, Receiver
 from hubthread.backplane.memory import MemoryLink
 from hubthread.testing import VirtualClient, VirtualHub
 from hubthread.testing.clock import FakeClock
+from tests.support.waiting import in_thread
 
 SHARED = HotlineOption("room", shared=True, history=History(size=8, ttl=60.0))
 
@@ -307,8 +308,11 @@ def test_member_that_comes_back_gets_exactly_what_it_missed_or_is_told(
         fans = [Fan() for _ in range(4)]
         pushed: list[str] = []
         last_push = 0.0
+        forgotten = 0  # the number of the last push that was forgotten before the next one came
         for step, which in steps:
             if step == "push":
+                if clock.now() - last_push > 60:
+                    forgotten = len(pushed)
                 pushed.append(f"push {len(pushed) + 1}")
                 last_push = clock.now()
                 rooms[which].push(pushed[-1])
@@ -322,7 +326,8 @@ def test_member_that_comes_back_gets_exactly_what_it_missed_or_is_told(
                 assert found.position.offset == len(pushed)
                 if fan.position is not None:
                     missed = pushed[fan.position.offset :]
-                    kept = len(missed) <= 8 and (clock.now() - last_push <= 60 or not missed)
+                    young = clock.now() - last_push <= 60 and forgotten <= fan.position.offset
+                    kept = len(missed) <= 8 and (young or not missed)
                     assert found.recovered == kept
                     fan.due = missed if kept else []
                     assert found.count == len(fan.due)
@@ -424,3 +429,107 @@ def test_real_clients_that_are_cut_in_a_burst_miss_nothing() -> None:
         assert follower.lost == 0
         first = follower.seen[0][0] if follower.seen else total + 1
         assert follower.seen == [(n, f"push {n}") for n in range(first, total + 1)]
+
+
+class LateLink(MemoryLink):
+    """The connection of a hub whose room is attached, and whose pushes are placed, only later."""
+
+    waiting: list[Callable[[], object]]
+    given = 0
+    receiver: Receiver
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.waiting = [lambda: super(LateLink, self).attach(room, keep, receiver)]
+
+    def publish(self, room: str, message: Message) -> int:
+        self.given += 1
+        self.waiting.append(lambda: super(LateLink, self).publish(room, message))
+        return self.given
+
+    def detach(self, room: str) -> None:
+        self.waiting.append(lambda: super(LateLink, self).detach(room))
+
+    def place(self) -> None:
+        """Do what was asked for so far."""
+        waiting, self.waiting = self.waiting, []
+        for step in waiting:
+            step()
+
+
+class LateBackplane(MemoryBackplane):
+    """A backplane that is some way off."""
+
+    def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
+        self.link = LateLink(self, node, now)
+        return self.link
+
+
+@pytest.mark.parametrize("history", [None, History(size=8)])
+def test_member_gets_what_was_pushed_between_answer_and_hangup_wherever_it_is_placed(
+    history: History | None,
+) -> None:
+    backplane = LateBackplane()
+    with virtual(backplane) as hub:
+        room = hub.hotline(HotlineOption("room", shared=True, history=history))
+        ann, bob = hub.connect(), hub.connect()
+        room.push("1")
+        room.answer(ann.ctx)
+        room.push("2")
+        room.hangup(ann.ctx)
+        room.push("3")
+        room.answer(ann.ctx)
+        room.answer(bob.ctx)
+        assert (room.members, ann.messages()) == ([ann.ctx, bob.ctx], [])
+        backplane.link.place()
+        hub.settle()
+        room.push("4")
+        room.close()
+        assert room.members == []
+        backplane.link.place()
+
+        assert (ann.messages(), bob.messages()) == (["2", "4"], ["4"])
+        assert room.is_push_consumed(4)
+
+
+def test_answer_waits_for_the_position_of_the_room() -> None:
+    backplane = LateBackplane()
+    with Hub(HubSetting[object, str](dict, backplane=backplane)) as hub, hub.serve() as server:
+        room = hub.hotline(SHARED)
+        room.push("1")
+        with connect(server.url) as peer:
+            peer.ping().wait()
+            (client,) = hub.exec_sync(lambda dhub: dhub.clients())
+            answer = in_thread(lambda: room.answer(client, since=None))
+            backplane.link.place()
+            assert answer().position.offset == 1
+            room.push("2")
+            backplane.link.place()
+            assert peer.recv() == "2"
+
+
+def test_lost_pushes_are_told_and_the_room_goes_on() -> None:
+    gaps: list[object] = []
+    backplane = LateBackplane()
+    option = HotlineOption(
+        "room",
+        shared=True,
+        history=History(size=8),
+        on_gap=lambda room, position: gaps.append((room.name, position)),
+    )
+    with virtual(backplane) as hub:
+        room, client = hub.hotline(option), hub.connect()
+        room.push("1")
+        backplane.link.place()
+        room.answer(client.ctx)
+        room.push("2")
+        room.hangup(client.ctx)
+        behind = Position("later", 7)
+        backplane.link.receiver.lost(behind, "epoch", 2)
+        hub.settle()
+
+        assert gaps == [("room", behind)]
+        assert room.answer(hub.connect().ctx, since=behind).recovered
+        assert room.is_push_consumed(2)
+        assert room.wait_push_consumed(2, 1.0)
+        assert client.ctx.hotlines == ()

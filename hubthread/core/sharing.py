@@ -1,0 +1,91 @@
+"""A hub's connection to its backplane, and what the program is told about it.
+
+Layer: core.  Threads: every method may be called on any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from hubthread.backplane.interfaces import BackplaneLink, BackplaneState
+from hubthread.backplane.memory import MemoryBackplane
+from hubthread.checks import checked
+from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.loop import Loop
+from hubthread.concurrency.threads import Threads
+from hubthread.errors import Closed
+from hubthread.interfaces import IHub
+from hubthread.settings import HubSetting
+
+__all__ = ["Sharing"]
+
+
+class Sharing:
+    """The hub, as its backplane sees it, and its connection, opened by the first shared room.
+
+    :param node: the name of the hub among all hubs of the backplane.
+    :param now: returns the hub's time in seconds.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        hub: IHub,
+        setting: HubSetting[Any, Any],
+        threads: Threads,
+        loop: Loop[Any],
+        now: Callable[[], float],
+    ) -> None:
+        self._hub = hub
+        self._node = node
+        self._setting = setting
+        self._threads = threads
+        self._loop = loop
+        self._now = now
+        self._lock = threading.RLock()  # guards what follows
+        self._link: BackplaneLink | None = None
+        self._started = False
+
+    def link(self) -> BackplaneLink:
+        """Return the connection; open it first if there is none."""
+        with self._lock:
+            if self._link is None:
+                backplane = self._setting.backplane or MemoryBackplane()
+                self._link = backplane.open(self._node, self._now)
+                if self._started:
+                    self._link.start(self)
+            return self._link
+
+    def start(self) -> None:
+        """Let the connection begin: the hub has started."""
+        with self._lock:
+            self._started = True
+            if self._link is not None:
+                self._link.start(self)
+
+    def close(self, timeout: float) -> None:
+        """End the connection within ``timeout`` seconds."""
+        with self._lock:
+            link = self._link
+        if link is not None:
+            link.close(timeout)
+
+    # The backplane (``BackplaneHost``).
+
+    def start_thread(self, target: Callable[[], None], what: str) -> None:
+        """See ``BackplaneHost.start_thread``."""
+        self._threads.start(target, what)
+
+    def tell_state(self, state: BackplaneState, reason: str) -> None:
+        """See ``BackplaneHost.tell_state``."""
+        level = logging.WARNING if state is BackplaneState.DOWN else logging.INFO
+        text = "%s: the backplane is %s: %s"
+        log_safely(self._setting.logger, level, text, self._hub.name, state.value, reason)
+        hook = self._setting.on_backplane
+        if hook is not None:
+            with contextlib.suppress(Closed):  # the hub thread has ended
+                self._loop.exec_async(lambda _: checked(hook(self._hub, state)), essential=True)
