@@ -1,4 +1,4 @@
-"""The command line: ``hubthread serve`` and ``hubthread demo``.
+"""The command line: ``hubthread serve``, ``hubthread demo`` and more.
 
 Exit status: 0 after an orderly end, also by Ctrl-C or SIGTERM; 1 if the command cannot listen or
 cannot use the certificate; 2 for wrong arguments.  In the last two cases a line on stderr says
@@ -23,11 +23,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import Hub, HubThreadError, Readers, Server, __version__, demo, systemd_sockets
 from hubthread.concurrency.logs import log_safely
 from hubthread.net.tls import server_context
+from hubthread.serving.client_page import FILES, client_file
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -117,6 +119,14 @@ def _demo(chosen: argparse.Namespace) -> None:
         return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
     _run(both.hub, listen)
+
+
+def _client_js(chosen: argparse.Namespace) -> None:
+    folder = Path(chosen.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).write_bytes(client_file(name))
+        print(folder / name)
 
 
 def _run(
@@ -368,6 +378,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--keyfile", metavar="FILE", help="the private key (default: in the CERTFILE)"
     )
+    script = commands.add_parser(
+        "client-js",
+        help="copy the browser's client to a folder",
+        description=f"Copy the browser's client to a folder: {' and '.join(FILES)}.",
+        allow_abbrev=False,
+    )
+    script.set_defaults(command=_client_js, prog=script.prog)
+    script.add_argument("folder", metavar="DIR", help="made if it is missing")
     return parser
 
 

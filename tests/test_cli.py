@@ -517,3 +517,17 @@ def test_serve_unusable_certificate_prints_one_line(
     assert status == 1
     assert told in said
     assert said.count("\n") == 1
+
+
+def test_client_js_copies_the_client(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "static" / "js"
+    for _ in range(2):  # a second copy replaces the first
+        assert cli.main(["client-js", str(folder)]) == 0
+    assert b"export function connect(" in (folder / "hubthread.js").read_bytes()
+    assert b"export function connect(" in (folder / "hubthread.d.ts").read_bytes()
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        str(folder / "hubthread.js"),
+        str(folder / "hubthread.d.ts"),
+    ]
+    (tmp_path / "file").touch()
+    assert cli.main(["client-js", str(tmp_path / "file")]) == 1

@@ -35,6 +35,7 @@ from hubthread.protocol.http import Response
 from hubthread.rooms.hotline import Hotline, clients_of
 from hubthread.rooms.silent import SilentHotline
 from hubthread.serving.accept import ASK
+from hubthread.serving.client_page import with_client
 from hubthread.serving.listening import Endpoint, Listening
 from hubthread.serving.raw_server import SocketServer, open_socket_server
 from hubthread.serving.server import Server, open_server
@@ -349,6 +350,7 @@ class Hub(EachClient[Meta, Header]):
         proxy_protocol: Collection[str] = (),
         path: str | None = None,
         pages: Mapping[str, Callable[[Request], Response]] | None = None,
+        client: str | None = None,
         max_connections: int = 10_000,
         backlog: int = 1024,
     ) -> Server:
@@ -367,6 +369,7 @@ class Hub(EachClient[Meta, Header]):
         :param path: the path of the WebSocket; None takes every path.
         :param pages: plain HTTP on the same port: maps a path to ``function(request) ->
             Response``, called on the request's own thread.  Other paths get 404.
+        :param client: the path of the browser's client, such as ``"/hubthread.js"``.
         :param max_connections: the most connections at the same time, plain HTTP included;
             further ones get 503, except for ``pages``.
         :param backlog: the number of connections that the system queues.
@@ -378,6 +381,7 @@ class Hub(EachClient[Meta, Header]):
         endpoint = Endpoint(
             host, port, ssl, backlog, reuse_port, unix_path, unix_mode, sock, proxy_protocol
         )
+        pages = with_client(pages, client)
         return open_server(self._core, endpoint, path, pages, max_connections)
 
     def socket_handles(

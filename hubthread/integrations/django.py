@@ -21,12 +21,14 @@ from typing import Any, TypeVar
 
 from django import db
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import get_conditional_response
 
 from hubthread.errors import UsageError
 from hubthread.hub.hub import Hub
+from hubthread.serving.client_page import CONTENT_TYPE, FILES, client_file, client_tag
 from hubthread.serving.wsgi import WSGIAnswer
 
-__all__ = ["database_connections", "websocket_response"]
+__all__ = ["client_script", "database_connections", "websocket_response"]
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
@@ -54,6 +56,17 @@ def websocket_response(
             "runserver, gunicorn with sync or gthread workers, or another WSGI server"
         )
     return _Response(hub.websocket_handler(environ, meta=meta, max_connections=max_connections))
+
+
+def client_script(request: HttpRequest) -> HttpResponse:
+    """Return the browser's client: ``path("hubthread.js", client_script)`` in ``urlpatterns``.
+
+    ``hubthread client-js DIR`` copies it to the static files instead.
+    """
+    tag = client_tag()
+    fields = {"ETag": tag, "Cache-Control": "no-cache"}
+    response = HttpResponse(client_file(FILES[0]), content_type=CONTENT_TYPE, headers=fields)
+    return get_conditional_response(request, etag=tag, response=response)
 
 
 @contextlib.contextmanager

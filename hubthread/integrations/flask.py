@@ -40,6 +40,7 @@ from hubthread.checks import check_kind, check_number, checked
 from hubthread.errors import SettingError, SettingTypeError, UsageError
 from hubthread.hub.hub import Hub
 from hubthread.limits import Limits
+from hubthread.serving.client_page import CONTENT_TYPE, FILES, client_file
 from hubthread.settings import HubSetting, PingPongPlan, Upgrader, WebsocketPeriod
 
 __all__ = ["FlaskHub"]
@@ -68,6 +69,9 @@ class FlaskHub(Generic[Meta, Header]):
     application context of their own, and inside the setting's ``around_callback``.  A database
     session that is bound to the context is opened when it is first used and released when the
     callback has returned.
+
+    The application serves the browser's client: ``url_for("hubthread_client")`` is its address,
+    ``/_hubthread/hubthread.js``.
 
     Callbacks have no request context, unless ``HUBTHREAD_REQUEST_CONTEXT`` is set.  Let the
     view put into the meta what the handlers need; ``ctx.handshake`` has the headers and the
@@ -125,6 +129,7 @@ class FlaskHub(Generic[Meta, Header]):
             hub._lifecycle.start_early = lambda: start() if has_request_context() else None
         else:
             app.before_request(bridge.start_soon)
+        app.add_url_rule("/_hubthread/hubthread.js", "hubthread_client", _client_script)
         weakref.finalize(app, hub._lifecycle.close_running).atexit = False
         return hub
 
@@ -183,6 +188,13 @@ class FlaskHub(Generic[Meta, Header]):
             return view
 
         return decorate
+
+
+def _client_script() -> Response:
+    response = Response(client_file(FILES[0]), content_type=CONTENT_TYPE)
+    response.cache_control.no_cache = True
+    response.add_etag()
+    return response.make_conditional(request)
 
 
 _NO_META = (tuple, str, bytes, type(None))

@@ -140,3 +140,15 @@ def test_django_program_of_the_documentation_runs(site: Any) -> None:
                 assert ada.recv(TIMEOUT) == "news"
         finally:
             hub.close(TIMEOUT)
+
+
+def test_client_script_is_kept_by_browsers_until_it_changes(site: Any) -> None:
+    from django.test import RequestFactory
+
+    from hubthread.integrations.django import client_script
+
+    first = client_script(RequestFactory().get("/hubthread.js"))
+    assert first["Content-Type"] == "text/javascript; charset=utf-8"
+    assert b"export function connect(" in first.content
+    asked = RequestFactory().get("/hubthread.js", HTTP_IF_NONE_MATCH=first["ETag"])
+    assert client_script(asked).status_code == 304

@@ -637,3 +637,27 @@ def test_flask_route_view_that_returns_a_coroutine_lets_nobody_in() -> None:
         hub.connect_through(app.test_client(), "/ws")
     assert refusal.value.status == 500
     assert hub.statistics().clients_total == 0
+
+
+def test_init_app_serves_the_browsers_client() -> None:
+    site = Site()
+    with site.app.test_request_context():
+        address = flask.url_for("hubthread_client")
+    assert address == "/_hubthread/hubthread.js"
+    client = site.app.test_client()
+    first = client.get(address)
+    assert (first.status_code, first.mimetype) == (200, "text/javascript")
+    assert b"export function connect(" in first.data
+    assert first.headers["Cache-Control"] == "no-cache"
+    again = client.get(address, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+def test_route_answers_a_page_that_asks_why_it_is_refused() -> None:
+    site = Site()
+    client = site.app.test_client()
+    check = {"X-Hubthread-Check": "1"}
+    assert client.get("/ws", headers=check).status_code == 401
+    client.post("/login/ann")
+    assert client.get("/ws", headers=check).status_code == 204
+    site.hub.close()

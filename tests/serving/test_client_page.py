@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 
-from hubthread import Hub, HubSetting, client_page
+import pytest
+
+from hubthread import Hub, HubSetting, SettingError, client_page
 
 
 def test_client_page_is_kept_by_browsers_until_it_changes() -> None:
     with (
         Hub(HubSetting[dict[str, str], str](dict)) as hub,
-        hub.serve(path="/ws", pages={"/hubthread.js": client_page}) as server,
+        hub.serve(path="/ws", client="/hubthread.js") as server,
     ):
 
         def get(tag: str) -> http.client.HTTPResponse:
@@ -29,3 +31,13 @@ def test_client_page_is_kept_by_browsers_until_it_changes() -> None:
         again = get(tag)
         assert (again.status, again.read(), again.headers["ETag"]) == (304, b"", tag)
         assert again.headers["Cache-Control"] == "no-cache"
+
+
+def test_client_needs_a_path_of_its_own() -> None:
+    with Hub(HubSetting[dict[str, str], str](dict)) as hub:
+        with pytest.raises(SettingError, match="without a page"):
+            hub.serve(client="/a.js", pages={"/a.js": client_page})
+        with pytest.raises(SettingError, match="begins with a slash"):
+            hub.serve(client="a.js")
+        with pytest.raises(SettingError, match="client"):
+            hub.serve(client=client_page)  # type: ignore[arg-type]

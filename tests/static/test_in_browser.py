@@ -19,9 +19,7 @@ pytestmark = pytest.mark.browser
 
 SERVER = """
 import sys
-from hubthread import (
-    History, HotlineOption, Hub, HubSetting, Response, client_page,
-)
+from hubthread import History, HotlineOption, Hub, HubSetting, Response
 
 hub = Hub.started(HubSetting(dict, may_join=lambda ctx, meta, name: True))
 room = hub.room("room", HotlineOption(shared=True, history=History()))
@@ -35,8 +33,8 @@ room.on("gap", ({ why }) => log.push("gap"))
 room.on("join", ({ recovered, count }) => log.push(["join", recovered, count]))
 room.on("*", data => log.push(data))
 </script>''')
-pages = {"/": lambda request: page, "/hubthread.js": client_page}
-server = hub.serve(port=int(sys.argv[1]), path="/ws", pages=pages)
+pages = {"/": lambda request: page}
+server = hub.serve(port=int(sys.argv[1]), path="/ws", client="/hubthread.js", pages=pages)
 print(server.address[1], flush=True)
 for line in sys.stdin:
     room.push(line.strip())
