@@ -220,7 +220,7 @@ class Hotline(EachClient[Meta, Header]):
                 f"HotlineOption(name=…, shared=True, history=History())"
             )
         if since is not None:
-            check_kind("since", since, Position, "a Position or None")
+            check_kind("since", since, Position | EllipsisType, "a Position or None")
         if replay is not None:
             check_number("replay", replay, 1, whole=True)
         frame = None if first is None else self._make_frame(first)
