@@ -4,6 +4,7 @@ The packages and modules, lowest first.  A module imports only from its own row 
 above it:
 
     errors.py, statistics.py  exceptions; snapshots of figures
+    version.py                the version of the package
     checks.py, types.py       argument checks; ids and enums
     limits.py, history.py     limits for clients; the history of a room
     presence.py               who is in a room
@@ -171,8 +172,9 @@ from hubthread.types import ConnectionType as ConnectionType
 from hubthread.types import DataSize as DataSize
 from hubthread.types import Framing as Framing
 from hubthread.types import HotlineID as HotlineID
+from hubthread.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # The hub.

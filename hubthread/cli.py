@@ -92,6 +92,8 @@ def _serve(chosen: argparse.Namespace) -> None:
 
     def listen() -> str:
         pages = {"/health": hub.health} if chosen.health else {}
+        if chosen.metrics:
+            pages["/metrics"] = hub.metrics
         servers.extend(hub.serve(**place, ssl=context, pages=pages) for place in places)
         urls = " and ".join(server.url for server in servers)
         return f"hubthread listens on {urls} (Ctrl-C stops)"
@@ -364,6 +366,11 @@ def _parser() -> argparse.ArgumentParser:
         "--health",
         action="store_true",
         help="answer GET /health with the hub's statistics; 503 if it is stuck or closing",
+    )
+    serve.add_argument(
+        "--metrics",
+        action="store_true",
+        help="answer GET /metrics with the hub's figures, for Prometheus",
     )
     serve.add_argument(
         "--readers",

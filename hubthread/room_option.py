@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HotlineOption", "check_room_name"]
 
+MAX_KIND = 50
+"""Characters of a kind of rooms: it is a label in a database of metrics."""
+
 MAX_ROOM_NAME = 200
 """Characters of a shared room's name: clients name rooms, and the names are kept."""
 
@@ -36,6 +39,9 @@ class HotlineOption:
 
     A shared room has its name for itself: 1 to 200 printable characters.
     """
+    kind: str = ""
+    """The kind of room in metrics, such as ``"table"``: at most 50 characters, the same for all
+    rooms alike.  The first 50 kinds of a hub are told apart."""
     max_members: int | None = None
     """Clients that may be in at a time; ``answer`` raises ``HotlineFull`` for another one.
 
@@ -83,6 +89,7 @@ class HotlineOption:
 
     def __post_init__(self) -> None:
         check_kind("name", self.name, str, "a string")
+        _check_kind_of_room(self.kind)
         check_number("max_members", self.max_members, 1, whole=True, optional=True)
         check_function("on_join", self.on_join, "hotline", "ctx")
         check_function("on_leave", self.on_leave, "hotline", "ctx")
@@ -101,6 +108,14 @@ class HotlineOption:
         """True if the option has a hook, or a time for an empty room."""
         hooks = (self.on_join, self.on_leave, self.on_empty, self.close_when_empty)
         return any(hook is not None for hook in hooks)
+
+
+def _check_kind_of_room(kind: str) -> None:
+    check_kind("kind", kind, str, "a string")
+    if len(kind) > MAX_KIND or not kind.isprintable():
+        raise SettingError(
+            "kind", f"expected at most {MAX_KIND} printable characters, got {kind!r:.100}"
+        )
 
 
 def check_room_name(name: object) -> None:

@@ -245,15 +245,18 @@ def test_serve_sigusr1_prints_stack_of_blocked_callback(folder: Path) -> None:
         command.process.kill()
 
 
-def test_serve_health_option_adds_page(folder: Path) -> None:
-    for options, status in (((), 426), (("--health",), 200)):
+@pytest.mark.parametrize(
+    ("option", "text"), [("health", b'"state": "running"'), ("metrics", b"hubthread_up 1")]
+)
+def test_serve_option_adds_page(folder: Path, option: str, text: bytes) -> None:
+    for options, status in (((), 426), ((f"--{option}",), 200)):
         with started("serve", "app:echo", "--port", "0", *options, cwd=folder) as command:
             place = command.url.removeprefix("ws://").rstrip("/")
             with contextlib.closing(http.client.HTTPConnection(place, timeout=60)) as connection:
-                connection.request("GET", "/health")
+                connection.request("GET", f"/{option}")
                 answer = connection.getresponse()
                 assert answer.status == status
-                assert (b'"state": "running"' in answer.read()) == (status == 200)
+                assert (text in answer.read()) == (status == 200)
 
 
 def test_serve_hub_closed_by_program_ends_command(folder: Path) -> None:

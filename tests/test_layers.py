@@ -57,7 +57,7 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("errors statistics"),
+    Row("errors statistics version"),
     Row("checks types"),
     Row("limits history presence"),
     # No threads, no clocks: what these two do depends on the bytes alone.

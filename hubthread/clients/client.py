@@ -77,10 +77,11 @@ class Client(Recipient, Generic[Meta, Header]):
         "__weakref__", "_around", "_context", "_core", "_lock", "_make_frame", "_pending",
         "_preprocess", "_rooms", "_started", "_strand", "admission", "connection_id", "habits",
         "handshake", "intercept", "matcher", "meta", "payload", "received", "running",
-        "subprotocol", "user", "ws_conn",
+        "since", "subprotocol", "user", "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
+    kind = "websocket"
 
     ws_conn: Link
 
@@ -115,6 +116,7 @@ class Client(Recipient, Generic[Meta, Header]):
         # The reader thread's.
         self.payload: str | bytes = b""
         self.received = 0
+        self.since = core.clock.now()
         self._started = False
         # For shared threads: see ``net.steps.Shared``.
         self.habits: Habits | None = None

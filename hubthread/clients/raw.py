@@ -61,6 +61,7 @@ class SocketClient(Client[Meta, Header]):
     __slots__ = ()
 
     connection_type = ConnectionType.SOCKET
+    kind = "tcp"
     _violation = logging.WARNING
     _trouble = logging.INFO
 
@@ -120,6 +121,7 @@ class DatagramClient(SocketClient[Meta, Header]):
     :param datagrams: the socket, which counts what waits.
     """
 
+    kind = "udp"
     __slots__ = ("_admitted", "_datagrams", "_gone", "_peer")
 
     # A sender with forged addresses must not fill the log.

@@ -23,6 +23,7 @@ Reading order:
 ``context.py``         the cancellation tree: hub, hotlines, clients
 ``fairness.py``        a busy reader yields the GIL
 ``sigint.py``          Ctrl-C on the hub thread loses no accepted work
+``histogram.py``       counts of durations by bucket
 ``incidents.py``       counters of limits, and a log that a peer cannot flood
 ``logs.py``            logging that survives a log handler which raises
 =====================  ===============================================================

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from hubthread.checks import checked, refuse_unrun
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.histogram import Histogram
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HubClosed, WrongThread
@@ -68,6 +69,7 @@ class Loop(Generic[View]):
         self.runner: int | None = None
         self.since: float | None = None  # the start of the present job; None: it waits for one
         self.longest = 0.0  # seconds, of all jobs so far
+        self.times = Histogram()  # of the jobs
         self.on_early: Callable[[], None] | None = None
         """Called after each post, until the loop runs."""
         self._batch: deque[Callable[[], object]] = deque()
@@ -269,12 +271,14 @@ class Loop(Generic[View]):
             return False
         now = self._now
         began = self.since = now()
-        longest = self.longest
+        longest, count = self.longest, self.times.add
         while batch:
             batch.popleft()()
             ended = now()
-            if ended - began > longest:
-                longest = self.longest = ended - began
+            took = ended - began
+            count(took)
+            if took > longest:
+                longest = self.longest = took
             began = self.since = ended
         return True
 

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,13 @@ class Threads:
         """Return the number of threads that run now."""
         with self._lock:
             return len(self._running)
+
+    def roles(self) -> Counter[str]:
+        """Return the number of threads that run now, by the last part of their names."""
+        skip = len(self.prefix) + 1
+        with self._lock:
+            names = [thread.name[skip:] for thread in self._running]
+        return Counter(name.rstrip("-0123456789") for name in names)
 
     def left_behind(self) -> bool:
         """Return True if this process was forked while threads ran: they do not exist in it."""

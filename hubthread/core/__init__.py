@@ -8,6 +8,7 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``runtime.py``     the threads, the clock and the log of incidents that it runs on
 ``state.py``       new, running, closing or closed; any thread
 ``registry.py``    the clients and the hotlines, by number; any thread
+``figures.py``     totals of rooms and clients by kind, for metrics; any thread
 ``connections.py`` the servers, and the connections at every stage; any thread
 ``push_log.py``    pushes, joins and leaves in one order: written on any thread, flushed on the
                    hub's or the room's; the flush sends on to ``net/outbox.py``

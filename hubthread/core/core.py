@@ -31,6 +31,7 @@ from hubthread.interfaces import IHub
 from hubthread.limits import OUTBOX
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.shared import SharedReaders
+from hubthread.net.traffic import Meter
 from hubthread.protocol.hosts import hosts_of
 from hubthread.protocol.request import Request
 from hubthread.settings import HubSetting
@@ -92,7 +93,7 @@ class Core(Generic[Meta, Header]):
             self.clock.now,
         )
         self.registry: Registry[Any, Any] = Registry(
-            PushLog(self.loop.schedule, bound, f"hub {self.name}")
+            PushLog(self.loop.schedule, bound, f"hub {self.name}"), self.clock.now
         )
         self.sharing = Sharing(self.node, hub, setting, self.threads, self.loop, self.clock.now)
         self.servers = Servers()
@@ -108,6 +109,7 @@ class Core(Generic[Meta, Header]):
         hosts = period.upgrader.allowed_hosts
         self.hosts = None if hosts is None else hosts_of(hosts)
         """The hosts that every request must ask for; ``None`` leaves them to the server."""
+        self.meter = Meter()
         self.refusals = Refusals(self.logger, self.incidents, period.upgrader.error)
         self.read_by(setting.readers)
         self.client_class: Callable[..., Any]

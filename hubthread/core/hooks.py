@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -61,13 +62,18 @@ class Refusals:
         self._incidents = incidents
         self._callback = callback
         self._lock = threading.RLock()  # guards what follows
-        self._count = 0
+        self._by_status: Counter[int] = Counter()
 
     @property
     def count(self) -> int:
         """The number of refusals so far."""
         with self._lock:
-            return self._count
+            return self._by_status.total()
+
+    def by_status(self) -> dict[int, int]:
+        """Return the number of refusals by status."""
+        with self._lock:
+            return dict(self._by_status)
 
     def add(
         self,
@@ -83,7 +89,7 @@ class Refusals:
         :param peer: the peer's address, for the log line of a limit.
         """
         with self._lock:
-            self._count += 1
+            self._by_status[status] += 1
         text = "request refused: %s %s (%r)"
         if limit is not None:
             self._incidents.log_limit(limit, logging.INFO, text, status, reason, peer)

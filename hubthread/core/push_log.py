@@ -359,6 +359,11 @@ class PushLog(Generic[M]):
         """True if no member can join any more."""
         return self._sealed or self._closed
 
+    @property
+    def pushes(self) -> int:
+        """The number of the last push."""
+        return self._pushes
+
     def counts(self) -> tuple[int, int, int]:
         """Return the numbers of pushes, of waiting entries, and of members with a backlog."""
         with self._lock:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from hubthread.concurrency.watchdog import Watched
+from hubthread.core.figures import MAX_KINDS, OTHER, ClientFigures, RoomFigures
 from hubthread.core.push_log import Member, PushLog
 from hubthread.errors import Closed
 from hubthread.net.interfaces import Link
@@ -27,6 +28,11 @@ class RegisteredClient(Member, Watched, Protocol):
     @property
     def connection_id(self) -> ClientID:
         """The client's number."""
+
+    kind: str
+    """``websocket``, ``tcp`` or ``udp``."""
+    since: float
+    """The time at which the client came, on the hub's clock."""
 
     @property
     def user(self) -> str | None:
@@ -52,6 +58,14 @@ class RegisteredHotline(Protocol):
     def is_closed(self) -> bool:
         """True if the hotline was closed."""
 
+    @property
+    def push_count(self) -> int:
+        """The number of the last push."""
+
+    @property
+    def _kind(self) -> str:
+        """The kind of room, for metrics."""
+
     def _watched(self) -> Sequence[Watched]:
         """Return what runs callbacks for the hotline."""
 
@@ -66,10 +80,13 @@ class Registry(Generic[C, H]):
     ``everyone`` is the push log that each client is a member of while it is connected.  A
     broadcast is a push to it.  Connecting and closing meet under its lock, so a client that
     comes while the hub closes is either told of the end or refused.
+
+    :param now: returns the time of the hub's clock.
     """
 
-    def __init__(self, everyone: PushLog[C]) -> None:
+    def __init__(self, everyone: PushLog[C], now: Callable[[], float]) -> None:
         self.everyone = everyone
+        self._now = now
         self._lock = threading.RLock()  # guards what follows
         self._last_client = 0
         self._last_hotline = 0
@@ -82,6 +99,8 @@ class Registry(Generic[C, H]):
         self._ended: Counter[str] = Counter()
         self._total = 0
         self._dropped = 0
+        self._by_client_kind: dict[str, ClientFigures] = {}
+        self._by_room_kind: dict[str, RoomFigures] = {}
 
     def next_client_id(self) -> ClientID:
         """Return a number that no client had before."""
@@ -121,13 +140,20 @@ class Registry(Generic[C, H]):
             self._total += 1
             if client.user is not None:
                 self._users.setdefault(client.user, {})[client] = None
+            figures = self._client_figures(client.kind)
+            figures.opened += 1
+            figures.connected += 1
         self.everyone.join(client)
 
     def forget(self, client: C) -> None:
         """Remove a client whose connection has ended."""
         connection = client.ws_conn
+        seconds = max(0.0, self._now() - client.since)
         with self._lock:
-            self._clients.pop(client.connection_id, None)
+            if self._clients.pop(client.connection_id, None) is not None:
+                figures = self._client_figures(client.kind)
+                figures.connected -= 1
+                figures.seconds.add(seconds)
             if client.user is not None:
                 clients = self._users.get(client.user, {})
                 clients.pop(client, None)
@@ -185,6 +211,7 @@ class Registry(Generic[C, H]):
         """
         with self._lock:
             self._hotlines[hotline.hotline_id] = hotline
+            self.room_figures(hotline._kind)
             if name is not None:
                 self._named[name] = hotline
 
@@ -200,8 +227,11 @@ class Registry(Generic[C, H]):
 
     def remove(self, hotline: H) -> None:
         """Remove a hotline that was closed."""
+        pushes = hotline.push_count
         with self._lock:
             found = self._hotlines.pop(hotline.hotline_id, None)
+            if found is not None:
+                self.room_figures(hotline._kind).pushes += pushes
             if found is not None and self._named.get(hotline.name) is found:
                 del self._named[hotline.name]
 
@@ -235,3 +265,37 @@ class Registry(Generic[C, H]):
         """
         with self._lock:
             return len(self._hotlines), self._total, self._dropped, dict(self._ended)
+
+    def room_label(self, kind: str) -> str:
+        """Return ``kind``, or ``OTHER`` for one that came after ``MAX_KINDS`` others."""
+        with self._lock:
+            return kind if kind in self._by_room_kind else OTHER
+
+    def room_figures(self, kind: str) -> RoomFigures:
+        """Return the totals of the rooms of one kind; beyond ``MAX_KINDS``, of all other kinds."""
+        with self._lock:
+            figures = self._by_room_kind
+            if kind not in figures and len(figures) >= MAX_KINDS:
+                kind = OTHER
+            return figures.setdefault(kind, RoomFigures())
+
+    def count_recovery(self, kind: str, *, recovered: bool) -> None:
+        """Count a client that came back to a room with its position."""
+        with self._lock:
+            figures = self.room_figures(kind)
+            figures.recovered += recovered
+            figures.not_recovered += not recovered
+
+    def all_room_figures(self) -> tuple[dict[str, RoomFigures], list[H]]:
+        """Return the totals of each kind of rooms, and the rooms that they do not contain."""
+        with self._lock:
+            kinds = {kind: figures.copy() for kind, figures in self._by_room_kind.items()}
+            return kinds, list(self._hotlines.values())
+
+    def client_figures(self) -> dict[str, ClientFigures]:
+        """Return the totals of each kind of clients."""
+        with self._lock:
+            return {kind: figures.copy() for kind, figures in self._by_client_kind.items()}
+
+    def _client_figures(self, kind: str) -> ClientFigures:
+        return self._by_client_kind.setdefault(kind, ClientFigures())

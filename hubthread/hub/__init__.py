@@ -15,6 +15,8 @@
 ``polling.py``          ``hub.long_polling``: a thread for each poll
 ``report.py``           ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any
                         thread
+``metrics.py``          ``hub.metrics``: the counters as families of numbers.  Any thread
+``exposition.py``       the text formats of Prometheus for these families
 ``fork.py``             the hubs of a forked child refuse calls
 ======================  =======================================================================
 

@@ -23,6 +23,7 @@ from hubthread.errors import InternalError
 from hubthread.hub.dhub import DHub
 from hubthread.hub.filtered import send_filtered
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.metrics import metrics_page
 from hubthread.hub.parts import Parts, wire
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
@@ -540,6 +541,24 @@ class Hub(EachClient[Meta, Header]):
         Everyone who can request it sees the number of clients.
         """
         return health_page(self.statistics(), self.setting.watchdog)
+
+    def metrics(self, request: Request) -> Response:
+        """Answer a scrape of Prometheus: ``hub.serve(pages={"/metrics": hub.metrics})``.
+
+        The page is in Prometheus' text format, or in OpenMetrics where the request asks for it.
+        It is made on the request's own thread, so it answers even if the hub thread is stuck.
+        Everyone who can request it sees the figures, which name no client and no room, but the
+        kinds of rooms (``HotlineOption.kind``).
+        """
+        return metrics_page(self._core, self.statistics(), request.headers.get("Accept"))
+
+    def metrics_app(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> list[bytes]:
+        """Answer a scrape inside a WSGI server, as ``metrics`` does.  A WSGI application."""
+        page = metrics_page(self._core, self.statistics(), environ.get("HTTP_ACCEPT"))
+        start_response("200 OK", [("Content-Type", page.content_type)])
+        return [page.body]
 
     def __repr__(self) -> str:
         return f"<Hub {self.name} {self.state}, {self.clients_num()} clients>"

@@ -10,6 +10,7 @@ Read in this order:
   ``keepalive.py`` says when a ping is due and when a silent peer counts as gone.
 - ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share
   threads.  The work of a connection is a generator, which a selector resumes.
+- ``traffic.py``: counts of messages and bytes, for metrics.
 - ``bind.py``, ``listener.py`` and ``address_limit.py``: from listening sockets to connections;
   ``activation.py`` takes the sockets of systemd, ``proxy.py`` reads the header of a proxy.
 - ``dial.py`` and ``waker.py``: the sockets of clients.

@@ -58,6 +58,8 @@ class Connection:
     :param window_bits: the window of permessage-deflate; ``None``: no compression.
     """
 
+    kind = "websocket"
+    """The kind of connection in metrics."""
     waits_for_rest = False
     """True if the socket stays open until what waits has been sent to a half-closed peer."""
 
@@ -83,7 +85,9 @@ class Connection:
         # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
         start_thread = services.threads.start
-        self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken)
+        self._meter = services.meter
+        self._traffic = traffic = self._meter.begin(self.kind)
+        self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken, traffic)
         self._lock = threading.RLock()  # guards what follows; held for one table look-up
         self._closing = Closing()
         self._timer: Timer | None = None
@@ -299,6 +303,7 @@ class Connection:
         if not data:
             self._lost(None)
             return False
+        self._traffic.received_bytes += len(data)
         events = self._protocol.receive(data)
         if events and self._message_began is None:
             return self._deliver(events)
@@ -367,10 +372,12 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
         self._transport.close()
+        self._meter.end(self._traffic)
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
         """Hand events to the sink, in order; return False after the last event."""
         sink, outbox, closing = self._sink, self.outbox, self._closing
+        traffic = self._traffic
         sink.enter()
         # Replies to messages that came together leave together.
         corked = len(events) > 1 and self._cork()
@@ -380,6 +387,7 @@ class Connection:
                     corked = self._cork()
                 kind = type(event)
                 if kind is str or kind is bytes:
+                    traffic.received += 1
                     if closing.may_send:
                         sink.on_message(event)  # type: ignore[arg-type]
                 elif isinstance(event, Ping):

@@ -20,6 +20,7 @@ from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Timers
 from hubthread.net.steps import Steps, Watching
+from hubthread.net.traffic import Meter
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.websocket import WebSocketEvent
@@ -105,6 +106,10 @@ class Services(Protocol):
     @property
     def incidents(self) -> Incidents:
         """The counters of limits, and the rate-limited log."""
+
+    @property
+    def meter(self) -> Meter:
+        """The counters of what connections send and receive."""
 
     @property
     def readers(self) -> Sharing | None:

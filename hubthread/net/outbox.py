@@ -25,6 +25,7 @@ from hubthread.concurrency.calls import thread_id
 from hubthread.net.backlog import PING, PONG
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending, is_broken
+from hubthread.net.traffic import Traffic
 from hubthread.net.transport import Transport
 from hubthread.types import Overflow
 
@@ -45,12 +46,13 @@ class Outbox(Sending):
         full and the policy says close; ``finish`` may follow), and then at most once with
         ``"stalled"`` (the peer took no byte for ``write_wait`` seconds), ``"no thread"`` (the
         writer could not be started) or ``"lost"`` (the socket failed).
+    :param traffic: counts what is sent.
     """
 
     __slots__ = (
         "_bell", "_bounds", "_clear", "_collected", "_collected_size", "_corking_threads",
         "_finished", "_half_closing", "_lost", "_on_broken", "_open", "_start_thread",
-        "_writer_waits", "corked", "has_writer", "transport", "write_wait",
+        "_traffic", "_writer_waits", "corked", "has_writer", "transport", "write_wait",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +61,10 @@ class Outbox(Sending):
         bounds: OutboxBounds,
         start_thread: Callable[[Callable[[], None], str], None],
         on_broken: Callable[[str], None],
+        traffic: Traffic | None = None,
     ) -> None:
         super().__init__(bounds)
+        self._traffic = traffic or Traffic()
         self.transport = transport
         """The socket.  A test may put a recorder in its place."""
         self._bounds = bounds
@@ -93,8 +97,10 @@ class Outbox(Sending):
                 direct, self._direct = self._direct, None
                 if direct:
                     number = self.count = self.count + 1
-                    transport = self.transport
+                    transport, traffic = self.transport, self._traffic
+                    traffic.sent += 1
                     sent = transport.send(wire)
+                    traffic.sent_bytes += sent
                     if sent == len(wire) and not transport.unsent:
                         self._consumed = number
                         # No call and no branch, so that no change is put aside meanwhile.
@@ -133,9 +139,12 @@ class Outbox(Sending):
             with self._lock:
                 direct, self._direct = self._direct, None
                 if direct:
-                    number = self.count = self.count + len(wires)
-                    transport = self.transport
+                    messages = len(wires)
+                    number = self.count = self.count + messages
+                    transport, traffic = self.transport, self._traffic
+                    traffic.sent += messages
                     sent = transport.send(joined)
+                    traffic.sent_bytes += sent
                     if sent == len(joined) and not transport.unsent:
                         self._consumed = number
                         direct = self._direct = (None, True)[not self._postponed]
@@ -257,11 +266,13 @@ class Outbox(Sending):
     def _offer(self, data: bytes) -> int:
         """Return how many bytes of ``data`` the socket has taken, or -1 if it is broken."""
         try:
-            return self.transport.send(data)
+            sent = self.transport.send(data)
         except OSError as error:
             if not is_broken(error):
                 raise
             return -1
+        self._traffic.sent_bytes += sent
+        return sent
 
     def _queue(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
@@ -274,9 +285,13 @@ class Outbox(Sending):
         if sent < 0:
             return self._lose("lost")
         trouble = None
-        if self._open and not self._backlog.add(sent, wires, keys, first):
-            self._open = False
-            trouble = "overflow"
+        if self._open:
+            backlog = self._backlog
+            dropped = backlog.dropped
+            if not backlog.add(sent, wires, keys, first):
+                self._open = False
+                trouble = "overflow"
+            self._traffic.dropped += backlog.dropped - dropped
         return self._call_writer(), trouble
 
     def _collect(self, wires: Sequence[bytes], size: int) -> bool:
@@ -294,6 +309,7 @@ class Outbox(Sending):
         collected += wires
         self._collected_size = size
         self.count += count
+        self._traffic.sent += count
         return True
 
     def _add(
@@ -316,7 +332,9 @@ class Outbox(Sending):
             if self._collect(wires, len(joined)):
                 return None
             first = last + 1
-            self.count += len(wires)
+            messages = len(wires)
+            self.count += messages
+            self._traffic.sent += messages
         start, trouble = self._send_collected(last) or (False, None)
         sent = self._offer(joined) if self._clear else 0
         more, worse = self._queue(sent, wires, keys, first) or (False, None)
@@ -379,6 +397,7 @@ class Outbox(Sending):
             self._bell.ring()
             return False
         self.has_writer = True
+        self._traffic.lagging[self] = None
         return True
 
     def _update(self) -> bool:
@@ -403,7 +422,8 @@ class Outbox(Sending):
         """Give the socket up, once: nothing can be sent any more."""
         if self._lost:
             return None
-        self._lost, self.has_writer = True, False
+        self._lost = True
+        self._set_writer(False)
         self._open = self._clear = False
         self._collected, self._collected_size = None, 0
         self._backlog.forget()
@@ -420,10 +440,19 @@ class Outbox(Sending):
 
     def _drop_waiting(self) -> None:
         """Drop all messages of which nothing is out."""
-        self._backlog.drop_waiting()
+        backlog = self._backlog
+        dropped = backlog.dropped
+        backlog.drop_waiting()
         if self._collected:
-            self._backlog.dropped += len(self._collected)
+            backlog.dropped += len(self._collected)
             self._collected, self._collected_size = None, 0
+        self._traffic.dropped += backlog.dropped - dropped
+
+    def _set_writer(self, has_writer: bool) -> None:
+        """Note whether a writer sends what waits."""
+        self.has_writer = has_writer
+        if not has_writer:
+            self._traffic.lagging.pop(self, None)
 
     # Without the lock.
 
@@ -452,7 +481,7 @@ class Outbox(Sending):
 
         def write() -> FollowUp:
             follow_up = self._send_backlog(writable)
-            self.has_writer = self._pending()
+            self._set_writer(self._pending())
             return follow_up
 
         self._change(write)
@@ -473,7 +502,8 @@ class Outbox(Sending):
             pass
 
         def begin() -> None:
-            self._writer_waits = self.has_writer = self._pending()
+            self._writer_waits = self._pending()
+            self._set_writer(self._writer_waits)
 
         self._change(begin)
         return self._writer_waits
@@ -489,6 +519,7 @@ class Outbox(Sending):
             # Tried even when the wait timed out.  Linux reports a socket as writable only
             # when a third of its buffer is free, and a peer that reads slowly is alive.
             sent = transport.send(self._backlog.chunk())
+            self._traffic.sent_bytes += sent
         except OSError:
             return self._lose("lost")
         self._backlog.taken(sent)

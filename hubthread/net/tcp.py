@@ -37,6 +37,7 @@ class TcpConnection(Connection):
     connection, is ``"lost"``.
     """
 
+    kind = "tcp"
     waits_for_rest = True
 
     def __init__(

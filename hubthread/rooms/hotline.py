@@ -260,6 +260,8 @@ class Hotline(EachClient[Meta, Header]):
             found = shared.join(member, opening, since, older, replay)
 
         client.enter_room(self._log, recover)
+        if since is not None:
+            self._core.registry.count_recovery(self._kind, recovered=found.recovered)
         return found if keeps else None
 
     def hangup(self, ctx: IOContext) -> None:
@@ -333,9 +335,14 @@ class Hotline(EachClient[Meta, Header]):
         return self.push(self.hub.byte_splicing(prefix, obj), exclude=exclude)
 
     @property
+    def _kind(self) -> str:
+        """The kind of room in metrics."""
+        return self._option.kind
+
+    @property
     def push_count(self) -> int:
         """The number of the last push; 0 before the first."""
-        return self._log.counts()[0]
+        return self._log.pushes
 
     def is_push_consumed(self, number: int) -> bool:
         """Return True once push ``number`` was handed to the system for every member.
@@ -478,7 +485,12 @@ class Hotline(EachClient[Meta, Header]):
         except BaseException as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%s: %s raised", self._log.name, name)
 
-    # For the hub; ticking rooms override these two.
+    # For the hub; ticking rooms override these three.
+
+    @property
+    def _load(self) -> float | None:
+        """The share of its period that the room works; None for a room without ticks."""
+        return None
 
     def _watched(self) -> Sequence[Watched]:
         """Return what runs callbacks for the hotline; the watchdog looks at it."""

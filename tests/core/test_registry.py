@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ def registry_of(hub: AnyHub) -> Registry[Any, Any]:
 
 
 def test_registry_numbers_are_never_given_twice() -> None:
-    registry: Registry[Any, Any] = Registry(PushLog(lambda flush: None, 1, "all"))
+    registry: Registry[Any, Any] = Registry(PushLog(lambda flush: None, 1, "all"), time.monotonic)
     assert [registry.next_client_id() for _ in range(3)] == [1, 2, 3]
     assert [registry.next_hotline_id() for _ in range(3)] == [1, 2, 3]
 
@@ -62,7 +63,7 @@ def test_registry_replace_of_a_removed_hotline_does_nothing() -> None:
 
 
 def test_registry_busy_caller_is_watched_while_it_is() -> None:
-    registry: Registry[Any, Any] = Registry(PushLog(lambda flush: None, 1, "all"))
+    registry: Registry[Any, Any] = Registry(PushLog(lambda flush: None, 1, "all"), time.monotonic)
     caller: Any = object()
     with registry.busy(caller):
         assert registry.watched() == [caller]

@@ -15,6 +15,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.concurrency.timers import Timers
 from hubthread.net.options import OutboxBounds
 from hubthread.net.tls import TLSTransport
+from hubthread.net.traffic import Meter
 from hubthread.net.transport import PlainTransport, Transport
 from hubthread.types import Overflow
 from tests.support.logs import Logs, incidents_to
@@ -109,6 +110,7 @@ class NetServices:
         self.threads = kind("test", self.incidents)
         self.timers = Timers(self.threads, self.incidents)
         self.flusher = Flusher(self.threads)
+        self.meter = Meter()
 
     def close(self) -> None:
         """End the threads; fail if one stays."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from close_table import close_table
 from limits_table import limits_table
+from metrics_table import metrics_table
 from port_table import port_table
 from sphinx.util.docutils import SphinxDirective
 
@@ -37,6 +38,14 @@ class CloseTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return the table."""
         return self.parse_text_to_nodes("\n".join(close_table()))
+
+
+class MetricsTable(SphinxDirective):
+    """Insert the table of metrics."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        return self.parse_text_to_nodes("\n".join(metrics_table()))
 
 
 class PortTable(SphinxDirective):
@@ -89,6 +98,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directives; called by Sphinx."""
     app.add_directive("limits-table", LimitsTable)
     app.add_directive("close-table", CloseTable)
+    app.add_directive("metrics-table", MetricsTable)
     app.add_directive("port-table", PortTable)
     app.add_config_value("public_packages", ["hubthread"], "env")
     app.connect("missing-reference", link_exported_name)

@@ -18,6 +18,7 @@ from hubthread.net.connection import TRY_AGAIN_LATER
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending
 from hubthread.net.tick_batch import catch_up
+from hubthread.net.traffic import Traffic
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
@@ -79,11 +80,12 @@ class UdpPeer(Sending):
     Threads: any thread may call every method, except ``send_waiting``.
 
     :param received: the bytes of the first datagram.
+    :param traffic: counts what is sent; the socket counts what is received.
     """
 
     __slots__ = (
         "_allowance", "_bounds", "_open", "_over", "_queued", "_socket", "_timer", "_timers",
-        "_unsent", "address", "code", "ended_by", "heard", "limit", "reason", "sink",
+        "_unsent", "address", "code", "ended_by", "heard", "limit", "reason", "sink", "traffic",
         "unhandled",
     )  # fmt: skip
 
@@ -112,8 +114,10 @@ class UdpPeer(Sending):
         socket: PeerSocket,
         bounds: OutboxBounds,
         timers: Timers,
+        traffic: Traffic | None = None,
     ) -> None:
         super().__init__(bounds)
+        self.traffic = traffic or Traffic()
         self.address = address
         self._socket = socket
         self._bounds = bounds
@@ -212,10 +216,14 @@ class UdpPeer(Sending):
 
         def send_waiting() -> FollowUp:
             nonlocal empty
+            dropped = self.dropped
             while self._backlog and self._offer(self._backlog.message()):
                 self._backlog.message_taken()
+            self.traffic.dropped += self.dropped - dropped
             empty = not self._backlog
             self._queued = not empty
+            if empty:
+                self.traffic.lagging.pop(self, None)
             return False, "ended"
 
         self._change(send_waiting)
@@ -225,18 +233,23 @@ class UdpPeer(Sending):
 
     def _add(self, wires: Sequence[bytes], keys: Sequence[Hashable]) -> FollowUp:
         """Send or queue messages."""
+        dropped = self.dropped
         for wire, key in zip(wires, keys, strict=True):
             self.count += 1
+            self.traffic.sent += 1
             if not self._open:
                 self._unsent += self.ended_by is None
             elif not self._send_one(wire, key):
                 self._open = False
+        self.traffic.dropped += self.dropped - dropped
         return self._look()
 
     def _look(self) -> FollowUp:
         """Return what is to be done after a change."""
         start = bool(self._backlog) and not self._queued
         self._queued |= start
+        if start:
+            self.traffic.lagging[self] = None
         if not self._open and self.ended_by is None:
             return start, "overflow"
         return (start, None) if start else None
@@ -256,7 +269,10 @@ class UdpPeer(Sending):
     def _offer(self, wire: bytes) -> bool:
         """Offer the socket a datagram; return False if it must be offered again."""
         try:
-            return self._socket.send(wire, self.address)
+            sent = self._socket.send(wire, self.address)
+            if sent:
+                self.traffic.sent_bytes += len(wire)
+            return sent
         except OSError:  # too long, no route, port zero: it is lost, as datagrams are
             self._unsent += 1
             return True

@@ -109,6 +109,7 @@ class UdpSocket:
         self._threads = services.threads
         self._timers = services.timers
         self._incidents = services.incidents
+        self._meter = services.meter
         self._max_peers = max_peers
         self.addresses: tuple[tuple[str, int] | str, ...] = tuple(map(address_of, bound.socks))
         """``(host, port)`` of each socket as bound."""
@@ -183,6 +184,7 @@ class UdpSocket:
                 if table.get(key) is peer:
                     del table[key]
                     self._pings.pop(key, None)
+            self._meter.end(peer.traffic)
             if self._closing:
                 self._wake_up()
 
@@ -262,7 +264,7 @@ class UdpSocket:
         """Handle one datagram."""
         form = self._format
         message = read_datagram(data, form.framing, form.max_message, text=form.text)
-        peer, proven = self._look_up(key)
+        peer, proven = self._look_up(key, len(data))
         if peer is None:
             if not isinstance(message, ProtocolFailure):
                 peer = self._admit(key, len(data))
@@ -279,7 +281,7 @@ class UdpSocket:
         if message:  # an empty datagram is only a sign of life
             self._hand_over(peer, message, len(data))
 
-    def _look_up(self, key: _Key) -> tuple[UdpPeer | None, bool]:
+    def _look_up(self, key: _Key, size: int) -> tuple[UdpPeer | None, bool]:
         """Return the peer, and True if this datagram proves its address."""
         now = monotonic()
         with self._lock:
@@ -292,6 +294,7 @@ class UdpSocket:
                 self._proven[key] = peer
                 proven = True
             peer.heard = now
+            peer.traffic.received_bytes += size
             self._proven.move_to_end(key)
             period = self._options.ping_period
             if period is not None:
@@ -313,7 +316,9 @@ class UdpSocket:
                     _, displaced = self._unproven.popitem(last=False)
                 bounds = self._options.bounds
                 port, address = key
-                peer = UdpPeer(address, received, port, bounds, self._timers)
+                traffic = self._meter.begin("udp")
+                traffic.received_bytes += received
+                peer = UdpPeer(address, received, port, bounds, self._timers, traffic)
                 peer.heard = monotonic()
                 self._unproven[key] = peer
                 self.connections += 1
@@ -341,6 +346,7 @@ class UdpSocket:
                 self.refused += 1
             else:
                 peer.unhandled += 1
+                peer.traffic.received += 1
                 self._unhandled_bytes += size
         if full:
             text = "%s sends faster than its handler works: losing some of its messages"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hubthread.concurrency.calls import Call, wait_for
 from hubthread.concurrency.essential import is_essential
+from hubthread.core.figures import TickFigures
 from hubthread.errors import HotlineClosed, QueueFull
 from hubthread.rooms.ticking.schedule import Overrun, Schedule, Tick
 from hubthread.rooms.ticking.window import TickWindow
@@ -142,12 +143,16 @@ class Agenda:
     :param clock: returns the time of the hub's clock.
     :param bound: the number of closures that may wait.
     :param name: the room's name, for error messages.
+    :param figures: counts the ticks of all rooms of this kind.
     """
 
-    def __init__(self, clock: Callable[[], float], bound: int, name: str) -> None:
+    def __init__(
+        self, clock: Callable[[], float], bound: int, name: str, figures: TickFigures
+    ) -> None:
         self._clock = clock
         self._bound = bound
         self._name = name
+        self._figures = figures
         self.flush_due = False
         """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
         self.refuses = False
@@ -298,6 +303,11 @@ class Agenda:
         with self._lock:
             return self._window.ticks
 
+    def load(self) -> float | None:
+        """Return the share of its period that a tick works; None for a room without ticks."""
+        schedule = self._schedule
+        return None if schedule is None else self._window.usual_work / schedule.dt
+
     def snapshot(self) -> tuple[TickWindow, int]:
         """Return the figures of the ticks, and the number of closures that wait."""
         with self._lock:
@@ -381,6 +391,7 @@ class Agenda:
         """Count a tick whose ``logic`` raised."""
         with self._lock:
             self._window.errors += 1
+            self._figures.add_error()
 
     def close(self) -> tuple[list[Countdown], list[Call[Any]]]:
         """Forget what is left, and return it: countdowns, and calls if a bug stopped the room."""
@@ -419,7 +430,9 @@ class Agenda:
     def _record(self, tick: Tick, work: float) -> Overrun | None:
         """Record a tick that took ``work`` seconds; return the overrun if that is too long."""
         self._window.add(tick, work)
-        if work <= tick.dt:
+        overruns = work > tick.dt
+        self._figures.add(work, tick.late, tick.skipped, overrun=overruns)
+        if not overruns:
             self._overruns = 0
             return None
         self._overruns += 1

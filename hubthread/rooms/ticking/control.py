@@ -69,6 +69,10 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     def _watched(self) -> Sequence[Watched]:
         return (self._loop,)
 
+    @property
+    def _load(self) -> float | None:
+        return self._loop.agenda.load()
+
     def _last_word(self) -> Callable[[float], object]:
         return self._loop.last_word()
 

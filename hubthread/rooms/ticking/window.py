@@ -32,6 +32,8 @@ class TickWindow:
         """Ticks that took longer than a period."""
         self.errors = 0
         """Ticks whose ``logic`` raised."""
+        self.usual_work = 0.0
+        """Seconds that a tick takes: an average in which the last sixteen count most."""
 
     def add(self, tick: Tick, work: float) -> None:
         """Record a tick that took ``work`` seconds."""
@@ -39,6 +41,7 @@ class TickWindow:
         self._work[place] = work
         self._lateness[place] = tick.late
         self.ticks += 1
+        self.usual_work += (work - self.usual_work) / min(self.ticks, 16)
         self.skipped += tick.skipped
 
     def copy(self) -> TickWindow:

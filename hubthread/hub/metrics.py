@@ -1,0 +1,225 @@
+"""The metrics of a hub: a snapshot of its counters as families of numbers.
+
+The counters stand where things happen, in clients, rooms and ticks.  A snapshot adds them up.
+
+Layer: hub.  Threads: any thread may call these functions.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import Any, Final
+
+from hubthread.core.core import Core
+from hubthread.core.figures import RoomFigures
+from hubthread.hub.exposition import OPEN_METRICS, TEXT, Family, render, wants_open_metrics
+from hubthread.net.traffic import Meter
+from hubthread.protocol.http import Response
+from hubthread.statistics import HubStatistics
+from hubthread.version import VERSION
+
+__all__ = ["families", "metrics_page"]
+
+_room_figures = attrgetter("_kind", "members_num", "push_count", "_load")
+
+
+def metrics_page(core: Core[Any, Any], statistics: HubStatistics, accept: str | None) -> Response:
+    """Return the metrics as a page.
+
+    :param accept: the header ``Accept`` of the request: OpenMetrics where it asks for it.
+    """
+    open_metrics = wants_open_metrics(accept or "")
+    text = render(families(core, statistics), open_metrics=open_metrics)
+    return Response(200, text.encode(), OPEN_METRICS if open_metrics else TEXT)
+
+
+def families(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
+    """Return the metrics of a hub.
+
+    :param statistics: the hub's statistics of this moment.
+    """
+    return [
+        *_hub(core, statistics),
+        *_clients(core, statistics),
+        *_rooms(core),
+    ]
+
+
+def _hub(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
+    info = Family("hubthread_info", "gauge", "Versions of the process, as labels; always 1.")
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    info.add(
+        1,
+        version=VERSION,
+        python=platform.python_version(),
+        free_threaded="false" if gil else "true",
+    )
+    up = Family("hubthread_up", "gauge", "1 while the hub is running, 0 before and afterwards.")
+    up.add(int(statistics.state == "running"))
+    depth = Family("hubthread_hub_queue_depth", "gauge", "Jobs that wait for the hub thread.")
+    depth.add(statistics.queue_depth)
+    age = Family(
+        "hubthread_hub_queue_age_seconds", "gauge", "Time that the oldest job has waited at most."
+    )
+    age.add(statistics.queue_age)
+    running = Family(
+        "hubthread_hub_closure_running_seconds", "gauge", "Time since the present job began."
+    )
+    running.add(statistics.closure_running)
+    closures = Family(
+        "hubthread_hub_closure_seconds", "histogram", "Time of closures and flushes of the hub."
+    )
+    closures.add_histogram(core.loop.times)
+    failed = Family(
+        "hubthread_hub_closures_failed", "counter", "Closures on the hub thread that raised."
+    )
+    failed.add(statistics.closures_failed)
+    stuck = Family(
+        "hubthread_callbacks_stuck",
+        "gauge",
+        "Callbacks over the limit of the watchdog.",
+    )
+    stuck.add(statistics.stuck)
+    limits = Family("hubthread_limits_struck", "counter", "Times that a limit was reached.")
+    for name, count in statistics.limits_struck.items():
+        limits.add(count, limit=name)
+    threads = Family("hubthread_threads", "gauge", "Threads of the hub, by role.")
+    for role, number in sorted(core.threads.roles().items()):
+        threads.add(number, role=role)
+    return [info, up, depth, age, running, closures, failed, stuck, limits, threads]
+
+
+def _clients(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
+    kinds = core.registry.client_figures()
+    now = Family("hubthread_clients", "gauge", "Clients that are connected, by kind.")
+    opened = Family("hubthread_clients_opened", "counter", "Clients that came, by kind.")
+    seconds = Family(
+        "hubthread_client_seconds",
+        "histogram",
+        "Life of the clients that are gone, by kind.",
+    )
+    for kind, figures in kinds.items():
+        now.add(figures.connected, kind=kind)
+        opened.add(figures.opened, kind=kind)
+        seconds.add_histogram(figures.seconds, kind=kind)
+    ended = Family("hubthread_clients_ended", "counter", "Clients that are gone, by cause.")
+    for cause, number in statistics.ended_by.items():
+        ended.add(number, cause=cause)
+    refused = Family(
+        "hubthread_handshakes_refused",
+        "counter",
+        "Requests answered with an error, by status.",
+    )
+    for status, number in core.refusals.by_status().items():
+        refused.add(number, status=str(status))
+    return [now, opened, seconds, ended, refused, *_traffic(core.meter), *_waiting(core.meter)]
+
+
+_TRAFFIC: Final = {
+    "messages_received": ("Messages received, by kind of client.", "received"),
+    "messages_sent": ("Messages written and pushed, by kind of client.", "sent"),
+    "messages_dropped": (
+        "Messages dropped by the overflow policy, by kind.",
+        "dropped",
+    ),
+    "received_bytes": ("Bytes received without TLS, by kind of client.", "received_bytes"),
+    "sent_bytes": ("Bytes sent without TLS, by kind of client.", "sent_bytes"),
+}
+
+
+def _traffic(meter: Meter) -> list[Family]:
+    kinds = meter.totals()
+    found = []
+    for name, (text, attribute) in _TRAFFIC.items():
+        numbers = {kind: getattr(traffic, attribute) for kind, traffic in kinds.items()}
+        found.append(_by_kind(f"hubthread_{name}", "counter", text, numbers))
+    return found
+
+
+def _waiting(meter: Meter) -> list[Family]:
+    waiting = [outbox.waiting() for outbox in list(meter.lagging)]
+    waiting = [each for each in waiting if each[0]]
+    messages = Family("hubthread_outbox_messages", "gauge", "Messages that wait for clients.")
+    messages.add(sum(number for number, _ in waiting))
+    size = Family("hubthread_outbox_bytes", "gauge", "Bytes that wait for clients.")
+    size.add(sum(size for _, size in waiting))
+    lagging = Family("hubthread_lagging_clients", "gauge", "Clients that messages wait for.")
+    lagging.add(len(waiting))
+    return [messages, size, lagging]
+
+
+_TICKS: Final = {
+    "ticks": ("Ticks that ran, by kind of room.", "ticks"),
+    "ticks_skipped": ("Ticks that were left out, by kind of room.", "skipped"),
+    "tick_overruns": ("Ticks longer than the period, by kind of room.", "overruns"),
+    "tick_errors": ("Ticks whose logic raised, by kind of room.", "errors"),
+}
+
+
+def _rooms(core: Core[Any, Any]) -> list[Family]:
+    kinds, hotlines = core.registry.all_room_figures()
+    rooms, members = Counter(dict.fromkeys(kinds, 0)), Counter(dict.fromkeys(kinds, 0))
+    pushes = Counter({kind: figures.pushes for kind, figures in kinds.items()})
+    loads: dict[str, float] = {}
+    for hotline in hotlines:
+        kind, members_num, push_count, load = _room_figures(hotline)
+        kind = core.registry.room_label(kind)
+        rooms[kind] += 1
+        members[kind] += members_num
+        pushes[kind] += push_count
+        if load is not None:
+            loads[kind] = max(load, loads.get(kind, 0.0))
+    found = [
+        _by_kind("hubthread_rooms", "gauge", "Rooms that are open, by kind of room.", rooms),
+        _by_kind("hubthread_room_members", "gauge", "Members of rooms, by kind of room.", members),
+        _by_kind("hubthread_room_pushes", "counter", "Pushes to rooms, by kind of room.", pushes),
+        _by_kind(
+            "hubthread_tick_load_ratio",
+            "gauge",
+            "Load of the busiest room, by kind of room.",
+            loads,
+        ),
+    ]
+    return [*found, *_ticks(kinds), _recoveries(kinds)]
+
+
+def _by_kind(name: str, kind: Any, text: str, numbers: Mapping[str, float]) -> Family:
+    family = Family(name, kind, text)
+    for label, number in numbers.items():
+        family.add(number, kind=label)
+    return family
+
+
+def _ticks(kinds: Mapping[str, RoomFigures]) -> list[Family]:
+    ticking = {kind: figures.ticks for kind, figures in kinds.items() if figures.ticks.ticks}
+    found = []
+    for name, (text, attribute) in _TICKS.items():
+        numbers = {kind: getattr(ticks, attribute) for kind, ticks in ticking.items()}
+        found.append(_by_kind(f"hubthread_{name}", "counter", text, numbers))
+    work = Family(
+        "hubthread_tick_work_seconds",
+        "histogram",
+        "Work of ticks, by kind of room.",
+    )
+    late = Family("hubthread_tick_late_seconds", "histogram", "Delay of ticks, by kind of room.")
+    for kind, ticks in ticking.items():
+        work.add_histogram(ticks.work, kind=kind)
+        late.add_histogram(ticks.late, kind=kind)
+    return [*found, work, late]
+
+
+def _recoveries(kinds: Mapping[str, RoomFigures]) -> Family:
+    family = Family(
+        "hubthread_recoveries",
+        "counter",
+        "Clients that came back with a position, by kind of room.",
+    )
+    for kind, figures in kinds.items():
+        if figures.recovered or figures.not_recovered:
+            family.add(figures.recovered, kind=kind, recovered="true")
+            family.add(figures.not_recovered, kind=kind, recovered="false")
+    return family

@@ -1,0 +1,12 @@
+"""The version of this package.
+
+Layer: base.  Threads: a constant.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["VERSION"]
+
+VERSION: Final = "0.1.0"

@@ -1,0 +1,237 @@
+"""The metrics of a hub, as Prometheus reads them."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
+
+import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_open_metrics,
+)
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from websockets.sync.client import connect
+
+from hubthread import (
+    FrameControl,
+    HotlineFrameOption,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    IOContext,
+    Overflow,
+    SettingError,
+)
+from hubthread.core.figures import MAX_KINDS, OTHER
+from hubthread.hub.exposition import Family, render
+from hubthread.hub.metrics import families
+from hubthread.testing import VirtualHub
+from tests.support import AnyHub, Notes
+
+
+def figures(hub: AnyHub) -> dict[str, float]:
+    """Return each number by its name and labels, as ``name{label=value}``."""
+    found = {}
+    for family in parse_text(metrics_of(hub)):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
+            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
+    return found
+
+
+def metrics_of(hub: AnyHub, **headers: str) -> str:
+    """Ask for the metrics as a WSGI server would."""
+    answers = Notes()
+    environ: dict[str, Any] = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    setup_testing_defaults(environ)
+    (body,) = hub.metrics_app(environ, lambda *answer: answers(answer))
+    ((status, fields),) = answers.now()
+    assert status == "200 OK"
+    kind = dict(fields)["Content-Type"]
+    assert kind.startswith("application/openmetrics" if headers else "text/plain")
+    return body.decode()
+
+
+def echo(ctx: IOContext, meta: object) -> bool:
+    ctx.write(ctx.payload)
+    return False
+
+
+def test_metrics_count_clients_messages_and_bytes() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict, on_receive_message=echo)) as hub:
+        one, two = hub.connect(), hub.connect()
+        for text in ("a", "bcd"):
+            one.send(text)
+            assert one.take() == text
+        now = figures(hub)
+        assert now["hubthread_clients{kind=websocket}"] == 2
+        assert now["hubthread_messages_received_total{kind=websocket}"] == 2
+        assert now["hubthread_messages_sent_total{kind=websocket}"] == 2
+        # A client's frame has a head of two bytes and a mask of four.
+        assert now["hubthread_received_bytes_total{kind=websocket}"] == 6 + 1 + 6 + 3
+        assert now["hubthread_sent_bytes_total{kind=websocket}"] == 2 + 1 + 2 + 3
+        hub.advance(90)
+        one.close()
+        two.drop()
+        then = figures(hub)
+        assert then["hubthread_clients{kind=websocket}"] == 0
+        assert then["hubthread_clients_opened_total{kind=websocket}"] == 2
+        assert then["hubthread_clients_ended_total{cause=peer}"] == 1
+        assert then["hubthread_clients_ended_total{cause=lost}"] == 1
+        assert then["hubthread_client_seconds_bucket{kind=websocket,le=60.0}"] == 0
+        assert then["hubthread_client_seconds_count{kind=websocket}"] == 2
+        assert_no_counter_goes_back(now, then)
+
+
+def assert_no_counter_goes_back(now: dict[str, float], then: dict[str, float]) -> None:
+    for name, value in now.items():
+        if "_total" in name or "_count" in name or "_bucket" in name:
+            assert then[name] >= value, name
+
+
+def test_metrics_count_what_waits_and_what_is_dropped() -> None:
+    setting = HubSetting[Any, Any](dict, overflow=Overflow.DROP_OLDEST, chan_queue_size=100)
+    with VirtualHub(setting) as hub:
+        slow = hub.connect(bytes_per_second=10.0)
+        for number in range(500):
+            slow.ctx.write(f"message {number:4}")
+        now = figures(hub)
+        messages, size = slow.ctx.ws_conn.outbox.waiting()
+        assert messages
+        assert now["hubthread_outbox_messages"] == messages
+        assert now["hubthread_outbox_bytes"] == size
+        assert now["hubthread_lagging_clients"] == 1
+        dropped = slow.ctx.statistics().dropped
+        assert dropped
+        assert now["hubthread_messages_dropped_total{kind=websocket}"] == dropped
+        slow.drop()
+        then = figures(hub)
+        assert (then["hubthread_outbox_messages"], then["hubthread_lagging_clients"]) == (0, 0)
+        assert_no_counter_goes_back(now, then)
+
+
+def test_metrics_tell_kinds_of_rooms_apart() -> None:
+    def work(frame: FrameControl[list[int]], obj: list[int]) -> None:
+        if frame.tick.index == 3:
+            raise LookupError("the third tick")
+
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        table, lobby = hub.hotline(HotlineOption(kind="table")), hub.hotline()
+        option = HotlineFrameOption(list, work, hz=10)
+        frame = option.run(hub.hotline(HotlineOption(kind="game")))
+        peer = hub.connect()
+        for room in (table, lobby):
+            room.answer(peer.ctx)
+        table.push("one")
+        table.push("two")
+        hub.advance(1.05)
+        now = figures(hub)
+        assert now["hubthread_rooms{kind=table}"] == 1
+        assert now["hubthread_room_members{kind=}"] == 1
+        assert now["hubthread_room_pushes_total{kind=table}"] == 2
+        assert now["hubthread_ticks_total{kind=game}"] == 10
+        assert now["hubthread_tick_errors_total{kind=game}"] == 1
+        assert now["hubthread_tick_work_seconds_count{kind=game}"] == 10
+        assert "hubthread_tick_load_ratio{kind=game}" in now
+        table.close()
+        frame.close()
+        hub.settle()
+        then = figures(hub)
+        assert then["hubthread_rooms{kind=table}"] == 0
+        assert then["hubthread_room_pushes_total{kind=table}"] == 2
+        assert_no_counter_goes_back(now, then)
+
+
+def test_metrics_join_the_kinds_of_rooms_that_are_too_many() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        for number in range(MAX_KINDS + 3):
+            hub.hotline(HotlineOption(kind=f"kind {number}"))
+        now = figures(hub)
+        assert now[f"hubthread_rooms{{kind={OTHER}}}"] == 3
+        assert sum(name.startswith("hubthread_rooms{") for name in now) == MAX_KINDS + 1
+
+
+@pytest.mark.parametrize("kind", ["k" * 51, "two\nlines"])
+def test_option_refuses_a_kind_that_is_no_label(kind: str) -> None:
+    with pytest.raises(SettingError, match="kind"):
+        HotlineOption(kind=kind)
+
+
+def test_metrics_have_the_names_and_texts_that_prometheus_recommends() -> None:
+    """The rules of ``promtool check metrics``."""
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        for family in parse_text(metrics_of(hub)):
+            name, kind = family.name, family.type
+            assert re.fullmatch(r"hubthread_[a-z_]+[a-z]", name)
+            assert family.documentation.endswith(".")
+            assert not re.search(r"_(count|sum|bucket)$", name)
+            assert kind in ("counter", "gauge", "histogram")
+            assert not re.search(r"(milliseconds|minutes|kilobytes|counter|gauge)", name)
+            for sample in family.samples:
+                assert sample.name.endswith("_total") == (kind == "counter")
+
+
+def test_metrics_are_open_metrics_where_the_request_asks_for_them() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        hub.connect()
+        accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+        text = metrics_of(hub, accept=accept)
+        families = {family.name: family for family in parse_open_metrics(text)}  # type: ignore[no-untyped-call]
+        assert families.keys() == {family.name for family in parse_text(metrics_of(hub))}
+        assert families["hubthread_clients_opened"].type == "counter"
+
+
+def awkward() -> Iterator[Family]:
+    for kind in ("counter", "gauge"):
+        family = Family(f"f_{kind}", kind, 'a "help"\\ in two\nlines')
+        family.add(0.5, label='a "quoted" value\\ in two\nlines')
+        yield family
+
+
+def test_render_escapes_labels_and_texts() -> None:
+    for family in parse_text(render(awkward())):
+        assert family.documentation == 'a "help"\\ in two\nlines'
+        assert [sample.labels for sample in family.samples] == [
+            {"label": 'a "quoted" value\\ in two\nlines'}
+        ]
+
+
+def test_metrics_page_of_a_real_hub_is_served() -> None:
+    """Also after its clients are gone, and while the hub closes."""
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict, on_receive_message=echo))
+    with hub, hub.serve(pages={"/metrics": hub.metrics}) as server:
+        with connect(server.url) as peer:
+            peer.send("hello")
+            assert peer.recv() == "hello"
+            text = page(server.url)
+        assert "hubthread_up 1" in text
+        assert 'hubthread_messages_sent_total{kind="websocket"} 1' in text
+        assert 'hubthread_threads{role="hub"} 1' in text
+    assert figures(hub)["hubthread_up"] == 0
+
+
+def test_dashboard_and_alerts_name_the_metrics_that_there_are_and_each_of_them() -> None:
+    deploy = Path(__file__).parents[2] / "hubthread" / "docs" / "deploy"
+    dashboard = (deploy / "grafana.json").read_text(encoding="utf-8")
+    named = set(re.findall(r"\bhubthread_[a-z_]+", dashboard))
+    alerts = (deploy / "alerts.yml").read_text(encoding="utf-8")
+    hub: AnyHub = Hub(HubSetting[Any, Any](dict))
+    there = set()
+    for family in families(hub._core, hub.statistics()):
+        suffix = {"counter": "_total", "histogram": "_bucket", "gauge": ""}[family.type]
+        there.add(family.name + suffix)
+    hub.close()
+    assert named == there
+    assert set(re.findall(r"\bhubthread_[a-z_]+", alerts)) <= there
+    panels = json.loads(dashboard)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def page(url: str) -> str:
+    with urllib.request.urlopen(url.replace("ws:", "http:") + "metrics", timeout=10) as answer:
+        return str(answer.read().decode())
