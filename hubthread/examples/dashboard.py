@@ -47,7 +47,7 @@ def create_app(every: float = EVERY) -> Flask:
     def measure(hub: Any) -> None:
         def keep(sample: Sample) -> None:
             samples.append(sample)
-            room.push(hub.marshal([sample]), key="sample")
+            room.push(hub.marshal({"type": "sample", "sample": sample}), key="sample")
 
         before = time.process_time()
         with contextlib.suppress(HubClosed):
@@ -64,12 +64,12 @@ def create_app(every: float = EVERY) -> Flask:
     def start_measuring(hub: Any) -> None:
         threading.Thread(target=measure, args=(hub,), name="measure", daemon=True).start()
 
-    def on_start(ctx: IOContext, meta: dict[str, str]) -> None:
-        def join(dhub: object) -> None:
-            room.answer(ctx)
-            ctx.write_json(list(samples))
+    def before() -> dict[str, object]:
+        return {"type": "before", "samples": list(samples)}
 
-        hub.exec_sync(join)
+    def on_start(ctx: IOContext, meta: dict[str, str]) -> None:
+        # On the hub thread, which changes the samples: no sample is missed, none comes twice.
+        hub.exec_sync(lambda _: room.answer(ctx, first=hub.marshal(before())))
 
     setting: HubSetting[dict[str, str], str] = HubSetting(
         dict,
@@ -111,7 +111,9 @@ PAGE = """<!doctype html>
 <h1>This server, now</h1>
 <div id="charts"></div>
 <p id="state">connecting</p>
-<script>
+<script type="module">
+  import { connect } from "/_hubthread/hubthread.js"
+
   const KEPT = 120, samples = []
   const titles = { load: "Load", cpu: "CPU, %", threads: "Threads", viewers: "Viewers" }
   for (const [name, title] of Object.entries(titles)) {
@@ -124,28 +126,23 @@ PAGE = """<!doctype html>
       const values = samples.map(sample => sample[name]), top = Math.max(1, ...values)
       const points = values.map((value, x) => `${x},${98 - 96 * value / top}`)
       document.querySelector(`#${name} polyline`).setAttribute("points", points.join(" "))
-      const last = values.at(-1)
+      const last = values.at(-1) ?? 0
       document.querySelector(`#${name} output`).textContent =
         Number.isInteger(last) ? last : last.toFixed(2)
     }
   }
-  const state = document.querySelector("#state")
-  function connect() {
-    const socket = new WebSocket(location.href.replace(/^http/, "ws").replace(/[?#].*/, "") + "ws")
-    let first = true
-    socket.onclose = () => {
-      state.textContent = "waiting"
-      setTimeout(connect, 500 + 1500 * Math.random())
-    }
-    socket.onmessage = event => {
-      if (first) samples.length = 0
-      first = false
-      samples.push(...JSON.parse(event.data))
-      samples.splice(0, samples.length - KEPT)
-      state.textContent = "live"
-      if (samples.length) draw()
-    }
-  }
-  connect()
+  const hub = connect("/ws")
+  hub.on("before", message => {
+    samples.splice(0, KEPT, ...message.samples)
+    draw()
+  })
+  hub.on("sample", ({ sample }) => {
+    samples.push(sample)
+    samples.splice(0, samples.length - KEPT)
+    draw()
+  })
+  const line = document.querySelector("#state")
+  hub.on("state", ({ state, reason }) =>
+    line.textContent = state === "open" ? "live" : `${state}: ${reason}`)
 </script>
 """

@@ -5,11 +5,10 @@
     flask --app hubthread.examples.flask_chat run           # http://127.0.0.1:5000
     SECRET_KEY=… gunicorn --threads 8 'hubthread.examples.flask_chat:create_app()'
 
-It is an ordinary site of forms and pages that works without JavaScript; the script adds the
-messages of others as they are posted.  Run it in one process: each process has its own rooms.
+A page that loses its line comes back by itself, gets what was said meanwhile, and says so if
+something is missing.  Run it in one process: each process has its own rooms.
 
-Layer: top.  Threads: views run on the server's threads, ``on_start`` in each client's order.  The
-hub thread owns the rooms and their messages; only its closures touch them.
+Layer: top.  Threads: views run on the server's threads, ``may_join`` on a client's.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, abort, redirect, render_template_string, request, session, url_for
 from werkzeug.wrappers import Response
 
-from hubthread import DHub, Hotline, HotlineOption, Hub, HubSetting, IOContext
+from hubthread import History, Hotline, HotlineOption, Hub, HubSetting, IOContext
 from hubthread.integrations.flask import FlaskHub
 
 __all__ = ["create_app"]
@@ -36,17 +33,10 @@ KEPT = 100
 NAME = re.compile(r"\w[\w .-]{0,19}")
 """The allowed names of people and rooms."""
 
+OPEN = ("index", "login", "hubthread_client")
+"""The endpoints of everybody: the others want a login."""
+
 Meta = dict[str, Any]
-Message = dict[str, Any]
-
-
-@dataclass
-class Room:
-    """A room and its last messages.  The hub thread owns it."""
-
-    hotline: Hotline[Meta, str]
-    messages: deque[Message] = field(default_factory=lambda: deque(maxlen=KEPT))
-    count: int = 0
 
 
 def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
@@ -59,34 +49,27 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
     app.secret_key = os.environ.get("SECRET_KEY") or secrets.token_hex()
     # Lax: pages of other sites cannot post in the name of a user.
     app.config.update(SESSION_COOKIE_SAMESITE="Lax", MAX_CONTENT_LENGTH=16 * 1024)
-    rooms: dict[str, Room] = {}
+    option = HotlineOption(shared=True, history=History(KEPT), close_when_empty=3600)
 
-    def on_start(ctx: IOContext, meta: Meta) -> None:
-        def join(dhub: DHub[Meta, str]) -> None:
-            room: Room = meta["room"]
-            room.hotline.answer(ctx)
-            for message in room.messages:  # posted since the page was made
-                if message["number"] > meta["after"]:
-                    ctx.write_json(message)
-
-        hub.exec_sync(join)
-
-    realtime: FlaskHub[Meta, str] = FlaskHub(HubSetting(dict, on_connection_start=on_start))
-    hub = realtime.init_app(app, hub_class)
-
-    def find(name: str) -> Room:
-        def look(dhub: DHub[Meta, str]) -> Room | None:
-            if name not in rooms and len(rooms) < MOST_ROOMS:
-                rooms[name] = Room(hub.hotline(HotlineOption(name=name)))
-            return rooms.get(name)
-
+    def find(name: str) -> Hotline[Meta, str] | str:
+        """Return the room of that name, or why there is none."""
         if not NAME.fullmatch(name):
-            abort(404, "This is not a name for a room.")
-        return hub.exec_sync(look) or abort(404, "There are enough rooms.")
+            return "This is not a name for a room."
+        names = {room.name for room in hub.rooms()}
+        if name not in names and len(names) >= MOST_ROOMS:
+            return "There are enough rooms."
+        return hub.room(name, option)
+
+    def may_join(ctx: IOContext, meta: Meta, name: str) -> bool | str:
+        room = find(name)
+        return room if isinstance(room, str) else True
+
+    realtime: FlaskHub[Meta, str] = FlaskHub(HubSetting(dict, may_join=may_join))
+    hub = realtime.init_app(app, hub_class)
 
     @app.before_request
     def check_login() -> Response | None:
-        if "user" in session or request.endpoint in ("login", "index"):
+        if "user" in session or request.endpoint in OPEN:
             return None
         if request.endpoint == "connect":
             abort(401, "Log in first.")
@@ -118,27 +101,23 @@ def create_app(hub_class: type[Hub[Any, Any]] = Hub) -> Flask:
     @app.get("/rooms/<name>")
     def show(name: str) -> str:
         room = find(name)
-        messages = hub.exec_sync(lambda _: list(room.messages))
-        others = hub.exec_sync(lambda _: sorted(rooms))
-        return render_template_string(PAGE, name=name, messages=messages, rooms=others)
+        if isinstance(room, str):
+            abort(404, room)
+        others = sorted(each.name for each in hub.rooms())
+        return render_template_string(PAGE, name=name, rooms=others, kept=KEPT)
 
     @app.post("/rooms/<name>")
-    def post(name: str) -> Response:
-        room, text, user = find(name), request.form.get("text", "").strip()[:500], session["user"]
-
-        def add(dhub: DHub[Meta, str]) -> None:
-            room.count += 1
-            message = {"number": room.count, "user": user, "text": text}
-            room.messages.append(message)
-            room.hotline.push_json(message)
-
+    def post(name: str) -> tuple[str, int]:
+        room, text = find(name), request.form.get("text", "").strip()[:500]
+        if isinstance(room, str):
+            abort(404, room)
         if text:
-            hub.exec_sync(add)
-        return redirect(url_for("show", name=name), 303)
+            room.push_json({"type": "said", "user": session["user"], "text": text})
+        return "", 204
 
-    @realtime.route(app, "/rooms/<name>/ws")
-    def connect(name: str) -> Meta:
-        return {"room": find(name), "after": request.args.get("after", 0, int)}
+    @realtime.route(app, "/ws")
+    def connect() -> Meta:
+        return {"user": session["user"]}
 
     return app
 
@@ -156,7 +135,7 @@ PAGE = """<!doctype html>
   button { font: inherit }
   ol { list-style: none; padding: 0; overflow-wrap: anywhere }
   li b { margin-right: .5rem }
-  #state { color: #777; font-size: .85rem }
+  li i, #state { color: #777; font-size: .85rem }
 </style>
 {% if not name %}
 <h1>A chat</h1>
@@ -176,35 +155,38 @@ PAGE = """<!doctype html>
   </form>
 </header>
 <datalist id="rooms">{% for each in rooms %}<option>{{ each }}</option>{% endfor %}</datalist>
-<ol id="messages">
-{% for each in messages %}<li><b>{{ each.user }}</b><span>{{ each.text }}</span></li>
-{% endfor %}</ol>
+<ol id="messages"></ol>
 <form method="post" id="say">
   <input name="text" maxlength="500" required autofocus autocomplete="off" aria-label="message">
   <button>Say</button>
 </form>
 <p id="state"></p>
-<script>
-  let after = {{ messages[-1].number if messages else 0 }}
-  const place = location.href.replace(/^http/, "ws").replace(/[?#].*/, "") + "/ws?after="
-  const state = document.querySelector("#state")
-  function connect() {
-    const socket = new WebSocket(place + after)
-    socket.onopen = () => { state.textContent = "live" }
-    socket.onclose = () => {
-      state.textContent = "waiting"
-      setTimeout(connect, 500 + 1500 * Math.random())
-    }
-    socket.onmessage = event => {
-      const message = JSON.parse(event.data), line = document.createElement("li")
-      after = message.number
-      for (const [tag, text] of [["b", message.user], ["span", message.text]]) {
-        line.append(Object.assign(document.createElement(tag), { textContent: text }))
-      }
-      document.querySelector("#messages").append(line)
-    }
+<script type="module">
+  import { connect } from "{{ url_for('hubthread_client') }}"
+
+  const find = selector => document.querySelector(selector)
+  function show(...parts) {
+    const line = document.createElement("li")
+    for (const [tag, text] of parts)
+      line.append(Object.assign(document.createElement(tag), { textContent: text }))
+    find("#messages").append(line)
   }
-  connect()
+
+  const hub = connect("{{ url_for('connect') }}")
+  const room = hub.room({{ name | tojson }}, { replay: {{ kept }} })
+  room.on("said", ({ user, text }) => show(["b", user], ["span", text]))
+  room.on("gap", () => show(["i", "Something was said that is lost."]))
+  room.on("refused", error => find("#state").textContent = error.message)
+  hub.on("state", ({ state, reason }) =>
+    find("#state").textContent = state === "open" ? "live" : `${state}: ${reason}`)
+
+  find("#say").onsubmit = async event => {
+    event.preventDefault()
+    const body = new FormData(event.target)
+    const answer = await fetch("", { method: "post", body }).catch(() => null)
+    if (answer?.ok) event.target.reset()
+    else find("#state").textContent = "not sent: try again"
+  }
 </script>
 {% endif %}
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -113,13 +114,17 @@ def test_virtual_hub_connect_through_the_chat_of_the_examples() -> None:
     for client, name in ((ada, "ada"), (bob, "bob")):
         client.post("/login", data={"user": name})
     with pytest.raises(HandshakeRejected, match="Log in first"):
-        hub.connect_through(app.test_client(), "/rooms/lobby/ws")
+        hub.connect_through(app.test_client(), "/ws")
+    watching = hub.connect_through(bob, "/ws", headers={"Sec-WebSocket-Protocol": "hubthread.1"})
     ada.post("/rooms/lobby", data={"text": "first"})
-    watching = hub.connect_through(bob, "/rooms/lobby/ws?after=0")
+    watching.send('{"type": "hub:join", "room": "lobby", "replay": 100}')
     ada.post("/rooms/lobby", data={"text": "second"})
     ada.post("/rooms/garden", data={"text": "elsewhere"})
-    assert [message.partition('"text":')[2] for message in watching.messages()] == [
-        '"first"}',
-        '"second"}',
+    joined, *pushes = [json.loads(message) for message in watching.messages()]
+    assert joined["type"] == "hub:join"
+    said = [push["data"] for push in pushes]
+    assert said == [
+        {"type": "said", "user": "ada", "text": "first"},
+        {"type": "said", "user": "ada", "text": "second"},
     ]
     hub.close()
