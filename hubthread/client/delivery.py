@@ -92,6 +92,8 @@ class Delivery:
         if heard:
             self._events.append((epoch, partial(self._call_all, heard, data)))
         if self._link._option.plain:
+            if heard:
+                return
             self._events.append((epoch, partial(self._deliver, None, data, data, size)))
         elif isinstance(message, dict):
             self._dispatch(data, message, epoch, size)
@@ -126,9 +128,11 @@ class Delivery:
     ) -> None:
         """Give a message to its handler, its listeners, or the inbox."""
         kind = message.get("type") if isinstance(message, dict) else None
+        if not isinstance(kind, (str, int)):
+            kind = None
         listeners = self.listeners if room is None else room._listeners
         if room is None and isinstance(message, dict) and "id" in message:
-            answer = self.answers.get(kind) if isinstance(kind, (str, int)) else None
+            answer = self.answers.get(kind)
             if answer is not None:
                 self._answer(answer, message)
                 return

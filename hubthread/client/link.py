@@ -90,6 +90,7 @@ class Link:
         self._closed = False
         self._started = False
         self._forked = False
+        self._why = "the link is closed"
         self._delivery = Delivery(self, self._option.inbox)
         self.raw = Raw(self)
         """For servers with a format of their own."""
@@ -203,7 +204,7 @@ class Link:
         wait_for(self._changed, settled, timeout)
         state, reason = self.state, self.reason
         if self._closed or state == "idle":
-            raise Lost("the link is closed" if self._closed else "the link is not connected")
+            raise Lost(self._why if self._closed else "the link is not connected")
         if state == "ended":
             raise Refused(reason)
         if state != "open":
@@ -218,7 +219,8 @@ class Link:
         """
         with self._lock:
             if not self._closed:
-                self._machine.disconnect()
+                if self.state != "ended":  # the reason stays
+                    self._machine.disconnect()
                 self._closed = True
                 self._changed.notify_all()
                 self._driver.wake()
@@ -425,7 +427,7 @@ class Link:
                     self._driver.wake()
                 return message
             if self._closed or self.state == "ended":
-                raise Lost(self.reason or "the link is closed")
+                raise Lost(self.reason or self._why)
         raise TimedOut(f"no message within {timeout:.4g} s")
 
     def _iterate(self, inbox: Inbox) -> Iterator[Any]:
@@ -474,7 +476,7 @@ class Link:
 
     def _refuse_closed(self) -> None:
         if self._closed:
-            raise Lost("the link is closed")
+            raise Lost(self._why)
 
     def _why_dropped(self) -> str:
         if self.state == "idle":

@@ -111,6 +111,7 @@ class Machine:
         self._heard_at = 0.0
         self._asked: float | None = None
         self._connect_due = math.inf
+        self._looked_at = 0.0  # at a socket that takes no more
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
 
     # For the program.
@@ -235,7 +236,7 @@ class Machine:
             asked = self._asked
             due = min(due, self._heard_at + QUIET if asked is None else asked + PATIENCE)
             if self._queue:
-                due = min(due, self._driver.now() + LOOK_AGAIN)
+                due = min(due, self._looked_at + LOOK_AGAIN)
         return due
 
     def on_time(self) -> None:
@@ -256,7 +257,7 @@ class Machine:
             if self._asked is not None and self._asked + PATIENCE <= now:
                 self._dead()
             else:
-                if now - self._heard_at >= QUIET:
+                if self._heard_at + QUIET <= now:
                     self._ask()
                 self._flush()
 
@@ -474,6 +475,7 @@ class Machine:
         self._flush()
 
     def _flush(self) -> None:
+        self._looked_at = self._driver.now()
         while self.state == "open" and self._queue and self._driver.buffered <= BUFFERED:
             entry = self._queue.take(self._driver.now())
             if entry is None:

@@ -195,7 +195,11 @@ class SocketDriver:
         link._lock = threading.RLock()
         link._changed = threading.Condition(link._lock)
         link._closed = link._forked = True
+        link._why = (
+            "the link belongs to the process that this process was forked from: make a new one"
+        )
         self._connection = self._waker = None
+        link._machine.disconnect()
         for transport in self._held:
             plain: Any = getattr(transport, "_plain", transport)
             plain._sock.close()
@@ -222,7 +226,8 @@ class SocketDriver:
         finally:
             with link._lock:
                 link._closed = True
-                machine.disconnect()
+                if machine.state != "ended":
+                    machine.disconnect()
                 link._changed.notify_all()
                 self._waker = None
             waker.close()

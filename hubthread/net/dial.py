@@ -26,6 +26,8 @@ __all__ = ["Dialing", "Interrupted"]
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 _LEAST_TIME = 0.25
 _SUCCESS = range(200, 300)
+_SERVER_ERRORS = 500
+_NO_TLS = "the server does not speak TLS: connect with ws instead of wss"
 
 
 class Interrupted(Exception):
@@ -151,8 +153,9 @@ class Dialing:
             fields.append(("Proxy-Authorization", f"Basic {b64encode(pair.encode()).decode()}"))
         answer = self.ask(plain, Exchange("CONNECT", address.authority, fields))
         if answer.status not in _SUCCESS:
-            text = f"the proxy refuses ({answer.status})"
-            raise WrongAnswer(text, answer.status)
+            # A proxy that cannot reach the server may reach it later.
+            later = answer.status if answer.status >= _SERVER_ERRORS else None
+            raise WrongAnswer(f"the proxy refuses ({answer.status})", later)
         if answer.rest:
             raise WrongAnswer("the proxy has sent something of its own behind its answer")
 
@@ -168,4 +171,8 @@ class Dialing:
                 text = f"the certificate of the server is refused: {error.verify_message}"
                 raise WrongAnswer(text) from None
             except WrongProtocol:
-                raise WrongAnswer("the server does not speak TLS") from None
+                raise WrongAnswer(_NO_TLS) from None
+            except ssl.SSLError as error:
+                if error.reason == "WRONG_VERSION_NUMBER":
+                    raise WrongAnswer(_NO_TLS) from None
+                raise

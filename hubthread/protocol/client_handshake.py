@@ -21,7 +21,14 @@ from hubthread.protocol.request import Headers, checked_headers
 __all__ = ["Address", "Answer", "Exchange", "WrongAnswer", "check_upgrade", "upgrade_fields"]
 
 _PORTS = {"ws": 80, "http": 80, "wss": 443, "https": 443}
-_OWN_FIELDS = frozenset({"upgrade", "connection", "host", "content-length", "transfer-encoding"})
+_OWN_FIELDS = frozenset(
+    {
+        *("upgrade", "connection", "host", "content-length", "transfer-encoding"),
+        *("sec-websocket-key", "sec-websocket-version", "sec-websocket-accept"),
+        *("sec-websocket-extensions", "sec-websocket-protocol"),
+    }
+)
+_HOST = re.compile(r"[A-Za-z0-9._~:-]+")
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _SWITCHING = 101
 _NO_ANSWER = "the server has closed the connection without an answer"
@@ -63,9 +70,10 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
+            host = (parts.hostname or "").encode("idna").decode()
         except ValueError as error:
             raise WrongValue(f"{wanted}: {error}") from None
-        if parts.scheme not in schemes or not parts.hostname:
+        if parts.scheme not in schemes or not _HOST.fullmatch(host):
             raise WrongValue(wanted)
         if parts.username is not None and parts.scheme in ("ws", "wss"):
             raise WrongValue("the address has a user: give headers={'Authorization': …} instead")
@@ -73,7 +81,7 @@ class Address:
         query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
         return cls(
             parts.scheme in ("wss", "https"),
-            parts.hostname,
+            host,
             _PORTS[parts.scheme] if port is None else port,
             f"{path}?{query}" if query else path,
         )
