@@ -75,6 +75,10 @@ class Delivery:
         self._events.append((None, lambda: self._call_all(listeners.of(name), *values)))
         self._link._driver.wake()
 
+    def emit_soon(self, run: Callable[[], object]) -> None:
+        """Call ``run``, unless the connection has ended by then."""
+        self._events.append((self._link._machine.epoch, run))
+
     def emit_message(self, room: Room, data: Any, size: int, number: int | None) -> None:
         """Deliver a message of a room."""
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from hubthread.errors import HubThreadError
 
-__all__ = ["Driver", "Fate", "Joining", "State", "Task", "Tunables", "Work"]
+__all__ = ["Driver", "Fate", "Joining", "State", "Task", "Token", "Tunables", "Work"]
 
 State: TypeAlias = Literal["idle", "connecting", "open", "waiting", "resting", "ended"]
 """The state of a link; the guide explains each."""
@@ -43,6 +43,17 @@ class Driver(Protocol):
 
     def hang_up(self, code: int | None) -> None:
         """End the connection with a Close, or cut it."""
+
+
+class Token(NamedTuple):
+    """The outcome of a token function."""
+
+    value: str | None
+    """The token; ``None`` without one."""
+    reason: str = ""
+    """The reason that there is no token."""
+    ends: bool = False
+    """True if there will be none later, either."""
 
 
 class Joining(Protocol):

@@ -16,7 +16,7 @@ from typing import Any
 
 from hubthread.checks import check_callable, check_kind, check_number, checked
 from hubthread.client.delivery import WIRE, Answerer, Delivery
-from hubthread.client.interfaces import Fate, State, Task, Tunables, Work
+from hubthread.client.interfaces import Fate, State, Task, Token, Tunables, Work
 from hubthread.client.listeners import Inbox, Listener
 from hubthread.client.machine import Machine
 from hubthread.client.options import LinkOption
@@ -105,7 +105,7 @@ class Link:
         self._driver: Work = make(self)
         self._incidents = Incidents(chosen.logger, self._driver.now)
         self._machine = Machine(
-            self._driver, tunables, self._delivery.on_message, self._delivery.emit
+            self._driver, tunables, self._delivery.on_message, self._delivery.emit, self._renew
         )
 
     # The state.
@@ -445,27 +445,41 @@ class Link:
 
     # For the driver, on the link's thread.
 
-    def _fetch_token(self, task: Task) -> tuple[bool, str | None]:
-        """Return True and the token, or False if there is none."""
+    def _fetch_token(self, task: Task) -> Token:
+        """Return the token for an attempt; tell the machine if there is none."""
+        token = self._ask_token(again=task.again)
+        if token.reason:
+            with self._lock:
+                if task.epoch == self._machine.epoch:
+                    self._machine.on_no_token(token)
+        return token
+
+    def _ask_token(self, *, again: bool) -> Token:
+        """Ask the token function, if there is one."""
         token = self._option.token
         if not callable(token):
-            return True, token
-        self._delivery.runner = thread_id()
+            return Token(token)
+        runner, self._delivery.runner = self._delivery.runner, thread_id()
         try:
-            found: object = checked(token(task.again))
+            found: object = checked(token(again))
         except BaseException as error:  # noqa: BLE001 - logged; tried again later
             self._delivery.failed(error)
-            reason, ends = "the token function failed", False
-        else:
-            if isinstance(found, str):
-                return True, found
-            reason, ends = "not logged in", True
+            return Token(None, "the token function failed")
         finally:
-            self._delivery.runner = None
-        with self._lock:
-            if task.epoch == self._machine.epoch:
-                self._machine.on_token(reason, ends=ends)
-        return False, None
+            self._delivery.runner = runner
+        return Token(found) if isinstance(found, str) else Token(None, "not logged in", ends=True)
+
+    def _renew(self) -> None:
+        """Let the link's thread fetch the next token.  The caller holds the lock."""
+
+        def renew() -> None:
+            epoch = self._machine.epoch
+            token = self._ask_token(again=False)
+            with self._lock:
+                if epoch == self._machine.epoch:
+                    self._machine.on_renewal(token)
+
+        self._delivery.emit_soon(renew)
 
     def _refuse_here(self, name: str) -> None:
         if self._delivery.runner == thread_id():

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from hubthread.client.interfaces import Driver, Fate, Joining, State, Task, Tunables
+from hubthread.client.interfaces import Driver, Fate, Joining, State, Task, Token, Tunables
 from hubthread.client.queue import Entry, Queue
 from hubthread.errors import HubThreadError, Lost, Refused, TimedOut
 from hubthread.protocol.close_codes import (
@@ -36,6 +36,10 @@ from hubthread.protocol.envelope import SUBPROTOCOL
 
 __all__ = ["Machine"]
 
+RENEWED_AT = 0.8
+"""The part of a token's time after which it is renewed."""
+TOKEN_RETRY = 5.0
+"""Seconds to wait after a token function that failed to renew."""
 CONNECT_TIMEOUT = 10.0
 """Seconds for the connection and the hub's hello together."""
 STEADY = 5.0
@@ -71,10 +75,15 @@ class Request(NamedTuple):
     """The time of the machine at which it is given up; infinite if a thread waits for it."""
 
 
+def _ignore(error: HubThreadError) -> None:
+    """Forget a question whose connection has ended."""
+
+
 class Machine:
     """See the module.
 
     :param on_message: called with the raw message, and the decoded one or ``None``.
+    :param renew: called when the token is about to expire; ``on_renewal`` follows.
     """
 
     def __init__(
@@ -83,11 +92,13 @@ class Machine:
         tunables: Tunables,
         on_message: Callable[[str | bytes, Any], object],
         emit: Callable[..., object],
+        renew: Callable[[], object],
     ) -> None:
         self._driver = driver
         self._tunables = tunables
         self._on_message = on_message
         self._emit = emit
+        self._renew_token = renew
         self.rooms: dict[str, Joining] = {}
         self.state: State = "idle"
         self.reason = ""
@@ -111,6 +122,7 @@ class Machine:
         self._heard_at = 0.0
         self._asked: float | None = None
         self._connect_due = math.inf
+        self._token_due = math.inf
         self._looked_at = 0.0  # at a socket that takes no more
         self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
 
@@ -198,10 +210,7 @@ class Machine:
                 room.refused(error)
 
         deadline = self._driver.now() + self._tunables.timeout
-        number = self.open_request(room.joined, refused, deadline)
-        self._sent.add(number)
-        self._send_now({**message, "id": number})
-        self._driver.wake()
+        self._ask_hub(message, room.joined, refused, deadline)
 
     def leave(self, room: Joining) -> None:
         """Leave a room."""
@@ -234,7 +243,9 @@ class Machine:
             due = min(due, request.deadline)
         if self.state == "open":
             asked = self._asked
-            due = min(due, self._heard_at + QUIET if asked is None else asked + PATIENCE)
+            due = min(
+                due, self._token_due, self._heard_at + QUIET if asked is None else asked + PATIENCE
+            )
             if self._queue:
                 due = min(due, self._looked_at + LOOK_AGAIN)
         return due
@@ -257,6 +268,9 @@ class Machine:
             if self._asked is not None and self._asked + PATIENCE <= now:
                 self._dead()
             else:
+                if self._token_due <= now:
+                    self._token_due = math.inf
+                    self._renew_token()
                 if self._heard_at + QUIET <= now:
                     self._ask()
                 self._flush()
@@ -365,12 +379,23 @@ class Machine:
         """Note that there is no connection."""
         self._wait(reason)
 
-    def on_token(self, reason: str, *, ends: bool) -> None:
-        """Note that there is no token."""
-        if ends:
-            self._end(reason)
+    def on_no_token(self, token: Token) -> None:
+        """Note that there is no token for the attempt."""
+        if token.ends:
+            self._end(token.reason)
         else:
-            self._wait(reason)
+            self._wait(token.reason)
+
+    def on_renewal(self, token: Token) -> None:
+        """Take the token that follows one which expires."""
+        if token.ends:
+            self._end(token.reason, NORMAL)
+        elif token.value is None:
+            # The server closes the connection in the end.
+            self._token_due = self._driver.now() + TOKEN_RETRY
+            self._driver.wake()
+        else:
+            self._ask_hub({"type": "hub:token", "token": token.value}, self._expires)
 
     def end(self, reason: str) -> None:
         """Give up: the same would happen again."""
@@ -388,7 +413,7 @@ class Machine:
         """End the present epoch: its connection and its deadlines are not heard again."""
         self.epoch += 1
         self._task = None
-        self._connect_due = self.retry_due = math.inf
+        self._connect_due = self.retry_due = self._token_due = math.inf
         self._asked = None
         self._connected = self._spoken = False
         self._early.clear()
@@ -461,6 +486,7 @@ class Machine:
         self.id = number if isinstance(number, (int, str)) else None
         self._samples.clear()
         self._sample(self._started_at, message)
+        self._expires(message)
         early, epoch = list(self._early), self.epoch
         self._opened()
         for data in early:
@@ -491,9 +517,30 @@ class Machine:
         if self._tunables.plain:
             self._driver.ping()
         else:
-            number = self.open_request(partial(self._on_time_told, asked), _ignore)
-            self._sent.add(number)
-            self._send_now({"type": "hub:time", "id": number})
+            self._ask_hub({"type": "hub:time"}, partial(self._on_time_told, asked))
+        self._driver.wake()
+
+    def _ask_hub(
+        self,
+        message: Mapping[str, Any],
+        resolve: Callable[[Any], object],
+        reject: Callable[[HubThreadError], object] = _ignore,
+        deadline: float = math.inf,
+    ) -> None:
+        """Send a request of the hub's own."""
+        number = self.open_request(resolve, reject, deadline)
+        self._sent.add(number)
+        self._send_now({**message, "id": number})
+        self._driver.wake()
+
+    def _expires(self, message: Mapping[str, Any]) -> None:
+        """Note how long the token is valid."""
+        ttl = message.get("token_ttl")
+        known = isinstance(ttl, (int, float)) and 0 < ttl < MOST_CLOCK
+        if ttl is None or not known or not self._tunables.can_renew:
+            self._token_due = math.inf
+        else:
+            self._token_due = self._driver.now() + ttl * RENEWED_AT
         self._driver.wake()
 
     def _on_time_told(self, asked: float, answer: Mapping[str, Any]) -> None:
@@ -509,10 +556,6 @@ class Machine:
 
     def _send_now(self, message: Mapping[str, Any]) -> None:
         self._driver.send(json.dumps(message, separators=(",", ":")))
-
-
-def _ignore(error: HubThreadError) -> None:
-    """Forget a question whose connection has ended."""
 
 
 def _decoded(data: str | bytes) -> Any:

@@ -235,9 +235,9 @@ class SocketDriver:
     def _attempt(self, task: Task) -> None:
         link = self._link
         machine, option = link._machine, link._option
-        found, token = link._fetch_token(task)
+        token = link._fetch_token(task)
         with link._lock:
-            timeout = machine.begin(task.epoch) if found else None
+            timeout = None if token.reason else machine.begin(task.epoch)
         if timeout is None:
             return
 
@@ -268,7 +268,7 @@ class SocketDriver:
         self._held.append(transport)
         connection = _Connection(transport, self._threads, option.max_message)
         try:
-            self._talk(task.epoch, connection, answer.rest, chosen, token)
+            self._talk(task.epoch, connection, answer.rest, chosen, token.value)
         finally:
             connection.end()
             self._held.remove(transport)

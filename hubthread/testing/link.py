@@ -141,9 +141,10 @@ class VirtualDriver:
     def _attempt(self, task: Task) -> None:
         link = self._link
         machine = link._machine
-        found, self._token = link._fetch_token(task)
+        token = link._fetch_token(task)
+        self._token = token.value
         with link._lock:
-            if not found or machine.begin(task.epoch) is None:
+            if token.reason or machine.begin(task.epoch) is None:
                 return
         try:
             endpoint = self._dial(link)

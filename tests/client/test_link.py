@@ -181,7 +181,7 @@ def test_wait_open_says_what_is_wrong(hub: AnyHub) -> None:
 
 
 def test_server_without_the_subprotocol_is_refused() -> None:
-    with VirtualHub(setting(websocket_period=WebsocketPeriod[Any]())) as hub, hub.link() as link:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub, hub.link() as link:
         link.connect()
         with pytest.raises(Refused, match=r"does not speak hubthread.1: connect with plain=True"):
             link.wait_open()
@@ -442,3 +442,23 @@ def test_listener_of_other_parameters_is_refused() -> None:
         link.on("state", lambda state: None)
     with pytest.raises(TypeError):
         link.on("said", "no function")  # type: ignore[arg-type]
+
+
+def test_token_function_that_fails_to_renew_is_called_again_and_none_ends() -> None:
+    answers: list[object] = ["t", ValueError("no network"), None]
+
+    def token(again: bool) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with World(token=token) as world:
+        world.link.connect()
+        world.clock.settle()
+        world.server.open()
+        world.server.receive({"type": "hub:hello", "token_ttl": 20})
+        world.clock.advance(16)
+        assert (len(answers), world.link.state) == (1, "open")
+        world.clock.advance(5)
+        assert (world.link.state, world.link.reason) == ("ended", "not logged in")
