@@ -20,7 +20,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from hubthread import HubSetting, Readers
 from hubthread.concurrency.clock import Drive, RealClock, Step
@@ -28,9 +28,9 @@ from hubthread.concurrency.clock import Drive, RealClock, Step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# No deadline for an example: the machine may be loaded.  The profile "ci" comes with
-# hypothesis: the same examples each time, and a blob that reproduces a failure.
-settings.register_profile("local", deadline=None)
+# No limits of time: the machine may be loaded.  The profile "ci" comes with hypothesis: the same
+# examples each time, and a blob that reproduces a failure.
+settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 READERS = Readers(os.environ.get("HUBTHREAD_TEST_READERS", "own"))
@@ -57,6 +57,12 @@ def _read_by(readers: Readers) -> None:
 
 
 _read_by(READERS)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of garbage collections, which would take five times as long."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .processes import echo_server
-from .suite import FAST, FAST_COMPRESSION, NoPython27, Suite, install
+from .suite import FAST, FAST_PARAMETERS, FAST_SIZES, NoPython27, Suite, install
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +35,10 @@ def suite() -> Suite:
 @pytest.mark.parametrize(
     ("patterns", "compression"),
     [
+        # In this order two processes take about the same time.
+        pytest.param(FAST_PARAMETERS, True, id="compression-parameters"),
+        pytest.param(FAST_SIZES, True, id="compression-sizes"),
         pytest.param(FAST, False, id="protocol"),
-        pytest.param(FAST_COMPRESSION, True, id="compression"),
     ],
 )
 def test_autobahn_cases_are_ok(
