@@ -71,10 +71,6 @@ threads = Hub(HubSetting(meta_gen=dict, on_receive_message=tell))
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(APP)
-    (tmp_path / "raises.py").write_text("def f():\n    return 1 / 0\n\n\nf()\n")
-    (tmp_path / "wrong.py").write_text("def (:\n")
-    (tmp_path / "needs_more.py").write_text("import no_such_dependency\n")
-    (tmp_path / "quits.py").write_text("raise SystemExit(3)\n")
     return tmp_path
 
 
@@ -385,16 +381,45 @@ print(json.dumps(dict(told)))
 """
 
 
+RAISING = [
+    ("raises:hub", 'raises.py", line 2, in f', "ZeroDivisionError: division by zero"),
+    ("wrong:hub", 'wrong.py", line 1', "SyntaxError: "),
+    ("needs_more:hub", 'needs_more.py", line 1', "No module named 'no_such_dependency'"),
+    ("quits:hub", 'quits.py", line 1', "SystemExit: 3"),
+    ("app:fails", "in fails", "RuntimeError: no database"),
+]
+
+UNUSABLE = [
+    (f"missing.pem --keyfile {KEY}", "cannot read the certificate missing.pem: No such file"),
+    (f"{CERTIFICATE} --keyfile no.key", "cannot read the private key no.key: No such file"),
+    (f". --keyfile {KEY}", "cannot read the certificate .: Is a directory"),
+    (f"app.py --keyfile {KEY}", "no certificate in app.py"),
+    (f"{CERTIFICATE} --keyfile app.py", "no private key in app.py"),
+    (f"{CERTIFICATE}", "no private key in "),
+    (f"{CERTIFICATE} --keyfile other.key", "the private key in other.key does not belong to "),
+    (f"{CERTIFICATE} --keyfile locked.key", "the private key is encrypted"),
+]
+
+
 @pytest.fixture(scope="module")
 def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
-    """Status, stdout and stderr of each wrong command line."""
+    """Status, stdout and stderr of each command line that does not serve."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "app.py").write_text(APP)
+    (folder / "raises.py").write_text("def f():\n    return 1 / 0\n\n\nf()\n")
+    (folder / "wrong.py").write_text("def (:\n")
+    (folder / "needs_more.py").write_text("import no_such_dependency\n")
+    (folder / "quits.py").write_text("raise SystemExit(3)\n")
+    for name in ("other.key", "locked.key"):
+        (folder / name).write_bytes((DATA / name).read_bytes())
+    lines = [line for line, _ in WRONG] + [f"serve {target}" for target, _, _ in RAISING]
+    lines += [f"serve app:hub --certfile {files}" for files, _ in UNUSABLE]
+    lines.append("demo --host .")
     done = subprocess.run(
         [sys.executable, "-c", TRY_ALL],
         cwd=folder,
-        input=json.dumps([line for line, _ in WRONG]),
-        capture_output=True,
+        input=json.dumps(lines),
+        stdout=subprocess.PIPE,
         text=True,
         timeout=60,
         check=True,
@@ -413,26 +438,35 @@ def test_command_wrong_arguments_print_one_line(
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("target", "place", "error"),
-    [
-        ("raises:hub", 'raises.py", line 2, in f', "ZeroDivisionError: division by zero"),
-        ("wrong:hub", 'wrong.py", line 1', "SyntaxError: "),
-        ("needs_more:hub", 'needs_more.py", line 1', "No module named 'no_such_dependency'"),
-        ("quits:hub", 'quits.py", line 1', "SystemExit: 3"),
-        ("app:fails", "in fails", "RuntimeError: no database"),
-    ],
-)
+@pytest.mark.parametrize(("target", "place", "error"), RAISING)
 def test_serve_module_that_raises_shows_its_own_lines(
-    folder: Path, target: str, place: str, error: str
+    refusals: dict[str, tuple[int, str, str]], target: str, place: str, error: str
 ) -> None:
-    status, said = failed("serve", target, cwd=folder)
-    assert status == 2
+    status, out, said = refusals[f"serve {target}"]
+    assert (status, out) == (2, "")
     assert said.startswith("hubthread serve: argument MODULE:HUB: ")
     assert place in said
     assert error in said.splitlines()[-1]
+    assert "Traceback" not in said
     assert "importlib" not in said
     assert "cli.py" not in said
+
+
+@pytest.mark.parametrize(("files", "told"), UNUSABLE)
+def test_serve_unusable_certificate_prints_one_line(
+    refusals: dict[str, tuple[int, str, str]], files: str, told: str
+) -> None:
+    status, out, said = refusals[f"serve app:hub --certfile {files}"]
+    assert (status, out) == (1, "")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_command_invalid_host_prints_one_line(
+    refusals: dict[str, tuple[int, str, str]],
+) -> None:
+    told = "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
+    assert refusals["demo --host ."] == [1, "", told]
 
 
 @pytest.mark.parametrize("arguments", [("serve", "app:hub"), ("demo",)])
@@ -471,12 +505,6 @@ def test_serve_takes_the_sockets_of_systemd(folder: Path, monkeypatch: pytest.Mo
             cli._places(chosen)
 
 
-def test_command_invalid_host_prints_one_line(folder: Path) -> None:
-    status, said = failed("demo", "--host", ".", cwd=folder)
-    assert status == 1
-    assert said == "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
-
-
 def test_command_without_permission_prints_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -493,33 +521,6 @@ def test_command_without_permission_prints_one_line(
             signal.signal(number, handler)
     said = capsys.readouterr().err
     assert said == "hubthread demo: cannot listen on 127.0.0.1:80: Permission denied\n"
-
-
-@pytest.mark.parametrize(
-    ("certificate", "key", "told"),
-    [
-        ("missing.pem", KEY, "cannot read the certificate missing.pem: No such file"),
-        (CERTIFICATE, "missing.key", "cannot read the private key missing.key: No such file"),
-        (".", KEY, "cannot read the certificate .: Is a directory"),
-        ("app.py", KEY, "no certificate in app.py"),
-        (CERTIFICATE, "app.py", "no private key in app.py"),
-        (CERTIFICATE, None, "no private key in "),
-        (CERTIFICATE, "other.key", "the private key in other.key does not belong to "),
-        (CERTIFICATE, "locked.key", "the private key is encrypted"),
-    ],
-)
-def test_serve_unusable_certificate_prints_one_line(
-    folder: Path, certificate: Path | str, key: Path | str | None, told: str
-) -> None:
-    for name in ("other.key", "locked.key"):
-        (folder / name).write_bytes((DATA / name).read_bytes())
-    arguments = ["--certfile", str(certificate)]
-    if key is not None:
-        arguments += ["--keyfile", str(key)]
-    status, said = failed("serve", "app:hub", *arguments, cwd=folder)
-    assert status == 1
-    assert told in said
-    assert said.count("\n") == 1
 
 
 def test_client_js_copies_the_client(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

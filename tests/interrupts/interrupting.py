@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from inspect import CO_GENERATOR
 from types import CodeType, FrameType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 from hubthread import (
@@ -33,8 +34,6 @@ from hubthread.concurrency.context import _forget
 from tests.support import TIMEOUT, RawPeer, Serving, listen, serving, udp_peer
 from tests.support.wire import CLOSE, TEXT
 
-Event = Literal["call", "line"]
-
 MOST = 2_000
 """No call has as many lines: a loop that goes on for ever would be seen."""
 
@@ -43,12 +42,11 @@ class Strike(BaseException):
     """The exception that strikes."""
 
 
-def at_each(
-    call: Callable[[], object], event: Event, act: Callable[[FrameType], None]
-) -> Callable[[int], bool]:
-    """Return a function that runs ``call`` and calls ``act`` at its n-th event.
+def at_each(call: Callable[[], object], act: Callable[[FrameType], None]) -> Callable[[int], bool]:
+    """Return a function that runs ``call`` and calls ``act`` at its n-th place.
 
-    That function returns False if ``call`` had fewer events.
+    The places are all lines, and each entry of a generator: the exception then leaves a
+    ``yield``, and no line.  The returned function returns False if ``call`` had fewer places.
     """
 
     def run(number: int) -> bool:
@@ -60,7 +58,8 @@ def at_each(
             if not begun:  # the function of the test itself
                 begun = True
                 return None
-            if kind == event and not unstrikable(frame) and next(seen) == number:
+            place = kind == "line" or (kind == "call" and frame.f_code.co_flags & CO_GENERATOR)
+            if place and not unstrikable(frame) and next(seen) == number:
                 sys.settrace(None)
                 acted = True
                 act(frame)

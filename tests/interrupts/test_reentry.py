@@ -1,6 +1,6 @@
 """A call inside a call on one thread: by a finaliser, a signal handler or a log handler.
 
-Each public call is entered again at its n-th function entry and at its n-th line, for every n.
+Each public call is entered again at its n-th line, for every n.
 The inner calls return, and everything goes on.
 """
 
@@ -15,7 +15,6 @@ import pytest
 from tests.interrupts.interrupting import (
     CALLS,
     MOST,
-    Event,
     at_each,
     house,
     read_until,
@@ -26,9 +25,8 @@ from tests.support import TIMEOUT
 pytestmark = pytest.mark.interrupts
 
 
-@pytest.mark.parametrize("event", ["call", "line"])
 @pytest.mark.parametrize("outer", CALLS)
-def test_call_entered_again_on_its_own_thread_returns(outer: str, event: Event) -> None:
+def test_call_entered_again_on_its_own_thread_returns(outer: str) -> None:
     """As by a finaliser, a signal handler or a log handler that uses the room."""
     with house() as h:
 
@@ -39,7 +37,7 @@ def test_call_entered_again_on_its_own_thread_returns(outer: str, event: Event) 
         def call() -> object:
             return CALLS[outer].call(h)
 
-        entered = at_each(call, event, enter)
+        entered = at_each(call, enter)
         for number in range(MOST):
             with h.aiming(outer):
                 if not entered(number):

@@ -18,7 +18,7 @@ from hubthread.net.outbox import Outbox
 from hubthread.net.udp.peer import Address, UdpPeer
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, MessageType
-from tests.interrupts.interrupting import MOST, Event, at_each
+from tests.interrupts.interrupting import MOST, at_each
 from tests.net.test_outbox_model import Scripted, WouldWait
 from tests.support import Logs, incidents_to, outbox_bounds, read_exactly, transport_pair
 
@@ -196,16 +196,14 @@ def to_tls() -> ToStream:
     outer=STEP.filter(lambda step: step[0] != "room"),
     inner=st.lists(STEP.filter(lambda step: step[0] != "write"), min_size=1, max_size=4),
     after=STEPS,
-    event=st.sampled_from(["call", "line"]),
 )
-@example([("room", 1)], ("send", 1), [("send", 1), ("room", 6)], [], "line")
+@example([("room", 1)], ("send", 1), [("send", 1), ("room", 6)], [])
 def test_send_inside_a_send_to_the_same_peer_keeps_messages_whole(
     kind: Callable[[], ToStream | ToDatagrams],
     before: list[tuple[str, int]],
     outer: tuple[str, int],
     inner: list[tuple[str, int]],
     after: list[tuple[str, int]],
-    event: Event,
 ) -> None:
     """The inner calls are made at each place of the outer one, in turn."""
     for number in range(MOST):
@@ -217,7 +215,7 @@ def test_send_inside_a_send_to_the_same_peer_keeps_messages_whole(
                     sender.steps[name](size)
 
         run(before)
-        entered = at_each(lambda: run([outer]), event, lambda frame: run(inner))(number)
+        entered = at_each(lambda: run([outer]), lambda frame: run(inner))(number)
         run(after)
         sender.check(sender.finish())
         if not entered:
@@ -225,8 +223,7 @@ def test_send_inside_a_send_to_the_same_peer_keeps_messages_whole(
     pytest.fail("the outer call has no end")
 
 
-@pytest.mark.parametrize("event", ["call", "line"])
-def test_send_inside_a_read_of_tls_arrives(event: Event) -> None:
+def test_send_inside_a_read_of_tls_arrives() -> None:
     with transport_pair("tls") as (transport, peer):
         outbox = Outbox(transport, outbox_bounds(), lambda target, name: None, fail)
         sent = b""
@@ -234,7 +231,7 @@ def test_send_inside_a_read_of_tls_arrives(event: Event) -> None:
         def send(frame: FrameType) -> None:
             outbox.send(sent)
 
-        read = at_each(transport.recv, event, send)
+        read = at_each(transport.recv, send)
         for number in range(MOST):
             sent = b"<%d>" % number
             peer.sendall(b"x")

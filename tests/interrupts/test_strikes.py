@@ -1,7 +1,7 @@
 """An exception strikes inside a call: Ctrl-C, or a signal handler that raises.
 
-Each public call is struck at its n-th function entry and at its n-th line, for every n.  After
-each strike the call has happened or it has not, and everything else goes on.
+Each public call is struck at its n-th line, for every n.  After each strike the call has happened
+or it has not, and everything else goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import pytest
 from tests.interrupts.interrupting import (
     CALLS,
     MOST,
-    Event,
     at_each,
     house,
     nothing,
@@ -31,15 +30,14 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("event", ["call", "line"])
 @pytest.mark.parametrize("name", CALLS)
-def test_call_struck_anywhere_leaves_everything_else_alive(name: str, event: Event) -> None:
+def test_call_struck_anywhere_leaves_everything_else_alive(name: str) -> None:
     with house() as h:
 
         def call() -> object:
             return CALLS[name].call(h)
 
-        struck = at_each(call, event, strike)
+        struck = at_each(call, strike)
         for number in range(MOST):
             with h.aiming(name):
                 if not struck(number):
