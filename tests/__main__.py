@@ -98,7 +98,7 @@ def run_all(arguments: list[str]) -> int:
         chosen.append(arguments.pop(0))
     chosen = chosen or list(PARTS)
     start = time.monotonic()
-    told = {}
+    told: dict[str, int] = {}
     for group in ([part for part in chosen if part != "load"], ["load"] * ("load" in chosen)):
         if group:
             told.update(zip(group, run(group, arguments), strict=True))

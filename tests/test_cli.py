@@ -466,7 +466,8 @@ def test_command_invalid_host_prints_one_line(
     refusals: dict[str, tuple[int, str, str]],
 ) -> None:
     told = "hubthread demo: cannot listen on .:8000: this is not a valid host name\n"
-    assert refusals["demo --host ."] == [1, "", told]
+    status, out, said = refusals["demo --host ."]
+    assert (status, out, said) == (1, "", told)
 
 
 @pytest.mark.parametrize("arguments", [("serve", "app:hub"), ("demo",)])
