@@ -1,4 +1,4 @@
-"""What a program does with a link, against a hub in virtual time."""
+"""The calls of a program to a link, against a hub in virtual time."""
 
 from __future__ import annotations
 
@@ -51,8 +51,6 @@ def setting(**fields: Any) -> HubSetting[Any, Any]:
         raise PayloadError("no gold")
 
     matcher.add("gold", fail)
-    period = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
-    fields.setdefault("websocket_period", period)
     fields.setdefault("may_join", lambda ctx, meta, name: name != "secret")
     return HubSetting(dict, receive_matcher=matcher, **fields)
 
@@ -181,7 +179,11 @@ def test_wait_open_says_what_is_wrong(hub: AnyHub) -> None:
 
 
 def test_server_without_the_subprotocol_is_refused() -> None:
-    with VirtualHub(HubSetting[Any, Any](dict)) as hub, hub.link() as link:
+    period = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=()))
+    with (
+        VirtualHub(HubSetting[Any, Any](dict, websocket_period=period)) as hub,
+        hub.link() as link,
+    ):
         link.connect()
         with pytest.raises(Refused, match=r"does not speak hubthread.1: connect with plain=True"):
             link.wait_open()

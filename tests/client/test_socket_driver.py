@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from hubthread import Upgrader, WebsocketPeriod
 from hubthread.client import Link, Lost, Refused, TimedOut, connect
 from hubthread.protocol.frames import Frame, MessageType
 from tests.client.servers import HELLO, Listening, Peer, listening, text, tunnel
@@ -26,8 +25,6 @@ from tests.support import (
     server_context,
     serving,
 )
-
-PERIOD = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
 
 
 def wait_for_state(link: Link, *states: str) -> str:
@@ -367,13 +364,13 @@ def test_proxy_that_refuses_ends_the_link(answer: bytes, reason: str) -> None:
 
 
 def test_hub_that_restarts_is_found_again() -> None:
-    with serving(period=PERIOD) as s:
+    with serving() as s:
         port = s.server.address[1]
         link = Link(s.server.url)
         link.connect()
         link.wait_open(TIMEOUT)
     assert wait_for_state(link, "waiting") == "waiting"
-    with serving(period=PERIOD, serve={"port": port}):
+    with serving(serve={"port": port}):
         link.retry_now()
         link.wait_open(TIMEOUT)
         link.close()
