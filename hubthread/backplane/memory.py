@@ -36,8 +36,11 @@ class _Entry:
 
     def hand_over(self, room: _Room) -> None:
         """Place the push and tell every hub.  After an interrupt it is called again."""
+        stream = room.stream
         if not self.offset:
-            self.offset = room.stream.append(self.message)
+            self.offset = stream.top + 1
+        if stream.top < self.offset:
+            stream.append(self.message)
         own = room.attached.get(self.link)
         if own is not None and not self.number:
             own.placed += 1

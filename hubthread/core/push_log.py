@@ -217,6 +217,7 @@ class PushLog(Generic[M]):
             entry = Push(frame, key)
         else:
             entry = PushExcept(frame, key, exclude or (), reached)
+        number = 0
         try:
             with self._lock:
                 if not admitted:
@@ -229,6 +230,9 @@ class PushLog(Generic[M]):
         except HubThreadError:
             raise
         except BaseException:  # an interrupt: the entry may be in the log
+            with self._lock:
+                if not number and any(other is entry for other in self._log):
+                    self._pushes += 1
             self._flush_waiting()
             raise
         return number

@@ -15,7 +15,6 @@ Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the back
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
@@ -31,7 +30,7 @@ from hubthread.errors import Closed
 from hubthread.history import History, Position, Recovery
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
-from hubthread.protocol.envelope import SUBPROTOCOL, Place
+from hubthread.protocol.envelope import SUBPROTOCOL, Place, gap_message
 from hubthread.protocol.frames import Frame, MessageType
 
 __all__ = ["Sequencer"]
@@ -79,10 +78,13 @@ class Sequencer(Generic[M]):
         self._lock = threading.RLock()  # guards what follows
         self._changed: threading.Condition | None = None  # made by the first wait
         self._ring = Stream(Position("", 0), keep, now)
-        self._shift = 0  # of the offsets, above the log's numbers
+        # The epoch (None without a history), and how far offsets are above the log's numbers.
+        self._base: tuple[str | None, int] = (None, 0)
         # From each own number on: how much higher the log's number is.  Other hubs push, too.
         self._spans: list[tuple[int, int]] = [(0, 0)]
         self._given = self._arrived = 0  # the last own number: that was given, that has arrived
+        # The offset that the log took last, or was taking, and the log's number before.
+        self._taken: tuple[int, int] | None = None
         self._closed: Closed | None = None
         log.place = self._place
         link.attach(name, keep, self)
@@ -175,7 +177,7 @@ class Sequencer(Generic[M]):
             batches = [] if opening is None else [FrameBatch([opening], [None])]
             if kept:
                 frames = [message.frame for _, message in kept]
-                place = Place(self.name, [offset for offset, _ in kept])
+                place = Place(self.name, [offset for offset, _ in kept], self._ring.epoch)
                 batches.append(FrameBatch(frames, [None] * len(frames), place))
             # A member that is in already gets nothing again.
             if not self._log.join(member, batches, at_once=True):
@@ -240,8 +242,13 @@ class Sequencer(Generic[M]):
         """See ``Receiver.attached``."""
         with self._lock:
             self._ring = Stream(position, self._keep, self._now)
-            self._shift = position.offset - self._log.counts()[0]
+            self._base = self._base_of(position)
             self._notify()
+
+    def _base_of(self, position: Position) -> tuple[str | None, int]:
+        """Return the base of pushes that follow ``position``, the next one that the log takes."""
+        shift = position.offset - self._log.pushes
+        return None if self._keep is None else position.epoch, shift
 
     def _notify(self) -> None:
         if self._changed is not None:
@@ -251,14 +258,15 @@ class Sequencer(Generic[M]):
         """See ``Receiver.arrived``."""
         with self._lock:
             for place, message in enumerate(messages):
-                if first.offset + place <= self._ring.top:
+                offset = first.offset + place
+                if offset <= self._ring.top:
                     continue
-                log_number = self._accept(message)
+                log_number = self._accept(offset, message)
                 if log_number is None:
                     return
-                self._ring.append(message)
                 if number is not None:
                     self._count(number + place, log_number)
+                self._ring.append(message)
             if number is not None:
                 self._count_arrived(number + len(messages) - 1)
 
@@ -266,14 +274,12 @@ class Sequencer(Generic[M]):
         """See ``Receiver.lost``."""
         with self._lock:
             self._ring = Stream(position, self._keep, self._now)
-            last = self._log.counts()[0]
-            shift = position.offset - last
-            gap: dict[str, object] = {"type": "hub:gap", "room": self.name}
-            gap |= {"epoch": position.epoch, "at": position.offset, "why": why}
-            self._tell(json.dumps(gap, separators=(",", ":")), shift)
+            self._taken = None
+            gap = gap_message(self.name, position.epoch, position.offset, why)
+            self._tell(gap, self._base_of(position))
             if number is not None and number > self._arrived:
                 # The lost ones count as consumed with the last push that has arrived.
-                self._spans.append((self._arrived + 1, last - number))
+                self._spans.append((self._arrived + 1, self._log.pushes - number))
                 self._count_arrived(number)
             if self.on_gap is not None:
                 self.on_gap(position)
@@ -297,16 +303,16 @@ class Sequencer(Generic[M]):
             if self.on_change is not None:
                 self.on_change(change)
 
-    def _tell(self, text: str, shift: int | None = None) -> None:
+    def _tell(self, text: str, base: tuple[str | None, int] | None = None) -> None:
         """Send a message of the hub to the members that know such messages.
 
-        :param shift: that of the pushes from now on.
+        :param base: that of the pushes from now on.
         """
         batch = FrameBatch([Frame(text, MessageType.TEXT)], [None])
 
         def work(members: list[M]) -> None:
-            if shift is not None:
-                self._shift = shift
+            if base is not None:
+                self._base = base
             for member in members:
                 if member.subprotocol == SUBPROTOCOL:
                     member.send_batch(batch)
@@ -314,8 +320,12 @@ class Sequencer(Generic[M]):
         with contextlib.suppress(Closed):  # the room ends
             self._log.run(work, admitted=True)
 
-    def _accept(self, message: Message) -> int | None:
+    def _accept(self, offset: int, message: Message) -> int | None:
         """Return the log's number of a push; None if the hub ends, and nobody gets it."""
+        pushes = self._log.pushes
+        if self._taken is not None and self._taken[0] == offset and self._taken[1] < pushes:
+            return pushes  # the log has it: an interrupt came before the ring had it, too
+        self._taken = (offset, pushes)
         try:
             return self._log.push(
                 message.frame,
@@ -343,4 +353,5 @@ class Sequencer(Generic[M]):
     # The thread that flushes the log.
 
     def _place(self, first: int, last: int) -> Place:
-        return Place(self.name, range(first + self._shift, last + self._shift + 1))
+        epoch, shift = self._base
+        return Place(self.name, range(first + shift, last + shift + 1), epoch)

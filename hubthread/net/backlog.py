@@ -11,6 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from hubthread.net.options import OutboxBounds
+from hubthread.protocol.envelope import Placed
 from hubthread.types import Overflow
 
 __all__ = ["PING", "PONG", "Backlog"]
@@ -47,6 +48,10 @@ class Backlog:
     last ping and pong follow, then the messages.  The bounds hold for the rest and the messages
     together; a single message may be larger.  Under ``DROP_OLDEST`` the newest message is
     accepted even if the rest alone exceeds the bounds.
+
+    A dropped push of a room with a history, to a client that knows its position, leaves a notice
+    in its place (``Placed.gap``), at most one of each room between two messages.  Notices are
+    beyond the bounds.
     """
 
     __slots__ = (
@@ -140,12 +145,37 @@ class Backlog:
                 if policy is not Overflow.DROP_NEWEST:
                     return False
                 self._bounds.on_drop()
+                if isinstance(key, Placed):
+                    self._tell_last_gap(key)
                 return True
-            while self._entries and not self._fits(size):
-                self.dropped += self._take_entry().number is not None
-                self._bounds.on_drop()
+            self._drop_oldest(size)
         self._add(_Entry(number, wire, key))
         return True
+
+    def _drop_oldest(self, size: int) -> None:
+        """Drop what has waited longest, until ``size`` bytes fit."""
+        gaps: dict[str, Placed] = {}  # the last that is dropped of each room
+        while self._entries and not self._fits(size):
+            entry = self._take_entry()
+            if isinstance(entry.key, Placed):
+                gaps[entry.key.room] = entry.key
+            if entry.number is not None:
+                self.dropped += 1
+                self._bounds.on_drop()
+        for placed in gaps.values():
+            self._add(_Entry(None, placed.gap(), placed), first=True)
+
+    def _tell_last_gap(self, placed: Placed) -> None:
+        """Tell that the push at ``placed`` is dropped, behind what waits."""
+        for entry in reversed(self._entries):
+            if entry.number is not None or not isinstance(entry.key, Placed):
+                break
+            if entry.key.room == placed.room:  # nothing of the room waits behind its last gap
+                self.size -= len(entry.wire)
+                entry.wire, entry.key = placed.gap(), placed
+                self.size += len(entry.wire)
+                return
+        self._add(_Entry(None, placed.gap(), placed))
 
     def add_last(self, wire: bytes) -> None:
         """Put in the last frame of all, a control frame, which always fits."""
@@ -171,10 +201,13 @@ class Backlog:
         bounds = self._bounds
         return not count or (count < bounds.max_messages and self.size + size <= bounds.max_bytes)
 
-    def _add(self, entry: _Entry) -> None:
+    def _add(self, entry: _Entry, *, first: bool = False) -> None:
         if self._entries is _EMPTY:
             self._entries = deque()
-        self._entries.append(entry)
+        if first:
+            self._entries.appendleft(entry)
+        else:
+            self._entries.append(entry)
         self.size += len(entry.wire)
         if entry.key is not None and self._bounds.overflow is Overflow.LATEST:
             self._keyed[entry.key] = entry

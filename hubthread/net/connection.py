@@ -82,6 +82,7 @@ class Connection:
         self._flusher: Flushing = services.flusher if watch is None else watch
         self._window_bits = window_bits
         self._encoding: Encoding = window_bits  # of pushes
+        self._enveloped = False
         # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
         start_thread = services.threads.start
@@ -119,11 +120,13 @@ class Connection:
         :returns: the number of the last message if it waits here, zero if it is consumed.
         """
         joined, wires = batch.encoded(self._encoding)
-        return self.outbox.send_batch(joined, wires, batch.keys)
+        keys = batch.places if self._enveloped else batch.keys
+        return self.outbox.send_batch(joined, wires, keys)
 
     def envelop(self) -> None:
         """Put pushes of shared rooms into envelopes from now on (``protocol.envelope``)."""
         self._encoding = Enveloped(self._window_bits)
+        self._enveloped = True
 
     def send_control(self, frame: Frame) -> None:
         """Send a ping or pong."""

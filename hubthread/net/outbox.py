@@ -50,9 +50,10 @@ class Outbox(Sending):
     """
 
     __slots__ = (
-        "_bell", "_bounds", "_clear", "_collected", "_collected_size", "_corking_threads",
-        "_finished", "_half_closing", "_lost", "_on_broken", "_open", "_start_thread",
-        "_traffic", "_writer_waits", "corked", "has_writer", "transport", "write_wait",
+        "_bell", "_bounds", "_clear", "_collected", "_collected_keys", "_collected_size",
+        "_corking_threads", "_finished", "_half_closing", "_lost", "_on_broken", "_open",
+        "_start_thread", "_traffic", "_writer_waits", "corked", "has_writer", "transport",
+        "write_wait",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class Outbox(Sending):
         self._clear = True  # and the socket has taken all that it was offered
         self._corking_threads: frozenset[int] = frozenset()  # corked for these threads only
         self._collected: list[bytes] | None = None  # while corked
+        self._collected_keys: list[Hashable] | None = None
         self._collected_size = 0
         self._finished = False  # the last frame is sent or waits
         self._half_closing = False  # the sending side ends when nothing waits any more
@@ -110,7 +112,7 @@ class Outbox(Sending):
                     follow_up = self._queue(sent, (wire,), (key,), number)
                 elif direct is None:
                     return self._postpone(partial(self._add, wire, (wire,), (key,)), 1)
-                elif self._collect((wire,), len(wire)):
+                elif self._collect((wire,), (key,), len(wire)):
                     number = self.count
                     direct = self._direct = (None, False)[not self._postponed]
                     if direct is False:
@@ -294,12 +296,13 @@ class Outbox(Sending):
             self._traffic.dropped += backlog.dropped - dropped
         return self._call_writer(), trouble
 
-    def _collect(self, wires: Sequence[bytes], size: int) -> bool:
+    def _collect(self, wires: Sequence[bytes], keys: Sequence[Hashable], size: int) -> bool:
         """Collect messages of ``size`` bytes in all; return False if they must be sent."""
         if not self._clear or not (self.corked or thread_id() in self._corking_threads):
             return False
         collected = self._collected
         if collected is None:
+            self._collected_keys = []
             collected = self._collected = []
         size += self._collected_size
         count = len(wires)
@@ -307,6 +310,8 @@ class Outbox(Sending):
         if len(collected) + count > bounds.cork_messages or size > bounds.cork_bytes:
             return False
         collected += wires
+        assert self._collected_keys is not None
+        self._collected_keys += keys
         self._collected_size = size
         self.count += count
         self._traffic.sent += count
@@ -329,7 +334,7 @@ class Outbox(Sending):
         """
         last, first = self.count, None
         if counted:
-            if self._collect(wires, len(joined)):
+            if self._collect(wires, keys, len(joined)):
                 return None
             first = last + 1
             messages = len(wires)
@@ -376,14 +381,13 @@ class Outbox(Sending):
         collected = self._collected
         if not collected:
             return None
-        self._collected, self._collected_size = None, 0
+        keys = self._collected_keys or ()
+        self._collected, self._collected_keys, self._collected_size = None, None, 0
         joined = b"".join(collected)
         sent = self._offer(joined)
         if sent == len(joined) and not self.transport.unsent:
             self._consumed = last
             return None
-        # Without keys: an outbox whose policy looks at keys collects nothing.
-        keys = (None,) * len(collected)
         return self._queue(sent, collected, keys, last - len(collected) + 1)
 
     def _call_writer(self) -> bool:
@@ -425,7 +429,7 @@ class Outbox(Sending):
         self._lost = True
         self._set_writer(False)
         self._open = self._clear = False
-        self._collected, self._collected_size = None, 0
+        self._collected, self._collected_keys, self._collected_size = None, None, 0
         self._backlog.forget()
         self._update()
         if self._condition is not None:
@@ -444,15 +448,10 @@ class Outbox(Sending):
         dropped = backlog.dropped
         backlog.drop_waiting()
         if self._collected:
-            backlog.dropped += len(self._collected)
-            self._collected, self._collected_size = None, 0
-        self._traffic.dropped += backlog.dropped - dropped
-
-    def _set_writer(self, has_writer: bool) -> None:
-        """Note whether a writer sends what waits."""
-        self.has_writer = has_writer
-        if not has_writer:
-            self._traffic.lagging.pop(self, None)
+        "_bell", "_bounds", "_clear", "_collected", "_collected_keys", "_collected_size",
+        "_corking_threads", "_finished", "_half_closing", "_lost", "_on_broken", "_open",
+        "_start_thread", "_traffic", "_writer_waits", "corked", "has_writer", "transport",
+        "write_wait",
 
     # Without the lock.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
-from hubthread.protocol.envelope import Enveloped, Place, envelop
+from hubthread.protocol.envelope import Enveloped, Place, Placed, envelop
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.raw_framing import encode_message
 from hubthread.types import Framing
@@ -26,7 +26,7 @@ class FrameBatch:
     send.  The frames are joined once for each encoding, not once for each member.
     """
 
-    __slots__ = ("_encoded", "_place", "frames", "keys")
+    __slots__ = ("_encoded", "_place", "_placed", "frames", "keys")
 
     def __init__(
         self, frames: Sequence[Frame], keys: Sequence[Hashable], place: Place | None = None
@@ -35,6 +35,7 @@ class FrameBatch:
         self.frames = frames
         self.keys = keys
         self._place = place
+        self._placed: Sequence[Hashable] | None = None  # made for the first that needs it
         self._encoded: dict[Encoding, tuple[bytes, list[bytes]]] = {}
 
     def encoded(self, encoding: Encoding) -> tuple[bytes, list[bytes]]:
@@ -63,13 +64,25 @@ class FrameBatch:
         frames = [self.frames[each] for each in places]
         place = self._place
         if place is not None:
-            place = Place(place.room, [place.offsets[each] for each in places])
+            place = place._replace(offsets=[place.offsets[each] for each in places])
         return FrameBatch(frames, [self.keys[each] for each in places], place)
+
+    @property
+    def places(self) -> Sequence[Hashable]:
+        """The place of each frame, in a room with a history; else the keys."""
+        if self._placed is None:
+            place = self._place
+            if place is None or place.epoch is None:
+                self._placed = self.keys
+            else:
+                room, offsets, epoch = place
+                self._placed = [Placed(room, epoch, offset) for offset in offsets]
+        return self._placed
 
     def _enveloped(self, encoding: Enveloped) -> tuple[bytes, list[bytes]]:
         if self._place is None:
             return self.encoded(encoding.window_bits)
-        room, offsets = self._place
+        room, offsets, _ = self._place
         pairs = zip(offsets, self.frames, strict=True)
         frames = [envelop(frame, room, offset) for offset, frame in pairs]
         encoded = FrameBatch(frames, self.keys).encoded(encoding.window_bits)

@@ -21,7 +21,9 @@ from typing import NamedTuple
 
 from hubthread.protocol.frames import Frame, MessageType
 
-__all__ = ["SUBPROTOCOL", "Enveloped", "Place", "envelop"]
+__all__ = ["SUBPROTOCOL", "Enveloped", "Place", "Placed", "envelop", "gap_message"]
+
+_TEXT = int(MessageType.TEXT)
 
 SUBPROTOCOL = "hubthread.1"
 """The subprotocol of clients that know the hub's own messages."""
@@ -32,6 +34,26 @@ class Place(NamedTuple):
 
     room: str
     offsets: Sequence[int]
+    epoch: str | None = None
+    """None: the room has no history, so no client has a position in it."""
+
+
+class Placed(NamedTuple):
+    """The place of one push in a room with a history."""
+
+    room: str
+    epoch: str
+    offset: int
+
+    def gap(self) -> bytes:
+        """Return the frame that tells a client in place of this push, which it does not get."""
+        return Frame(gap_message(self.room, self.epoch, self.offset, "dropped"), _TEXT).wire
+
+
+def gap_message(room: str, epoch: str, offset: int, why: str) -> str:
+    """Return the message for clients that may have missed pushes up to ``offset``."""
+    gap = {"type": "hub:gap", "room": room, "epoch": epoch, "at": offset, "why": why}
+    return json.dumps(gap, separators=(",", ":"))
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,13 @@ or it has not, and everything else goes on.
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
+from hubthread import History, HotlineOption, HubSetting, Presence
+from hubthread.testing import VirtualHub
 from tests.interrupts.interrupting import (
     CALLS,
     MOST,
@@ -56,3 +61,44 @@ def test_signal_handler_that_raises_leaves_room_and_hub_alive(place: str) -> Non
         with signal_at(place), pytest.raises(KeyboardInterrupt):
             h.room.push("interrupted")
         h.check()
+
+
+@pytest.mark.parametrize("event", ["call", "line"])
+def test_shared_push_struck_anywhere_reaches_members_and_the_history_once_at_most(
+    event: Event,
+) -> None:
+    texts = itertools.count()
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        option = HotlineOption("room", shared=True, history=History(size=MOST, recovery=MOST))
+        room, client, late = hub.hotline(option), hub.connect(), hub.connect()
+        room.answer(client.ctx)
+        struck = at_each(lambda: room.push(str(next(texts))), event, strike)
+        for number in range(MOST):
+            if not struck(number):
+                break
+        room.push("last")
+        room.answer(late.ctx, replay=MOST)
+        seen = client.messages()
+        assert len(seen) == len(set(seen))
+        assert seen[-1] == "last"
+        assert late.messages() == seen
+
+
+@pytest.mark.parametrize("event", ["call", "line"])
+@pytest.mark.parametrize("name", ["answer", "hangup"])
+def test_presence_is_right_after_a_join_or_a_leave_was_struck_anywhere(
+    name: str, event: Event
+) -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        room = hub.hotline(HotlineOption("room", shared=True, presence=Presence()))
+        client = hub.connect().ctx
+        struck = at_each(lambda: getattr(room, name)(client), event, strike)
+        for number in range(MOST):
+            if name == "hangup":
+                room.answer(client)
+            if not struck(number):
+                break
+            for step, count in ((room.hangup, 0), (room.answer, 1), (room.hangup, 0)):
+                step(client)
+                hub.advance(10.0)
+                assert room.presence().count == count

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from hubthread.net.backlog import PING, PONG, Backlog
+from hubthread.protocol.envelope import Placed
 from hubthread.types import Overflow
 from tests.support import outbox_bounds
 
@@ -62,3 +67,55 @@ def test_backlog_forget_empties_it_without_counting_drops() -> None:
     backlog.forget()
     assert not backlog
     assert (len(backlog), backlog.size, backlog.dropped, backlog.first) == (0, 0, 0, None)
+
+
+def push(offset: int, room: str = "a") -> tuple[bytes, Placed]:
+    return b"%b%02d" % (room.encode(), offset), Placed(room, "e", offset)
+
+
+def told(backlog: Backlog) -> list[tuple[str, int]]:
+    """Return what waits: each push by its room and offset, each gap by the room in capitals."""
+    found = []
+    while backlog:
+        wire = backlog.message()
+        if wire[0] == 0x81:
+            gap = json.loads(wire[2:])
+            assert (gap["type"], gap["epoch"], gap["why"]) == ("hub:gap", "e", "dropped")
+            found.append((gap["room"].upper(), gap["at"]))
+        else:
+            found.append((wire[:1].decode(), int(wire[1:])))
+        backlog.message_taken()
+    assert backlog.size == 0
+    return found
+
+
+@pytest.mark.parametrize(
+    ("overflow", "wanted"),
+    [
+        (Overflow.DROP_OLDEST, [("B", 1), ("A", 5), ("a", 6), ("a", 7), ("a", 8)]),
+        (Overflow.DROP_NEWEST, [("a", 1), ("b", 1), ("a", 2), ("A", 8)]),
+    ],
+)
+def test_backlog_dropped_pushes_leave_one_notice_of_each_room(
+    overflow: Overflow, wanted: list[tuple[str, int]]
+) -> None:
+    backlog = Backlog(outbox_bounds(overflow, max_messages=3))
+    pushes = [push(1), push(1, "b"), *(push(number) for number in range(2, 9))]
+    for number, (wire, place) in enumerate(pushes, 1):
+        assert backlog.admit(number, wire, place)
+    assert backlog.dropped == 6
+    assert told(backlog) == wanted
+
+
+def test_backlog_notice_of_what_is_dropped_later_stands_behind_what_was_admitted() -> None:
+    backlog = Backlog(outbox_bounds(Overflow.DROP_NEWEST, max_messages=3))
+    for number in (1, 2, 3, 4):
+        backlog.admit(number, *push(number))
+    backlog.admit(5, *push(1, "b"))
+    backlog.admit(6, *push(5))
+    for _ in range(3):
+        backlog.message_taken()
+    # Both notices wait; there is room for one message.
+    backlog.admit(7, *push(6))
+    backlog.admit(8, *push(7))
+    assert told(backlog) == [("A", 5), ("B", 1), ("a", 6), ("A", 7)]
