@@ -75,8 +75,8 @@ class FrameBatch:
             if place is None or place.epoch is None:
                 self._placed = self.keys
             else:
-                room, offsets, epoch = place
-                self._placed = [Placed(room, epoch, offset) for offset in offsets]
+                room, epoch = place.room, place.epoch
+                self._placed = [Placed(room, epoch, offset) for offset in place.offsets]
         return self._placed
 
     def _enveloped(self, encoding: Enveloped) -> tuple[bytes, list[bytes]]:

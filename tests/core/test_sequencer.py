@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
-import socket
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from websockets.sync.client import connect
-from websockets.typing import Subprotocol
 
 from hubthread import (
     Backplane,
@@ -22,9 +16,7 @@ from hubthread import (
     Hotline,
     HotlineClosed,
     HotlineOption,
-    Hub,
     HubSetting,
-    IOContext,
     MemoryBackplane,
     Overflow,
     Position,
@@ -35,7 +27,8 @@ from hubthread import (
 )
 from hubthread.backplane.interfaces import Message, Receiver
 from hubthread.backplane.memory import MemoryLink
-from hubthread.testing import VirtualClient, VirtualHub
+from hubthread.protocol.frames import Frame
+from hubthread.testing import VirtualHub
 from hubthread.testing.clock import FakeClock
 from tests.support.waiting import in_thread
 
@@ -274,163 +267,6 @@ def test_push_that_arrives_twice_reaches_members_once() -> None:
         assert client.messages() == back.messages() == ["1", "2", "3"]
 
 
-class Fan:
-    """A player of the model: it comes back with its position, and knows what it has seen."""
-
-    def __init__(self) -> None:
-        self.client: VirtualClient | None = None
-        self.position: Position | None = None
-        self.due: list[str] = []
-
-
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("push"), st.integers(0, 1)),
-        st.tuples(st.just("come"), st.integers(0, 3)),
-        st.tuples(st.just("drop"), st.integers(0, 3)),
-        st.tuples(st.just("leave"), st.integers(0, 3)),
-        st.tuples(st.just("wait"), st.sampled_from([1, 59, 61])),
-        st.tuples(st.just("remake"), st.integers(0, 1)),
-    ),
-    max_size=60,
-)
-
-
-@given(steps=STEPS)
-def test_member_that_comes_back_gets_exactly_what_it_missed_or_is_told(
-    steps: list[tuple[str, int]],
-) -> None:
-    """Two hubs, four fans, a history of 8 pushes and 60 seconds, and a plain list as the model."""
-    clock, backplane = FakeClock(), MemoryBackplane()
-    with virtual(backplane, clock=clock) as one, virtual(backplane, clock=clock) as two:
-        hubs = [one, two]
-        rooms = [hub.hotline(SHARED) for hub in hubs]
-        fans = [Fan() for _ in range(4)]
-        pushed: list[str] = []
-        last_push = 0.0
-        forgotten = 0  # the number of the last push that was forgotten before the next one came
-        for step, which in steps:
-            if step == "push":
-                if clock.now() - last_push > 60:
-                    forgotten = len(pushed)
-                pushed.append(f"push {len(pushed) + 1}")
-                last_push = clock.now()
-                rooms[which].push(pushed[-1])
-                for fan in fans:
-                    if fan.client is not None:
-                        fan.due.append(pushed[-1])
-            elif step == "come" and fans[which].client is None:
-                fan, hub, room = fans[which], hubs[which % 2], rooms[which % 2]
-                fan.client, fan.due = hub.connect(), []
-                found = room.answer(fan.client.ctx, since=fan.position)
-                assert found.position.offset == len(pushed)
-                if fan.position is not None:
-                    missed = pushed[fan.position.offset :]
-                    young = clock.now() - last_push <= 60 and forgotten <= fan.position.offset
-                    kept = len(missed) <= 8 and (young or not missed)
-                    assert found.recovered == kept
-                    fan.due = missed if kept else []
-                    assert found.count == len(fan.due)
-                fan.position = found.position
-            elif step in ("drop", "leave") and fans[which].client is not None:
-                fan = fans[which]
-                assert fan.client is not None
-                if step == "drop":
-                    hubs[which % 2].settle()
-                    assert fan.client.messages() == fan.due
-                    fan.client.drop()
-                else:
-                    rooms[which % 2].hangup(fan.client.ctx)
-                    assert fan.client.messages() == fan.due
-                assert fan.position is not None
-                fan.position = Position(fan.position.epoch, len(pushed))
-                fan.client = None
-            elif step == "wait":
-                one.advance(float(which))
-            elif step == "remake" and not any(
-                fan.client for number, fan in enumerate(fans) if number % 2 == which
-            ):
-                rooms[which].close()
-                hubs[which].settle()
-                rooms[which] = hubs[which].hotline(SHARED)
-        for fan in fans:
-            if fan.client is not None:
-                assert fan.client.messages() == fan.due
-
-
-class Follower:
-    """A real client that is cut again and again, and comes back with its position."""
-
-    def __init__(self, url: str, cuts: list[int]) -> None:
-        self.url = url
-        self.cuts = cuts
-        """After how many messages each connection is cut; the last one stays."""
-        self.seen: list[tuple[int, str]] = []
-        self.lost = 0
-
-    def follow(self, total: int) -> None:
-        since: list[object] = []
-        for cut in [*self.cuts, total]:
-            with connect(self.url, subprotocols=[Subprotocol("hubthread.1")]) as peer:
-                peer.send(json.dumps(since))
-                answer = None
-                pushes: list[int] = []
-                while answer is None or len(pushes) < cut:
-                    if answer and (pushes or [answer["offset"]])[-1] == total:
-                        return
-                    message = json.loads(peer.recv())
-                    if "recovered" in message:
-                        answer = message
-                        self.lost += bool(since) and not answer["recovered"]
-                    else:
-                        pushes.append(message["n"])
-                        self.seen.append((message["n"], message["data"]))
-                since = [answer["epoch"], self.seen[-1][0] if self.seen else answer["offset"]]
-                peer.socket.shutdown(socket.SHUT_RDWR)
-
-
-def test_real_clients_that_are_cut_in_a_burst_miss_nothing() -> None:
-    total, clients = 400, 12
-
-    def on_message(ctx: IOContext, meta: object) -> bool:
-        since = json.loads(ctx.payload)
-        # The answer of the program comes first.  The room's lock is not needed for its figures:
-        # they are those of the join, which the history has for later joins, too.
-        with joining:
-            found = room.answer(ctx, since=Position(*since) if since else None)
-            place = found.position
-        answers[ctx.connection_id] = found
-        ctx.write_json(
-            {"recovered": found.recovered, "offset": place.offset, "epoch": place.epoch}
-        )
-        return False
-
-    joining = threading.Lock()
-    answers: dict[int, object] = {}
-    period = WebsocketPeriod[object](upgrader=Upgrader(subprotocols=("hubthread.1",)))
-    setting = HubSetting[object, str](dict, on_receive_message=on_message, websocket_period=period)
-    with Hub(setting) as hub, hub.serve() as server:
-        # A slow machine lets a client miss nearly all before it is back.
-        history = History(size=total, recovery=total)
-        room = hub.hotline(HotlineOption("room", shared=True, history=history))
-        chance = random.Random(7)
-        followers = [
-            Follower(server.url, [chance.randint(0, 30) for _ in range(6)]) for _ in range(clients)
-        ]
-        threads = [threading.Thread(target=each.follow, args=(total,)) for each in followers]
-        for thread in threads:
-            thread.start()
-        for number in range(1, total + 1):
-            room.push_json(f"push {number}")
-            room.wait_push_consumed(number, 5.0)
-        for thread in threads:
-            thread.join()
-    for follower in followers:
-        assert follower.lost == 0
-        first = follower.seen[0][0] if follower.seen else total + 1
-        assert follower.seen == [(n, f"push {n}") for n in range(first, total + 1)]
-
-
 class LateLink(MemoryLink):
     """The connection of a hub whose room is attached, and whose pushes are placed, only later."""
 
@@ -533,3 +369,32 @@ def test_lost_pushes_are_told_and_the_room_goes_on() -> None:
         assert room.is_push_consumed(2)
         assert room.wait_push_consumed(2, 1.0)
         assert client.ctx.hotlines == ()
+
+
+def test_lost_epoch_is_told_in_its_place_and_positions_go_on_from_there() -> None:
+    period = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
+    backplane = LateBackplane()
+    setting = HubSetting[Any, str](dict, backplane=backplane, websocket_period=period)
+    with VirtualHub(setting) as hub:
+        room, plain = hub.hotline(SHARED), hub.connect()
+        knows = hub.connect(headers={"Sec-WebSocket-Protocol": "hubthread.1"})
+        backplane.link.place()
+        for client in (plain, knows):
+            start = room.answer(client.ctx, since=None).position
+        room.push("before")
+        backplane.link.place()
+        receiver = backplane.link.receiver
+        receiver.lost(Position("new", 70), "epoch")
+        receiver.arrived(Position("new", 71), [Message(Frame("after", 1))], None)
+        hub.settle()
+        assert plain.messages() == ["before", "after"]
+        assert [json.loads(text) for text in knows.messages()] == [
+            {"room": "room", "n": 1, "text": "before"},
+            {"type": "hub:gap", "room": "room", "epoch": "new", "at": 70, "why": "epoch"},
+            {"room": "room", "n": 71, "text": "after"},
+        ]
+        back = hub.connect()
+        assert not room.answer(back.ctx, since=Position(start.epoch, 1)).recovered
+        room.hangup(back.ctx)
+        found = room.answer(back.ctx, since=Position("new", 70))
+        assert (found.recovered, found.count, found.position) == (True, 1, Position("new", 71))
