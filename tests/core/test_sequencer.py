@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from hubthread import (
     Backplane,
@@ -16,6 +17,7 @@ from hubthread import (
     Hotline,
     HotlineClosed,
     HotlineOption,
+    Hub,
     HubSetting,
     MemoryBackplane,
     Overflow,
