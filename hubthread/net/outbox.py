@@ -448,10 +448,15 @@ class Outbox(Sending):
         dropped = backlog.dropped
         backlog.drop_waiting()
         if self._collected:
-        "_bell", "_bounds", "_clear", "_collected", "_collected_keys", "_collected_size",
-        "_corking_threads", "_finished", "_half_closing", "_lost", "_on_broken", "_open",
-        "_start_thread", "_traffic", "_writer_waits", "corked", "has_writer", "transport",
-        "write_wait",
+            backlog.dropped += len(self._collected)
+            self._collected, self._collected_keys, self._collected_size = None, None, 0
+        self._traffic.dropped += backlog.dropped - dropped
+
+    def _set_writer(self, has_writer: bool) -> None:
+        """Note whether a writer sends what waits."""
+        self.has_writer = has_writer
+        if not has_writer:
+            self._traffic.lagging.pop(self, None)
 
     # Without the lock.
 
