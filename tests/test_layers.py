@@ -296,7 +296,7 @@ def imports(file: str, tree: ast.Module) -> Iterator[Import]:
     """Yield each import, with relative names and ``from hubthread import x`` spelled out."""
     typed = {id(node) for block in _typed_blocks(tree) for node in ast.walk(block)}
     package = list(Path(file).parent.parts)
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(node.lineno, alias.name, id(node) in typed)
@@ -320,7 +320,7 @@ def _module(file: str) -> str:
 
 
 def _typed_blocks(tree: ast.Module) -> Iterator[ast.stmt]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             yield from node.body
 
@@ -329,12 +329,12 @@ def sleeps(tree: ast.Module) -> Iterator[int]:
     """Yield the lines that name ``time.sleep``, by whatever name time was imported."""
     names = {
         alias.asname or alias.name
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.Import)
         for alias in node.names
         if alias.name == "time"
     }
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=owner), attr="sleep") if owner in names:
                 yield node.lineno
@@ -346,7 +346,7 @@ def sleeps(tree: ast.Module) -> Iterator[int]:
 def _lines_of(function: str, tree: ast.Module) -> range:
     (found,) = (
         node
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.FunctionDef) and node.name == function
     )
     return range(found.lineno, (found.end_lineno or 0) + 1)
@@ -358,7 +358,7 @@ def entered_conditions(tree: ast.Module) -> Iterator[int]:
     Also the lines that make a condition with a lock of its own.
     """
     conditions: set[str] = set()
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         match node:
             case ast.Assign(targets=targets, value=ast.Call(func=called, args=locks)) if (
                 ast.unparse(called) == "threading.Condition"
@@ -366,7 +366,7 @@ def entered_conditions(tree: ast.Module) -> Iterator[int]:
                 conditions.update(map(ast.unparse, targets))
                 if not locks:
                     yield node.lineno
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.With) and any(
             ast.unparse(item.context_expr) in conditions for item in node.items
         ):
@@ -375,7 +375,7 @@ def entered_conditions(tree: ast.Module) -> Iterator[int]:
 
 def swallowed(tree: ast.Module) -> Iterator[int]:
     """Yield the lines of bare excepts, and of excepts for everything that do nothing."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         match node:
             case ast.ExceptHandler(type=None):
                 yield node.lineno
@@ -390,7 +390,7 @@ def swallowed(tree: ast.Module) -> Iterator[int]:
 
 def questions(tree: ast.Module, *, classes: bool) -> Iterator[tuple[int, str]]:
     """Yield line and first word of each docstring that opens with one of ``QUESTIONS``."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Module) or (classes and isinstance(node, ast.ClassDef)):
             word = (ast.get_docstring(node) or "").split(maxsplit=1)[:1]
             if word and word[0].rstrip(",:;.") in QUESTIONS:
@@ -406,12 +406,12 @@ def long_signatures(
     """
     public_methods = {
         id(step)
-        for node in ast.walk(tree)
+        for node in _nodes(tree)
         if isinstance(node, ast.ClassDef) and node.name in public
         for step in node.body
         if isinstance(step, ast.FunctionDef) and not step.name.startswith("_")
     }
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.FunctionDef) and id(node) not in public_methods:
             arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
             count = sum(argument.arg not in ("self", "cls") for argument in arguments)
@@ -421,7 +421,7 @@ def long_signatures(
 
 def called(tree: ast.Module) -> Iterator[str]:
     """Yield the last part of the name of everything that is called."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func).partition("[")[0].rpartition(".")[2]
 
@@ -464,6 +464,11 @@ def _files(*folders: Path) -> list[Path]:
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def _nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
 
 
 @functools.cache

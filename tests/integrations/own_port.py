@@ -40,3 +40,8 @@ def post_worker_init(worker: Any) -> None:
     """Start the hub in the worker."""
     # gunicorn has run this file once more, as its configuration.
     importlib.import_module("tests.integrations.own_port").hub.start_once()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Tell that the process of a worker has ended, and its listener with it."""
+    sys.stderr.write("a worker has ended\n")

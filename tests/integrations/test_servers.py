@@ -239,7 +239,7 @@ def test_server_restart_keeps_a_port_of_the_hub(monkeypatch: pytest.MonkeyPatch)
         server.process.send_signal(signal.SIGHUP)
         server.until_logged("the hub listens", 2)
         slow()
-        server.until_logged("Worker exiting")
+        server.until_logged("a worker has ended")
         pids = set(re.findall(r"Booting worker with pid: (\d+)", server.log))
         with connect(f"ws://127.0.0.1:{port}") as ada:
             assert ada.recv(TIMEOUT) in pids
