@@ -63,16 +63,13 @@ def test_signal_handler_that_raises_leaves_room_and_hub_alive(place: str) -> Non
         h.check()
 
 
-@pytest.mark.parametrize("event", ["call", "line"])
-def test_shared_push_struck_anywhere_reaches_members_and_the_history_once_at_most(
-    event: Event,
-) -> None:
+def test_shared_push_struck_anywhere_reaches_members_and_the_history_once_at_most() -> None:
     texts = itertools.count()
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         option = HotlineOption("room", shared=True, history=History(size=MOST, recovery=MOST))
         room, client, late = hub.hotline(option), hub.connect(), hub.connect()
         room.answer(client.ctx)
-        struck = at_each(lambda: room.push(str(next(texts))), event, strike)
+        struck = at_each(lambda: room.push(str(next(texts))), strike)
         for number in range(MOST):
             if not struck(number):
                 break
@@ -84,15 +81,14 @@ def test_shared_push_struck_anywhere_reaches_members_and_the_history_once_at_mos
         assert late.messages() == seen
 
 
-@pytest.mark.parametrize("event", ["call", "line"])
 @pytest.mark.parametrize("name", ["answer", "hangup"])
 def test_presence_is_right_after_a_join_or_a_leave_was_struck_anywhere(
-    name: str, event: Event
+    name: str,
 ) -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
         room = hub.hotline(HotlineOption("room", shared=True, presence=Presence()))
         client = hub.connect().ctx
-        struck = at_each(lambda: getattr(room, name)(client), event, strike)
+        struck = at_each(lambda: getattr(room, name)(client), strike)
         for number in range(MOST):
             if name == "hangup":
                 room.answer(client)
