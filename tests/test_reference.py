@@ -7,7 +7,7 @@ import re
 import pytest
 
 import hubthread
-from hubthread import testing
+from hubthread import client, testing
 from hubthread.integrations import flask
 from tests.pages import DOCS
 
@@ -18,7 +18,9 @@ ENTRIES = re.findall(
 )
 
 
-@pytest.mark.parametrize("module", [hubthread, testing, flask], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [hubthread, client, testing, flask], ids=lambda module: module.__name__
+)
 def test_reference_has_every_public_name_once(module: object) -> None:
     package: str = module.__name__  # type: ignore[attr-defined]
     names: list[str] = module.__all__  # type: ignore[attr-defined]

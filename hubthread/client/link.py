@@ -150,7 +150,7 @@ class Link:
 
     @property
     def runner(self) -> int | None:
-        """The number of the thread that runs a callback now; None if there is none."""
+        """The number of the thread that runs a callback now.  Not for users."""
         return self._delivery.runner
 
     # Connect and end.
