@@ -66,8 +66,8 @@ class Presence:
     diffs: float = 0.1
     """Seconds that a change waits for others, which are told together with it."""
     linger: float = 3.0
-    """Seconds that a user stays in after the last connection has left: a page that is loaded
-    again makes no change."""
+    """Seconds that a user stays in after the last connection has ended: a page that is loaded
+    again makes no change.  A client that is let out with ``hangup`` leaves at once."""
     mode: Literal["list", "count"] = "list"
     """``"list"`` tells who is in.  ``"count"``, for big rooms, tells how many: the sum over the
     hubs of their users."""

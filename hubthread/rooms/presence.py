@@ -2,7 +2,7 @@
 
 The room's log notes each join and leave here.  A note becomes a closure of the hub thread, which
 asks the program who the client is.  The first connection of a user is a change, and so is the
-last one, after ``Presence.linger``.  The changes of ``Presence.diffs`` seconds go to the backplane
+last one that leaves; if its connection has ended, after ``Presence.linger``.  The changes of ``Presence.diffs`` seconds go to the backplane
 together.  What the backplane says of all hubs comes back to ``core/sequencer.py``.
 
 Layer: rooms.  Threads: the log calls ``joins`` and ``leaves`` on any thread, under its lock.
@@ -118,6 +118,9 @@ class LocalPresence:
         self._connections[user] -= 1
         if not self._connections[user]:
             del self._connections[user]
+            if client.ws_conn.is_open:  # let out, and not lost
+                self._change(user, None)
+                return
             self._lingering[user] = self._core.clock.now() + self._option.linger
             self._wait("linger", self._option.linger, self._look)
 

@@ -97,6 +97,16 @@ def test_linger_counts_from_the_last_leave() -> None:
         assert room.presence().count == 0
 
 
+def test_client_that_is_let_out_leaves_at_once() -> None:
+    with virtual() as hub:
+        room = hub.hotline(option())
+        ann = Page(hub, "ann")
+        hub.advance(CALM)
+        room.hangup(ann.client.ctx)
+        hub.advance(0.1)
+        assert room.presence() == PresenceState(2, {}, 0)
+
+
 def test_client_without_a_name_is_a_user_of_its_own() -> None:
     with virtual() as hub:
         room = hub.hotline(option())
