@@ -68,6 +68,8 @@ class Selecting:
         """True if a read has cost much CPU time since the last wait: others run first then."""
         self.now = monotonic()
         """The time at which the last wait has ended."""
+        # Seconds of steps, less those of waits: a flood of one peer never lets a wait last.
+        self._work = 0.0
 
     # The leader.
 
@@ -77,11 +79,16 @@ class Selecting:
         :returns: None if the source is closed and its last connection has ended.  A step that
             runs on a thread that was left behind then goes on alone to the end of its connection.
         """
+        began = monotonic()
+        self._work += began - self.now
         if self.busy:
             self.busy = False
             yield_gil()
-        elif fan_outs.running and monotonic() - self.now >= SLICE:
+            began = monotonic()
+        elif fan_outs.running and self._work >= SLICE:
             fan_outs.wait_for_one()
+            self._work = 0.0
+            began = monotonic()
         with self.lock:
             if self.closed and all(watch.taken for watch in self._watches):
                 self._release()
@@ -93,13 +100,14 @@ class Selecting:
             if self._posted:
                 timeout = 0.0
             elif heap:
-                timeout = due - monotonic()
+                timeout = due - began
                 if not 0.0 < timeout < _LONGEST:
                     timeout = 0.0 if timeout <= 0.0 else _LONGEST
         steps: list[Step] = []
         others = self._readiness.ready(timeout, steps)
         self._until = -math.inf
         self.now = now = monotonic()
+        self._work = max(0.0, self._work + began - now)
         for step, mask in others:
             if mask & WRITE:
                 steps.append(step.__self__.write)  # type: ignore[attr-defined]  # a watch
@@ -113,7 +121,7 @@ class Selecting:
 
     def _hear(self) -> None:
         """Take notice of the calls of ``wake``."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nothing came, or all has ended meanwhile
             self._waker.recv(4096)
 
     def _overdue(self, now: float) -> Iterator[Step]:

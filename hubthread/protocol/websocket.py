@@ -165,7 +165,7 @@ class WebSocketProtocol:
                 if not self._fragments and self._short_way:
                     position = self._read_short(data, position, events)
                     if position == end:
-                        break
+                        return events
                 if not self._begin_frame(data, position, events):
                     break
             stop = min(position + self._missing, end, position + _PIECE)
@@ -184,6 +184,7 @@ class WebSocketProtocol:
         """
         end = len(data)
         small_limit = self._small_limit
+        from_bytes = int.from_bytes  # made anew by each look
         while position + 6 <= end:
             first = data[position]
             # FIN, no reserved bit, text or binary.
@@ -213,8 +214,8 @@ class WebSocketProtocol:
             key = data[key_at:begin]
             if integers:
                 payload = (
-                    int.from_bytes(masked, "big")
-                    ^ int.from_bytes((key * ((size >> 2) + 1))[:size], "big")
+                    from_bytes(masked, "big")
+                    ^ from_bytes((key * ((size >> 2) + 1))[:size], "big")
                 ).to_bytes(size, "big")
             else:
                 payload = bytes(XorMaskerSimple(key).process(bytearray(masked)))
