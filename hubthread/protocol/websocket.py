@@ -214,8 +214,7 @@ class WebSocketProtocol:
             key = data[key_at:begin]
             if integers:
                 payload = (
-                    from_bytes(masked, "big")
-                    ^ from_bytes((key * ((size >> 2) + 1))[:size], "big")
+                    from_bytes(masked, "big") ^ from_bytes((key * ((size >> 2) + 1))[:size], "big")
                 ).to_bytes(size, "big")
             else:
                 payload = bytes(XorMaskerSimple(key).process(bytearray(masked)))

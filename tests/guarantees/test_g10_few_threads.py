@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from hubthread import Hub, HubSetting
+from hubthread import Hub, HubSetting, PingPongPlan, Readers, WebsocketPeriod
 from hubthread.concurrency import crew
 from tests.rooms.ticking.hand_clock import Noted
 from tests.rooms.ticking.rooms import AnyFrame, nothing, run
-from tests.support import TIMEOUT, AnyHub, Gate, Items, Task
+from tests.support import TIMEOUT, AnyHub, Gate, Items, Task, serving
 
 FEW = 10
 
@@ -51,6 +53,63 @@ def test_thousand_quiet_rooms_need_fewer_than_ten_threads() -> None:
         assert len(set(ticked.wait(1000))) == 1000
         end_spares(hub)
         assert hub.statistics().threads < FEW
+
+
+OPEN = """
+import resource, socket, sys
+from tests.support import raw_handshake, status_of
+
+count = int(sys.argv[2])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 100), hard))
+socks = []
+for _ in range(count):
+    sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    sock.sendall(raw_handshake())
+    socks.append(sock)
+    if len(socks) % 50 == 0:
+        for each in socks[-50:]:
+            assert status_of(each.recv(1000)) == 101
+print("open", flush=True)
+sys.stdin.read()
+"""
+"""Opens quiet connections: in a process of its own, since a process has too few descriptors for
+both ends."""
+
+
+@pytest.mark.load
+@pytest.mark.usefixtures("_impatient", "many_descriptors")
+def test_thousands_of_quiet_connections_and_rooms_need_fewer_than_ten_threads() -> None:
+    connections, rooms = 10_000, 1_000
+    period = WebsocketPeriod[Any](ping_pong_plan=PingPongPlan(ping_period=None))
+    with serving(
+        readers=Readers.SHARED, period=period, serve={"max_connections": connections}
+    ) as s:
+        ticked = Items[int]()
+
+        def logic(frame: AnyFrame, _: Any) -> None:
+            if frame.tick.index == frame.tick.skipped + 1:
+                ticked.add(frame.hotline_id)
+
+        for _ in range(rooms):
+            run(s.hub, logic, hz=1)
+        with subprocess.Popen(
+            [sys.executable, "-c", OPEN, str(s.server.address[1]), str(connections)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as clients:
+            try:
+                assert clients.stdout is not None
+                assert clients.stdout.readline() == b"open\n"
+                for _ in range(connections):
+                    s.came()
+                assert len(set(ticked.wait(rooms))) == rooms
+                end_spares(s.hub)
+                found = s.hub.statistics()
+                assert found.clients == connections
+                assert found.threads < FEW
+            finally:
+                clients.kill()
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from hubthread import MatcherMap, PingPongPlan, Readers, Response, WebsocketPeriod
 from tests.support import TIMEOUT, Items, Serving, connect, raw_handshake, serving
 
@@ -49,33 +47,6 @@ class Blocking:
 
 def hub_threads() -> list[threading.Thread]:
     return [each for each in threading.enumerate() if each.name.startswith("hubthread-")]
-
-
-def open_quietly(s: Serving, count: int) -> list[Any]:
-    """Open ``count`` connections, and let their clients come."""
-    socks = []
-    for _ in range(count):
-        sock = connect(s.server)
-        sock.sendall(raw_handshake())
-        socks.append(sock)
-        s.came()
-    for sock in socks:
-        assert sock.recv(1000).startswith(b"HTTP/1.1 101")
-    return socks
-
-
-@pytest.mark.load
-@pytest.mark.usefixtures("many_descriptors")
-def test_thousands_of_quiet_connections_and_rooms_need_fewer_than_ten_threads() -> None:
-    period = WebsocketPeriod[Any](ping_pong_plan=PingPongPlan(ping_period=16.0))
-    with sharing(period=period) as s:
-        rooms = [s.hub.hotline() for _ in range(1000)]
-        socks = open_quietly(s, 4_000)  # two descriptors each, in this process
-        assert s.hub.statistics().clients == 4_000
-        assert len(rooms) == 1000
-        assert len(hub_threads()) < FEW
-        for sock in socks:
-            sock.close()
 
 
 def test_threads_come_down_after_a_burst_of_blocking_callbacks() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from hubthread.concurrency.fairness import SLICE, fan_outs
 from hubthread.net import selecting
-from hubthread.net.selecting import Selecting, Watch
+from hubthread.net.selecting import Selecting, Step, Watch
 from hubthread.net.steps import Drained, Steps, Writable
 from tests.support import TIMEOUT, Task
 
@@ -216,25 +217,24 @@ def test_source_lets_a_fan_out_go_first_after_a_slice_of_work(
     """The work of several waits counts together, unless the source has rested in between."""
     time, waits = [0.0], []
     monkeypatch.setattr(selecting, "monotonic", lambda: time[0])
-    monkeypatch.setattr(selecting.fan_outs, "running", 1)
-    monkeypatch.setattr(selecting.fan_outs, "wait_for_one", lambda: waits.append(time[0]))
+    monkeypatch.setattr(fan_outs, "running", 1)
+    monkeypatch.setattr(fan_outs, "wait_for_one", lambda: waits.append(time[0]))
     place.source.now = 0.0
     place.source.post(lambda: None)  # so that no wait blocks
     for work, waited in ((0.6, 0), (0.6, 1), (0.6, 1), (0.6, 2)):
-        time[0] += work * selecting.SLICE
+        time[0] += work * SLICE
         place.source.post(lambda: None)
         place.turn()
         assert len(waits) == waited
     ready = place.source._readiness.ready
-    rest = selecting.SLICE
 
     def rest_first(timeout: float | None, steps: Any) -> Any:
-        time[0] += rest
+        time[0] += SLICE
         return ready(timeout, steps)
 
     monkeypatch.setattr(place.source._readiness, "ready", rest_first)
     for _ in range(4):
-        time[0] += 0.6 * selecting.SLICE
+        time[0] += 0.6 * SLICE
         place.source.post(lambda: None)
         place.turn()
     assert len(waits) == 2
@@ -244,7 +244,9 @@ def test_source_that_is_woken_as_it_ends_raises_nothing() -> None:
     """The step of the wake-up may run on a thread that was left behind, after the end."""
     source = Selecting()
     source.close()
-    (hear,) = source._readiness.ready(0, steps := []) or steps
+    steps: list[Step] = []
+    source._readiness.ready(0, steps)
     while source.wait() is not None:
         pass
+    (hear,) = steps
     hear()
