@@ -2,8 +2,9 @@
 
 The room's log notes each join and leave here.  A note becomes a closure of the hub thread, which
 asks the program who the client is.  The first connection of a user is a change, and so is the
-last one that leaves; if its connection has ended, after ``Presence.linger``.  The changes of ``Presence.diffs`` seconds go to the backplane
-together.  What the backplane says of all hubs comes back to ``core/sequencer.py``.
+last one that leaves; if its connection has ended, after ``Presence.linger``.  The changes of
+``Presence.diffs`` seconds go to the backplane together.  What the backplane says of all
+hubs comes back to ``core/sequencer.py``.
 
 Layer: rooms.  Threads: the log calls ``joins`` and ``leaves`` on any thread, under its lock.
 ``end`` may be called on any thread.  All else runs on the hub thread.
@@ -118,7 +119,7 @@ class LocalPresence:
         self._connections[user] -= 1
         if not self._connections[user]:
             del self._connections[user]
-            if client.ws_conn.is_open:  # let out, and not lost
+            if not client._rooms.ended:  # let out, and not lost
                 self._change(user, None)
                 return
             self._lingering[user] = self._core.clock.now() + self._option.linger
