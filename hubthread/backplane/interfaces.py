@@ -66,10 +66,10 @@ class Receiver(Protocol):
         """
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
-        """Learn who is in the room, in all hubs, since the last call.
+        """Learn which users came to the room and left it, in all hubs, since the last call.
 
-        Each hub hears it in the same order.  Directly after ``attached``, everybody who is in
-        comes.  A backplane may repeat itself: the receiver ignores those that it knows.
+        Each hub gets the same changes in the same order.  Directly after ``attached``, all users
+        in the room come.  A backplane may repeat a user, which the receiver then ignores.
 
         :param came: JSON text for each key that is in now.
         :param went: keys that are in no hub any more.

@@ -108,7 +108,7 @@ class _Attached:
 
 
 class _Room:
-    """One shared room: its stream, who is in, and the hubs that have it.
+    """One shared room: its stream, its users, and the hubs that have it.
 
     Lock order: this lock, then that of a receiver.  A receiver never calls back.
     """

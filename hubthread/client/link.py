@@ -156,7 +156,7 @@ class Link:
     # Connect and end.
 
     def connect(self) -> None:
-        """Wish to be connected, and return at once.  ``wait_open`` waits.
+        """Begin to connect, and return at once; ``wait_open`` waits.
 
         :raises Lost: after ``close``.
         """
@@ -240,7 +240,7 @@ class Link:
         """Call ``listener`` for each message with this header, or for an event.
 
         ==============  ==========================================================
-        ``"open"``      ``listener()``: messages come and go
+        ``"open"``      ``listener()``: messages are sent and received
         ``"state"``     ``listener(state, reason)``: see ``state``
         ``"message"``   ``listener(data)``: every message, as it came
         ``"*"``         ``listener(message)``: messages without a listener of their own
@@ -526,7 +526,7 @@ def connect(
 
 
 def _fields(fields: object) -> dict[str, Any]:
-    """Return the fields of a message: what is no record stands under ``data``."""
+    """Return the fields of a message; a value without fields stands under ``data``."""
     if fields is None:
         return {}
     found = as_fields(fields)

@@ -129,7 +129,7 @@ class Machine:
     # For the program.
 
     def connect(self) -> None:
-        """Wish to be connected."""
+        """Connect, and connect again after each loss."""
         if self._wish and self.state != "ended":
             return
         self._wish = True

@@ -15,7 +15,7 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``entries.py``     the entries of that log, and the parts that it calls
 ``sequencer.py``   one shared room: pushes in the backplane's order, recovery; any thread
 ``sharing.py``     the hub's connection to its backplane; any thread
-``roster.py``      who is in a shared room, and its version; under the sequencer's lock
+``roster.py``      the users in a shared room, and their version; under the sequencer's lock
 ``delivery.py``    the pushes that wait in members' outboxes; under the log's lock
 ``framer.py``      from the program's data to frames; the pusher's thread
 ``hooks.py``       calls of hooks and pages, and refused requests; the connection's thread

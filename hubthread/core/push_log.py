@@ -75,7 +75,7 @@ class PushLog(Generic[M]):
         """Returns the place of pushes, from the first to the last, in a shared room's order."""
         self.watcher: Watcher[M] | None = None
         self.presence: Watcher[M] | None = None
-        """Notes who is in a shared room that tells this."""
+        """Notes the users of a shared room with presence."""
         self.telling: int | None = None
         """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
         self._lock = threading.RLock()  # guards what follows

@@ -1,4 +1,4 @@
-"""The picture that one hub has of who is in a shared room.
+"""One hub's picture of the users in a shared room.
 
 Layer: core.  Threads: the lock of the room's sequencer guards it.
 """
@@ -15,10 +15,10 @@ __all__ = ["Roster"]
 
 
 class Roster:
-    """The users that are in, or their number, and the version of this picture.
+    """The users in a room, or their number, and the version of this picture.
 
-    What comes twice is no change.  So joins and leaves of a user alternate, and each change has
-    the next version (G12).
+    A join of a user that is in changes nothing.  So joins and leaves of a user alternate, and each
+    change has the next version (G12).
 
     :param counts: True for a picture that is only a number.
     """

@@ -53,7 +53,7 @@ class Sequencer(Generic[M]):
     :param name: the room's name, by which all hubs know it.
     :param keep: the history that the room offers; None if it offers none.
     :param now: returns the hub's time in seconds.
-    :param roster: the picture of who is in; None if the room does not tell.
+    :param roster: the picture of the users in the room; None for a room without presence.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Sequencer(Generic[M]):
         self._now = now
         self.roster = roster
         self.on_change: Callable[[PresenceChange], object] | None = None
-        """Called under the lock with each change of who is in; must return at once."""
+        """Called under the lock with each change of the users; must return at once."""
         self.on_gap: Callable[[Position], object] | None = None
         """Called under the lock after pushes were lost; must return at once."""
         self._lock = threading.RLock()  # guards what follows
@@ -165,7 +165,7 @@ class Sequencer(Generic[M]):
             else:
                 missed = self._missed(since, older)
             found = missed or []
-            # A push that left the member out is none that it has missed.
+            # A push that excludes the member does not count as missed.
             kept = [
                 (offset, message)
                 for offset, message in enumerate(found, top - len(found) + 1)
@@ -215,7 +215,7 @@ class Sequencer(Generic[M]):
             return Position(self._ring.epoch, self._ring.top)
 
     def presence(self) -> PresenceState | None:
-        """Return the picture of who is in; None if the room does not tell."""
+        """Return the picture of the users in the room; None for a room without presence."""
         with self._lock:
             return None if self.roster is None else self.roster.state()
 

@@ -22,7 +22,7 @@ Header = TypeVar("Header", bound=Hashable)
 class User(Generic[Meta, Header]):
     """All clients of one user.  Made by ``hub.user(name)``.
 
-    A user without clients is a user, too: what is written to it reaches nobody.
+    A user need not have clients: a message to such a user reaches nobody.
 
     Threads: every method may be called on any thread.
     """

@@ -343,7 +343,7 @@ class Watch:
         self._next = outer.__next__
         try:
             return next(outer) if isinstance(error, StopIteration) else outer.throw(error)
-        except BaseException as another:  # noqa: BLE001 - handled there
+        except BaseException as another:  # noqa: BLE001 - the outer generator handles it
             return self._after(another)
 
     def _expect(self, want: Any) -> None:
@@ -353,7 +353,7 @@ class Watch:
             self._next = want.__next__
             try:
                 want = want.__next__()
-            except BaseException as error:  # noqa: BLE001 - handled there
+            except BaseException as error:  # noqa: BLE001 - the outer generator handles it
                 want = self._after(error)
         if self._steps is None:
             return

@@ -1,4 +1,4 @@
-"""The messages for one peer, and their changes, none of which gets into the middle of another.
+"""The messages for one peer, and changes of them that do not run inside one another.
 
 A finaliser or a signal handler may send on a thread that is inside a change of the same outbox.
 The lock is re-entrant, so that the thread does not wait for itself.  The message must not get

@@ -398,7 +398,7 @@ class Hotline(EachClient[Meta, Header]):
         return state
 
     def _presence_fields(self) -> str | None:
-        """Return the same as fields of a JSON object; None if the room does not tell."""
+        """Return the same as fields of a JSON object; None for a room without presence."""
         return None if self._shared is None else self._shared.presence_fields()
 
     def __contains__(self, ctx: object) -> bool:

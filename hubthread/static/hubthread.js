@@ -9,8 +9,8 @@
  * How it works.  The program has a *wish*: to be connected or not.  Each attempt to connect has
  * an *epoch*, a number.  Everything that comes from a socket, from the timer or from the token
  * function carries its epoch, and an event of an old epoch is ignored.  There is one live socket
- * and one timer at most.  State changes first; listeners hear of it afterwards, and a listener
- * that throws harms nobody.
+ * and one timer at most.  The state changes first, and the listeners are called afterwards.
+ * The error of a listener is reported, and the other listeners are called.
  *
  * The wire is JSON text.  Names that begin with "hub:" are the hub's own; the server agrees to
  * them with the subprotocol "hubthread.1".  A server with a format of its own is reached with
@@ -178,7 +178,7 @@ export class Hub {
     return best ? performance.now() + best.offset : Date.now()
   }
 
-  /** Wish to be connected. */
+  /** Connect, and connect again after each loss. */
   connect() {
     if (this.#wish && this.#state !== "ended") return
     this.#wish = true
