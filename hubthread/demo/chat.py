@@ -1,9 +1,9 @@
 """The demo's chat: named rooms, their people and their last messages.
 
-The page sends ``join``, ``say`` and ``statistics``.  It gets
+The page sends ``join``, ``leave``, ``say`` and ``statistics``.  It gets
 
     rooms       {rooms: [{name, people}]}: at the start and after each change
-    joined      {id, room, nick, seq, people, messages}: the reply to ``join``
+    joined      {id, run, room, nick, seq, people, messages}: the reply to ``join``
     came, went  {room, seq, nick}
     said        {room, seq, nick, text, at}
     statistics  the reply to ``statistics``
@@ -15,6 +15,11 @@ everything up to its ``seq``, and the later events follow it.  A page that chang
 still get the last events of the old room: it drops events of another ``room`` and events whose
 ``seq`` is not above the last.
 
+A line may be lost for ``GRACE`` seconds, and nobody notices: the user stays in the room, by the
+room's presence.  The page joins again with the ``key`` of its tab, and gets its nick back.  It
+finds what it has missed in ``messages``.  After a restart of the server, which has forgotten all,
+``run`` has another value.
+
 Layer: top.  Threads: handlers run in their client's order, many clients at once.  The hub thread
 owns rooms and users, so there is no lock.  A handler runs its step there with ``exec_sync``: it
 gets a refusal as an exception, and only its client waits.
@@ -22,12 +27,23 @@ gets a refusal as an exception, and only its client waits.
 
 from __future__ import annotations
 
+import secrets
 import time
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 
-from hubthread import Closed, DHub, Hotline, HotlineOption, Hub, IOContext, MatcherMap
+from hubthread import (
+    Closed,
+    DHub,
+    Hotline,
+    HotlineOption,
+    Hub,
+    IOContext,
+    MatcherMap,
+    Presence,
+    PresenceChange,
+)
 from hubthread.demo.figures import Figures, Statistics
 from hubthread.demo.users import Refused, Room, User, checked_name, free_nick
 
@@ -37,6 +53,10 @@ LONGEST_MESSAGE = 2000
 """Characters of a message."""
 ChatHotline = Hotline[User, str]
 
+GRACE = 20.0
+"""Seconds that a user may be gone without leaving the room."""
+LONGEST_KEY = 64
+"""Characters of a tab's key."""
 MOST_ROOMS = 200
 """Rooms in the list of rooms; it has those with the most people."""
 
@@ -47,8 +67,11 @@ class Join:
 
     nick: str
     room: str
+    key: str = ""
 
     def __post_init__(self) -> None:
+        if len(self.key) > LONGEST_KEY:
+            raise ValueError(f"key: at most {LONGEST_KEY} characters")
         # A ValueError refuses the message before a handler sees it.
         self.nick = checked_name("nick", self.nick)
         self.room = checked_name("room", self.room)
@@ -68,6 +91,10 @@ class Say:
             raise ValueError("text: no control characters")
 
 
+def _nick_of(ctx: IOContext, user: User) -> str:
+    return user.nick
+
+
 class Chat:
     """The chat rooms of one hub.
 
@@ -80,8 +107,10 @@ class Chat:
     def __init__(self, matcher: MatcherMap[User, str]) -> None:
         self._rooms: dict[str, Room] = {}  # by case-folded name; the hub thread owns it
         self._rooms_due = False
+        self._run = secrets.token_hex(4)
         self._figures = Figures()
         matcher.add("join", self.on_join)
+        matcher.add("leave", self.on_leave)
         matcher.add("say", self.on_say)
         matcher.add("statistics", self.on_statistics)
 
@@ -95,6 +124,10 @@ class Chat:
         """Let the user into a room."""
         self.hub.exec_sync(lambda _: self._enter(ctx, user, join))
 
+    def on_leave(self, ctx: IOContext, user: User) -> None:
+        """Let the user out."""
+        self.hub.exec_sync(lambda _: self._leave(ctx, user))
+
     def on_say(self, ctx: IOContext, user: User, say: Say) -> None:
         """Send a message to everyone in the room."""
         self.hub.exec_sync(lambda _: self._say(user, say))
@@ -106,21 +139,28 @@ class Chat:
     # Steps: on the hub thread, one at a time.
 
     def _enter(self, ctx: IOContext, user: User, join: Join) -> None:
-        if user.room is not None:
-            user.room.hotline.hangup(ctx)
-            self._leave(user)
+        self._leave(ctx, user)
         key = join.room.casefold()
         room = self._rooms.get(key)
         if room is None:
-            option = HotlineOption(join.room, on_leave=self._left, on_empty=self._empty)
+            presence = Presence(user=_nick_of, linger=GRACE, on_change=self._changed)
+            option = HotlineOption(join.room, shared=True, presence=presence)
             room = self._rooms[key] = Room(self.hub, option)
-        user.room, user.nick = room, free_nick(join.nick, room.people)
+        others = [
+            nick
+            for nick, each in room.people.items()
+            if not join.key or each.key != join.key  # the user may come back
+        ]
+        user.room, user.nick, user.key = room, free_nick(join.nick, others), join.key
+        comes_back = user.nick.casefold() in room.people
         room.people[user.nick.casefold()] = user
-        room.tell("came", nick=user.nick)
+        if not comes_back:
+            room.tell("came", nick=user.nick)
         # ``joined`` tells this client about everything pushed so far; it gets the later pushes.
         joined = {
             "type": "joined",
             "id": ctx.connection_id,
+            "run": self._run,
             "room": room.name,
             "nick": user.nick,
             "seq": room.seq,
@@ -129,8 +169,7 @@ class Chat:
         }
         room.hotline.answer(ctx, first=self.hub.marshal(joined))
         if ctx not in room.hotline:  # its connection has ended meanwhile
-            self._leave(user)
-            self._empty(room.hotline)
+            self._leave(ctx, user)
         self._rooms_changed()
 
     def _say(self, user: User, say: Say) -> None:
@@ -139,24 +178,32 @@ class Chat:
         message = user.room.tell("said", nick=user.nick, text=say.text, at=time.time())
         user.room.messages.append(message)
 
-    @staticmethod
-    def _leave(user: User) -> None:
+    def _leave(self, ctx: IOContext, user: User) -> None:
+        """Let a user out who wants to go."""
         room, user.room = user.room, None
-        assert room is not None
-        del room.people[user.nick.casefold()]
-        room.tell("went", nick=user.nick)
+        if room is not None:
+            room.hotline.hangup(ctx)
+            self._gone(room, user.nick)
 
-    def _left(self, hotline: ChatHotline, ctx: IOContext) -> None:
-        user: User = ctx.meta
-        # A user who has changed the room, or come back, has left before.
-        if user.room is hotline.data and ctx not in hotline:
-            self._leave(user)
+    def _changed(self, hotline: ChatHotline, change: PresenceChange) -> None:
+        for nick in change.went:
+            # A user who has come back meanwhile is a change of its own, which comes next.
+            if not any(ctx.meta.nick == nick for ctx in hotline.members):
+                self._gone(hotline.data, nick)
+
+    def _gone(self, room: Room, nick: str) -> None:
+        """Tell that a user has gone, once, and close the room after the last."""
+        if room.people.pop(nick.casefold(), None) is not None:
+            room.tell("went", nick=nick)
             self._rooms_changed()
+            if not room.people:
+                with suppress(Closed):
+                    self.hub.exec_async(lambda _: self._close_deserted(room))
 
-    def _empty(self, hotline: ChatHotline) -> None:
-        if hotline.close_if_empty():  # nobody has come meanwhile
-            room: Room = hotline.data
-            self._rooms.pop(room.name.casefold(), None)
+    def _close_deserted(self, room: Room) -> None:
+        if not room.people and not room.hotline.is_closed:  # nobody has come meanwhile
+            room.hotline.close()
+            del self._rooms[room.name.casefold()]
             self._rooms_changed()
 
     def _rooms_changed(self) -> None:

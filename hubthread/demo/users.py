@@ -33,6 +33,8 @@ class User:
     """The time of the connection; never changes."""
     nick: str = ""
     """The nick in the chat.  The hub thread owns it."""
+    key: str = ""
+    """The secret of the tab, by which a user who comes back is known.  The hub thread owns it."""
     room: Room | None = None
     """The chat room.  The hub thread owns it."""
     player: str = ""

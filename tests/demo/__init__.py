@@ -94,7 +94,9 @@ class Page:
         return self._socket.close_code
 
     def close(self) -> None:
-        """Leave."""
+        """Leave: a page that is only lost stays in the room for a while."""
+        with contextlib.suppress(ConnectionClosed):
+            self.send("leave")
         self._end.close()
 
     def __enter__(self: P) -> P:

@@ -91,7 +91,8 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
     running.start()
     ada.until(shows_state(ada, "open"))
     ada.until(ada["#send"].is_enabled)
-    ada.until(lambda: "Connected again" in ada.texts("#messages .notice"))
+    restarted = "Connected again: the server was restarted, and has forgotten this room"
+    ada.until(lambda: restarted in ada.texts("#messages .notice"))
     ada["#text"].send_keys(Keys.ENTER)
     ada.until_texts("#messages .text", "before", "written meanwhile")
     ada.until_texts("#people .name", "ada")

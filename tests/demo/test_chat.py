@@ -11,8 +11,9 @@ import pytest
 
 from hubthread import Server, demo
 from hubthread.demo import Demo
-from hubthread.demo.chat import LONGEST_MESSAGE
+from hubthread.demo.chat import GRACE, LONGEST_KEY, LONGEST_MESSAGE
 from hubthread.demo.users import HISTORY, LONGEST_NAME
+from hubthread.testing import VirtualClient, VirtualHub
 from tests.demo import Message, Page
 
 
@@ -45,6 +46,44 @@ def test_chat_join_and_leave_are_told(server: Server) -> None:
             said = ada.until("said")
             assert (said["nick"], said["text"]) == ("grace", "hello")
         assert ada.until("went")["nick"] == "grace"
+
+
+def test_chat_lost_line_within_the_grace_is_not_noticed_and_misses_nothing() -> None:
+    with Demo(VirtualHub).hub as hub:
+        assert isinstance(hub, VirtualHub)
+
+        def join(key: str) -> VirtualClient:
+            client = hub.connect()
+            client.send(json.dumps({"type": "join", "nick": key, "room": "lobby", "key": key}))
+            return client
+
+        def told(client: VirtualClient, *kinds: str) -> list[Message]:
+            messages = [json.loads(text) for text in client.messages()]
+            return [each for each in messages if each["type"] in kinds]
+
+        ada, grace = join("ada"), join("grace")
+        [before] = told(grace, "joined")
+        grace.drop()
+        hub.advance(GRACE - 1)
+        ada.send('{"type":"say","text":"are you there?"}')
+        grace = join("grace")
+        [joined] = told(grace, "joined")
+        assert (joined["nick"], joined["run"]) == ("grace", before["run"])
+        assert [(each["seq"], each["text"]) for each in joined["messages"]] == [
+            (before["seq"] + 1, "are you there?")
+        ]
+        hub.advance(GRACE + 1)
+        assert [each["nick"] for each in told(ada, "came", "went")] == ["grace"]
+
+        grace.drop()
+        hub.advance(GRACE + 1)
+        assert [each["nick"] for each in told(ada, "went")] == ["grace"]
+        stranger = hub.connect()
+        stranger.send('{"type":"join","nick":"ada","room":"lobby","key":"another"}')
+        [joined] = told(stranger, "joined")
+        assert joined["nick"] == "ada-2"
+        ada.send('{"type":"leave"}')
+        assert [each["nick"] for each in told(stranger, "went")] == ["ada"]
 
 
 def test_chat_message_stays_in_room(server: Server) -> None:
@@ -202,13 +241,18 @@ def test_chat_room_left_and_entered_at_once_is_one_room(site: Demo, server: Serv
         ("hello", None, "not JSON"),
         ("[1]", None, "no header"),
         ("{}", None, "no header"),
-        ('{"type": "dance"}', "dance", "known: 'join', 'say', 'statistics'"),
+        ('{"type": "dance"}', "dance", "known: 'join', 'leave', 'say', 'statistics'"),
         ('{"type": "join", "room": "lobby"}', "join", "the field 'nick' is missing"),
         ('{"type": "join", "nick": 1, "room": "r"}', "join", "expected str, got int"),
         ('{"type": "join", "nick": " ", "room": "r"}', "join", "nick: 1 to 32 printable"),
         ('{"type": "join", "nick": "a", "room": ""}', "join", "room: 1 to 32 printable"),
         ('{"type": "join", "nick": "a\\u202eb", "room": "r"}', "join", "nick: 1 to 32 printable"),
         ('{"type": "join", "nick": "a", "room": "\\u0000"}', "join", "room: 1 to 32 printable"),
+        (
+            json.dumps({"type": "join", "nick": "a", "room": "r", "key": "k" * (LONGEST_KEY + 1)}),
+            "join",
+            "key: at most 64 characters",
+        ),
         ('{"type": "say", "text": "too early"}', None, "Join a room first."),
         ('{"type": "say", "text": " \\n "}', "say", "text: 1 to 2,000 characters"),
         ('{"type": "say", "text": "\\u001b[31m"}', "say", "text: no control characters"),

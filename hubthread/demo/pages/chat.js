@@ -12,11 +12,13 @@ const me = {
   // Per tab, so that two tabs are two users; a reload keeps the user.
   nick: sessionStorage.getItem("nick") ?? "",
   room: new URLSearchParams(location.search).get("room") ?? "",
+  key: sessionStorage.getItem("key") ?? crypto.getRandomValues(new Uint32Array(4)).join("-"),
   as: "", // the nick that the server gave
   id: 0,
   wants: false, // to be in the room: join after each connect
 };
-const room = { name: null, seq: 0, people: [], known: new Set() };
+sessionStorage.setItem("key", me.key);
+const room = { name: null, run: "", seq: 0, people: [], known: new Set() };
 let rooms = [];
 
 const connection = new Connection({
@@ -26,13 +28,14 @@ const connection = new Connection({
     return seen ? LOOK_MS - 100 : BEAT_MS;
   },
   opened() {
-    if (me.wants) send("join", { nick: me.nick, room: me.room });
+    if (me.wants) join();
   },
   received: (message) => handlers[message.type]?.(message),
   changed: () => showState(),
 });
 
 const send = (type, fields) => connection.send(type, fields);
+const join = () => send("join", { nick: me.nick, room: me.room, key: me.key });
 
 // ---- Messages of the server.
 
@@ -44,16 +47,19 @@ const handlers = {
 
   joined(message) {
     const again = room.name === message.room; // a reconnect: keep the messages on the page
-    Object.assign(room, { name: message.room, seq: message.seq, people: message.people });
+    const notice = again ? whatWasMissed(message) : `You are in ${message.room}`;
+    const { run, seq, people } = message;
+    Object.assign(room, { name: message.room, run, seq, people });
     Object.assign(me, { room: message.room, as: message.nick, id: message.id });
     if (!again) {
       room.known.clear();
       $("messages").replaceChildren();
     }
     $("log").setAttribute("aria-busy", "true"); // screen readers must not read the history
-    for (const each of message.messages) addMessage(each);
+    if (!again) for (const each of message.messages) addMessage(each);
     $("log").removeAttribute("aria-busy");
-    addNotice(again ? "Connected again" : `You are in ${message.room}`, "divider");
+    addNotice(notice, "divider");
+    if (again) for (const each of message.messages) addMessage(each);
     if (me.as !== me.nick) addNotice(`${me.nick} is taken here: you are ${me.as}.`);
     const address = new URL(location.href);
     if (address.searchParams.get("room") !== message.room) {
@@ -99,6 +105,15 @@ const handlers = {
     }
   },
 };
+
+// What a page that was connected before is told, above the messages that are new to it.
+function whatWasMissed({ run, messages }) {
+  if (run !== room.run) return "Connected again: the server was restarted, and has forgotten this room";
+  const missed = messages.filter((each) => each.seq > room.seq).length;
+  if (!missed) return "Connected again: nothing was said meanwhile";
+  const more = missed === messages.length && messages[0].seq > room.seq + 1 ? " at least" : "";
+  return `Connected again: you have missed${more} ${missed} message${missed === 1 ? "" : "s"}`;
+}
 
 // Events of the old room, and events that "joined" already contains, may follow it.
 function isNext(message) {
@@ -294,7 +309,7 @@ function showFigures(figures) {
 function enter(nick, name) {
   Object.assign(me, { nick: nick.trim(), room: name.trim(), wants: true });
   sessionStorage.setItem("nick", me.nick);
-  if (!send("join", { nick: me.nick, room: me.room })) connection.retryNow();
+  if (!join()) connection.retryNow();
 }
 
 function moveTo(name) {
@@ -322,6 +337,7 @@ $("move").onsubmit = (event) => {
 
 $("leave").onclick = () => {
   room.name = null;
+  send("leave");
   showWelcome();
   connection.open(); // a new connection is in no room
 };
