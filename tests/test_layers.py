@@ -153,6 +153,12 @@ def test_package_docstrings_name_every_file_that_is_there_and_no_other() -> None
     )
 
 
+def test_design_names_every_package_of_the_layers() -> None:
+    page = (PACKAGE / "docs" / "topics" / "design.rst").read_text(encoding="utf-8")
+    packages = {name for row in ROWS for name in row.packages.split()} - {"__init__", "__main__"}
+    assert [name for name in sorted(packages) if f"``{name}``" not in page] == []
+
+
 def test_map_of_the_main_things_names_functions_that_are_there() -> None:
     found = re.findall(
         r"^ +(.+?)  +(\S+\.py) +(\w+)\.(\w+)$", hubthread.__doc__ or "", re.MULTILINE
