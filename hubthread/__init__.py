@@ -7,7 +7,7 @@ above it:
     version.py                the version of the package
     checks.py, types.py       argument checks; ids and enums
     limits.py, history.py     limits for clients; the history of a room
-    presence.py               who is in a room
+    presence.py, sessions.py  who is in a room; clients that come back
     matcher/                  typed messages: formats, handlers, converters
     protocol/                 the wire: HTTP, handshake, frames, closing
     concurrency/              threads, waits and order
@@ -156,6 +156,7 @@ from hubthread.rooms.ticking.schedule import Tick as Tick
 from hubthread.serving.client_page import client_page as client_page
 from hubthread.serving.raw_server import SocketServer as SocketServer
 from hubthread.serving.server import Server as Server
+from hubthread.sessions import Sessions as Sessions
 from hubthread.settings import HotlineOption as HotlineOption
 from hubthread.settings import HubSetting as HubSetting
 from hubthread.settings import Overflow as Overflow
@@ -209,6 +210,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Backplane",
     "BackplaneState",
     "MemoryBackplane",
+    # Clients that come back.
+    "Sessions",
     # Rooms with a clock.
     "FrameControl",
     "HotlineFrameOption",

@@ -96,6 +96,10 @@ class IOContext(Protocol):
         """The connection, for everything that this interface does not cover."""
 
     @property
+    def is_away(self) -> bool:
+        """True while the client's connection is lost and ``HubSetting.sessions`` waits for it."""
+
+    @property
     def hotlines(self) -> tuple[IHotline, ...]:
         """The rooms that the client is in, oldest first.
 

@@ -46,12 +46,14 @@ STALL: Final = "stall"
 ``WebsocketPeriod`` and ``SocketPeriod``."""
 ROOMS: Final = "rooms_per_client"
 """Rooms of one client: ``Limits.rooms_per_client``."""
+AWAY: Final = "sessions"
+"""Clients that are away: ``Sessions.limit``."""
 UNHANDLED: Final = "unhandled"
 """Messages of UDP peers that wait for their handlers: fixed, see ``net.udp.socket``."""
 
 LIMITS: Final = (
     CONNECTIONS, ADDRESS, HANDSHAKE, HEAD, MESSAGE, FRAGMENTS, MESSAGE_TIME, RATE, IDLE, SILENCE,
-    OUTBOX, STALL, ROOMS, UNHANDLED,
+    OUTBOX, STALL, ROOMS, AWAY, UNHANDLED,
 )  # fmt: skip
 """The keys of ``limits_struck``."""
 

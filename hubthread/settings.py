@@ -23,6 +23,7 @@ from hubthread.limits import Limits
 from hubthread.protocol.envelope import SUBPROTOCOL
 from hubthread.protocol.hosts import hosts_of
 from hubthread.room_option import HotlineOption as HotlineOption
+from hubthread.sessions import Sessions
 from hubthread.types import DataSize, Framing
 from hubthread.types import Overflow as Overflow
 from hubthread.types import Readers as Readers
@@ -374,6 +375,24 @@ class HubSetting(Generic[Meta, Header]):
     """Called with ``(ctx, meta)`` as the client's last callback.
 
     It is called exactly once for each client that has started, whatever ended the connection.
+    With ``sessions`` it waits for the end of the grace.
+    """
+    sessions: Sessions | None = None
+    """Lets a client of ``hubthread.1`` come back after a lost connection, as the same client.
+
+    ``None``: the end of its connection is the end of the client.
+    """
+    on_connection_lost: Callable[[IOContext, Meta], object] | None = None
+    """Called with ``(ctx, meta)`` when the connection of a client with a session is lost.
+
+    The client is away, and stays in its rooms.  ``on_connection_resume`` or
+    ``on_connection_close`` follows.
+    """
+    on_connection_resume: Callable[[IOContext, Meta], object] | None = None
+    """Called with ``(ctx, meta)`` when a client has come back on another connection.
+
+    It is called without ``on_connection_lost`` before it if the client has come back before
+    anybody noticed the loss.
     """
     around_callback: Callable[[IOContext, Meta], AbstractContextManager[object]] | None = None
     """Called with ``(ctx, meta)``; returns a context manager that each callback runs inside.
@@ -474,16 +493,18 @@ class HubSetting(Generic[Meta, Header]):
         check_kind("limits", self.limits, Limits, "a Limits")
         if self.backplane is not None:
             check_has("backplane", self.backplane, "open", "a Backplane or None")
-        spoken = self.websocket_period.upgrader.subprotocols
-        if self.check_token is not None and not callable(spoken) and SUBPROTOCOL not in spoken:
-            wanted = f"expected {SUBPROTOCOL!r} in Upgrader.subprotocols, got {spoken!r}"
-            raise SettingError("check_token", f"{wanted}: its clients show tokens")
+        if self.sessions is not None:
+            check_kind("sessions", self.sessions, Sessions, "a Sessions or None")
+        self._need_subprotocol("check_token", "its clients show tokens")
+        self._need_subprotocol("sessions", "its clients come back")
         for name, arguments in (
             ("receive_matcher_error", ("ctx", "meta", "error")),
             ("on_handshake", ("request",)),
             ("on_receive_message", ("ctx", "meta")),
             ("on_connection_start", ("ctx", "meta")),
             ("on_connection_close", ("ctx", "meta")),
+            ("on_connection_lost", ("ctx", "meta")),
+            ("on_connection_resume", ("ctx", "meta")),
             ("around_callback", ("ctx", "meta")),
             ("user", ("ctx", "meta")),
             ("check_token", ("ctx", "meta", "token")),
@@ -492,3 +513,9 @@ class HubSetting(Generic[Meta, Header]):
             ("on_backplane", ("hub", "state")),
         ):
             check_function(name, getattr(self, name), *arguments)
+
+    def _need_subprotocol(self, name: str, why: str) -> None:
+        spoken = self.websocket_period.upgrader.subprotocols
+        if getattr(self, name) is not None and not callable(spoken) and SUBPROTOCOL not in spoken:
+            wanted = f"expected {SUBPROTOCOL!r} in Upgrader.subprotocols, got {spoken!r}"
+            raise SettingError(name, f"{wanted}: {why}")

@@ -33,6 +33,7 @@ QUESTIONS = (
 
 # Base classes with one subclass that are not a file split, each with the reason.
 ONE_SUBCLASS = {
+    "net.lasting.LastingOutbox": "its connection makes it, by Connection.outbox_class",
     "matcher.matcher.Recipient": "lets the matcher know a client, which is in a higher layer",
     "rooms.ticking.setup.TickSetup": "knows the room's type only as a type variable",
     "rooms.ticking.countdown.BaseCountdownTicker": "knows the room only as a type variable",
@@ -59,7 +60,7 @@ class Row(NamedTuple):
 ROWS = (
     Row("errors statistics version"),
     Row("checks types"),
-    Row("limits history presence"),
+    Row("limits history presence sessions"),
     # No threads, no clocks: what these two do depends on the bytes alone.
     Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
     Row("protocol", third_party="wsproto h11", not_stdlib=f"{_IO} {_THREADS}"),

@@ -11,13 +11,17 @@ deadlines on the timer thread; ``end`` on any thread.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from hubthread.checks import checked
 from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.protocol.close_codes import CloseCode
 from hubthread.protocol.hub_messages import load_message
+
+if TYPE_CHECKING:
+    from hubthread.net.interfaces import Link
 
 __all__ = ["Admission"]
 
@@ -33,7 +37,7 @@ class Admission:
     :param client: the client, whose ``intercept`` is this object until it is admitted.
     """
 
-    __slots__ = ("_client", "_core", "_timer", "ttl")
+    __slots__ = ("_client", "_core", "_timer", "ttl", "welcome")
 
     def __init__(self, core: Core[Any, Any], client: Any) -> None:
         self._core = core
@@ -41,6 +45,9 @@ class Admission:
         self._timer: Timer | None = None
         self.ttl: float | None = None
         """Seconds for which the last token is valid; ``None``: as long as the client stays."""
+
+        self.welcome: Callable[[], object] | None = None
+        """Answers the first message before the client begins; ``None``: the client answers it."""
 
     def begin(self) -> None:
         """Wait for the first message.
@@ -58,17 +65,27 @@ class Admission:
             client.ws_conn.close(CloseCode.TOKEN_REFUSED, "send hub:hello with a token first")
         elif self.check(message):
             client.intercept = self._core.client_messages
-            if client.start():
+            welcome, self.welcome = self.welcome, None
+            if welcome is not None:
+                welcome()
+                client.start()
+            elif client.start():
                 client.intercept(client, meta)  # answers the hello
         return False
 
-    def check(self, message: dict[str, Any]) -> bool:
-        """Return True if the token of a message is good; otherwise close the client."""
+    def check(self, message: dict[str, Any], connection: Link | None = None) -> bool:
+        """Return True if the token of a message is good; otherwise close the client.
+
+        :param connection: the connection to close, if it is not the client's yet.
+        """
         self.end()
         client, hook = self._client, self._core.setting.check_token
+        if connection is None:
+            connection = client.ws_conn
+            assert connection is not None
         token = message.get("token")
         if not isinstance(token, str):
-            client.ws_conn.close(CloseCode.TOKEN_REFUSED, "expected a token, a text")
+            connection.close(CloseCode.TOKEN_REFUSED, "expected a token, a text")
             return False
         assert hook is not None
         client._ahead(hook)
@@ -78,7 +95,7 @@ class Admission:
         except BaseException as error:  # noqa: BLE001 - logged; and the client is not let in
             client.note(error)
             self._core.incidents.log_exception(error, "check_token raised for %r", client)
-            client.ws_conn.close(CloseCode.INTERNAL_ERROR, "the server failed to check the token")
+            connection.close(CloseCode.INTERNAL_ERROR, "the server failed to check the token")
             return False
         if verdict is True:
             self.ttl = None
@@ -88,7 +105,7 @@ class Admission:
             self._close_after(self.ttl, "the token has expired")
             return True
         reason = verdict if isinstance(verdict, str) else REFUSED
-        client.ws_conn.close(CloseCode.TOKEN_REFUSED, reason)
+        connection.close(CloseCode.TOKEN_REFUSED, reason)
         return False
 
     def renew(self, message: dict[str, Any]) -> dict[str, Any] | None:

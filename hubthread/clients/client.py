@@ -154,6 +154,11 @@ class Client(Recipient, Generic[Meta, Header]):
             return self._context
 
     @property
+    def is_away(self) -> bool:
+        """True while its connection is lost and it may come back.  See ``IOContext``."""
+        return self.ws_conn.ended_by == "away"
+
+    @property
     def hotlines(self) -> tuple[Any, ...]:
         """The rooms that the client is in, oldest first.  See ``IOContext``."""
         return self._rooms.hotlines()
@@ -517,6 +522,26 @@ class Client(Recipient, Generic[Meta, Header]):
             self._ahead(callback)
             with self._core.registry.busy(self):
                 self._call(lambda: run_essential(partial(callback, self, self.meta)))
+
+    # For its session, in the client's order.
+
+    def decide(self, question: Callable[[], bool]) -> bool:
+        """Return the answer of a function of the program; False if it has raised."""
+        answers: list[bool] = []
+        self._call(lambda: answers.append(question()))
+        return answers == [True]
+
+    def tell_lost(self) -> None:
+        """Call ``on_connection_lost``."""
+        callback = self._core.setting.on_connection_lost
+        if callback is not None:
+            self._call(lambda: callback(self, self.meta))
+
+    def tell_resumed(self) -> None:
+        """Call ``on_connection_resume``."""
+        callback = self._core.setting.on_connection_resume
+        if callback is not None:
+            self._call(lambda: callback(self, self.meta))
 
     def _ahead(self, function: object) -> None:
         """Let another thread serve the others, if ``function``, which runs next, may block."""

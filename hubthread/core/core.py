@@ -118,6 +118,8 @@ class Core(Generic[Meta, Header]):
         """The limit of ``Limits.messages_per_second``."""
         self.intercept: Intercept = setting.on_receive_message
         """``on_receive_message``, behind ``limiter``."""
+        self.sessions: Any = None
+        """The sessions of clients of ``hubthread.1`` (``hub.session_table``); ``None``: none."""
         self.client_messages: Callable[[Any, Any], bool]
         """The same for clients of ``hubthread.1``, behind the hub's own messages."""
 

@@ -30,6 +30,7 @@ def websocket_options(
         setting.overflow,
         period.upgrader.write_buffer_size,
         period.write_wait,
+        sent_bytes=0 if setting.sessions is None else setting.sessions.sent_bytes,
         on_drop=on_drop,
     )
     return ConnectionOptions(

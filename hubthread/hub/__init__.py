@@ -10,6 +10,7 @@
 ``several.py``          a push to several rooms.  Any thread
 ``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
                         that runs the client's callbacks
+``session_table.py``    clients that come back after a lost connection.  Any thread
 ``filtered.py``         a broadcast to the clients that a predicate chooses.  The hub thread only
 ``parts.py``            the objects that a hub is assembled of
 ``polling.py``          ``hub.long_polling``: a thread for each poll

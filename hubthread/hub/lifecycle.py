@@ -306,6 +306,8 @@ class Lifecycle:
         retry = seconds if seconds > AFTER_RESTART else None  # otherwise they know themselves
         for client in members:
             client.close(CloseCode.GOING_AWAY, "the server is going away", retry)
+        if core.sessions is not None:
+            core.sessions.close()
         core.connections.cut_handshakes()
         # 4. Outboxes drain and closing handshakes end by themselves.  Then cut the rest.
         self._wait_connections(left(gentle))

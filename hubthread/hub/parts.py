@@ -12,6 +12,7 @@ from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.core.core import Core
 from hubthread.hub.client_messages import ClientMessages
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.session_table import SessionTable
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.serving.wsgi import WSGIBridge
 
@@ -37,6 +38,8 @@ def wire(core: Core[Any, Any]) -> None:
     core.intercept = behind_limit(core.limiter, setting.on_receive_message)
     own = ClientMessages(core, setting.on_receive_message)
     core.client_messages = behind_limit(core.limiter, own) or own
+    if setting.sessions is not None:
+        core.sessions = SessionTable(core, setting.sessions)
     validate_origin_check(setting.websocket_period.upgrader.check_origin)
     if setting.receive_matcher is not None:
         setting.receive_matcher.freeze()

@@ -8,6 +8,8 @@ Read in this order:
   it, and the overflow policies for slow peers; ``tick_batch.py`` corks outboxes during a tick.
 - ``connection.py`` (WebSocket) and ``tcp.py`` (raw): the reader, its pings, and the end;
   ``keepalive.py`` says when a ping is due and when a silent peer counts as gone.
+- ``lasting.py`` and ``sent_log.py``: connections whose messages outlive them, for clients that
+  come back.  What waits goes from one outbox to the next.
 - ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share
   threads.  The work of a connection is a generator, which a selector resumes.
 - ``traffic.py``: counts of messages and bytes, for metrics.

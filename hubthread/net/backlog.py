@@ -187,6 +187,20 @@ class Backlog:
         while self._entries:
             self.dropped += self._take_entry().number is not None
 
+    def pass_on(self, bounds: OutboxBounds) -> bytes | memoryview:
+        """Let the messages wait for another connection, without the control frames.
+
+        :param bounds: the bounds and the policy from now on.
+        :returns: the rest of the frame that is partly out; it waits here no more.
+        """
+        self._bounds = bounds
+        self._urgent.clear()
+        rest = self._take()[0] if self._rest else b""
+        if any(entry.number is None for entry in self._entries):
+            self.size -= sum(len(each.wire) for each in self._entries if each.number is None)
+            self._entries = deque(each for each in self._entries if each.number is not None)
+        return rest
+
     def forget(self) -> None:
         """Remove everything: the connection has ended.  Nothing counts as dropped."""
         self._rest = b""

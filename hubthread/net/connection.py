@@ -60,6 +60,8 @@ class Connection:
 
     kind = "websocket"
     """The kind of connection in metrics."""
+    outbox_class = Outbox
+    """The class of the sending half."""
     waits_for_rest = False
     """True if the socket stays open until what waits has been sent to a half-closed peer."""
 
@@ -88,7 +90,9 @@ class Connection:
         start_thread = services.threads.start
         self._meter = services.meter
         self._traffic = traffic = self._meter.begin(self.kind)
-        self.outbox = Outbox(transport, options.bounds, start_thread, self._on_broken, traffic)
+        self.outbox = self.outbox_class(
+            transport, options.bounds, start_thread, self._on_broken, traffic
+        )
         self._lock = threading.RLock()  # guards what follows; held for one table look-up
         self._closing = Closing()
         self._timer: Timer | None = None

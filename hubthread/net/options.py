@@ -45,6 +45,8 @@ class OutboxBounds:
     on_drop: Callable[[], object] = _ignore
     """Called for each message that the policy drops.  The caller holds the outbox's lock, so
     this function must return at once and must not call user code."""
+    sent_bytes: int = 0
+    """Bytes of sent messages that are kept for a peer that comes back (``net.lasting``)."""
 
     @cached_property
     def cork_messages(self) -> int:

@@ -26,7 +26,7 @@ from hubthread.net.backlog import PING, PONG
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending, is_broken
 from hubthread.net.traffic import Traffic
-from hubthread.net.transport import Transport
+from hubthread.net.transport import SendingHalf
 from hubthread.types import Overflow
 
 __all__ = ["PING", "PONG", "Outbox"]
@@ -58,7 +58,7 @@ class Outbox(Sending):
 
     def __init__(
         self,
-        transport: Transport,
+        transport: SendingHalf,
         bounds: OutboxBounds,
         start_thread: Callable[[Callable[[], None], str], None],
         on_broken: Callable[[str], None],
@@ -265,7 +265,7 @@ class Outbox(Sending):
 
     # Parts of changes: the caller holds the lock.
 
-    def _offer(self, data: bytes) -> int:
+    def _offer(self, data: bytes | memoryview) -> int:
         """Return how many bytes of ``data`` the socket has taken, or -1 if it is broken."""
         try:
             sent = self.transport.send(data)

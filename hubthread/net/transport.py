@@ -18,7 +18,7 @@ from typing import Protocol
 from hubthread.concurrency.fairness import SLICE, CpuBudget
 from hubthread.net.steps import Steps, Watching, Writable
 
-__all__ = ["PeerLeft", "PlainTransport", "Stream", "Transport", "send_steps"]
+__all__ = ["PeerLeft", "PlainTransport", "SendingHalf", "Stream", "Transport", "send_steps"]
 
 Stream = socket.socket
 """A connected stream socket."""
@@ -60,33 +60,18 @@ class PeerLeft(ConnectionError):
     """The peer has gone without a byte, as the health check of a load balancer does."""
 
 
-class Transport(Protocol):
-    """The interface of a connection's socket, the same for plain sockets and TLS."""
+class SendingHalf(Protocol):
+    """The part of a transport that an outbox needs."""
 
     watch: Watching | None
     """The place of a socket among those that share threads; ``recv`` does not block then, and
     raises ``TimeoutError`` if there is nothing to receive.  ``None``: the connection has a reader
     of its own."""
-    unsent: int
-    """The number of bytes that ``send`` has taken and the operating system has not; after
-    encryption, where there is TLS."""
 
-    def handshake(self, timeout: float) -> None:
-        """Complete the TLS handshake, if there is TLS.  The reader thread, once.
-
-        :raises TimeoutError: after ``timeout`` seconds.
-        :raises OSError: when the handshake fails.
-        """
-
-    def set_deadline(self, seconds: float | None) -> None:
-        """Let each later ``recv`` raise ``TimeoutError`` after ``seconds`` without a byte."""
-
-    def recv(self) -> bytes:
-        """Wait for bytes and return them; ``b""`` at the end of the stream.  The reader only.
-
-        :raises TimeoutError: when the deadline has passed.
-        :raises OSError: when the connection is broken.
-        """
+    @property
+    def unsent(self) -> int:
+        """The number of bytes that ``send`` has taken and the operating system has not; after
+        encryption, where there is TLS."""
 
     def send(self, data: bytes | memoryview) -> int:
         """Take what fits now and return the number of bytes; never block.
@@ -108,6 +93,27 @@ class Transport(Protocol):
         Over TLS this sends some bytes, which may stay ``unsent`` until the next ``send``.
         Bytes that ``recv`` returns afterwards only show that the peer still sends: they may be
         encrypted.
+        """
+
+
+class Transport(SendingHalf, Protocol):
+    """The interface of a connection's socket, the same for plain sockets and TLS."""
+
+    def handshake(self, timeout: float) -> None:
+        """Complete the TLS handshake, if there is TLS.  The reader thread, once.
+
+        :raises TimeoutError: after ``timeout`` seconds.
+        :raises OSError: when the handshake fails.
+        """
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let each later ``recv`` raise ``TimeoutError`` after ``seconds`` without a byte."""
+
+    def recv(self) -> bytes:
+        """Wait for bytes and return them; ``b""`` at the end of the stream.  The reader only.
+
+        :raises TimeoutError: when the deadline has passed.
+        :raises OSError: when the connection is broken.
         """
 
     def shutdown(self) -> None:

@@ -92,6 +92,8 @@ class CloseCode(IntEnum):
     """The server has too much to do, or the client reads too slowly."""
     BAD_GATEWAY = 1014
     """A proxy could not reach the server."""
+    TAKEN_OVER = 4001
+    """The client has come back on another connection, as another tab with the same session."""
     TOKEN_REFUSED = 4401
     """The token is missing, wrong, or has expired."""
     STAY_AWAY = 4500
@@ -114,7 +116,9 @@ BANDS: tuple[tuple[int, int, Advice], ...] = (
     (1013, 1013, Advice.OVERLOADED),
     (1014, 3499, Advice.BACK),
     (3500, 3999, Advice.END),
-    (4000, 4400, Advice.BACK),
+    (4000, 4000, Advice.BACK),
+    (4001, 4001, Advice.END),
+    (4002, 4400, Advice.BACK),
     (4401, 4401, Advice.TOKEN),
     (4402, 4499, Advice.BACK),
     (4500, 4999, Advice.END),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from enum import IntEnum
 
 from hubthread.errors import WrongType, WrongValue
@@ -28,6 +29,7 @@ __all__ = [
     "encode_ping",
     "encode_pong",
     "is_sendable_code",
+    "whole_messages",
 ]
 
 
@@ -261,3 +263,23 @@ def encode_pong(payload: bytes = b"") -> bytes:
     """
     _check_control(MessageType.PONG, len(payload))
     return _header(_FIN | MessageType.PONG, len(payload)) + payload
+
+
+def whole_messages(stream: bytes | bytearray) -> Iterator[tuple[int, int, bool]]:
+    """Yield the frames at the start of what was sent: begin, end, and True for a message.
+
+    False stands for a control frame.  A frame whose end is missing is not yielded.
+    """
+    begin, size = 0, len(stream)
+    while begin + 2 <= size:
+        length, head = stream[begin + 1], 2
+        if length >= 126:
+            head = 4 if length == 126 else 10
+            if begin + head > size:
+                return
+            length = int.from_bytes(stream[begin + 2 : begin + head], "big")
+        end = begin + head + length
+        if end > size:
+            return
+        yield begin, end, not stream[begin] & 0x08
+        begin = end

@@ -13,6 +13,7 @@ import contextvars
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -26,6 +27,7 @@ from hubthread.errors import HandshakeRejected
 from hubthread.limits import HANDSHAKE, HEAD
 from hubthread.net.bind import Address
 from hubthread.net.connection import Connection
+from hubthread.net.lasting import LastingConnection
 from hubthread.net.shared import reading
 from hubthread.net.steps import Steps
 from hubthread.net.transport import PeerLeft, Transport, send_steps
@@ -164,6 +166,20 @@ def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Respon
         return Response.text(500, "The server failed to say why it refuses.")
 
 
+def _make_client(core: Core[Any, Any], negotiated: Negotiated) -> Any:
+    """Return a new client without a connection."""
+    request, accepted, meta, variables = negotiated
+    client = core.client_class(
+        core, core.registry.next_client_id(), meta, request, variables=variables
+    )
+    client.subprotocol = accepted.subprotocol
+    if core.setting.check_token is not None:
+        client.admission = Admission(core, client)
+    if accepted.subprotocol == SUBPROTOCOL:
+        client.intercept = client.admission or core.client_messages
+    return client
+
+
 Negotiator: TypeAlias = "Callable[[Arrival], Steps[Connection | Response | None]]"
 """Comes by the request of an arrival, and agrees on a connection; see ``Arrival.accept``."""
 
@@ -265,38 +281,44 @@ class Arrival:
         """
         core, transport = self._core, self.transport
         period = core.setting.websocket_period
-        self.request, accepted, meta, variables = negotiated
-        client = core.client_class(
-            core, core.registry.next_client_id(), meta, self.request, variables=variables
-        )
-        client.subprotocol = accepted.subprotocol
-        if core.setting.check_token is not None:
-            if accepted.subprotocol != SUBPROTOCOL:
-                raise HandshakeRejected(400, _NO_TOKEN)
-            client.admission = Admission(core, client)
+        self.request, accepted, _, _ = negotiated
+        knows_hub = accepted.subprotocol == SUBPROTOCOL
+        if core.setting.check_token is not None and not knows_hub:
+            raise HandshakeRejected(400, _NO_TOKEN)
+        sink: Any
+        kind: type[Connection] = Connection
+        make = partial(_make_client, core, negotiated)
+        if knows_hub and core.sessions is not None:
+            sink = core.sessions.sink(self.request, make, self.share)
+            kind = LastingConnection
+        else:
+            sink = make()
+            self.share(sink)
         deflate = accepted.deflate
-        self.share(client)
-        connection = client.ws_conn = Connection(
+        connection = kind(
             transport,
             WebSocketProtocol(
                 max_message=period.message_buffer_size,
                 max_fragments=period.max_fragments,
                 deflate=deflate,
             ),
-            client,
+            sink,
             core.options,
             core,
             window_bits=deflate.server_max_window_bits if deflate else None,
         )
-        if accepted.subprotocol == SUBPROTOCOL:
+        if knows_hub:
             connection.envelop()
-            client.intercept = client.admission or core.client_messages
+        if kind is Connection:
+            sink.ws_conn = connection
+        else:
+            sink.connection = connection
         # Before the 101: a client that has the 101 is told 1001 when the hub closes.
         if not core.connections.open(transport):
             raise HandshakeRejected(503, "The server is going away.")
         if not (yield from send_steps(transport, accepted.response, self.deadline)):
             return None
-        client.begin()
+        sink.begin()
         return connection
 
     @property

@@ -29,6 +29,11 @@ export interface Options {
   queue?: { messages?: number; bytes?: number }
   /** "slow": a hidden page tries every half minute or so; "wait": it does not try. */
   whenHidden?: "slow" | "wait"
+  /**
+   * How long the session of the server (`HubSetting.sessions`) is kept: "page", unless told
+   * otherwise, or "tab": a page that is reloaded is the same client.
+   */
+  session?: "page" | "tab"
   /** Milliseconds for the answer to a request; 10,000 unless told otherwise. */
   timeout?: number
 }
@@ -77,6 +82,8 @@ export class Hub {
     listener: (now: { state: State; reason: string; retryAt: number | null }) => void,
     options?: Listening,
   ): Off
+  /** The session has gone on, and so many messages were lost meanwhile. */
+  on(event: "gap", listener: (what: { lost: number }) => void, options?: Listening): Off
   on(event: "message", listener: (data: string | ArrayBuffer) => void, options?: Listening): Off
   on(header: string | number, listener: (message: any) => void, options?: Listening): Off
   /** Answer the server's requests with this header. */

@@ -38,6 +38,7 @@ const RENEWED_AT = 0.8 // the part of a token's time after which it is renewed
 const TOKEN_RETRY = 5 * SECOND // the wait after a token function that failed
 const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not open"
 const MOST_EARLY = 64 // messages before the hub's hello
+const STORED = "hubthread:"
 const SAMPLES = 8 // measurements of the server's clock that are kept
 
 /** The request was sent, or waited, when the connection ended: nobody knows its fate. */
@@ -53,6 +54,7 @@ export function advice(code) {
   if (code === 4401) return "token"
   if (code === 1001 || code === 1012) return "restart"
   if (code === 1013) return "overloaded"
+  if (code === 4001) return "end" // another tab has the session now
   if (code === 1002 || code === 1003 || (code >= 1007 && code <= 1010)) return "end"
   if ((code >= 3500 && code <= 3999) || (code >= 4500 && code <= 4999)) return "end"
   return "back"
@@ -140,12 +142,14 @@ export class Hub {
   #timer = null
   #timerDue = Infinity
   #page = null // takes the page's listeners away
-  #session = null
+  #session = null // the token that makes the next connection the same client
+  #got = 0 // the number of the last message of the session
   #id = null
   #samples = [] // { rtt, offset }
 
   constructor(url, options) {
     const { token, plain = false, queue = {}, whenHidden = "slow", timeout = 10 * SECOND } = options
+    const { session = "page" } = options
     const base = globalThis.location?.href
     const address = new URL(url, base)
     address.protocol = address.protocol.replace(/^http/, "ws")
@@ -153,9 +157,12 @@ export class Hub {
       throw new TypeError(`connect: expected an address of ws, wss, http or https, got ${url}`)
     if (!["slow", "wait"].includes(whenHidden))
       throw new TypeError(`whenHidden: expected "slow" or "wait", got ${whenHidden}`)
+    if (!["page", "tab"].includes(session))
+      throw new TypeError(`session: expected "page" or "tab", got ${session}`)
     this.#address = address.href
     const { messages = 64, bytes = 256 * 1024 } = queue
-    this.#options = { token, plain, messages, bytes, whenHidden, timeout }
+    this.#options = { token, plain, messages, bytes, whenHidden, timeout, session }
+    if (session === "tab") this.#takeSession()
     this.raw = Object.freeze({ send: (data, how) => this.#post(data, how) })
   }
 
@@ -332,10 +339,11 @@ export class Hub {
       return this.#end(`the server does not speak ${PROTOCOL}: connect with { plain: true }`, 1002)
     const hello = { type: "hub:hello", v: 1, client: "js" }
     if (token !== undefined) hello.token = token
-    if (this.#session) hello.resume = this.#session
+    if (this.#session) Object.assign(hello, { resume: this.#session, got: this.#got })
     socket.send(JSON.stringify(hello))
-    // Behind the hello, without waiting for its answer: a round trip less.
-    for (const room of this.#rooms.values()) this.#join(room)
+    // Behind the hello, without waiting for its answer: a round trip less.  With a session the
+    // client may be in its rooms already, and the answer says so.
+    if (!this.#session) for (const room of this.#rooms.values()) this.#join(room)
   }
 
   #opened() {
@@ -460,6 +468,7 @@ export class Hub {
       message = null
     }
     const epoch = this.#epoch
+    if (this.#spoken) this.#got++
     if (!this.#spoken) {
       if (message?.type === "hub:hello") return this.#onHello(message)
       // What the program sends first may overtake the hub's hello.
@@ -474,7 +483,9 @@ export class Hub {
   #onHello(message) {
     if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`, 1002)
     this.#spoken = true
+    const asked = this.#session !== null
     this.#session = message.session ?? null
+    this.#got = message.at ?? 0
     this.#id = message.id ?? null
     this.#samples = []
     if (typeof message.now === "number") this.#sample(now() - this.#startedAt, message.now)
@@ -482,8 +493,21 @@ export class Hub {
     const early = this.#early
     this.#early = []
     const epoch = this.#epoch
+    const gaps = asked ? this.#comeBack(message) : []
     this.#opened()
+    for (const tell of gaps) if (epoch === this.#epoch) tell()
     for (const data of early) if (epoch === this.#epoch) this.#onMessage(data)
+  }
+
+  /** Go on with the session, or join the rooms anew if it has ended; return who hears of a gap. */
+  #comeBack({ resumed = false, lost = 0 }) {
+    const gaps = []
+    if (resumed && lost) gaps.push(() => this.#listeners.emit("gap", { lost }))
+    for (const room of this.#rooms.values()) {
+      if (resumed && room.resume(lost)) gaps.push(() => room.missed())
+      this.#join(room)
+    }
+    return gaps
   }
 
   #dispatch(message) {
@@ -709,7 +733,7 @@ export class Hub {
     view?.addEventListener("online", () => this.#wake(), { signal })
     view?.addEventListener("offline", () => this.#offline(), { signal })
     view?.addEventListener("pagehide", () => this.#hide(), { signal })
-    view?.addEventListener("pageshow", event => event.persisted && this.#wake(), { signal })
+    view?.addEventListener("pageshow", event => event.persisted && this.#show(), { signal })
   }
 
   #leavePage() {
@@ -738,9 +762,32 @@ export class Hub {
   #hide() {
     if (this.#state === "idle" || this.#state === "ended") return
     this.#drop(1001)
+    if (this.#options.session === "tab") this.#leaveSession()
     this.#state = "waiting"
     this.#retryDue = Infinity
     this.#arm()
+  }
+
+  #show() {
+    if (this.#options.session === "tab") this.#takeSession()
+    this.#wake()
+  }
+
+  // Kept only while no page has it: a tab that is duplicated must not copy it.
+  #takeSession() {
+    try {
+      const key = STORED + this.#address
+      const kept = JSON.parse(sessionStorage.getItem(key))
+      sessionStorage.removeItem(key)
+      if (kept) [this.#session, this.#got] = kept
+    } catch { /* the page may store nothing */ }
+  }
+
+  #leaveSession() {
+    try {
+      if (this.#session)
+        sessionStorage.setItem(STORED + this.#address, JSON.stringify([this.#session, this.#got]))
+    } catch { /* the page may store nothing */ }
   }
 
   #become(state, reason) {
@@ -762,6 +809,7 @@ export class Room {
   #epoch = null // of the position
   #at = null
   #live = false
+  #wasLive = false // before the connection was lost
   #members = new Map()
   #version = null
 
@@ -806,7 +854,19 @@ export class Room {
     this.#options = { ...this.#options, ...options }
   }
 
-  lost() { this.#live = false }
+  lost() {
+    this.#wasLive ||= this.#live
+    this.#live = false
+  }
+
+  /** Stay in the room; but a room with a history recovers what the session has lost. */
+  resume(lost) {
+    this.#live = this.#wasLive && !(lost && this.#at !== null)
+    this.#wasLive = false
+    return this.#live && lost > 0
+  }
+
+  missed() { this.#listeners.emit("gap", { why: "lost" }) }
 
   joining() {
     if (this.#live) return null
@@ -819,6 +879,7 @@ export class Room {
   joined(answer) {
     const { epoch = null, at = null, recovered, count = 0, members } = answer
     this.#live = true
+    this.#wasLive = false
     const asked = recovered !== undefined
     if (!(recovered && this.#at !== null)) {
       this.#epoch = epoch
@@ -849,6 +910,8 @@ export class Room {
     const { n } = message
     // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
     if (n !== undefined && this.#at !== null && n <= this.#at) return
+    // While the room joins anew with its position: all of it comes again behind the answer.
+    if (n !== undefined && this.#at !== null && !this.#live) return
     const data = message.data ?? message.text ?? decoded(message.bytes)
     this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
     // After the listeners: a page that throws away its work asks for the message again.

@@ -49,6 +49,9 @@ class VirtualClient:
         self._reader: Reader
         self._on_message: Callable[[VirtualClient, str | bytes], object] | None = None
         self._on_end: Callable[[], object] = lambda: None
+        self._awaits_hello = False
+        self._got: int | None = None
+        self._hello: dict[str, Any] = {}
         transport.peer = clock.job(self._read)
 
     @property
@@ -57,6 +60,33 @@ class VirtualClient:
         client = self._reader.client
         assert client is not None
         return client
+
+    # The session, for a client that ``hub.connect`` has given one.
+
+    @property
+    def session(self) -> str | None:
+        """The token of the session; ``None`` without one."""
+        return self._hello.get("session")
+
+    @property
+    def resumed(self) -> bool:
+        """True if the client goes on with the session of ``hub.connect(resume=…)``."""
+        return bool(self._hello.get("resumed"))
+
+    @property
+    def lost(self) -> int:
+        """The number of messages that the hub has told to be lost, when the client came back."""
+        return int(self._hello.get("lost", 0))
+
+    def _say_hello(self, before: VirtualClient | None) -> None:
+        """Ask for a session, or for that of an earlier connection."""
+        hello: dict[str, Any] = {"type": "hub:hello", "v": 1}
+        if before is not None:
+            before._read_frames()
+            hello |= {"resume": before.session, "got": before._got}
+        self._awaits_hello = True
+        self.send_json(hello)
+        self._read_frames()
 
     # Messages from the hub.
 
@@ -214,6 +244,13 @@ class VirtualClient:
     def _take_frame(self, opcode: int, payload: bytes) -> None:
         if opcode == MessageType.TEXT or opcode == MessageType.BINARY:
             message = payload.decode() if opcode == MessageType.TEXT else payload
+            if self._awaits_hello:
+                self._awaits_hello = False
+                self._hello = json.loads(message)
+                self._got = self._hello.get("at")
+                return
+            if self._got is not None:
+                self._got += 1
             self._inbox.append(message)
             if self._on_message is not None:
                 checked(self._on_message(self, message))

@@ -22,6 +22,7 @@ from hubthread.errors import HandshakeRejected, UsageError, WrongType
 from hubthread.hub.dhub import DHub
 from hubthread.hub.hub import Hub
 from hubthread.hub.parts import Parts
+from hubthread.protocol.envelope import SUBPROTOCOL
 from hubthread.rooms.ticking.control import FrameControl
 from hubthread.serving.accept import Negotiated
 from hubthread.serving.wsgi import WSGIBridge
@@ -150,6 +151,8 @@ class VirtualHub(Hub[Meta, Header]):
         headers: Mapping[str, str] | None = None,
         bytes_per_second: float | None = None,
         on_message: Callable[[VirtualClient, str | bytes], object] | None = None,
+        session: bool = False,
+        resume: VirtualClient | None = None,
     ) -> VirtualClient:
         """Connect a new client, and return it after its start callback has run.
 
@@ -158,11 +161,23 @@ class VirtualHub(Hub[Meta, Header]):
         :param bytes_per_second: the speed at which the client reads; it takes up to a tenth of
             it at once.  ``None`` for a client that reads everything at once.
         :param on_message: see ``VirtualClient.on_message``.
+        :param session: True for a client of ``hubthread.1`` that asks for a session
+            (``HubSetting.sessions``).  The hub's hello does not come into its inbox.
+        :param resume: an earlier client with a session, whatever its connection has come to.  The
+            new connection goes on with that session, and says which messages have been read.
         :raises HandshakeRejected: if the hub refuses the client.
+        :raises UsageError: if ``resume`` has no session.
         """
         check_number("bytes_per_second", bytes_per_second, 0, optional=True)
         check_kind("path", path, str, "text")
-        fields = HANDSHAKE | _lowered(headers)
+        check_kind("session", session, bool, "True or False")
+        if resume is not None:
+            check_kind("resume", resume, VirtualClient, "a VirtualClient or None")
+            if resume.session is None:
+                raise UsageError(f"{resume!r} has no session: connect it with session=True")
+        session = session or resume is not None
+        own = {"sec-websocket-protocol": SUBPROTOCOL} if session else {}
+        fields = HANDSHAKE | own | _lowered(headers)
         lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
         request = "\r\n".join([*lines, "", ""]).encode("latin-1")
         client = self._new_client(request, bytes_per_second)
@@ -171,6 +186,8 @@ class VirtualHub(Hub[Meta, Header]):
         self.clock.settle()
         if client._reader.refusal is not None:
             raise client._reader.refusal
+        if session:
+            client._say_hello(resume)
         return client
 
     def connect_through(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.clients.client import Client
 from hubthread.errors import HandshakeRejected
+from hubthread.hub.session_table import SessionSink
 from hubthread.net.connection import INTERNAL_ERROR, Connection
 from hubthread.net.keepalive import Keepalive
 from hubthread.net.steps import Steps, run_steps
@@ -49,14 +50,19 @@ class Reader:
         self._heard = 0.0  # the time of the last bytes, or of the last keepalive
         self._next = self._begin
         self._connection: Connection
-        self.client: Client[Any, Any] | None = None
-        """The hub's client, after a complete handshake."""
+        self._sink: Any = None
         self.refusal: HandshakeRejected | None = None
         """The refusal of the handshake, if it was refused."""
         self.on_end: Callable[[], object] = lambda: None
         """Called when the connection has ended."""
         self._arrival = Arrival(core, transport)
         self.job = transport.reader = self._clock.job(self._step, self._may_run)
+
+    @property
+    def client(self) -> Client[Any, Any] | None:
+        """The hub's client, after a complete handshake; with sessions, after its first message."""
+        sink = self._sink
+        return sink.client if isinstance(sink, SessionSink) else sink
 
     def _may_run(self) -> bool:
         """Return False while a real reader would wait for the client's strand."""
@@ -73,8 +79,7 @@ class Reader:
             self.on_end()
             return None
         self._connection = connection
-        assert isinstance(connection._sink, Client)
-        self.client = connection._sink
+        self._sink = connection._sink
         self._heard = self._clock.now()
         self._next = self._receive
         return -math.inf

@@ -89,8 +89,8 @@ test("backoff_doubles_to_20_seconds_and_is_reset_after_5_steady_ones", async () 
 test("advice_names_what_each_code_asks_for", () => {
   const table = {
     rest: [1000], restart: [1001, 1012], overloaded: [1013], token: [4401],
-    back: [1005, 1006, 1011, 1014, 1015, 3000, 3499, 4000, 4001, 4499],
-    end: [1002, 1003, 1007, 1008, 1009, 1010, 3500, 3999, 4500, 4999],
+    back: [1005, 1006, 1011, 1014, 1015, 3000, 3499, 4000, 4002, 4499],
+    end: [1002, 1003, 1007, 1008, 1009, 1010, 3500, 3999, 4001, 4500, 4999],
   }
   for (const [what, codes] of Object.entries(table))
     for (const code of codes) assert.equal(advice(code), what, String(code))
@@ -544,7 +544,7 @@ test("room_joins_behind_the_hello_and_again_with_its_position", async () => {
   world.socket.open()
   const join = world.socket.messages().at(-1)
   assert.deepEqual(join, { type: "hub:join", room: "table/7", replay: 2, id: join.id })
-  world.socket.receive(HELLO)
+  world.socket.receive({ ...HELLO, session: undefined })
   world.socket.receive({ type: "hub:join", reply: join.id, room: "table/7", epoch: "k", at: 5, count: 1 })
   for (const n of [5, 5, 6]) world.socket.receive({ room: "table/7", n, data: { type: "said", text: n } })
   assert.deepEqual(heard, [5, 6])
@@ -554,11 +554,99 @@ test("room_joins_behind_the_hello_and_again_with_its_position", async () => {
   world.socket.open()
   const again = world.socket.messages().at(-1)
   assert.deepEqual([again.epoch, again.at], ["k", 6])
-  world.socket.receive(HELLO)
+  world.socket.receive({ ...HELLO, session: undefined })
   world.socket.receive({ reply: again.id, epoch: "m", at: 2, recovered: false, why: "epoch" })
   world.socket.receive({ room: "table/7", n: 3, data: { type: "said", text: 3 } })
   assert.deepEqual(heard, [5, 6, "gap epoch", 3])
   hub.disconnect()
+})
+
+/** A client in a room with a history and one without, whose session the next connection asks for. */
+async function cutOff(world) {
+  const hub = await opened(world, {}, { ...HELLO, at: 1 })
+  const heard = []
+  const rooms = ["with", "without"].map(name => {
+    const room = hub.room(name)
+    room.on("*", data => heard.push(`${name} ${data}`))
+    room.on("gap", ({ why }) => heard.push(`${name}: gap ${why}`))
+    const { id } = world.socket.messages().at(-1)
+    world.socket.receive({ reply: id, room: name, ...(name === "with" ? { epoch: "k", at: 5 } : {}) })
+    return room
+  })
+  hub.on("gap", ({ lost }) => heard.push(`lost ${lost}`))
+  world.socket.receive({ room: "with", n: 6, data: 6 })
+  world.socket.end()
+  assert.deepEqual(rooms.map(room => room.live), [false, false])
+  await world.pass(1000)
+  world.socket.open()
+  // The hello of the hub, two answers, and a push: the rooms wait for the answer to the hello.
+  assert.deepEqual(world.socket.messages(), [{ type: "hub:hello", v: 1, client: "js", resume: "s1", got: 4 }])
+  return { hub, rooms, heard }
+}
+
+test("session_that_goes_on_keeps_its_rooms_and_counts_on", async () => {
+  const world = new World()
+  const { hub, rooms, heard } = await cutOff(world)
+  world.socket.receive({ ...HELLO, resumed: true, at: 5 })
+  assert.deepEqual(rooms.map(room => room.live), [true, true])
+  assert.equal(world.socket.messages().length, 1)
+  world.socket.receive({ room: "with", n: 7, data: 7 })
+  world.socket.end()
+  await world.pass(1000)
+  world.socket.open()
+  assert.equal(world.socket.messages()[0].got, 6)
+  assert.deepEqual(heard, ["with 6", "with 7"])
+  hub.disconnect()
+})
+
+test("session_that_has_lost_messages_recovers_rooms_with_a_history", async () => {
+  const world = new World()
+  const { hub, rooms, heard } = await cutOff(world)
+  world.socket.receive({ ...HELLO, resumed: true, at: 5, lost: 3 })
+  assert.deepEqual(rooms.map(room => room.live), [false, true])
+  const { id, ...join } = world.socket.messages().at(-1)
+  assert.deepEqual(join, { type: "hub:join", room: "with", epoch: "k", at: 6 })
+  world.socket.receive({ room: "with", n: 9, data: 9 }) // behind the hole: it comes again
+  world.socket.receive({ reply: id, room: "with", epoch: "k", at: 9, recovered: true, count: 3 })
+  for (const n of [7, 8, 9]) world.socket.receive({ room: "with", n, data: n })
+  assert.deepEqual(heard, ["with 6", "lost 3", "without: gap lost", "with 7", "with 8", "with 9"])
+  hub.disconnect()
+})
+
+test("session_that_has_ended_joins_its_rooms_anew", async () => {
+  const world = new World()
+  const { hub } = await cutOff(world)
+  world.socket.receive({ ...HELLO, session: "s2", at: 1 })
+  const joins = world.socket.messages().slice(1).map(({ id, ...join }) => join)
+  assert.deepEqual(joins, [
+    { type: "hub:join", room: "with", epoch: "k", at: 6 },
+    { type: "hub:join", room: "without" },
+  ])
+  world.socket.end(4001, "connected elsewhere")
+  assert.deepEqual([hub.state, hub.reason], ["ended", "connected elsewhere"])
+})
+
+test("session_of_a_tab_survives_a_reload_and_is_not_copied_with_the_tab", async () => {
+  const world = new World()
+  const stored = new Map()
+  globalThis.sessionStorage = {
+    getItem: key => stored.get(key) ?? null,
+    setItem: (key, value) => void stored.set(key, value),
+    removeItem: key => void stored.delete(key),
+  }
+  await opened(world, { session: "tab" }, { ...HELLO, at: 1 })
+  assert.equal(stored.size, 0)
+  world.fire("pagehide")
+  assert.equal(stored.size, 1)
+  const reloaded = connect("/ws", { session: "tab" })
+  assert.equal(stored.size, 0)
+  await world.settle()
+  world.socket.open()
+  const [hello] = world.socket.messages()
+  assert.deepEqual([hello.resume, hello.got], ["s1", 1])
+  reloaded.disconnect()
+  world.fire("pageshow", { persisted: true })
+  delete globalThis.sessionStorage
 })
 
 test("messages_before_the_hubs_hello_come_behind_open", async () => {

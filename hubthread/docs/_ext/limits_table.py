@@ -192,6 +192,14 @@ ROWS = [
         "stays connected.  A client that may choose its rooms could otherwise fill the memory.",
     ),
     Row(
+        "sessions",
+        "Sessions",
+        "limit",
+        "",
+        "the client ends with its connection",
+        "As many as there may be connections: clients that are away take memory, too.",
+    ),
+    Row(
         "unhandled",
         "",
         "",

@@ -34,6 +34,8 @@ class InputState(Enum):
     """The member gave it in time."""
     DEFAULTED = "defaulted"
     """The member was in the room and gave none in time."""
+    AWAY = "away"
+    """The member's connection was lost, and it was not back in time (``HubSetting.sessions``)."""
     LEFT = "left"
     """The member left the room before it gave one, or was not in it."""
 
@@ -219,7 +221,8 @@ class BaseInputGate(Generic[Control, Obj, V]):
     def _give_defaults(self) -> None:
         with self._lock:
             for member in self._waiting:
-                self._inputs[member] = Input(InputState.DEFAULTED, self._default)
+                state = InputState.AWAY if member.is_away else InputState.DEFAULTED
+                self._inputs[member] = Input(state, self._default)
             self._waiting.clear()
 
     def _end(self) -> None:

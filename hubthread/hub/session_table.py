@@ -1,0 +1,527 @@
+"""The sessions of one hub: clients that come back after a lost connection (G13).
+
+A connection of ``hubthread.1`` has no client before its first message.  If that is a ``hub:hello``
+with the token of a session, the client of the session goes on, on this connection::
+
+    → {"type":"hub:hello","v":1,"resume":"gu4…","got":41}
+    ← {"type":"hub:hello","v":1,"id":17,"now":1764…,"session":"gu4…","resumed":true,"at":42}
+    ← … the messages after number 41, then live …
+
+``at`` is the number of the hello itself: a client counts every message from there on.  ``lost``
+says how many messages are gone, if any.  A client that does not count leaves ``got`` out.  It
+gets what has waited, but not what the socket had taken before the loss was noticed.
+
+A session is in one of three states.  Its client has a *line*, a connection; or it is *away*, and
+an ``AwayLink`` holds its messages; or it has *ended*.  A claim makes the new connection the line
+at once.  The client itself changes over in the order of its callbacks, in ``SessionSink._switch``.
+
+Layer: hub.  Threads: every method of ``SessionTable`` may be called on any thread.  The locks
+of outboxes are taken under the table's, never the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from hubthread.clients.client import Client
+from hubthread.concurrency.deadline import wall_time
+from hubthread.concurrency.timers import Timer
+from hubthread.core.core import Core
+from hubthread.errors import ClientClosed
+from hubthread.limits import AWAY, HANDSHAKE
+from hubthread.net.address_limit import AddressLimit
+from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
+from hubthread.net.lasting import AwayLink, Greeting, LastingConnection
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.hub_messages import (
+    VERSION,
+    Refusal,
+    check_hello,
+    encode_message,
+    load_message,
+    reply_to,
+)
+from hubthread.protocol.request import Request
+from hubthread.sessions import Sessions
+
+__all__ = ["Session", "SessionSink", "SessionTable"]
+
+HELLO = "hub:hello"
+TOKEN_BYTES = 16
+
+
+class Session:
+    """One client that may come back.  The table's lock guards it."""
+
+    __slots__ = ("absence", "client", "ended", "key", "line", "timer")
+
+    def __init__(self, client: Client[Any, Any], line: SessionSink, key: bytes) -> None:
+        self.client = client
+        self.key = key
+        """The hash of the token."""
+        self.line: SessionSink | AwayLink = line
+        """The connection that the client is on, or comes back on; or its link while away."""
+        self.ended = False
+        self.absence: object = None
+        """Stands for the time that the client is away now; each time has its own."""
+        self.timer: Timer | None = None
+        """The end of the grace, while the client is away."""
+
+
+class SessionTable:
+    """The sessions of one hub, by the hash of their tokens.
+
+    :param core: the core of the hub.
+    """
+
+    def __init__(self, core: Core[Any, Any], option: Sessions) -> None:
+        self._core = core
+        self._option = option
+        limits = core.setting.limits
+        self._addresses = AddressLimit(
+            limits.connections_per_address, limits.shared_addresses, core.incidents
+        )
+        self._lock = threading.RLock()  # guards what follows, and each session
+        self._sessions: dict[bytes, Session] = {}
+        self._arriving: dict[SessionSink, None] = {}
+        self._away = 0
+        self._closed = False
+
+    def sink(
+        self,
+        request: Request,
+        make: Callable[[], Client[Any, Any]],
+        share: Callable[[Client[Any, Any]], object],
+    ) -> SessionSink:
+        """Return the receiver of a connection whose client is not known yet.
+
+        :param make: makes a new client.
+        :param share: lets a client know the threads that its connection shares.
+        """
+        return SessionSink(self, self._core, request, make, share)
+
+    def close(self) -> None:
+        """Tell the connections that have no client yet that the hub closes."""
+        with self._lock:
+            self._closed = True
+            arriving = list(self._arriving)
+        for sink in arriving:
+            sink.refuse_closing()
+
+    # For ``SessionSink``.
+
+    def arrive(self, sink: SessionSink) -> bool:
+        """Note a connection without a client; return False if the hub is closing."""
+        with self._lock:
+            if not self._closed:
+                self._arriving[sink] = None
+            return not self._closed
+
+    def arrived(self, sink: SessionSink) -> None:
+        """Forget a connection that has a client now, or has ended without one."""
+        with self._lock:
+            self._arriving.pop(sink, None)
+
+    def open(self, client: Client[Any, Any], sink: SessionSink) -> tuple[Session, str]:
+        """Make a session for a new client; return it with its token."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        session = Session(client, sink, _key(token))
+        with self._lock:
+            self._sessions[session.key] = session
+        return session, token
+
+    def claim(self, token: str, got: int | None, sink: SessionSink) -> Session | None:
+        """Make ``sink`` the line of the session, if there is one that can be claimed.
+
+        A connection that the client is still on is closed with 4001.
+
+        :raises Refusal: if the peer cannot have got message ``got``; nothing happens.
+        """
+        with self._lock:
+            session = self._sessions.get(_key(token))
+            if session is None:
+                return None
+            line, link = session.line, _link_of(session.client)
+            # What waits is encoded, and the encoding was negotiated for the old connection.
+            if link.encoding != sink.connection.encoding:
+                return None
+            if got is not None and not link.outbox.is_possible(got):
+                raise Refusal("got: expected the number of a message that was sent")
+            if isinstance(line, SessionSink):
+                line.connection.take_over()
+                if not line.connection.is_lost:  # the program closes the client
+                    return None
+            else:
+                self._leave_place(session)
+            session.line = sink
+        if isinstance(line, AwayLink):
+            self._core.connections.end(line)
+        return session
+
+    def switch(self, session: Session, sink: SessionSink, greeting: Greeting) -> bool:
+        """Let the client go on, on its new line; return False if that is its line no more."""
+        with self._lock:
+            if session.line is not sink or session.ended:
+                return False
+            client = session.client
+            _link_of(client).outbox.pass_to(sink.connection.outbox, greeting)
+            client.ws_conn = sink.connection
+            client.handshake = sink.request
+            sink.switched = True
+            return True
+
+    def lose(self, session: Session, sink: SessionSink) -> bool:
+        """Note that a connection has ended; return True if its client has ended with it."""
+        client, connection = session.client, sink.connection
+        with self._lock:
+            # A connection that the client has not changed to may end in any way.
+            if session.line is not sink:
+                return False
+            stays = not session.ended and (
+                not sink.switched or (connection.is_lost and connection.outbox.keeps)
+            )
+            if not stays or not self._take_place(client):
+                self._forget(session)
+                _link_of(client).outbox.forget()
+                client.ws_conn = connection
+                return True
+            link = _link_of(client)
+            if isinstance(link, LastingConnection):
+                link = client.ws_conn = AwayLink(link, partial(self.end, session))
+            session.line = link
+            absence = session.absence = object()
+        self._wait(session, link, absence)
+        return False
+
+    def end(self, session: Session, code: int, reason: str) -> None:
+        """End a session for the program, which closes the client."""
+        with self._lock:
+            if session.ended:
+                return
+            self._forget(session)
+            line = session.line
+            if isinstance(line, AwayLink):
+                self._leave_place(session)
+        if isinstance(line, SessionSink):
+            line.connection.close(code, reason)
+        else:
+            line.code, line.reason, line.limit = code, reason, None
+            self._finish(session, line, "server")
+
+    def _wait(self, session: Session, link: AwayLink, absence: object) -> None:
+        """Wait for a client that is away now."""
+        over = partial(self._grace_over, session, link, absence)
+        timer = self._core.timers.set(self._option.grace, over)
+        with self._lock:
+            if session.absence is absence:
+                session.timer = timer
+            else:
+                timer.cancel()
+        with suppress(ClientClosed):  # the program has closed it
+            tell = partial(self._tell_lost, session, absence)
+            session.client._strand.post(tell, essential=True)
+        if not self._core.connections.open(link):
+            link.shutdown()
+        elif session.absence is not absence:  # it is back already, or has ended
+            self._core.connections.end(link)
+
+    def _tell_lost(self, session: Session, absence: object) -> None:
+        """Call the hook, in the client's order, unless the client is back already."""
+        if session.absence is absence:
+            session.client.tell_lost()
+
+    def _grace_over(self, session: Session, link: AwayLink, absence: object) -> None:
+        with self._lock:
+            if session.ended or session.absence is not absence:
+                return
+            self._forget(session)
+            self._leave_place(session)
+        self._finish(session, link, None)
+
+    def _finish(self, session: Session, link: AwayLink, by: str | None) -> None:
+        """End the client of a session, on a thread that may block."""
+
+        def finish() -> None:
+            client = session.client
+            link.over(by)
+            client.on_leaving()
+            client.on_closed()
+            self._core.connections.end(link)
+
+        try:
+            self._core.workers.submit(finish)
+        except Exception:  # noqa: BLE001 - the hub is closing, or there is no thread
+            finish()
+
+    # Under the lock.
+
+    def _forget(self, session: Session) -> None:
+        session.ended = True
+        self._sessions.pop(session.key, None)
+
+    def _take_place(self, client: Client[Any, Any]) -> bool:
+        """Count a client that is away; return False if there is no place for it."""
+        if self._closed:
+            return False
+        most = self._option.limit
+        if self._away >= most:
+            text = "%d clients are away, the limit (Sessions.limit): %r cannot come back"
+            self._core.incidents.log_limit(AWAY, logging.WARNING, text, most, client)
+            return False
+        if not self._addresses.enter(client.handshake.peer):
+            return False
+        self._away += 1
+        return True
+
+    def _leave_place(self, session: Session) -> None:
+        """Count a client as away no longer."""
+        self._away -= 1
+        self._addresses.leave(session.client.handshake.peer)
+        session.absence = None
+        timer, session.timer = session.timer, None
+        if timer is not None:
+            timer.cancel()
+
+
+class SessionSink:
+    """The receiver of one connection, before and after it has a client.
+
+    Threads: the connection's reader, but for ``refuse_closing`` and ``_switch``.
+    """
+
+    __slots__ = (
+        "_core", "_inside", "_make", "_share", "_table", "_timer", "client", "connection",
+        "ended", "request", "session", "switched",
+    )  # fmt: skip
+
+    connection: LastingConnection
+
+    def __init__(
+        self,
+        table: SessionTable,
+        core: Core[Any, Any],
+        request: Request,
+        make: Callable[[], Client[Any, Any]],
+        share: Callable[[Client[Any, Any]], object],
+    ) -> None:
+        self._table = table
+        self._core = core
+        self._make = make
+        self._share = share
+        self._timer: Timer | None = None
+        self._inside: Client[Any, Any] | None = None
+        self.request = request
+        """The request that has opened the connection."""
+        self.client: Client[Any, Any] | None = None
+        """The client, once the first message has said which."""
+        self.session: Session | None = None
+        """The client's session, if it has one."""
+        self.switched = False
+        """True once the client uses this connection."""
+        self.ended = False
+        """True if the client ends with this connection."""
+
+    def begin(self) -> None:
+        """Wait for the first message, as long as a handshake may take."""
+        if self._table.arrive(self):
+            seconds = self._core.setting.websocket_period.upgrader.handshake_timeout
+            self._timer = self._core.timers.set(seconds, self._refuse_silent)
+        else:
+            self.refuse_closing()
+
+    def refuse_closing(self) -> None:
+        """Close a connection that has no client: the hub closes.  Any thread."""
+        self.connection.close(GOING_AWAY, "the server is going away")
+
+    def _refuse_silent(self) -> None:
+        if self.client is None:
+            reason = "expected hub:hello"
+            self.connection.close(POLICY_VIOLATION, reason, ended_by="violation", limit=HANDSHAKE)
+
+    # As ``Sink``.
+
+    def enter(self) -> None:
+        """See ``Sink``."""
+        client = self.client
+        if client is not None:
+            client.enter()
+            self._inside = client
+
+    def leave(self) -> None:
+        """See ``Sink``."""
+        inside, self._inside = self._inside, None
+        if inside is not None:
+            inside.leave()
+
+    def on_message(self, message: str | bytes) -> None:
+        """See ``Sink``."""
+        client = self.client
+        if client is None:
+            self._take_first(message)
+        elif self._is_line():
+            self._enter_late(client)
+            client.on_message(message)
+
+    def on_ping(self, payload: bytes) -> None:
+        """See ``Sink``."""
+        if self.client is not None and self._is_line():
+            self._enter_late(self.client)
+            self.client.on_ping(payload)
+
+    def on_pong(self, payload: bytes) -> None:
+        """See ``Sink``."""
+        if self.client is not None and self._is_line():
+            self._enter_late(self.client)
+            self.client.on_pong(payload)
+
+    def on_leaving(self) -> None:
+        """See ``Sink``."""
+        client = self.client
+        if client is None:
+            self._table.arrived(self)
+            self._stop_timer()
+            return
+        session = self.session
+        self.ended = session is None or self._table.lose(session, self)
+        if self.ended:
+            client.on_leaving()
+
+    def on_closed(self) -> None:
+        """See ``Sink``."""
+        if self.client is not None and self.ended:
+            self.client.on_closed()
+
+    def _is_line(self) -> bool:
+        session = self.session
+        return session is None or session.line is self
+
+    def _enter_late(self, client: Client[Any, Any]) -> None:
+        """Enter the client's order, if its first message came in the same read."""
+        if self._inside is None:
+            client.enter()
+            self._inside = client
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    # The first message.
+
+    def _take_first(self, message: str | bytes) -> None:
+        hello = load_message(message)
+        if hello is None or hello["type"] != HELLO:  # a client that wants no session
+            client = self._make()
+            self._settle(client)
+            client.ws_conn = self.connection
+            self._share(client)
+            client.begin()
+            self.on_message(message)
+            return
+        try:
+            self._greet(message, hello)
+        except Refusal as refusal:
+            answer = {"type": HELLO, **reply_to(hello.get("id")), "error": str(refusal)}
+            self.connection.outbox.send_control(_encode(answer))
+
+    def _greet(self, text: str | bytes, hello: dict[str, Any]) -> None:
+        check_hello(hello, takes_token=self._core.setting.check_token is not None)
+        token, got = hello.get("resume"), hello.get("got")
+        if not isinstance(token, str | None):
+            raise Refusal("resume: expected a text")
+        if got is not None and (type(got) is not int or got < 0):
+            raise Refusal("got: expected an integer from 0")
+        if token is not None:
+            session = self._table.claim(token, got, self)
+            if session is not None:
+                answer = partial(self._answer, hello, session.client, token, True)
+                switch = partial(self._switch, session, hello, Greeting(answer, got))
+                with suppress(ClientClosed):  # it has ended meanwhile
+                    session.client._strand.post(switch, essential=True)
+                    self.session = session
+                    self._settle(session.client)
+                    return
+        client = self._make()
+        client.ws_conn = self.connection
+        self._share(client)
+        self._settle(client)
+        welcome = partial(self._welcome, hello, client)
+        if client.admission is None:
+            welcome()
+            client.begin()
+        else:
+            client.admission.welcome = welcome
+            client.begin()
+            self.on_message(text)
+
+    def _welcome(self, hello: dict[str, Any], client: Client[Any, Any]) -> None:
+        """Give a new client its session."""
+        self.session, token = self._table.open(client, self)
+        self.switched = True
+        self.connection.close_later = partial(self._table.end, self.session)
+        self.connection.outbox.open(self._answer(hello, client, token, False, 0, 1))
+
+    def _settle(self, client: Client[Any, Any]) -> None:
+        """Note the client of the connection."""
+        self._stop_timer()
+        if self.session is not None:
+            self.connection.close_later = partial(self._table.end, self.session)
+        self.client = client
+        self._table.arrived(self)
+
+    def _switch(self, session: Session, hello: dict[str, Any], greeting: Greeting) -> None:
+        """Let the client go on, on this connection.  In the order of its callbacks."""
+        client = session.client
+        admission = client.admission
+        if admission is not None:
+            check = partial(admission.check, hello, self.connection)
+            if not (self._is_line() and client.decide(check)):
+                self.connection.close(INTERNAL_ERROR, "the server failed to check the token")
+                return
+        if self._table.switch(session, self, greeting):
+            self._share(client)
+            client.tell_resumed()
+
+    def _answer(
+        self,
+        hello: dict[str, Any],
+        client: Client[Any, Any],
+        token: str,
+        resumed: bool,
+        lost: int,
+        number: int,
+    ) -> bytes:
+        """Return the frame of the hello that the client gets."""
+        fields = {
+            "type": HELLO,
+            **reply_to(hello.get("id")),
+            "v": VERSION,
+            "id": client.connection_id,
+            "now": int(wall_time() * 1000),
+            **({} if client.admission is None else client.admission.fields()),
+            "session": token,
+            "resumed": resumed,
+            "at": number,
+        }
+        if lost:
+            fields["lost"] = lost
+        return _encode(fields)
+
+
+def _encode(fields: dict[str, Any]) -> bytes:
+    return Frame(encode_message(fields), MessageType.TEXT).wire
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+def _link_of(client: Client[Any, Any]) -> LastingConnection | AwayLink:
+    return cast("LastingConnection | AwayLink", client.ws_conn)

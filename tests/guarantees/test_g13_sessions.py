@@ -1,0 +1,273 @@
+"""G13: one client, one connection; of two claims one wins; the close callback runs exactly once,
+at the end of the grace; nothing written between loss and return is lost or doubled while it fits
+the bounds, and what did not fit is told."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from hubthread import (
+    HubSetting,
+    Overflow,
+    PingPongPlan,
+    Sessions,
+    Upgrader,
+    WebsocketPeriod,
+)
+from hubthread.testing import VirtualClient, VirtualHub
+
+GRACE = 30.0
+CLOSES = {"page": b"\x88\x82\0\0\0\0\x03\xe9", "plain": b"\x88\x80\0\0\0\0"}
+"""The Close of a page that is reloaded (1001), and one without a code."""
+SILENCE = 12.0
+
+PERIOD = WebsocketPeriod[Any](
+    upgrader=Upgrader(subprotocols=("hubthread.1",)),
+    ping_pong_plan=PingPongPlan(ping_period=5.0, ping_timeout=SILENCE),
+)
+
+
+class Player:
+    """One client, as its page sees it, over all of its connections."""
+
+    def __init__(self, line: VirtualClient) -> None:
+        self.ctx = line.ctx
+        self.line = line
+        self.earlier: list[VirtualClient] = []
+        self.got: list[str] = []
+        self.told = 0
+        self.due: list[str] = []
+        self.gone_at: float | None = None  # the time at which the hub gives the client up
+        self.over = False
+
+    @property
+    def connected(self) -> bool:
+        line = self.line
+        return not (line._transport.vanished or line._said_close or line.closed)
+
+
+class Sessioned(RuleBasedStateMachine):
+    """A hub with sessions against what each client wrote down."""
+
+    policy = Overflow.CLOSE
+    waiting = 8
+    sent_bytes = 2000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: defaultdict[int, list[str]] = defaultdict(list)
+
+        def note(what: str) -> Any:
+            return lambda ctx, meta: self.events[ctx.connection_id].append(what)
+
+        self.hub = VirtualHub(
+            HubSetting[Any, Any](
+                dict,
+                websocket_period=PERIOD,
+                sessions=Sessions(GRACE, sent_bytes=self.sent_bytes),
+                on_connection_start=note("start"),
+                on_connection_lost=note("lost"),
+                on_connection_resume=note("resume"),
+                on_connection_close=note("close"),
+                chan_queue_size=self.waiting,
+                overflow=self.policy,
+            )
+        )
+        self.hub.start()
+        self.room = self.hub.hotline()
+        self.players: list[Player] = []
+        self.numbers = itertools.count(1)
+        self.now = self.hub.clock.now
+
+    def teardown(self) -> None:
+        self.hub.close()
+        assert self.hub.errors == []
+        for player in self.players:
+            assert self.events[player.ctx.connection_id][-1] == "close"
+            self._check_events(player)
+
+    def _read(self, player: Player) -> None:
+        player.got += map(str, player.line.messages())
+
+    def _come_back(self, player: Player) -> None:
+        self._read(player)
+        line = self.hub.connect(resume=player.line)
+        player.earlier.append(player.line)
+        player.line = line
+        if player.over:
+            assert not line.resumed
+            assert line.ctx is not player.ctx
+            line.close()
+            return
+        assert line.resumed
+        assert line.ctx is player.ctx
+        player.told += line.lost
+        player.gone_at = None
+
+    # Rules.
+
+    @precondition(lambda self: len(self.players) < 3)
+    @rule(speed=st.sampled_from([None, None, 300]))
+    def arrive(self, speed: int | None) -> None:
+        player = Player(self.hub.connect(session=True, bytes_per_second=speed))
+        while player.line.session is None:  # its hello is still on the way
+            self.hub.advance(0.5)
+            assert player.line.inbox == []
+        self.room.answer(player.ctx)
+        self.players.append(player)
+
+    @precondition(lambda self: self.players)
+    @rule(data=st.data(), count=st.integers(1, 4), size=st.sampled_from([0, 0, 150]))
+    def write(self, data: st.DataObject, count: int, size: int) -> None:
+        player = data.draw(st.sampled_from(self.players))
+        for _ in range(count):
+            text = f"w{next(self.numbers)}" + "." * size
+            player.ctx.write(text)
+            if not player.over:
+                player.due.append(text)
+
+    @rule(count=st.integers(1, 4))
+    def push(self, count: int) -> None:
+        for _ in range(count):
+            text = f"p{next(self.numbers)}"
+            self.room.push(text)
+            for player in self.players:
+                if not player.over:
+                    player.due.append(text)
+        self.hub.settle()
+
+    @precondition(lambda self: any(each.connected for each in self.players))
+    @rule(data=st.data(), how=st.sampled_from(["drop", "vanish", "page", "plain"]))
+    def lose(self, data: st.DataObject, how: str) -> None:
+        player = data.draw(st.sampled_from([each for each in self.players if each.connected]))
+        if how == "vanish":
+            player.line.vanish()
+            return
+        if how == "drop":
+            player.line.drop()
+        else:
+            player.line.send_wire(CLOSES[how])
+        if not player.over:
+            assert player.ctx.is_away
+            player.gone_at = self.now() + GRACE
+
+    @precondition(lambda self: self.players)
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        """Also while the hub still takes the old connection for alive."""
+        self._come_back(data.draw(st.sampled_from(self.players)))
+
+    @precondition(lambda self: any(each.connected for each in self.players))
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        player = data.draw(st.sampled_from([each for each in self.players if each.connected]))
+        self._read(player)
+        if player.ctx.ws_conn.ended_by is not None:
+            return  # the hub has said first that it reads too slowly
+        player.line.close(1000)
+        player.over = True
+        assert not player.ctx.is_away
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 4.0, 13.0, GRACE]))
+    def wait(self, seconds: float) -> None:
+        self.hub.advance(seconds)
+
+    @precondition(lambda self: self.players)
+    @rule(data=st.data())
+    def read(self, data: st.DataObject) -> None:
+        self._read(data.draw(st.sampled_from(self.players)))
+
+    @precondition(lambda self: any(not each.over for each in self.players))
+    @rule(data=st.data())
+    def calm(self, data: st.DataObject) -> None:
+        """Come back, read everything, and compare."""
+        player = data.draw(st.sampled_from([each for each in self.players if not each.over]))
+        if not player.connected:
+            self._come_back(player)
+        for _ in range(40):
+            if player.line.closed:  # it could not read fast enough
+                self._come_back(player)
+            self.hub.advance(1.0)
+            self._read(player)
+            if player.ctx.ws_conn.outbox.wait_consumed(None, 0):
+                break
+        missing = len(player.due) - len(player.got)
+        if self.policy is Overflow.CLOSE:
+            assert missing == player.told
+        else:
+            assert missing >= player.told
+
+    # Always.
+
+    @invariant()
+    def clients_end_once_and_at_the_end_of_the_grace(self) -> None:
+        self.hub.settle()
+        for player in self.players:
+            events = self.events[player.ctx.connection_id]
+            if events[-1] == "close":
+                player.over = True
+            if player.gone_at is not None:
+                assert player.over == (self.now() >= player.gone_at)
+            self._check_events(player)
+            assert (player.ctx in self.room.members) == (not player.over)
+            assert (player.ctx in self.hub.clients()) == (not player.over)
+        assert len(self.hub._core.sessions._sessions) == sum(not p.over for p in self.players)
+
+    def _check_events(self, player: Player) -> None:
+        events = self.events[player.ctx.connection_id]
+        assert events[0] == "start"
+        assert events.count("close") == (events[-1] == "close") or events.count("close") == 1
+        for this, then in itertools.pairwise(events):
+            assert this != "close"
+            if this == "lost":
+                assert then in ("resume", "close")
+
+    @invariant()
+    def each_message_comes_once_and_in_order(self) -> None:
+        for player in self.players:
+            assert len(set(player.got)) == len(player.got)
+            for source in "wp":
+                got = [each for each in player.got if each[0] == source]
+                numbers = [int(each[1:].rstrip(".")) for each in got]
+                assert numbers == sorted(numbers)
+
+
+class DroppingOldest(Sessioned):
+    policy = Overflow.DROP_OLDEST
+
+
+class DroppingNewest(Sessioned):
+    policy = Overflow.DROP_NEWEST
+
+
+class Latest(Sessioned):
+    policy = Overflow.LATEST
+
+
+class Roomy(Sessioned):
+    """Bounds that everything fits into: nothing is ever lost."""
+
+    waiting = 100_000
+    sent_bytes = 10_000_000
+
+
+@pytest.mark.parametrize("machine", [Sessioned, DroppingOldest, DroppingNewest, Latest, Roomy])
+def test_session_is_one_client_that_misses_nothing_untold(
+    machine: type[RuleBasedStateMachine],
+) -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+    )
