@@ -173,6 +173,8 @@ class Room:
 
     def take(self, message: Mapping[str, Any], size: int) -> None:
         """Take a message of the room, of so many bytes."""
+        if not self._live and self._position is not None:
+            return  # while it joins anew with its position: all of it comes again
         kind = message.get("type")
         if kind == "hub:gap":
             self._position = _position(message.get("epoch"), message.get("at"), 0)

@@ -36,6 +36,11 @@ class _Entry:
         self.wire = wire
         self.key = key
 
+    @property
+    def is_control(self) -> bool:
+        """True for a control frame; False for a message and for the notice of a gap."""
+        return self.number is None and not isinstance(self.key, Placed)
+
 
 # Shared, because most outboxes never have a backlog and an empty deque costs 760 bytes.
 _EMPTY: Final[deque[_Entry]] = deque()
@@ -196,9 +201,10 @@ class Backlog:
         self._bounds = bounds
         self._urgent.clear()
         rest = self._take()[0] if self._rest else b""
-        if any(entry.number is None for entry in self._entries):
-            self.size -= sum(len(each.wire) for each in self._entries if each.number is None)
-            self._entries = deque(each for each in self._entries if each.number is not None)
+        control = [each for each in self._entries if each.is_control]
+        if control:
+            self.size -= sum(len(each.wire) for each in control)
+            self._entries = deque(each for each in self._entries if not each.is_control)
         return rest
 
     def forget(self) -> None:

@@ -180,8 +180,8 @@ class LastingOutbox(Outbox):
             self.count = heir._change(partial(heir._add, joined, wires, keys), len(wires))
         return None
 
-    def _collect(self, wires: Sequence[bytes], size: int) -> bool:
-        return self._heir is None and super()._collect(wires, size)
+    def _collect(self, wires: Sequence[bytes], keys: Sequence[Hashable], size: int) -> bool:
+        return self._heir is None and super()._collect(wires, keys, size)
 
     def _queue(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
@@ -247,9 +247,9 @@ class LastingOutbox(Outbox):
         backlog, self._backlog = self._backlog, Backlog(self._bounds)
         collected = self._collected
         if collected:
-            self._collected, self._collected_size = None, 0
-            first = self.count - len(collected) + 1
-            backlog.add(0, collected, (None,) * len(collected), first)
+            keys = self._collected_keys or ()
+            self._collected, self._collected_keys, self._collected_size = None, None, 0
+            backlog.add(0, collected, keys, self.count - len(collected) + 1)
         # The peer of the old connection must not see half a frame.
         missing = log.add_rest(backlog.pass_on(heir._bounds))
         if missing:
@@ -420,6 +420,7 @@ class AwayLink:
     """
 
     clean = False
+    is_open = False
 
     def __init__(self, connection: LastingConnection, end: Callable[[int, str], object]) -> None:
         self.outbox = connection.outbox.park()
@@ -452,7 +453,7 @@ class AwayLink:
     def send_batch(self, batch: FrameBatch) -> int:
         """See ``Link``."""
         joined, wires = batch.encoded(self.encoding)
-        return self.outbox.send_batch(joined, wires, batch.keys)
+        return self.outbox.send_batch(joined, wires, batch.places)
 
     def send_control(self, frame: Frame) -> None:
         """Send nothing: nobody is there to be pinged."""

@@ -143,7 +143,7 @@ export class Hub {
   #timerDue = Infinity
   #page = null // takes the page's listeners away
   #session = null // the token that makes the next connection the same client
-  #got = 0 // the number of the last message of the session
+  #got = null // the number of the last message of the session
   #id = null
   #samples = [] // { rtt, offset }
 
@@ -339,11 +339,12 @@ export class Hub {
       return this.#end(`the server does not speak ${PROTOCOL}: connect with { plain: true }`, 1002)
     const hello = { type: "hub:hello", v: 1, client: "js" }
     if (token !== undefined) hello.token = token
-    if (this.#session) Object.assign(hello, { resume: this.#session, got: this.#got })
+    if (this.#session) hello.resume = this.#session
+    if (this.#got !== null) hello.got = this.#got
     socket.send(JSON.stringify(hello))
     // Behind the hello, without waiting for its answer: a round trip less.  With a session the
     // client may be in its rooms already, and the answer says so.
-    if (!this.#session) for (const room of this.#rooms.values()) this.#join(room)
+    if (this.#got === null) for (const room of this.#rooms.values()) this.#join(room)
   }
 
   #opened() {
@@ -468,7 +469,7 @@ export class Hub {
       message = null
     }
     const epoch = this.#epoch
-    if (this.#spoken) this.#got++
+    if (this.#spoken && this.#got !== null) this.#got++
     if (!this.#spoken) {
       if (message?.type === "hub:hello") return this.#onHello(message)
       // What the program sends first may overtake the hub's hello.
@@ -483,9 +484,9 @@ export class Hub {
   #onHello(message) {
     if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`, 1002)
     this.#spoken = true
-    const asked = this.#session !== null
+    const asked = this.#got !== null
     this.#session = message.session ?? null
-    this.#got = message.at ?? 0
+    this.#got = message.at ?? null
     this.#id = message.id ?? null
     this.#samples = []
     if (typeof message.now === "number") this.#sample(now() - this.#startedAt, message.now)
@@ -899,6 +900,8 @@ export class Room {
   }
 
   take(message) {
+    // While the room joins anew with its position: all of it comes again behind the answer.
+    if (!this.#live && this.#at !== null) return
     if (message.type === "hub:gap") {
       this.#epoch = message.epoch
       this.#at = message.at
@@ -910,8 +913,6 @@ export class Room {
     const { n } = message
     // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
     if (n !== undefined && this.#at !== null && n <= this.#at) return
-    // While the room joins anew with its position: all of it comes again behind the answer.
-    if (n !== undefined && this.#at !== null && !this.#live) return
     const data = message.data ?? message.text ?? decoded(message.bytes)
     this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
     // After the listeners: a page that throws away its work asks for the message again.
