@@ -104,7 +104,10 @@ export class Room {
   readonly name: string
   /** True while the room's messages come. */
   readonly live: boolean
+  /** The members and what the room tells of each, if it tells them. */
   readonly members: Map<string, any>
+  /** The number of members, if the room tells it. */
+  readonly present: number | null
   readonly position: { epoch: string; at: number } | null
   on(event: "join", listener: (how: { recovered: boolean; count: number }) => void, options?: Listening): Off
   on(event: "gap", listener: (what: { why: string }) => void, options?: Listening): Off

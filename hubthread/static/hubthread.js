@@ -39,6 +39,7 @@ const TOKEN_RETRY = 5 * SECOND // the wait after a token function that failed
 const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not open"
 const MOST_EARLY = 64 // messages before the hub's hello
 const STORED = "hubthread:"
+const MOST_EARLY_SIZE = 1 << 20 // of their characters and bytes
 const SAMPLES = 8 // measurements of the server's clock that are kept
 
 /** The request was sent, or waited, when the connection ended: nobody knows its fate. */
@@ -336,7 +337,7 @@ export class Hub {
     this.#heardAt = Date.now()
     if (this.#options.plain) return this.#opened()
     if (socket.protocol !== PROTOCOL)
-      return this.#end(`the server does not speak ${PROTOCOL}: connect with { plain: true }`, 1002)
+      return this.#end(`the server does not speak ${PROTOCOL}: connect with { plain: true }`)
     const hello = { type: "hub:hello", v: 1, client: "js" }
     if (token !== undefined) hello.token = token
     if (this.#session) hello.resume = this.#session
@@ -410,8 +411,8 @@ export class Hub {
   }
 
   /** Give up: the same would happen again. */
-  #end(reason, code) {
-    this.#drop(code)
+  #end(reason) {
+    this.#drop(1000)
     this.#leavePage()
     this.#forget(reason)
     this.#become("ended", reason)
@@ -473,16 +474,18 @@ export class Hub {
     if (!this.#spoken) {
       if (message?.type === "hub:hello") return this.#onHello(message)
       // What the program sends first may overtake the hub's hello.
-      if (this.#early.push(data) > MOST_EARLY) this.#end("the server sent no hub:hello", 1002)
+      this.#early.push(data)
+      const size = this.#early.reduce((sum, each) => sum + (each.length ?? each.byteLength), 0)
+      if (this.#early.length > MOST_EARLY || size > MOST_EARLY_SIZE) this.#end("the server sent no hub:hello")
       return
     }
     this.#listeners.emit("message", data)
     if (epoch !== this.#epoch || message === null || typeof message !== "object") return
-    this.#dispatch(message)
+    guarded(() => this.#dispatch(message))
   }
 
   #onHello(message) {
-    if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`, 1002)
+    if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`)
     this.#spoken = true
     const asked = this.#got !== null
     this.#session = message.session ?? null
@@ -514,10 +517,9 @@ export class Hub {
   #dispatch(message) {
     const { type, reply, room } = message
     if (reply !== undefined) return this.#onReply(message)
-    if (room !== undefined && (type === undefined || String(type).startsWith("hub:"))) {
-      this.#rooms.get(room)?.take(message)
-      return
-    }
+    const own = String(type).startsWith("hub:") // a newer hub may have more of them
+    if (room !== undefined && (type === undefined || own)) this.#rooms.get(room)?.take(message)
+    if (own || (room !== undefined && type === undefined)) return
     if (message.id !== undefined && this.#answers.has(type)) {
       this.#reply(message)
       return
@@ -624,17 +626,19 @@ export class Hub {
   #ask() {
     if (this.#options.plain || this.#state !== "open" || this.#asked !== null) return
     const asked = (this.#asked = now())
-    this.#askHub({ type: "hub:time" }, answer => {
+    const alive = answer => {
       if (this.#asked === asked) this.#asked = null
       if (typeof answer.now === "number") this.#sample(now() - asked, answer.now)
-    })
+    }
+    // A refusal is a sign of life, too.
+    this.#askHub({ type: "hub:time" }, alive, error => error instanceof Refused && alive({}))
   }
 
   // The token.
 
   #expires({ token_ttl: ttl }) {
     const known = typeof ttl === "number" && typeof this.#options.token === "function"
-    this.#tokenDue = known ? now() + ttl * SECOND * RENEWED_AT : Infinity
+    this.#tokenDue = known ? now() + Math.max(ttl * SECOND * RENEWED_AT, SECOND) : Infinity
   }
 
   async #renew() {
@@ -650,7 +654,7 @@ export class Hub {
       return this.#arm()
     }
     if (epoch !== this.#epoch) return
-    if (token === null || token === false) return this.#end("not logged in", 1000)
+    if (token === null || token === false) return this.#end("not logged in")
     this.#askHub({ type: "hub:token", token }, answer => this.#expires(answer))
   }
 
@@ -695,7 +699,7 @@ export class Hub {
     this.#queue = this.#queue.filter(entry => entry.until > time || !(this.#queued -= entry.bytes, true))
     if (this.#connectDue <= time) {
       this.#probing?.abort()
-      if (this.#openedSocket) this.#end("the server sent no hub:hello", 1002)
+      if (this.#openedSocket) this.#end("the server sent no hub:hello")
       else this.#wait("the server does not answer")
     } else if (this.#retryDue <= time) {
       this.#attempt()
@@ -762,7 +766,7 @@ export class Hub {
   /** The page goes, or is put away: a socket would keep it out of the back/forward cache. */
   #hide() {
     if (this.#state === "idle" || this.#state === "ended") return
-    this.#drop(1001)
+    this.#drop() // without a code: a page may close with 1000 only, and 1000 is for good
     if (this.#options.session === "tab") this.#leaveSession()
     this.#state = "waiting"
     this.#retryDue = Infinity
@@ -813,6 +817,7 @@ export class Room {
   #wasLive = false // before the connection was lost
   #members = new Map()
   #version = null
+  #present = null
 
   constructor(port, name) {
     this.#port = port
@@ -823,6 +828,8 @@ export class Room {
   get live() { return this.#live }
   /** Who is in, if the room tells: key → what the room tells of it. */
   get members() { return new Map(this.#members) }
+  /** The number of members, if the room tells it; else null. */
+  get present() { return this.#present }
   /** The position of the last message: `{ epoch, at }`, or null. */
   get position() { return this.#at === null ? null : { epoch: this.#epoch, at: this.#at } }
 
@@ -879,6 +886,7 @@ export class Room {
 
   joined(answer) {
     const { epoch = null, at = null, recovered, count = 0, members } = answer
+    const told = Boolean(members) || typeof answer.present === "number"
     this.#live = true
     this.#wasLive = false
     const asked = recovered !== undefined
@@ -886,13 +894,14 @@ export class Room {
       this.#epoch = epoch
       this.#at = at === null ? null : at - count
     }
-    if (members) {
-      this.#members = new Map(Object.entries(members))
+    if (told) {
+      this.#members = new Map(Object.entries(members ?? {}))
+      this.#present = answer.present ?? this.#members.size
       this.#version = answer.v ?? null
     }
     if (asked && !recovered) this.#listeners.emit("gap", { why: answer.why ?? "unknown" })
     this.#listeners.emit("join", { recovered: Boolean(recovered), count })
-    if (members) this.#listeners.emit("members", this.members)
+    if (told) this.#listeners.emit("members", this.members)
   }
 
   refused(error) {
@@ -919,7 +928,7 @@ export class Room {
     if (n !== undefined) this.#at = n
   }
 
-  #onMembers({ v, came = {}, went = [] }) {
+  #onMembers({ v, came = {}, went = [], present }) {
     if (this.#version !== null && v !== this.#version + 1) {
       this.#live = false
       this.#port.rejoin(this)
@@ -928,6 +937,7 @@ export class Room {
     this.#version = v ?? null
     for (const [key, info] of Object.entries(came)) this.#members.set(key, info)
     for (const key of went) this.#members.delete(key)
+    this.#present = present ?? this.#members.size
     this.#listeners.emit("members", this.members)
   }
 }

@@ -496,7 +496,7 @@ test("page_in_the_back_forward_cache_comes_back", async () => {
   const hub = await opened(world)
   const seen = states(hub)
   world.fire("pagehide", { persisted: true })
-  assert.equal(world.socket.closedWith, 1001)
+  assert.deepEqual([world.socket.closed, world.socket.closedWith], [true, undefined])
   assert.equal(world.timers.size, 0)
   assert.deepEqual(seen, [])
   world.fire("pageshow", { persisted: true })

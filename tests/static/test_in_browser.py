@@ -1,42 +1,66 @@
-"""The browser's client in a real Chromium, against a real hub that is killed."""
+"""The browser's client in a real Chromium, against a real hub that is killed and stopped.
+
+Pages keep what they have seen in ``window.seen``.  After a gap they fetch everything anew.
+"""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import chromium
 
 pytestmark = pytest.mark.browser
 
+PAGES = 20
+
 SERVER = """
-import sys
+import json, sys
 from hubthread import History, HotlineOption, Hub, HubSetting, Response
 
 hub = Hub.started(HubSetting(dict, may_join=lambda ctx, meta, name: True))
 room = hub.room("room", HotlineOption(shared=True, history=History()))
-page = Response.html('''<!doctype html><script type="module">
+pushed = json.loads(sys.argv[2])
+PAGE = '''<!doctype html><link rel="icon" href="data:,"><script type="module">
 import { connect } from "/hubthread.js"
+window.seen = []
 window.log = []
+window.attempts = []
 window.hub = connect("/ws")
 window.room = hub.room("room")
-hub.on("state", ({ state }) => log.push(state))
-room.on("gap", ({ why }) => log.push("gap"))
-room.on("join", ({ recovered, count }) => log.push(["join", recovered, count]))
-room.on("*", data => log.push(data))
-</script>''')
-pages = {"/": lambda request: page}
+hub.on("state", ({ state, reason }) => {
+  log.push(state)
+  if (state === "connecting") attempts.push(Date.now())
+  if (reason) window.why = reason
+})
+room.on("*", number => seen.push(number))
+room.on("gap", async () => {
+  log.push("gap")
+  seen = []
+  const all = await (await fetch("/all")).json()
+  seen = [...all, ...seen.filter(number => !all.includes(number))]
+})
+</script>'''
+FRAMES = "<!doctype html>" + "<iframe src='/'></iframe>" * 20
+pages = {
+    "/": lambda request: Response.html(PAGE),
+    "/frames": lambda request: Response.html(FRAMES),
+    "/all": lambda request: Response.text(200, json.dumps(pushed)),
+    "/other": lambda request: Response.html("<!doctype html>elsewhere"),
+}
 server = hub.serve(port=int(sys.argv[1]), path="/ws", client="/hubthread.js", pages=pages)
 print(server.address[1], flush=True)
 for line in sys.stdin:
+    pushed.append(int(line))
     room.push(line.strip())
     print("pushed", flush=True)
 """
@@ -45,14 +69,15 @@ for line in sys.stdin:
 class Program:
     """A server in a process of its own, which pushes what it is told to."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pushed: list[int]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(port)],
+            [sys.executable, "-c", SERVER, str(port), json.dumps(pushed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         self.port = int(self._line())
+        self.pushed = pushed
 
     def _line(self) -> str:
         assert self.process.stdout is not None
@@ -64,6 +89,7 @@ class Program:
             self.process.stdin.write(f"{number}\n")
             self.process.stdin.flush()
             assert self._line() == "pushed"
+            self.pushed.append(number)
 
     def kill(self) -> None:
         self.process.kill()
@@ -71,42 +97,137 @@ class Program:
 
 
 @contextmanager
-def running(port: int = 0) -> Iterator[Program]:
-    program = Program(port)
+def running(port: int = 0, pushed: list[int] | None = None) -> Iterator[Program]:
+    program = Program(port, pushed or [])
     try:
         yield program
     finally:
         program.kill()
 
 
-def test_page_misses_nothing_while_away_and_is_told_after_a_restart(tmp_path: Path) -> None:
-    with chromium(tmp_path) as browser:
+class Page:
+    """The page in the browser, or the pages in its frames."""
 
-        def log(until: Any) -> list[Any]:
-            """Wait until the page's log ends in ``until``; return the log, and begin a new one."""
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        browser.get(address)
 
-            def ends(_: object) -> Any:
-                lines = json.loads(browser.execute_script("return JSON.stringify(window.log)"))
-                return lines if lines and lines[-1] == until else None
+    def value(self, expression: str) -> Any:
+        return json.loads(self.browser.execute_script(f"return JSON.stringify({expression})"))
 
-            found: list[Any] = WebDriverWait(browser, 60).until(ends)
-            browser.execute_script("window.log.length = 0")
-            return found
+    def until(self, expression: str, expected: Any) -> None:
+        """Wait until an expression has a value."""
+        waiting = WebDriverWait(self.browser, 60, poll_frequency=0.05)
+        waiting.until(lambda _: self.value(expression) == expected, expression)
 
-        with running() as program:
-            browser.get(f"http://127.0.0.1:{program.port}/")
-            assert log(["join", False, 0])[-2:] == ["open", ["join", False, 0]]
-            program.push(1, 2)
-            assert log(2) == [1, 2]
-            browser.execute_script("hub.disconnect()")
-            program.push(3, 4, 5)
-            browser.execute_script("hub.connect()")
-            assert log(5)[-4:] == [["join", True, 3], 3, 4, 5]
-        assert "waiting" in log("waiting")
-        with running(program.port) as again:
-            assert log(["join", False, 0])[-3:] == ["open", "gap", ["join", False, 0]]
-            again.push(1)
-            assert log(1) == [1]
-        lines: list[dict[str, str]] = browser.get_log("browser")  # type: ignore[no-untyped-call]
-        errors = [line for line in lines if "Uncaught" in line["message"]]
-        assert errors == []
+    def devtools(self, command: str, **fields: object) -> None:
+        self.browser.execute_cdp_cmd(command, fields)
+
+    def look_away(self) -> None:
+        """Open another tab for a moment: the page is hidden, and then visible again."""
+        here = self.browser.current_window_handle
+        self.browser.switch_to.new_window("tab")
+        self.browser.close()
+        self.browser.switch_to.window(here)
+
+    def no_errors(self) -> None:
+        lines: list[dict[str, str]] = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        assert [line for line in lines if "Uncaught" in line["message"]] == []
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@contextmanager
+def opened(browser: Chrome) -> Iterator[tuple[Program, Page]]:
+    """A server, and a page that has seen its first pushes."""
+    with running() as program:
+        page = Page(browser, f"http://127.0.0.1:{program.port}/")
+        page.until("[window.hub?.state, window.room?.live]", ["open", True])
+        program.push(1, 2)
+        page.until("seen", [1, 2])
+        yield program, page
+        page.no_errors()
+        browser.get("about:blank")
+
+
+def test_pages_miss_nothing_when_the_server_is_killed_and_restarted(browser: Chrome) -> None:
+    each = "Array.from(frames).map(page => page.{})"
+    with running() as program:
+        page = Page(browser, f"http://127.0.0.1:{program.port}/frames")
+        live = each.format("room?.live ?? false")
+        page.until(live, [True] * PAGES)
+        program.push(1, 2)
+        page.until(each.format("seen"), [[1, 2]] * PAGES)
+        page.browser.execute_script(
+            "for (const page of Array.from(frames)) page.attempts.length = 0"
+        )
+    page.until(each.format("hub.state === 'open'"), [False] * PAGES)
+    with running(program.port, [*program.pushed, 3]) as again:
+        page.until(live, [True] * PAGES)
+        again.push(4)
+        page.until(each.format("seen"), [[1, 2, 3, 4]] * PAGES)
+        assert page.value(each.format("log.filter(line => line === 'gap').length")) == [1] * PAGES
+        # The last attempt of each page reached the new server: they are spread over time.
+        last = page.value(each.format("attempts.at(-1)"))
+        assert len({time // 50 for time in last}) >= 4
+        page.no_errors()
+        browser.get("about:blank")
+
+
+def test_page_misses_nothing_while_it_is_disconnected(browser: Chrome) -> None:
+    with opened(browser) as (program, page):
+        browser.execute_script("hub.disconnect()")
+        program.push(3, 4)
+        browser.execute_script("hub.connect()")
+        page.until("seen", [1, 2, 3, 4])
+        assert "gap" not in page.value("log")
+
+
+def test_page_misses_nothing_while_the_browser_is_offline(browser: Chrome) -> None:
+    fields = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    with opened(browser) as (program, page):
+        page.devtools("Network.emulateNetworkConditions", offline=True, **fields)
+        page.until("hub.state", "waiting")
+        assert page.value("hub.reason") == "offline"
+        program.push(3, 4)
+        assert page.value("seen") == [1, 2]
+        page.devtools("Network.emulateNetworkConditions", offline=False, **fields)
+        page.until("seen", [1, 2, 3, 4])
+        assert "gap" not in page.value("log")
+
+
+def test_page_misses_nothing_in_the_back_forward_cache(browser: Chrome) -> None:
+    with opened(browser) as (program, page):
+        browser.execute_script("addEventListener('pageshow', event => window.from = event)")
+        browser.get(f"http://127.0.0.1:{program.port}/other")
+        program.push(3, 4)
+        browser.back()
+        page.until("window.from?.persisted ?? null", True)
+        page.until("seen", [1, 2, 3, 4])
+        assert "gap" not in page.value("log")
+
+
+def test_page_misses_nothing_while_it_is_frozen(browser: Chrome) -> None:
+    with opened(browser) as (program, page):
+        page.devtools("Page.setWebLifecycleState", state="frozen")
+        program.push(3, 4)
+        page.devtools("Page.setWebLifecycleState", state="active")
+        page.look_away()  # otherwise the page stays hidden, as Chromium does it for the tools
+        page.until("seen", [1, 2, 3, 4])
+        assert "gap" not in page.value("log")
+
+
+def test_page_that_wakes_notices_a_server_that_does_not_answer(browser: Chrome) -> None:
+    """A fake clock shows that it takes four seconds: ``wake_after_sleep…`` of the node tests."""
+    with opened(browser) as (program, page):
+        program.process.send_signal(signal.SIGSTOP)
+        page.look_away()
+        page.until("window.why ?? null", "the line is dead")
+        program.process.send_signal(signal.SIGCONT)
+        program.push(3, 4)
+        page.until("seen", [1, 2, 3, 4])
+        assert "gap" not in page.value("log")

@@ -38,7 +38,10 @@ export class World {
       }
       close(code) {
         if (this.readyState === 0) throw new Error("a connecting socket must not be closed")
+        if (code !== undefined && code !== 1000 && !(code >= 3000 && code <= 4999))
+          throw new Error(`a page must not close with ${code}`)
         this.readyState = 3
+        this.closed = true
         this.closedWith = code
       }
       // What the server and the line do.
