@@ -61,6 +61,7 @@ Layer: top.  Threads: importing starts none.
 from hubthread.backplane.interfaces import Backplane as Backplane
 from hubthread.backplane.interfaces import BackplaneState as BackplaneState
 from hubthread.backplane.memory import MemoryBackplane as MemoryBackplane
+from hubthread.backplane.redis.backplane import RedisBackplane as RedisBackplane
 from hubthread.clients.client import Client as Client
 from hubthread.clients.each import Iteration as Iteration
 from hubthread.clients.ratelimit import RateLimiter as RateLimiter
@@ -210,6 +211,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Backplane",
     "BackplaneState",
     "MemoryBackplane",
+    "RedisBackplane",
     # Clients that come back.
     "Sessions",
     # Rooms with a clock.

@@ -192,6 +192,7 @@ EXEMPT = {
     "Client.enter_room(join)": "rooms call it",
     "Client.decide(question)": "the session calls it",
     "MemoryBackplane.open(now)": "the hub calls it",
+    "RedisBackplane.open(now)": "the hub calls it",
     "SilentHotline.each_client(task)": "a silent hotline accepts every call and does nothing",
     "_Matcher.add(handler)": "MatcherMap.add, of an overlay",
     "Hub.long_polling": "takes a LongPollingOption",

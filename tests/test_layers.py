@@ -69,6 +69,8 @@ ROWS = (
     Row("net.udp net.wsgi", not_stdlib="asyncio"),
     Row("client", typed_stdlib="ssl"),
     Row("backplane"),
+    # Names redis only as a text: redis-py is imported when a program wants it.
+    Row("backplane.redis", not_stdlib="asyncio"),
     Row("interfaces"),
     Row("room_option"),
     Row("settings"),

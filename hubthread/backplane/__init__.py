@@ -11,4 +11,5 @@ Read in this order:
 - ``stream.py``: the recent messages of one room, with their epoch and offsets.
 - ``memory.py``: ``MemoryBackplane``, the default: everything in the memory of one process, on the
   threads that call it.
+- ``redis/``: ``RedisBackplane``, for several processes and machines.
 """

@@ -1,0 +1,13 @@
+"""The backplane in a Redis server: shared rooms that span processes and machines.
+
+Read in this order:
+
+- ``backplane.py``: ``RedisBackplane``, the setting, and the hub's connection, which owns the rest.
+- ``scripts.py``: what happens inside Redis, in one step, and the names of the keys.
+- ``wire.py``: a connection, and the bytes of batches.
+- ``room.py``: one shared room: what waits, what was sent, and the order of what arrives.
+- ``publisher.py``, ``subscriber.py``, ``keeper.py``: the three threads of a hub.  The publisher
+  sends scripts and reads their answers.  The subscriber reads what is published.  The keeper
+  fetches what was missed, and drops a connection that has fallen silent.
+- ``owner.py``: the hub's connection, as these threads see it.
+"""

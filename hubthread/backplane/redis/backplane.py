@@ -1,0 +1,387 @@
+"""``RedisBackplane``: shared rooms that span processes and machines, by way of a Redis server.
+
+Layer: backplane.  Threads: every method may be called on any thread.  Only ``history`` and
+``close`` wait.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+
+from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
+from hubthread.backplane.redis.keeper import Keeper, fetch_commands
+from hubthread.backplane.redis.publisher import Publisher
+from hubthread.backplane.redis.room import Batch, Room, entry_arrival
+from hubthread.backplane.redis.scripts import everyone, keys_of
+from hubthread.backplane.redis.subscriber import Subscriber
+from hubthread.backplane.redis.wire import Connector, Lost, Wire, command, pack, unpack
+from hubthread.checks import check_kind, check_number
+from hubthread.concurrency.calls import wait_for
+from hubthread.concurrency.deadline import Deadline
+from hubthread.errors import BackplaneDown, QueueFull, SettingError, UsageError, WrongValue
+from hubthread.history import History, Position
+
+__all__ = ["RedisBackplane", "RedisLink"]
+
+BEAT = 2.5
+"""Seconds between two beats of a hub."""
+
+MOST_WAITING = 16 << 20
+"""Bytes that wait for the server at most."""
+
+OVERHEAD = 512
+"""Bytes that a waiting message takes beside its payload."""
+
+MOST_MESSAGE = 32 << 20
+"""Bytes of one message.  Redis ends the connection of whoever sends much more."""
+
+READERS = 4
+"""Connections for reading the history."""
+
+PARTS = frozenset(("publisher", "subscriber"))
+"""The threads without whose connections no push has its way."""
+
+SHORTEST, LONGEST = 0.05, 2.0
+"""Seconds of the first pause between two attempts to connect, and of the longest."""
+
+
+class RedisBackplane:
+    """Shared rooms in all hubs that use the same Redis server and prefix.
+
+    ``HubSetting(backplane=RedisBackplane("redis://localhost", prefix="shop"))``
+
+    The hub starts without the server, too, and connects when it is there.  A push has its place
+    when the server has given it one; until then it waits.  It needs redis-py
+    (``pip install hubthread[redis]``) and Redis 6.2 or later, or Valkey.
+
+    :param url: ``redis://user:password@host:port/0``, ``rediss://…`` for TLS, ``unix:///path`` or
+        ``redis+sentinel://:password@host:26379,host:26379/service/0``.  redis-py says which
+        options may follow behind a ``?``.
+    :param prefix: the start of the names of all keys and channels.
+    :param hold: seconds after the loss of the server in which pushes are still accepted, to wait
+        for its return.  Later ones raise ``BackplaneDown``.  0 refuses them at once.
+    :raises SettingError: for a value out of range.
+    :raises UsageError: if redis-py is not installed.
+
+    Threads: any thread.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "hubthread", hold: float = 10.0) -> None:
+        check_kind("prefix", prefix, str, "a string")
+        if not prefix or not prefix.isprintable() or set(prefix) & set("{} "):
+            wanted = "expected printable characters without spaces and braces"
+            raise SettingError("prefix", f"{wanted}, got {prefix!r}")
+        check_number("hold", hold, 0)
+        self._connector = Connector(url)
+        self._url = url
+        self.prefix = prefix
+        self.hold = hold
+
+    def open(self, node: str, now: Callable[[], float] = monotonic) -> RedisLink:
+        """Return a connection for one hub; see ``Backplane.open``."""
+        return RedisLink(Connector(self._url), self.prefix, self.hold)
+
+
+class RedisLink:
+    """One hub's connection to Redis; see ``BackplaneLink``.
+
+    Lock order: that of a room, then this one.
+
+    Threads: any thread.
+    """
+
+    def __init__(self, connector: Connector, prefix: str, hold: float) -> None:
+        self.connector = connector
+        self._prefix = prefix
+        self._hold = hold
+        self.beat = BEAT
+        self.everyone = everyone(prefix)
+        self.beat_text = b""
+        self.closed = threading.Event()
+        self.publisher = Publisher(self)
+        self.subscriber = Subscriber(self)
+        self.keeper = Keeper(self, self.publisher, self.subscriber)
+        self.repaired = 0
+        self._host: BackplaneHost | None = None
+        self._lock = threading.RLock()  # guards what follows
+        self._rooms: dict[str, Room] = {}
+        self._by_channel: dict[bytes, tuple[Room, ...]] = {}
+        self._waiting = self._waiting_bytes = 0
+        self._settled = threading.Condition(self._lock)
+        self._state_lock = threading.RLock()  # guards what follows; held while a state is told
+        self.state = BackplaneState.RESYNC
+        self._down_at: float | None = None
+        self._connected: set[str] = set()
+        self._failures: dict[str, int] = {}
+        self._unknown = 0
+        # For readers of the history.
+        self._reading = threading.Semaphore(READERS)
+        self._idle: deque[Wire] = deque()
+
+    # The hub.
+
+    def start(self, host: BackplaneHost) -> None:
+        """See ``BackplaneLink.start``."""
+        self._host = host
+        # Made here and not earlier: a hub may be made before its process forks.
+        self.beat_text = b"1:beat:" + secrets.token_hex(8).encode()
+        host.start_thread(self.publisher.run, "backplane-publisher")
+        host.start_thread(self.subscriber.run, "backplane-subscriber")
+        host.start_thread(self.keeper.run, "backplane-keeper")
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        """See ``BackplaneLink.attach``."""
+        with self._lock:
+            if room in self._rooms:
+                raise UsageError(f"room {room!r} is attached already")
+            keys = keys_of(self._prefix, room)
+            made = Room(room, keys, keep, receiver, self.keeper.want, self._ended)
+            self._rooms[room] = made
+            others = self._by_channel.get(keys.channel, ())
+            self._by_channel[keys.channel] = (*others, made)
+        self.publisher.read_top(made)
+
+    def detach(self, room: str) -> None:
+        """See ``BackplaneLink.detach``."""
+        with self._lock:
+            found = self._rooms.pop(room, None)
+        if found is not None:
+            found.let_go()
+
+    def _ended(self, room: Room) -> None:
+        channel = room.keys.channel
+        with self._lock:
+            left = tuple(each for each in self._by_channel.get(channel, ()) if each is not room)
+            if left:
+                self._by_channel[channel] = left
+            else:
+                self._by_channel.pop(channel, None)
+        self.keeper.change(channel)
+
+    def publish(self, room: str, message: Message) -> int:
+        """See ``BackplaneLink.publish``."""
+        found = self._rooms.get(room)
+        if found is None:
+            raise UsageError(f"room {room!r} is not attached: call attach first")
+        down_at = self._down_at
+        if down_at is not None and (away := monotonic() - down_at) >= self._hold:
+            raise BackplaneDown(
+                f"room {room!r}: Redis has been away for {away:.1f} s, and pushes are accepted "
+                f"for the first {self._hold:g} s only; try again later"
+            )
+        data = pack(message)
+        if len(data) > MOST_MESSAGE:
+            raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a shared room")
+        with self._lock:
+            size = self._waiting_bytes + len(data) + OVERHEAD
+            if self._waiting and size > MOST_WAITING:
+                raise QueueFull(f"room {room!r}: {MOST_WAITING} bytes of pushes wait for Redis")
+            self._waiting += 1
+            self._waiting_bytes = size
+        number, tell = found.give(message, data)
+        if tell and found.epoch:
+            self.publisher.send(found)
+        return number
+
+    def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
+        """See ``BackplaneLink.present``.  For now of this hub alone."""
+        found = self._rooms.get(room)
+        if found is not None:
+            with found.lock:
+                found.receiver.present(came, went)
+
+    def count(self, room: str, count: int) -> None:
+        """See ``BackplaneLink.count``.  For now of this hub alone."""
+        found = self._rooms.get(room)
+        if found is not None:
+            with found.lock:
+                found.receiver.counted(count)
+
+    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
+        """See ``BackplaneLink.history``."""
+        deadline = Deadline(timeout)
+        if not timeout or not self._reading.acquire(timeout=timeout):
+            return None
+        try:
+            with self._reader() as wire:
+                return self._read_history(wire, room, since, deadline)
+        except Lost:
+            return None
+        finally:
+            self._reading.release()
+
+    @contextmanager
+    def _reader(self) -> Iterator[Wire]:
+        """Lend a connection that reads; one that has failed is not used again."""
+        try:
+            wire = self._idle.popleft()
+        except IndexError:
+            wire = self.connector.connect()
+        try:
+            yield wire
+        except BaseException:
+            wire.close()
+            raise
+        self._idle.append(wire)
+        if self.closed.is_set():
+            self._close_idle()
+
+    def _read_history(
+        self, wire: Wire, name: str, since: Position, deadline: Deadline
+    ) -> list[Message] | None:
+        keys = keys_of(self._prefix, name)
+        attached = self._rooms.get(name)
+        keep = History(size=1 << 40, max_bytes=1 << 60) if attached is None else attached.keep
+        (meta,) = wire.ask(
+            command(b"HMGET", keys.meta, b"e", b"r", b"s"), timeout=max(deadline.left() or 0, 0.01)
+        )
+        if not isinstance(meta, list) or meta[0] is None or meta[0].decode() != since.epoch:
+            return None
+        top = int(meta[2])
+        missed = top - since.offset
+        if not 0 <= since.offset <= top or missed > keep.size:
+            return None
+        found: list[Message] = []
+        size = 0
+        while len(found) < missed:
+            place = Position(since.epoch, since.offset + len(found))
+            (entries,) = wire.ask(
+                fetch_commands(keys, place)[1], timeout=max(deadline.left() or 0, 0.01)
+            )
+            if not isinstance(entries, list) or not entries:
+                return None
+            for entry in entries:
+                arrival = entry_arrival(since.epoch, entry)
+                skipped = since.offset + len(found) - (arrival.last - arrival.size)
+                if skipped < 0 or arrival.body is None:
+                    return None
+                messages = unpack(arrival.body)[skipped:]
+                size += sum(len(message.frame.wire) for message in messages)
+                if size > keep.max_bytes:
+                    return None
+                found.extend(messages)
+        return found
+
+    def close(self, timeout: float) -> None:
+        """See ``BackplaneLink.close``."""
+        with self._lock:
+            rooms = list(self._rooms)
+        for room in rooms:
+            self.detach(room)
+        if self._host is not None:
+
+            def settled() -> bool:
+                return not self._waiting or self.state is BackplaneState.DOWN
+
+            wait_for(self._settled, settled, timeout * 0.8)
+        self.closed.set()
+        for part in (self.publisher, self.subscriber, self.keeper):
+            part.cut()
+        self.connector.cut()
+        self.publisher.wake()
+        self.keeper.wake()
+        self._close_idle()
+        if self._waiting and self._host is not None:
+            text = f"the hub has closed, and {self._waiting} pushes were not placed"
+            self._host.tell_state(BackplaneState.DOWN, text)
+
+    def _close_idle(self) -> None:
+        while self._idle:
+            self._idle.popleft().close()
+
+    # The three threads.
+
+    def answered(self, batch: Batch) -> None:
+        """Note that the server has a batch."""
+        with self._lock:
+            self._waiting -= len(batch.messages)
+            self._waiting_bytes -= len(batch.body) + OVERHEAD * len(batch.messages)
+            if not self._waiting:
+                self._settled.notify_all()
+
+    def subscribe(self, room: Room) -> None:
+        """Subscribe to a room whose position is known."""
+        self.keeper.change(room.keys.channel)
+
+    def rooms_of(self, channel: bytes) -> tuple[Room, ...]:
+        """Return the rooms that hear a channel."""
+        return self._by_channel.get(channel, ())
+
+    def channels(self) -> list[bytes]:
+        """Return the channels of all rooms."""
+        with self._lock:
+            return list(self._by_channel)
+
+    def all_rooms(self) -> list[Room]:
+        """Return all rooms."""
+        with self._lock:
+            return [room for rooms in self._by_channel.values() for room in rooms]
+
+    def wake_keeper(self) -> None:
+        """Let the keeper look whether all is well."""
+        self.keeper.wake()
+
+    def unknown(self) -> None:
+        """Note a message of another version of the library."""
+        self._unknown += 1
+
+    def has(self, part: str) -> bool:
+        """Return True if a part is connected."""
+        return part in self._connected
+
+    def connected(self, part: str) -> None:
+        """Note that a part is connected again."""
+        with self._state_lock:
+            self._connected.add(part)
+            if self.state is BackplaneState.DOWN and self._connected >= PARTS:
+                self._set_state(BackplaneState.RESYNC, "connected to Redis")
+        if part == "publisher":
+            for room in self.all_rooms():
+                room.want()  # the server may have started anew
+        self.keeper.wake()
+
+    def worked(self, part: str) -> None:
+        """Note that a part has done some work on its connection."""
+        if self._failures.get(part):
+            self._failures[part] = 0
+            self.keeper.wake()
+
+    def failed(self, part: str, reason: str) -> None:
+        """Note that a part has lost its connection, or gets none; wait before the next attempt."""
+        with self._state_lock:
+            self._connected.discard(part)
+            failures = self._failures[part] = self._failures.get(part, 0) + 1
+            if failures > 1 and part != "keeper":
+                self._set_state(BackplaneState.DOWN, reason)
+        pause = min(LONGEST, SHORTEST * 2 ** min(failures - 1, 10))
+        self.closed.wait(pause * random.random())
+
+    def silent(self) -> None:
+        """Note that no beat of this hub comes back."""
+        with self._state_lock:
+            self._set_state(BackplaneState.DOWN, "the beats of this hub do not come back")
+
+    def look_up(self) -> None:
+        """Tell that all is well, if it is so again.  The keeper, when it has nothing to fetch."""
+        if self.state is BackplaneState.UP:
+            return
+        with self._state_lock:
+            works = self._connected >= PARTS and not any(self._failures.values())
+            if works and not self.subscriber.unconfirmed:
+                self._set_state(BackplaneState.UP, "every shared room is up to date")
+
+    def _set_state(self, state: BackplaneState, reason: str) -> None:
+        if state is self.state or self.closed.is_set():
+            return
+        self.state = state
+        self._down_at = monotonic() if state is BackplaneState.DOWN else None
+        with self._lock:
+            self._settled.notify_all()
+        if self._host is not None:
+            self._host.tell_state(state, reason)

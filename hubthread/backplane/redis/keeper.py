@@ -1,0 +1,165 @@
+"""The thread that fetches what was missed, and sees that both other connections live.
+
+A beat of the hub goes through Redis, from the publisher to the subscriber.  Only a beat that
+comes back proves that messages come: a connection that has fallen silent looks well otherwise.
+
+Layer: backplane.  Threads: ``run`` is the thread ``backplane-keeper``; every other method may be
+called on any thread, and returns at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic
+
+from hubthread.backplane.redis.owner import Owner, PublisherView, SubscriberView
+from hubthread.backplane.redis.room import Room
+from hubthread.backplane.redis.scripts import Keys
+from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
+from hubthread.concurrency.bell import Bell
+from hubthread.history import Position
+
+__all__ = ["Keeper", "fetch_commands"]
+
+AT_ONCE = 256
+"""Rooms that are looked at in one pipeline."""
+
+PAGE = 128
+"""Entries of a stream that are fetched at once."""
+
+LATE = 2.5
+"""Beats after which a subscriber that hears none is dropped."""
+
+CHECK = 25.0
+"""Seconds between two looks at all rooms: the last resort."""
+
+
+class Keeper:
+    """See the module.
+
+    :param link: the hub's connection.
+    """
+
+    def __init__(self, link: Owner, publisher: PublisherView, subscriber: SubscriberView) -> None:
+        self._link = link
+        self._publisher = publisher
+        self._subscriber = subscriber
+        self._bell = Bell()
+        self._wanted: deque[Room] = deque()  # rooms whose streams are to be read
+        self._channels: deque[bytes] = deque()  # to be subscribed to, or no longer
+        self._wire: Wire | None = None
+        self._run_id = b""
+
+    def want(self, room: Room) -> None:
+        """Look into a room's stream."""
+        self._wanted.append(room)
+        self._bell.ring()
+
+    def change(self, channel: bytes) -> None:
+        """Subscribe to a channel, or no longer, as the link says when the thread gets to it."""
+        self._channels.append(channel)
+        self._bell.ring()
+
+    def wake(self) -> None:
+        """Let the thread look at once."""
+        self._bell.ring()
+
+    def cut(self) -> None:
+        """End the connection; another one takes its place."""
+        wire = self._wire
+        if wire is not None:
+            wire.cut()
+
+    # The thread.
+
+    def run(self) -> None:
+        """Keep until the link is closed."""
+        link = self._link
+        beat_at, check_at = monotonic(), monotonic() + CHECK
+        while not link.closed.is_set():
+            now = monotonic()
+            if now >= beat_at:
+                self._publisher.send_plain(command(b"PUBLISH", link.everyone, link.beat_text))
+                beat_at = now + link.beat
+                self._watch(now)
+            if now >= check_at:
+                check_at = now + CHECK
+                for room in link.all_rooms():
+                    room.want()
+            self._change_channels()
+            if self._wanted and not self._fetch():
+                continue
+            if not self._wanted:
+                link.look_up()
+            self._bell.wait(min(beat_at, check_at) - monotonic())
+        self._disconnect()
+
+    def _watch(self, now: float) -> None:
+        link = self._link
+        subscriber = self._subscriber
+        if link.has("subscriber") and now - subscriber.heard > LATE * link.beat:
+            subscriber.heard = now
+            link.silent()
+            subscriber.cut()
+
+    def _change_channels(self) -> None:
+        link = self._link
+        channels = {self._channels.popleft() for _ in range(len(self._channels))}
+        if channels:
+            wanted = [channel for channel in channels if link.rooms_of(channel)]
+            self._subscriber.change(wanted, [each for each in channels if each not in wanted])
+
+    def _disconnect(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _fetch(self) -> bool:
+        """Read the streams of some rooms; return False to be called again."""
+        link = self._link
+        if not link.has("publisher"):
+            return True  # it is woken when there is a server again
+        rooms = [self._wanted.popleft() for _ in range(min(AT_ONCE, len(self._wanted)))]
+        try:
+            if self._wire is None:
+                self._wire = link.connector.connect()
+                self._run_id = self._wire.run_id()
+            if self._run_id != self._publisher.run_id:
+                raise Lost("another server than the publisher's")
+            places = [room.position() for room in rooms]
+            commands = [
+                each
+                for room, place in zip(rooms, places, strict=True)
+                for each in fetch_commands(room.keys, place)
+            ]
+            replies = self._wire.ask(*commands)
+            for number, (room, place) in enumerate(zip(rooms, places, strict=True)):
+                self._take(room, place, replies[2 * number], replies[2 * number + 1])
+            link.worked("keeper")
+        except Lost as error:
+            self._wanted.extendleft(reversed(rooms))
+            self._disconnect()
+            link.failed("keeper", f"{error}")
+        return not self._wanted
+
+    def _take(self, room: Room, place: Position, meta: object, entries: object) -> None:
+        link = self._link
+        if isinstance(meta, ReplyError) or isinstance(entries, ReplyError):
+            raise Lost(f"{meta if isinstance(meta, ReplyError) else entries}")
+        assert isinstance(meta, list)
+        assert isinstance(entries, list)
+        epoch, run_id, top = meta
+        if epoch is None or run_id != self._publisher.run_id:
+            room.wanted = False
+            self._publisher.read_top(room)  # it begins another epoch
+            return
+        link.repaired += 1
+        room.fetched(place, epoch.decode(), int(top), entries)
+
+
+def fetch_commands(keys: Keys, since: Position) -> tuple[bytes, bytes]:
+    """Return the commands that read a room's position, and what follows ``since``."""
+    return (
+        command(b"HMGET", keys.meta, b"e", b"r", b"s"),
+        command(b"XRANGE", keys.stream, b"%d" % (since.offset + 1), b"+", b"COUNT", b"%d" % PAGE),
+    )

@@ -1,0 +1,97 @@
+"""The hub's connection, as its three threads see it.
+
+Layer: backplane.  Threads: every method may be called on any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from hubthread.backplane.redis.room import Batch, Room
+from hubthread.backplane.redis.wire import Connector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Owner", "PublisherView", "SubscriberView"]
+
+
+class PublisherView(Protocol):
+    """The publisher, as the keeper sees it."""
+
+    run_id: bytes
+    """The server that the publisher's connection is to."""
+
+    def read_top(self, room: Room) -> None:
+        """Read a room's position; begin an epoch if it has none."""
+
+    def send_plain(self, data: bytes) -> None:
+        """Send a command whose answer does not matter."""
+
+
+class SubscriberView(Protocol):
+    """The subscriber, as the keeper sees it."""
+
+    heard: float
+    """The time of the hub's own beat that came last, or of the connection."""
+
+    def change(self, wanted: Sequence[bytes], unwanted: Sequence[bytes]) -> None:
+        """Subscribe to channels, and to others no longer."""
+
+    def cut(self) -> None:
+        """End the connection; another one takes its place."""
+
+
+class Owner(Protocol):
+    """See the module.  ``RedisLink`` implements it."""
+
+    connector: Connector
+    closed: threading.Event
+    beat: float
+    """Seconds between two beats."""
+    beat_text: bytes
+    """The beat of this hub."""
+    everyone: bytes
+    """The channel of all hubs, and so of the beats."""
+    repaired: int
+    """Looks into the streams of rooms, so far."""
+
+    def rooms_of(self, channel: bytes) -> tuple[Room, ...]:
+        """Return the rooms that hear a channel."""
+
+    def channels(self) -> list[bytes]:
+        """Return the channels of all rooms."""
+
+    def all_rooms(self) -> list[Room]:
+        """Return all rooms."""
+
+    def subscribe(self, room: Room) -> None:
+        """Subscribe to a room whose position is known."""
+
+    def answered(self, batch: Batch) -> None:
+        """Note that the server has a batch."""
+
+    def unknown(self) -> None:
+        """Note a message of another version of the library."""
+
+    def has(self, part: str) -> bool:
+        """Return True if a part is connected."""
+
+    def connected(self, part: str) -> None:
+        """Note that a part is connected again."""
+
+    def worked(self, part: str) -> None:
+        """Note that a part has done some work on its connection."""
+
+    def failed(self, part: str, reason: str) -> None:
+        """Note that a part has lost its connection, or gets none; wait before the next attempt."""
+
+    def silent(self) -> None:
+        """Note that no beat of this hub comes back."""
+
+    def look_up(self) -> None:
+        """Tell that all is well, if it is so again."""
+
+    def wake_keeper(self) -> None:
+        """Let the keeper look whether all is well."""

@@ -1,0 +1,212 @@
+"""The thread that publishes: it sends scripts, one pipeline at a time, and reads their answers.
+
+A batch is kept until its answer has come.  After a lost connection the same batches are sent
+again, before any other; the script knows those that it has taken.  So a batch has its place once.
+
+Layer: backplane.  Threads: ``run`` is the thread ``backplane-publisher``; every other method may
+be called on any thread, and returns at once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from typing import Any
+
+from hubthread.backplane.redis.owner import Owner
+from hubthread.backplane.redis.room import Batch, Room
+from hubthread.backplane.redis.scripts import PUBLISH, TOP
+from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
+from hubthread.concurrency.bell import Bell
+
+__all__ = ["Publisher", "publish_command"]
+
+PIPELINE_BYTES = 4 << 20
+INLINE_BYTES = 64 << 10
+"""Bytes of a batch that is published whole; a larger one is fetched from the stream."""
+
+META_MS = 24 * 3600 * 1000
+"""Milliseconds that a room's epoch outlives its last use."""
+
+
+class Publisher:
+    """See the module.
+
+    :param link: the hub's connection.
+    """
+
+    def __init__(self, link: Owner) -> None:
+        self._link = link
+        self._bell = Bell()
+        self._tops: deque[Room] = deque()  # rooms whose position is to be read
+        self._dirty: deque[Room] = deque()  # rooms with messages that wait
+        self._plain: deque[bytes] = deque()  # other commands
+        self._unanswered: list[Batch] = []
+        self._wire: Wire | None = None
+        self.run_id = b""
+        """The server that the connection is to; empty before the first."""
+
+    def read_top(self, room: Room) -> None:
+        """Read a room's position; begin an epoch if it has none."""
+        self._tops.append(room)
+        self._bell.ring()
+
+    def send(self, room: Room) -> None:
+        """Send what waits in a room."""
+        self._dirty.append(room)
+        self._bell.ring()
+
+    def send_plain(self, data: bytes) -> None:
+        """Send a command whose answer does not matter."""
+        self._plain.append(data)
+        self._bell.ring()
+
+    def cut(self) -> None:
+        """End the connection; another one takes its place."""
+        wire = self._wire
+        if wire is not None:
+            wire.cut()
+
+    def wake(self) -> None:
+        """Let the thread look at once whether the link is closed."""
+        self._bell.ring()
+
+    # The thread.
+
+    def run(self) -> None:
+        """Publish until the link is closed."""
+        link = self._link
+        while not link.closed.is_set():
+            try:
+                if self._wire is None:
+                    self._connect()
+                if self._round():
+                    link.worked("publisher")
+                else:
+                    self._bell.wait(link.beat)
+            except Lost as error:
+                self._disconnect()
+                link.failed("publisher", f"{error}")
+        self._disconnect()
+
+    def _connect(self) -> None:
+        wire = self._link.connector.connect()
+        self._wire = wire
+        self.run_id = wire.run_id()
+        wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
+        self._plain.append(command(b"PUBLISH", self._link.everyone, self._link.beat_text))
+        self._link.connected("publisher")
+
+    def _disconnect(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _round(self) -> bool:
+        """Send what waits, and read the answers; return False if nothing waits."""
+        wire = self._wire
+        assert wire is not None
+        tops = _all(self._tops)
+        plain = _all(self._plain)
+        batches = self._unanswered = self._unanswered or self._collect()
+        if not (tops or plain or batches):
+            return False
+        fresh = secrets.token_hex(4).encode()
+        commands = [self._top_command(room, fresh) for room in tops]
+        commands += plain
+        commands += [publish_command(batch, self.run_id, fresh) for batch in batches]
+        try:
+            wire.send(b"".join(commands))
+            top_replies = [wire.read() for _ in tops]
+            for _ in plain:
+                wire.read()
+            replies = [wire.read() for _ in batches]
+        except Lost:
+            self._tops.extendleft(reversed(tops))
+            raise
+        refused = self._take_tops(tops, top_replies) or self._take(batches, replies)
+        if refused is not None:
+            self._refused(refused)
+        return True
+
+    def _collect(self) -> list[Batch]:
+        batches = []
+        size = 0
+        for _ in range(len(self._dirty)):
+            room = self._dirty.popleft()
+            if not room.epoch:
+                continue  # it is told again when its position is known
+            batch = room.next_batch()
+            if batch is None:
+                continue
+            self._dirty.append(room)
+            batches.append(batch)
+            size += len(batch.body)
+            if size > PIPELINE_BYTES:
+                break
+        return batches
+
+    def _top_command(self, room: Room, fresh: bytes) -> bytes:
+        keys = room.keys
+        names = (TOP.sha, 2, keys.stream, keys.meta)
+        return command(b"EVALSHA", *names, self.run_id, fresh, META_MS)
+
+    def _take_tops(self, rooms: list[Room], replies: list[Any]) -> ReplyError | None:
+        refused: ReplyError | None = None
+        for room, reply in zip(rooms, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                self._tops.append(room)
+                refused = reply
+                continue
+            epoch, top = reply
+            first = not room.epoch
+            room.moved(epoch.decode(), int(top))
+            if first:
+                self._link.subscribe(room)
+                if room.dirty:
+                    self._dirty.append(room)
+        return refused
+
+    def _take(self, batches: list[Batch], replies: list[Any]) -> ReplyError | None:
+        left = []
+        refused: ReplyError | None = None
+        for batch, reply in zip(batches, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                refused = refused or reply
+                left.append(batch)
+                continue
+            verdict, epoch, top = reply
+            if verdict == b"ok":
+                batch.room.placed(batch, epoch.decode(), int(top))
+                self._link.answered(batch)
+            elif verdict == b"dup":
+                batch.room.duplicate(batch, epoch.decode(), int(top))
+                self._link.answered(batch)
+            else:
+                left.append(batch)
+        self._unanswered = left
+        return refused
+
+    def _refused(self, error: ReplyError) -> None:
+        """Load the scripts again if they are forgotten; otherwise begin anew after a pause."""
+        if not str(error).startswith("NOSCRIPT"):
+            raise Lost(f"{error}")
+        assert self._wire is not None
+        self._wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
+
+
+def publish_command(batch: Batch, run_id: bytes, fresh: bytes) -> bytes:
+    """Return the command that places a batch."""
+    room = batch.room
+    keys, keep, origin = room.keys, room.keep, room.origin.encode()
+    return command(
+        *(b"EVALSHA", PUBLISH.sha, 4),
+        *(keys.stream, keys.meta, keys.channel, keys.origin + origin),
+        *(run_id, fresh, META_MS, origin, batch.first, batch.last),
+        *(max(1, int(keep.ttl * 1000)), keep.size, keep.max_bytes, INLINE_BYTES, batch.body),
+    )
+
+
+def _all(waiting: deque[Any]) -> list[Any]:
+    """Return what waits, and let it wait no longer."""
+    return [waiting.popleft() for _ in range(len(waiting))]

@@ -1,0 +1,340 @@
+"""One shared room of one hub: the messages that wait, and the order of those that arrive.
+
+A batch may arrive three ways: as the answer to the hub's own publish, by subscription, and from
+the room's stream.  Whatever comes first is taken if it follows the last one.  Whatever leaves a
+hole waits until the hole is filled from the stream.
+
+Layer: backplane.  Threads: any thread publishes.  The publisher, the subscriber and the keeper
+bring what arrives; the room's lock lets in one of them at a time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from hubthread.backplane.interfaces import Message, Receiver
+from hubthread.backplane.redis.scripts import Keys
+from hubthread.backplane.redis.wire import unpack
+from hubthread.history import History, Position
+
+__all__ = ["Arrival", "Batch", "Room", "entry_arrival", "parse_arrival"]
+
+BATCH_MESSAGES = 512
+BATCH_BYTES = 1 << 20
+
+REPAIR = History(size=256, ttl=30.0, max_bytes=1 << 20)
+"""What the stream of a room without a history keeps, to fill holes."""
+
+LATER_BYTES = 1 << 20
+"""Bytes of the batches that wait behind a hole; the stream has those beyond."""
+
+MOST_ORIGINS = 1024
+"""The origins whose last number is remembered, against a batch that comes in two epochs."""
+
+
+class Batch:
+    """Own messages that are one entry of the stream."""
+
+    __slots__ = ("body", "dup_top", "first", "last", "messages", "room")
+
+    def __init__(self, room: Room, first: int, messages: list[Message], body: bytes) -> None:
+        self.room = room
+        self.first = first
+        self.last = first + len(messages) - 1
+        self.messages = messages
+        self.body = body
+        self.dup_top: int | None = None
+        """The room's top when the server said that it has the batch already."""
+
+
+class Arrival(NamedTuple):
+    """A batch that has its place."""
+
+    epoch: str
+    last: int
+    """The offset of the last message."""
+    size: int
+    """The number of messages."""
+    origin: str
+    first: int
+    """The number of the first message among those of its origin."""
+    body: bytes | None
+    """The messages; None for a large batch, which is only in the stream."""
+
+
+def parse_arrival(data: bytes) -> Arrival | None:
+    """Return a published batch; None if another version of the library has written it."""
+    parts = data.split(b":", 6)
+    if len(parts) != 7 or parts[0] != b"1":
+        return None
+    _, last, count, epoch, origin, first, body = parts
+    try:
+        place = int(last), int(count), origin.decode(), int(first)
+    except ValueError:
+        return None
+    return Arrival(epoch.decode(), *place, body or None)
+
+
+def entry_arrival(epoch: str, entry: Any) -> Arrival:
+    """Return an entry of the stream."""
+    name, fields = entry
+    last, _, count = name.partition(b"-")
+    origin, _, first = fields[3].rpartition(b":")
+    return Arrival(epoch, int(last), int(count), origin.decode(), int(first), fields[1])
+
+
+class Room:
+    """See the module.
+
+    :param keep: the history that the room offers; None if it offers none.
+    :param want: called with the room when something has to be fetched from the stream.
+    :param done: called with the room when it was let go, and its own messages have arrived.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        keys: Keys,
+        keep: History | None,
+        receiver: Receiver,
+        want: Callable[[Room], None],
+        done: Callable[[Room], None],
+    ) -> None:
+        self.name = name
+        self.keys = keys
+        self.keep = keep or REPAIR
+        self.origin = secrets.token_hex(6)
+        self.receiver = receiver
+        self._want = want
+        self._done = done
+        self.lock = threading.RLock()  # guards what follows
+        self.epoch = ""
+        """Empty until the position is known."""
+        self.top = 0
+        """The offset of the last message that has arrived."""
+        self.wanted = False
+        """True while the keeper is to look into the stream."""
+        self.dirty = False
+        """True while the publisher is to send what waits."""
+        self.given = self.arrived = 0  # own numbers
+        self._waiting: deque[tuple[Message, bytes]] = deque()
+        self._own: deque[Batch] = deque()  # packed, and not arrived yet
+        self._later: dict[int, Arrival] = {}  # by the offset before the first message
+        self._later_bytes = 0
+        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._ending = False
+
+    # Any thread.
+
+    def give(self, message: Message, data: bytes) -> tuple[int, bool]:
+        """Let a message wait; return its number, and True if the publisher has to be told."""
+        with self.lock:
+            self.given += 1
+            self._waiting.append((message, data))
+            tell, self.dirty = not self.dirty, True
+            return self.given, tell
+
+    def let_go(self) -> None:
+        """Take nothing more, once the own messages have arrived."""
+        with self.lock:
+            self._ending = True
+            self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._ending and self.arrived >= self.given:
+            self._done(self)
+
+    # The publisher.
+
+    def next_batch(self) -> Batch | None:
+        """Return messages that wait, as many as belong into one batch."""
+        with self.lock:
+            messages: list[Message] = []
+            bodies: list[bytes] = []
+            size = 0
+            while self._waiting and len(messages) < BATCH_MESSAGES:
+                message, data = self._waiting[0]
+                if messages and size + len(data) > BATCH_BYTES:
+                    break
+                self._waiting.popleft()
+                messages.append(message)
+                bodies.append(data)
+                size += len(data)
+            if not messages:
+                self.dirty = False
+                return None
+            first = self.given - len(self._waiting) - len(messages) + 1
+            batch = Batch(self, first, messages, b"".join(bodies))
+            self._own.append(batch)
+            return batch
+
+    def placed(self, batch: Batch, epoch: str, last: int) -> None:
+        """Take an own batch that the server has placed."""
+        count = len(batch.messages)
+        with self.lock:
+            self._come_to(epoch)
+            self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
+
+    def duplicate(self, batch: Batch, epoch: str, top: int) -> None:
+        """Learn that the server had an own batch already."""
+        with self.lock:
+            self._come_to(epoch)
+            if batch in self._own:
+                batch.dup_top = top
+                self.want()
+
+    def moved(self, epoch: str, top: int) -> None:
+        """Learn the room's position, for the first time or after its epoch was lost."""
+        with self.lock:
+            if not self.epoch:
+                self.epoch, self.top = epoch, top
+                self.receiver.attached(Position(epoch, top))
+                return
+            self._come_to(epoch)
+            if top > self.top:
+                self.want()
+
+    # The subscriber.
+
+    def came(self, arrival: Arrival) -> None:
+        """Take a batch that was published."""
+        with self.lock:
+            if not self.epoch:
+                return  # the position to come may be behind it
+            if arrival.epoch != self.epoch:
+                self.want()  # only the server of the publisher decides on the epoch
+            else:
+                self._arrive(arrival)
+
+    # The keeper.
+
+    def want(self) -> None:
+        """Have the keeper look into the stream."""
+        with self.lock:
+            if not self.wanted and self.epoch:
+                self.wanted = True
+                self._want(self)
+
+    def fetched(self, since: Position, epoch: str, top: int, entries: Sequence[Any]) -> None:
+        """Take what the stream has.
+
+        :param since: the position that was asked from.
+        :param epoch: that of the room now.
+        :param top: the offset of its last message.
+        :param entries: the entries behind ``since``, some or all.
+        """
+        with self.lock:
+            self.wanted = False
+            if epoch != self.epoch:
+                self._come_to(epoch)
+                if top:
+                    self.want()
+                return
+            if since.epoch != epoch:
+                self.want()
+                return
+            for entry in entries:
+                arrival = entry_arrival(epoch, entry)
+                if arrival.last - arrival.size > self.top:
+                    self._lose(arrival.last - arrival.size)
+                self._arrive(arrival)
+            if not entries and top > self.top:
+                self._lose(top)
+                self._take_later()
+            if top > self.top or self._later:
+                self.want()
+            else:
+                self._forget_duplicates()
+
+    def position(self) -> Position:
+        """Return the position of the last message that has arrived."""
+        with self.lock:
+            return Position(self.epoch, self.top)
+
+    # Under the lock.
+
+    def _come_to(self, epoch: str) -> None:
+        """Begin anew if the room's epoch is another one."""
+        if epoch != self.epoch and self.epoch:
+            self.epoch, self.top = epoch, 0
+            self._later.clear()
+            self._later_bytes = 0
+            self.receiver.lost(Position(epoch, 0), "epoch")
+
+    def _lose(self, top: int) -> None:
+        """Go on behind messages that nobody has any more."""
+        self.top = top
+        self.receiver.lost(Position(self.epoch, top), "trimmed")
+
+    def _arrive(self, arrival: Arrival) -> None:
+        """Take a batch of the present epoch, in its turn."""
+        if arrival.last <= self.top:
+            return
+        start = arrival.last - arrival.size
+        if start > self.top or (arrival.body is None and arrival.origin != self.origin):
+            size = len(arrival.body or b"")
+            if arrival.body is not None and self._later_bytes + size <= LATER_BYTES:
+                self._later_bytes += size
+                self._later[start] = arrival
+            self.want()
+            return
+        self._take(arrival)
+        if self._later:
+            self._take_later()
+
+    def _take_later(self) -> None:
+        for start in sorted(self._later):
+            if start > self.top:
+                return
+            arrival = self._later.pop(start)
+            self._later_bytes -= len(arrival.body or b"")
+            if arrival.last > self.top:
+                self._take(arrival)
+
+    def _take(self, arrival: Arrival) -> None:
+        place = Position(self.epoch, self.top + 1)
+        skipped = self.top - (arrival.last - arrival.size)
+        last_number = arrival.first + arrival.size - 1
+        own = arrival.origin == self.origin
+        again = self._seen.get(arrival.origin, 0) >= last_number
+        messages = self._messages(arrival)
+        if messages is None:
+            self.want()
+            return
+        self.top = arrival.last
+        if again:  # taken by a server that has died since, and sent again to its successor
+            self.receiver.lost(Position(self.epoch, self.top), "epoch")
+        else:
+            number = arrival.first + skipped if own else None
+            self.receiver.arrived(place, messages[skipped:], number)
+        self._seen[arrival.origin] = last_number
+        self._seen.move_to_end(arrival.origin)
+        if len(self._seen) > MOST_ORIGINS:
+            self._seen.popitem(last=False)
+        if own:
+            self._drop_own(last_number)
+
+    def _messages(self, arrival: Arrival) -> Sequence[Message] | None:
+        if arrival.origin == self.origin:
+            for batch in self._own:
+                if batch.first == arrival.first:
+                    return batch.messages
+        return None if arrival.body is None else unpack(arrival.body)
+
+    def _drop_own(self, number: int) -> None:
+        self.arrived = max(self.arrived, number)
+        while self._own and self._own[0].last <= number:
+            self._own.popleft()
+        self._end_if_done()
+
+    def _forget_duplicates(self) -> None:
+        """Let go of own batches that were placed, and that are lost to this hub."""
+        for batch in list(self._own):
+            if batch.dup_top is not None and batch.dup_top <= self.top:
+                place = Position(self.epoch, self.top)
+                self.receiver.lost(place, "trimmed", batch.last)
+                self._drop_own(batch.last)

@@ -1,0 +1,115 @@
+"""The thread that reads what is published in the rooms of the hub.
+
+A room counts as subscribed when the server has confirmed it on the present connection.  Each
+confirmation lets the keeper look for what was published before it.
+
+Layer: backplane.  Threads: ``run`` is the thread ``backplane-subscriber``; every other method may
+be called on any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Any
+
+from hubthread.backplane.redis.owner import Owner
+from hubthread.backplane.redis.room import parse_arrival
+from hubthread.backplane.redis.wire import Lost, Wire, command
+
+__all__ = ["Subscriber"]
+
+AT_ONCE = 512
+"""Channels in one command."""
+
+
+class Subscriber:
+    """See the module.
+
+    :param link: the hub's connection.
+    """
+
+    def __init__(self, link: Owner) -> None:
+        self._link = link
+        self._wire: Wire | None = None
+        self.unconfirmed: set[bytes] = set()
+        """The channels that the present connection has not confirmed yet."""
+        self.heard = 0.0
+        """The time of the hub's own beat that came last, or of the connection."""
+
+    def change(self, wanted: Sequence[bytes], unwanted: Sequence[bytes]) -> None:
+        """Subscribe to channels, and to others no longer.  May wait for the socket."""
+        wire = self._wire
+        if wire is None:
+            return  # the next connection subscribes to all that is wanted then
+        try:
+            for name, channels in ((b"SUBSCRIBE", wanted), (b"UNSUBSCRIBE", unwanted)):
+                for begin in range(0, len(channels), AT_ONCE):
+                    wire.send(command(name, *channels[begin : begin + AT_ONCE]))
+        except Lost:
+            wire.cut()  # the thread that reads sees it
+
+    def cut(self) -> None:
+        """End the connection; another one takes its place."""
+        wire = self._wire
+        if wire is not None:
+            wire.cut()
+
+    # The thread.
+
+    def run(self) -> None:
+        """Read until the link is closed."""
+        link = self._link
+        while not link.closed.is_set():
+            try:
+                self._connect()
+                self._read()
+            except Lost as error:
+                self._disconnect()
+                if not link.closed.is_set():
+                    link.failed("subscriber", f"{error}")
+        self._disconnect()
+
+    def _connect(self) -> None:
+        link = self._link
+        wire = link.connector.connect()
+        self.heard = monotonic()
+        self.unconfirmed = {link.everyone}
+        self._wire = wire  # from now on new rooms subscribe themselves
+        channels = [link.everyone, *link.channels()]
+        self.unconfirmed = set(channels)
+        link.connected("subscriber")
+        self.change(channels, ())
+
+    def _disconnect(self) -> None:
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    def _read(self) -> None:
+        link, wire = self._link, self._wire
+        assert wire is not None
+        while True:
+            message: Any = wire.read()
+            if not isinstance(message, list):
+                raise Lost(f"{message}")
+            kind, channel, data = message
+            if kind == b"message":
+                if channel == link.everyone:
+                    if data == link.beat_text:
+                        self.heard = monotonic()
+                    continue
+                arrival = parse_arrival(data)
+                if arrival is None:
+                    link.unknown()
+                    continue
+                for room in link.rooms_of(channel):
+                    room.came(arrival)
+            elif kind == b"subscribe":
+                for room in link.rooms_of(channel):
+                    room.want()
+                link.worked("subscriber")
+                if channel in self.unconfirmed:
+                    self.unconfirmed.discard(channel)
+                    if not self.unconfirmed:
+                        link.wake_keeper()

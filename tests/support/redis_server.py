@@ -1,0 +1,182 @@
+"""A real Redis server on a socket of its own, and a proxy in front of it that fails on demand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.waiting import TIMEOUT
+
+__all__ = ["Proxy", "RedisServer", "redis_server"]
+
+
+class RedisServer:
+    """One server, which keeps nothing over a restart, or its append-only file."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = options
+        self.path = folder / "socket"
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+    def client(self) -> Any:
+        """Return a client of redis-py; close it."""
+        import redis
+
+        return redis.Redis(unix_socket_path=str(self.path))
+
+    def start(self) -> None:
+        options = ["--port", "0", "--unixsocket", str(self.path), "--save", "", *self._options]
+        process = subprocess.Popen(
+            ["redis-server", *options, "--dir", str(self._folder)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._process = process
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "eady to accept connections" in line:
+                return
+        pytest.fail("redis-server has not started")
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """Kill the server, if it runs."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.communicate(timeout=TIMEOUT)
+
+    def age(self, seconds: float) -> None:
+        """Let time pass: keys expire that much sooner."""
+        with self.client() as client:
+            for key in client.scan_iter():
+                left = client.pttl(key) - int(seconds * 1000)
+                if left > 0:
+                    client.pexpire(key, left)
+                else:
+                    client.delete(key)
+
+    def restart(self) -> None:
+        """Kill the server, and start it again."""
+        self.stop()
+        self.start()
+
+
+@contextlib.contextmanager
+def redis_server(*options: str) -> Iterator[RedisServer]:
+    """Run a server for a block; skip the test if there is none, and fail in CI."""
+    if shutil.which("redis-server") is None:
+        reason = "redis-server is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="hubthread-") as folder:
+        server = RedisServer(Path(folder), *options)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Proxy:
+    """A TCP proxy in front of a Unix socket, which cuts connections and swallows answers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._threads: list[threading.Thread] = []
+        self._swallows = False
+        self._refuses = False
+        self._ended: list[tuple[socket.socket, socket.socket]] = []
+        self._start(self._accept)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def _start(self, target: Any, *arguments: Any) -> None:
+        thread = threading.Thread(target=target, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            try:
+                if self._refuses:
+                    raise ConnectionError
+                far.connect(str(self._path))
+            except OSError:
+                near.close()
+                far.close()
+                continue
+            with self._lock:
+                self._pairs.append((near, far))
+            self._start(self._pump, near, far, False)
+            self._start(self._pump, far, near, True)
+
+    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not (answers and self._swallows):
+                    target.sendall(data)
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """End all connections."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            for each in pair:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+        self._ended += pairs
+
+    def swallow(self, swallows: bool) -> None:
+        """Let answers and messages vanish from now on, or no longer."""
+        self._swallows = swallows
+
+    def refuse(self, refuses: bool) -> None:
+        """Refuse connections from now on, or no longer."""
+        self._refuses = refuses
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+        for thread in self._threads:
+            thread.join(TIMEOUT)
+        for pair in self._ended:
+            for each in pair:
+                each.close()
