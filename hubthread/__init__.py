@@ -24,7 +24,8 @@ above it:
     hub/                      the hub
     integrations/, testing/   Flask and Django; a hub in virtual time, for tests
     static/                   the browser's client, in JavaScript
-    cli.py, demo/, examples/  programs
+    cli.py, terminal.py       the command line; the client in a terminal
+    demo/, examples/          programs
     errors, statistics                 exceptions; snapshots of figures
     checks, types, limits              argument checks, ids and enums, limits for clients
     history, presence                  options and values of shared rooms

@@ -1,8 +1,8 @@
 """The command line: ``hubthread serve``, ``hubthread demo`` and more.
 
-Exit status: 0 after an orderly end, also by Ctrl-C or SIGTERM; 1 if the command cannot listen or
-cannot use the certificate; 2 for wrong arguments.  In the last two cases a line on stderr says
-why.
+Exit status: 0 after an orderly end, also by Ctrl-C or SIGTERM; 1 if the command cannot listen,
+cannot use the certificate or is refused by the server; 2 for wrong arguments.  In the last two
+cases a line on stderr says why.
 
 SIGUSR1 writes the stack of every thread to stderr and changes nothing.
 
@@ -26,7 +26,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hubthread import Hub, HubThreadError, Readers, Server, __version__, demo, systemd_sockets
+from hubthread import (
+    Hub,
+    HubThreadError,
+    Readers,
+    Server,
+    WrongValue,
+    __version__,
+    demo,
+    systemd_sockets,
+    terminal,
+)
+from hubthread.client import LinkOption
 from hubthread.concurrency.logs import log_safely
 from hubthread.net.tls import server_context
 from hubthread.serving.client_page import FILES, client_file
@@ -62,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :raises SystemExit: for arguments that do not parse, for ``--help`` and ``--version``.
     """
     chosen = _parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], None] = chosen.command
+    command: Callable[[argparse.Namespace], int | None] = chosen.command
     try:
-        command(chosen)
+        return command(chosen) or 0
     except _BadArgument as error:
         return _failed(chosen.prog, error, 2)
     except OSError as error:
@@ -73,7 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(chosen.prog, error, 1)
     except KeyboardInterrupt:  # there is no hub yet, so nothing has to be closed
         return 128 + signal.SIGINT
-    return 0
 
 
 def _serve(chosen: argparse.Namespace) -> None:
@@ -129,6 +139,27 @@ def _client_js(chosen: argparse.Namespace) -> None:
     for name in FILES:
         (folder / name).write_bytes(client_file(name))
         print(folder / name)
+
+
+def _connect(chosen: argparse.Namespace) -> int:
+    fields: dict[str, str] = {}
+    for text in chosen.header:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise _BadArgument(f"argument --header: expected NAME: VALUE, got {text!r}")
+        fields[name.strip()] = value.strip()
+    if chosen.plain and chosen.room:
+        raise _BadArgument("argument --room: not together with --plain")
+    try:
+        option = LinkOption(
+            token=chosen.token,
+            headers=fields,
+            proxy=chosen.proxy,
+            plain=chosen.plain,
+        )
+        return terminal.run(chosen.url, option, chosen.room)
+    except WrongValue as error:
+        raise _BadArgument(error) from None
 
 
 def _run(
@@ -393,7 +424,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     script.set_defaults(command=_client_js, prog=script.prog)
     script.add_argument("folder", metavar="DIR", help="made if it is missing")
+    _add_connect(commands)
     return parser
+
+
+def _add_connect(commands: Any) -> None:
+    connect = commands.add_parser(
+        "connect",
+        help="talk to a hub from the terminal",
+        description="Connect to a hub, print what comes, and send what is typed.  /help explains "
+        "the lines.  Ctrl-D or Ctrl-C ends.",
+        allow_abbrev=False,
+    )
+    connect.set_defaults(command=_connect, prog=connect.prog)
+    connect.add_argument("url", metavar="URL", help="such as ws://localhost:8000/ws")
+    connect.add_argument(
+        "--room",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help=f"join this room, and print its last {terminal.REPLAY} messages; may be repeated",
+    )
+    connect.add_argument("--token", help="the token for the server")
+    connect.add_argument(
+        "--header",
+        metavar="NAME: VALUE",
+        action="append",
+        default=[],
+        help="a header field of the handshake, such as 'Cookie: session=…'; may be repeated",
+    )
+    connect.add_argument(
+        "--proxy", metavar="URL", help="an HTTP proxy: http://user:password@host:port"
+    )
+    connect.add_argument(
+        "--plain", action="store_true", help="send and print text, to a server of another kind"
+    )
 
 
 def _port(text: str) -> int:

@@ -44,6 +44,7 @@ class Room:
         self._position: Position | None = None
         self._members: dict[str, Any] = {}
         self._version: int | None = None
+        self._present: int | None = None
 
     # For the program.
 
@@ -62,6 +63,11 @@ class Room:
         """The members, if the room tells: what it tells of each, by key.  A copy."""
         with self._link._lock:
             return dict(self._members)
+
+    @property
+    def present(self) -> int:
+        """The number of members, if the room tells; also if it does not tell who they are."""
+        return len(self._members) if self._present is None else self._present
 
     @property
     def position(self) -> Position | None:
@@ -156,10 +162,11 @@ class Room:
         count = _whole(answer.get("count")) or 0
         if recovered is not True or self._position is None:
             self._position = _position(answer.get("epoch"), answer.get("at"), count)
-        members = answer.get("members")
+        members = answer.get("members", {} if "present" in answer else None)
         if isinstance(members, dict):
             self._members = members
             self._version = _whole(answer.get("v"))
+            self._present = _whole(answer.get("present"))
         if recovered is False:
             self._tell("gap", str(answer.get("why", "unknown")))
         self._tell("join", recovered is True, count)
@@ -201,6 +208,7 @@ class Room:
             self._link._machine.join(self)
             return
         self._version = version
+        self._present = _whole(message.get("present"))
         came, went = message.get("came"), message.get("went")
         if isinstance(came, dict):
             self._members |= came
