@@ -165,7 +165,7 @@ def serve(peer: Peer) -> None:
         if message["type"] == "bye":
             peer.close(4500, "go away")
             return
-        elif message["type"] == "hub:join":
+        if message["type"] == "hub:join":
             peer.send({"type": "hub:join", "reply": message["id"], "room": "lobby"})
             peer.send({"room": "lobby", "n": 1, "data": {"type": "said", "text": "old"}})
         else:
