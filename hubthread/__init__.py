@@ -9,6 +9,7 @@ above it:
     limits.py, history.py     limits for clients; the history of a room
     presence.py, sessions.py  who is in a room; clients that come back
     matcher/                  typed messages: formats, handlers, converters
+    state/                    the state of a room as its members see it: patches
     protocol/                 the wire: HTTP, handshake, frames, closing
     concurrency/              threads, waits and order
     net/                      sockets: transports, connections, outboxes, listeners

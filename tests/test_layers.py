@@ -63,6 +63,7 @@ ROWS = (
     Row("limits history presence sessions"),
     # No threads, no clocks: what these two do depends on the bytes alone.
     Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
+    Row("state", not_stdlib=f"{_IO} {_THREADS}"),
     Row("protocol", third_party="wsproto h11", not_stdlib=f"{_IO} {_THREADS}"),
     Row("concurrency"),
     Row("net", not_stdlib="asyncio"),

@@ -1,0 +1,84 @@
+"""Patches of a state, and their application.
+
+A patch has three parts, which a client applies in this order:
+
+``del``
+    Paths of what goes: ``[["players", "9"]]``.
+``set``
+    Values by their place: ``{"players": {"17": {"x": 3.5}}}``.  An object is merged into an object
+    that is there; every other value takes the place of the old one.
+``add``
+    Items behind the end of a list, each with the path of the list: ``[[["log"], ["Ada left"]]]``.
+
+Keys are text, as in every JSON object.
+
+Layer: state.  Threads: a patch belongs to the thread that makes or applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Patch", "apply", "merge"]
+
+Path = list[str]
+
+
+class Patch:
+    """One patch while it is made."""
+
+    __slots__ = ("adds", "dels", "sets")
+
+    def __init__(self) -> None:
+        self.sets: dict[str, Any] = {}
+        self.dels: list[Path] = []
+        self.adds: list[tuple[Path, list[Any]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.sets or self.dels or self.adds)
+
+    def set_at(self, path: Path, value: Any) -> None:
+        """Set the value at a path, which is not empty; an object is merged."""
+        place = self.sets
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        known = place.get(path[-1])
+        if isinstance(known, dict) and isinstance(value, dict):
+            merge(known, value)
+        else:
+            place[path[-1]] = value
+
+    def fields(self) -> dict[str, Any]:
+        """Return the parts that are not empty, by their names in the message."""
+        parts = {"del": self.dels, "set": self.sets, "add": self.adds}
+        return {name: part for name, part in parts.items() if part}
+
+
+def apply(state: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """Apply the parts of a message to a state.
+
+    :raises KeyError, TypeError, ValueError: for a patch that does not fit the state.
+    """
+    for path in patch.get("del", ()):
+        *parents, key = path
+        del _at(state, parents)[key]
+    merge(state, patch.get("set", {}))
+    for path, items in patch.get("add", ()):
+        _at(state, path).extend(items)
+
+
+def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Merge the values into an object: objects into objects, all else in place of the old."""
+    for key, value in values.items():
+        known = into.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            merge(known, value)
+        else:
+            into[key] = value
+
+
+def _at(state: Any, path: list[str]) -> Any:
+    for key in path:
+        state = state[key]
+    return state

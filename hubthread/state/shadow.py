@@ -1,0 +1,405 @@
+"""The copy of a state that members have, and its comparison with the state.
+
+A shadow stands for one value of the state.  It holds the value as members see it (``plain``:
+JSON), compares the value with it, and notes the difference in a patch.  The comparison of a record
+whose fields have not changed is one call of ``attrgetter`` and one comparison of tuples.
+
+Layer: state.  Threads: the thread that owns the state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+
+from hubthread.errors import WrongType
+from hubthread.state.patch import Patch
+
+__all__ = [
+    "SAME",
+    "Difference",
+    "FreeShadow",
+    "LeafShadow",
+    "ListShadow",
+    "Make",
+    "MapShadow",
+    "OptionalShadow",
+    "RecordParts",
+    "RecordShadow",
+    "Shadow",
+    "free_value",
+]
+
+SAME: Final[Any] = object()
+"""The result of a comparison that found no difference, or has noted it elsewhere."""
+
+MAX_DEPTH: Final = 50
+"""Levels of a state without a type.  A deeper one is probably a circle."""
+
+
+class Difference:
+    """The patches of one comparison: for all members, and for owners of private fields."""
+
+    def __init__(self) -> None:
+        self.patch = Patch()
+        self.private: dict[Any, Patch] = {}
+        """By the key of the record that the field belongs to."""
+        self.path: list[str] = []
+        """The keys from the root to the value that is compared."""
+        self.owner: Any = None
+        """The innermost key of a dict on this path."""
+
+    def own_patch(self) -> Patch:
+        """Return the patch for the owner of the record that is compared."""
+        return self.private.setdefault(self.owner, Patch())
+
+
+class Shadow(Protocol):
+    """One value of the state, as members have it."""
+
+    plain: Any
+    """The value in JSON.  It belongs to the shadow; encode it at once."""
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """Compare, and take over the value.
+
+        :param patch: gets what is deleted and appended.
+        :returns: what is set at this place, or ``SAME``.
+        :raises WrongType: for a value that the plan does not allow.
+        """
+
+    def collect(self, owners: Collection[Any], found: Difference) -> None:
+        """Note the private fields of the records that belong to ``owners``."""
+
+
+class _Whole:
+    """A shadow of a value without records, which has no private fields."""
+
+    __slots__ = ()
+
+    def collect(self, owners: Collection[Any], found: Difference) -> None:
+        """Do nothing."""
+
+
+Make: TypeAlias = Callable[[Any, Difference], Shadow]
+"""Makes the shadow of a value that members do not have yet."""
+
+
+class LeafShadow(_Whole):
+    """A value without parts.
+
+    :param convert: returns the value in JSON.
+    """
+
+    __slots__ = ("_convert", "plain")
+
+    def __init__(self, value: Any, convert: Callable[[Any], Any]) -> None:
+        self._convert = convert
+        self.plain = convert(value)
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        plain = self._convert(value)
+        if plain == self.plain and type(plain) is type(self.plain):
+            return SAME
+        self.plain = plain
+        return plain
+
+
+class RecordParts(NamedTuple):
+    """The fields of a record type."""
+
+    read: Callable[[Any], tuple[Any, ...]]
+    """Returns the values of ``leaves``."""
+    leaves: tuple[tuple[str, Callable[[Any], Any]], ...]
+    """The name of each leaf, and the function that returns its JSON."""
+    nested: tuple[tuple[str, Callable[[Any], Any], Make], ...]
+    """Name, getter and maker of each field that has parts."""
+    private: RecordParts | None
+    """The private fields, as a record of their own."""
+    base: type
+    """The class of the record; ``dict`` for a ``TypedDict``."""
+
+
+class RecordShadow:
+    """A dataclass, a struct or another record with fixed fields."""
+
+    __slots__ = ("_nested", "_parts", "_private", "plain", "seen")
+
+    def __init__(self, value: Any, parts: RecordParts, found: Difference) -> None:
+        if not isinstance(value, parts.base):
+            raise _unfit(found, parts.base.__name__, value)
+        self._parts = parts
+        self.seen = values = parts.read(value)
+        plain = self.plain = {
+            name: convert(each) for (name, convert), each in zip(parts.leaves, values, strict=True)
+        }
+        self._nested: list[Shadow] = []
+        for name, get, make in parts.nested:
+            found.path.append(name)
+            shadow = make(get(value), found)
+            found.path.pop()
+            self._nested.append(shadow)
+            plain[name] = shadow.plain
+        self._private: RecordShadow | None = None  # the private fields
+        if parts.private is not None:
+            self._private = RecordShadow(value, parts.private, found)
+            found.own_patch().set_at(found.path, {**self._private.plain})
+
+    def collect(self, owners: Collection[Any], found: Difference) -> None:
+        """Note the private fields of the records that belong to ``owners``."""
+        if self._private is not None and found.owner in owners:
+            found.own_patch().set_at(found.path, {**self._private.plain})
+        for (name, _, _), shadow in zip(self._parts.nested, self._nested, strict=True):
+            found.path.append(name)
+            shadow.collect(owners, found)
+            found.path.pop()
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        parts = self._parts
+        if not isinstance(value, parts.base):
+            raise _unfit(found, parts.base.__name__, value)
+        changes: dict[str, Any] = {}
+        values = parts.read(value)
+        if values != self.seen:
+            plain = self.plain
+            for (name, convert), new, old in zip(parts.leaves, values, self.seen, strict=True):
+                if new is not old and new != old:
+                    said = convert(new)
+                    if said != plain[name]:
+                        plain[name] = changes[name] = said
+            self.seen = values
+        if parts.nested:
+            self._diff_nested(value, found, patch, changes)
+        if self._private is not None:
+            own = found.own_patch()
+            said = self._private.diff(value, found, own)
+            if said is not SAME:
+                own.set_at(found.path, said)
+        return changes or SAME
+
+    def _diff_nested(
+        self, value: Any, found: Difference, patch: Patch, changes: dict[str, Any]
+    ) -> None:
+        path, plain = found.path, self.plain
+        for (name, get, _), shadow in zip(self._parts.nested, self._nested, strict=True):
+            path.append(name)
+            said = shadow.diff(get(value), found, patch)
+            path.pop()
+            if said is not SAME:
+                changes[name] = said
+            plain[name] = shadow.plain
+
+
+class MapShadow:
+    """A dict with values of one type.
+
+    :param text: returns a key as text.
+    :param flat: the parts of the values, if they are records of leaves only: then most records of
+        most ticks need no call of their own.
+    """
+
+    __slots__ = ("_items", "_make", "_read", "_text", "plain")
+
+    def __init__(
+        self,
+        value: Any,
+        make: Make,
+        text: Callable[[Any], str],
+        flat: RecordParts | None,
+        found: Difference,
+    ) -> None:
+        self._make = make
+        self._read = None if flat is None else flat.read
+        self._text = text
+        self._items: dict[Any, tuple[str, Shadow]] = {}
+        self.plain: dict[str, Any] = {}
+        for key, each in self._entries(value, found):
+            self._add(key, each, found)
+
+    def collect(self, owners: Collection[Any], found: Difference) -> None:
+        """See ``Shadow``."""
+        owner = found.owner
+        for key, (text, shadow) in self._items.items():
+            found.path.append(text)
+            found.owner = key
+            shadow.collect(owners, found)
+            found.path.pop()
+        found.owner = owner
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        changes: dict[str, Any] = {}
+        items, path, owner, read = self._items, found.path, found.owner, self._read
+        for key, each in self._entries(value, found):
+            known = items.get(key)
+            if known is None:
+                text = self._add(key, each, found)
+                changes[text] = self.plain[text]
+                continue
+            text, shadow = known
+            if read is not None and read(each) == shadow.seen:  # type: ignore[attr-defined]
+                continue
+            path.append(text)
+            found.owner = key
+            said = shadow.diff(each, found, patch)
+            path.pop()
+            if said is not SAME:
+                changes[text] = said
+            self.plain[text] = shadow.plain
+        found.owner = owner
+        if len(items) != len(value):
+            for key in [key for key in items if key not in value]:
+                text, _ = items.pop(key)
+                del self.plain[text]
+                patch.dels.append([*path, text])
+        return changes or SAME
+
+    def _entries(self, value: Any, found: Difference) -> Iterable[tuple[Any, Any]]:
+        if not isinstance(value, Mapping):
+            raise _unfit(found, "a dict", value)
+        return value.items()
+
+    def _add(self, key: Any, value: Any, found: Difference) -> str:
+        text = self._text(key)
+        if text in self.plain:
+            raise WrongType(f"state: {_place(found)}: two keys are {text!r} as text")
+        owner = found.owner
+        found.path.append(text)
+        found.owner = key
+        shadow = self._make(value, found)
+        found.owner = owner
+        found.path.pop()
+        self._items[key] = text, shadow
+        self.plain[text] = shadow.plain
+        return text
+
+
+class ListShadow(_Whole):
+    """A list, a tuple or a set: sent whole, or as items behind its end.
+
+    :param convert: returns one item in JSON, which shares nothing with the item.
+    """
+
+    __slots__ = ("_convert", "plain")
+
+    def __init__(
+        self, value: Any, convert: Callable[[Any, Difference], Any], found: Difference
+    ) -> None:
+        self._convert = convert
+        self.plain = self._converted(value, found)
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        new, old = self._converted(value, found), self.plain
+        if new == old:
+            return SAME
+        more = new[len(old) :]
+        self.plain = new
+        if more and new[: len(old)] == old:
+            patch.adds.append(([*found.path], more))
+            return SAME
+        return new
+
+    def _converted(self, value: Any, found: Difference) -> list[Any]:
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+            raise _unfit(found, "a list", value)
+        convert = self._convert
+        return [convert(each, found) for each in value]
+
+
+class OptionalShadow:
+    """A value that may be None instead."""
+
+    __slots__ = ("_inner", "_make", "plain")
+
+    def __init__(self, value: Any, make: Make, found: Difference) -> None:
+        self._make = make
+        self._inner: Shadow | None = None if value is None else make(value, found)
+        self.plain = None if self._inner is None else self._inner.plain
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        inner = self._inner
+        if value is None:
+            self._inner = self.plain = None
+            return SAME if inner is None else None
+        if inner is None:
+            inner = self._inner = self._make(value, found)
+            self.plain = inner.plain
+            return self.plain
+        said = inner.diff(value, found, patch)
+        self.plain = inner.plain
+        return said
+
+    def collect(self, owners: Collection[Any], found: Difference) -> None:
+        """See ``Shadow``."""
+        if self._inner is not None:
+            self._inner.collect(owners, found)
+
+
+class FreeShadow(_Whole):
+    """A value without a plan: what JSON can say, compared part by part."""
+
+    __slots__ = ("plain",)
+
+    def __init__(self, value: Any, found: Difference) -> None:
+        self.plain = free_value(value, found)
+
+    def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
+        """See ``Shadow``."""
+        new, old = free_value(value, found), self.plain
+        self.plain = new
+        return _free_diff(new, old, found.path, patch)
+
+
+def _free_diff(new: Any, old: Any, path: list[str], patch: Patch) -> Any:
+    if isinstance(new, dict) and isinstance(old, dict):
+        changes = {}
+        for key, value in new.items():
+            path.append(key)
+            said = _free_diff(value, old[key], path, patch) if key in old else value
+            path.pop()
+            if said is not SAME:
+                changes[key] = said
+        patch.dels += [[*path, key] for key in old if key not in new]
+        return changes or SAME
+    if new == old and type(new) is type(old):
+        return SAME
+    if isinstance(new, list) and isinstance(old, list) and new[: len(old)] == old:
+        patch.adds.append(([*path], new[len(old) :]))
+        return SAME
+    return new
+
+
+def free_value(value: Any, found: Difference, depth: int = 0) -> Any:
+    """Return a value in JSON, which shares nothing with the value.
+
+    :raises WrongType: for what JSON cannot say.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth >= MAX_DEPTH:
+        raise WrongType(f"state: {_place(found)} is nested deeper than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        plain = {}
+        for key, each in value.items():
+            if not isinstance(key, str | int) or isinstance(key, bool):
+                raise _unfit(found, "a dict with keys of text or whole numbers", value)
+            plain[str(key)] = free_value(each, found, depth + 1)
+        return plain
+    if isinstance(value, list | tuple):
+        return [free_value(each, found, depth + 1) for each in value]
+    raise _unfit(found, "None, bool, int, float, str, a list or a dict", value)
+
+
+def _unfit(found: Difference, wanted: str, value: Any) -> WrongType:
+    return WrongType(f"state: {_place(found)}: expected {wanted}, got {value!r:.100}")
+
+
+def _place(found: Difference) -> str:
+    return ".".join(found.path) or "the state"

@@ -1,0 +1,1 @@
+"""Shared state: plans, patches, and what members have."""
