@@ -147,6 +147,7 @@ from hubthread.protocol.http import Request as Request
 from hubthread.protocol.http import Response as Response
 from hubthread.rooms.hotline import Hotline as Hotline
 from hubthread.rooms.silent import SilentHotline as SilentHotline
+from hubthread.rooms.state_sync import StateSync as StateSync
 from hubthread.rooms.ticking.control import FrameControl as FrameControl
 from hubthread.rooms.ticking.control import HotlineFrameOption as HotlineFrameOption
 from hubthread.rooms.ticking.control import InputGate as InputGate
@@ -170,6 +171,9 @@ from hubthread.settings import SocketPeriod as SocketPeriod
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
 from hubthread.settings import default_logger as default_logger
+from hubthread.state.marks import Private as Private
+from hubthread.state.marks import Round as Round
+from hubthread.state.marks import Unsynced as Unsynced
 from hubthread.types import ClientID as ClientID
 from hubthread.types import ConnectionProtocols as ConnectionProtocols
 from hubthread.types import ConnectionType as ConnectionType
@@ -226,6 +230,11 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "InputGate",
     "Input",
     "InputState",
+    # Their state, sent as patches.
+    "StateSync",
+    "Round",
+    "Private",
+    "Unsynced",
     # Interfaces, as handlers see them.
     "IHub",
     "IHotline",

@@ -122,6 +122,10 @@ class Outgoing(Protocol):
     count: int
     """The number of messages sent so far, and so the number of the last one."""
 
+    @property
+    def lags(self) -> bool:
+        """True if something waits for the peer, and is not only collected."""
+
     def is_consumed(self, number: int) -> bool:
         """Return True if message ``number``, and so each earlier one, no longer waits here."""
 

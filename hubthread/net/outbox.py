@@ -230,6 +230,11 @@ class Outbox(Sending):
         return self._backlog.dropped
 
     @property
+    def lags(self) -> bool:
+        """True if something waits for the peer, and is not only collected."""
+        return bool(self._backlog) or bool(self.transport.unsent)
+
+    @property
     def waiting_bytes(self) -> int:
         """The number of bytes that wait for the operating system to take them."""
         return self._backlog.size + self._collected_size + self.transport.unsent

@@ -6,6 +6,7 @@
 ``attendance.py``  the hooks that hear who joins and leaves, and times for empty rooms; on the
                    room's thread
 ``presence.py``    the users in a shared room through this hub; on the hub thread
+``state_sync.py``  the state of a room, sent to its members as patches; the room's thread
 ``silent.py``      ``SilentHotline``: a hotline that reaches nobody.  Any thread
 ``ticking/``       hotlines with a clock: each has a thread, which ticks and sends
 =================  ============================================================================

@@ -73,7 +73,7 @@ class Circle:
 
 def state(hint: Any) -> type:
     """Return a state that has one field, ``it``, of the type."""
-    made = dataclass(type("State", (), {"__annotations__": {"it": hint}}))
+    made: type = dataclass(type("State", (), {"__annotations__": {"it": hint}}))
     made.__module__ = __name__
     return made
 

@@ -147,6 +147,11 @@ class UdpPeer(Sending):
         """The number of messages dropped by the policy, unproven, or refused by the system."""
         return self._backlog.dropped + self._unsent
 
+    @property
+    def lags(self) -> bool:
+        """True if something waits for the network."""
+        return bool(self._backlog)
+
     def send(self, frame: Frame, key: Hashable = None) -> int:
         """Send or queue one message; return its number at once."""
         catch_up()

@@ -164,6 +164,16 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         check_timeout(timeout)
         return self._loop.exec_sync(work, timeout)
 
+    def sync_now(self) -> None:
+        """Send the changes of the state to the members now, instead of after a tick.
+
+        For rooms without ticks, and for rooms that are paused.
+
+        :raises UsageError: in a room without ``HotlineFrameOption.sync``.
+        :raises WrongThread: outside of the room's own callbacks.
+        """
+        self._loop.sync_now()
+
     # Waiting for players.
 
     def operation_timeout(

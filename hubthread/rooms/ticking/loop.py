@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.deadline import Deadline
-from hubthread.errors import HotlineClosed, HubThreadError, WrongThread
+from hubthread.errors import HotlineClosed, HubThreadError, UsageError, WrongThread
 from hubthread.net.tick_batch import TickBatch
 from hubthread.rooms.attendance import Attendance, WhenEmpty
+from hubthread.rooms.state_sync import StateSender
 from hubthread.rooms.ticking.agenda import (
     Agenda,
     Countdown,
@@ -79,6 +80,9 @@ class TickLoop(Generic[Control, Obj]):
         self._slot = 0  # number of the callback that runs, or ran last
         self.tick = Tick(0, setup.period, 0.0, 0)
         self._batch = TickBatch(self._flush_early)
+        self._sync: StateSender | None = None  # until the state is made
+        self._sync_every = 1  # ticks
+        self._sync_at = 0  # the number of the tick after which the next patch leaves
 
     # Any thread.
 
@@ -120,6 +124,7 @@ class TickLoop(Generic[Control, Obj]):
             incidents = self._hotline._core.incidents
             calls = TickCallbacks(self._setup, frame, obj, self._log.close, self.name, incidents)
             self._log.attach(self, self.attendance)
+            self._begin_sync(obj)
             self._calls = calls
             if self.attendance is not None:
                 self.attendance.begin()
@@ -130,6 +135,13 @@ class TickLoop(Generic[Control, Obj]):
                 self._log.detach(self)
             self._drive.wake()
             raise
+
+    def _begin_sync(self, obj: Obj) -> None:
+        sync, plan = self._setup.sync, self._setup._plan
+        if sync is not None and plan is not None:
+            self._sync = StateSender(self._hotline, obj, plan, self._hotline.push)
+            if sync.hz is not None and self.hz:
+                self._sync_every = max(1, round(self.hz / sync.hz))
 
     @property
     def handovers(self) -> int:
@@ -243,6 +255,24 @@ class TickLoop(Generic[Control, Obj]):
         if hook is not None:
             assert self._calls is not None
             self._calls.call(name, hook, *arguments)
+        if self._sync is not None:
+            if name == "on_join":
+                self._sync.joined(arguments[0], self.tick.index)
+            elif name == "on_leave":
+                self._sync.left(arguments[0])
+
+    def sync_now(self) -> None:
+        """Send the changes of the state.  Only for the room's callbacks.
+
+        :raises UsageError: in a room without ``sync``, and outside of its callbacks.
+        """
+        if self._sync is None:
+            raise UsageError(
+                "sync_now: make the room with HotlineFrameOption(…, sync=StateSync())"
+            )
+        if not self.is_here():
+            raise WrongThread("sync_now: call it in the room's own callbacks")
+        self._sync.step(self.tick.index)
 
     def _say_last_word(self) -> None:
         """On the tick thread."""
@@ -309,7 +339,8 @@ class TickLoop(Generic[Control, Obj]):
                 return job.time
             if isinstance(job, RunTick):
                 self.tick = job.tick
-                if not self._send_together(calls.logic):
+                logic = calls.logic if self._sync is None else self._logic_and_sync
+                if not self._send_together(logic):
                     self.agenda.record_error()
             elif isinstance(job, RunClosures):
                 self._send_together(partial(self._run_closures, job))
@@ -324,6 +355,15 @@ class TickLoop(Generic[Control, Obj]):
             else:
                 self._finish(calls, job)
                 return None
+
+    def _logic_and_sync(self) -> bool:
+        assert self._calls is not None
+        well = self._calls.logic()
+        index = self.tick.index
+        if self._sync is not None and index >= self._sync_at:
+            self._sync_at = index + self._sync_every
+            self._sync.step(index)
+        return well
 
     def _start(self, calls: TickCallbacks[Control, Obj]) -> None:
         self._send_together(calls.on_start)

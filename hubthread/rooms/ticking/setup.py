@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hubthread.checks import check_callable, check_choice, check_function, check_kind, check_number
 from hubthread.errors import SettingError, SettingTypeError
+from hubthread.rooms.state_sync import StateSync, type_of_state
 from hubthread.rooms.ticking.schedule import OVERRUN_POLICIES, Overrun, OverrunPolicy
+from hubthread.state.plan import Node, plan_of
 
 if TYPE_CHECKING:
     from hubthread.interfaces import IOContext
@@ -98,6 +100,10 @@ class TickSetup(Generic[Control, Obj]):
     The time counts from the last leave, and for a new room from its begin.
     """
 
+    sync: StateSync | None = None
+    """Sends the state and its changes to the members.  ``None``: the program does that."""
+    _plan: Node | None = field(init=False, repr=False, compare=False, default=None)
+
     def __post_init__(self) -> None:
         for name in ("hz", "hz_basic"):
             rate: object = getattr(self, name)
@@ -136,16 +142,21 @@ class TickSetup(Generic[Control, Obj]):
         check_number("catch_up", self.catch_up, 1, whole=True)
         check_number("control_size", self.control_size, 1, whole=True, optional=True)
         check_number("max_overruns", self.max_overruns, 1, whole=True, optional=True)
+        if self.sync is not None:
+            check_kind("sync", self.sync, StateSync, "a StateSync or None")
+            plan = plan_of(type_of_state(self.sync.type, self.new_obj))
+            object.__setattr__(self, "_plan", plan)
 
     @property
     def _watches(self) -> bool:
-        """True if the room has a hook for joins and leaves, or a time for an empty room."""
+        """True if something in the room must hear of joins and leaves."""
         fields = (
             self.on_join,
             self.on_leave,
             self.on_empty,
             self.close_when_empty,
             self.pause_when_empty,
+            self.sync,
         )
         return any(field is not None for field in fields)
 

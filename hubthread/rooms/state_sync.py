@@ -1,0 +1,202 @@
+"""Sends the state of a room to its members: once whole, and then as numbered patches.
+
+The messages::
+
+    {"type":"hub:state","room":"table/7","n":41,"tick":820,"time":1764…,"full":{…}}
+    {"type":"hub:state","room":"table/7","n":42,"tick":822,"time":1764…,"set":{…},"del":[…],"add":[…]}
+    {"type":"hub:state","room":"table/7","n":42,"mine":{"set":{…}}}
+
+A patch has the number after the state that it changes.  ``mine`` has the private fields of the
+member that gets it, and changes the state of its number.  A member that lags gets no patches: it
+gets the whole state when nothing waits for it any more.  So at most one state waits for a member.
+
+Layer: rooms.  Threads: the room's thread, which owns the state.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hubthread.checks import check_number
+from hubthread.concurrency.deadline import wall_time
+from hubthread.errors import HubThreadError, SettingTypeError
+from hubthread.state.patch import Patch, merge
+from hubthread.state.plan import Node
+from hubthread.state.shadow import SAME, Difference, Shadow
+
+if TYPE_CHECKING:
+    from hubthread.clients.client import Client
+    from hubthread.rooms.hotline import Hotline
+
+__all__ = ["StateSender", "StateSync", "type_of_state"]
+
+
+@dataclass(frozen=True)
+class StateSync:
+    """The way to send the state of a ticking room: ``HotlineFrameOption(…, sync=StateSync())``.
+
+    The state is plain data: a dataclass, an attrs class, a msgspec struct, a ``TypedDict`` or a
+    ``dict``.  It is compared with a copy at the end of a tick, and one patch leaves for all
+    members, with the tick's other messages.  Without a change nothing leaves.
+
+    :raises SettingError: for a rate that is not above zero.
+    """
+
+    hz: float | None = None
+    """Patches a second at most; ``None``: one after each tick."""
+    type: Any = None
+    """The type of the state, whose annotations are the plan.  ``None``: the class that is
+    ``new_obj``, or the annotation of what ``new_obj`` returns."""
+
+    def __post_init__(self) -> None:
+        check_number("hz", self.hz, 0, optional=True)
+
+
+def type_of_state(given: Any, make: Callable[[], Any]) -> Any:
+    """Return the type of a state.
+
+    :param given: ``StateSync.type``.
+    :param make: ``new_obj``.
+    :raises SettingTypeError: if neither says the type.
+    """
+    if given is not None:
+        return given
+    if isinstance(make, type):
+        return make
+    hint = getattr(make, "__annotations__", {}).get("return")
+    if hint is None or isinstance(hint, str):
+        raise SettingTypeError(
+            "sync",
+            "the type of the state is not known: give StateSync(type=Table), or a class "
+            "as new_obj",
+        )
+    return hint
+
+
+class StateSender:
+    """The state of one room, as its members have it.
+
+    Threads: the room's thread, except for the constructor.
+
+    :param state: the state; it belongs to the room's thread.
+    :param plan: of the type of the state.
+    :param push: pushes a text to all members but some.
+    """
+
+    def __init__(
+        self, hotline: Hotline[Any, Any], state: Any, plan: Node, push: Callable[..., object]
+    ) -> None:
+        self._hotline = hotline
+        self._state = state
+        self._plan = plan
+        self._push = push
+        self._shadow: Shadow | None = None  # made for the first member
+        self._n = 0
+        self._served: dict[Client[Any, Any], None] = {}  # members that have state number n
+        self._unserved: dict[Client[Any, Any], None] = {}  # members that need the whole state
+        self.resynced = 0
+        """The number of whole states that members got because they lagged."""
+
+    def joined(self, member: Client[Any, Any], tick: int = 0) -> None:
+        """Send the state to a member that is new."""
+        self._unserved[member] = None
+        self.step(tick)
+
+    def left(self, member: Client[Any, Any]) -> None:
+        """Forget a member."""
+        self._served.pop(member, None)
+        self._unserved.pop(member, None)
+
+    def step(self, tick: int = 0) -> None:
+        """Compare, send the patch, and send the whole state to members that need it."""
+        if not self._served and not self._unserved:
+            self._shadow = None  # nobody sees it, so nothing is compared
+            return
+        found = Difference()
+        try:
+            self._compare(found, tick)
+        except HubThreadError as error:  # a value that is not of its type, or no text
+            self._fail(found, error)
+            return
+        self._send_whole(tick)
+
+    def _compare(self, found: Difference, tick: int) -> None:
+        shadow = self._shadow
+        if shadow is None:
+            self._shadow = self._plan.make(self._state, found)
+            self._n += 1
+            return
+        patch = found.patch
+        said = shadow.diff(self._state, found, patch)
+        if said is not SAME:
+            merge(patch.sets, said)
+        if patch:
+            self._n += 1
+            self._set_laggards_aside()
+            if self._served:
+                self._push(self._text(tick, patch.fields()), exclude=[*self._unserved] or None)
+        for owner, own in found.private.items():
+            if own:
+                self._send_own(owner, own)
+
+    def _set_laggards_aside(self) -> None:
+        for member in [member for member in self._served if member.ws_conn.outbox.lags]:
+            del self._served[member]
+            self._unserved[member] = None
+            self.resynced += 1
+
+    def _send_own(self, owner: Any, patch: Patch) -> None:
+        for member in self._served:
+            if owner in self._keys(member):
+                member.write(self._own_text(patch))
+
+    def _send_whole(self, tick: int) -> None:
+        """Send the whole state to the members that need it and for which nothing waits."""
+        ready = [member for member in self._unserved if not member.ws_conn.outbox.lags]
+        if not ready:
+            return
+        shadow = self._shadow
+        assert shadow is not None
+        text = self._text(tick, {"full": shadow.plain})
+        for member in ready:
+            del self._unserved[member]
+            self._served[member] = None
+            member.write(text)
+            found = Difference()
+            shadow.collect(self._keys(member), found)
+            for patch in found.private.values():
+                member.write(self._own_text(patch))
+
+    def _fail(self, found: Difference, error: HubThreadError) -> None:
+        """Log a value that cannot be sent; members get the whole state when it is gone."""
+        self._shadow = None
+        self._unserved |= self._served
+        self._served.clear()
+        place = ".".join(found.path) or "the state"
+        text = "%s: the state cannot be sent, at %s: %s"
+        incidents = self._hotline._core.incidents
+        incidents.log_exception(error, text, self._hotline._log.name, place, error)
+
+    @staticmethod
+    def _keys(member: Client[Any, Any]) -> tuple[Any, ...]:
+        """Return the keys by which a record belongs to a member."""
+        if member.user is None:
+            return (member.connection_id,)
+        return (member.connection_id, member.user)
+
+    def _text(self, tick: int, parts: dict[str, Any]) -> str:
+        head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
+        if tick:
+            head["tick"] = tick
+        return _encode({**head, "time": int(wall_time() * 1000), **parts})
+
+    def _own_text(self, patch: Patch) -> str:
+        head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
+        return _encode({**head, "mine": patch.fields()})
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_encode = _encoder.encode
