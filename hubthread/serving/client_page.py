@@ -40,13 +40,15 @@ def with_client(pages: Any, path: str | None) -> Any:
     """Return the pages of a server, with the browser's client among them.
 
     :param path: the path of the client; ``None`` for none.
-    :raises SettingError: for a path that a page has already.
+    :raises SettingError: for a path without a slash, or one that a page has already.
     """
     if path is None:
         return pages
     check_kind("client", path, str, "a path such as '/hubthread.js'")
     pages = {} if pages is None else pages
     check_kind("pages", pages, Mapping, "a mapping from paths to functions")
+    if not path.startswith("/"):
+        raise SettingError("client", f"expected a path that begins with a slash, got {path!r}")
     if path in pages:
         raise SettingError("client", f"expected a path without a page, got {path!r}")
     return {**pages, path: client_page}

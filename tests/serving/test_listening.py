@@ -103,6 +103,7 @@ BAD_VALUES: dict[str, dict[str, list[Any]]] = {
         "proxy_protocol": BAD_PROXIES,
         "path": ["ws", "", 1, b"/ws"],
         "pages": [["/"], {"/": "text"}, {1: page}, {"x": page}, {"/": async_page}, 0],
+        "client": [1, b"/hubthread.js", "hubthread.js", "", 0],
         "max_connections": BAD_COUNTS,
         "backlog": [*BAD_COUNTS, 2**31],
     },
