@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
-__all__ = ["BARE", "PEERS", "SHARED", "SUBJECT", "Peer"]
+__all__ = ["BARE", "HISTORY", "PEERS", "SHARED", "SUBJECT", "Peer"]
 
 SUBJECT = "hubthread"
 SHARED = "hubthread-shared"
+HISTORY = "hubthread-history"
 BARE = "bare"
 
 _STALLS = "blocks for ever on a member that does not read, by design"
@@ -49,6 +50,16 @@ _ALL = (
         "hubthread with Readers.SHARED",
         "hubthread",
         ("hubthread", "wsproto", "h11"),
+    ),
+    Peer(
+        HISTORY,
+        "hubthread with a room that keeps 1,000 pushes",
+        "hubthread",
+        ("hubthread", "wsproto", "h11"),
+        dict.fromkeys(
+            ("echo", "stalled", "idle", "large", "compression", "tls"),
+            "differs only where pushes go to a room",
+        ),
     ),
     Peer(
         BARE,

@@ -13,6 +13,8 @@ from typing import Any
 
 from benchmarks.peers.contract import BLOCK, JOINED, Job, Publisher, listening
 from hubthread import (
+    History,
+    HotlineOption,
     Hub,
     HubSetting,
     IOContext,
@@ -66,7 +68,8 @@ def serve(job: Job, name: str) -> None:
             readers=Readers.SHARED if name.endswith("shared") else Readers.OWN,
         )
     )
-    room = hub.hotline()
+    history = History(size=1000) if name.endswith("history") else None
+    room = hub.hotline(HotlineOption("room", shared=history is not None, history=history))
     handed_over: list[int] = []
 
     def push(message: str) -> None:

@@ -37,9 +37,10 @@ class _Entry:
     def hand_over(self, room: _Room) -> None:
         """Place the push and tell every hub.  After an interrupt it is called again."""
         stream = room.stream
+        top = stream.top
         if not self.offset:
-            self.offset = stream.top + 1
-        if stream.top < self.offset:
+            self.offset = top + 1
+        if top < self.offset:
             stream.append(self.message)
         own = room.attached.get(self.link)
         if own is not None and not self.number:
@@ -128,9 +129,9 @@ class _Room:
     def publish(self, link: MemoryLink, message: Message) -> int:
         entry = _Entry(link, message)
         self.accept(entry)
+        if entry.number:
+            return entry.number
         with self.lock:
-            if entry.number:
-                return entry.number
             # Inside another call of this thread, which places what waits before it ends.
             ahead = [
                 other

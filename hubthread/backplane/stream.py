@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import NamedTuple
 
 from hubthread.backplane.interfaces import Message
 from hubthread.history import History, Position
 
 __all__ = ["Stream"]
-
-
-class _Entry(NamedTuple):
-    offset: int
-    message: Message
 
 
 class Stream:
@@ -36,7 +30,7 @@ class Stream:
         self.epoch = start.epoch
         self.keep = keep
         self._now = now
-        self._entries: deque[_Entry] = deque()
+        self._entries: deque[tuple[int, Message]] = deque()  # each with its offset
         self._floor = start.offset  # the offset before the oldest entry
         self._bytes = 0
         self._used = now()
@@ -45,27 +39,35 @@ class Stream:
     def top(self) -> int:
         """The offset of the last message."""
         entries = self._entries
-        return entries[-1].offset if entries else self._floor
+        return entries[-1][0] if entries else self._floor
 
     def append(self, message: Message) -> int:
         """Add a message; return its offset."""
-        offset = self.top + 1
+        # One look at the clock and no call more than needed: each push comes here.
         keep = self.keep
         if keep is None:
-            self._floor = offset
+            offset = self._floor = self.top + 1
             return offset
-        self._forget_old()
+        entries = self._entries
+        now = self._now()
+        if entries and now - self._used > keep.ttl:
+            self._forget()
+        offset = (entries[-1][0] if entries else self._floor) + 1
         if message.reached is not None:  # the clients would be kept as long as the message
             message = message._replace(reached=None)
-        self._entries.append(_Entry(offset, message))
-        self._bytes += len(message.frame.wire)
-        self._used = self._now()
-        while len(self._entries) > keep.size or self._bytes > keep.max_bytes:
-            oldest = self._entries[0]
-            self._floor = oldest.offset
-            self._entries.popleft()
-            self._bytes -= len(oldest.message.frame.wire)
+        entries.append((offset, message))
+        size = self._bytes = self._bytes + len(message.frame.wire)
+        self._used = now
+        if size > keep.max_bytes or len(entries) > keep.size:
+            self._trim(keep)
         return offset
+
+    def _trim(self, keep: History) -> None:
+        entries = self._entries
+        while len(entries) > keep.size or self._bytes > keep.max_bytes:
+            self._floor, oldest = entries[0]
+            entries.popleft()
+            self._bytes -= len(oldest.frame.wire)
 
     def after(self, since: Position) -> list[Message] | None:
         """Return the messages after ``since``.
@@ -78,14 +80,14 @@ class Stream:
         if since.epoch != self.epoch or not self._floor <= since.offset <= self.top:
             return None
         skipped = since.offset - self._floor
-        return [entry.message for entry in islice(entries, skipped, None)]
+        return [message for _, message in islice(entries, skipped, None)]
 
     def last(self, count: int) -> list[Message]:
         """Return the last ``count`` messages, or fewer if fewer are known."""
         self._forget_old()
         entries = self._entries
         skipped = max(0, len(entries) - count)
-        return [entry.message for entry in islice(entries, skipped, None)]
+        return [message for _, message in islice(entries, skipped, None)]
 
     def expired(self) -> bool:
         """Return True if nothing was added for longer than ``History.ttl``."""
@@ -93,6 +95,9 @@ class Stream:
 
     def _forget_old(self) -> None:
         if self._entries and self.expired():
-            self._floor = self.top
-            self._entries.clear()
-            self._bytes = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        self._floor = self.top
+        self._entries.clear()
+        self._bytes = 0
