@@ -87,10 +87,10 @@ class RealClock:
         ticker = Ticker(step, self._threads)
         try:
             self._threads.launch(ticker, what)
+            return ticker  # in the try: an interrupt may come here, and nobody has the ticker
         except BaseException:  # after an interrupt the thread may run all the same
             ticker.end()
             raise
-        return ticker
 
 
 class Ticker(threading.Timer):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import logging
 import re
 from collections.abc import Callable
@@ -69,6 +70,8 @@ class Lifecycle:
         """Called when something is posted to the hub before its start; may start it."""
         self._early: float | None = None  # the time of the first such post
         self._warned = False
+        self._begun = False  # False after an interrupted start: the hub may have no thread
+        self._runs = itertools.count()
         core.loop.on_early = self._posted_early
         watch_forks(core)
         core.state.on_failure(self._close_soon)
@@ -86,6 +89,7 @@ class Lifecycle:
             self._begin()
             try:
                 self._start_thread()
+                self._begun = True
             except RuntimeError:
                 self._state.cannot_begin()
                 self._core.loop.on_early = self._posted_early
@@ -116,13 +120,20 @@ class Lifecycle:
 
         :raises UsageError: when it was started before.
         """
-        self._begin()
-        self._state.loop_runs = True
-        self.watchdog.start()
-        self._idle.start()
-        self._core.sharing.start()
-        with interrupts_between_jobs(self._core.loop):
-            self._run()
+        try:
+            self._begin()
+            self._state.loop_runs = True
+            self.watchdog.start()
+            self._idle.start()
+            self._core.sharing.start()
+            with interrupts_between_jobs(self._core.loop):
+                self._run()
+        except Exception:
+            raise
+        except BaseException:  # an interrupt: the hub may not run
+            if self._state.value == "running":
+                self._close_elsewhere(timeout=0.1)
+            raise
 
     def _posted_early(self) -> None:
         if self._state.value == "new" and self.start_early is not None:
@@ -159,6 +170,9 @@ class Lifecycle:
 
     def _run(self) -> None:
         """Run the hub thread."""
+        if next(self._runs):  # the thread of a start that was interrupted runs the hub
+            return
+        self._begun = True
         self._state.loop_runs = True
         self._watch_deadline()
         try:
@@ -227,19 +241,19 @@ class Lifecycle:
         try:
             logged = self._close_elsewhere(timeout)
         except RuntimeError:  # no thread
-            self._close_here(timeout)
+            if not self._close_here(timeout):
+                self.join(timeout)
             return
         if self._state.wait_closed(timeout + GRACE):
             logged.wait(GRACE)
 
-    def _close_here(self, timeout: float) -> None:
-        before = self._state.begin_close()
-        if before is None:
-            self.join(timeout)
-            return
+    def _close_here(self, timeout: float) -> bool:
+        """Walk the order of closing; return False if another thread does."""
+        if self._state.begin_close() is None:
+            return False
         self._walker = thread_id()
         try:
-            if before == "new":  # closures that were accepted before the start still run
+            if not self._begun:  # closures that were accepted before the start still run
                 self._start_thread()
             self._walk(self._core.clock.now() + timeout, timeout)
         finally:
@@ -248,6 +262,7 @@ class Lifecycle:
             lines, self._lines = self._lines, []
             for line in lines:
                 log_safely(self._core.logger, logging.ERROR, *line)
+        return True
 
     def _would_wait_for_caller(self) -> bool:
         core = self._core

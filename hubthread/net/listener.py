@@ -131,6 +131,7 @@ class Listener:
             # A spare descriptor.  Without it, a process that has none left could not accept a
             # connection in order to close it, and the selector would report it for ever.
             self._spare = os.open(os.devnull, os.O_RDONLY)
+            opened.callback(os.close, self._spare)
             opened.pop_all()
         self._closing = False  # written by ``close`` only
         self._pause = Bell()  # ends the pause after an error

@@ -8,6 +8,7 @@ import functools
 import gc
 import itertools
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from hubthread import (
     WebsocketPeriod,
 )
 from hubthread.concurrency.context import _forget
+from hubthread.concurrency.logs import log_safely
 from tests.support import TIMEOUT, RawPeer, Serving, listen, serving, udp_peer
 from tests.support.wire import CLOSE, TEXT
 
@@ -78,15 +80,22 @@ def at_each(call: Callable[[], object], act: Callable[[FrameType], None]) -> Cal
     return run
 
 
+UNSTRIKABLE = {
+    function.__code__
+    for function in (_forget, log_safely, threading.Thread.start, socket.socketpair)
+}
+
+
 def unstrikable(frame: FrameType) -> bool:
     """Return True if it is of no use to strike here.
 
-    What a weak reference's callback raises is printed, and goes no further.  The ``start`` of
-    a thread leaves the thread in a table of the standard library.
+    What a weak reference's callback or a log handler raises is reported, and goes no further.
+    The ``start`` of a thread leaves the thread in a table of the standard library, and its
+    ``socketpair`` has taken the descriptors out of objects that would close them.
     """
     caller: FrameType | None = frame
     while caller is not None:
-        if caller.f_code in (_forget.__code__, threading.Thread.start.__code__):
+        if caller.f_code in UNSTRIKABLE:
             return True
         caller = caller.f_back
     return ends_with(frame)

@@ -28,8 +28,6 @@ pytestmark = [
     pytest.mark.interrupts,
     # A strike inside a callback of the collector or of a weak reference reaches no caller.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    # What a log handler raises is reported, and goes no further.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
     # A socket that was made just before the strike.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
