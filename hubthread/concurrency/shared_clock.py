@@ -172,6 +172,7 @@ class SharedSteps:
                 self._crew.start()
                 start = False
             step.wake()
+            return step  # in the try: an interrupt may come here, and nobody has the step
         except BaseException:
             step.call = ended
             with self._lock:
@@ -179,7 +180,6 @@ class SharedSteps:
                 self._led = self._led and not start
             self._bell.ring()
             raise
-        return step
 
     def look_at(self, step: SharedStep) -> None:
         """Have the thread that waits look at a step which has changed."""

@@ -39,8 +39,8 @@ def a_hub() -> AnyHub:
 def strike_each(
     make: Callable[[], Any], call: Callable[[Any], object], step: int = STEP
 ) -> Iterator[Any]:
-    """Make a thing, strike ``call`` of it, and yield it; for every ``STEP``-th place."""
-    for number in range(0, MOST, step):
+    """Make a thing, strike ``call`` of it, and yield it; for every ``step``-th place."""
+    for number in range(0, 20 * MOST, step):
         made = make()
         struck = at_each(lambda made=made: call(made), strike)(number)  # type: ignore[misc]
         yield made
@@ -79,7 +79,7 @@ def test_close_struck_closes_again() -> None:
 
 def test_serve_struck_serves_again() -> None:
     with a_hub() as hub:
-        for _ in strike_each(lambda: hub, lambda hub: hub.serve()):
+        for _ in strike_each(lambda: hub, lambda hub: hub.serve(), step=11):
             for server in hub.servers():
                 server.close()
             with hub.serve():
@@ -102,9 +102,7 @@ def test_frame_run_struck_runs_again_or_has_begun() -> None:
 
 def test_flask_init_app_struck_has_a_hub_or_none() -> None:
     flask = FlaskHub[Any, Any](HubSetting(dict))
-    for app in strike_each(
-        lambda: Flask("app"), lambda app: flask.init_app(app, VirtualHub), 29
-    ):
+    for app in strike_each(lambda: Flask("app"), lambda app: flask.init_app(app, VirtualHub), 101):
         if "hubthread" not in app.extensions:
             flask.init_app(app, VirtualHub)
         with app.app_context(), flask.hub as hub:

@@ -118,8 +118,9 @@ class TickLoop(Generic[Control, Obj]):
         shared = not self._setup.own_thread
         what = f"frame-{self._hotline.hotline_id}"
         step = partial(contextvars.Context().run, self.step)
-        self._drive = self._clock.drive(step, what, shared=shared)
+        drive: Drive | None = None
         try:
+            drive = self._drive = self._clock.drive(step, what, shared=shared)
             obj = making.result(self, self.name)
             incidents = self._hotline._core.incidents
             calls = TickCallbacks(self._setup, frame, obj, self._log.close, self.name, incidents)
@@ -133,7 +134,8 @@ class TickLoop(Generic[Control, Obj]):
             if self._calls is None:
                 self._failed = True
                 self._log.detach(self)
-            self._drive.wake()
+            if drive is not None:
+                drive.wake()
             raise
 
     def _begin_sync(self, obj: Obj) -> None:
