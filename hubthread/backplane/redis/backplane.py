@@ -343,7 +343,7 @@ class RedisLink:
                 self._set_state(BackplaneState.RESYNC, "connected to Redis")
         if part == "publisher":
             for room in self.all_rooms():
-                room.want()  # the server may have started anew
+                room.reconnected()
         self.keeper.wake()
 
     def worked(self, part: str) -> None:
@@ -373,7 +373,8 @@ class RedisLink:
             return
         with self._state_lock:
             works = self._connected >= PARTS and not any(self._failures.values())
-            if works and not self.subscriber.unconfirmed:
+            known = all(room.epoch for room in self.all_rooms())
+            if works and known and not self.subscriber.unconfirmed:
                 self._set_state(BackplaneState.UP, "every shared room is up to date")
 
     def _set_state(self, state: BackplaneState, reason: str) -> None:

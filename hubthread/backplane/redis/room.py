@@ -39,7 +39,7 @@ MOST_ORIGINS = 1024
 class Batch:
     """Own messages that are one entry of the stream."""
 
-    __slots__ = ("body", "dup_top", "first", "last", "messages", "room")
+    __slots__ = ("body", "epoch", "first", "last", "messages", "room", "top")
 
     def __init__(self, room: Room, first: int, messages: list[Message], body: bytes) -> None:
         self.room = room
@@ -47,8 +47,10 @@ class Batch:
         self.last = first + len(messages) - 1
         self.messages = messages
         self.body = body
-        self.dup_top: int | None = None
-        """The room's top when the server said that it has the batch already."""
+        self.epoch = ""
+        """The epoch in which the server has placed it; empty before its answer."""
+        self.top = 0
+        """The offset of its last message, or a later one."""
 
 
 class Arrival(NamedTuple):
@@ -127,6 +129,8 @@ class Room:
         self._later_bytes = 0
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._ending = False
+        # A late answer may tell an epoch that is over.
+        self._past: deque[str] = deque(maxlen=16)
 
     # Any thread.
 
@@ -176,15 +180,19 @@ class Room:
         """Take an own batch that the server has placed."""
         count = len(batch.messages)
         with self.lock:
-            self._come_to(epoch)
-            self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
+            batch.epoch, batch.top = epoch, last
+            if self._come_to(epoch):
+                self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
+            else:
+                self._lose_own(epoch)
 
     def duplicate(self, batch: Batch, epoch: str, top: int) -> None:
         """Learn that the server had an own batch already."""
         with self.lock:
-            self._come_to(epoch)
-            if batch in self._own:
-                batch.dup_top = top
+            batch.epoch, batch.top = epoch, top
+            if not self._come_to(epoch):
+                self._lose_own(epoch)
+            elif batch in self._own:
                 self.want()
 
     def moved(self, epoch: str, top: int) -> None:
@@ -194,9 +202,14 @@ class Room:
                 self.epoch, self.top = epoch, top
                 self.receiver.attached(Position(epoch, top))
                 return
-            self._come_to(epoch)
-            if top > self.top:
+            if self._come_to(epoch) and top > self.top:
                 self.want()
+
+    def reconnected(self) -> None:
+        """Learn that the publisher has another connection, perhaps to another server."""
+        with self.lock:
+            self._past.clear()
+            self.want()
 
     # The subscriber.
 
@@ -229,12 +242,10 @@ class Room:
         """
         with self.lock:
             self.wanted = False
-            if epoch != self.epoch:
-                self._come_to(epoch)
-                if top:
-                    self.want()
-                return
-            if since.epoch != epoch:
+            if since.epoch != self.epoch or epoch != self.epoch:
+                # A look that was overtaken tells nothing.
+                if since.epoch == self.epoch:
+                    self._come_to(epoch)
                 self.want()
                 return
             for entry in entries:
@@ -243,12 +254,12 @@ class Room:
                     self._lose(arrival.last - arrival.size)
                 self._arrive(arrival)
             if not entries and top > self.top:
-                self._lose(top)
+                self._lose(min(top, *self._later) if self._later else top)
                 self._take_later()
             if top > self.top or self._later:
                 self.want()
             else:
-                self._forget_duplicates()
+                self._lose_passed()
 
     def position(self) -> Position:
         """Return the position of the last message that has arrived."""
@@ -257,22 +268,51 @@ class Room:
 
     # Under the lock.
 
-    def _come_to(self, epoch: str) -> None:
-        """Begin anew if the room's epoch is another one."""
-        if epoch != self.epoch and self.epoch:
-            self.epoch, self.top = epoch, 0
-            self._later.clear()
-            self._later_bytes = 0
-            self.receiver.lost(Position(epoch, 0), "epoch")
+    def _come_to(self, epoch: str) -> bool:
+        """Begin anew if the room's epoch is another one; return False for one of the past."""
+        if epoch == self.epoch:
+            return True
+        if epoch in self._past:
+            return False
+        before = self.epoch
+        self._past.append(before)
+        self.epoch, self.top = epoch, 0
+        self._later.clear()
+        self._later_bytes = 0
+        self.receiver.lost(Position(epoch, 0), "epoch")
+        self._lose_own(before)
+        self.want()
+        return True
+
+    def _lose_own(self, epoch: str) -> None:
+        """Let go of own messages that were placed in an epoch of the past."""
+        self._lose_while(lambda batch: batch.epoch == epoch)
+
+    def _lose_passed(self) -> None:
+        """Let go of own messages whose places this hub has passed without them."""
+        self._lose_while(lambda batch: batch.epoch == self.epoch and batch.top <= self.top)
+
+    def _lose_while(self, lost: Callable[[Batch], bool]) -> None:
+        number = 0
+        for batch in self._own:
+            if not lost(batch):
+                break
+            number = batch.last
+        if number:
+            self.receiver.lost(Position(self.epoch, self.top), "trimmed", number)
+            self._drop_own(number)
 
     def _lose(self, top: int) -> None:
         """Go on behind messages that nobody has any more."""
         self.top = top
         self.receiver.lost(Position(self.epoch, top), "trimmed")
+        self._lose_passed()
 
     def _arrive(self, arrival: Arrival) -> None:
         """Take a batch of the present epoch, in its turn."""
         if arrival.last <= self.top:
+            if arrival.origin == self.origin:
+                self._lose_passed()
             return
         start = arrival.last - arrival.size
         if start > self.top or (arrival.body is None and arrival.origin != self.origin):
@@ -330,11 +370,3 @@ class Room:
         while self._own and self._own[0].last <= number:
             self._own.popleft()
         self._end_if_done()
-
-    def _forget_duplicates(self) -> None:
-        """Let go of own batches that were placed, and that are lost to this hub."""
-        for batch in list(self._own):
-            if batch.dup_top is not None and batch.dup_top <= self.top:
-                place = Position(self.epoch, self.top)
-                self.receiver.lost(place, "trimmed", batch.last)
-                self._drop_own(batch.last)

@@ -1,0 +1,295 @@
+"""The backplane in Redis while connections break and the server is stopped, killed and flushed."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from hubthread import (
+    BackplaneDown,
+    BackplaneState,
+    History,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    Position,
+    QueueFull,
+    RedisBackplane,
+    SettingError,
+    WrongValue,
+)
+from hubthread.backplane.interfaces import Message
+from hubthread.backplane.redis import backplane as module
+from hubthread.backplane.redis.backplane import RedisLink
+from hubthread.concurrency.calls import wait_for
+from hubthread.protocol.frames import Frame
+from tests.support.backplanes import Host, Recorder, assert_one_order
+from tests.support.redis_server import Proxy, RedisServer, redis_server
+from tests.support.waiting import TIMEOUT, Items, Task
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server("--appendonly", "yes") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _beat_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT", 0.2)
+
+
+class Node:
+    """A hub's connection through a proxy of its own, and a room."""
+
+    def __init__(self, server: RedisServer, prefix: str, keep: History | None) -> None:
+        self.proxy = Proxy(server.path)
+        self.host = Host()
+        self.seen = Recorder()
+        self.link: RedisLink = RedisBackplane(self.proxy.url, prefix=prefix).open("node")
+        self.link.attach("room", keep, self.seen)
+        self.link.start(self.host)
+
+    def push(self, text: str) -> int:
+        return self.link.publish("room", Message(Frame(text, 1)))
+
+    def settle(self) -> None:
+        """Wait until all pushes have their place."""
+        wait_for(self.link._settled, lambda: not self.link._waiting, TIMEOUT)
+
+    def heard(self, *texts: str) -> None:
+        """Wait until these have arrived."""
+        self.seen.events.until(
+            lambda events: set(texts) <= {text for _, text, _ in events[-5000:]}
+        )
+
+    def up(self) -> None:
+        """Wait until all is well."""
+        self.host.states.until(lambda states: states[-1:] == [BackplaneState.UP])
+
+    def close(self) -> None:
+        self.link.close(TIMEOUT)
+        self.proxy.close()
+        self.host.join()
+
+
+@contextmanager
+def nodes(
+    server: RedisServer, count: int = 1, keep: History | None = None
+) -> Iterator[list[Node]]:
+    prefix = secrets.token_hex(4)
+    made = [Node(server, prefix, keep) for _ in range(count)]
+    try:
+        yield made
+    finally:
+        for node in made:
+            node.close()
+
+
+def stopped(server: RedisServer) -> None:
+    server.signal(signal.SIGSTOP)
+    server.signal(signal.SIGCONT)
+
+
+def command(*words: str) -> Callable[[RedisServer], None]:
+    def run(server: RedisServer) -> None:
+        with server.client() as client:
+            client.execute_command(*words)
+
+    return run
+
+
+FAULTS: list[Callable[[RedisServer], None]] = [
+    RedisServer.restart,
+    stopped,
+    command("FLUSHALL"),
+    command("SCRIPT", "FLUSH"),
+    command("CLIENT", "KILL", "TYPE", "pubsub"),
+    command("CLIENT", "KILL", "TYPE", "normal"),
+]
+
+
+@pytest.mark.parametrize("size", [40, 100_000])
+def test_every_hub_sees_one_order_and_is_told_each_hole_under_faults(
+    server: RedisServer, size: int
+) -> None:
+    """Three hubs push all the time.  After each fault every hub hears something new."""
+    chance = random.Random(size)
+    with nodes(server, 3, History(size=size)) as all_nodes:
+        done = threading.Event()
+
+        def push_all(node: Node, name: str) -> None:
+            number = 0
+            while not done.is_set():
+                number += 1
+                node.push(f"{name} {number}")
+                if number % 10 == 0:
+                    node.settle()
+
+        names = dict(zip("abc", all_nodes, strict=True))
+        pushers = [Task(partial(push_all, node, name)) for name, node in names.items()]
+        faults = [*FAULTS, "cut", "swallow", "cut"]
+        chance.shuffle(faults)
+        for fault in faults:
+            if isinstance(fault, str):
+                node = chance.choice(all_nodes)
+                node.proxy.swallow(fault == "swallow")
+                node.push(f"at {fault} {secrets.token_hex(4)}")
+                node.proxy.cut()
+                node.proxy.swallow(False)
+            else:
+                fault(server)
+            for node in all_nodes:
+                node.seen.events.wait(len(node.seen.events.now()) + 1)
+        done.set()
+        for pusher in pushers:
+            pusher.result()
+        for name, node in names.items():
+            node.push(f"end {name}")
+        for node in all_nodes:
+            node.heard(*(f"end {name}" for name in names))
+        assert_one_order(node.seen for node in all_nodes)
+
+
+def test_answers_that_are_lost_place_nothing_twice(server: RedisServer) -> None:
+    with nodes(server, 2, History()) as (one, two):
+        one.up()
+        two.up()
+        one.proxy.swallow(True)
+        one.push("1")
+        two.seen.events.until(lambda events: len(events) == 2)  # the server has placed it
+        one.proxy.cut()
+        one.proxy.swallow(False)
+        one.push("2")
+        two.push("3")
+        for node in (one, two):
+            node.seen.events.until(
+                lambda events: sum(text is not None for _, text, _ in events) == 3
+            )
+        assert_one_order([one.seen, two.seen])
+        assert one.seen.texts()[:2] == ["1", "2"] or sorted(one.seen.texts()) == ["1", "2", "3"]
+        assert one.seen.gaps() == two.seen.gaps() == 0
+
+
+def test_restart_of_the_server_begins_another_epoch_and_tells_one_gap(server: RedisServer) -> None:
+    with nodes(server, 2, History()) as (one, two):
+        one.up()
+        two.up()
+        one.push("1")
+        two.heard("1")
+        server.restart()
+        one.push("2")
+        events = two.seen.events.until(lambda events: "2" in [text for _, text, _ in events])
+        assert [text for _, text, _ in events] == [None, "1", None, "2"]
+        before, after = events[1][0], events[3][0]
+        assert before.epoch != after.epoch
+        assert after.offset == 1
+        assert two.link.history("room", before, TIMEOUT) is None
+        assert two.link.history("room", Position(after.epoch, 0), TIMEOUT) is not None
+
+
+def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: RedisServer) -> None:
+    with nodes(server, 1, History()) as (node,):
+        node.up()
+        node.proxy.refuse(True)
+        node.proxy.cut()
+        node.host.states.until(lambda states: states[-1] is BackplaneState.DOWN)
+        node.push("1")
+        node.push("2")
+        node.link._hold = 0.0
+        with pytest.raises(BackplaneDown, match="'room': Redis has been away for"):
+            node.push("3")
+        node.proxy.refuse(False)
+        states = node.host.states.until(lambda states: states[-1] is BackplaneState.UP)
+        node.seen.events.wait(3)
+        assert node.seen.texts() == ["1", "2"]
+        assert states == [
+            BackplaneState.UP,
+            BackplaneState.DOWN,
+            BackplaneState.RESYNC,
+            BackplaneState.UP,
+        ]
+
+
+def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(server: RedisServer) -> None:
+    """Bytes of the subscriber vanish, while its connection looks well."""
+    with nodes(server, 2) as (one, two):
+        for node in (one, two):
+            node.up()
+        one.proxy.swallow(True)
+        one.host.states.until(lambda states: states[-1] is BackplaneState.DOWN)
+        two.push("1")
+        one.proxy.swallow(False)
+        one.heard("1")
+        assert one.seen.gaps() == 0
+
+
+def test_waiting_messages_and_the_size_of_one_are_bounded(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 2000)
+    monkeypatch.setattr(module, "MOST_MESSAGE", 1000)
+    link = RedisBackplane(server.url).open("node")  # it is never started, so nothing leaves
+    link.attach("room", None, Recorder())
+    message = Message(Frame("x" * 900, 1))
+    assert link.publish("room", message) == 1
+    with pytest.raises(QueueFull, match="'room': 2000 bytes of pushes wait for Redis"):
+        link.publish("room", message)
+    with pytest.raises(WrongValue, match="at most 1000 bytes"):
+        link.publish("room", Message(Frame("x" * 1000, 1)))
+    link.close(1.0)
+
+
+def test_large_messages_reach_other_hubs(server: RedisServer) -> None:
+    with nodes(server, 2) as (one, two):
+        one.up()
+        two.up()
+        one.push("x" * 300_000)
+        two.push("small")
+        for node in (one, two):
+            node.seen.events.wait(3)
+            assert sorted(map(len, node.seen.texts())) == [5, 300_000]
+        assert_one_order([one.seen, two.seen])
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://x", "url: expected a URL with redis://"),
+        ("redis+sentinel://host:26379", "no name of a service"),
+        ("redis+sentinel://host:x/name", "expected a URL of Redis"),
+    ],
+)
+def test_bad_settings_are_refused(server: RedisServer, url: str, told: str) -> None:
+    with pytest.raises(SettingError, match=told):
+        RedisBackplane(url)
+    with pytest.raises(SettingError, match="prefix: expected printable"):
+        RedisBackplane(server.url, prefix="a b")
+    with pytest.raises(SettingError, match="hold"):
+        RedisBackplane(server.url, hold=-1)
+
+
+def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None:
+    rules = "~shop:* &shop:* -@all +@connection +@pubsub +@scripting +info +hmget +hset +hincrby"
+    rules += " +get +set +del +pexpire +xadd +xrange +xrevrange +xtrim"
+    command("ACL", "SETUSER", "shop", "on", ">secret", *rules.split())(server)
+    url = f"unix://shop:secret@{server.path}"
+    states: Items[BackplaneState] = Items()
+    setting = HubSetting[object, str](
+        dict,
+        backplane=RedisBackplane(url, prefix="shop"),
+        on_backplane=lambda hub, state: states.add(state),
+    )
+    with Hub(setting) as hub:
+        room = hub.hotline(HotlineOption("room", shared=True, history=History(max_bytes=1000)))
+        states.until(lambda told: BackplaneState.UP in told)
+        for _ in range(40):
+            room.push("x" * 100)
+        assert room.wait_push_consumed(40, TIMEOUT)

@@ -1,0 +1,175 @@
+"""The order of one room in Redis: batches that come late, twice, never, or in another epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubthread.backplane.interfaces import Message
+from hubthread.backplane.redis.room import Arrival, Room, entry_arrival, parse_arrival
+from hubthread.backplane.redis.scripts import keys_of
+from hubthread.backplane.redis.wire import pack, unpack
+from hubthread.history import Position
+from hubthread.protocol.frames import Frame
+from tests.support.backplanes import Recorder, assert_one_order
+
+KEYS = keys_of("shop", "room")
+
+
+def message(text: str) -> Message:
+    return Message(Frame(text, 1))
+
+
+class Server:
+    """What Redis does with a room: entries, of which the oldest are trimmed."""
+
+    def __init__(self) -> None:
+        self.epoch = 1
+        self.top = 0
+        self.entries: list[Any] = []
+
+    def place(self, origin: str, first: int, texts: list[str]) -> Arrival:
+        self.top += len(texts)
+        body = b"".join(pack(message(text)) for text in texts)
+        name = b"%d-%d" % (self.top, len(texts))
+        self.entries.append([name, [b"d", body, b"o", f"{origin}:{first}".encode()]])
+        return entry_arrival(f"e{self.epoch}", self.entries[-1])
+
+    def fail_over(self) -> None:
+        self.epoch += 1
+        self.top = 0
+        self.entries = []
+
+
+class Node:
+    """A hub's room, and the batches that are on their way to it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.seen = Recorder()
+        self.wanted: list[Room] = []
+        self.room = Room("room", KEYS, None, self.seen, self.wanted.append, lambda room: None)
+        self.coming: list[Arrival] = []
+        self.pushed = 0
+        self.room.moved(f"e{server.epoch}", server.top)
+
+    def look(self, page: int) -> tuple[Position, str, int, list[Any]]:
+        self.wanted.clear()
+        server, since = self.server, self.room.position()
+        later = [each for each in server.entries if int(each[0].split(b"-")[0]) > since.offset]
+        return since, f"e{server.epoch}", server.top, later[:page]
+
+    def fetch(self, page: int) -> None:
+        self.room.fetched(*self.look(page))
+
+
+KINDS = (
+    *("push", "come", "drop", "repeat", "fetch", "ask", "tell"),
+    *("trim", "failover", "resend", "answer"),
+)
+STEPS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(1, 4)), max_size=80
+)
+
+
+@given(steps=STEPS)
+def test_room_tells_one_order_and_each_hole_whatever_comes(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    server = Server()
+    nodes = [Node(server) for _ in range(3)]
+    unanswered: dict[int, list[Any]] = {}
+    looks: list[Any] = []
+    for step, which, count in steps:
+        node = nodes[which]
+        if step == "push":
+            texts = [f"{which} {node.pushed + each}" for each in range(1, count + 1)]
+            node.pushed += count
+            for text in texts:
+                node.room.give(message(text), pack(message(text)))
+            batch = node.room.next_batch()
+            assert batch is not None
+            arrival = server.place(node.room.origin, batch.first, texts)
+            for other in nodes:
+                other.coming.append(arrival)
+            if which in unanswered or count == 4:
+                unanswered.setdefault(which, []).append((batch, texts, arrival))
+            else:
+                node.room.placed(batch, arrival.epoch, arrival.last)
+        elif step == "resend" and which in unanswered:
+            for batch, texts, _ in unanswered.pop(which):
+                taken = any(
+                    entry[1][3] == f"{node.room.origin}:{batch.first}".encode()
+                    for entry in server.entries
+                )
+                if taken:
+                    node.room.duplicate(batch, f"e{server.epoch}", server.top)
+                else:  # by a server that has died
+                    arrival = server.place(node.room.origin, batch.first, texts)
+                    for other in nodes:
+                        other.coming.append(arrival)
+                    node.room.placed(batch, arrival.epoch, arrival.last)
+        elif step in ("come", "repeat") and node.coming:
+            node.room.came(node.coming[min(count, len(node.coming)) - 1])
+            if step == "come":
+                node.coming.pop(min(count, len(node.coming)) - 1)
+        elif step == "drop":
+            del node.coming[:count]
+        elif step == "answer" and which in unanswered:
+            for batch, _, arrival in unanswered.pop(which):
+                node.room.placed(batch, arrival.epoch, arrival.last)
+        elif step == "fetch":
+            node.fetch(count)
+        elif step == "ask":
+            looks.append((node, node.look(count)))
+        elif step == "tell" and looks:
+            late, look = looks.pop(0)
+            late.room.fetched(*look)
+        elif step == "trim" and not unanswered:
+            del server.entries[:count]
+        elif step == "failover":
+            server.fail_over()
+            for other in nodes:
+                other.coming.clear()
+    for which, left in unanswered.items():
+        for batch, _, arrival in left:
+            nodes[which].room.placed(batch, arrival.epoch, arrival.last)
+    for node in nodes:
+        node.fetch(1000)
+        while node.wanted:
+            node.fetch(1000)
+        assert node.room.position() == Position(f"e{server.epoch}", server.top)
+        assert node.room.arrived == node.pushed
+    assert_one_order(node.seen for node in nodes)
+
+
+def test_large_batch_is_fetched_from_the_stream() -> None:
+    server = Server()
+    node = Node(server)
+    arrival = server.place("other", 1, ["large"])
+    node.room.came(arrival._replace(body=None))
+    assert node.seen.texts() == []
+    assert node.wanted == [node.room]
+    node.fetch(1)
+    assert node.seen.texts() == ["large"]
+
+
+def test_pack_keeps_kind_and_key() -> None:
+    given_messages = [
+        Message(Frame("text ü", 1), "key ü"),
+        Message(Frame(b"\x00\xff", 2), b"\x00"),
+        Message(Frame("", 1), -5),
+        Message(Frame("x" * 70_000, 1)),
+    ]
+    found = unpack(b"".join(map(pack, given_messages)))
+    assert [(each.frame.wire, each.key) for each in found] == [
+        (each.frame.wire, each.key) for each in given_messages
+    ]
+
+
+def test_parse_arrival_ignores_what_another_version_has_written() -> None:
+    assert parse_arrival(b"1:7:2:e:origin:3:body:x") == Arrival("e", 7, 2, "origin", 3, b"body:x")
+    for other in (b"2:7:2:e:origin:3:body", b"", b"1:x:2:e:origin:3:body", b"\xff:::::::"):
+        assert parse_arrival(other) is None
