@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -135,7 +136,7 @@ def test_every_hub_sees_one_order_and_is_told_each_hole_under_faults(
 
         names = dict(zip("abc", all_nodes, strict=True))
         pushers = [Task(partial(push_all, node, name)) for name, node in names.items()]
-        faults = [*FAULTS, "cut", "swallow", "cut"]
+        faults: list[Any] = [*FAULTS, "cut", "swallow", "cut"]
         chance.shuffle(faults)
         for fault in faults:
             if isinstance(fault, str):
