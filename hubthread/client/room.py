@@ -9,12 +9,14 @@ import math
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_callable
 from hubthread.client.listeners import Inbox, Listener, Listeners
 from hubthread.errors import HubThreadError
 from hubthread.history import Position
+from hubthread.state.patch import apply
 
 if TYPE_CHECKING:
     from hubthread.client.interfaces import Fate
@@ -45,6 +47,8 @@ class Room:
         self._members: dict[str, Any] = {}
         self._version: int | None = None
         self._present: int | None = None
+        self._state: dict[str, Any] | None = None
+        self._number = 0  # of the state
 
     # For the program.
 
@@ -74,6 +78,12 @@ class Room:
         """The place of the last message in the room's order; ``None`` without a history."""
         return self._position
 
+    @property
+    def state(self) -> dict[str, Any] | None:
+        """The state of the room, if the room sends it: the server's ``StateSync``.  A copy."""
+        with self._link._lock:
+            return deepcopy(self._state)
+
     def on(self, name: Hashable, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for each message with this header, or for an event.
 
@@ -81,6 +91,7 @@ class Room:
         ``"join"``      ``listener(recovered, count)``: the room is joined
         ``"gap"``       ``listener(why)``: messages were missed, so fetch a snapshot
         ``"members"``   ``listener(members)``: somebody came or went
+        ``"state"``     ``listener(state)``: the state has changed; ``state`` is a copy
         ``"refused"``   ``listener(error)``: the server does not let the client in
         ``"*"``         ``listener(message)``: messages without a listener of their own
         ==============  ==========================================================
@@ -188,13 +199,20 @@ class Room:
             self._tell("gap", str(message.get("why", "unknown")))
         elif kind == "hub:members":
             self._take_members(message)
+        elif kind == "hub:state":
+            self._take_state(message)
         elif kind is None:
             number = _whole(message.get("n"))
             place = self._position
             # A number may be left out: the push was for others.  A loss is told by "hub:gap".
             if number is not None and place is not None and number <= place.offset:
                 return
-            self._link._delivery.emit_message(self, _data(message), size, number)
+            data = _data(message)
+            if isinstance(data, dict) and data.get("type") == "hub:state":
+                self._take_state(data)
+                self.heard(number)
+            else:
+                self._link._delivery.emit_message(self, data, size, number)
 
     def heard(self, number: int | None) -> None:
         """Note that the listeners have had a message: it is not asked for again."""
@@ -217,11 +235,32 @@ class Room:
                 self._members.pop(key, None)
         self._tell("members", dict(self._members))
 
+    def _take_state(self, message: Mapping[str, Any]) -> None:
+        number, full, mine = _whole(message.get("n")), message.get("full"), message.get("mine")
+        if number is None:
+            return
+        if isinstance(full, dict):
+            self._state = full
+        elif self._state is None or number != self._number + (mine is None):
+            return  # a patch of a state that is not here: the whole state comes
+        else:
+            try:
+                apply(self._state, message if mine is None else mine)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+                self._state = None  # not the patch of this state: wait for a whole one
+                return
+        self._number = number
+        self._tell("state", deepcopy(self._state))
+
     def _tell(self, name: str, *values: object) -> None:
         self._link._delivery.emit_to(self._listeners, name, *values)
 
 
-_ARGUMENTS: dict[Hashable, tuple[str, ...]] = {"join": ("recovered", "count"), "gap": ("why",)}
+_ARGUMENTS: dict[Hashable, tuple[str, ...]] = {
+    "join": ("recovered", "count"),
+    "gap": ("why",),
+    "state": ("state",),
+}
 
 
 def _whole(value: object) -> int | None:

@@ -26,6 +26,7 @@ from hubthread.errors import HubThreadError, SettingTypeError
 from hubthread.state.patch import Patch, merge
 from hubthread.state.plan import Node
 from hubthread.state.shadow import SAME, Difference, Shadow
+from hubthread.types import Overflow
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
@@ -93,9 +94,12 @@ class StateSender:
         self._state = state
         self._plan = plan
         self._push = push
+        # A patch that was dropped would be missed for ever.
+        self._drops = hotline._core.setting.overflow is not Overflow.CLOSE
         self._shadow: Shadow | None = None  # made for the first member
         self._n = 0
-        self._served: dict[Client[Any, Any], None] = {}  # members that have state number n
+        # Members that have state number n, and how many messages they had lost before.
+        self._served: dict[Client[Any, Any], int] = {}
         self._unserved: dict[Client[Any, Any], None] = {}  # members that need the whole state
         self.resynced = 0
         """The number of whole states that members got because they lagged."""
@@ -115,6 +119,8 @@ class StateSender:
         if not self._served and not self._unserved:
             self._shadow = None  # nobody sees it, so nothing is compared
             return
+        if self._drops:
+            self._set_aside(lambda member: member.ws_conn.dropped != self._served[member])
         found = Difference()
         try:
             self._compare(found, tick)
@@ -135,15 +141,16 @@ class StateSender:
             merge(patch.sets, said)
         if patch:
             self._n += 1
-            self._set_laggards_aside()
+            self._set_aside(lambda member: member.ws_conn.outbox.lags)
             if self._served:
                 self._push(self._text(tick, patch.fields()), exclude=[*self._unserved] or None)
         for owner, own in found.private.items():
             if own:
                 self._send_own(owner, own)
 
-    def _set_laggards_aside(self) -> None:
-        for member in [member for member in self._served if member.ws_conn.outbox.lags]:
+    def _set_aside(self, lags: Callable[[Client[Any, Any]], bool]) -> None:
+        """Send some members the whole state later, instead of patches."""
+        for member in [member for member in self._served if lags(member)]:
             del self._served[member]
             self._unserved[member] = None
             self.resynced += 1
@@ -163,7 +170,7 @@ class StateSender:
         text = self._text(tick, {"full": shadow.plain})
         for member in ready:
             del self._unserved[member]
-            self._served[member] = None
+            self._served[member] = member.ws_conn.dropped
             member.write(text)
             found = Difference()
             shadow.collect(self._keys(member), found)
@@ -173,7 +180,7 @@ class StateSender:
     def _fail(self, found: Difference, error: HubThreadError) -> None:
         """Log a value that cannot be sent; members get the whole state when it is gone."""
         self._shadow = None
-        self._unserved |= self._served
+        self._unserved.update(dict.fromkeys(self._served))
         self._served.clear()
         place = ".".join(found.path) or "the state"
         text = "%s: the state cannot be sent, at %s: %s"

@@ -109,6 +109,21 @@ export class Room {
   /** The number of members, if the room tells it. */
   readonly present: number | null
   readonly position: { epoch: string; at: number } | null
+  /** The state of the room as the server sent it last, if it sends it: only to read. */
+  readonly state: any
+  /** The tick after which the state is, and its time on the server's clock, in milliseconds. */
+  readonly tick: { number: number; time: number }
+  onState(listener: (state: any) => void, options?: Listening): Off
+  /** Hear of the entries of a dict at the top of the state. */
+  onEntity(
+    field: string,
+    hear: {
+      add?: (key: string, entity: any) => void
+      change?: (key: string, entity: any) => void
+      remove?: (key: string, entity: any) => void
+    },
+    options?: Listening,
+  ): Off
   on(event: "join", listener: (how: { recovered: boolean; count: number }) => void, options?: Listening): Off
   on(event: "gap", listener: (what: { why: string }) => void, options?: Listening): Off
   on(event: "members", listener: (members: Map<string, any>) => void, options?: Listening): Off

@@ -818,10 +818,29 @@ export class Room {
   #members = new Map()
   #version = null
   #present = null
+  #shared = null // the state of the room, if the room sends it
+  #number = 0 // of the state
+  #tick = 0
+  #time = 0
 
   constructor(port, name) {
     this.#port = port
     this.name = name
+  }
+
+  /** The state of the room as the server sent it last; null before. Only to read. */
+  get state() { return this.#shared }
+  /** The tick after which the state is, and its time on the server's clock. */
+  get tick() { return { number: this.#tick, time: this.#time } }
+
+  /** Call `listener(state)` after each change of the state. */
+  onState(listener, options) { return this.#listeners.on("hub:state", listener, options) }
+
+  /** Call `add(key, entity)`, `change(key, entity)`, `remove(key, entity)` for the entries of a dict. */
+  onEntity(field, { add, change, remove }, options) {
+    return this.#listeners.on("hub:entities", changes => {
+      for (const [what, key, entity] of changes[field] ?? []) ({ add, change, remove })[what]?.(key, entity)
+    }, options)
   }
 
   /** True while the room's messages come. */
@@ -918,14 +937,34 @@ export class Room {
       return
     }
     if (message.type === "hub:members") return this.#onMembers(message)
+    if (message.type === "hub:state") return this.#onState(message)
     if (message.type !== undefined) return
     const { n } = message
     // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
     if (n !== undefined && this.#at !== null && n <= this.#at) return
     const data = message.data ?? message.text ?? decoded(message.bytes)
-    this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
+    if (data?.type === "hub:state") this.#onState(data)
+    else this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
     // After the listeners: a page that throws away its work asks for the message again.
     if (n !== undefined) this.#at = n
+  }
+
+  #onState(message) {
+    const { n, full, mine, tick = 0, time = 0 } = message
+    const before = this.#shared
+    const changes = {}
+    if (full) {
+      this.#shared = full
+      noteWhole(before ?? {}, full, changes)
+    } else {
+      // A patch of a state that is not here is for another time: the whole state comes.
+      if (!before || n !== this.#number + (mine ? 0 : 1)) return
+      applyPatch(before, mine ?? message, changes)
+    }
+    this.#number = n
+    if (!mine) [this.#tick, this.#time] = [tick, time]
+    this.#listeners.emit("hub:entities", changes)
+    this.#listeners.emit("hub:state", this.#shared)
   }
 
   #onMembers({ v, came = {}, went = [], present }) {
@@ -941,6 +980,47 @@ export class Room {
     this.#listeners.emit("members", this.members)
   }
 }
+
+/** Apply a patch of the server to a state; note in `changes` the entries of its dicts that it concerns. */
+export function applyPatch(state, { del = [], set = {}, add = [] }, changes = {}) {
+  const note = (field, ...change) => (changes[field] ??= []).push(change)
+  const at = path => path.reduce((place, key) => place[key], state)
+  for (const path of del) {
+    const place = at(path.slice(0, -1)), key = path.at(-1)
+    if (path.length === 2) note(path[0], "remove", key, place[key])
+    delete place[key]
+  }
+  const touched = []
+  for (const [field, value] of Object.entries(set)) {
+    if (!isObject(value) || !isObject(state[field])) continue
+    for (const key of Object.keys(value)) touched.push([field, Object.hasOwn(state[field], key) ? "change" : "add", key])
+  }
+  merge(state, set)
+  for (const [path, items] of add) {
+    at(path).push(...items)
+    if (path.length > 2) touched.push([path[0], "change", path[1]])
+  }
+  for (const [field, what, key] of touched) note(field, what, key, state[field][key])
+}
+
+function merge(into, values) {
+  for (const [key, value] of Object.entries(values)) {
+    if (isObject(value) && Object.hasOwn(into, key) && isObject(into[key])) merge(into[key], value)
+    // Not by assignment: a key of users may be "__proto__".
+    else Object.defineProperty(into, key, { value, writable: true, enumerable: true, configurable: true })
+  }
+}
+
+function noteWhole(before, after, changes) {
+  for (const field of new Set([...Object.keys(before), ...Object.keys(after)])) {
+    const old = isObject(before[field]) ? before[field] : {}, now = isObject(after[field]) ? after[field] : {}
+    const list = changes[field] = []
+    for (const [key, entity] of Object.entries(old)) if (!Object.hasOwn(now, key)) list.push(["remove", key, entity])
+    for (const [key, entity] of Object.entries(now)) list.push([Object.hasOwn(old, key) ? "change" : "add", key, entity])
+  }
+}
+
+function isObject(value) { return typeof value === "object" && value !== null && !Array.isArray(value) }
 
 function now() { return performance.now() }
 

@@ -17,6 +17,7 @@ from hubthread.state.marks import Private, Round, Unsynced
 from hubthread.state.patch import Patch, apply, merge
 from hubthread.state.plan import plan_of
 from hubthread.state.shadow import SAME, Difference, Shadow
+from tests.state.vectors import FILE, vectors
 
 
 class Team(Enum):
@@ -206,6 +207,14 @@ def test_patches_applied_equal_the_state(mutations: list[tuple[str, Any, Any]]) 
             mutate(members.table, what, key, value)
     members.step()
     members.check()
+
+
+def test_vectors_of_all_clients_are_those_of_the_script() -> None:
+    """And they apply here as they do in JavaScript."""
+    assert json.loads(FILE.read_text(encoding="utf-8")) == vectors()
+    for case in vectors():
+        apply(case["before"], case["patch"])
+        assert case["before"] == case["after"]
 
 
 def patch_after(table: Any, change: Any) -> dict[str, Any]:

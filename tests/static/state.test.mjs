@@ -1,0 +1,64 @@
+/** The state of a room: the patches that the Python client is tested with, too. */
+
+import assert from "node:assert/strict"
+import { readFile } from "node:fs/promises"
+import test from "node:test"
+import { load, World } from "./world.mjs"
+
+const { applyPatch, connect } = await load("hubthread.js")
+const vectors = JSON.parse(await readFile(new URL("../state/vectors.json", import.meta.url)))
+
+test("patches apply as in Python", () => {
+  for (const { before, patch, after } of vectors) {
+    applyPatch(before, patch)
+    // As text: an object may have a key "__proto__", and deepEqual looks at prototypes.
+    assert.deepEqual(sorted(before), sorted(after))
+  }
+  assert.equal({}.x, undefined)
+})
+
+/** The entries of a value, in the order of their keys. */
+function sorted(value) {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (typeof value !== "object" || value === null) return value
+  return Object.keys(value).sort().map(key => [key, sorted(value[key])])
+}
+
+async function inRoom() {
+  const world = new World()
+  const hub = connect("/ws")
+  const room = hub.room("table")
+  const heard = []
+  room.onState(state => heard.push(["state", structuredClone(state)]))
+  const tell = what => (key, entity) => heard.push([what, key, structuredClone(entity)])
+  room.onEntity("players", { add: tell("add"), change: tell("change"), remove: tell("remove") })
+  await world.settle()
+  world.socket.open("hubthread.1")
+  world.socket.receive({ type: "hub:hello", v: 1, id: 1 })
+  await world.settle()
+  const take = message => {
+    heard.length = 0
+    world.socket.receive({ type: "hub:state", room: "table", ...message })
+    return heard
+  }
+  return { room, take }
+}
+
+test("a room has its state, and tells of its entries", async () => {
+  const { room, take } = await inRoom()
+  assert.equal(room.state, null)
+  assert.deepEqual(take({ n: 4, set: { round: 1 } }), []) // of a state that is not here
+  const full = { round: 1, players: { 7: { x: 1 } } }
+  assert.deepEqual(take({ n: 5, tick: 9, time: 1000, full }), [["add", "7", { x: 1 }], ["state", full]])
+  assert.deepEqual(room.tick, { number: 9, time: 1000 })
+  const patch = { n: 6, tick: 10, time: 1100, del: [], set: { players: { 7: { x: 2 }, 8: { x: 0 } } } }
+  assert.deepEqual(take(patch).slice(0, 2), [["change", "7", { x: 2 }], ["add", "8", { x: 0 }]])
+  assert.deepEqual(take({ n: 6, mine: { set: { players: { 7: { hand: [1] } } } } })[0],
+    ["change", "7", { x: 2, hand: [1] }])
+  assert.deepEqual(take({ n: 6, set: { round: 9 } }), []) // it came before
+  assert.deepEqual(take({ n: 8, set: { round: 9 } }), []) // one is missing
+  assert.deepEqual(take({ n: 7, del: [["players", "7"]] })[0], ["remove", "7", { x: 2, hand: [1] }])
+  assert.deepEqual(take({ n: 9, full: { round: 2, players: { 9: {} } } }).slice(0, 2),
+    [["remove", "8", { x: 0 }], ["add", "9", {}]])
+  assert.deepEqual(room.state, { round: 2, players: { 9: {} } })
+})
