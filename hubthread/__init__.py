@@ -26,6 +26,7 @@ above it:
     integrations/, testing/   Flask and Django; a hub in virtual time, for tests
     static/                   the browser's client, in JavaScript
     cli.py, terminal.py       the command line; the client in a terminal
+    typescript.py             TypeScript types of the messages of a matcher
     demo/, examples/          programs
     errors, statistics                 exceptions; snapshots of figures
     checks, types, limits              argument checks, ids and enums, limits for clients
@@ -180,9 +181,7 @@ from hubthread.types import ConnectionType as ConnectionType
 from hubthread.types import DataSize as DataSize
 from hubthread.types import Framing as Framing
 from hubthread.types import HotlineID as HotlineID
-from hubthread.version import VERSION
-
-__version__ = VERSION
+from hubthread.version import VERSION as __version__  # noqa: N811 - its usual name
 
 __all__ = [  # noqa: RUF022 - grouped by topic
     # The hub.

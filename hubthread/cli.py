@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from hubthread import (
     Hub,
     HubThreadError,
+    MatcherMap,
     Readers,
     Server,
     WrongValue,
@@ -36,6 +37,7 @@ from hubthread import (
     demo,
     systemd_sockets,
     terminal,
+    typescript,
 )
 from hubthread.client import LinkOption
 from hubthread.concurrency.logs import log_safely
@@ -139,6 +141,22 @@ def _client_js(chosen: argparse.Namespace) -> None:
     for name in FILES:
         (folder / name).write_bytes(client_file(name))
         print(folder / name)
+
+
+def _types(chosen: argparse.Namespace) -> None:
+    argument = "MODULE:MATCHER"
+    matcher = _load(chosen.matcher, argument, MatcherMap)
+    if not isinstance(matcher, MatcherMap):
+        raise _BadArgument(
+            f"argument {argument}: expected a MatcherMap; {chosen.matcher} is of type "
+            f"{type(matcher).__name__}"
+        )
+    pushes = {name: _load(name, "MODULE:TYPE", type) for name in chosen.pushes}
+    try:
+        typescript.check_pushes(pushes)
+        print(typescript.declarations(matcher, pushes.values(), chosen.matcher), end="")
+    except WrongValue as error:
+        raise _BadArgument(error) from None
 
 
 def _connect(chosen: argparse.Namespace) -> int:
@@ -252,52 +270,65 @@ def _host_and_port(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _load_hub(target: str) -> Hub[Any, Any]:
-    module_name, _, path = target.partition(":")
-    names = path.split(".")
-    if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
-        raise _BadArgument(
-            f"argument MODULE:HUB: expected a module, a colon and an attribute, such as "
-            f"app:hub, got {target!r}{_hint(module_name, path)}"
-        )
-    found: Any = _import(module_name, path)
-    place = module_name
-    for name in names:
-        if not hasattr(found, name):
-            names_here = getattr(found, "__dict__", {}).items()
-            hubs = [each for each, value in names_here if isinstance(value, Hub)]
-            hint = f"; it has the hub {', '.join(hubs)}" if hubs else ""
-            raise _BadArgument(f"argument MODULE:HUB: {place} has no attribute {name!r}{hint}")
-        found = getattr(found, name)
-        place = f"{place}.{name}"
+    argument = "MODULE:HUB"
+    found = _load(target, argument, Hub)
     if not isinstance(found, Hub) and callable(found):
         found = _made_by(found, target)
     if not isinstance(found, Hub):
         raise _BadArgument(
-            f"argument MODULE:HUB: expected a Hub, or a function without arguments that "
+            f"argument {argument}: expected a Hub, or a function without arguments that "
             f"returns one; {target} is of type {type(found).__name__}"
         )
     state = found.statistics().state
     if state not in ("new", "running"):
-        raise _BadArgument(f"argument MODULE:HUB: the hub {target} is already {state}")
+        raise _BadArgument(f"argument {argument}: the hub {target} is already {state}")
     return found
 
 
-def _hint(file: str, attribute: str) -> str:
+def _load(target: str, argument: str, kind: type) -> Any:
+    """Return the attribute of a module that ``target`` names.
+
+    :param kind: the class that it should have, for hints.
+    """
+    module_name, _, path = target.partition(":")
+    names = path.split(".")
+    word = kind.__name__.removesuffix("Map").lower()
+    if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
+        raise _BadArgument(
+            f"argument {argument}: expected a module, a colon and an attribute, such as "
+            f"app:{word}, got {target!r}{_hint(module_name, path, word)}"
+        )
+    found: Any = _import(module_name, path, argument, word)
+    place = module_name
+    for name in names:
+        if not hasattr(found, name):
+            names_here = getattr(found, "__dict__", {}).items()
+            others = [each for each, value in names_here if isinstance(value, kind)]
+            hint = f"; it has the {word} {', '.join(others)}" if others else ""
+            raise _BadArgument(f"argument {argument}: {place} has no attribute {name!r}{hint}")
+        found = getattr(found, name)
+        place = f"{place}.{name}"
+    return found
+
+
+def _hint(file: str, attribute: str, word: str) -> str:
     """Return what to write instead of the name of a file."""
     module = file.removeprefix("./").removesuffix(".py").replace("/", ".")
-    return f"; write {module}:{attribute or 'hub'}" if module != file else ""
+    return f"; write {module}:{attribute or word}" if module != file else ""
 
 
-def _import(name: str, attribute: str) -> object:
+def _import(name: str, attribute: str, argument: str, word: str) -> object:
     # A console script has the folder of the script in sys.path, not the current one.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return _calling(lambda: importlib.import_module(name), f"importing {name} failed")
+        return _calling(
+            lambda: importlib.import_module(name), f"importing {name} failed", argument
+        )
     except ModuleNotFoundError as error:
         raise _BadArgument(
-            f"argument MODULE:HUB: no module named {error.name!r} in this folder or installed"
-            f"{_hint(name, attribute)}"
+            f"argument {argument}: no module named {error.name!r} in this folder or installed"
+            f"{_hint(name, attribute, word)}"
         ) from None
 
 
@@ -309,10 +340,10 @@ def _made_by(function: Callable[..., object], target: str) -> object:
             f"argument MODULE:HUB: {target} is not a Hub and cannot be called without "
             f"arguments to make one: {error}"
         ) from None
-    return _calling(function, f"{target}() failed")
+    return _calling(function, f"{target}() failed", "MODULE:HUB")
 
 
-def _calling(function: Callable[[], T], what: str) -> T:
+def _calling(function: Callable[[], T], what: str, argument: str) -> T:
     """Return the result of the program's function.
 
     :raises _BadArgument: if it raises, with the last lines of the program's traceback.
@@ -332,7 +363,7 @@ def _calling(function: Callable[[], T], what: str) -> T:
             *traceback.format_list(frames[-_MOST_FRAMES:]),
             *traceback.format_exception_only(error),
         ]
-        raise _BadArgument(f"argument MODULE:HUB: {what}\n{''.join(lines).rstrip()}") from None
+        raise _BadArgument(f"argument {argument}: {what}\n{''.join(lines).rstrip()}") from None
 
 
 # Arguments.
@@ -425,6 +456,26 @@ def _parser() -> argparse.ArgumentParser:
     script.set_defaults(command=_client_js, prog=script.prog)
     script.add_argument("folder", metavar="DIR", help="made if it is missing")
     _add_connect(commands)
+    types = commands.add_parser(
+        "types",
+        help="print TypeScript types of the messages",
+        description="Print the TypeScript types of the messages: those that a matcher takes and "
+        "answers, and those that the server pushes.",
+        allow_abbrev=False,
+    )
+    types.set_defaults(command=_types, prog=types.prog)
+    types.add_argument(
+        "matcher",
+        metavar="MODULE:MATCHER",
+        help="app:matcher is the attribute matcher of the module app: a MatcherMap",
+    )
+    types.add_argument(
+        "pushes",
+        metavar="MODULE:TYPE",
+        nargs="*",
+        help="a type of what the server pushes, or a union of such types; each has a field such "
+        'as type: Literal["said"]',
+    )
     return parser
 
 

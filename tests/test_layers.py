@@ -84,7 +84,7 @@ ROWS = (
     Row("hub", typed_stdlib="socket ssl"),
     Row("integrations", third_party=_WSGI, typed_stdlib="socket ssl"),
     Row("testing", typed_stdlib="socket ssl"),
-    Row("__init__ __main__ cli demo terminal", typed_stdlib="socket ssl"),
+    Row("__init__ __main__ cli demo terminal typescript", typed_stdlib="socket ssl"),
     Row("examples", third_party=_WSGI),
 )
 

@@ -39,6 +39,7 @@ __all__ = [
     "Wire",
     "name_of",
     "pack_handler",
+    "types_of",
     "unmarshal_with",
 ]
 
@@ -119,6 +120,24 @@ def pack_handler(header: object, handler: object, wire: Wire) -> HandlePack:
         raise HandleKindError(
             f"handle kind error: header {header!r}, handler {name_of(handler)}: {error}", header
         ) from cause
+
+
+def types_of(handler: Callable[..., object]) -> tuple[Any, Any]:
+    """Return the types of a handler's payload and of its result, as its annotations say.
+
+    The payload's is ``None`` for a handler without one.  The result's is ``Any`` without an
+    annotation, and for one that cannot be resolved.
+    """
+    parameter = _payload_parameter(handler)
+    function = inspect.unwrap(called_function(handler))
+    names = _names_around(function)
+    payload = None if parameter is None else _annotation(function, parameter, names)
+    returned = inspect.signature(handler).return_annotation
+    try:
+        result = Parameter("result", Parameter.POSITIONAL_ONLY, annotation=returned)
+        return payload, _annotation(function, result, names)
+    except _Unfit:
+        return payload, Any
 
 
 def name_of(handler: object) -> str:
