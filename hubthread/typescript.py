@@ -80,7 +80,7 @@ def declarations(matcher: MatcherMap[Any, Any], pushes: Iterable[Any], source: s
     told = [(name, writer.answer(result)) for name, result in answers]
     for push in pushes:
         for kind in _members(push):
-            received += [(name, writer.type(kind)) for name in _headers(kind, field)]
+            received += [(name, writer.written(kind)) for name in _headers(kind, field)]
     parts = [
         _HEAD.format(source=source),
         _table("Sent", "The fields of each message to the server, by its type.", sent),
@@ -107,7 +107,7 @@ class _Writer:
             return "{}"
         if payload in (Any, object, str, bytes, dict):
             return "Record<string, unknown>"
-        text = self.type(payload)
+        text = self.written(payload)
         has_header = any(_headers(kind, field) for kind in _members(payload))
         return f'Omit<{text}, "{field}">' if has_header else text
 
@@ -116,7 +116,7 @@ class _Writer:
         texts = []
         for kind in _members(result):
             container = get_origin(kind) or kind
-            text = self.type(kind)
+            text = self.written(kind)
             if kind in (None, type(None)):
                 texts.append("{}")
             elif kind in (Any, object):
@@ -127,26 +127,26 @@ class _Writer:
                 texts.append(f"{{ data: {text} }}")
         return " | ".join(dict.fromkeys(texts))
 
-    def type(self, hint: Any) -> str:
+    def written(self, hint: Any) -> str:
         """Return the TypeScript of a type."""
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is typing.Annotated:
-            return self.type(arguments[0])
+            return self.written(arguments[0])
         if origin in (Union, types.UnionType):
-            return " | ".join(dict.fromkeys(self.type(each) for each in arguments))
+            return " | ".join(dict.fromkeys(self.written(each) for each in arguments))
         if origin is Literal:
             return _union(plain for plain, _ in records.literal_values(hint))
         if hasattr(hint, "__supertype__"):
-            return self.type(hint.__supertype__)
+            return self.written(hint.__supertype__)
         container = origin or hint
         if container in (list, set, frozenset, abc.Sequence) or (
             container is tuple and (not arguments or arguments[-1] is Ellipsis)
         ):
-            return f"Array<{self.type(arguments[0] if arguments else Any)}>"
+            return f"Array<{self.written(arguments[0] if arguments else Any)}>"
         if container is tuple:
-            return f"[{', '.join(self.type(each) for each in arguments)}]"
+            return f"[{', '.join(self.written(each) for each in arguments)}]"
         if container in (dict, abc.Mapping):
-            return f"Record<string, {self.type(arguments[1] if arguments else Any)}>"
+            return f"Record<string, {self.written(arguments[1] if arguments else Any)}>"
         scalar = None if isinstance(hint, TypeVar) else _SCALARS.get(hint)
         if scalar is not None:
             return scalar
@@ -171,20 +171,20 @@ class _Writer:
         if fields is None:
             raise WrongValue(f"no TypeScript type for {cls.__name__}")
         if issubclass(cls, tuple):
-            items = (f"{each.name}: {self.type(each.hint)}" for each in fields)
+            items = (f"{each.name}: {self.written(each.hint)}" for each in fields)
             return f"[{', '.join(items)}]"
         name = self._names[hint] = self._name_for(cls, arguments)
         self.interfaces[name] = ""  # its place, before the types that it names
         lines = [
             f"  {_key(each.name)}{'' if each.needed or self.complete else '?'}: "
-            f"{self.type(each.hint)}\n"
+            f"{self.written(each.hint)}\n"
             for each in fields
         ]
         self.interfaces[name] = f"\n{_doc(cls)}export interface {name} {{\n{''.join(lines)}}}\n"
         return name
 
     def _name_for(self, cls: type, arguments: tuple[Any, ...]) -> str:
-        words = "".join(re.findall("[A-Za-z0-9]+", " ".join(self.type(a) for a in arguments)))
+        words = "".join(re.findall("[A-Za-z0-9]+", " ".join(self.written(a) for a in arguments)))
         wanted = name = f"{cls.__name__}{words[:1].upper()}{words[1:]}"
         number = 2
         while name in self.interfaces or name in ("Sent", "Answers", "Received", "TypedHub"):

@@ -160,6 +160,8 @@ def test_field_with_a_default_may_be_missing_in_what_a_client_sends_only() -> No
 
 
 def test_two_types_of_one_name_get_two_names() -> None:
+    one: Any
+    other: Any
     one, other = (
         dataclass(type("Say", (), {"__annotations__": {"a": kind}})) for kind in (int, str)
     )
