@@ -133,3 +133,6 @@ export class Room {
   leave(): void
   [Symbol.dispose](): void
 }
+
+/** Apply a patch of the server to a state, for a page with a client of its own. */
+export function applyPatch(state: object, patch: { del?: string[][]; set?: object; add?: [string[], any[]][] }): void
