@@ -24,10 +24,10 @@ from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.pages import PAGES, blocks, execute, page_name, program
 
-RUN_ELSEWHERE = {"django", "flask", "readme-flask"}
-"""Programs that the tests of ``tests/integrations`` run."""
+RUN_ELSEWHERE = {"django", "flask", "readme-flask", "page-ask", "page-line", "page-room"}
+"""Programs that the tests of ``tests/integrations`` and ``tests/static`` run."""
 
-WITH_TESTS = ["flask-test", "testing", "testing-handlers"]
+WITH_TESTS = ["flask-test", "sessions", "testing", "testing-handlers"]
 """Programs that are tests themselves."""
 
 RUN_BELOW = {

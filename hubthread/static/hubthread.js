@@ -117,6 +117,7 @@ export class Hub {
   #listeners = new Listeners()
   #answers = new Map() // header → function that answers the server's requests
   #rooms = new Map() // name → Room, while a handle is held
+  #left = new Set() // names of rooms that were left while the session was away
   #requests = new Map() // id → { resolve, reject, deadline, sent, stop }
   #queue = [] // { text, bytes, key, until, request }
   #queued = 0 // bytes of the queue
@@ -271,8 +272,9 @@ export class Hub {
       room = new Room(this.#roomPort, name)
       this.#rooms.set(name, room)
     }
+    this.#left.delete(name)
     room.hold(options)
-    if (this.#state === "open") this.#join(room)
+    this.#join(room)
     return room
   }
 
@@ -345,7 +347,7 @@ export class Hub {
     socket.send(JSON.stringify(hello))
     // Behind the hello, without waiting for its answer: a round trip less.  With a session the
     // client may be in its rooms already, and the answer says so.
-    if (this.#got === null) for (const room of this.#rooms.values()) this.#join(room)
+    for (const room of this.#rooms.values()) this.#join(room)
   }
 
   #opened() {
@@ -498,6 +500,7 @@ export class Hub {
     this.#early = []
     const epoch = this.#epoch
     const gaps = asked ? this.#comeBack(message) : []
+    this.#left.clear()
     this.#opened()
     for (const tell of gaps) if (epoch === this.#epoch) tell()
     for (const data of early) if (epoch === this.#epoch) this.#onMessage(data)
@@ -511,6 +514,7 @@ export class Hub {
       if (resumed && room.resume(lost)) gaps.push(() => room.missed())
       this.#join(room)
     }
+    if (resumed) for (const name of this.#left) this.#sendNow({ type: "hub:leave", room: name })
     return gaps
   }
 
@@ -592,13 +596,18 @@ export class Hub {
   #roomPort = {
     leave: room => {
       if (this.#rooms.get(room.name) === room) this.#rooms.delete(room.name)
-      if (this.#state === "open") this.#sendNow({ type: "hub:leave", room: room.name })
+      if (this.#talks) this.#sendNow({ type: "hub:leave", room: room.name })
+      else this.#left.add(room.name)
     },
-    rejoin: room => this.#state === "open" && this.#join(room),
+    rejoin: room => this.#join(room),
     send: (room, header, fields, how) => this.send(header, { ...fields, room: room.name }, how),
   }
 
+  /** True behind our hello: what is sent now is taken after it. */
+  get #talks() { return this.#openedSocket && !this.#options.plain }
+
   #join(room) {
+    if (!this.#talks || (!this.#spoken && this.#got !== null)) return
     const message = room.joining()
     if (!message) return
     const epoch = this.#epoch
@@ -815,6 +824,7 @@ export class Room {
   #at = null
   #live = false
   #wasLive = false // before the connection was lost
+  #pending = false // a join waits for its answer
   #members = new Map()
   #version = null
   #present = null
@@ -883,7 +893,7 @@ export class Room {
 
   lost() {
     this.#wasLive ||= this.#live
-    this.#live = false
+    this.#live = this.#pending = false
   }
 
   /** Stay in the room; but a room with a history recovers what the session has lost. */
@@ -896,7 +906,8 @@ export class Room {
   missed() { this.#listeners.emit("gap", { why: "lost" }) }
 
   joining() {
-    if (this.#live) return null
+    if (this.#live || this.#pending) return null
+    this.#pending = true
     const message = { type: "hub:join", room: this.name }
     if (this.#at !== null) Object.assign(message, { epoch: this.#epoch, at: this.#at })
     else if (this.#options.replay) message.replay = this.#options.replay
@@ -906,6 +917,8 @@ export class Room {
   joined(answer) {
     const { epoch = null, at = null, recovered, count = 0, members } = answer
     const told = Boolean(members) || typeof answer.present === "number"
+    this.#pending = false
+    if (!this.#held) return
     this.#live = true
     this.#wasLive = false
     const asked = recovered !== undefined
@@ -924,6 +937,7 @@ export class Room {
   }
 
   refused(error) {
+    this.#pending = false
     this.#listeners.emit("refused", error)
   }
 

@@ -908,3 +908,62 @@ test("server_that_refuses_each_token_at_once_is_not_asked_for_ever", async () =>
   assert.equal(world.sockets.length, 2)
   assert.deepEqual([hub.state, hub.reason], ["ended", "no"])
 })
+
+test("room_that_is_taken_between_the_socket_and_the_hubs_hello_is_joined", async () => {
+  const world = new World()
+  const hub = connect("/ws")
+  await world.settle()
+  world.socket.open()
+  hub.room("r")
+  world.socket.receive(HELLO)
+  const joins = () => world.socket.messages().filter(message => message.type === "hub:join")
+  assert.equal(joins().length, 1)
+  hub.disconnect()
+})
+
+test("component_that_is_mounted_twice_joins_once", async () => {
+  for (const early of [true, false]) {
+    const world = new World()
+    const hub = early ? connect("/ws") : await opened(world)
+    const said = []
+    const mount = () => {
+      const room = hub.room("r", { replay: 2 })
+      const off = room.on("*", number => said.push(number))
+      return () => { off(); room.leave() }
+    }
+    mount()() // as React's strict mode does
+    const unmount = mount()
+    await world.settle()
+    if (early) {
+      world.socket.open()
+      world.socket.receive(HELLO)
+    }
+    await world.pass(10)
+    const joins = world.socket.messages().filter(message => message.type.startsWith("hub:"))
+      .filter(message => message.room === "r")
+    assert.deepEqual(joins.map(message => message.type), ["hub:join"])
+    world.socket.receive({ type: "hub:join", reply: joins[0].id, room: "r", epoch: "k", at: 2, count: 2 })
+    world.socket.receive({ room: "r", n: 1, data: 1 })
+    world.socket.receive({ room: "r", n: 2, data: 2 })
+    assert.deepEqual(said, [1, 2])
+    unmount()
+    await world.pass(10)
+    assert.equal(world.socket.messages().at(-1).type, "hub:leave")
+    hub.disconnect()
+  }
+})
+
+test("room_that_is_left_while_the_session_is_away_is_left_when_it_is_back", async () => {
+  const world = new World()
+  const hub = await opened(world, {}, { ...HELLO, session: "s1", at: 0 })
+  const room = hub.room("r")
+  const { id } = world.socket.messages().at(-1)
+  world.socket.receive({ type: "hub:join", reply: id, room: "r" })
+  world.socket.end()
+  room.leave()
+  await world.pass(1000)
+  world.socket.open()
+  world.socket.receive({ ...HELLO, session: "s1", resumed: true, at: 0 })
+  assert.deepEqual(world.socket.messages().slice(1), [{ type: "hub:leave", room: "r" }])
+  hub.disconnect()
+})

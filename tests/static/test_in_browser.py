@@ -18,6 +18,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.browser import chromium
+from tests.test_docs import running as running_program
 
 pytestmark = pytest.mark.browser
 
@@ -231,3 +232,37 @@ def test_page_that_wakes_notices_a_server_that_does_not_answer(browser: Chrome) 
         program.push(3, 4)
         page.until("seen", [1, 2, 3, 4])
         assert "gap" not in page.value("log")
+
+
+def shown(selector: str) -> str:
+    found = f"document.querySelector({selector!r})"
+    return f"{found}.value ?? {found}.textContent"
+
+
+def page_of(url: str) -> str:
+    return url.replace("ws:", "http:").removesuffix("ws")
+
+
+def test_tutorial_shows_the_line_asks_and_shares_a_room(browser: Chrome) -> None:
+    with running_program("page-line") as [url]:
+        page = Page(browser, page_of(url))
+        page.until(shown("#line"), "open ")
+    page.until(f"({shown('#line')}).split(' ')[0]", "waiting")
+    with running_program("page-ask") as [url]:
+        page = Page(browser, page_of(url))
+        page.until(shown("#line"), "open ")
+        browser.execute_script("document.querySelector('button').click()")
+        page.until(f"Number({shown('output')}) in [0, 1, 2, 3, 4, 5, 6]", True)
+        browser.execute_script("document.querySelector('input').value = 1")
+        browser.execute_script("document.querySelector('button').click()")
+        page.until(shown("output"), "Refused: a die has 2 to 100 sides")
+    with running_program("page-room") as [url]:
+        page = Page(browser, page_of(url))
+        page.until(shown("#line"), "open ")
+        browser.execute_script("document.querySelector('form input').value = 'hello'")
+        browser.execute_script("document.querySelector('form').requestSubmit()")
+        page.until(shown("ul"), "hello")
+        page = Page(browser, page_of(url))
+        page.until(shown("ul"), "hello")  # the replay
+        page.no_errors()
+    browser.get("about:blank")
