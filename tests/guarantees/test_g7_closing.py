@@ -19,6 +19,7 @@ from hubthread import (
     HubClosed,
     HubSetting,
     Readers,
+    Response,
     SettingError,
     UsageError,
     WebsocketPeriod,
@@ -33,6 +34,7 @@ from tests.support import (
     connect,
     in_thread,
     raw_handshake,
+    read_to_end,
     serving,
 )
 
@@ -62,6 +64,25 @@ def test_close_sends_waiting_messages_then_1001() -> None:
         assert client.ws_conn.clean
         assert s.hub.statistics().ended_by == {"server": 2}
         assert s.hub.statistics().state == "closed"
+
+
+@pytest.mark.parametrize("readers", Readers)
+def test_close_reader_of_a_large_page_gets_all_of_it(readers: Readers) -> None:
+    """It goes on to read while the hub waits for clients: progress counts."""
+    body = bytes(6_000_000)  # more than the system buffers
+    pages = {"/large": lambda request: Response(200, body)}
+    with serving(readers=readers, serve={"pages": pages}) as s:
+        peer, _ = s.pair()
+        with connect(s.server, receive_buffer=64 * 1024) as reader:
+            reader.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert reader.recv(1) == b"H"
+            closing = in_thread(s.hub.close)
+            assert peer.rest() == ([], 1001, "the server is going away")
+            peer.send_close(1001)
+            peer.close()
+            _, _, got = read_to_end(reader, may_reset=False).partition(b"\r\n\r\n")
+            assert got == body
+        closing()
 
 
 def test_close_stops_accepting() -> None:

@@ -102,7 +102,7 @@ def test_frame_run_struck_runs_again_or_has_begun() -> None:
 
 def test_flask_init_app_struck_has_a_hub_or_none() -> None:
     flask = FlaskHub[Any, Any](HubSetting(dict))
-    for app in strike_each(lambda: Flask("app"), lambda app: flask.init_app(app, VirtualHub), 101):
+    for app in strike_each(lambda: Flask("app"), lambda app: flask.init_app(app, VirtualHub), 997):
         if "hubthread" not in app.extensions:
             flask.init_app(app, VirtualHub)
         with app.app_context(), flask.hub as hub:
