@@ -4,8 +4,12 @@ the bounds, and what did not fit is told."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import random
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,11 +27,13 @@ from hubthread import (
     HubSetting,
     Overflow,
     PingPongPlan,
+    Readers,
     Sessions,
     Upgrader,
     WebsocketPeriod,
 )
 from hubthread.testing import VirtualClient, VirtualHub
+from tests.support import TIMEOUT, RawPeer, Serving, connect, in_thread, serving
 
 GRACE = 30.0
 CLOSES = {"page": b"\x88\x82\0\0\0\0\x03\xe9", "plain": b"\x88\x80\0\0\0\0"}
@@ -271,3 +277,92 @@ def test_session_is_one_client_that_misses_nothing_untold(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
     )
+
+
+class Page:
+    """A client on real sockets, which is cut at random moments and comes back."""
+
+    def __init__(self, served: Serving, seed: int) -> None:
+        self.served = served
+        self.chance = random.Random(seed)
+        self.session: str | None = None
+        self.count = 0
+        self.id = 0
+        self.cuts = 0
+        self.got: list[str] = []
+        self.peer = self.connect()
+
+    def connect(self) -> RawPeer:
+        peer = RawPeer(connect(self.served.server), "/", "Sec-WebSocket-Protocol: hubthread.1")
+        hello: dict[str, Any] = {"type": "hub:hello", "v": 1}
+        if self.session is not None:
+            hello |= {"resume": self.session, "got": self.count}
+        peer.send(json.dumps(hello))
+        answer = json.loads(peer.message())
+        assert "lost" not in answer
+        assert answer["resumed"] == (self.session is not None)
+        if self.session is None:
+            self.session, self.id = answer["session"], answer["id"]
+        assert (answer["session"], answer["id"]) == (self.session, self.id)
+        self.count = answer["at"]
+        return peer
+
+    def follow(self, last: str) -> None:
+        """Read until message ``last``; lose the connection now and then."""
+        while not self.got or self.got[-1] != last:
+            for _ in range(self.chance.randint(0, 40)):
+                message = str(self.peer.message())
+                self.count += 1
+                self.got.append(message)
+                if message == last:
+                    return
+            before, how = self.peer, self.chance.choice(["silent", "reset", "close"])
+            self.cuts += 1
+            if how == "silent":  # the hub does not notice the loss
+                self.peer = self.connect()
+                before.close()
+            else:
+                before.reset() if how == "reset" else before.close()
+                self.peer = self.connect()
+
+
+@pytest.mark.parametrize("readers", list(Readers))
+def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
+    readers: Readers,
+) -> None:
+    total, clients = 300, 24
+    ended: list[int] = []
+    setting: dict[str, Any] = {
+        "readers": readers,
+        "period": PERIOD,
+        "sessions": Sessions(TIMEOUT, sent_bytes=10_000_000),
+        "on_connection_close": lambda ctx, meta: ended.append(ctx.connection_id),
+    }
+    with contextlib.ExitStack() as peers, serving(**setting) as served:
+        room = served.hub.hotline()
+        pages = [Page(served, seed) for seed in range(clients)]
+        for page in pages:
+            peers.callback(lambda page=page: page.peer.close())
+        contexts = [served.came() for _ in pages]
+        for ctx in contexts:
+            room.answer(ctx)
+        following = [in_thread(partial(page.follow, "end")) for page in pages]
+        for number in range(total):
+            room.push(f"push {number}")
+            for ctx in contexts:
+                ctx.write(f"write {number}")
+            # In step with the readers, or each would find everything there at once.
+            contexts[number % clients].wait_write_consumed(contexts[number % clients].write_count)
+        room.wait_push_consumed(room.push_count, TIMEOUT)
+        for ctx in contexts:
+            ctx.write("end")
+        for each in following:
+            each()
+        assert served.hub.clients_num() == clients
+        assert not ended
+    wanted = [[f"{kind} {number}" for number in range(total)] for kind in ("push", "write")]
+    for page in pages:
+        assert page.cuts
+        for kind, texts in zip(("push", "write"), wanted, strict=True):
+            assert [text for text in page.got if text.startswith(kind)] == texts
+    assert sorted(ended) == sorted(page.id for page in pages)
