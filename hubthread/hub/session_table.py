@@ -387,6 +387,8 @@ class SessionSink:
         if client is None:
             self._table.arrived(self)
             self._stop_timer()
+            if self.connection.limit is not None:
+                self._core.incidents.count_limit(self.connection.limit)
             return
         session = self.session
         self.ended = session is None or self._table.lose(session, self)
