@@ -334,7 +334,8 @@ def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
     ended: list[int] = []
     setting: dict[str, Any] = {
         "readers": readers,
-        "period": PERIOD,
+        # The pages answer no pings.
+        "period": WebsocketPeriod[Any](ping_pong_plan=PingPongPlan(None, None)),
         "sessions": Sessions(TIMEOUT, sent_bytes=10_000_000),
         "on_connection_close": lambda ctx, meta: ended.append(ctx.connection_id),
     }
