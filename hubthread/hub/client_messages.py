@@ -136,14 +136,15 @@ class ClientMessages(Generic[Meta, Header]):
 
         def opening(found: Recovery | None) -> Frame:
             fields: dict[str, Any] = {}
-            if found is not None:
-                place = found.position
+            place = None if found is None else found.position
+            recovered = found is not None and found.recovered
+            if found is not None and place is not None:
                 fields = {"epoch": place.epoch, "at": place.offset, "count": found.count}
-                if since is not None:
-                    fields["recovered"] = found.recovered
-                    if not found.recovered:
-                        known = since.epoch == place.epoch
-                        fields["why"] = "trimmed" if known else "epoch"
+            if since is not None:
+                fields["recovered"] = recovered
+                if not recovered:
+                    known = place is not None and since.epoch == place.epoch
+                    fields["why"] = "trimmed" if known else "epoch"
             text, present = encode_message(head | fields), room._presence_fields()
             if present is not None:
                 text = f"{text[:-1]},{present}}}"

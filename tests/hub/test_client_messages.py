@@ -97,6 +97,24 @@ def test_join_of_a_room_without_a_history_has_no_position() -> None:
         ]
         room.push("hello")
         assert client.messages() == ["hello"]
+        [lost] = ask(client, type="hub:join", id=2, room="plain", epoch="e", at=1)
+        assert (lost["recovered"], lost["why"], "at" in lost) == (False, "epoch", False)
+
+
+def test_join_that_is_not_recovered_says_why() -> None:
+    with VirtualHub(setting(may_join=always)) as hub:
+        room = hub.hotline(HotlineOption("room", shared=True, history=History(size=1)))
+        client = client_of(hub)
+        [joined] = ask(client, type="hub:join", id=1, room="room")
+        room.push("1")
+        room.push("2")
+        for epoch, at, why in (
+            ("other", 2, "epoch"),  # of another room, or of before a restart
+            (joined["epoch"], 0, "trimmed"),
+            (joined["epoch"], 3, "trimmed"),  # not reached yet
+        ):
+            *_, lost = ask(client, type="hub:join", id=2, room="room", epoch=epoch, at=at)
+            assert (lost["recovered"], lost["why"], lost["at"]) == (False, why, 2)
 
 
 def test_join_is_refused_unless_the_hook_says_true() -> None:
