@@ -30,8 +30,9 @@ WIRE: JsonHeader = JsonHeader(id_field="id", error_field="error")
 Answerer = Callable[[dict[str, Any]], object]
 """A function that answers the server's requests."""
 
-EVENTS = frozenset({"open", "state", "message", "*"})
-"""Names of listeners that no header of a message calls."""
+EVENTS = frozenset({"open", "state", "gap", "message", "*"})
+ROOM_EVENTS = frozenset({"join", "gap", "members", "refused", "state", "*"})
+"""Names of listeners that no header of a message calls, of a link and of a room."""
 
 
 class Delivery:
@@ -142,7 +143,8 @@ class Delivery:
                 return
         if self._match(room, message, data):
             return
-        found = listeners.of(kind) if kind is not None and kind not in EVENTS else ()
+        events = EVENTS if room is None else ROOM_EVENTS
+        found = listeners.of(kind) if kind is not None and kind not in events else ()
         found = found or listeners.of("*")
         if found:
             self._call_all(found, message)

@@ -66,6 +66,9 @@ class Joining(Protocol):
     def lost(self) -> None:
         """Note that the connection has ended."""
 
+    def resume(self, lost: int) -> None:
+        """Stay in the room: the session goes on, without so many messages."""
+
     def joining(self) -> dict[str, Any] | None:
         """Return the message that joins, or ``None`` if the room is joined already."""
 

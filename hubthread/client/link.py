@@ -242,6 +242,7 @@ class Link:
         ==============  ==========================================================
         ``"open"``      ``listener()``: messages are sent and received
         ``"state"``     ``listener(state, reason)``: see ``state``
+        ``"gap"``       ``listener(count)``: so many messages of the session are lost
         ``"message"``   ``listener(data)``: every message, as it came
         ``"*"``         ``listener(message)``: messages without a listener of their own
         ==============  ==========================================================

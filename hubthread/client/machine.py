@@ -79,6 +79,10 @@ def _ignore(error: HubThreadError) -> None:
     """Forget a question whose connection has ended."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Machine:
     """See the module.
 
@@ -105,6 +109,7 @@ class Machine:
         self.retry_due = math.inf
         self.epoch = 0
         self.session: str | None = None
+        self._got: int | None = None  # the number of the last message of the session
         self.id: int | str | None = None
         self._queue = Queue(tunables.messages, tunables.size)
         self._requests: dict[int, Request] = {}
@@ -299,10 +304,14 @@ class Machine:
             hello["token"] = token
         if self.session is not None:
             hello["resume"] = self.session
+        if self._got is not None:
+            hello["got"] = self._got
         self._send_now(hello)
-        # Behind the hello, without waiting for its answer: a round trip less.
-        for room in list(self.rooms.values()):
-            self.join(room)
+        # Behind the hello, without waiting for its answer: a round trip less.  With a session
+        # the client may be in its rooms already, and the answer says so.
+        if self._got is None:
+            for room in list(self.rooms.values()):
+                self.join(room)
 
     def on_heard(self) -> None:
         """Note that bytes have come."""
@@ -317,6 +326,8 @@ class Machine:
             return
         message = _decoded(data)
         if self._spoken:
+            if self._got is not None:
+                self._got += 1
             self._on_message(data, message)
         elif isinstance(message, dict) and message.get("type") == "hub:hello":
             self._on_hello(message)
@@ -482,22 +493,37 @@ class Machine:
         self._spoken = True
         session = message.get("session")
         self.session = session if isinstance(session, str) else None
+        asked = self._got is not None
+        number = message.get("at")
+        self._got = number if type(number) is int else None
         number = message.get("id")
         self.id = number if isinstance(number, (int, str)) else None
         self._samples.clear()
         self._sample(self._started_at, message)
         self._expires(message)
         early, epoch = list(self._early), self.epoch
-        self._opened()
+        self._opened(partial(self._come_back, message) if asked else _nothing)
         for data in early:
             if epoch == self.epoch:
                 self.on_data(data)
 
-    def _opened(self) -> None:
+    def _come_back(self, message: Mapping[str, Any]) -> None:
+        """Go on with the session, or join the rooms anew if it has ended."""
+        resumed, lost = message.get("resumed") is True, message.get("lost")
+        count = lost if type(lost) is int else 0
+        if resumed and count:
+            self._emit("gap", count)
+        for room in list(self.rooms.values()):
+            if resumed:
+                room.resume(count)
+            self.join(room)
+
+    def _opened(self, then: Callable[[], object] = _nothing) -> None:
         self._connect_due = math.inf
         self._opened_at = self._driver.now()
         self._become("open", "")
         self._emit("open")
+        then()
         self._flush()
 
     def _flush(self) -> None:

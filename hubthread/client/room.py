@@ -43,6 +43,7 @@ class Room:
         self._replay = 0
         self._live = False
         self._asked = False
+        self._was_live = False  # before the connection was lost
         self._position: Position | None = None
         self._members: dict[str, Any] = {}
         self._version: int | None = None
@@ -152,7 +153,18 @@ class Room:
 
     def lost(self) -> None:
         """Note that the connection has ended."""
+        self._was_live |= self._live
         self._live = self._asked = False
+
+    def resume(self, lost: int) -> None:
+        """Stay in the room: the session goes on, without so many messages.
+
+        A room with a history joins anew, and gets them from there.
+        """
+        self._live = self._was_live and not (lost and self._position is not None)
+        self._was_live = False
+        if self._live and lost:
+            self._tell("gap", "lost")
 
     def joining(self) -> dict[str, Any] | None:
         """Return the message that joins; ``None`` if the room is joined or asked for."""
@@ -168,7 +180,7 @@ class Room:
 
     def joined(self, answer: Mapping[str, Any]) -> None:
         """Take the answer of the server."""
-        self._live, self._asked = self._held > 0, False
+        self._live, self._asked, self._was_live = self._held > 0, False, False
         recovered = answer.get("recovered")
         count = _whole(answer.get("count")) or 0
         if recovered is not True or self._position is None:
@@ -194,6 +206,8 @@ class Room:
         if not self._live and self._position is not None:
             return  # while it joins anew with its position: all of it comes again
         kind = message.get("type")
+        if not self._live and self._position is not None:
+            return  # it joins anew: all of it comes again behind the answer
         if kind == "hub:gap":
             self._position = _position(message.get("epoch"), message.get("at"), 0)
             self._tell("gap", str(message.get("why", "unknown")))

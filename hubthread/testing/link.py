@@ -217,7 +217,9 @@ class HubEndpoint:
         found: list[Opened | Ended | WrongAnswer | OSError | str | bytes] = []
         if self._new:
             self._new = False
-            found.append(Opened(self._client.ctx.subprotocol))
+            # Not that of the hub's client, which there may not be before the first message.
+            spoken = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode()
+            found.append(Opened(SUBPROTOCOL if spoken in self._client._transport.answer else None))
         found += self._client.messages()
         if self._client.closed and not self._ended:
             self._ended = True

@@ -18,6 +18,7 @@ from hubthread import (
     JsonHeader,
     MatcherMap,
     PayloadError,
+    Sessions,
     SettingError,
     Upgrader,
     UsageError,
@@ -464,3 +465,24 @@ def test_token_function_that_fails_to_renew_is_called_again_and_none_ends() -> N
         assert (len(answers), world.link.state) == (1, "open")
         world.clock.advance(5)
         assert (world.link.state, world.link.reason) == ("ended", "not logged in")
+
+
+def test_session_goes_on_where_the_connection_broke() -> None:
+    with VirtualHub(setting(sessions=Sessions())) as hub, hub.link() as link:
+        link.connect()
+        link.wait_open()
+        number = link.id
+        lobby = hub.room("lobby", HotlineOption(shared=True))
+        room = link.room("lobby")
+        hub.settle()
+        driver: Any = link._driver
+        driver._endpoint._client.drop()
+        hub.settle()
+        assert link.state == "waiting"
+        lobby.push_json({"type": "said", "text": "meanwhile"})
+        member(hub, link).write_json({"type": "said", "text": "to you"})
+        hub.advance(2)
+        assert (link.state, link.id) == ("open", number)
+        assert room.receive(1)["text"] == "meanwhile"
+        assert link.receive(1)["text"] == "to you"
+        assert room.live

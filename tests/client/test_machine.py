@@ -77,7 +77,8 @@ class Chaos:
     def hello(self) -> None:
         if self.world.servers:
             self.world.server.open()
-            self.world.server.receive(HELLO)
+            more = self.random.choice([{}, {"at": 1, "resumed": True, "lost": 2}, {"at": 1}])
+            self.world.server.receive({**HELLO, **more})
 
     def wrong(self) -> None:
         if self.world.servers:
