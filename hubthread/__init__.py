@@ -17,6 +17,7 @@ above it:
     backplane/                the order and the history of shared rooms
     interfaces.py             the protocols that handlers see
     room_option.py            the options of a room
+    publisher.py              pushes from programs that have no hub
     settings.py, defaults.py  the settings; the specification's default objects
     core/                     the parts that a hub's clients, rooms and servers share
     clients/                  one connection, as programs hold it
@@ -28,23 +29,6 @@ above it:
     cli.py, terminal.py       the command line; the client in a terminal
     typescript.py             TypeScript types of the messages of a matcher
     demo/, examples/          programs
-    errors, statistics                 exceptions; snapshots of figures
-    checks, types, limits              argument checks, ids and enums, limits for clients
-    history, presence                  options and values of shared rooms
-    matcher/                           typed messages: formats, handlers, converters
-    protocol/                          the wire: HTTP, handshake, frames, closing
-    concurrency/                       threads, waits and order
-    net/                               sockets: transports, connections, outboxes, listeners
-    backplane/                         the order and the history of shared rooms
-    interfaces, room_option, settings  the protocols that handlers see; the settings
-    defaults                           the specification's default objects
-    core/                              the parts that a hub's clients, rooms and servers share
-    clients/                           one connection, as programs hold it
-    rooms/, rooms/ticking/             hotlines; hotlines with a clock
-    serving/                           from a socket or a WSGI request to a client
-    hub/                               the hub
-    integrations/, testing/            Flask; a hub in virtual time, for tests
-    cli, demo/, examples/              programs
 
 Where the main things happen:
 
@@ -55,7 +39,8 @@ Where the main things happen:
     a tick runs                   rooms/ticking/loop.py    TickLoop.step
     a slow client is dealt with   net/backlog.py           Backlog.admit
 
-The public names are those in this module, in ``hubthread.client``, in ``hubthread.testing`` and
+The public names are those in this module, in ``hubthread.client``, ``hubthread.publisher`` and
+``hubthread.testing``, and
 in the modules of ``hubthread.integrations``.  Everything else may move.
 
 Layer: top.  Threads: importing starts none.
@@ -100,6 +85,7 @@ from hubthread.errors import LongPollingTimeoutZero as LongPollingTimeoutZero
 from hubthread.errors import MatcherError as MatcherError
 from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
+from hubthread.errors import PublishUnknown as PublishUnknown
 from hubthread.errors import QueueFull as QueueFull
 from hubthread.errors import SettingError as SettingError
 from hubthread.errors import SettingTypeError as SettingTypeError
@@ -316,6 +302,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "HotlineFull",
     "BackplaneError",
     "BackplaneDown",
+    "PublishUnknown",
     "ExecTimeout",
     "InternalError",
     # The version.

@@ -24,7 +24,8 @@ There is one branch for each party that can mend the error::
     │   └── Lost                    of hubthread.client: no answer will come
     ├── QueueFull               a bounded queue is full; the call did nothing, try later
     ├── BackplaneError          the backplane of shared rooms
-    │   └── BackplaneDown           it cannot be reached; the call did nothing
+    │   ├── BackplaneDown           it cannot be reached; the call did nothing
+    │   └── PublishUnknown          a push was sent, and no answer has come
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
     │   └── TimedOut                of hubthread.client
     ├── TooManyRooms            a client is in as many rooms as the limit allows
@@ -71,6 +72,7 @@ __all__ = [
     "MatcherError",
     "PayloadError",
     "PeerError",
+    "PublishUnknown",
     "QueueFull",
     "Refused",
     "SettingError",
@@ -201,6 +203,10 @@ class BackplaneError(HubThreadError):
 
 class BackplaneDown(BackplaneError):
     """The backplane cannot be reached.  The call did nothing; try later."""
+
+
+class PublishUnknown(BackplaneError):
+    """A push was sent, and no answer has come in time.  It may have its place or not."""
 
 
 class ExecTimeout(HubThreadError, TimeoutError):

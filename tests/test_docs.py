@@ -24,8 +24,10 @@ from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.pages import PAGES, blocks, execute, page_name, program
 
-RUN_ELSEWHERE = {"django", "flask", "readme-flask", "page-ask", "page-line", "page-room"}
-"""Programs that the tests of ``tests/integrations`` and ``tests/static`` run."""
+RUN_ELSEWHERE = {
+    "django", "flask", "publisher", "readme-flask", "page-ask", "page-line", "page-room",
+}  # fmt: skip
+"""Programs that ``tests/integrations``, ``tests/static`` and ``tests/test_publisher.py`` run."""
 
 WITH_TESTS = ["flask-test", "sessions", "testing", "testing-handlers"]
 """Programs that are tests themselves."""

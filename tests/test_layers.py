@@ -74,6 +74,7 @@ ROWS = (
     Row("backplane.redis", not_stdlib="asyncio"),
     Row("interfaces"),
     Row("room_option"),
+    Row("publisher"),
     Row("settings"),
     Row("defaults"),
     Row("core"),

@@ -109,7 +109,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
-        self._swallows = False
+        self._swallows = self._swallows_next = False
         self._refuses = False
         self._ended: list[tuple[socket.socket, socket.socket]] = []
         self._start(self._accept)
@@ -146,7 +146,9 @@ class Proxy:
     def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                if not (answers and self._swallows):
+                if answers and (self._swallows or self._swallows_next):
+                    self._swallows_next = False
+                else:
                     target.sendall(data)
         for each in (source, target):
             with contextlib.suppress(OSError):
@@ -165,6 +167,10 @@ class Proxy:
     def swallow(self, swallows: bool) -> None:
         """Let answers and messages vanish from now on, or no longer."""
         self._swallows = swallows
+
+    def swallow_next(self) -> None:
+        """Let the next answer vanish."""
+        self._swallows_next = True
 
     def refuse(self, refuses: bool) -> None:
         """Refuse connections from now on, or no longer."""

@@ -15,11 +15,12 @@ from typing import Any
 
 from hubthread.backplane.redis.owner import Owner
 from hubthread.backplane.redis.room import Batch, Room
-from hubthread.backplane.redis.scripts import PUBLISH, TOP
+from hubthread.backplane.redis.scripts import PUBLISH, TOP, Keys
 from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
 from hubthread.concurrency.bell import Bell
+from hubthread.history import History
 
-__all__ = ["Publisher", "publish_command"]
+__all__ = ["Publisher", "place_command"]
 
 PIPELINE_BYTES = 4 << 20
 INLINE_BYTES = 64 << 10
@@ -114,7 +115,8 @@ class Publisher:
         fresh = secrets.token_hex(4).encode()
         commands = [self._top_command(room, fresh) for room in tops]
         commands += plain
-        commands += [publish_command(batch, self.run_id, fresh) for batch in batches]
+        server = self.run_id, fresh
+        commands += [_publish_command(batch, server) for batch in batches]
         try:
             wire.send(b"".join(commands))
             top_replies = [wire.read() for _ in tops]
@@ -149,7 +151,7 @@ class Publisher:
     def _top_command(self, room: Room, fresh: bytes) -> bytes:
         keys = room.keys
         names = (TOP.sha, 2, keys.stream, keys.meta)
-        return command(b"EVALSHA", *names, self.run_id, fresh, META_MS)
+        return command(b"EVALSHA", *names, self.run_id, fresh, META_MS, *_kept(room.keep))
 
     def _take_tops(self, rooms: list[Room], replies: list[Any]) -> ReplyError | None:
         refused: ReplyError | None = None
@@ -179,9 +181,6 @@ class Publisher:
             if verdict == b"ok":
                 batch.room.placed(batch, epoch.decode(), int(top))
                 self._link.answered(batch)
-            elif verdict == b"dup":
-                batch.room.duplicate(batch, epoch.decode(), int(top))
-                self._link.answered(batch)
             else:
                 left.append(batch)
         self._unanswered = left
@@ -195,16 +194,31 @@ class Publisher:
         self._wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
 
 
-def publish_command(batch: Batch, run_id: bytes, fresh: bytes) -> bytes:
-    """Return the command that places a batch."""
-    room = batch.room
-    keys, keep, origin = room.keys, room.keep, room.origin.encode()
-    return command(
-        *(b"EVALSHA", PUBLISH.sha, 4),
-        *(keys.stream, keys.meta, keys.channel, keys.origin + origin),
-        *(run_id, fresh, META_MS, origin, batch.first, batch.last),
-        *(max(1, int(keep.ttl * 1000)), keep.size, keep.max_bytes, INLINE_BYTES, batch.body),
+def place_command(
+    keys: Keys, keep: History | None, server: tuple[bytes, bytes], origin: str, numbers: range
+) -> tuple[bytes | int, ...]:
+    """Return the keys and arguments of ``PUBLISH``, all but the body.
+
+    :param keep: what the room keeps; None if the caller does not know.
+    :param server: its run_id, and a fresh epoch.
+    :param numbers: those of the messages.
+    """
+    name = origin.encode()
+    return (
+        *(4, keys.stream, keys.meta, keys.channel, keys.origin + name),
+        *(*server, META_MS, *_kept(keep), name, numbers[0], numbers[-1], INLINE_BYTES),
     )
+
+
+def _kept(keep: History | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if keep is None else (keep.size, int(keep.ttl * 1000) or 1, keep.max_bytes)
+
+
+def _publish_command(batch: Batch, server: tuple[bytes, bytes]) -> bytes:
+    room = batch.room
+    numbers = range(batch.first, batch.last + 1)
+    placing = place_command(room.keys, room.keep, server, room.origin, numbers)
+    return command(b"EVALSHA", PUBLISH.sha, *placing, batch.body)
 
 
 def _all(waiting: deque[Any]) -> list[Any]:

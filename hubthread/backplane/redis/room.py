@@ -186,15 +186,6 @@ class Room:
             else:
                 self._lose_own(epoch)
 
-    def duplicate(self, batch: Batch, epoch: str, top: int) -> None:
-        """Learn that the server had an own batch already."""
-        with self.lock:
-            batch.epoch, batch.top = epoch, top
-            if not self._come_to(epoch):
-                self._lose_own(epoch)
-            elif batch in self._own:
-                self.want()
-
     def moved(self, epoch: str, top: int) -> None:
         """Learn the room's position, for the first time or after its epoch was lost."""
         with self.lock:

@@ -54,42 +54,55 @@ def _script(source: str) -> Script:
     return Script(code, sha1(code, usedforsecurity=False).hexdigest().encode())
 
 
-# Begins a new epoch if there is none, or if the server has started since.
+# Begins a new epoch if there is none, or if the server has started since.  A program without a
+# hub does not know what the room keeps, and says 0.
 _EPOCH = """
-local meta = redis.call('HMGET', KEYS[2], 'e', 'r', 's')
+local meta = redis.call('HMGET', KEYS[2], 'e', 'r', 's', 'k', 't', 'x')
 local epoch, top = meta[1], tonumber(meta[3] or 0)
+local keep, ttl, most = ARGV[4], ARGV[5], ARGV[6]
+if keep == '0' then
+  keep, ttl, most = meta[4] or '256', meta[5] or '30000', meta[6] or '1048576'
+end
 if not epoch or meta[2] ~= ARGV[1] then
   redis.call('DEL', KEYS[1], KEYS[2])
   epoch, top = ARGV[2], 0
-  redis.call('HSET', KEYS[2], 'e', epoch, 'r', ARGV[1], 's', 0, 'b', 0)
+  redis.call('HSET', KEYS[2], 'e', epoch, 'r', ARGV[1], 's', 0, 'b', 0,
+    'k', keep, 't', ttl, 'x', most)
+elseif meta[4] ~= keep or meta[5] ~= ttl or meta[6] ~= most then
+  redis.call('HSET', KEYS[2], 'k', keep, 't', ttl, 'x', most)
 end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 """
 
 TOP = _script(_EPOCH + "return {epoch, top}")
-"""KEYS stream, meta; ARGV run_id, a fresh epoch, milliseconds of the meta: epoch and top."""
+"""Read a room's position.
+
+KEYS stream, meta; ARGV run_id, a fresh epoch, milliseconds of the meta, and what the room keeps:
+messages, milliseconds, bytes.  Returns the epoch and the top.
+"""
 
 PUBLISH = _script(
     _EPOCH
     + """
-local origin, first, last = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-local keep, most, body = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[11]
+local origin, first, last, body = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[11]
+most = tonumber(most)
 local known = redis.call('GET', KEYS[4])
 if known then
-  local colon = string.find(known, ':', 1, true)
-  if string.sub(known, 1, colon - 1) == epoch then
-    known = tonumber(string.sub(known, colon + 1))
-    if known >= last then return {'dup', epoch, top} end
-    if known ~= first - 1 then return {'order', epoch, top} end
+  local taken_epoch, taken, place = string.match(known, '^(.*):(%d+):(%d+)$')
+  if taken_epoch == epoch then
+    if tonumber(taken) == last then return {'ok', epoch, tonumber(place)} end
+    if tonumber(taken) ~= first - 1 then return {'order', epoch, top} end
   end
 end
 local count = last - first + 1
 top = redis.call('HINCRBY', KEYS[2], 's', count)
-redis.call('SET', KEYS[4], epoch .. ':' .. ARGV[6], 'EX', 3600)
-local id = string.format('%.0f-%.0f', top, count)
-redis.call('XADD', KEYS[1], 'MINID', '~', string.format('%.0f', math.max(0, top - keep + 1)),
-  id, 'd', body, 'o', origin .. ':' .. ARGV[5])
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
+local place = string.format('%.0f', top)
+redis.call('SET', KEYS[4], epoch .. ':' .. ARGV[9] .. ':' .. place, 'EX', 3600)
+local id = place .. '-' .. count
+redis.call('XADD', KEYS[1], 'MINID', '~',
+  string.format('%.0f', math.max(0, top - tonumber(keep) + 1)),
+  id, 'd', body, 'o', origin .. ':' .. ARGV[8])
+redis.call('PEXPIRE', KEYS[1], ttl)
 if redis.call('HINCRBY', KEYS[2], 'b', #body) > most * 1.25 then
   local bytes, from, kept, full = 0, '+', id, false
   repeat
@@ -103,17 +116,15 @@ if redis.call('HINCRBY', KEYS[2], 'b', #body) > most * 1.25 then
   if full then redis.call('XTRIM', KEYS[1], 'MINID', kept) end
   redis.call('HSET', KEYS[2], 'b', bytes)
 end
-local head = string.format('1:%.0f:%.0f:', top, count) .. epoch .. ':' .. origin .. ':'
-  .. ARGV[5] .. ':'
 if #body > tonumber(ARGV[10]) then body = '' end
-redis.call('PUBLISH', KEYS[3], head .. body)
+redis.call('PUBLISH', KEYS[3],
+  table.concat({'1', place, count, epoch, origin, ARGV[8], body}, ':'))
 return {'ok', epoch, top}
 """
 )
-"""Place a batch, keep it, and publish it.
+"""Place a batch, keep it, and publish it; a batch that was taken before keeps its place.
 
-KEYS stream, meta, channel, origin; ARGV run_id, a fresh epoch, milliseconds of the meta, the
-origin, its first and last number, milliseconds of the stream, messages and bytes to keep, bytes
-that are published at most, the body.  Returns ``ok``, ``dup`` (it was taken, and the answer was
-lost) or ``order`` (an earlier batch has failed), the epoch and the top.
+KEYS stream, meta, channel, origin; ARGV as ``TOP``, then the origin, its first and last number,
+the bytes that are published at most, and the body.  Returns ``ok``, or ``order`` if an earlier
+batch has failed; the epoch, and the offset of the last message.
 """

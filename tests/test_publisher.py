@@ -1,0 +1,120 @@
+"""Pushes from programs that have no hub."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    BackplaneDown,
+    History,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    Position,
+    PublishUnknown,
+    RedisBackplane,
+    SettingError,
+    WrongType,
+)
+from hubthread.backplane.redis import wire
+from hubthread.publisher import Publisher
+from tests.pages import execute, program
+from tests.support.redis_server import Proxy, RedisServer, redis_server
+from tests.support.waiting import TIMEOUT
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    return secrets.token_hex(4)
+
+
+def test_pushes_of_a_program_and_of_a_hub_are_one_order(server: RedisServer, prefix: str) -> None:
+    option = HotlineOption("room", shared=True, history=History(size=1000))
+    setting = HubSetting[object, str](dict, backplane=RedisBackplane(server.url, prefix=prefix))
+    with Hub(setting) as hub, Publisher(server.url, prefix=prefix) as publisher:
+        room = hub.hotline(option)
+        room.push("1")
+        assert room.wait_push_consumed(1, TIMEOUT)
+        places = [publisher.push("room", f"{number}") for number in range(2, 302)]
+        places.append(publisher.push_json("room", {"a": 1}))
+        room.push(b"last")
+        assert room.wait_push_consumed(2, TIMEOUT)
+        epoch = places[0].epoch
+        assert places == [Position(epoch, offset) for offset in range(2, 303)]
+        link = hub._core.sharing.link()
+        found = link.history("room", Position(epoch, 0), TIMEOUT)
+        assert found is not None  # the program trims nothing: the hub has said what the room keeps
+        expected = [*(f"{number}" for number in range(1, 302)), '{"a":1}', b"last"]
+        assert [message.frame.payload for message in found] == expected
+
+
+def test_room_that_no_hub_has_keeps_some_pushes(server: RedisServer, prefix: str) -> None:
+    publisher = Publisher(server.url, prefix=prefix)
+    assert publisher.push("room", "1").offset == 1
+    publisher.close()
+    publisher.close()
+    assert publisher.push("room", "2").offset == 2  # over a new connection
+    publisher.close()
+
+
+def test_program_of_the_page_pushes(server: RedisServer) -> None:
+    names: dict[str, Any] = {}
+    code = program("publisher").replace("redis://localhost", server.url)
+    execute(code, "the page", names)
+    assert names["publisher"].push("table 7", "again").offset == 2
+    names["publisher"].close()
+
+
+def test_answer_that_was_lost_places_nothing_twice(
+    server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "CONNECT", 0.2)
+    proxy = Proxy(server.path)
+    with Publisher(proxy.url, prefix=prefix, timeout=0.2) as publisher:
+        assert publisher.push("room", "1").offset == 1
+        proxy.cut()
+        assert publisher.push("room", "2").offset == 2
+        proxy.swallow_next()
+        assert publisher.push("room", "3").offset == 3
+        assert publisher.push("room", "4").offset == 4
+        proxy.swallow(True)
+        with pytest.raises(PublishUnknown, match=r"'room': .*; no answer has come"):
+            publisher.push("room", "5")
+        proxy.swallow(False)
+        assert publisher.push("room", "6").offset == 6
+        proxy.refuse(True)
+        publisher.close()
+        with pytest.raises(BackplaneDown, match=r"'room': .*; nothing was pushed"):
+            publisher.push("room", "7")
+    proxy.close()
+
+
+def test_forked_process_makes_a_connection_of_its_own(server: RedisServer, prefix: str) -> None:
+    with Publisher(server.url, prefix=prefix) as publisher:
+        publisher.push("room", "1")
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if publisher.push("room", "2").offset == 2 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert publisher.push("room", "3").offset == 3
+
+
+def test_bad_arguments_are_refused(server: RedisServer) -> None:
+    with pytest.raises(SettingError, match="url"):
+        Publisher("http://x")
+    publisher = Publisher(server.url)
+    with pytest.raises(SettingError, match="name: expected 1 to 200"):
+        publisher.push("", "x")
+    with pytest.raises(WrongType, match="data: expected text or bytes"):
+        publisher.push("room", 3)  # type: ignore[arg-type]
