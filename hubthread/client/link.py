@@ -31,6 +31,7 @@ from hubthread.errors import (
     ExecTimeout,
     Lost,
     Refused,
+    SettingError,
     TimedOut,
     UsageError,
 )
@@ -84,6 +85,8 @@ class Link:
     ) -> None:
         self._option = replace(LinkOption() if option is None else option, **options)
         self._address = Address.of(url)
+        if self._option.ssl is not None and not self._address.secure:
+            raise SettingError("ssl", "expected None for an address without TLS: write wss")
         self._name = f"link-{next(_numbers)}"
         self._lock = threading.RLock()  # guards what follows, and the machine
         self._changed = threading.Condition(self._lock)
@@ -197,6 +200,9 @@ class Link:
         """
         check_number("timeout", timeout, 0)
         self._refuse_here("wait_open")
+        with self._lock:
+            if self.state == "resting":
+                self._machine.retry_now()
 
         def settled() -> bool:
             return self._closed or self.state in ("open", "ended", "idle")
@@ -213,7 +219,7 @@ class Link:
     def close(self) -> None:
         """End the link for good: every wait, request and iteration ends at once.
 
-        What was sent before still goes out, and the server gets a Close; this takes 1 second at
+        What was sent before still goes out, and the server gets a Close; this takes 2 seconds at
         most.  Queued messages are dropped.  In a callback of the link it returns at once.
         Calling it again does nothing.
         """

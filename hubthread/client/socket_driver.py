@@ -198,7 +198,10 @@ class SocketDriver:
         link._why = (
             "the link belongs to the process that this process was forked from: make a new one"
         )
-        self._connection = self._waker = None
+        waker, self._waker, self._connection = self._waker, None, None
+        if waker is not None:  # not by ``close``: another thread may have held its lock
+            waker._reading.close()
+            waker._writing.close()
         link._machine.disconnect()
         for transport in self._held:
             plain: Any = getattr(transport, "_plain", transport)

@@ -11,6 +11,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Callable
+from functools import cache
 from urllib.parse import unquote, urlsplit
 
 from hubthread.concurrency.deadline import Deadline
@@ -28,6 +29,12 @@ _LEAST_TIME = 0.25
 _SUCCESS = range(200, 300)
 _SERVER_ERRORS = 500
 _NO_TLS = "the server does not speak TLS: connect with ws instead of wss"
+
+
+@cache
+def _system_context() -> ssl.SSLContext:
+    """Return the TLS that trusts what the system trusts; reading its certificates takes long."""
+    return ssl.create_default_context()
 
 
 class Interrupted(Exception):
@@ -67,7 +74,7 @@ class Dialing:
                 self._tunnel(plain, address, proxy)
             if not address.secure:
                 return plain
-            chosen = ssl.create_default_context() if context is None else context
+            chosen = _system_context() if context is None else context
             encrypted = TLSTransport(plain, chosen, address.host)
             self._shake_hands(encrypted)
         except BaseException:

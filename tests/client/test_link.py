@@ -28,6 +28,7 @@ from hubthread import (
 from hubthread.client import Link, LinkOption, Lost, Refused, TimedOut
 from hubthread.testing import VirtualHub
 from tests.client.world import World
+from tests.support import client_context
 
 AnyHub = VirtualHub[Any, Any]
 
@@ -421,7 +422,8 @@ def test_token_function_that_raises_is_called_again() -> None:
         ("ws://x/", {"headers": {"Host": "y"}}, SettingError, "Host"),
         ("ws://x/", {"headers": {"X": "a\nb"}}, SettingError, "X"),
         ("ws://x/", {"cookies": {"X": "a\nb"}}, SettingError, "Cookie"),
-        ("ws://x/", {"ssl": True}, SettingError, "ssl"),
+        ("wss://x/", {"ssl": True}, SettingError, "ssl"),
+        ("ws://x/", {"ssl": client_context()}, SettingError, "ssl: .* write wss"),
         ("ws://x/", {"matcher": 1}, SettingError, "matcher"),
         ("ws://x/", {"unknown": 1}, TypeError, "unknown"),
     ],
@@ -486,3 +488,11 @@ def test_session_goes_on_where_the_connection_broke() -> None:
         assert room.receive(1)["text"] == "meanwhile"
         assert link.receive(1)["text"] == "to you"
         assert room.live
+
+
+def test_wait_open_wakes_a_link_that_rests(hub: AnyHub, link: Link) -> None:
+    member(hub, link).close(CloseCode.NORMAL)
+    hub.settle()
+    assert link.state == "resting"
+    link.wait_open()
+    assert link.request("price")["cents"] == 250
