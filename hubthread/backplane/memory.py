@@ -187,8 +187,7 @@ class MemoryBackplane:
         return MemoryLink(self, node, now)
 
     def _room(self, name: str) -> _Room | None:
-        with self._lock:
-            return self._rooms.get(name)
+        return self._rooms.get(name)  # one look, which needs no lock
 
     def _attach(
         self, name: str, link: MemoryLink, keep: History | None, receiver: Receiver

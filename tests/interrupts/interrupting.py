@@ -385,6 +385,7 @@ CALLS: dict[str, Case] = {
         lambda h: h.game.operation_timeout(1000, nothing),
         check_countdown,
     ),
+    "hub.push": Case(lambda h: h.hub.push([h.room, h.shared, h.game], "struck")),
     "hub.broadcast": Case(lambda h: h.hub.broadcast("struck")),
     "hub.broadcast_with_filter": Case(
         lambda h: h.hub.broadcast_with_filter("struck", lambda hub, ctx, meta: True)
