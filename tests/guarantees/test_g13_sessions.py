@@ -33,12 +33,23 @@ from hubthread import (
     WebsocketPeriod,
 )
 from hubthread.testing import VirtualClient, VirtualHub
-from tests.support import TIMEOUT, RawPeer, Serving, connect, in_thread, serving
+from tests.support import (
+    CLOSE,
+    TEXT,
+    TIMEOUT,
+    RawPeer,
+    Serving,
+    connect,
+    in_thread,
+    serving,
+    together,
+)
 
 GRACE = 30.0
 CLOSES = {"page": b"\x88\x82\0\0\0\0\x03\xe9", "plain": b"\x88\x80\0\0\0\0"}
 """The Close of a page that is reloaded (1001), and one without a code."""
 SILENCE = 12.0
+TAKEN_OVER = (4001).to_bytes(2, "big")
 
 PERIOD = WebsocketPeriod[Any](
     upgrader=Upgrader(subprotocols=("hubthread.1",)),
@@ -367,3 +378,42 @@ def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
         for kind, texts in zip(("push", "write"), wanted, strict=True):
             assert [text for text in page.got if text.startswith(kind)] == texts
     assert sorted(ended) == sorted(page.id for page in pages)
+
+
+@pytest.mark.parametrize("readers", list(Readers))
+def test_claims_at_the_same_time_leave_one_connection(readers: Readers) -> None:
+    ended: list[int] = []
+    setting: dict[str, Any] = {
+        "readers": readers,
+        "sessions": Sessions(TIMEOUT),
+        "on_connection_close": lambda ctx, meta: ended.append(ctx.connection_id),
+    }
+    with contextlib.ExitStack() as peers, serving(**setting) as served:
+        page = Page(served, 0)
+        peers.callback(page.peer.close)
+        ctx = served.came()
+        for number in range(5):
+            claims: list[RawPeer] = []
+            answered: list[RawPeer] = []
+
+            def claim(_: int, claims: Any = claims, answered: Any = answered) -> None:
+                peer = RawPeer(connect(served.server), "/", "Sec-WebSocket-Protocol: hubthread.1")
+                claims.append(peer)
+                peer.send(json.dumps({"type": "hub:hello", "v": 1, "resume": page.session}))
+                opcode, payload = peer.frame()
+                if opcode == TEXT:
+                    assert json.loads(payload)["resumed"]
+                    answered.append(peer)
+                else:
+                    assert (opcode, payload[:2]) == (CLOSE, TAKEN_OVER)
+
+            together(4, claim)
+            for peer in claims:
+                peers.callback(peer.close)
+            ctx.write(f"to the last {number}")
+            ends = [peer.frame() for peer in answered]
+            assert ends.count((TEXT, f"to the last {number}".encode())) == 1
+            assert sum(payload[:2] == TAKEN_OVER for _, payload in ends) == len(ends) - 1
+        assert page.peer.closed()[0] == 4001
+        assert served.hub.clients() == [ctx]
+    assert ended == [ctx.connection_id]
