@@ -318,6 +318,9 @@ class Page:
         self.count = answer["at"]
         return peer
 
+    def close(self) -> None:
+        self.peer.close()
+
     def follow(self, last: str) -> None:
         """Read until message ``last``; lose the connection now and then."""
         while not self.got or self.got[-1] != last:
@@ -354,7 +357,7 @@ def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
         room = served.hub.hotline()
         pages = [Page(served, seed) for seed in range(clients)]
         for page in pages:
-            peers.callback(lambda page=page: page.peer.close())
+            peers.callback(page.close)
         contexts = [served.came() for _ in pages]
         for ctx in contexts:
             room.answer(ctx)
