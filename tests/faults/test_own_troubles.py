@@ -227,7 +227,8 @@ def test_closure_never_ends_hub_closes_in_time(record_property: Record) -> None:
         told = s.logs.warnings()
         assert any("its thread is busy" in each for each in told)
         assert any("still runs" in each and "in never_ends" in each for each in told)
-        assert len(told) == 2
+        # On a busy machine other threads may not have ended in the second, too.
+        assert all("is closing, but" in each or "still runs" in each for each in told)
         assert peer.closed()[0] == 1001
         release.set()
         assert ended.wait(TIMEOUT)
