@@ -737,7 +737,7 @@ test("bad_arguments_are_refused", () => {
 })
 
 test("any_sequence_of_events_keeps_one_socket_one_timer_and_settles", async () => {
-  const total = Number(process.env.HUBTHREAD_EVENTS ?? 20_000)
+  const total = Number(process.env.HUBTHREAD_EVENTS ?? 100_000)
   let made = 0
   for (let seed = 1; made < total; seed++) {
     const world = new World(seed)
@@ -761,7 +761,10 @@ test("any_sequence_of_events_keeps_one_socket_one_timer_and_settles", async () =
     })
     const events = {
       open: () => world.socket?.open(),
-      hello: () => { world.socket?.open(); world.socket?.receive(HELLO) },
+      hello: () => {
+        world.socket?.open()
+        world.socket?.receive(pick([HELLO, { ...HELLO, token_ttl: pick([0, 5, 30]) }, { ...HELLO, at: 3, resumed: pick([true, false]) }]))
+      },
       wrong: () => world.socket?.receive(pick([HELLO, "x", "[]", { type: 7 }, { reply: 1 }, { room: "r", n: 5 }])),
       said: () => world.socket?.receive({ type: "said" }),
       end: () => world.socket?.end(pick([1000, 1001, 1002, 1005, 1006, 1008, 1011, 1012, 1013, 3000, 4001, 4401, 4500]),
@@ -797,18 +800,18 @@ test("any_sequence_of_events_keeps_one_socket_one_timer_and_settles", async () =
       retry: () => hub.retryNow(),
     }
     const trail = []
-    for (let count = 0; count < 200; count++, made++) {
+    for (let count = 0; count < 1000; count++, made++) {
       const name = pick(Object.keys(events))
       trail.push(name)
       await events[name]()
       await world.settle()
-      const context = () => `seed ${seed}: ${trail.join(" ")} → ${hub.state} ${hub.reason}`
-      assert.ok(world.live().length <= 1, `sockets: ${context()}`)
+      world.sockets.splice(0, world.sockets.length - 20) // the others have ended
       const left = [...world.timers.values()].filter(timer => timer.due > world.time)
-      assert.ok(left.length <= 1, `timers: ${context()}`)
-      if (!wish) {
-        assert.equal(world.live().length, 0, context())
-        assert.equal(world.document.listeners + world.window.listeners, 0, context())
+      const most = wish ? 1 : 0
+      const heard = wish ? 0 : world.document.listeners + world.window.listeners
+      if (world.live().length > most || left.length > 1 || heard) {
+        const found = `${world.live().length} sockets, ${left.length} timers, ${heard} listeners`
+        assert.fail(`${found}; seed ${seed}: ${trail.join(" ")} → ${hub.state} ${hub.reason}`)
       }
     }
     // Calm: a good server, a page that somebody looks at.
