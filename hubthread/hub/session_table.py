@@ -154,15 +154,17 @@ class SessionTable:
                 return None
             if got is not None and not link.outbox.is_possible(got):
                 raise Refusal("got: expected the number of a message that was sent")
-            if isinstance(line, SessionSink):
-                line.connection.take_over()
-                if not line.connection.is_lost:  # the program closes the client
-                    return None
-            else:
+            if isinstance(line, AwayLink):
                 self._leave_place(session)
+            elif line.connection.ended_by is not None and not line.connection.is_lost:
+                return None  # the program closes the client
             session.line = sink
         if isinstance(line, AwayLink):
             self._core.connections.end(line)
+            return session
+        line.connection.take_over()
+        if not line.connection.is_lost:  # the program has closed it just before
+            self.end(session, line.connection.code or GOING_AWAY, line.connection.reason)
         return session
 
     def switch(self, session: Session, sink: SessionSink, greeting: Greeting) -> bool:
@@ -180,14 +182,19 @@ class SessionTable:
     def lose(self, session: Session, sink: SessionSink) -> bool:
         """Note that a connection has ended; return True if its client has ended with it."""
         client, connection = session.client, sink.connection
+        # A connection that the client has not changed to may end in any way.
+        stays = not session.ended and (
+            not sink.switched or (connection.is_lost and connection.outbox.keeps)
+        )
+        stays = stays and session.line is sink and self._take_place(client)
         with self._lock:
-            # A connection that the client has not changed to may end in any way.
+            if session.ended or session.line is not sink:
+                if stays:
+                    self._give_place(client)
+                stays = False
             if session.line is not sink:
                 return False
-            stays = not session.ended and (
-                not sink.switched or (connection.is_lost and connection.outbox.keeps)
-            )
-            if not stays or not self._take_place(client):
+            if not stays:
                 self._forget(session)
                 _link_of(client).outbox.forget()
                 client.ws_conn = connection
@@ -260,34 +267,41 @@ class SessionTable:
         except Exception:  # noqa: BLE001 - the hub is closing, or there is no thread
             finish()
 
+    def _take_place(self, client: Client[Any, Any]) -> bool:
+        """Count a client that is away; return False if there is no place for it."""
+        most = self._option.limit
+        with self._lock:
+            if self._closed:
+                return False
+            full = self._away >= most
+            self._away += not full
+        if full:
+            text = "%d clients are away, the limit (Sessions.limit): %r cannot come back"
+            self._core.incidents.log_limit(AWAY, logging.WARNING, text, most, client)
+            return False
+        if self._addresses.enter(client.handshake.peer):
+            return True
+        with self._lock:
+            self._away -= 1
+        return False
+
     # Under the lock.
 
     def _forget(self, session: Session) -> None:
         session.ended = True
         self._sessions.pop(session.key, None)
 
-    def _take_place(self, client: Client[Any, Any]) -> bool:
-        """Count a client that is away; return False if there is no place for it."""
-        if self._closed:
-            return False
-        most = self._option.limit
-        if self._away >= most:
-            text = "%d clients are away, the limit (Sessions.limit): %r cannot come back"
-            self._core.incidents.log_limit(AWAY, logging.WARNING, text, most, client)
-            return False
-        if not self._addresses.enter(client.handshake.peer):
-            return False
-        self._away += 1
-        return True
-
     def _leave_place(self, session: Session) -> None:
         """Count a client as away no longer."""
-        self._away -= 1
-        self._addresses.leave(session.client.handshake.peer)
         session.absence = None
+        self._give_place(session.client)
         timer, session.timer = session.timer, None
         if timer is not None:
             timer.cancel()
+
+    def _give_place(self, client: Client[Any, Any]) -> None:
+        self._away -= 1
+        self._addresses.leave(client.handshake.peer)
 
 
 class SessionSink:
