@@ -17,6 +17,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
+from hubthread import Hub, HubSetting, Response, Sessions
 from tests.browser import chromium
 from tests.test_docs import running as running_program
 
@@ -266,3 +267,40 @@ def test_tutorial_shows_the_line_asks_and_shares_a_room(browser: Chrome) -> None
         page.until(shown("ul"), "hello")  # the replay
         page.no_errors()
     browser.get("about:blank")
+
+
+SESSION_PAGE = """<!doctype html><link rel="icon" href="data:,"><script type="module">
+import { connect } from "/hubthread.js"
+window.seen = []
+window.hub = connect("/ws", { session: "tab" })
+hub.on("said", ({ n }) => seen.push(n))
+</script>"""
+
+
+def test_page_with_a_session_is_the_same_client_after_a_loss_and_a_reload(
+    browser: Chrome,
+) -> None:
+    """Each message comes once, to the page of the moment."""
+    setting = HubSetting[Any, Any](dict, sessions=Sessions())
+    pages = {"/": lambda request: Response.html(SESSION_PAGE)}
+    with Hub(setting) as hub:
+        server = hub.serve(path="/ws", client="/hubthread.js", pages=pages)
+        browser.get(f"http://127.0.0.1:{server.address[1]}/")
+        wait = WebDriverWait(browser, 30)
+
+        def seen(*numbers: int) -> None:
+            wait.until(lambda _: len(browser.execute_script("return seen")) >= len(numbers))
+            assert browser.execute_script("return seen") == list(numbers)
+
+        wait.until(lambda _: hub.clients())
+        [ctx] = hub.clients()
+        ctx.write_json({"type": "said", "n": 1})
+        ctx.ws_conn.cut("lost")  # type: ignore[attr-defined]
+        ctx.write_json({"type": "said", "n": 2})
+        seen(1, 2)
+        browser.refresh()
+        wait.until(lambda _: browser.execute_script("return window.hub?.state") == "open")
+        ctx.write_json({"type": "said", "n": 3})
+        seen(3)
+        assert browser.execute_script("return hub.id") == ctx.connection_id
+        assert hub.clients() == [ctx]
