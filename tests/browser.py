@@ -26,8 +26,11 @@ OPTIONS = (
 
 
 @contextlib.contextmanager
-def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
-    """Run a browser with its profile in this folder; skip the test without a browser."""
+def chromium(folder: Path, *more: str) -> Iterator[webdriver.Chrome]:
+    """Run a browser with its profile in this folder; skip the test without a browser.
+
+    :param more: options of the command line.
+    """
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     chromedriver = shutil.which("chromedriver")
     if browser is None or chromedriver is None:
@@ -37,7 +40,7 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
         pytest.skip(missing)
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for option in (*OPTIONS, f"--user-data-dir={folder / 'profile'}"):
+    for option in (*OPTIONS, *more, f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(chromedriver))
