@@ -40,8 +40,7 @@ Where the main things happen:
     a slow client is dealt with   net/backlog.py           Backlog.admit
 
 The public names are those in this module, in ``hubthread.client``, ``hubthread.publisher`` and
-``hubthread.testing``, and
-in the modules of ``hubthread.integrations``.  Everything else may move.
+``hubthread.testing``, and in the modules of ``hubthread.integrations``.  Everything else may move.
 
 Layer: top.  Threads: importing starts none.
 """

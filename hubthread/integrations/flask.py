@@ -36,6 +36,7 @@ from flask import Blueprint, Flask, current_app, has_request_context, request, s
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from hubthread.backplane.redis.backplane import RedisBackplane
 from hubthread.checks import check_kind, check_number, checked
 from hubthread.errors import SettingError, SettingTypeError, UsageError
 from hubthread.hub.hub import Hub
@@ -81,6 +82,8 @@ class FlaskHub(Generic[Meta, Header]):
         names are ``HUBTHREAD_`` and a field of ``HubSetting``, ``Limits``, ``WebsocketPeriod``,
         ``Upgrader`` or ``PingPongPlan`` in capitals, such as ``HUBTHREAD_CHECK_ORIGIN``.
         ``HUBTHREAD_MAX_CONNECTIONS`` limits the connections of each process (10,000 by default).
+        ``HUBTHREAD_REDIS_URL`` lets shared rooms span processes, with the prefix
+        ``HUBTHREAD_REDIS_PREFIX``, ``hubthread`` by default (``RedisBackplane``).
         With ``HUBTHREAD_REQUEST_CONTEXT = True`` callbacks run inside a request context with
         the request that the client came with: ``url_for``, ``current_user`` of Flask-Login and
         ``session`` work, but changes of the session are not saved.
@@ -116,6 +119,9 @@ class FlaskHub(Generic[Meta, Header]):
         check_number("max_connections", most, 1, whole=True)
         with_request = config.pop("request_context", False)
         check_kind("request_context", with_request, bool, "True or False")
+        url, prefix = config.pop("redis_url", None), config.pop("redis_prefix", "hubthread")
+        if url is not None:
+            config["backplane"] = RedisBackplane(url, prefix=prefix)
         setting = _configured(self.setting, config)
         _refuse_ignored(setting)
         # A weak reference: the threads of a hub must not keep an application alive.

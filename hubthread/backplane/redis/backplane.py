@@ -129,7 +129,9 @@ class RedisLink:
     def start(self, host: BackplaneHost) -> None:
         """See ``BackplaneLink.start``."""
         self._host = host
-        # Made here and not earlier: a hub may be made before its process forks.
+        # Made here and not earlier: a hub, and its rooms, may be made before its process forks.
+        for room in self.all_rooms():
+            room.name_origin()
         self.beat_text = b"1:beat:" + secrets.token_hex(8).encode()
         host.start_thread(self.publisher.run, "backplane-publisher")
         host.start_thread(self.subscriber.run, "backplane-subscriber")

@@ -109,7 +109,7 @@ class Room:
         self.name = name
         self.keys = keys
         self.keep = keep or REPAIR
-        self.origin = secrets.token_hex(6)
+        self.name_origin()
         self.receiver = receiver
         self._want = want
         self._done = done
@@ -131,6 +131,10 @@ class Room:
         self._ending = False
         # A late answer may tell an epoch that is over.
         self._past: deque[str] = deque(maxlen=16)
+
+    def name_origin(self) -> None:
+        """Give the own messages a name that those of no other hub have; before the first."""
+        self.origin = secrets.token_hex(6)
 
     # Any thread.
 

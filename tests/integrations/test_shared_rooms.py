@@ -1,0 +1,54 @@
+"""One room in four workers of gunicorn, by way of Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from hubthread.publisher import Publisher
+from tests.integrations.running import running
+from tests.support.redis_server import redis_server
+from tests.support.waiting import TIMEOUT
+
+
+def test_members_in_all_workers_see_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The room is older than the workers, and one of them is killed at the end."""
+    with redis_server() as redis, contextlib.ExitStack() as stack:
+        monkeypatch.setenv("REDIS_URL", redis.url)
+        application = "tests.integrations.shared_app:app"
+        server = stack.enter_context(
+            running("gunicorn-gthread", "-w", "4", "--preload", application=application)
+        )
+        peers: list[ClientConnection] = []
+        workers: set[str] = set()
+        while len(workers) < 3 and len(peers) < 200:
+            peers.append(
+                stack.enter_context(connect(server.url, ping_interval=None, open_timeout=TIMEOUT))
+            )
+            workers.add(str(peers[-1].recv(TIMEOUT)))
+        assert len(workers) >= 3
+        for number in range(20):
+            status, _ = server.ask("/push", f"push {number}")
+            assert status == 200
+        with Publisher(redis.url, prefix="shared-app") as publisher:
+            assert publisher.push("table 7", "the end").offset == 21
+        seen = {tuple(str(peer.recv(TIMEOUT)) for _ in range(21)) for peer in peers}
+        (order,) = seen
+        assert order[-1] == "the end"
+        assert sorted(order[:-1]) == sorted(f"push {number}" for number in range(20))
+
+        # The workers that are left go on when one is killed.
+        killed = next(iter(workers))
+        os.kill(int(killed.split()[1]), signal.SIGKILL)
+        with Publisher(redis.url, prefix="shared-app") as publisher:
+            publisher.push("table 7", "after all")
+        heard = 0
+        for peer in peers:
+            with contextlib.suppress(ConnectionClosed):
+                heard += peer.recv(TIMEOUT) == "after all"
+        assert heard > 0
