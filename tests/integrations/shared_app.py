@@ -1,8 +1,8 @@
 """A Flask application whose room spans the workers of gunicorn.
 
-A client at ``/ws`` is told the process, and is in the room.  A POST to ``/push`` pushes its body, and
-waits until it has its place.  The room is made when the module is imported, before ``--preload``
-forks.
+A client at ``/ws`` is told the process, and is in the room.  A POST to ``/push`` pushes its body,
+and waits until it has its place.  The room is made when the module is imported, before
+``--preload`` forks.
 """
 
 from __future__ import annotations
