@@ -224,6 +224,9 @@ class SessionTable:
 
     def _wait(self, session: Session, link: AwayLink, absence: object) -> None:
         """Wait for a client that is away now."""
+        limit, link.limit = link.limit, None
+        if limit is not None:
+            self._core.incidents.count_limit(limit)
         over = partial(self._grace_over, session, link, absence)
         timer = self._core.timers.set(self._option.grace, over)
         with self._lock:

@@ -303,6 +303,7 @@ def test_client_that_does_not_count_gets_what_has_waited(make: Callable[..., Hub
     ada.vanish()
     ada.ctx.write("sent into the void")
     hub.advance(75)  # the keepalive has noticed
+    assert hub.statistics().limits_struck["silence"] == 1
     ada.ctx.write("while away")
     claimed = line(hub)
     assert hello(claimed, resume=ada.session)["resumed"]
