@@ -51,13 +51,15 @@ class SharedTransport(PlainTransport):
     :param sock: a connected socket; the transport owns it from now on.
     """
 
-    __slots__ = ("size", "watch")
+    __slots__ = ("full", "size", "watch")
 
     def __init__(self, sock: socket.socket, watch: Watching) -> None:
         super().__init__(sock)
         sock.setblocking(False)
         self.watch: Watching | None = watch
         self.size = _FIRST_READ
+        self.full = False
+        """True if the last read was full, and has perhaps left some bytes."""
 
     def set_deadline(self, seconds: float | None) -> None:
         """Do nothing: the watch keeps the deadline."""
@@ -69,10 +71,8 @@ class SharedTransport(PlainTransport):
             data = self._sock.recv(size)
         except BlockingIOError:
             raise TimeoutError from None
-        if len(data) == size:
-            if size < _USUAL_READ:
-                self.size = _USUAL_READ
-        elif size > _USUAL_READ and len(data) < size // 4:
+        self.full = full = len(data) == size
+        if not full and size > _USUAL_READ and len(data) < size // 4:
             self.size = _USUAL_READ
         return data
 
@@ -95,7 +95,7 @@ def reading(connection: Connection, first: bytes) -> Steps[None]:
 
     :param first: the bytes that came behind the handshake in the same segment.
     """
-    transport = connection._transport
+    transport: Any = connection._transport
     watch = transport.watch
     assert watch is not None
     receive, recv = connection.receive, transport.recv
@@ -121,10 +121,7 @@ def reading(connection: Connection, first: bytes) -> Steps[None]:
                 except OSError as error:
                     connection._lost(error)
                     break
-                if len(data) < _USUAL_READ:
-                    goes_on = receive(data)
-                else:
-                    goes_on = _receive_much(connection, data)
+                goes_on = _receive_much(connection, data) if transport.full else receive(data)
                 if not goes_on:
                     break
                 del data  # an idle connection does not keep it

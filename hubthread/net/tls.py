@@ -149,6 +149,12 @@ class TLSTransport:
         # read all the same: unread bytes would turn the close into a reset.
         return self._plain.recv()
 
+    @property
+    def full(self) -> bool:
+        """See ``SharedTransport``."""
+        assert isinstance(self._plain, SharedTransport)
+        return self._plain.full
+
     def adapt_reads(self, took: float) -> None:
         """See ``SharedTransport``."""
         assert isinstance(self._plain, SharedTransport)
