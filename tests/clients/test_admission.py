@@ -19,7 +19,7 @@ from hubthread import (
     WebsocketPeriod,
 )
 from hubthread.testing import VirtualClient, VirtualHub
-from tests.support import RawPeer, connect, serving
+from tests.support import RawPeer, connect, in_thread, serving
 
 HUBTHREAD = {"Sec-WebSocket-Protocol": "hubthread.1"}
 REFUSED = CloseCode.TOKEN_REFUSED
@@ -178,9 +178,10 @@ def test_hub_that_closes_tells_a_client_whose_token_it_awaits() -> None:
         assert client.close_code == CloseCode.GOING_AWAY
     with serving(check_token=check) as s:
         peer = RawPeer(connect(s.server), "/", "Sec-WebSocket-Protocol: hubthread.1")
-        s.hub.close()
+        closing = in_thread(s.hub.close)
         assert peer.closed()[0] == CloseCode.GOING_AWAY
         peer.close()
+        closing()
 
 
 def test_client_of_another_subprotocol_is_refused() -> None:
