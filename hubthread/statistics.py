@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = [
+    "BackplaneStatistics",
     "ClientStatistics",
     "FrameStatistics",
     "HotlineStatistics",
@@ -19,6 +20,26 @@ __all__ = [
     "ServerStatistics",
     "Spread",
 ]
+
+
+@dataclass(frozen=True)
+class BackplaneStatistics:
+    """A hub's connection to its backplane at one moment."""
+
+    state: str
+    """``up``, ``resync`` or ``down``; see ``BackplaneState``."""
+    seconds: float = 0.0
+    """Seconds since the state began."""
+    waiting: int = 0
+    """Pushes that have no place yet."""
+    waiting_bytes: int = 0
+    """The bytes of these pushes."""
+    lost_connections: int = 0
+    """Connections to the server that were lost, or could not be made, so far."""
+    looks: int = 0
+    """Looks into the streams of rooms for missed pushes, so far."""
+    unknown: int = 0
+    """Messages of another version of the library that were ignored, so far."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,8 @@ class HubStatistics:
     stuck: int = 0
     """Callbacks of the hub, of clients and of ticking rooms that had run for longer than
     ``HubSetting.watchdog`` when the watchdog last looked."""
+    backplane: BackplaneStatistics | None = None
+    """The connection to the backplane; None before the first shared room."""
 
 
 @dataclass(frozen=True)

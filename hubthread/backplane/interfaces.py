@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
+from hubthread.statistics import BackplaneStatistics
 
 __all__ = ["Backplane", "BackplaneHost", "BackplaneLink", "BackplaneState", "Message", "Receiver"]
 
@@ -140,6 +141,9 @@ class BackplaneLink(Protocol):
 
         :param timeout: the seconds that the call may wait; 0 on the hub thread and in ticks.
         """
+
+    def statistics(self) -> BackplaneStatistics:
+        """Return the figures of the connection.  Any thread; returns at once."""
 
     def close(self, timeout: float) -> None:
         """Detach every room, and end the connection within ``timeout`` seconds."""

@@ -19,6 +19,7 @@ from hubthread.backplane.interfaces import BackplaneHost, Message, Receiver
 from hubthread.backplane.stream import Stream
 from hubthread.errors import UsageError
 from hubthread.history import History, Position
+from hubthread.statistics import BackplaneStatistics
 
 __all__ = ["MemoryBackplane"]
 
@@ -288,6 +289,10 @@ class MemoryLink:
             return None
         with found.lock:
             return found.stream.after(since)
+
+    def statistics(self) -> BackplaneStatistics:
+        """See ``BackplaneLink.statistics``."""
+        return BackplaneStatistics("up")
 
     def close(self, timeout: float) -> None:
         """See ``BackplaneLink.close``."""

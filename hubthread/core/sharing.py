@@ -20,6 +20,7 @@ from hubthread.concurrency.threads import Threads
 from hubthread.errors import Closed
 from hubthread.interfaces import IHub
 from hubthread.settings import HubSetting
+from hubthread.statistics import BackplaneStatistics
 
 __all__ = ["Sharing"]
 
@@ -66,6 +67,11 @@ class Sharing:
             self._started = True
             if self._link is not None:
                 self._link.start(self)
+
+    def statistics(self) -> BackplaneStatistics | None:
+        """Return the figures of the connection; None if there is none."""
+        link = self._link
+        return None if link is None else link.statistics()
 
     def close(self, timeout: float) -> None:
         """End the connection within ``timeout`` seconds."""

@@ -45,6 +45,7 @@ def snapshot(core: Core[Any, Any], lifecycle: Lifecycle, bridge: WSGIBridge) -> 
         closure_longest=core.loop.longest,
         limits_struck=core.incidents.counts(),
         stuck=lifecycle.watchdog.stuck,
+        backplane=core.sharing.statistics(),
     )
 
 

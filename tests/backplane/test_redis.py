@@ -204,6 +204,9 @@ def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: Redi
         node.host.states.until(lambda states: states[-1] is BackplaneState.DOWN)
         node.push("1")
         node.push("2")
+        figures = node.link.statistics()
+        assert (figures.state, figures.waiting, figures.waiting_bytes) == ("down", 2, 14)
+        assert figures.lost_connections >= 2
         node.link._hold = 0.0
         with pytest.raises(BackplaneDown, match="'room': Redis has been away for"):
             node.push("3")
@@ -211,6 +214,9 @@ def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: Redi
         states = node.host.states.until(lambda states: states[-1] is BackplaneState.UP)
         node.seen.events.wait(3)
         assert node.seen.texts() == ["1", "2"]
+        node.settle()
+        figures = node.link.statistics()
+        assert (figures.state, figures.waiting, figures.waiting_bytes) == ("up", 0, 0)
         assert states == [
             BackplaneState.UP,
             BackplaneState.DOWN,

@@ -26,6 +26,7 @@ from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import BackplaneDown, QueueFull, SettingError, UsageError, WrongValue
 from hubthread.history import History, Position
+from hubthread.statistics import BackplaneStatistics
 
 __all__ = ["RedisBackplane", "RedisLink"]
 
@@ -116,7 +117,9 @@ class RedisLink:
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
         self.state = BackplaneState.RESYNC
+        self._state_at = monotonic()
         self._down_at: float | None = None
+        self._lost = 0
         self._connected: set[str] = set()
         self._failures: dict[str, int] = {}
         self._unknown = 0
@@ -270,6 +273,20 @@ class RedisLink:
                 found.extend(messages)
         return found
 
+    def statistics(self) -> BackplaneStatistics:
+        """See ``BackplaneLink.statistics``."""
+        with self._lock:
+            waiting, size = self._waiting, self._waiting_bytes - OVERHEAD * self._waiting
+        return BackplaneStatistics(
+            state=self.state.value,
+            seconds=monotonic() - self._state_at,
+            waiting=waiting,
+            waiting_bytes=size,
+            lost_connections=self._lost,
+            looks=self.repaired,
+            unknown=self._unknown,
+        )
+
     def close(self, timeout: float) -> None:
         """See ``BackplaneLink.close``."""
         with self._lock:
@@ -357,6 +374,7 @@ class RedisLink:
     def failed(self, part: str, reason: str) -> None:
         """Note that a part has lost its connection, or gets none; wait before the next attempt."""
         with self._state_lock:
+            self._lost += 1
             self._connected.discard(part)
             failures = self._failures[part] = self._failures.get(part, 0) + 1
             if failures > 1 and part != "keeper":
@@ -383,7 +401,8 @@ class RedisLink:
         if state is self.state or self.closed.is_set():
             return
         self.state = state
-        self._down_at = monotonic() if state is BackplaneState.DOWN else None
+        self._state_at = monotonic()
+        self._down_at = self._state_at if state is BackplaneState.DOWN else None
         with self._lock:
             self._settled.notify_all()
         if self._host is not None:
