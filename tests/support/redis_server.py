@@ -179,6 +179,7 @@ class Proxy:
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(TIMEOUT)  # it may have accepted a connection just now
         self._listener.close()
         self.cut()
         for thread in self._threads:
