@@ -10,10 +10,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-__all__ = ["BOUNDS", "LONG_BOUNDS", "Histogram"]
+__all__ = ["BOUNDS", "LONG_BOUNDS", "QUICK", "Histogram"]
 
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper ends of the buckets in seconds, for work that takes milliseconds."""
+
+QUICK: Final = BOUNDS[0]
+"""The end of the first bucket, in which nearly all work is: see ``add_quick``."""
 
 LONG_BOUNDS: Final = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 """Upper ends of the buckets in seconds, for connections."""
@@ -38,3 +41,13 @@ class Histogram:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+    def add_quick(self, number: int, total: float) -> None:
+        """Count so many values in the first bucket, without a call for each."""
+        self.counts[0] += number
+        self.total += total
+
+    def merge(self, other: Histogram) -> None:
+        """Add the counts of another histogram with the same buckets."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total

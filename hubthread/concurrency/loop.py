@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 from hubthread.checks import checked, refuse_unrun
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.deadline import Deadline
-from hubthread.concurrency.histogram import Histogram
+from hubthread.concurrency.histogram import QUICK, Histogram
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HubClosed, WrongThread
@@ -271,15 +271,21 @@ class Loop(Generic[View]):
             return False
         now = self._now
         began = self.since = now()
-        longest, count = self.longest, self.times.add
-        while batch:
-            batch.popleft()()
-            ended = now()
-            took = ended - began
-            count(took)
-            if took > longest:
-                longest = self.longest = took
-            began = self.since = ended
+        first, jobs, longest = began, len(batch), self.longest
+        try:
+            while batch:
+                batch.popleft()()
+                ended = now()
+                took = ended - began
+                if took > longest:
+                    longest = self.longest = took
+                if took > QUICK:
+                    self.times.add(took)
+                    first += took
+                    jobs -= 1
+                began = self.since = ended
+        finally:
+            self.times.add_quick(jobs - len(batch), began - first)
         return True
 
     def _fail(self, error: BaseException) -> None:

@@ -3,15 +3,13 @@
 A counter of a metric never goes back.  So what a client or a room has counted is added to the
 totals of its kind when it ends.
 
-Layer: core.  Threads: ``TickFigures`` may be used on any thread; the registry guards the rest
-with its lock.
+Layer: core.  Threads: the registry guards the totals with its lock; a copy belongs to its reader.
 """
 
 from __future__ import annotations
 
-import threading
 from copy import copy
-from typing import Final
+from typing import Final, Protocol
 
 from hubthread.concurrency.histogram import LONG_BOUNDS, Histogram
 
@@ -40,14 +38,22 @@ class ClientFigures:
         return copy(self)
 
 
-class TickFigures:
-    """The ticks of all rooms of one kind.
+class Ticks(Protocol):
+    """The figures of one room's ticks: ``rooms.ticking.window.TickWindow``."""
 
-    Threads: any thread; the tick threads of the kind's rooms share the lock.
-    """
+    ticks: int
+    skipped: int
+    overruns: int
+    errors: int
+
+    def add_to(self, work: Histogram, late: Histogram) -> None:
+        """Add the times of all ticks."""
+
+
+class TickFigures:
+    """The ticks of several rooms."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # guards what follows
         self.ticks = 0
         self.skipped = 0
         self.overruns = 0
@@ -55,19 +61,21 @@ class TickFigures:
         self.work = Histogram()
         self.late = Histogram()
 
-    def add(self, work: float, late: float, skipped: int, *, overrun: bool) -> None:
-        """Count a tick; the times are in seconds."""
-        with self._lock:
-            self.ticks += 1
-            self.skipped += skipped
-            self.overruns += overrun
-            self.work.add(work)
-            self.late.add(late)
+    def add(self, room: Ticks) -> None:
+        """Add the ticks of a room."""
+        self.ticks += room.ticks
+        self.skipped += room.skipped
+        self.overruns += room.overruns
+        self.errors += room.errors
+        room.add_to(self.work, self.late)
 
-    def add_error(self) -> None:
-        """Count a tick whose ``logic`` raised."""
-        with self._lock:
-            self.errors += 1
+    def copy(self) -> TickFigures:
+        """Return a copy to which more rooms may be added."""
+        copied = copy(self)
+        copied.work, copied.late = Histogram(), Histogram()
+        copied.work.merge(self.work)
+        copied.late.merge(self.late)
+        return copied
 
 
 class RoomFigures:
@@ -81,7 +89,10 @@ class RoomFigures:
         self.not_recovered = 0
         """Clients that came back with a position that the history does not reach."""
         self.ticks = TickFigures()
+        """The ticks of the rooms that are closed."""
 
     def copy(self) -> RoomFigures:
-        """Return a copy of the counters, for a reader; it shares the figures of ticks."""
-        return copy(self)
+        """Return a copy of the counters, to which a reader adds the rooms that are open."""
+        copied = copy(self)
+        copied.ticks = self.ticks.copy()
+        return copied

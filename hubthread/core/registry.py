@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from hubthread.concurrency.watchdog import Watched
-from hubthread.core.figures import MAX_KINDS, OTHER, ClientFigures, RoomFigures
+from hubthread.core.figures import MAX_KINDS, OTHER, ClientFigures, RoomFigures, Ticks
 from hubthread.core.push_log import Member, PushLog
 from hubthread.errors import Closed
 from hubthread.net.interfaces import Link
@@ -65,6 +65,10 @@ class RegisteredHotline(Protocol):
     @property
     def _kind(self) -> str:
         """The kind of room, for metrics."""
+
+    @property
+    def _ticks(self) -> Ticks | None:
+        """The figures of the ticks; None for a room without a clock."""
 
     def _watched(self) -> Sequence[Watched]:
         """Return what runs callbacks for the hotline."""
@@ -227,11 +231,14 @@ class Registry(Generic[C, H]):
 
     def remove(self, hotline: H) -> None:
         """Remove a hotline that was closed."""
-        pushes = hotline.push_count
+        pushes, ticks = hotline.push_count, hotline._ticks
         with self._lock:
             found = self._hotlines.pop(hotline.hotline_id, None)
             if found is not None:
-                self.room_figures(hotline._kind).pushes += pushes
+                figures = self.room_figures(hotline._kind)
+                figures.pushes += pushes
+                if ticks is not None:
+                    figures.ticks.add(ticks)
             if found is not None and self._named.get(hotline.name) is found:
                 del self._named[hotline.name]
 
@@ -277,7 +284,10 @@ class Registry(Generic[C, H]):
             figures = self._by_room_kind
             if kind not in figures and len(figures) >= MAX_KINDS:
                 kind = OTHER
-            return figures.setdefault(kind, RoomFigures())
+            found = figures.get(kind)
+            if found is None:
+                found = figures[kind] = RoomFigures()
+            return found
 
     def count_recovery(self, kind: str, *, recovered: bool) -> None:
         """Count a client that came back to a room with its position."""
@@ -298,4 +308,7 @@ class Registry(Generic[C, H]):
             return {kind: figures.copy() for kind, figures in self._by_client_kind.items()}
 
     def _client_figures(self, kind: str) -> ClientFigures:
-        return self._by_client_kind.setdefault(kind, ClientFigures())
+        found = self._by_client_kind.get(kind)
+        if found is None:
+            found = self._by_client_kind[kind] = ClientFigures()
+        return found

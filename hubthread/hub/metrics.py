@@ -24,7 +24,7 @@ from hubthread.version import VERSION
 
 __all__ = ["families", "metrics_page"]
 
-_room_figures = attrgetter("_kind", "members_num", "push_count", "_load")
+_room_figures = attrgetter("_kind", "members_num", "push_count", "_load", "_ticks")
 
 
 def metrics_page(core: Core[Any, Any], statistics: HubStatistics, accept: str | None) -> Response:
@@ -166,13 +166,15 @@ def _rooms(core: Core[Any, Any]) -> list[Family]:
     pushes = Counter({kind: figures.pushes for kind, figures in kinds.items()})
     loads: dict[str, float] = {}
     for hotline in hotlines:
-        kind, members_num, push_count, load = _room_figures(hotline)
+        kind, members_num, push_count, load, ticks = _room_figures(hotline)
         kind = core.registry.room_label(kind)
         rooms[kind] += 1
         members[kind] += members_num
         pushes[kind] += push_count
         if load is not None:
             loads[kind] = max(load, loads.get(kind, 0.0))
+        if ticks is not None:
+            kinds[kind].ticks.add(ticks)
     found = [
         _by_kind("hubthread_rooms", "gauge", "Rooms that are open, by kind of room.", rooms),
         _by_kind("hubthread_room_members", "gauge", "Members of rooms, by kind of room.", members),

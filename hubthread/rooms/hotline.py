@@ -44,6 +44,7 @@ from hubthread.types import HotlineID, Key, Overflow, check_key
 
 if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
+    from hubthread.core.figures import Ticks
     from hubthread.interfaces import IHub, IOContext
 
 __all__ = ["Hotline", "clients_of"]
@@ -492,11 +493,16 @@ class Hotline(EachClient[Meta, Header]):
         except BaseException as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%s: %s raised", self._log.name, name)
 
-    # For the hub; ticking rooms override these three.
+    # For the hub; ticking rooms override these four.
 
     @property
     def _load(self) -> float | None:
         """The share of its period that the room works; None for a room without ticks."""
+        return None
+
+    @property
+    def _ticks(self) -> Ticks | None:
+        """The figures of the ticks; None for a room without a clock."""
         return None
 
     def _watched(self) -> Sequence[Watched]:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hubthread.concurrency.calls import Call, wait_for
 from hubthread.concurrency.essential import is_essential
-from hubthread.core.figures import TickFigures
 from hubthread.errors import HotlineClosed, QueueFull
 from hubthread.rooms.ticking.schedule import Overrun, Schedule, Tick
 from hubthread.rooms.ticking.window import TickWindow
@@ -143,16 +142,12 @@ class Agenda:
     :param clock: returns the time of the hub's clock.
     :param bound: the number of closures that may wait.
     :param name: the room's name, for error messages.
-    :param figures: counts the ticks of all rooms of this kind.
     """
 
-    def __init__(
-        self, clock: Callable[[], float], bound: int, name: str, figures: TickFigures
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], bound: int, name: str) -> None:
         self._clock = clock
         self._bound = bound
         self._name = name
-        self._figures = figures
         self.flush_due = False
         """True if another thread has pushed.  Any thread sets it; the tick thread clears it."""
         self.refuses = False
@@ -164,7 +159,8 @@ class Agenda:
         self._queue: deque[tuple[Callable[[], object], Call[Any] | None]] = deque()
         self._countdowns: dict[Countdown, None] = {}
         self._schedule: Schedule | None = None
-        self._window = TickWindow()
+        self.window = TickWindow()
+        """The figures of the ticks.  Another thread may read them without the lock."""
         self._paused_at: float | None = None  # on the hub's clock
         self._pauses: set[str] = set()  # the reasons
         self._lag = 0.0  # of the room's clock behind the hub's
@@ -301,17 +297,17 @@ class Agenda:
     def ticks(self) -> int:
         """Return the number of ticks that have run."""
         with self._lock:
-            return self._window.ticks
+            return self.window.ticks
 
     def load(self) -> float | None:
         """Return the share of its period that a tick works; None for a room without ticks."""
         schedule = self._schedule
-        return None if schedule is None else self._window.usual_work / schedule.dt
+        return None if schedule is None else self.window.usual_work() / schedule.dt
 
     def snapshot(self) -> tuple[TickWindow, int]:
         """Return the figures of the ticks, and the number of closures that wait."""
         with self._lock:
-            return self._window.copy(), len(self._queue)
+            return self.window.copy(), len(self._queue)
 
     # The tick thread.
 
@@ -363,7 +359,7 @@ class Agenda:
                     and not (self._queue and at < self._slot_end())
                 ):
                     busy = self._busy_since < schedule.deadline  # type: ignore[operator]
-                    self._window.late += busy
+                    self.window.late += busy
                     self._began = now
                     self._tick = tick = schedule.begin(at, busy=busy)
                     self._ticks = True
@@ -390,8 +386,7 @@ class Agenda:
     def record_error(self) -> None:
         """Count a tick whose ``logic`` raised."""
         with self._lock:
-            self._window.errors += 1
-            self._figures.add_error()
+            self.window.errors += 1
 
     def close(self) -> tuple[list[Countdown], list[Call[Any]]]:
         """Forget what is left, and return it: countdowns, and calls if a bug stopped the room."""
@@ -429,14 +424,12 @@ class Agenda:
 
     def _record(self, tick: Tick, work: float) -> Overrun | None:
         """Record a tick that took ``work`` seconds; return the overrun if that is too long."""
-        self._window.add(tick, work)
-        overruns = work > tick.dt
-        self._figures.add(work, tick.late, tick.skipped, overrun=overruns)
-        if not overruns:
+        self.window.add(tick, work)
+        if work <= tick.dt:
             self._overruns = 0
             return None
         self._overruns += 1
-        self._window.overruns += 1
+        self.window.overruns += 1
         return Overrun(tick, work, self._overruns)
 
     def _end_round(self, at: float) -> WaitUntil:

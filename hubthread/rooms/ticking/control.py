@@ -29,6 +29,7 @@ from hubthread.statistics import FrameStatistics
 
 if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
+    from hubthread.core.figures import Ticks
     from hubthread.interfaces import IHotline, IOContext
 
 __all__ = [
@@ -72,6 +73,10 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     @property
     def _load(self) -> float | None:
         return self._loop.agenda.load()
+
+    @property
+    def _ticks(self) -> Ticks | None:
+        return self._loop.agenda.window
 
     def _last_word(self) -> Callable[[float], object]:
         return self._loop.last_word()

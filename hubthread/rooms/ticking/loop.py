@@ -63,8 +63,7 @@ class TickLoop(Generic[Control, Obj]):
         self._setup = setup
         self._clock = hotline._core.clock
         bound = setup.control_size or hotline._core.setting.chan_queue_size
-        figures = hotline._core.registry.room_figures(hotline._option.kind).ticks
-        self.agenda = Agenda(self._clock.now, bound, self._log.name, figures)
+        self.agenda = Agenda(self._clock.now, bound, self._log.name)
         self.room_name = self._log.name
         self.name = f"the clock of {self.room_name}"
         self.hz = setup.hz or (1 / setup.hz_basic if setup.hz_basic else 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from copy import copy
 
+from hubthread.concurrency.histogram import QUICK, Histogram
 from hubthread.rooms.ticking.schedule import Tick
 from hubthread.statistics import Spread
 
@@ -16,6 +17,9 @@ __all__ = ["TickWindow"]
 
 WINDOW = 512
 """Ticks whose times are kept: 25 s at 20 Hz, and 8 KB a room."""
+
+USUAL = 16
+"""Ticks whose mean is the usual work."""
 
 
 class TickWindow:
@@ -32,8 +36,9 @@ class TickWindow:
         """Ticks that took longer than a period."""
         self.errors = 0
         """Ticks whose ``logic`` raised."""
-        self.usual_work = 0.0
-        """Seconds that a tick takes: an average in which the last sixteen count most."""
+        # Of all ticks; a histogram is made when a tick takes long or comes late.
+        self._work_total = self._late_total = 0.0
+        self._long: tuple[Histogram, Histogram] | None = None
 
     def add(self, tick: Tick, work: float) -> None:
         """Record a tick that took ``work`` seconds."""
@@ -41,8 +46,34 @@ class TickWindow:
         self._work[place] = work
         self._lateness[place] = tick.late
         self.ticks += 1
-        self.usual_work += (work - self.usual_work) / min(self.ticks, 16)
+        late = tick.late
+        self._work_total += work
+        self._late_total += late
+        if work > QUICK or late > QUICK:
+            self._add_long(work, late)
         self.skipped += tick.skipped
+
+    def _add_long(self, work: float, late: float) -> None:
+        if self._long is None:
+            self._long = Histogram(), Histogram()
+        for histogram, value in zip(self._long, (work, late), strict=True):
+            if value > QUICK:
+                histogram.add(value)
+
+    def add_to(self, work: Histogram, late: Histogram) -> None:
+        """Add the times of all ticks.  Any thread."""
+        ticks, long = self.ticks, self._long or (Histogram(), Histogram())
+        totals = self._work_total, self._late_total
+        for into, more, total in zip((work, late), long, totals, strict=True):
+            into.merge(more)
+            into.add_quick(ticks - sum(more.counts), total - more.total)
+
+    def usual_work(self) -> float:
+        """Return the mean work of the last ticks, in seconds.  Any thread."""
+        last = min(self.ticks, USUAL)
+        return sum(self._work[(self.ticks - each) % WINDOW] for each in range(1, last + 1)) / max(
+            last, 1
+        )
 
     def copy(self) -> TickWindow:
         """Return a copy that later ticks do not change."""

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from hubthread import HotlineClosed, QueueFull, Tick
 from hubthread.concurrency.calls import Call
-from hubthread.core.figures import TickFigures
 from hubthread.rooms.ticking.agenda import (
     CLOSURES_TIME,
     Agenda,
@@ -67,7 +66,7 @@ class Room:
     def __init__(self, costs: list[float]) -> None:
         self.costs = deque(costs or [0.0])
         self.now = self.room = 64.0  # the hub's clock and the room's
-        self.agenda = Agenda(lambda: self.now, 1000, "the room", TickFigures())
+        self.agenda = Agenda(lambda: self.now, 1000, "the room")
         self.posted: list[int] = []
         self.ran: list[int] = []
         self.paused = self.ended = self.over = False
@@ -261,7 +260,7 @@ def test_agenda_any_events_answers_follow_the_rules(
 
 def started(bound: int = 10, now: float = 0.0) -> Agenda:
     """Return an agenda without ticks, at rest."""
-    agenda = Agenda(lambda: now, bound, "the room", TickFigures())
+    agenda = Agenda(lambda: now, bound, "the room")
     assert agenda.next(now) == Start()
     assert agenda.next(now) == WaitUntil(math.inf)
     return agenda
