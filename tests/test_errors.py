@@ -81,7 +81,7 @@ FIELDS = [
     (kind, field.name)
     for kind in SETTINGS
     for field in fields(kind)
-    if field.name != "check_origin"  # the hub checks it
+    if field.init and field.name != "check_origin"  # the hub checks it
 ]
 
 

@@ -33,6 +33,7 @@ from hubthread.hub.users import User
 from hubthread.matcher.compile import marshal_json, unmarshal_json
 from hubthread.matcher.jsontext import splice
 from hubthread.protocol.http import Response
+from hubthread.protocol.request import Request
 from hubthread.rooms.hotline import Hotline, clients_of
 from hubthread.rooms.silent import SilentHotline
 from hubthread.serving.accept import ASK
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from hubthread.interfaces import IOContext
-    from hubthread.protocol.request import Request
 
 __all__ = ["Hub"]
 
@@ -550,12 +550,14 @@ class Hub(EachClient[Meta, Header]):
         Everyone who can request it sees the figures, which name no client and no room, but the
         kinds of rooms (``HotlineOption.kind``).
         """
+        check_kind("request", request, Request, "a Request")
         return metrics_page(self._core, self.statistics(), request.headers.get("Accept"))
 
     def metrics_app(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> list[bytes]:
         """Answer a scrape inside a WSGI server, as ``metrics`` does.  A WSGI application."""
+        check_kind("environ", environ, dict, "the environ of a WSGI request")
         page = metrics_page(self._core, self.statistics(), environ.get("HTTP_ACCEPT"))
         start_response("200 OK", [("Content-Type", page.content_type)])
         return [page.body]
