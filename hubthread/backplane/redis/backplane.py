@@ -350,6 +350,14 @@ class RedisLink:
         """Note a message of another version of the library."""
         self._unknown += 1
 
+    def refuse_closed(self) -> None:
+        """Refuse a connection that has come after the end, and that nobody would cut.
+
+        :raises Lost: if the link is closed.
+        """
+        if self.closed.is_set():
+            raise Lost("the hub closes")
+
     def has(self, part: str) -> bool:
         """Return True if a part is connected."""
         return part in self._connected

@@ -123,6 +123,7 @@ class Keeper:
         try:
             if self._wire is None:
                 self._wire = link.connector.connect()
+                link.refuse_closed()
                 self._run_id = self._wire.run_id()
             if self._run_id != self._publisher.run_id:
                 raise Lost("another server than the publisher's")

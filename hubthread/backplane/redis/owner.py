@@ -75,6 +75,12 @@ class Owner(Protocol):
     def unknown(self) -> None:
         """Note a message of another version of the library."""
 
+    def refuse_closed(self) -> None:
+        """Refuse a connection that has come after the end, and that nobody would cut.
+
+        :raises Lost: if the link is closed.
+        """
+
     def has(self, part: str) -> bool:
         """Return True if a part is connected."""
 

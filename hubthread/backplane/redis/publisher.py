@@ -93,6 +93,7 @@ class Publisher:
     def _connect(self) -> None:
         wire = self._link.connector.connect()
         self._wire = wire
+        self._link.refuse_closed()
         self.run_id = wire.run_id()
         wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
         self._plain.append(command(b"PUBLISH", self._link.everyone, self._link.beat_text))

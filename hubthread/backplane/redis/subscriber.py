@@ -76,6 +76,7 @@ class Subscriber:
         self.heard = monotonic()
         self.unconfirmed = {link.everyone}
         self._wire = wire  # from now on new rooms subscribe themselves
+        link.refuse_closed()
         channels = [link.everyone, *link.channels()]
         self.unconfirmed = set(channels)
         link.connected("subscriber")

@@ -85,8 +85,6 @@ class Connector:
             "socket_timeout": CONNECT,
             "socket_connect_timeout": CONNECT,
             "retry": retry(none(), 0),
-            "retry_on_error": [],
-            "retry_on_timeout": False,
             "health_check_interval": 0,
             "decode_responses": False,
             "protocol": 2,
