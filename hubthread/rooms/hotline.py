@@ -299,16 +299,15 @@ class Hotline(EachClient[Meta, Header]):
         if key is not None:
             check_key(key)
         frame = self._make_frame(data)
-        return self._pusher()(frame, key, None if exclude is None else clients_of(exclude))
+        push = self._log.push if self._shared is None else self._pusher(self._shared)
+        return push(frame, key, None if exclude is None else clients_of(exclude))
 
-    def _pusher(self) -> Callable[..., int]:
-        """Return what accepts a push: the room's log, or the backplane."""
-        if self._shared is None:
-            return self._log.push
+    def _pusher(self, shared: Sequencer[Client[Meta, Header]]) -> Callable[..., int]:
+        """Return what accepts a push of a shared room."""
         early = self._core.loop.on_early
         if early is not None:  # the backplane begins with the hub, which may start now
             early()
-        return self._shared.push
+        return shared.push
 
     def _admit(self) -> None:
         """Refuse a push that cannot be accepted; see ``push``."""
@@ -318,7 +317,8 @@ class Hotline(EachClient[Meta, Header]):
         self, frame: Frame, key: Hashable, exclude: Sequence[Any] | None, reached: dict[Any, Any]
     ) -> int:
         """Push ``frame`` to the members that it has not reached; see ``hub.push``."""
-        return self._pusher()(frame, key, exclude, reached=reached)
+        push = self._log.push if self._shared is None else self._pusher(self._shared)
+        return push(frame, key, exclude, reached=reached)
 
     def push_json(
         self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
