@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -30,6 +31,9 @@ say {"text": "hi"}       send a message: its type, and its other fields as JSON
 
 PROMPT = "> "
 REPLAY = 20
+
+AGAIN = 0.2
+"""Seconds until the main thread is interrupted once more."""
 
 _GREY, _BOLD, _GREEN, _RED, _CYAN = "90", "1", "32", "31", "36"
 
@@ -177,9 +181,9 @@ def run(url: str, option: LinkOption, rooms: list[str]) -> int:
     )
     for name in rooms:
         terminal.join(name)
-    # The main thread waits in a read, which only a signal ends.
-    terminal.on_ended = lambda: os.kill(os.getpid(), signal.SIGINT)
-    with link, contextlib.suppress(KeyboardInterrupt, EOFError):
+    interrupt = _Interrupt()
+    terminal.on_ended = interrupt.send
+    with link, contextlib.suppress(KeyboardInterrupt, EOFError), interrupt:
         link.connect()
         if not types:
             link.wait_open()
@@ -192,6 +196,35 @@ def run(url: str, option: LinkOption, rooms: list[str]) -> int:
     if types:
         sys.stdout.write("\n")
     return 1 if terminal.ended.is_set() else 0
+
+
+class _Interrupt:
+    """One ``KeyboardInterrupt`` for the main thread, from Ctrl-C or from another thread.
+
+    A context manager of the main thread.  After the interrupt, and after its end, SIGINT does
+    nothing more.
+    """
+
+    def __init__(self) -> None:
+        self._done = False
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGINT, self._raise)
+
+    def __exit__(self, *error: object) -> None:
+        self._done = True
+
+    def _raise(self, *signal_and_frame: object) -> None:
+        if not self._done:
+            self._done = True
+            raise KeyboardInterrupt
+
+    def send(self) -> None:
+        """Interrupt the main thread, and wait until it has noticed, from any other thread."""
+        while not self._done:
+            os.kill(os.getpid(), signal.SIGINT)
+            # Python loses a signal that comes just before the read begins to wait.
+            time.sleep(AGAIN)
 
 
 def _line_buffer() -> Callable[[], str] | None:

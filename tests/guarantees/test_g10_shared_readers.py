@@ -106,21 +106,21 @@ def test_handler_that_blocked_is_handed_over_at_once_until_it_is_quick() -> None
         pairs = s.pairs(20)
         habits = pairs[0][1].habits
         assert habits is not None
-        assert not habits
+        assert id(slow) not in habits
         for peer, _ in pairs:
             peer.send('{"type": "slow"}')
         inside.wait(20)
-        assert [*habits] == [id(slow)]
+        assert id(slow) in habits
         release.set()
         peer = pairs[0][0]
         for peer, _ in pairs:
             assert peer.message() == "done"
-        for _ in range(50):  # quick now, so it is forgotten
+        for _ in range(1000):  # quick now, so it is forgotten
             peer.send('{"type": "slow"}')
             assert peer.message() == "done"
-            if not habits:
+            if id(slow) not in habits:
                 break
-        assert not habits
+        assert id(slow) not in habits
 
 
 def test_peer_that_lags_needs_no_writer_thread() -> None:
