@@ -12,7 +12,6 @@ import os
 import secrets
 import threading
 from collections import OrderedDict
-from types import TracebackType
 
 from hubthread.backplane.interfaces import Message
 from hubthread.backplane.redis.publisher import place_command
@@ -101,12 +100,7 @@ class Publisher:
     def __enter__(self) -> Publisher:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _push(self, room: str, body: bytes) -> Position:

@@ -57,6 +57,7 @@ class Workers:
         self._threads = threads
         self._lock = threading.RLock()  # guards what follows; never held while work runs
         self._idle: list[_Worker] = []
+        self._rung: set[_Worker] = set()  # no longer idle, and on their way to the work
         self._waiting: deque[Callable[[], None]] = deque()
         self._starting = False  # True from the start of a thread until it looks for work
         self._number = 0
@@ -99,7 +100,10 @@ class Workers:
             if not self._waiting:
                 return
             if self._idle:
-                self._idle.pop().bell.ring()
+                worker = self._idle[-1]
+                self._rung.add(worker)
+                self._idle.pop()
+                worker.bell.ring()
                 return
             if self._starting:
                 return
@@ -116,15 +120,17 @@ class Workers:
         """Take ``work`` off the queue; return False if a worker has taken it meanwhile.
 
         Other threads may have submitted work since, and relied on the thread that did not
-        start.  Their work was accepted, so it runs here.
+        start.  Their work was accepted, so it runs here, unless a worker is on its way to it.
         """
         with self._lock:
             self._starting = False
-            left, self._waiting = self._waiting, deque()
-        for other in left:
-            if other is not work:
-                other()
-        return work in left
+            others = [other for other in self._waiting if other is not work]
+            found = len(others) < len(self._waiting)
+            self._waiting = deque(others[: len(self._rung)])
+            others = others[len(self._rung) :]
+        for other in others:
+            other()
+        return found
 
     def _next(self, worker: _Worker, arrived: bool) -> Callable[[], None] | None:
         """Return the oldest work, or wait for some; return None if the worker is to end.
@@ -136,6 +142,7 @@ class Workers:
             with self._lock:
                 if arrived:
                     arrived = self._starting = False
+                self._rung.discard(worker)
                 if self._waiting:
                     work = self._waiting.popleft()
                     more = bool(self._waiting)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from hubthread.checks import check_kind, check_timeout, check_work
@@ -515,12 +514,7 @@ class Hub(EachClient[Meta, Header]):
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property

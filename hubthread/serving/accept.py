@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from time import monotonic
-from types import TracebackType
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from hubthread.checks import checked
@@ -412,11 +411,6 @@ class Arrival:
     def __enter__(self) -> Arrival:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.transport.close()
         self.end()

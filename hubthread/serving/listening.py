@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike, fspath
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hubthread.checks import check_kind, check_number
@@ -289,12 +288,7 @@ class Listening(ABC):
     def __enter__(self: Self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hubthread import BackplaneState, MemoryBackplane, RedisBackplane, UsageError
+from hubthread import MemoryBackplane, RedisBackplane, UsageError
 from hubthread.backplane.interfaces import BackplaneLink, Message
 from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
+from tests.support.backplanes import Host
 from tests.support.redis_server import RedisServer, redis_server
-from tests.support.waiting import TIMEOUT, Items
+from tests.support.waiting import TIMEOUT
 
 KEEP = History(size=5, ttl=60.0)
 
@@ -144,21 +145,6 @@ class SettledLink:
                 for room in list(link._link._rooms.values()):
                     room.receiver.until(0)  # type: ignore[attr-defined]
                     room.receiver.until(int(client.hget(room.keys.meta, "s")))  # type: ignore[attr-defined]
-
-
-class Host:
-    """A hub of which there is only its backplane."""
-
-    def __init__(self) -> None:
-        self.threads: list[threading.Thread] = []
-        self.states: Items[BackplaneState] = Items()
-
-    def start_thread(self, target: Callable[[], None], what: str) -> None:
-        self.threads.append(threading.Thread(target=target, name=what))
-        self.threads[-1].start()
-
-    def tell_state(self, state: BackplaneState, reason: str) -> None:
-        self.states.add(state)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to, togethe
 
 
 def wait_for(event: threading.Event) -> None:
-    event.wait(TIMEOUT)
+    assert event.wait(TIMEOUT)
 
 
 def meet(barrier: threading.Barrier) -> None:

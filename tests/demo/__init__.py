@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 from time import monotonic
-from types import TracebackType
 from typing import Any, TypeVar
 
 from websockets.exceptions import ConnectionClosed
@@ -102,10 +101,5 @@ class Page:
     def __enter__(self: P) -> P:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

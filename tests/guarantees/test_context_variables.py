@@ -250,6 +250,7 @@ def test_wsgi_hooks_leave_no_variable_to_the_thread_of_the_server() -> None:
     with near, far, Hub(setting) as hub:
         in_thread(serve)()
         assert told.wait(1) == [None]
+        far.close()
     assert seen.notes == [("refused", "framework"), ("handshake", "framework")]
 
 

@@ -109,7 +109,7 @@ def test_callbacks_that_wait_for_each_other_are_told(readers: Readers) -> None:
 
 def test_callback_closes_its_own_hub(readers: Readers) -> None:
     def close(ctx: Any, meta: Any) -> bool:
-        ctx.hub.close()
+        ctx.hub.close(0.5)
         return False
 
     with serving(readers=readers, on_receive_message=close) as s:
