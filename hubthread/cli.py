@@ -63,6 +63,7 @@ _WITH_PORT = re.compile(
 )
 _MODE = re.compile(r"[0-7]{3}")
 _MOST_FRAMES = 5
+_LONGEST_DRAIN = 3600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,7 +121,8 @@ def _serve(chosen: argparse.Namespace) -> None:
             text = "SIGHUP: cannot read the new certificate, so the old one stays in use: %s"
             log_safely(hub.logger, logging.ERROR, text, why)
 
-    _run(hub, listen, None if context is None else renew)
+    drain = hub.setting.drain if chosen.drain is None else chosen.drain
+    _run(hub, listen, None if context is None else renew, drain or None)
 
 
 def _demo(chosen: argparse.Namespace) -> None:
@@ -181,11 +183,15 @@ def _connect(chosen: argparse.Namespace) -> int:
 
 
 def _run(
-    hub: Hub[Any, Any], listen: Callable[[], str], on_hangup: Callable[[], None] | None = None
+    hub: Hub[Any, Any],
+    listen: Callable[[], str],
+    on_hangup: Callable[[], None] | None = None,
+    drain: float | None = None,
 ) -> None:
     """Start ``hub``, print what ``listen`` returns, and close the hub at the first signal.
 
     :param on_hangup: called for each SIGHUP; without it SIGHUP ends the process.
+    :param drain: seconds in which SIGTERM sends the clients elsewhere before that.
     """
     # Show warnings and errors in the terminal, unless the program has set up logging itself.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -221,6 +227,10 @@ def _run(
             while (number := told.read(1)[0]) not in (0, *SIGNALS):
                 if on_hangup is not None and number == getattr(signal, "SIGHUP", None):
                     on_hangup()
+            clients = hub.clients_num()
+            if drain is not None and number == signal.SIGTERM and clients:
+                print(f"hubthread drains {clients} clients (a second signal ends)", flush=True)
+                hub._lifecycle.let_go(drain)
         finally:
             hub.close()
             signal.set_wakeup_fd(-1)
@@ -435,6 +445,13 @@ def _parser() -> argparse.ArgumentParser:
         help="answer GET /metrics with the hub's figures, for Prometheus",
     )
     serve.add_argument(
+        "--drain",
+        metavar="SECONDS",
+        type=_seconds,
+        help="let SIGTERM send the clients elsewhere in so many seconds, a few at a time, before "
+        "the hub closes; 0 closes at once (default: as the hub's setting)",
+    )
+    serve.add_argument(
         "--readers",
         choices=[readers.value for readers in Readers],
         help="a thread for each connection, or a few for all (default: as the hub's setting)",
@@ -516,6 +533,18 @@ def _port(text: str) -> int:
     if not _DIGITS.fullmatch(text) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"expected an integer from 0 to 65535, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_DRAIN:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds from 0 to {_LONGEST_DRAIN}, got {text!r}"
+        )
+    return seconds
 
 
 def _host(text: str) -> str:

@@ -424,7 +424,7 @@ class IHub(Protocol):
 
     @property
     def state(self) -> str:
-        """``"new"``, ``"running"``, ``"closing"``, ``"closed"`` or ``"failed"``."""
+        """``"new"``, ``"running"``, ``"draining"``, ``"closing"``, ``"closed"``, ``"failed"``."""
 
     def exec_async(self, work: Callable[[Any], object]) -> None:
         """Run ``work(dhub)`` on the hub thread; return at once."""

@@ -219,7 +219,7 @@ class WebsocketPeriod(Generic[Meta]):
 
     With ``None``, ``str`` is sent as text and ``bytes`` as binary.
     """
-    expected_ws_error: frozenset[int] = frozenset({1000, 1001, 1005, 1006, 1013})
+    expected_ws_error: frozenset[int] = frozenset({1000, 1001, 1005, 1006, 1012, 1013})
     """Close codes of ordinary ends; any other code below 3000 is logged as a warning.
 
     Codes from 3000 on are the application's own.
@@ -456,6 +456,12 @@ class HubSetting(Generic[Meta, Header]):
     """Called with ``(hub, state)``, on the hub thread, when the backplane is lost or is back."""
     limits: Limits = field(default_factory=Limits)
     """The limits for one client and for one address."""
+    drain: float | None = None
+    """Seconds in which clients are sent elsewhere, in batches, when the process ends.
+
+    See ``Hub.drain``.  This is at SIGTERM for ``hubthread serve``, and at the end of a worker of
+    a WSGI server.  ``None`` closes all at once.
+    """
     delayed_execution: Callable[[Any], object] | None = None
     """Called with the hub, on the hub thread, before any closure and any client's callback.
 
@@ -483,6 +489,7 @@ class HubSetting(Generic[Meta, Header]):
             check_has("receive_matcher", self.receive_matcher, "route", "a MatcherMap or None")
         check_number("chan_queue_size", self.chan_queue_size, 1, whole=True)
         check_number("watchdog", self.watchdog, 0, optional=True)
+        check_number("drain", self.drain, 0, optional=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
         check_kind("overflow", self.overflow, Overflow, f"one of {policies}")

@@ -189,6 +189,19 @@ def test_command_signal_closes_hub_with_1001(
         assert command.end() == (0, "", "")
 
 
+def test_serve_drain_lets_sigterm_send_clients_elsewhere(folder: Path) -> None:
+    with started("serve", "app:echo", "--port", "0", "--drain", "10", cwd=folder) as command:
+        with connect(command.url) as client:
+            client.send("hello")
+            assert client.recv()
+            command.tell(signal.SIGTERM)
+            with pytest.raises(ConnectionClosed):
+                client.recv()
+        assert (client.close_code, client.close_reason) == (1012, "the server restarts retry=2")
+        told = "hubthread drains 1 clients (a second signal ends)\n"
+        assert command.end() == (0, told, "")
+
+
 @pytest.mark.parametrize("readers", ["own", "shared"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_command_second_signal_exits_at_once(
@@ -361,6 +374,8 @@ WRONG = [
     ("serve app:needs", "MODULE:HUB: app:needs is not a Hub and cannot be called without"),
     ("serve app:ended", "MODULE:HUB: the hub app:ended is already closed"),
     ("serve app:hub --keyfile some.key", "--keyfile: needs --certfile too"),
+    ("serve app:hub --drain soon", "--drain: expected seconds from 0 to 3600, got 'soon'"),
+    ("serve app:hub --drain nan", "--drain: expected seconds from 0 to 3600, got 'nan'"),
 ]
 
 # Tries all command lines in one process: each alone would start an interpreter.

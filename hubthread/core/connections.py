@@ -132,8 +132,15 @@ class Connections:
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until every connection has ended; return False after ``timeout`` seconds."""
+        return self.wait(self.is_empty, timeout)
+
+    def wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
+        """Wait until ``arrived()``, asked at the end of each connection.
+
+        :returns: False after ``timeout`` seconds.
+        """
         with self._lock:
-            return self._changed.wait_for(self.is_empty, timeout)
+            return self._changed.wait_for(arrived, timeout)
 
     def is_empty(self) -> bool:
         """Return True if every connection has ended."""

@@ -145,6 +145,14 @@ class Core(Generic[Meta, Header]):
             finally:
                 call.runner = None
 
+    def refuse_draining(self) -> None:
+        """Refuse a new client while the hub sends its clients elsewhere.
+
+        :raises HandshakeRejected: with 503.
+        """
+        if self.state.draining:
+            raise HandshakeRejected(503, "The server is going away.", (("Retry-After", "1"),))
+
     def make_meta(self, request: Request) -> Any:
         """Return a new client's meta, from ``on_handshake`` or ``meta_gen``.
 

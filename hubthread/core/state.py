@@ -36,6 +36,8 @@ class HubState:
         self.refusal: str | None = None
         """Why this copy of the hub does nothing, in a child that was forked from its process."""
         self.value = "new"
+        self.draining = False
+        """True from the begin of a drain: the hub takes no new clients."""
         self.opened = opened
         self.loop_runs = False
         self.failure: BaseException | None = None

@@ -82,7 +82,7 @@ class Hub(EachClient[Meta, Header]):
         runtime = Runtime.real(setting)
         core = Core(self, setting, runtime, DHub)
         lifecycle = Lifecycle(core)
-        return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, self.close))
+        return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, self._end))
 
     @property
     def setting(self) -> HubSetting[Meta, Header]:
@@ -482,6 +482,26 @@ class Hub(EachClient[Meta, Header]):
         """
         self._core.state.wait_done()
 
+    def drain(self, batch: int = 100, interval: float = 1.0, timeout: float | None = None) -> bool:
+        """Send the clients elsewhere, ``batch`` of them each ``interval`` seconds, oldest first.
+
+        From now on the hub takes no new clients, and its health page answers 503.  Each client
+        gets what waits for it, and the close code 1012 with the advice to come back at a random
+        time.  The hub's state is ``draining`` until ``close``, which should follow.
+
+        :param timeout: seconds; None waits without limit.
+        :returns: True when all clients have gone; False after ``timeout`` seconds.
+        :raises HubClosed: when the hub is closing.
+        :raises DeadlockError: in a callback of the hub.
+        :raises SettingError: for a number out of range.
+        """
+        return self._lifecycle.drain(batch, interval, timeout)
+
+    def _end(self) -> None:
+        """Drain the hub as ``HubSetting.drain`` says, and close it: the process ends."""
+        self._lifecycle.let_go(self.setting.drain)
+        self.close()
+
     def close(self, timeout: float = 10.0) -> None:
         """Close the hub within ``timeout`` seconds (``Close``).
 
@@ -519,7 +539,7 @@ class Hub(EachClient[Meta, Header]):
 
     @property
     def state(self) -> str:
-        """``new``, ``running``, ``closing``, ``closed``, or ``failed`` by a bug of hubthread."""
+        """``new``, ``running``, ``draining``, ``closing``, ``closed``, or ``failed`` by a bug."""
         return state_of(self._core)
 
     def statistics(self) -> HubStatistics:
@@ -530,7 +550,8 @@ class Hub(EachClient[Meta, Header]):
         """Answer a health check; serve it with ``hub.serve(pages={"/health": hub.health})``.
 
         The page is ``statistics()`` as JSON.  Its status is 200, or 503 before the start, from
-        the begin of the close, and while one closure runs longer than ``HubSetting.watchdog``.
+        the begin of a drain or the close, and while one closure runs longer than
+        ``HubSetting.watchdog``.
         It is made on the request's own thread, so it answers even if the hub thread is stuck.
         Everyone who can request it sees the number of clients.
         """

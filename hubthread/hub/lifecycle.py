@@ -26,7 +26,8 @@ from hubthread.concurrency.loop import EARLY
 from hubthread.concurrency.sigint import interrupts_between_jobs
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.core.core import Core
-from hubthread.errors import ExecTimeout, HubClosed, HubThreadError, UsageError
+from hubthread.errors import DeadlockError, ExecTimeout, HubClosed, HubThreadError, UsageError
+from hubthread.hub.drain import INTERVAL, drain, pace
 from hubthread.hub.fork import refusal, watch_forks
 from hubthread.protocol.close_codes import AFTER_RESTART, MOST_RETRY, CloseCode
 
@@ -221,6 +222,26 @@ class Lifecycle:
             return True
         return self._state.wait_closed(timeout)
 
+    def drain(self, batch: int, interval: float, timeout: float | None) -> bool:
+        """Tell the clients to come back elsewhere; see ``Hub.drain``."""
+        check_number("batch", batch, 1, whole=True)
+        check_number("interval", interval, 0)
+        check_timeout(timeout)
+        self._state.refuse_closing("is not drained")
+        if self._would_wait_for_caller():
+            raise DeadlockError(
+                "drain waits for every client, also for the one whose callback calls it: call it "
+                "on a thread of the program"
+            )
+        return drain(self._core, self._wait_clients, batch, interval, timeout)
+
+    def let_go(self, seconds: float | None) -> None:
+        """Drain the hub in so many seconds; do nothing for None, or if it does not run."""
+        running = self._state.refusal is None and self._state.value == "running"
+        if seconds is not None and running and not self._would_wait_for_caller():
+            batch = pace(self._core.registry.everyone.members_num(), seconds)
+            drain(self._core, self._wait_clients, batch, INTERVAL, seconds)
+
     def close(self, timeout: float) -> None:
         """Walk the order of closing, once; a second caller waits for the first.
 
@@ -379,13 +400,16 @@ class Lifecycle:
         # Logged after the walk, which a log handler must not block.
         self._lines.append((text, *args))
 
-    # Virtual time passes in these two; see ``hubthread.testing``.
+    # Virtual time passes in these; see ``hubthread.testing``.
 
     def _wait(self, arrived: Callable[[], bool], timeout: float) -> bool:
         return self._state.wait(arrived, timeout)
 
     def _wait_connections(self, timeout: float) -> bool:
-        return self._core.connections.wait_empty(timeout)
+        return self._wait_clients(timeout, self._core.connections.is_empty)
+
+    def _wait_clients(self, timeout: float, arrived: Callable[[], bool]) -> bool:
+        return self._core.connections.wait(arrived, timeout)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:

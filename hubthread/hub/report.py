@@ -19,7 +19,10 @@ __all__ = ["health_page", "snapshot", "state_of"]
 
 def state_of(core: Core[Any, Any]) -> str:
     """Return the hub's state; ``failed`` if a bug of the library has stopped it."""
-    return "failed" if core.state.failure is not None else core.state.value
+    if core.state.failure is not None:
+        return "failed"
+    running = core.state.value == "running"
+    return "draining" if running and core.state.draining else core.state.value
 
 
 def snapshot(core: Core[Any, Any], lifecycle: Lifecycle, bridge: WSGIBridge) -> HubStatistics:

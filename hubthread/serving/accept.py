@@ -104,6 +104,7 @@ def _negotiate(
     core: Core[Any, Any], request: Request, meta: Any, variables: contextvars.Context
 ) -> Negotiated:
     core.wait_open()
+    core.refuse_draining()
     check_host(core, request, core.hosts)
     upgrader = core.setting.websocket_period.upgrader
     check = upgrader.check_origin

@@ -115,6 +115,7 @@ class SocketServer(Listening):
         request = arrival.request = self._request(arrival)
         if incoming.refuse is not None:
             raise incoming.refuse()
+        core.refuse_draining()
         variables = contextvars.Context()
         meta = variables.run(core.make_meta, request)
         client = SocketClient(
@@ -137,8 +138,10 @@ class SocketServer(Listening):
     # On the UDP socket's thread.
 
     def _welcome(self, peer: UdpPeer) -> bool:
-        """Make a client for the peer; return False when the hub is closing."""
+        """Make a client for the peer; return False when the hub is closing or drained."""
         assert isinstance(self._listener, UdpSocket)
+        if self._core.state.draining:
+            return False
         request = request_of(self.protocol, peer_of(peer.address, self.address))
         client = DatagramClient(self._core, request, peer, self._listener, self._pool)
         peer.sink = client

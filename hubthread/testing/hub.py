@@ -266,6 +266,11 @@ class VirtualHub(Hub[Meta, Header]):
 
     socket_handles = serve
 
+    def drain(self, batch: int = 100, interval: float = 1.0, timeout: float | None = None) -> bool:
+        """Send the clients elsewhere; virtual time passes until they have gone."""
+        with self.clock.played():
+            return super().drain(batch, interval, timeout)
+
     def close(self, timeout: float = 10.0) -> None:
         """Close the hub; virtual time passes until all clients have gone.
 

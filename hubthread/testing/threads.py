@@ -143,8 +143,8 @@ class VirtualLifecycle(Lifecycle):
         self._clock.run_until(arrived, timeout)
         return arrived()
 
-    def _wait_connections(self, timeout: float) -> bool:
-        return self._clock.run_until(self._core.connections.is_empty, timeout)
+    def _wait_clients(self, timeout: float, arrived: Callable[[], bool]) -> bool:
+        return self._clock.run_until(arrived, timeout)
 
 
 def virtual_runtime(
