@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from hubthread.checks import check_callable, check_function, check_has, check_kind, check_number
@@ -475,6 +476,14 @@ class HubSetting(Generic[Meta, Header]):
     The stack of a stuck callback is logged as a warning, and its end is logged too.
     """
 
+    metrics_dir: str | PathLike[str] | None = None
+    """A folder in which the processes of one program find each other for metrics.
+
+    ``hub.metrics`` of each process then answers for all that run, with the label ``worker``.
+    Each program needs a folder of its own, on a local disk.  ``None``: each process answers for
+    itself.
+    """
+
     def __post_init__(self) -> None:
         check_callable("meta_gen", self.meta_gen)
         check_kind("hub_name", self.hub_name, str, "a string")
@@ -491,6 +500,8 @@ class HubSetting(Generic[Meta, Header]):
         check_number("watchdog", self.watchdog, 0, optional=True)
         check_number("drain", self.drain, 0, optional=True)
         check_number("outbox_bytes", self.outbox_bytes, 1, whole=True)
+        if self.metrics_dir is not None:
+            check_kind("metrics_dir", self.metrics_dir, str | PathLike, "a path or None")
         policies = ", ".join(f"Overflow.{policy.name}" for policy in Overflow)
         check_kind("overflow", self.overflow, Overflow, f"one of {policies}")
         kinds = ", ".join(f"Readers.{readers.name}" for readers in Readers)

@@ -44,6 +44,7 @@ ONE_SUBCLASS = {
 _IO = "asyncio selectors select socket socketserver ssl"
 _THREADS = "_thread concurrent multiprocessing queue sched signal threading time"
 _WSGI = "flask werkzeug django"
+_MONITORING = "prometheus_client opentelemetry"
 
 
 class Row(NamedTuple):
@@ -83,10 +84,10 @@ ROWS = (
     Row("rooms.ticking"),
     Row("serving", typed_stdlib="socket ssl"),
     Row("hub", typed_stdlib="socket ssl"),
-    Row("integrations", third_party=_WSGI, typed_stdlib="socket ssl"),
+    Row("integrations", third_party=f"{_WSGI} {_MONITORING}", typed_stdlib="socket ssl"),
     Row("testing", typed_stdlib="socket ssl"),
     Row("__init__ __main__ cli demo terminal typescript", typed_stdlib="socket ssl"),
-    Row("examples", third_party=_WSGI),
+    Row("examples", third_party=f"{_WSGI} {_MONITORING}"),
 )
 
 

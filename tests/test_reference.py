@@ -8,7 +8,7 @@ import pytest
 
 import hubthread
 from hubthread import client, testing
-from hubthread.integrations import flask
+from hubthread.integrations import flask, opentelemetry, prometheus
 from tests.pages import DOCS
 
 ENTRIES = re.findall(
@@ -19,7 +19,9 @@ ENTRIES = re.findall(
 
 
 @pytest.mark.parametrize(
-    "module", [hubthread, client, testing, flask], ids=lambda module: module.__name__
+    "module",
+    [hubthread, client, testing, flask, opentelemetry, prometheus],
+    ids=lambda module: module.__name__,
 )
 def test_reference_has_every_public_name_once(module: object) -> None:
     package: str = module.__name__  # type: ignore[attr-defined]

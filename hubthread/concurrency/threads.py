@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -27,6 +28,8 @@ _HANDLED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2", "ALRM", "WINCH")
 
 if hasattr(signal, "pthread_sigmask"):  # not on Windows
     _BLOCKED = {signal.Signals[f"SIG{name}"] for name in _HANDLED}
+
+_NUMBER = re.compile("-[0-9]")
 
 _own = threading.local()
 """``blocked``: the signals that a thread of a hub has blocked, or its starter before it."""
@@ -149,11 +152,14 @@ class Threads:
             return len(self._running)
 
     def roles(self) -> Counter[str]:
-        """Return the number of threads that run now, by the last part of their names."""
+        """Return the number of threads that run now, by their names without numbers.
+
+        What follows the first number names the client or room that the thread is busy with.
+        """
         skip = len(self.prefix) + 1
         with self._lock:
             names = [thread.name[skip:] for thread in self._running]
-        return Counter(name.rstrip("-0123456789") for name in names)
+        return Counter(_NUMBER.split(name, maxsplit=1)[0] for name in names)
 
     def left_behind(self) -> bool:
         """Return True if this process was forked while threads ran: they do not exist in it."""

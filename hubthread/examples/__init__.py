@@ -1,7 +1,8 @@
-"""Programs to run, read and copy.  Each is one file and needs ``hubthread[flask]``.
+"""Programs to run, read and copy.  Each is one file.
 
-flask_chat.py   a chat with login and rooms: forms, pages, and one WebSocket view
-dashboard.py    live figures of the server, measured by a background thread
+flask_chat.py   a chat with login and rooms: forms, pages, and one WebSocket view (``[flask]``)
+dashboard.py    live figures of the server, measured by a background thread (``[flask]``)
+tracing.py      a span of OpenTelemetry around each callback, and metrics (``[otel]``, and the SDK)
 
 Layer: top.  Threads: views run on the WSGI server's threads, callbacks of clients on the hub's.
 """

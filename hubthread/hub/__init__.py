@@ -18,6 +18,7 @@
 ``report.py``           ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any
                         thread
 ``metrics.py``          ``hub.metrics``: the counters as families of numbers.  Any thread
+``worker_metrics.py``   the metrics of all processes of a program.  Any thread
 ``exposition.py``       the text formats of Prometheus for these families
 ``fork.py``             the hubs of a forked child refuse calls
 ======================  =======================================================================

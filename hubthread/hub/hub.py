@@ -566,14 +566,14 @@ class Hub(EachClient[Meta, Header]):
         kinds of rooms (``HotlineOption.kind``).
         """
         check_kind("request", request, Request, "a Request")
-        return metrics_page(self._core, self.statistics(), request.headers.get("Accept"))
+        return metrics_page(self._lifecycle.metrics.families(), request.headers.get("Accept"))
 
     def metrics_app(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> list[bytes]:
         """Answer a scrape inside a WSGI server, as ``metrics`` does.  A WSGI application."""
         check_kind("environ", environ, dict, "the environ of a WSGI request")
-        page = metrics_page(self._core, self.statistics(), environ.get("HTTP_ACCEPT"))
+        page = metrics_page(self._lifecycle.metrics.families(), environ.get("HTTP_ACCEPT"))
         start_response("200 OK", [("Content-Type", page.content_type)])
         return [page.body]
 

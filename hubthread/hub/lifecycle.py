@@ -29,6 +29,7 @@ from hubthread.core.core import Core
 from hubthread.errors import DeadlockError, ExecTimeout, HubClosed, HubThreadError, UsageError
 from hubthread.hub.drain import INTERVAL, drain, pace
 from hubthread.hub.fork import refusal, watch_forks
+from hubthread.hub.worker_metrics import WorkerMetrics
 from hubthread.protocol.close_codes import AFTER_RESTART, MOST_RETRY, CloseCode
 
 __all__ = ["Lifecycle"]
@@ -64,6 +65,7 @@ class Lifecycle:
         self.watchdog = Watchdog(
             setting.watchdog, core.clock, lambda: [core.loop, *registry.watched()], core.logger
         )
+        self.metrics = WorkerMetrics(core)
         self._walker: int | None = None  # the thread that walks the order of closing
         self._lines: list[tuple[Any, ...]] = []  # to log at the end of the walk
         self._idle = IdleSweep(setting.limits.idle_time, registry.everyone.members, core.timers)
@@ -98,6 +100,7 @@ class Lifecycle:
             self.watchdog.start()
             self._idle.start()
             self._core.sharing.start()
+            self.metrics.start()
         except Exception:
             raise
         except BaseException:  # an interrupt: a part of the hub may not run
@@ -127,6 +130,7 @@ class Lifecycle:
             self.watchdog.start()
             self._idle.start()
             self._core.sharing.start()
+            self.metrics.start()
             with interrupts_between_jobs(self._core.loop):
                 self._run()
         except Exception:
@@ -361,6 +365,7 @@ class Lifecycle:
         for hotline in hotlines:  # the last callback of a room may use the hub
             hotline._wait_ended(left(deadline - timeout * FORCE_SHARE / 4))
         core.sharing.close(left(deadline))
+        self.metrics.close()
         if core.readers is not None:
             core.readers.close()
         core.workers.close()

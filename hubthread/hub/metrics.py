@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from hubthread.core.figures import RoomFigures
 from hubthread.hub.exposition import OPEN_METRICS, TEXT, Family, render, wants_open_metrics
 from hubthread.net.traffic import Meter
 from hubthread.protocol.http import Response
-from hubthread.statistics import HubStatistics
+from hubthread.statistics import BackplaneStatistics, HubStatistics
 from hubthread.version import VERSION
 
 __all__ = ["families", "metrics_page"]
@@ -27,13 +27,13 @@ __all__ = ["families", "metrics_page"]
 _room_figures = attrgetter("_kind", "members_num", "push_count", "_load", "_ticks")
 
 
-def metrics_page(core: Core[Any, Any], statistics: HubStatistics, accept: str | None) -> Response:
-    """Return the metrics as a page.
+def metrics_page(found: Iterable[Family], accept: str | None) -> Response:
+    """Return metrics as a page.
 
     :param accept: the header ``Accept`` of the request: OpenMetrics where it asks for it.
     """
     open_metrics = wants_open_metrics(accept or "")
-    text = render(families(core, statistics), open_metrics=open_metrics)
+    text = render(found, open_metrics=open_metrics)
     return Response(200, text.encode(), OPEN_METRICS if open_metrics else TEXT)
 
 
@@ -46,6 +46,8 @@ def families(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
         *_hub(core, statistics),
         *_clients(core, statistics),
         *_rooms(core),
+        *_sessions(core),
+        *_backplane(statistics.backplane),
     ]
 
 
@@ -225,3 +227,45 @@ def _recoveries(kinds: Mapping[str, RoomFigures]) -> Family:
             family.add(figures.recovered, kind=kind, recovered="true")
             family.add(figures.not_recovered, kind=kind, recovered="false")
     return family
+
+
+def _sessions(core: Core[Any, Any]) -> list[Family]:
+    away = Family("hubthread_clients_away", "gauge", "Clients that may come back (sessions).")
+    resumes = Family(
+        "hubthread_sessions_resumed", "counter", "Clients that asked for their session again."
+    )
+    if core.sessions is not None:
+        now, resumed, missed = core.sessions.figures()
+        away.add(now)
+        resumes.add(resumed, resumed="true")
+        resumes.add(missed, resumed="false")
+    return [away, resumes]
+
+
+def _backplane(statistics: BackplaneStatistics | None) -> list[Family]:
+    up = Family("hubthread_backplane_up", "gauge", "1 while the backplane is connected.")
+    waiting = Family(
+        "hubthread_backplane_pushes", "gauge", "Pushes that have no place in their room yet."
+    )
+    size = Family("hubthread_backplane_bytes", "gauge", "Bytes of the pushes without a place.")
+    lost = Family(
+        "hubthread_backplane_connections_lost",
+        "counter",
+        "Connections to the backplane that were lost or could not be made.",
+    )
+    looks = Family(
+        "hubthread_backplane_looks", "counter", "Looks into the streams for missed pushes."
+    )
+    unknown = Family(
+        "hubthread_backplane_unknown_messages",
+        "counter",
+        "Messages of another version that were ignored.",
+    )
+    if statistics is not None:
+        up.add(int(statistics.state == "up"))
+        waiting.add(statistics.waiting)
+        size.add(statistics.waiting_bytes)
+        lost.add(statistics.lost_connections)
+        looks.add(statistics.looks)
+        unknown.add(statistics.unknown)
+    return [up, waiting, size, lost, looks, unknown]

@@ -92,7 +92,20 @@ class SessionTable:
         self._sessions: dict[bytes, Session] = {}
         self._arriving: dict[SessionSink, None] = {}
         self._away = 0
+        self._resumed = 0
+        self._not_resumed = 0
         self._closed = False
+
+    def figures(self) -> tuple[int, int, int]:
+        """Return the clients that are away now, and the resumes that succeeded and failed."""
+        with self._lock:
+            return self._away, self._resumed, self._not_resumed
+
+    def count_resume(self, *, resumed: bool) -> None:
+        """Count a client that has asked for its session."""
+        with self._lock:
+            self._resumed += resumed
+            self._not_resumed += not resumed
 
     def sink(
         self,
@@ -466,7 +479,9 @@ class SessionSink:
                     session.client._strand.post(switch, essential=True)
                     self.session = session
                     self._settle(session.client)
+                    self._table.count_resume(resumed=True)
                     return
+            self._table.count_resume(resumed=False)
         client = self._make()
         client.ws_conn = self.connection
         self._share(client)

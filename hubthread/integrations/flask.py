@@ -82,6 +82,9 @@ class FlaskHub(Generic[Meta, Header]):
         names are ``HUBTHREAD_`` and a field of ``HubSetting``, ``Limits``, ``WebsocketPeriod``,
         ``Upgrader`` or ``PingPongPlan`` in capitals, such as ``HUBTHREAD_CHECK_ORIGIN``.
         ``HUBTHREAD_MAX_CONNECTIONS`` limits the connections of each process (10,000 by default).
+        ``HUBTHREAD_METRICS``, such as ``"/metrics"``, is the path of a page for Prometheus
+        (``Hub.metrics``), with the endpoint ``hubthread_metrics``; ``HUBTHREAD_METRICS_DIR`` lets
+        it answer for all processes.
         ``HUBTHREAD_REDIS_URL`` lets shared rooms span processes, with the prefix
         ``HUBTHREAD_REDIS_PREFIX``, ``hubthread`` by default (``RedisBackplane``).
         With ``HUBTHREAD_REQUEST_CONTEXT = True`` callbacks run inside a request context with
@@ -119,6 +122,8 @@ class FlaskHub(Generic[Meta, Header]):
         check_number("max_connections", most, 1, whole=True)
         with_request = config.pop("request_context", False)
         check_kind("request_context", with_request, bool, "True or False")
+        metrics = config.pop("metrics", None)
+        _check_metrics(metrics)
         url, prefix = config.pop("redis_url", None), config.pop("redis_prefix", "hubthread")
         if url is not None:
             config["backplane"] = RedisBackplane(url, prefix=prefix)
@@ -136,6 +141,8 @@ class FlaskHub(Generic[Meta, Header]):
         else:
             app.before_request(bridge.start_soon)
         app.add_url_rule("/_hubthread/hubthread.js", "hubthread_client", _client_script)
+        if metrics is not None:
+            app.add_url_rule(metrics, "hubthread_metrics", _metrics)
         weakref.finalize(app, hub._lifecycle.close_running).atexit = False
         return hub
 
@@ -201,6 +208,16 @@ def _client_script() -> Response:
     response.cache_control.no_cache = True
     response.add_etag()
     return response.make_conditional(request)
+
+
+def _metrics() -> Response:
+    return Response.from_app(_state().hub.metrics_app, request.environ)
+
+
+def _check_metrics(path: object) -> None:
+    if path is not None and not (isinstance(path, str) and path.startswith("/")):
+        wanted = f"expected a path such as '/metrics', got {path!r}"
+        raise SettingError(f"{_PREFIX}METRICS", wanted)
 
 
 _NO_META = (tuple, str, bytes, type(None))

@@ -12,7 +12,8 @@ Read in this order:
   come back.  What waits goes from one outbox to the next.
 - ``steps.py``, ``readiness.py``, ``selecting.py`` and ``shared.py``: connections that share
   threads.  The work of a connection is a generator, which a selector resumes.
-- ``traffic.py``: counts of messages and bytes, for metrics.
+- ``traffic.py``: counts of messages and bytes, for metrics; ``worker_sockets.py``: the processes
+  of a program that answer for each other.
 - ``bind.py``, ``listener.py`` and ``address_limit.py``: from listening sockets to connections;
   ``activation.py`` takes the sockets of systemd, ``proxy.py`` reads the header of a proxy.
 - ``dial.py`` and ``waker.py``: the sockets of clients.

@@ -25,7 +25,10 @@ from hubthread import (
     HubSetting,
     IOContext,
     Overflow,
+    Sessions,
     SettingError,
+    Upgrader,
+    WebsocketPeriod,
 )
 from hubthread.core.figures import MAX_KINDS, OTHER
 from hubthread.hub.exposition import Family, render
@@ -145,6 +148,38 @@ def test_metrics_tell_kinds_of_rooms_apart() -> None:
         assert then["hubthread_rooms{kind=table}"] == 0
         assert then["hubthread_room_pushes_total{kind=table}"] == 2
         assert_no_counter_goes_back(now, then)
+
+
+def test_metrics_count_sessions() -> None:
+    upgrader = Upgrader(subprotocols=("hubthread.1",))
+    setting = HubSetting[Any, Any](
+        dict, sessions=Sessions(grace=10), websocket_period=WebsocketPeriod(upgrader=upgrader)
+    )
+    with VirtualHub(setting) as hub:
+        peer = hub.connect(session=True)
+        peer.drop()
+        assert figures(hub)["hubthread_clients_away"] == 1
+        again = hub.connect(resume=peer)
+        now = figures(hub)
+        assert now["hubthread_clients_away"] == 0
+        assert now["hubthread_sessions_resumed_total{resumed=true}"] == 1
+        again.drop()
+        hub.advance(11)
+        hub.connect(resume=again)
+        then = figures(hub)
+        assert then["hubthread_sessions_resumed_total{resumed=false}"] == 1
+        assert_no_counter_goes_back(now, then)
+
+
+def test_metrics_show_the_backplane_from_the_first_shared_room() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        assert "hubthread_backplane_up" not in figures(hub)
+        hub.hotline(HotlineOption("table", shared=True)).push("one")
+        hub.settle()
+        now = figures(hub)
+        assert now["hubthread_backplane_up"] == 1
+        assert now["hubthread_backplane_pushes"] == 0
+        assert now["hubthread_backplane_connections_lost_total"] == 0
 
 
 def test_metrics_join_the_kinds_of_rooms_that_are_too_many() -> None:

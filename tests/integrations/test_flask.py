@@ -661,3 +661,21 @@ def test_route_answers_a_page_that_asks_why_it_is_refused() -> None:
     client.post("/login/ann")
     assert client.get("/ws", headers=check).status_code == 204
     site.hub.close()
+
+
+def test_metrics_are_a_page_of_the_application_where_its_configuration_says_so() -> None:
+    app = Flask(__name__)
+    app.config["HUBTHREAD_METRICS"] = "/metrics"
+    FlaskHub(HubSetting(dict)).init_app(app)
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain; version=0.0.4")
+    assert "hubthread_up 0" in answer.text
+
+
+@pytest.mark.parametrize("path", ["metrics", 1, b"/metrics"])
+def test_metrics_at_no_path_are_refused(path: object) -> None:
+    app = Flask(__name__)
+    app.config["HUBTHREAD_METRICS"] = path
+    with pytest.raises(SettingError, match=r"HUBTHREAD_METRICS.*such as '/metrics'"):
+        FlaskHub(HubSetting(dict)).init_app(app)
