@@ -120,7 +120,7 @@ class _Room:
         self.stream = Stream(Position(secrets.token_hex(4), 0), None, now)
         self.attached: dict[MemoryLink, _Attached] = {}
         self.present: dict[str, tuple[str, set[MemoryLink]]] = {}
-        """What is told of each key, and the hubs that have it."""
+        """The members by key: the text about each, and the hubs that have it."""
         self.counts: dict[MemoryLink, int] = {}
         self._waiting: deque[_Entry | _Presence | _Count] = deque()
         # Held by the call that hands over.  A call that finds it held is inside that call, on

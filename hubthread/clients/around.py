@@ -31,7 +31,7 @@ class Around:
         self._client = client
         self._factory = factory
         self.noted: BaseException | None = None
-        """What the present callback has raised, if it was handled on its way to the manager."""
+        """The error of the present callback, if it was handled on its way to the manager."""
 
     def run(self, work: Callable[[], T]) -> T | None:
         """Return ``work()``, or None if the manager swallows its exception."""

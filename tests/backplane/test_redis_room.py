@@ -23,7 +23,7 @@ def message(text: str) -> Message:
 
 
 class Server:
-    """What Redis does with a room: entries, of which the oldest are trimmed."""
+    """A room in Redis: entries, of which the oldest are trimmed."""
 
     def __init__(self) -> None:
         self.epoch = 1

@@ -71,7 +71,7 @@ class Asked:
         self.hub = hub
         self.times: list[float] = []
         self.acts: dict[int, Callable[[Any], object]] = {}
-        """What to do with ``done``, by the number of the call."""
+        """The use of ``done`` in a call of the function, by the number of the call."""
         self.late: list[float] = []
         """The times of calls of the timeout callback."""
 

@@ -253,7 +253,7 @@ def test_program_closes_a_client_that_is_away(make: Callable[..., Hub], events: 
 
 
 def test_close_of_the_program_wins_over_a_claim(make: Callable[..., Hub]) -> None:
-    """Whether it comes before the claim, or before the client has changed over."""
+    """It may come before the claim, or before the client has changed over."""
     hub = make()
     ada = hub.connect(session=True)
     ada.stall()  # it does not see the Close
@@ -399,7 +399,7 @@ def test_token_is_checked_when_a_client_comes_back(
 
 
 def test_compression_of_another_kind_makes_a_new_client(make: Callable[..., Hub]) -> None:
-    """What waits is encoded already."""
+    """The messages that wait are encoded already."""
     upgrader = Upgrader(compression=True)
     hub = make(websocket_period=WebsocketPeriod(upgrader=upgrader))
     ada = hub.connect(session=True, headers={"Sec-WebSocket-Extensions": "permessage-deflate"})

@@ -321,7 +321,7 @@ ACTION = st.one_of(
 
 
 class Order(RuleBasedStateMachine):
-    """What each client sees, and what the hooks hear, in the order of the calls."""
+    """The messages of each client and the calls of the hooks, in the order of the calls."""
 
     clock = False
     seats = 3

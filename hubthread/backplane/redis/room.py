@@ -1,8 +1,8 @@
 """One shared room of one hub: the messages that wait, and the order of those that arrive.
 
 A batch may arrive three ways: as the answer to the hub's own publish, by subscription, and from
-the room's stream.  Whatever comes first is taken if it follows the last one.  Whatever leaves a
-hole waits until the hole is filled from the stream.
+the room's stream.  The first of the three to come is taken if it follows the last batch.  A batch
+that leaves a hole waits until the hole is filled from the stream.
 
 Layer: backplane.  Threads: any thread publishes.  The publisher, the subscriber and the keeper
 bring what arrives; the room's lock lets in one of them at a time.
@@ -27,7 +27,7 @@ BATCH_MESSAGES = 512
 BATCH_BYTES = 1 << 20
 
 REPAIR = History(size=256, ttl=30.0, max_bytes=1 << 20)
-"""What the stream of a room without a history keeps, to fill holes."""
+"""The history in the stream of a room that has none of its own: it fills holes."""
 
 LATER_BYTES = 1 << 20
 """Bytes of the batches that wait behind a hole; the stream has those beyond."""

@@ -27,7 +27,7 @@ class Row(NamedTuple):
     unit: str
     """``""``, ``s`` or ``B``: the unit of the default."""
     effect: str
-    """What happens beyond the limit."""
+    """The effect beyond the limit."""
     reason: str
     """Why the default is what it is."""
 

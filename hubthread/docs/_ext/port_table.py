@@ -19,7 +19,7 @@ class Port(NamedTuple):
     python: str
     """The Python name, as ``import hubthread`` offers it, or a name of the standard library."""
     note: str
-    """What differs; may be empty."""
+    """The differences; may be empty."""
 
 
 # One name each, in the order of the Go package's documentation: "Go = Python: note".
