@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -207,12 +206,14 @@ class _Interrupt:
 
     def __init__(self) -> None:
         self._done = False
+        self._left = threading.Event()
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGINT, self._raise)
 
     def __exit__(self, *error: object) -> None:
         self._done = True
+        self._left.set()
 
     def _raise(self, *signal_and_frame: object) -> None:
         if not self._done:
@@ -224,7 +225,7 @@ class _Interrupt:
         while not self._done:
             os.kill(os.getpid(), signal.SIGINT)
             # Python loses a signal that comes just before the read begins to wait.
-            time.sleep(AGAIN)
+            self._left.wait(AGAIN)
 
 
 def _line_buffer() -> Callable[[], str] | None:
