@@ -16,7 +16,7 @@ from typing import Any
 
 from hubthread.checks import checked
 from hubthread.client.listeners import Inbox, Listener, Listeners
-from hubthread.client.room import Room
+from hubthread.client.room import Room, data_of
 from hubthread.concurrency.calls import thread_id
 from hubthread.errors import HandleNotFind, MatcherError, PayloadError
 from hubthread.matcher.compile import marshal_json
@@ -112,6 +112,10 @@ class Delivery:
             room = machine.rooms.get(name) if isinstance(name, str) else None
             if room is not None:
                 room.take(message, size)
+            elif isinstance(name, str) and name not in machine.named and kind is None:
+                # The server has let the client into a room that the program did not ask for.
+                pushed = data_of(message)
+                self._events.append((epoch, partial(self._deliver, None, pushed, None, size)))
         elif not _is_own(kind):  # its own, but unknown: a message of a newer hub
             self._events.append((epoch, partial(self._deliver, None, message, data, size)))
 

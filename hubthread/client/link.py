@@ -138,7 +138,7 @@ class Link:
     @property
     def rtt(self) -> float | None:
         """The smallest round trip that was measured, in seconds; None before the first."""
-        best = self._machine.best
+        best = self._machine.clock.best
         return None if best is None else best[0]
 
     @property
@@ -148,7 +148,7 @@ class Link:
 
     def now(self) -> float:
         """Return the server's clock in seconds since 1970; the own clock until it is known."""
-        best = self._machine.best
+        best = self._machine.clock.best
         return wall_time() if best is None else self._driver.now() + best[1]
 
     @property
@@ -369,10 +369,10 @@ class Link:
             self._refuse_closed()
             room = self._machine.rooms.get(name)
             if room is None:
-                room = self._machine.rooms[name] = Room(self, name, self._option.inbox)
+                room = Room(self, name, self._option.inbox)
             assert isinstance(room, Room)
             room.hold(replay)
-            self._machine.join(room)
+            self._machine.enter(room)
         return room
 
     def receive(self, timeout: float | None = None) -> Any:

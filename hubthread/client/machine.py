@@ -22,24 +22,27 @@ from typing import Any, NamedTuple
 
 from hubthread.client.interfaces import Driver, Fate, Joining, State, Task, Token, Tunables
 from hubthread.client.queue import Entry, Queue
+from hubthread.client.server_clock import MOST_CLOCK, ServerClock
 from hubthread.errors import HubThreadError, Lost, Refused, TimedOut
 from hubthread.protocol.close_codes import (
-    AFTER_LOSS,
     MOST_RETRY,
     Advice,
     advice_of,
     backoff,
     split_reason,
+    spread,
     wait_range,
 )
 from hubthread.protocol.envelope import SUBPROTOCOL
 
 __all__ = ["Machine"]
 
-RENEWED_AT = 0.8
-"""The part of a token's time after which it is renewed."""
+RENEWED = (0.6, 0.8)
+"""The parts of a token's time between which it is renewed."""
+LEAST_RENEWAL = 1.0
+"""The least wait in seconds before a token is renewed, however short its time is."""
 TOKEN_RETRY = 5.0
-"""Seconds to wait after a token function that failed to renew."""
+"""The longest wait in seconds after a token function that failed to renew."""
 CONNECT_TIMEOUT = 10.0
 """Seconds for the connection and the hub's hello together."""
 STEADY = 5.0
@@ -54,11 +57,6 @@ LOOK_AGAIN = 0.1
 """Seconds between two looks at a socket that takes no more."""
 MOST_EARLY = 64
 """Messages before the hub's hello."""
-SAMPLES = 8
-"""Measurements of the server's clock that are kept."""
-
-MOST_CLOCK = 2.0**53
-"""Milliseconds that a clock may show, so that no answer makes the arithmetic fail."""
 
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
@@ -77,10 +75,6 @@ class Request(NamedTuple):
 
 def _ignore(error: HubThreadError) -> None:
     """Forget a question whose connection has ended."""
-
-
-def _nothing() -> None:
-    """Do nothing."""
 
 
 class Machine:
@@ -104,6 +98,9 @@ class Machine:
         self._emit = emit
         self._renew_token = renew
         self.rooms: dict[str, Joining] = {}
+        self.named: set[str] = set()
+        """The names of the rooms that the program has asked for at any time."""
+        self._left: set[str] = set()  # rooms that were left while the session was away
         self.state: State = "idle"
         self.reason = ""
         self.retry_due = math.inf
@@ -129,7 +126,7 @@ class Machine:
         self._connect_due = math.inf
         self._token_due = math.inf
         self._looked_at = 0.0  # at a socket that takes no more
-        self._samples: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
+        self.clock = ServerClock()
 
     # For the program.
 
@@ -203,6 +200,13 @@ class Machine:
         """True if an answer is awaited."""
         return bool(self._requests)
 
+    def enter(self, room: Joining) -> None:
+        """Take a room that the program holds, and join it."""
+        self.rooms[room.name] = room
+        self._left.discard(room.name)
+        self.named.add(room.name)
+        self.join(room)
+
     def join(self, room: Joining) -> None:
         """Ask the server to let the client into a room, unless it is in."""
         message = room.joining() if self._connected else None
@@ -223,11 +227,8 @@ class Machine:
             del self.rooms[room.name]
             if self._connected:
                 self._send_now({"type": "hub:leave", "room": room.name})
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """The smallest round trip in seconds, and what the server's clock is ahead by."""
-        return min(self._samples, default=None)
+            else:
+                self._left.add(room.name)
 
     # For the driver.
 
@@ -351,7 +352,6 @@ class Machine:
 
     def on_closed(self, code: int, reason: str) -> None:
         """Note that the connection has ended after its handshake."""
-        was_open = self.state == "open"
         self._note_steady()
         self._drop(None)
         text, retry = split_reason(reason)
@@ -359,10 +359,10 @@ class Machine:
         advice = advice_of(code)
         if advice is Advice.REST:
             self._become("resting", text)
-        elif advice is Advice.TOKEN:
-            self._renew(text)
+        elif advice is Advice.TOKEN and not self._may_ask_again():
+            self._end(text)
         else:
-            bounds = wait_range(code, retry, self._failures, was_open=was_open)
+            bounds = wait_range(code, retry, self._failures)
             if bounds is None:
                 self._end(text)
             else:
@@ -375,7 +375,11 @@ class Machine:
         :param status: the status of its answer; ``None`` if the answer is broken.
         """
         if status == _LOGIN:
-            self._renew("the server refuses: log in first")
+            reason = "the server refuses: log in first"
+            if self._may_ask_again():
+                self._wait(reason, self._spread())
+            else:
+                self._end(reason)
         elif status is None:
             self._end(text)
         elif status in _LATER or status >= 500:
@@ -403,7 +407,8 @@ class Machine:
             self._end(token.reason, NORMAL)
         elif token.value is None:
             # The server closes the connection in the end.
-            self._token_due = self._driver.now() + TOKEN_RETRY
+            wait = TOKEN_RETRY * (0.5 + self._driver.random() / 2)
+            self._token_due = self._driver.now() + wait
             self._driver.wake()
         else:
             self._ask_hub({"type": "hub:token", "token": token.value}, self._expires)
@@ -449,18 +454,20 @@ class Machine:
     def _backoff(self) -> float:
         return self._driver.random() * backoff(self._failures)
 
+    def _spread(self) -> float:
+        return self._driver.random() * spread(self._failures)
+
     def _end(self, reason: str, code: int | None = None) -> None:
         self._drop(code)
         self._forget(reason)
         self._become("ended", reason)
 
-    def _renew(self, text: str) -> None:
-        """Ask for another token, once."""
+    def _may_ask_again(self) -> bool:
+        """Note that the token was refused; return False if the token function cannot help."""
         if self._refused_token or not self._tunables.can_renew:
-            self._end(text)
-            return
+            return False
         self._refused_token = True
-        self._attempt()
+        return True
 
     def _note_steady(self) -> None:
         if self.state == "open" and self._driver.now() - self._opened_at >= STEADY:
@@ -469,8 +476,7 @@ class Machine:
 
     def _dead(self) -> None:
         self._note_steady()
-        wait = None if self._failures else self._driver.random() * AFTER_LOSS
-        self._wait("the line is dead", wait)
+        self._wait("the line is dead", self._spread())
 
     def _forget(self, reason: str) -> None:
         self._queue.clear()
@@ -498,11 +504,11 @@ class Machine:
         self._got = number if type(number) is int else None
         number = message.get("id")
         self.id = number if isinstance(number, (int, str)) else None
-        self._samples.clear()
-        self._sample(self._started_at, message)
+        self.clock.forget()
+        self.clock.take(message.get("now"), self._started_at, self._driver.now())
         self._expires(message)
         early, epoch = list(self._early), self.epoch
-        self._opened(partial(self._come_back, message) if asked else _nothing)
+        self._opened(partial(self._come_back, message) if asked else self._left.clear)
         for data in early:
             if epoch == self.epoch:
                 self.on_data(data)
@@ -510,15 +516,19 @@ class Machine:
     def _come_back(self, message: Mapping[str, Any]) -> None:
         """Go on with the session, or join the rooms anew if it has ended."""
         resumed, lost = message.get("resumed") is True, message.get("lost")
-        count = lost if type(lost) is int else 0
+        count = max(0, lost) if type(lost) is int else 0
         if resumed and count:
             self._emit("gap", count)
         for room in list(self.rooms.values()):
             if resumed:
                 room.resume(count)
             self.join(room)
+        if resumed:
+            for name in self._left:
+                self._send_now({"type": "hub:leave", "room": name})
+        self._left.clear()
 
-    def _opened(self, then: Callable[[], object] = _nothing) -> None:
+    def _opened(self, then: Callable[[], object] = lambda: None) -> None:
         self._connect_due = math.inf
         self._opened_at = self._driver.now()
         self._become("open", "")
@@ -566,19 +576,15 @@ class Machine:
         if ttl is None or not known or not self._tunables.can_renew:
             self._token_due = math.inf
         else:
-            self._token_due = self._driver.now() + ttl * RENEWED_AT
+            # At random, so that clients whose tokens expire together do not ask together.
+            part = RENEWED[0] + self._driver.random() * (RENEWED[1] - RENEWED[0])
+            self._token_due = self._driver.now() + max(ttl * part, LEAST_RENEWAL)
         self._driver.wake()
 
     def _on_time_told(self, asked: float, answer: Mapping[str, Any]) -> None:
         if self._asked == asked:
             self._asked = None
-        self._sample(asked, answer)
-
-    def _sample(self, asked: float, message: Mapping[str, Any]) -> None:
-        told, now = message.get("now"), self._driver.now()
-        if isinstance(told, (int, float)) and abs(told) < MOST_CLOCK:
-            trip = now - asked
-            self._samples.append((trip, told / 1000 + trip / 2 - now))
+        self.clock.take(answer.get("now"), asked, self._driver.now())
 
     def _send_now(self, message: Mapping[str, Any]) -> None:
         self._driver.send(json.dumps(message, separators=(",", ":")))

@@ -21,7 +21,7 @@ from hubthread.state.patch import apply
 if TYPE_CHECKING:
     from hubthread.client.interfaces import Fate
 
-__all__ = ["Room"]
+__all__ = ["Room", "data_of"]
 
 MOST_OFFSET = 2**63
 
@@ -206,8 +206,6 @@ class Room:
         if not self._live and self._position is not None:
             return  # while it joins anew with its position: all of it comes again
         kind = message.get("type")
-        if not self._live and self._position is not None:
-            return  # it joins anew: all of it comes again behind the answer
         if kind == "hub:gap":
             self._position = _position(message.get("epoch"), message.get("at"), 0)
             self._tell("gap", str(message.get("why", "unknown")))
@@ -221,7 +219,7 @@ class Room:
             # A number may be left out: the push was for others.  A loss is told by "hub:gap".
             if number is not None and place is not None and number <= place.offset:
                 return
-            data = _data(message)
+            data = data_of(message)
             if isinstance(data, dict) and data.get("type") == "hub:state":
                 self._take_state(data)
                 self.heard(number)
@@ -288,7 +286,7 @@ def _position(epoch: object, at: object, count: int) -> Position | None:
     return Position(epoch, max(0, offset - count))
 
 
-def _data(message: Mapping[str, Any]) -> Any:
+def data_of(message: Mapping[str, Any]) -> Any:
     """Return the push in its envelope; ``None`` if it has none."""
     if "data" in message:
         return message["data"]

@@ -118,7 +118,11 @@ def serve(demo: Demo, host: str, port: int) -> Server:
     demo.arena.open(demo.hub)
     pages = {path: _page(name) for path, name in PAGES.items()}
     return demo.hub.serve(
-        host, port, path="/ws", pages={**pages, "/healthz": _health_page(demo.hub)}
+        host,
+        port,
+        path="/ws",
+        client="/hubthread.js",
+        pages={**pages, "/healthz": _health_page(demo.hub)},
     )
 
 

@@ -30,7 +30,7 @@ from hubthread.errors import DeadlockError, ExecTimeout, HubClosed, HubThreadErr
 from hubthread.hub.drain import INTERVAL, drain, pace
 from hubthread.hub.fork import refusal, watch_forks
 from hubthread.hub.worker_metrics import WorkerMetrics
-from hubthread.protocol.close_codes import AFTER_RESTART, MOST_RETRY, CloseCode
+from hubthread.protocol.close_codes import AFTER_LOSS, MOST_RETRY, CloseCode
 
 __all__ = ["Lifecycle"]
 
@@ -343,7 +343,7 @@ class Lifecycle:
         core.registry.everyone.seal()
         members = [*core.registry.everyone.members(), *core.registry.expected()]
         seconds = min(len(members) / RETURNS_PER_SECOND, MOST_RETRY)
-        retry = seconds if seconds > AFTER_RESTART else None  # otherwise they know themselves
+        retry = seconds if seconds > AFTER_LOSS else None  # otherwise they know themselves
         for client in members:
             client.close(CloseCode.GOING_AWAY, "the server is going away", retry)
         if core.sessions is not None:

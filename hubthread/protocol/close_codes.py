@@ -28,18 +28,17 @@ __all__ = [
     "advised_reason",
     "backoff",
     "split_reason",
+    "spread",
     "wait_range",
 ]
 
 MOST_RETRY = 3600.0
 """The longest advice in seconds.  A client takes a longer one as this."""
 
-FIRST_BACKOFF = 0.3
+FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 20.0
-AFTER_LOSS = 1.0
-"""The spread of the first attempt after a connection that was steady."""
-AFTER_RESTART = 2.0
-"""The spread after a planned end whose reason names none."""
+AFTER_LOSS = 2.0
+"""The least spread of the clients that are lost together, unless the server names one."""
 OVERLOADED = 2.0
 """The least wait for a server that has too much to do."""
 
@@ -56,7 +55,7 @@ class Advice(str, Enum):
     OVERLOADED = "overloaded"
     """Come back, but not at once."""
     TOKEN = "token"
-    """Fetch a new token and come back at once; stay away if the server refuses it, too."""
+    """Come back with a new token; stay away if the server refuses it, too."""
     END = "end"
     """Stay away: the same would happen again."""
 
@@ -125,7 +124,7 @@ BANDS: tuple[tuple[int, int, Advice], ...] = (
 )
 """The first and the last code of each band, and the advice."""
 
-_RETURNS = (Advice.BACK, Advice.RESTART, Advice.OVERLOADED)
+_RETURNS = (Advice.BACK, Advice.RESTART, Advice.OVERLOADED, Advice.TOKEN)
 _RETRY = re.compile(r"(?:^|\s+)retry=(\d+(?:\.\d+)?)$")
 
 
@@ -170,29 +169,26 @@ def backoff(failures: int) -> float:
     return min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(failures, 30))
 
 
-def wait_range(
-    code: int, retry: float | None, failures: int, *, was_open: bool
-) -> tuple[float, float] | None:
+def wait_range(code: int, retry: float | None, failures: int) -> tuple[float, float] | None:
     """Return the least and the longest wait before the next attempt, in seconds.
 
     The client waits for a random time between the two.
 
     :param retry: the advice of the reason.
     :param failures: attempts in a row that brought no steady connection.
-    :param was_open: True if the hub had said hello.
     :returns: ``None`` for a code after which a client does not come back by itself.
     """
     advice = advice_of(code)
     if advice not in _RETURNS:
         return None
+    least = OVERLOADED if advice is Advice.OVERLOADED else 0.0
+    return least, least + spread(failures, retry)
+
+
+def spread(failures: int, retry: float | None = None) -> float:
+    """Return the longest wait, in seconds, after a loss and so many failures since.
+
+    Clients that are lost together wait for random parts of it, and so do not come back together.
+    """
     # A server that accepts and closes at once must not be asked all the time.
-    least, most = 0.0, backoff(failures) if failures or not was_open else 0.0
-    if retry is not None:
-        most = max(retry, most)
-    elif advice is Advice.RESTART:
-        most = max(AFTER_RESTART, most)
-    elif not most:
-        most = AFTER_LOSS
-    if advice is Advice.OVERLOADED:
-        least, most = OVERLOADED, OVERLOADED + most
-    return least, most
+    return max(AFTER_LOSS if retry is None else retry, backoff(failures) if failures else 0.0)

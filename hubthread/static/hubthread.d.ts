@@ -85,6 +85,7 @@ export class Hub {
   /** The session has gone on, and so many messages were lost meanwhile. */
   on(event: "gap", listener: (what: { lost: number }) => void, options?: Listening): Off
   on(event: "message", listener: (data: string | ArrayBuffer) => void, options?: Listening): Off
+  /** A header that has the name of an event calls no listener: its messages come to "*". */
   on(header: string | number, listener: (message: any) => void, options?: Listening): Off
   /** Answer the server's requests with this header. */
   answer(header: string | number, answer: (message: any) => unknown): Off

@@ -22,10 +22,9 @@ export const PROTOCOL = "hubthread.1"
 const SECOND = 1000
 const CONNECT_TIMEOUT = 10 * SECOND // for the socket and the hub's hello together
 const STEADY = 5 * SECOND // a connection that lasts so long resets the backoff
-const FIRST_BACKOFF = 0.3 * SECOND
+const FIRST_BACKOFF = SECOND
 const LONGEST_BACKOFF = 20 * SECOND
-const AFTER_LOSS = SECOND // the spread of the first attempt after a connection was lost
-const AFTER_RESTART = 2 * SECOND // the spread after 1001 and 1012 that name none
+const AFTER_LOSS = 2 * SECOND // the least spread after a loss, unless the server names one
 const OVERLOADED = 2 * SECOND // the least wait after 1013
 const MOST_RETRY = 3600 * SECOND // advice for longer is taken as this
 const LONGEST_TIMER = 2 ** 31 - 1 // a browser runs a timer for longer at once
@@ -34,13 +33,18 @@ const OFFLINE_WAIT = 30 * SECOND // the browser's "offline" may be wrong, so try
 const QUIET = 25 * SECOND // a visible page asks after so long without a message
 const PATIENCE = 4 * SECOND // and gives the line up after so long without an answer
 const STALE_CONNECTING = 2 * SECOND // an attempt that is older at a wake is abandoned
-const RENEWED_AT = 0.8 // the part of a token's time after which it is renewed
-const TOKEN_RETRY = 5 * SECOND // the wait after a token function that failed
+const RENEWED = [0.6, 0.8] // the parts of a token's time between which it is renewed
+const LEAST_RENEWAL = SECOND
+const TOKEN_RETRY = 5 * SECOND // the longest wait after a token function that failed
 const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not open"
 const MOST_EARLY = 64 // messages before the hub's hello
 const STORED = "hubthread:"
 const MOST_EARLY_SIZE = 1 << 20 // of their characters and bytes
 const SAMPLES = 8 // measurements of the server's clock that are kept
+
+// Names of listeners that no header of a message calls, of a hub and of a room.
+const EVENTS = new Set(["open", "state", "gap", "message", "*"])
+const ROOM_EVENTS = new Set(["join", "gap", "members", "refused", "*", "hub:state", "hub:entities"])
 
 /** The request was sent, or waited, when the connection ended: nobody knows its fate. */
 export class Lost extends Error { name = "Lost" }
@@ -88,6 +92,11 @@ class Listeners {
     return off
   }
 
+  /** Call the listeners of a message: those of its header, or else those of "*". */
+  emitMessage(header, message, events) {
+    return (!events.has(header) && this.emit(header, message)) || this.emit("*", message)
+  }
+
   /** Call every listener of a name; return true if there is one. */
   emit(name, ...values) {
     const entries = this.#all.get(name)
@@ -118,6 +127,7 @@ export class Hub {
   #answers = new Map() // header → function that answers the server's requests
   #rooms = new Map() // name → Room, while a handle is held
   #left = new Set() // names of rooms that were left while the session was away
+  #named = new Set() // names of all rooms that the program has asked for
   #requests = new Map() // id → { resolve, reject, deadline, sent, stop }
   #queue = [] // { text, bytes, key, until, request }
   #queued = 0 // bytes of the queue
@@ -260,7 +270,7 @@ export class Hub {
       })
       signal?.addEventListener("abort", aborted)
       const fate = this.#post(text, { request: id })
-      if (fate === "dropped") settle(reject, new Lost(`request ${header}: the queue is full`))
+      if (fate === "dropped") settle(reject, new Lost(`request ${header}: ${this.#whyDropped()}`))
       this.#arm()
     })
   }
@@ -273,6 +283,7 @@ export class Hub {
       this.#rooms.set(name, room)
     }
     this.#left.delete(name)
+    this.#named.add(name)
     room.hold(options)
     this.#join(room)
     return room
@@ -285,8 +296,9 @@ export class Hub {
     const epoch = this.#epoch
     this.#startedAt = now()
     this.#connectDue = now() + CONNECT_TIMEOUT
-    this.#become("connecting", this.#reason)
     this.#arm()
+    this.#become("connecting", this.#reason)
+    if (epoch !== this.#epoch) return // a listener has disconnected
     let token = this.#options.token
     if (typeof token === "function") {
       try {
@@ -318,6 +330,8 @@ export class Hub {
     this.#epoch++
     this.#connectDue = this.#retryDue = this.#tokenDue = Infinity
     this.#asked = null
+    this.#probing?.abort()
+    this.#probing = null
     const socket = this.#socket
     this.#socket = null
     this.#spoken = this.#openedSocket = false
@@ -365,7 +379,6 @@ export class Hub {
   #onClose({ code, reason }) {
     const opened = this.#openedSocket
     const steady = this.#state === "open" && now() - this.#openedAt >= STEADY
-    const wasOpen = this.#state === "open"
     this.#drop()
     if (steady) {
       this.#failures = 0
@@ -378,21 +391,22 @@ export class Hub {
     const [, said, named] = /^(.*?)(?:(?:^|\s+)retry=(\d+(?:\.\d+)?))?$/s.exec(reason)
     const text = said || `the connection ended (${code})`
     const what = advice(code)
-    switch (what) {
-      case "rest": return this.#become("resting", text)
-      case "end": return this.#end(text)
-      case "token":
-        if (this.#refusedToken || typeof this.#options.token !== "function") return this.#end(text)
-        this.#refusedToken = true
-        return this.#attempt()
-    }
-    // A server that accepts and closes at once must not be asked all the time.
+    if (what === "rest") return this.#become("resting", text)
+    if (what === "end" || (what === "token" && !this.#mayAskAgain())) return this.#end(text)
     const least = what === "overloaded" ? OVERLOADED : 0
-    let most = wasOpen && !this.#failures ? 0 : this.#longest()
-    if (named) most = Math.max(most, Math.min(named * SECOND, MOST_RETRY))
-    else if (what === "restart") most = Math.max(most, AFTER_RESTART)
-    else most ||= AFTER_LOSS
-    this.#wait(text, least + Math.random() * most)
+    this.#wait(text, least + this.#spread(named && Math.min(named * SECOND, MOST_RETRY)))
+  }
+
+  /** Note that the token was refused; return false if the token function cannot help. */
+  #mayAskAgain() {
+    if (this.#refusedToken || typeof this.#options.token !== "function") return false
+    return (this.#refusedToken = true)
+  }
+
+  /** A random wait: clients that are lost together must not come back together. */
+  #spread(advice = AFTER_LOSS) {
+    // A server that accepts and closes at once must not be asked all the time.
+    return Math.random() * Math.max(advice, this.#failures ? this.#longest() : 0)
   }
 
   #longest() { return Math.min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** this.#failures) }
@@ -427,8 +441,9 @@ export class Hub {
     this.#unopened = 0
     this.#connectDue = now() + CONNECT_TIMEOUT
     this.#probing = stop
-    this.#become("connecting", this.#reason)
     this.#arm()
+    this.#become("connecting", this.#reason)
+    if (epoch !== this.#epoch) return
     let answer
     try {
       const address = this.#address.replace(/^ws/, "http")
@@ -444,10 +459,8 @@ export class Hub {
     const status = answer.type === "opaqueredirect" ? 401 : answer.status
     const after = Math.min(Number(answer.headers.get("Retry-After")) * SECOND, MOST_RETRY)
     if (status === 401) {
-      if (this.#refusedToken || typeof this.#options.token !== "function")
-        return this.#end("the server refuses: log in first")
-      this.#refusedToken = true
-      return this.#attempt()
+      const reason = "the server refuses: log in first"
+      return this.#mayAskAgain() ? this.#wait(reason, this.#spread()) : this.#end(reason)
     }
     if (status === 403 || status === 404 || status === 410)
       return this.#end(`the server refuses (${status})`)
@@ -490,8 +503,8 @@ export class Hub {
     if (message.error !== undefined) return this.#end(`the server refuses: ${message.error}`)
     this.#spoken = true
     const asked = this.#got !== null
-    this.#session = message.session ?? null
-    this.#got = message.at ?? null
+    this.#session = typeof message.session === "string" ? message.session : null
+    this.#got = whole(message.at)
     this.#id = message.id ?? null
     this.#samples = []
     if (typeof message.now === "number") this.#sample(now() - this.#startedAt, message.now)
@@ -507,8 +520,9 @@ export class Hub {
   }
 
   /** Go on with the session, or join the rooms anew if it has ended; return who hears of a gap. */
-  #comeBack({ resumed = false, lost = 0 }) {
+  #comeBack(message) {
     const gaps = []
+    const resumed = message.resumed === true, lost = whole(message.lost) ?? 0
     if (resumed && lost) gaps.push(() => this.#listeners.emit("gap", { lost }))
     for (const room of this.#rooms.values()) {
       if (resumed && room.resume(lost)) gaps.push(() => room.missed())
@@ -522,13 +536,20 @@ export class Hub {
     const { type, reply, room } = message
     if (reply !== undefined) return this.#onReply(message)
     const own = String(type).startsWith("hub:") // a newer hub may have more of them
-    if (room !== undefined && (type === undefined || own)) this.#rooms.get(room)?.take(message)
+    if (typeof room === "string" && (type === undefined || own)) {
+      const handle = this.#rooms.get(room)
+      if (handle) handle.take(message)
+      else if (!own && !this.#named.has(room)) { // the server has let the client into this room
+        const data = pushed(message)
+        this.#listeners.emitMessage(data?.type, data, EVENTS)
+      }
+    }
     if (own || (room !== undefined && type === undefined)) return
     if (message.id !== undefined && this.#answers.has(type)) {
       this.#reply(message)
       return
     }
-    this.#listeners.emit(type, message) || this.#listeners.emit("*", message)
+    this.#listeners.emitMessage(type, message, EVENTS)
   }
 
   async #reply({ type, id, ...fields }) {
@@ -556,9 +577,8 @@ export class Hub {
   #post(data, { ttl = Infinity, key, volatile = false, request } = {}) {
     if (this.#state === "resting") this.#attempt()
     if (this.#stale()) this.#wake()
-    const socket = this.#socket
-    if (this.#state === "open" && !this.#queue.length && socket.bufferedAmount <= BUFFERED) {
-      socket.send(data)
+    if (this.#takes && !this.#queue.length) {
+      this.#socket.send(data)
       if (request) this.#requests.get(request).sent = true
       return "sent"
     }
@@ -574,14 +594,25 @@ export class Hub {
     return "queued"
   }
 
+  /** True if the socket takes a message: while it closes, it throws messages away. */
+  get #takes() {
+    const socket = this.#socket
+    return this.#state === "open" && socket.readyState === 1 && socket.bufferedAmount <= BUFFERED
+  }
+
   #flush() {
-    while (this.#queue.length && this.#state === "open" && this.#socket.bufferedAmount <= BUFFERED) {
+    while (this.#queue.length && this.#takes) {
       const { data, bytes, until, request } = this.#queue.shift()
       this.#queued -= bytes
       if (until < now()) continue
       this.#socket.send(data)
       if (request) this.#requests.get(request).sent = true
     }
+  }
+
+  #whyDropped() {
+    if (this.#state === "ended") return this.#reason
+    return this.#wish ? "the queue is full" : "the client is not connected"
   }
 
   /** Forget what waits, and tell the requests. */
@@ -646,8 +677,10 @@ export class Hub {
   // The token.
 
   #expires({ token_ttl: ttl }) {
-    const known = typeof ttl === "number" && typeof this.#options.token === "function"
-    this.#tokenDue = known ? now() + Math.max(ttl * SECOND * RENEWED_AT, SECOND) : Infinity
+    const known = ttl > 0 && typeof ttl === "number" && typeof this.#options.token === "function"
+    // At random, so that clients whose tokens expire together do not ask together.
+    const part = RENEWED[0] + Math.random() * (RENEWED[1] - RENEWED[0])
+    this.#tokenDue = known ? now() + Math.max(ttl * SECOND * part, LEAST_RENEWAL) : Infinity
   }
 
   async #renew() {
@@ -659,7 +692,7 @@ export class Hub {
     } catch (error) {
       report(error)
       if (epoch !== this.#epoch) return
-      this.#tokenDue = now() + TOKEN_RETRY // the server closes the connection in the end
+      this.#tokenDue = now() + TOKEN_RETRY * (0.5 + Math.random() / 2) // the server closes the connection in the end
       return this.#arm()
     }
     if (epoch !== this.#epoch) return
@@ -707,7 +740,6 @@ export class Hub {
       if (request.deadline <= time) request.reject(new TimedOut("no answer came in time"))
     this.#queue = this.#queue.filter(entry => entry.until > time || !(this.#queued -= entry.bytes, true))
     if (this.#connectDue <= time) {
-      this.#probing?.abort()
       if (this.#openedSocket) this.#end("the server sent no hub:hello")
       else this.#wait("the server does not answer")
     } else if (this.#retryDue <= time) {
@@ -729,7 +761,7 @@ export class Hub {
 
   #lineIsDead() {
     if (now() - this.#openedAt >= STEADY) this.#failures = 0
-    this.#wait("the line is dead", this.#failures ? undefined : Math.random() * AFTER_LOSS)
+    this.#wait("the line is dead", this.#spread())
   }
 
   // The page.
@@ -915,25 +947,29 @@ export class Room {
   }
 
   joined(answer) {
-    const { epoch = null, at = null, recovered, count = 0, members } = answer
-    const told = Boolean(members) || typeof answer.present === "number"
+    const { epoch, recovered, members } = answer
+    const at = whole(answer.at), count = whole(answer.count) ?? 0
+    const told = isObject(members) || whole(answer.present) !== null
     this.#pending = false
     if (!this.#held) return
     this.#live = true
     this.#wasLive = false
     const asked = recovered !== undefined
-    if (!(recovered && this.#at !== null)) {
-      this.#epoch = epoch
-      this.#at = at === null ? null : at - count
-    }
+    if (!(recovered && this.#at !== null)) this.#moveTo(epoch, at === null ? null : Math.max(0, at - count))
     if (told) {
-      this.#members = new Map(Object.entries(members ?? {}))
-      this.#present = answer.present ?? this.#members.size
-      this.#version = answer.v ?? null
+      this.#members = new Map(Object.entries(isObject(members) ? members : {}))
+      this.#present = whole(answer.present) ?? this.#members.size
+      this.#version = whole(answer.v)
     }
     if (asked && !recovered) this.#listeners.emit("gap", { why: answer.why ?? "unknown" })
     this.#listeners.emit("join", { recovered: Boolean(recovered), count })
     if (told) this.#listeners.emit("members", this.members)
+  }
+
+  #moveTo(epoch, at) {
+    const known = typeof epoch === "string" && at !== null
+    this.#epoch = known ? epoch : null
+    this.#at = known ? at : null
   }
 
   refused(error) {
@@ -945,35 +981,39 @@ export class Room {
     // While the room joins anew with its position: all of it comes again behind the answer.
     if (!this.#live && this.#at !== null) return
     if (message.type === "hub:gap") {
-      this.#epoch = message.epoch
-      this.#at = message.at
-      this.#listeners.emit("gap", { why: message.why })
+      this.#moveTo(message.epoch, whole(message.at))
+      this.#listeners.emit("gap", { why: message.why ?? "unknown" })
       return
     }
     if (message.type === "hub:members") return this.#onMembers(message)
     if (message.type === "hub:state") return this.#onState(message)
     if (message.type !== undefined) return
-    const { n } = message
+    const n = whole(message.n)
     // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
-    if (n !== undefined && this.#at !== null && n <= this.#at) return
-    const data = message.data ?? message.text ?? decoded(message.bytes)
+    if (n !== null && this.#at !== null && n <= this.#at) return
+    const data = pushed(message)
     if (data?.type === "hub:state") this.#onState(data)
-    else this.#listeners.emit(data?.type, data) || this.#listeners.emit("*", data)
+    else this.#listeners.emitMessage(data?.type, data, ROOM_EVENTS)
     // After the listeners: a page that throws away its work asks for the message again.
-    if (n !== undefined) this.#at = n
+    if (n !== null && this.#at !== null) this.#at = n
   }
 
   #onState(message) {
     const { n, full, mine, tick = 0, time = 0 } = message
     const before = this.#shared
     const changes = {}
-    if (full) {
+    if (isObject(full)) {
       this.#shared = full
       noteWhole(before ?? {}, full, changes)
     } else {
       // A patch of a state that is not here is for another time: the whole state comes.
       if (!before || n !== this.#number + (mine ? 0 : 1)) return
-      applyPatch(before, mine ?? message, changes)
+      try {
+        applyPatch(before, mine ?? message, changes)
+      } catch {
+        this.#shared = null // it is not the patch of this state: wait for a whole one
+        return
+      }
     }
     this.#number = n
     if (!mine) [this.#tick, this.#time] = [tick, time]
@@ -981,16 +1021,17 @@ export class Room {
     this.#listeners.emit("hub:state", this.#shared)
   }
 
-  #onMembers({ v, came = {}, went = [], present }) {
+  #onMembers({ v: version, came, went, present }) {
+    const v = whole(version)
     if (this.#version !== null && v !== this.#version + 1) {
       this.#live = false
       this.#port.rejoin(this)
       return
     }
-    this.#version = v ?? null
-    for (const [key, info] of Object.entries(came)) this.#members.set(key, info)
-    for (const key of went) this.#members.delete(key)
-    this.#present = present ?? this.#members.size
+    this.#version = v
+    if (isObject(came)) for (const [key, info] of Object.entries(came)) this.#members.set(key, info)
+    if (Array.isArray(went)) for (const key of went) this.#members.delete(key)
+    this.#present = whole(present) ?? this.#members.size
     this.#listeners.emit("members", this.members)
   }
 }
@@ -998,7 +1039,7 @@ export class Room {
 /** Apply a patch of the server to a state; note in `changes` the entries of its dicts that it concerns. */
 export function applyPatch(state, { del = [], set = {}, add = [] }, changes = {}) {
   const note = (field, ...change) => (changes[field] ??= []).push(change)
-  const at = path => path.reduce((place, key) => place[key], state)
+  const at = path => path.reduce((place, key) => Object.hasOwn(place, key) ? place[key] : undefined, state)
   for (const path of del) {
     const place = at(path.slice(0, -1)), key = path.at(-1)
     if (path.length === 2) note(path[0], "remove", key, place[key])
@@ -1034,9 +1075,15 @@ function noteWhole(before, after, changes) {
   }
 }
 
+/** A number of the wire, or null for anything else that a server may send. */
+function whole(value) { return Number.isSafeInteger(value) && value >= 0 ? value : null }
+
 function isObject(value) { return typeof value === "object" && value !== null && !Array.isArray(value) }
 
 function now() { return performance.now() }
+
+/** What was pushed, without its envelope. */
+function pushed({ data, text, bytes }) { return data ?? text ?? decoded(bytes) }
 
 function decoded(base64) {
   return base64 === undefined ? null : Uint8Array.from(atob(base64), char => char.charCodeAt(0)).buffer

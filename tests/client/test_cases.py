@@ -33,13 +33,16 @@ class Player:
         self.link.on("open", lambda: self.heard.append(["open"]))
         if fields["plain"]:
             self.link.on("message", lambda data: self.heard.append(["message", data]))
-        self.link.on("*", lambda message: self.heard.append([message["type"], message]))
+        self.link.on("*", self._heard)
         self.link.connect()
         self.world.clock.settle()
 
     def _token(self, again: bool) -> str:
         self.asked.append(again)
         return "t"
+
+    def _heard(self, message: Any) -> None:
+        self.heard.append([message["type"], message] if isinstance(message, dict) else [message])
 
     def play(self, step: dict[str, Any]) -> None:
         getattr(self, f"_{next(iter(step))}")(step)

@@ -384,7 +384,7 @@ def test_token_of_the_hello_comes_from_the_function() -> None:
     with World(token=token).opened() as world:
         assert world.server.messages()[0]["token"] == "t"
         world.server.end(4401, "expired")
-        world.clock.settle()
+        world.clock.advance(2)
         assert asked == [False, True]
         world.server.end(1012)
         world.clock.advance(60)

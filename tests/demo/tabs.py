@@ -13,6 +13,11 @@ PATIENCE_S = 60.0
 """Seconds for one condition; only a failing test waits that long."""
 
 
+def not_missing(error: str) -> bool:
+    """Return False for an error that only says that the server is not there."""
+    return "WebSocket connection to" not in error and "ERR_CONNECTION_REFUSED" not in error
+
+
 class Tab:
     """One tab of the browser; each call brings it to the front."""
 

@@ -15,6 +15,7 @@ from hubthread.demo import arena
 from hubthread.demo.field import HEIGHT, RADIUS, WIDTH
 from tests.demo import tabs
 from tests.demo.running import Running
+from tests.demo.tabs import not_missing
 
 pytestmark = pytest.mark.browser
 
@@ -200,7 +201,7 @@ def test_arena_page_reconnects_after_restart(driver: webdriver.Chrome, running: 
     ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
     ada.until_texts("#players .name", "ada")
     # The only errors in the console are those of the missing server.
-    assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
+    assert [each for each in ada.trouble() if not_missing(each)] == []
 
 
 def test_pages_links_keep_name(driver: webdriver.Chrome, running: Running) -> None:

@@ -13,6 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.demo import tabs
 from tests.demo.running import Running
+from tests.demo.tabs import not_missing
 
 pytestmark = pytest.mark.browser
 
@@ -97,7 +98,7 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
     ada.until_texts("#messages .text", "before", "written meanwhile")
     ada.until_texts("#people .name", "ada")
     # The only errors in the console are those of the missing server.
-    assert [each for each in ada.trouble() if "WebSocket connection to" not in each] == []
+    assert [each for each in ada.trouble() if not_missing(each)] == []
 
 
 def shows_state(tab: Tab, state: str) -> Callable[[], bool]:

@@ -22,7 +22,7 @@ from hubthread.protocol.close_codes import (
 )
 from hubthread.protocol.frames import MAX_CLOSE_REASON
 
-RETURNS = [code for code in CloseCode if wait_range(code, None, 0, was_open=True)]
+RETURNS = [code for code in CloseCode if wait_range(code, None, 0)]
 
 
 def test_bands_leave_no_code_out() -> None:
@@ -106,11 +106,11 @@ def test_retry_is_refused(code: Any, retry: Any, error: type[Exception]) -> None
         advised_reason(code, "", retry)
 
 
-@given(st.sampled_from(RETURNS), st.none() | st.floats(0, 60), st.integers(0, 2000), st.booleans())
+@given(st.sampled_from(RETURNS), st.none() | st.floats(0, 60), st.integers(0, 2000))
 def test_wait_range_honours_the_advice_and_the_backoff(
-    code: CloseCode, retry: float | None, failures: int, was_open: bool
+    code: CloseCode, retry: float | None, failures: int
 ) -> None:
-    bounds = wait_range(code, retry, failures, was_open=was_open)
+    bounds = wait_range(code, retry, failures)
     assert bounds is not None
     least, most = bounds
     assert 0 <= least < most or retry == 0

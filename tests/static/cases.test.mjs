@@ -23,7 +23,7 @@ class Player {
       options.token = token === "function" ? ({ again }) => { this.asked.push(again); return "t" } : token
     this.hub = connect("/ws", options)
     this.hub.on("open", () => this.heard.push(["open"]))
-    this.hub.on("*", message => this.heard.push([message.type, message]))
+    this.hub.on("*", message => this.heard.push(message.type === undefined ? [message] : [message.type, message]))
     if (plain) this.hub.on("message", data => this.heard.push(["message", data]))
   }
 

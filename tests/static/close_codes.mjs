@@ -5,7 +5,7 @@ import { load, World } from "./world.mjs"
 
 const { advice, connect } = await load("hubthread.js")
 
-async function closed([code, reason, failures, wasOpen, chance]) {
+async function closed([code, reason, failures, chance]) {
   const world = new World()
   Math.random = () => chance
   const hub = connect("/ws", { token: () => "t" })
@@ -18,7 +18,7 @@ async function closed([code, reason, failures, wasOpen, chance]) {
     await world.pass(hub.retryAt - Date.now() + 1)
   }
   world.socket.open()
-  if (wasOpen) hello()
+  hello()
   world.socket.end(code, reason)
   const wait = hub.state === "waiting" ? (hub.retryAt - Date.now()) / 1000 : null
   const state = hub.state

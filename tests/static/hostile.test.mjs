@@ -94,7 +94,7 @@ test("nonsense_behind_the_hello_changes_nothing", async () => {
     "", "{", "null", "7", '"hub:hello"',
     { type: "hub:hello", error: "again" },
     { type: "hub:unknown", room: "r" }, { type: "hub:newer" },
-    { room: "nobody", n: 1, data: {} }, { room: 7 }, { room: "r", n: "one", data: null },
+    { room: 7 }, { room: 7, data: {} }, { room: "r", n: "one", data: null },
     { type: "hub:members", room: "r", came: 7, went: {} },
     { type: "hub:members", room: "r", v: 3, came: null },
     { type: "hub:gap", room: "r" }, { room: "r", bytes: "***" },

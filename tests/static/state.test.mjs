@@ -17,6 +17,25 @@ test("patches apply as in Python", () => {
   assert.equal({}.x, undefined)
 })
 
+test("patch of another state touches nothing else, and the whole state comes", async () => {
+  for (const patch of [
+    { del: [["__proto__", "toString"]] },
+    { add: [[["__proto__"], [1]]] },
+    { set: { players: 7 }, add: [[["nobody", "hand"], [1]]] },
+    { del: 7 }, { add: [7] },
+  ]) {
+    const { room, take } = await inRoom()
+    take({ n: 1, full: { players: {} } })
+    assert.deepEqual(take({ n: 2, ...patch }), [])
+    assert.equal(room.state, null)
+    assert.equal(typeof {}.toString, "function")
+    take({ n: 9, full: 7 })
+    assert.equal(room.state, null)
+    take({ n: 9, full: { players: {} } })
+    assert.deepEqual(room.state, { players: {} })
+  }
+})
+
 /** The entries of a value, in the order of their keys. */
 function sorted(value) {
   if (Array.isArray(value)) return value.map(sorted)

@@ -60,26 +60,22 @@ def test_client_waits_as_the_table_of_close_codes_says() -> None:
     codes = sorted({code for first, last, _ in BANDS for code in (first, last)} | {1005, 1006})
     reasons = ["", "moved", "retry=8", "moved retry=0.25", "x retry=1000000", "retry=8 or not"]
     cases = [
-        (code, reason, failures, was_open, chance)
+        (code, reason, failures, chance)
         for code in codes
         for reason in reasons
         for failures in (0, 1, 7)
-        for was_open in (True, False)
         for chance in (0, 1)
     ]
     command = [node(), str(Path(__file__).parent / "close_codes.mjs")]
     run = subprocess.run(
         command, input=json.dumps(cases), capture_output=True, text=True, check=True
     )
-    states = {Advice.REST: "resting", Advice.END: "ended", Advice.TOKEN: "connecting"}
-    for (code, reason, failures, was_open, chance), found in zip(
-        cases, json.loads(run.stdout), strict=True
-    ):
+    states = {Advice.REST: "resting", Advice.END: "ended"}
+    for (code, reason, failures, chance), found in zip(cases, json.loads(run.stdout), strict=True):
         advice = advice_of(code)
         text, retry = split_reason(reason)
-        bounds = wait_range(code, retry, failures, was_open=was_open)
+        bounds = wait_range(code, retry, failures)
         assert found["advice"] == advice.value
         assert found["state"] == states.get(advice, "waiting")
-        if advice is not Advice.TOKEN:
-            assert found["text"] == (text or f"the connection ended ({code})")
+        assert found["text"] == (text or f"the connection ended ({code})")
         assert found["wait"] == (None if bounds is None else pytest.approx(bounds[chance]))

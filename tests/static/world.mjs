@@ -33,6 +33,7 @@ export class World {
         world.sockets.push(this)
       }
       send(data) {
+        if (this.readyState === 2) return // as a browser does
         if (this.readyState !== 1) throw new Error(`send in state ${this.readyState}`)
         this.sent.push(data)
       }

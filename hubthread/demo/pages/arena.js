@@ -1,10 +1,10 @@
 // The arena's page.  It shows the server's messages only with textContent, never as HTML.
 // hubthread/demo/arena.py describes the messages.
 
-import { $, Connection, hueOf, make, showLine, showTotals } from "/shared.js";
+import { connect } from "/hubthread.js";
+import { $, hueOf, make, showLine, showTotals, tryNow } from "/shared.js";
 
 const LOOK_MS = 500; // between requests for the tick statistics, while they are visible
-const BEAT_MS = 20_000; // between requests that only test the connection
 const STEER_MS = 40; // between two steering messages
 const DELAY_TICKS = 2; // the display is this far behind, to interpolate between two pictures
 const JUMP_MS = 250; // a larger lag means that the room's clock was paused
@@ -20,18 +20,9 @@ const me = {
 const room = { hz: 20, width: 1000, height: 640, radius: 24, dot: 8 };
 let names = new Map(); // by id
 
-const connection = new Connection({
-  question: "ticks",
-  pace: () => (document.hidden ? BEAT_MS : LOOK_MS - 100),
-  opened() {
-    // It may be another server, with another clock.
-    pictures.length = tape.length = 0;
-    sent = STOPPED;
-    if (me.wants) connection.send("play", { nick: me.nick });
-  },
-  received: (message) => handlers[message.type]?.(message),
-  changed: () => showState(),
-});
+const hub = connect("/ws");
+// Without a line nothing is sent: what steers a disc is of no use later.
+const send = (type, fields) => hub.send(type, fields, { volatile: true }) === "sent";
 
 // ---- Messages of the server.
 
@@ -87,6 +78,15 @@ const handlers = {
     if ($("arena").hidden) showWelcome();
   },
 };
+
+for (const [type, handler] of Object.entries(handlers)) hub.on(type, handler);
+hub.on("state", () => showState());
+hub.on("open", () => {
+  // It may be another server, with another clock.
+  pictures.length = tape.length = 0;
+  sent = STOPPED;
+  if (me.wants) send("play", { nick: me.nick });
+});
 
 function tell(text) {
   $("news").textContent = text;
@@ -287,7 +287,7 @@ function steer() {
   const wait = sentAt + STEER_MS - performance.now();
   if (wait > 0) {
     steerTimer = setTimeout(steer, wait);
-  } else if (connection.send("steer", { x, y })) {
+  } else if (send("steer", { x, y })) {
     sent = { x, y };
     sentAt = performance.now();
   }
@@ -334,8 +334,8 @@ $("field").onpointerup = $("field").onpointercancel = letGo;
 // ---- The page around the field.
 
 function showState() {
-  showLine(connection);
-  $("arena").dataset.state = connection.isOpen ? "here" : "away";
+  showLine(hub);
+  $("arena").dataset.state = hub.state === "open" ? "here" : "away";
   showRound();
 }
 
@@ -358,7 +358,7 @@ let stallUntil = 0;
 
 function showRound() {
   const now = pictures.at(-1);
-  const here = connection.isOpen && now !== undefined;
+  const here = hub.state === "open" && now !== undefined;
   const phase = here ? now.phase : "free";
   const left = here ? Math.ceil(now.left) : 0;
   const answered = here && now.ready.includes(me.id);
@@ -443,17 +443,18 @@ $("play").onsubmit = (event) => {
   }
   me.wants = true;
   sessionStorage.setItem("nick", me.nick);
-  if (!connection.send("play", { nick: me.nick })) connection.retryNow();
+  if (!send("play", { nick: me.nick })) tryNow(hub);
 };
 
 $("leave").onclick = () => {
   showWelcome();
-  connection.open(); // a new connection is not in the arena
+  hub.disconnect();
+  hub.connect(); // a new connection is not in the arena
 };
 
 function act(type) {
   $("error").textContent = "";
-  connection.send(type, {});
+  send(type, {});
 }
 
 $("ready").onclick = () => act("ready");
@@ -462,23 +463,19 @@ $("stall").onclick = () => {
   stallUntil = performance.now() + STALL_MS;
   act("stall");
 };
-$("retry").onclick = () => connection.retryNow();
+$("retry").onclick = () => tryNow(hub);
 
-addEventListener("online", () => connection.retryNow());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) letGo();
-  else connection.retryNow();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 
 // ---- Start.
 
 readColours();
-setInterval(() => {
-  connection.ask();
-  showState();
-}, 250);
+setInterval(() => document.hidden || send("ticks"), LOOK_MS);
+setInterval(showState, 250);
 if (me.nick) me.wants = true; // a reload enters again
 else showWelcome();
-connection.open();
+showState();
 frame();

@@ -1,12 +1,12 @@
 // The chat's page.  It shows the server's messages only with textContent, never as HTML.
 // hubthread/demo/chat.py describes the messages.
 
-import { $, Connection, hueOf, make, showLine, showTotals } from "/shared.js";
+import { connect } from "/hubthread.js";
+import { $, hueOf, make, showLine, showTotals, tryNow } from "/shared.js";
 
 const MOST_SHOWN = 500; // messages and notices on the page
 const SAME_SPEAKER_S = 300; // seconds in which a speaker is named only once
 const LOOK_MS = 2_000; // between requests for statistics, while they are visible
-const BEAT_MS = 20_000; // between requests that only test the connection
 
 const me = {
   // Per tab, so that two tabs are two users; a reload keeps the user.
@@ -21,20 +21,9 @@ sessionStorage.setItem("key", me.key);
 const room = { name: null, run: "", seq: 0, people: [], known: new Set() };
 let rooms = [];
 
-const connection = new Connection({
-  question: "statistics",
-  pace() {
-    const seen = !document.hidden && $("people-side").getClientRects().length > 0;
-    return seen ? LOOK_MS - 100 : BEAT_MS;
-  },
-  opened() {
-    if (me.wants) join();
-  },
-  received: (message) => handlers[message.type]?.(message),
-  changed: () => showState(),
-});
-
-const send = (type, fields) => connection.send(type, fields);
+const hub = connect("/ws");
+// Without a line nothing is sent: the page says so, and keeps what the user has written.
+const send = (type, fields) => hub.send(type, fields, { volatile: true }) === "sent";
 const join = () => send("join", { nick: me.nick, room: me.room, key: me.key });
 
 // ---- Messages of the server.
@@ -105,6 +94,10 @@ const handlers = {
     }
   },
 };
+
+for (const [type, handler] of Object.entries(handlers)) hub.on(type, handler);
+hub.on("state", showState);
+hub.on("open", () => me.wants && join());
 
 // What a page that was connected before is told, above the messages that are new to it.
 function whatWasMissed({ run, messages }) {
@@ -194,8 +187,8 @@ function showTitle() {
 }
 
 function showState() {
-  showLine(connection);
-  $("send").disabled = !connection.isOpen;
+  showLine(hub);
+  $("send").disabled = hub.state !== "open";
 }
 
 function showChat() {
@@ -209,7 +202,7 @@ function showChat() {
   showRooms();
   showPeople();
   showTitle();
-  connection.ask();
+  look();
   if (wasHidden) $("text").focus();
 }
 
@@ -309,7 +302,7 @@ function showFigures(figures) {
 function enter(nick, name) {
   Object.assign(me, { nick: nick.trim(), room: name.trim(), wants: true });
   sessionStorage.setItem("nick", me.nick);
-  if (!join()) connection.retryNow();
+  if (!join()) tryNow(hub);
 }
 
 function moveTo(name) {
@@ -339,7 +332,6 @@ $("leave").onclick = () => {
   room.name = null;
   send("leave");
   showWelcome();
-  connection.open(); // a new connection is in no room
 };
 
 $("say").onsubmit = (event) => {
@@ -377,7 +369,7 @@ $("log").onscroll = () => {
 new ResizeObserver(() => {
   if (stay) scrollDown(); // for example after a phone's keyboard appears
 }).observe($("log"));
-$("retry").onclick = () => connection.retryNow();
+$("retry").onclick = () => tryNow(hub);
 
 const SIDES = [
   ["show-rooms", "rooms-side"],
@@ -398,7 +390,7 @@ for (const [button, side] of SIDES) {
     $(side).classList.toggle("open", opens);
     $(button).setAttribute("aria-expanded", String(opens));
     if (opens) $(side).focus();
-    connection.ask();
+    look();
   };
 }
 $("shade").onclick = closeSides;
@@ -413,20 +405,21 @@ addEventListener("popstate", () => {
   const name = new URLSearchParams(location.search).get("room");
   if (name && me.wants && name !== room.name) enter(me.nick, name);
 });
-addEventListener("online", () => connection.retryNow());
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unread = 0;
   showTitle();
-  connection.retryNow();
 });
 
 // ---- Start.
 
-setInterval(() => {
-  connection.ask();
-  if (!connection.isOpen) showState();
-}, 500);
+function look() {
+  const seen = !document.hidden && $("people-side").getClientRects().length > 0;
+  if (seen) send("statistics");
+}
+
+setInterval(look, LOOK_MS);
+setInterval(() => hub.state === "open" || showState(), 500); // the countdown
 if (me.nick && me.room) me.wants = true; // a reload joins again
 else showWelcome();
-connection.open();
+showState();

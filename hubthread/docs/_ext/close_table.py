@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from hubthread.protocol.close_codes import (
     AFTER_LOSS,
-    AFTER_RESTART,
     BANDS,
     LONGEST_BACKOFF,
     OVERLOADED,
@@ -19,9 +18,12 @@ __all__ = ["close_table"]
 
 TEXTS = {
     Advice.REST: "rests: it comes back with its next message",
-    Advice.RESTART: f"comes back within {AFTER_RESTART:g} s, or within 8 s for ``retry=8``",
+    Advice.RESTART: f"comes back within {AFTER_LOSS:g} s, or within 8 s for ``retry=8``",
     Advice.OVERLOADED: f"comes back after {OVERLOADED:g} s and a wait as below",
-    Advice.TOKEN: "asks its token function again and comes back at once; ends at a second refusal",
+    Advice.TOKEN: (
+        f"comes back within {AFTER_LOSS:g} s, or within 8 s for ``retry=8``, with what its token "
+        f"function returns then; ends at a second refusal"
+    ),
     Advice.BACK: (
         f"comes back within {AFTER_LOSS:g} s; later after each attempt that fails, "
         f"within {LONGEST_BACKOFF:g} s at most; within 8 s for ``retry=8``"
