@@ -16,7 +16,7 @@ from typing import Any
 
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
-from hubthread.protocol.close_codes import AFTER_RESTART, CloseCode
+from hubthread.protocol.close_codes import AFTER_LOSS, CloseCode
 
 __all__ = ["drain", "pace"]
 
@@ -70,7 +70,7 @@ def drain(
         ]
         for client in here[:batch]:
             told.add(client.connection_id)
-            client.close(CloseCode.COME_BACK, REASON, max(interval, AFTER_RESTART))
+            client.close(CloseCode.COME_BACK, REASON, max(interval, AFTER_LOSS))
         if now() - logged >= PROGRESS:
             logged = now()
             log("draining: %d clients are told, %d are left", len(told), len(here[batch:]))
