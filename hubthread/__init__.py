@@ -141,6 +141,7 @@ from hubthread.rooms.ticking.control import OperationCountdown as OperationCount
 from hubthread.rooms.ticking.control import OperationCountdownTicker as OperationCountdownTicker
 from hubthread.rooms.ticking.inputs import Input as Input
 from hubthread.rooms.ticking.inputs import InputState as InputState
+from hubthread.rooms.ticking.moves import Inputs as Inputs
 from hubthread.rooms.ticking.schedule import Overrun as Overrun
 from hubthread.rooms.ticking.schedule import Tick as Tick
 from hubthread.serving.client_page import client_page as client_page
@@ -211,6 +212,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Overrun",
     "OperationCountdown",
     "OperationCountdownTicker",
+    "Inputs",
     "InputGate",
     "Input",
     "InputState",

@@ -31,7 +31,9 @@ from hubthread.client.interfaces import State as State
 from hubthread.client.link import Link as Link
 from hubthread.client.link import connect as connect
 from hubthread.client.options import LinkOption as LinkOption
+from hubthread.client.room import PendingInput as PendingInput
 from hubthread.client.room import Room as Room
+from hubthread.client.room import RoomTick as RoomTick
 from hubthread.errors import Lost as Lost
 from hubthread.errors import Refused as Refused
 from hubthread.errors import TimedOut as TimedOut
@@ -41,8 +43,10 @@ __all__ = [
     "Link",
     "LinkOption",
     "Lost",
+    "PendingInput",
     "Refused",
     "Room",
+    "RoomTick",
     "State",
     "TimedOut",
     "connect",

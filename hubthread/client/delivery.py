@@ -31,7 +31,7 @@ Answerer = Callable[[dict[str, Any]], object]
 """A function that answers the server's requests."""
 
 EVENTS = frozenset({"open", "state", "gap", "message", "*"})
-ROOM_EVENTS = frozenset({"join", "gap", "members", "refused", "state", "*"})
+ROOM_EVENTS = frozenset({"join", "gap", "members", "refused", "rejected", "state", "*"})
 """Names of listeners that no header of a message calls, of a link and of a room."""
 
 

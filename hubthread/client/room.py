@@ -8,22 +8,46 @@ from __future__ import annotations
 import math
 from base64 import b64decode
 from binascii import Error as NotBase64
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubthread.checks import check_callable
 from hubthread.client.listeners import Inbox, Listener, Listeners
 from hubthread.errors import HubThreadError
 from hubthread.history import Position
+from hubthread.matcher.compile import marshal_json
 from hubthread.state.patch import apply
 
 if TYPE_CHECKING:
     from hubthread.client.interfaces import Fate
 
-__all__ = ["Room", "data_of"]
+__all__ = ["PendingInput", "Room", "RoomTick", "data_of"]
 
 MOST_OFFSET = 2**63
+MOST_GIVEN = 256
+"""Inputs that are kept for a room that does not acknowledge them."""
+
+
+class RoomTick(NamedTuple):
+    """The last tick of a room whose state the link has."""
+
+    number: int
+    """Its number."""
+    time: float
+    """The time at which it was due, in seconds of the server's clock since 1970."""
+    hz: float
+    """Ticks a second; 0 if the room has none, or has not told."""
+
+
+class PendingInput(NamedTuple):
+    """An input that the room's state does not have yet."""
+
+    number: int
+    tick: int | None
+    """The tick that it is for; ``None``: the next one."""
+    data: Any
 
 
 class Room:
@@ -50,6 +74,9 @@ class Room:
         self._present: int | None = None
         self._state: dict[str, Any] | None = None
         self._number = 0  # of the state
+        self._tick = RoomTick(0, 0.0, 0.0)
+        self._inputs = 0  # the number of the last one
+        self._given: deque[PendingInput] = deque(maxlen=MOST_GIVEN)
 
     # For the program.
 
@@ -85,6 +112,43 @@ class Room:
         with self._link._lock:
             return deepcopy(self._state)
 
+    @property
+    def tick(self) -> RoomTick:
+        """The last tick of the state, if the room sends it: ``number``, ``time``, ``hz``."""
+        return self._tick
+
+    def tick_at(self, time: float | None = None) -> float:
+        """Return the tick of the room at a time, with its fraction.
+
+        :param time: seconds of the server's clock, as of ``Link.now``; ``None``: now.
+        """
+        tick = self._tick
+        at: float = self._link.now() if time is None else time
+        return tick.number + (at - tick.time) * tick.hz
+
+    def input(self, data: object, *, tick: int | None = None) -> int:
+        """Give an input to the room: the server's ``frame.inputs``.
+
+        :param tick: the tick that it is for; ``None``: the next one.
+        :returns: the number of the input, or 0 if it cannot be sent: it does not wait.
+        """
+        message: dict[str, Any] = {"type": "hub:input", "room": self._name}
+        with self._link._lock:
+            number = self._inputs + 1
+            message |= {"n": number} | ({} if tick is None else {"tick": tick})
+            text = marshal_json(message | {"data": data})
+            if not self._live or self._link._machine.post(text, volatile=True) != "sent":
+                return 0
+            self._inputs = number
+            self._given.append(PendingInput(number, tick, data))
+        return number
+
+    @property
+    def pending(self) -> list[PendingInput]:
+        """The inputs that the state does not have yet, oldest first."""
+        with self._link._lock:
+            return list(self._given)
+
     def on(self, name: Hashable, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` for each message with this header, or for an event.
 
@@ -94,6 +158,7 @@ class Room:
         ``"members"``   ``listener(members)``: somebody came or went
         ``"state"``     ``listener(state)``: the state has changed; ``state`` is a copy
         ``"refused"``   ``listener(error)``: the server does not let the client in
+        ``"rejected"``  ``listener(number, why)``: the room does not take an input
         ``"*"``         ``listener(message)``: messages without a listener of their own
         ==============  ==========================================================
 
@@ -181,6 +246,8 @@ class Room:
     def joined(self, answer: Mapping[str, Any]) -> None:
         """Take the answer of the server."""
         self._live, self._asked, self._was_live = self._held > 0, False, False
+        self._inputs = 0  # the room counts from 1, too
+        self._given.clear()
         recovered = answer.get("recovered")
         count = _whole(answer.get("count")) or 0
         if recovered is not True or self._position is None:
@@ -213,6 +280,8 @@ class Room:
             self._take_members(message)
         elif kind == "hub:state":
             self._take_state(message)
+        elif kind == "hub:input":
+            self._take_refused(message)
         elif kind is None:
             number = _whole(message.get("n"))
             place = self._position
@@ -262,7 +331,29 @@ class Room:
                 self._state = None  # not the patch of this state: wait for a whole one
                 return
         self._number = number
+        if mine is None:
+            self._take_time(message)
         self._tell("state", deepcopy(self._state))
+
+    def _take_time(self, message: Mapping[str, Any]) -> None:
+        """Take the tick of a state, and the number of the own inputs that it has."""
+        tick, time = _whole(message.get("tick")), _whole(message.get("time"))
+        hz = message.get("hz", self._tick.hz)
+        if tick is not None and time is not None and isinstance(hz, (int, float)):
+            self._tick = RoomTick(tick, time / 1000, hz)
+        acks = message.get("acks")
+        acked = _whole(acks.get(str(self._link.id))) if isinstance(acks, dict) else None
+        while acked is not None and self._given and self._given[0].number <= acked:
+            self._given.popleft()
+
+    def _take_refused(self, message: Mapping[str, Any]) -> None:
+        refused = message.get("refused")
+        for each in refused if isinstance(refused, list) else ():
+            if isinstance(each, list) and len(each) == 2:
+                number, why = each
+                kept = [given for given in self._given if given.number != number]
+                self._given = deque(kept, maxlen=MOST_GIVEN)
+                self._tell("rejected", number, str(why))
 
     def _tell(self, name: str, *values: object) -> None:
         self._link._delivery.emit_to(self._listeners, name, *values)
@@ -272,6 +363,7 @@ _ARGUMENTS: dict[Hashable, tuple[str, ...]] = {
     "join": ("recovered", "count"),
     "gap": ("why",),
     "state": ("state",),
+    "rejected": ("number", "why"),
 }
 
 

@@ -20,6 +20,7 @@ from typing import Protocol, TypeAlias
 
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.crew import Monitor
+from hubthread.concurrency.deadline import wall_time
 from hubthread.concurrency.fairness import HAS_GIL
 from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.shared_clock import SharedSteps, ended
@@ -52,6 +53,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Return the time in seconds from an arbitrary moment; it never goes back."""
 
+    def wall(self) -> float:
+        """Return the time in seconds since 1970, which clients are told."""
+
     def drive(self, step: Step, what: str, *, shared: bool = False) -> Drive:
         """Call ``step`` now, and again at the times that it returns.
 
@@ -79,6 +83,7 @@ class RealClock:
 
     # The function itself, because the hub thread calls it for each closure.
     now = staticmethod(monotonic)
+    wall = staticmethod(wall_time)
 
     def drive(self, step: Step, what: str, *, shared: bool = False) -> Drive:
         """See ``Clock.drive``."""

@@ -28,6 +28,12 @@ is told the position that it is at now; ``why`` may also be ``"dropped"``::
 
     ← {"type":"hub:gap","room":"table/7","epoch":"m9","at":17,"why":"epoch"}
 
+A room with ``frame.inputs`` takes inputs of its members, each for a tick.  It tells the numbers of
+those that it refuses; with ``StateSync`` the state has the numbers that ticks have taken::
+
+    → {"type":"hub:input","room":"table/7","n":17,"tick":820,"data":{"dx":1}}
+    ← {"type":"hub:input","room":"table/7","refused":[[18,"early"]]}
+
 With ``HubSetting.check_token`` the ``hub:hello`` has a ``token``, and is answered with the
 ``token_ttl`` if the token expires.  ``hub:token`` brings another one in time: see
 ``clients.admission``.
@@ -42,7 +48,6 @@ from typing import Any, Generic, TypeVar
 
 from hubthread.checks import checked
 from hubthread.clients.client import Client
-from hubthread.concurrency.deadline import wall_time
 from hubthread.core.core import Core, Intercept
 from hubthread.errors import HubThreadError
 from hubthread.history import Position, Recovery
@@ -79,6 +84,7 @@ class ClientMessages(Generic[Meta, Header]):
             "hub:hello": self._hello,
             "hub:join": self._join,
             "hub:leave": self._leave,
+            "hub:input": self._input,
             "hub:time": self._time,
             "hub:token": self._token,
         }
@@ -109,7 +115,7 @@ class ClientMessages(Generic[Meta, Header]):
         admission = client.admission
         check_hello(message, takes_token=admission is not None)
         ttl = {} if admission is None else admission.fields()
-        return {"v": VERSION, "id": client.connection_id, "now": _now(), **ttl}
+        return {"v": VERSION, "id": client.connection_id, "now": self._now(), **ttl}
 
     def _token(self, client: Client[Meta, Header], message: dict[str, Any]) -> Any:
         if client.admission is None:
@@ -117,12 +123,19 @@ class ClientMessages(Generic[Meta, Header]):
         return client.admission.renew(message)
 
     def _time(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
-        return {"now": _now()}
+        return {"now": self._now()}
 
     def _leave(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
         room = self._core.registry.named(_name(message))
         if room is not None:
             room.hangup(client)
+        return {}
+
+    def _input(self, client: Client[Meta, Header], message: dict[str, Any]) -> dict[str, Any]:
+        room = self._core.registry.named(_name(message))
+        if room is None:
+            raise Refusal("there is no such room")
+        room._take_input(client, message)
         return {}
 
     def _join(self, client: Client[Meta, Header], message: dict[str, Any]) -> None:
@@ -152,6 +165,9 @@ class ClientMessages(Generic[Meta, Header]):
 
         room.hangup(client)  # a client that joins again has lost count
         room._recover(client, opening, since, replay)
+
+    def _now(self) -> int:
+        return int(self._core.clock.wall() * 1000)
 
     def _allowed(self, client: Client[Meta, Header], name: str) -> Hotline[Meta, Header]:
         """Return the room, if the program lets the client join it."""
@@ -185,7 +201,3 @@ def _position(message: dict[str, Any]) -> Position | None:
     if not isinstance(epoch, str) or type(offset) is not int:
         raise Refusal("expected epoch, a text, and at, an integer")
     return Position(epoch, offset)
-
-
-def _now() -> int:
-    return int(wall_time() * 1000)

@@ -31,7 +31,6 @@ from functools import partial
 from typing import Any, cast
 
 from hubthread.clients.client import Client
-from hubthread.concurrency.deadline import wall_time
 from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
@@ -538,7 +537,7 @@ class SessionSink:
             **reply_to(hello.get("id")),
             "v": VERSION,
             "id": client.connection_id,
-            "now": int(wall_time() * 1000),
+            "now": int(self._core.clock.wall() * 1000),
             **({} if client.admission is None else client.admission.fields()),
             "session": token,
             "resumed": resumed,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import partial
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -493,7 +493,11 @@ class Hotline(EachClient[Meta, Header]):
         except BaseException as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%s: %s raised", self._log.name, name)
 
-    # For the hub; ticking rooms override these four.
+    # For the hub; ticking rooms override these five.
+
+    def _take_input(self, client: Client[Meta, Header], message: Mapping[str, Any]) -> None:
+        """Take a ``hub:input`` of a client."""
+        raise UsageError("the room takes no inputs")
 
     @property
     def _load(self) -> float | None:

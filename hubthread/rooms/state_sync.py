@@ -2,13 +2,16 @@
 
 The messages::
 
-    {"type":"hub:state","room":"table/7","n":41,"tick":820,"time":1764…,"full":{…}}
+    {"type":"hub:state","room":"table/7","n":41,"tick":820,"time":1764…,"hz":20,"full":{…}}
     {"type":"hub:state","room":"table/7","n":42,"tick":822,"time":1764…,"set":{…},"del":[…],"add":[…]}
     {"type":"hub:state","room":"table/7","n":42,"mine":{"set":{…}}}
 
-A patch has the number after the state that it changes.  ``mine`` has the private fields of the
-member that gets it, and changes the state of its number.  A member that lags gets no patches: it
-gets the whole state when nothing waits for it any more.  So at most one state waits for a member.
+A patch has the number after the state that it changes.  ``tick`` is the last tick, and ``time``
+the time at which it was due, in milliseconds since 1970.  ``acks`` has the numbers of the inputs
+that ticks have taken, by member; in a patch, those that are new.  ``mine`` has the private fields
+of the member that gets it, and changes the state of its number.  A member that lags gets no
+patches: it gets the whole state when nothing waits for it any more.  So at most one state waits
+for a member.
 
 Layer: rooms.  Threads: the room's thread, which owns the state.
 """
@@ -18,10 +21,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hubthread.checks import check_number
-from hubthread.concurrency.deadline import wall_time
 from hubthread.errors import HubThreadError, SettingTypeError
 from hubthread.state.patch import Patch, merge
 from hubthread.state.plan import Node
@@ -32,7 +34,29 @@ if TYPE_CHECKING:
     from hubthread.clients.client import Client
     from hubthread.rooms.hotline import Hotline
 
-__all__ = ["StateSender", "StateSync", "type_of_state"]
+__all__ = ["Moment", "StateSender", "StateSync", "type_of_state"]
+
+
+class Moment(NamedTuple):
+    """The time of a state."""
+
+    tick: int
+    """The number of the last tick."""
+    time: float
+    """The time at which it was due, in seconds since 1970."""
+    hz: float
+    """Ticks a second."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a message."""
+        return {"tick": self.tick, "time": int(self.time * 1000)}
+
+
+class Acks(Protocol):
+    """Returns the numbers of inputs that ticks have taken, by the member's id as text."""
+
+    def __call__(self, *, every: bool) -> dict[str, int]:
+        """Return those of all members, or those that are new."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +127,24 @@ class StateSender:
         self._unserved: dict[Client[Any, Any], None] = {}  # members that need the whole state
         self.resynced = 0
         """The number of whole states that members got because they lagged."""
+        self.acks: Acks = _no_acks
+        """Of a room with inputs."""
 
-    def joined(self, member: Client[Any, Any], tick: int = 0) -> None:
+    def joined(self, member: Client[Any, Any], moment: Moment | None = None) -> None:
         """Send the state to a member that is new."""
         self._unserved[member] = None
-        self.step(tick)
+        self.step(moment)
 
     def left(self, member: Client[Any, Any]) -> None:
         """Forget a member."""
         self._served.pop(member, None)
         self._unserved.pop(member, None)
 
-    def step(self, tick: int = 0) -> None:
-        """Compare, send the patch, and send the whole state to members that need it."""
+    def step(self, moment: Moment | None = None) -> None:
+        """Compare, send the patch, and send the whole state to members that need it.
+
+        :param moment: for a room with ticks.
+        """
         if not self._served and not self._unserved:
             self._shadow = None  # nobody sees it, so nothing is compared
             return
@@ -123,13 +152,13 @@ class StateSender:
             self._set_aside(lambda member: member.ws_conn.dropped != self._served[member])
         found = Difference()
         try:
-            self._compare(found, tick)
+            self._compare(found, moment)
         except HubThreadError as error:  # a value that is not of its type, or no text
             self._fail(found, error)
             return
-        self._send_whole(tick)
+        self._send_whole(moment)
 
-    def _compare(self, found: Difference, tick: int) -> None:
+    def _compare(self, found: Difference, moment: Moment | None) -> None:
         shadow = self._shadow
         if shadow is None:
             self._shadow = self._plan.make(self._state, found)
@@ -139,11 +168,13 @@ class StateSender:
         said = shadow.diff(self._state, found, patch)
         if said is not SAME:
             merge(patch.sets, said)
-        if patch:
+        acks = self.acks(every=False)
+        if patch or acks:
             self._n += 1
             self._set_aside(lambda member: member.ws_conn.outbox.lags)
             if self._served:
-                self._push(self._text(tick, patch.fields()), exclude=[*self._unserved] or None)
+                fields = patch.fields() | ({"acks": acks} if acks else {})
+                self._push(self._text(moment, fields), exclude=[*self._unserved] or None)
         for owner, own in found.private.items():
             if own:
                 self._send_own(owner, own)
@@ -160,14 +191,16 @@ class StateSender:
             if owner in self._keys(member):
                 member.write(self._own_text(patch))
 
-    def _send_whole(self, tick: int) -> None:
+    def _send_whole(self, moment: Moment | None) -> None:
         """Send the whole state to the members that need it and for which nothing waits."""
         ready = [member for member in self._unserved if not member.ws_conn.outbox.lags]
         if not ready:
             return
         shadow = self._shadow
         assert shadow is not None
-        text = self._text(tick, {"full": shadow.plain})
+        acks = self.acks(every=True)
+        fields = ({} if moment is None else {"hz": moment.hz}) | ({"acks": acks} if acks else {})
+        text = self._text(moment, {**fields, "full": shadow.plain})
         for member in ready:
             del self._unserved[member]
             self._served[member] = member.ws_conn.dropped
@@ -194,15 +227,22 @@ class StateSender:
             return (member.connection_id,)
         return (member.connection_id, member.user)
 
-    def _text(self, tick: int, parts: dict[str, Any]) -> str:
+    def _text(self, moment: Moment | None, parts: dict[str, Any]) -> str:
         head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
-        if tick:
-            head["tick"] = tick
-        return _encode({**head, "time": int(wall_time() * 1000), **parts})
+        time = (
+            {"time": int(self._hotline._core.clock.wall() * 1000)}
+            if moment is None
+            else moment.fields()
+        )
+        return _encode({**head, **time, **parts})
 
     def _own_text(self, patch: Patch) -> str:
         head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
         return _encode({**head, "mine": patch.fields()})
+
+
+def _no_acks(*, every: bool) -> dict[str, int]:
+    return {}
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

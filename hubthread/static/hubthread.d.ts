@@ -114,6 +114,12 @@ export class Room {
   readonly state: any
   /** The tick after which the state is, and its time on the server's clock, in milliseconds. */
   readonly tick: { number: number; time: number }
+  /** The tick of the room at a time of the server's clock, with its fraction; now, if none is given. */
+  tickAt(time?: number): number
+  /** Give an input for the tick, or for the next one; return its number, or 0 if it cannot be sent. */
+  input(data?: object, options?: { tick?: number }): number
+  /** The inputs that the state does not have yet, oldest first. */
+  readonly pending: { n: number; tick?: number; data: any }[]
   onState(listener: (state: any) => void, options?: Listening): Off
   /** Hear of the entries of a dict at the top of the state. */
   onEntity(
@@ -129,6 +135,8 @@ export class Room {
   on(event: "gap", listener: (what: { why: string }) => void, options?: Listening): Off
   on(event: "members", listener: (members: Map<string, any>) => void, options?: Listening): Off
   on(event: "refused", listener: (error: Error) => void, options?: Listening): Off
+  /** The room does not take an input: "early", "late", "full" or "unfit". */
+  on(event: "rejected", listener: (input: { n: number; why: string }) => void, options?: Listening): Off
   on(header: string | number, listener: (message: any) => void, options?: Listening): Off
   send(header: string | number, fields?: object, how?: How): Fate
   leave(): void

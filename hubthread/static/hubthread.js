@@ -40,6 +40,7 @@ const BUFFERED = 1 << 20 // bytes in the socket's own buffer that count as "not 
 const MOST_EARLY = 64 // messages before the hub's hello
 const STORED = "hubthread:"
 const MOST_EARLY_SIZE = 1 << 20 // of their characters and bytes
+const MOST_GIVEN = 256 // inputs that a room without a state does not acknowledge
 const SAMPLES = 8 // measurements of the server's clock that are kept
 
 // Names of listeners that no header of a message calls, of a hub and of a room.
@@ -632,6 +633,10 @@ export class Hub {
     },
     rejoin: room => this.#join(room),
     send: (room, header, fields, how) => this.send(header, { ...fields, room: room.name }, how),
+    // An input is for now: it does not wait for a connection.
+    input: message => this.#post(JSON.stringify(message), { volatile: true }) === "sent",
+    id: () => this.#id,
+    now: () => this.now(),
   }
 
   /** True behind our hello: what is sent now is taken after it. */
@@ -864,6 +869,9 @@ export class Room {
   #number = 0 // of the state
   #tick = 0
   #time = 0
+  #hz = 0
+  #inputs = 0 // the number of the last one
+  #given = [] // the inputs that no state has yet
 
   constructor(port, name) {
     this.#port = port
@@ -874,6 +882,19 @@ export class Room {
   get state() { return this.#shared }
   /** The tick after which the state is, and its time on the server's clock. */
   get tick() { return { number: this.#tick, time: this.#time } }
+  /** The tick of the room at a time of the server's clock, with its fraction; now, if none is given. */
+  tickAt(time = this.#port.now()) { return this.#tick + ((time - this.#time) * this.#hz) / SECOND }
+
+  /** Give an input for the tick, or for the next one; return its number, or 0 if it cannot be sent. */
+  input(data = {}, { tick } = {}) {
+    const n = this.#inputs + 1
+    if (!this.#live || !this.#port.input({ type: "hub:input", room: this.name, n, tick, data })) return 0
+    this.#inputs = n
+    if (this.#given.push({ n, tick, data }) > MOST_GIVEN) this.#given.shift()
+    return n
+  }
+  /** The inputs that the state does not have yet, oldest first: `{ n, tick, data }`. */
+  get pending() { return [...this.#given] }
 
   /** Call `listener(state)` after each change of the state. */
   onState(listener, options) { return this.#listeners.on("hub:state", listener, options) }
@@ -896,7 +917,7 @@ export class Room {
 
   /**
    * Call `listener` for each message with this header, or for an event: "join", "gap" (messages
-   * were missed: fetch a snapshot), "members", "refused", "*".
+   * were missed: fetch a snapshot), "members", "refused", "rejected" (an input), "*".
    */
   on(name, listener, options) { return this.#listeners.on(name, listener, options) }
 
@@ -954,6 +975,8 @@ export class Room {
     if (!this.#held) return
     this.#live = true
     this.#wasLive = false
+    this.#inputs = 0 // the room counts from 1, too
+    this.#given = []
     const asked = recovered !== undefined
     if (!(recovered && this.#at !== null)) this.#moveTo(epoch, at === null ? null : Math.max(0, at - count))
     if (told) {
@@ -987,6 +1010,7 @@ export class Room {
     }
     if (message.type === "hub:members") return this.#onMembers(message)
     if (message.type === "hub:state") return this.#onState(message)
+    if (message.type === "hub:input") return this.#onRefused(message)
     if (message.type !== undefined) return
     const n = whole(message.n)
     // A number may be left out: the push was for others.  What is lost is told by "hub:gap".
@@ -998,8 +1022,15 @@ export class Room {
     if (n !== null && this.#at !== null) this.#at = n
   }
 
+  #onRefused({ refused = [] }) {
+    for (const [n, why] of refused) {
+      this.#given = this.#given.filter(each => each.n !== n)
+      this.#listeners.emit("rejected", { n, why })
+    }
+  }
+
   #onState(message) {
-    const { n, full, mine, tick = 0, time = 0 } = message
+    const { n, full, mine, tick = 0, time = 0, hz = this.#hz, acks = {} } = message
     const before = this.#shared
     const changes = {}
     if (isObject(full)) {
@@ -1016,7 +1047,9 @@ export class Room {
       }
     }
     this.#number = n
-    if (!mine) [this.#tick, this.#time] = [tick, time]
+    if (!mine) [this.#tick, this.#time, this.#hz] = [tick, time, hz]
+    const acked = acks[this.#port.id()] ?? 0
+    this.#given = this.#given.filter(each => each.n > acked)
     this.#listeners.emit("hub:entities", changes)
     this.#listeners.emit("hub:state", this.#shared)
   }

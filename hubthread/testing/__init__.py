@@ -39,6 +39,7 @@ Reading order:
 ``client.py``     ``VirtualClient``, the other end
 ``link.py``       the Python client, to a virtual hub
 ``hub.py``        ``VirtualHub``, which puts them together
+``replay.py``     plays the record of a room (``HotlineFrameOption(record=path)``)
 ================  ================================================================
 
 Layer: testing.  Threads: only the thread that made the hub.
@@ -47,5 +48,7 @@ Layer: testing.  Threads: only the thread that made the hub.
 from hubthread.testing.client import VirtualClient as VirtualClient
 from hubthread.testing.clock import FakeClock as FakeClock
 from hubthread.testing.hub import VirtualHub as VirtualHub
+from hubthread.testing.replay import Replay as Replay
+from hubthread.testing.replay import replay as replay
 
-__all__ = ["FakeClock", "VirtualClient", "VirtualHub"]
+__all__ = ["FakeClock", "Replay", "VirtualClient", "VirtualHub", "replay"]

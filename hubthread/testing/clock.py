@@ -28,6 +28,9 @@ from hubthread.errors import UsageError, WrongThread
 
 __all__ = ["FakeClock", "Job"]
 
+EPOCH = 1.8e9
+"""Seconds from 1970 to the start of each clock."""
+
 ROUNDING = 1e-9
 """Seconds by which a sum of floats may miss a deadline: ten times 0.1 shall be one second."""
 
@@ -94,6 +97,10 @@ class FakeClock:
     def now(self) -> float:
         """Return the virtual time in seconds."""
         return self._now
+
+    def wall(self) -> float:
+        """Return the virtual time as seconds since 1970: the clock starts on some day of 2027."""
+        return EPOCH + self._now
 
     def advance(self, seconds: float) -> None:
         """Let ``seconds`` pass, and do everything that becomes due, each at its time.

@@ -60,7 +60,7 @@ async function inRoom() {
     world.socket.receive({ type: "hub:state", room: "table", ...message })
     return heard
   }
-  return { room, take }
+  return { room, take, world, hub }
 }
 
 test("a room has its state, and tells of its entries", async () => {
@@ -80,4 +80,32 @@ test("a room has its state, and tells of its entries", async () => {
   assert.deepEqual(take({ n: 9, full: { round: 2, players: { 9: {} } } }).slice(0, 2),
     [["remove", "8", { x: 0 }], ["add", "9", {}]])
   assert.deepEqual(room.state, { round: 2, players: { 9: {} } })
+})
+
+test("inputs are pending until a state has them", async () => {
+  const { room, take, world, hub } = await inRoom()
+  assert.equal(room.input({ dx: 1 }), 0) // not joined yet
+  const answer = () => {
+    const { id } = world.socket.messages().findLast(each => each.type === "hub:join")
+    world.socket.receive({ type: "hub:join", reply: id, room: "table" })
+  }
+  answer()
+  assert.deepEqual([room.input({ dx: 1 }), room.input({ dx: 2 }, { tick: 9 }), room.input()], [1, 2, 3])
+  assert.deepEqual(world.socket.messages().at(-2),
+    { type: "hub:input", room: "table", n: 2, tick: 9, data: { dx: 2 } })
+  const numbers = () => room.pending.map(each => each.n)
+  take({ n: 1, tick: 4, time: hub.now() - 500, hz: 20, full: {}, acks: { 1: 1, 7: 3 } })
+  assert.deepEqual(numbers(), [2, 3])
+  assert.equal(room.tickAt(), 14)
+  assert.equal(room.tickAt(room.tick.time), 4)
+  const rejected = []
+  room.on("rejected", input => rejected.push(input))
+  world.socket.receive({ type: "hub:input", room: "table", refused: [[2, "early"]] })
+  assert.deepEqual([numbers(), rejected], [[3], [{ n: 2, why: "early" }]])
+  take({ n: 2, tick: 5, time: hub.now(), acks: { 1: 3 } })
+  assert.deepEqual(numbers(), [])
+  assert.equal(room.tickAt(), 5)
+  world.socket.end(1006)
+  assert.equal(room.input({ dx: 1 }), 0) // it would be old
+  assert.deepEqual(numbers(), [])
 })

@@ -9,6 +9,8 @@
 ``window.py``     the figures of the last ticks
 ``callbacks.py``  the user's functions, and what happens when they raise
 ``countdown.py``  ``OperationCountdown`` and ``OperationCountdownTicker``
+``moves.py``      ``Inputs``: numbered inputs of members, each for a tick
+``record.py``     the flight recorder, whose files ``hubthread.testing.replay`` plays
 ``inputs.py``     ``InputGate``: one input of each member, or its default
 ================  ==================================================================
 

@@ -121,6 +121,9 @@ class Countdown(Protocol):
     def begin(self, now: float) -> None:
         """Start to count down.  Called under the agenda's lock."""
 
+    def is_over(self, now: float) -> bool:
+        """Return True if ``fire`` would find its time over."""
+
     def fire(self, now: float) -> None:
         """Do what is due, and set ``due`` anew or cancel itself.  Called on the tick thread."""
 

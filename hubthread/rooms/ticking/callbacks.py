@@ -43,6 +43,8 @@ class TickCallbacks(Generic[Control, Obj]):
         self._close = close
         self._name = name
         self._incidents = incidents
+        self.noted: Callable[[str, BaseException], object] | None = None
+        """Called with each exception that is logged."""
 
     def on_start(self) -> None:
         """Run ``on_start``; if it raises, close the room."""
@@ -95,4 +97,6 @@ class TickCallbacks(Generic[Control, Obj]):
 
     def report(self, what: str, error: BaseException) -> None:
         """Log that ``what`` raised ``error``."""
+        if self.noted is not None:
+            self.noted(what, error)
         self._incidents.log_exception(error, "%s: %s raised", self._name, what)

@@ -12,7 +12,8 @@ Source: the specification's ``HotlineFrameOption``, ``HotlineFrameRun``, ``MakeF
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,11 +24,13 @@ from hubthread.rooms.silent import SilentHotline
 from hubthread.rooms.ticking.countdown import BaseCountdown, BaseCountdownTicker
 from hubthread.rooms.ticking.inputs import BaseInputGate
 from hubthread.rooms.ticking.loop import TickLoop
+from hubthread.rooms.ticking.moves import Inputs, Late, PerTick
 from hubthread.rooms.ticking.schedule import Tick
 from hubthread.rooms.ticking.setup import TickSetup
 from hubthread.statistics import FrameStatistics
 
 if TYPE_CHECKING:
+    from hubthread.clients.client import Client
     from hubthread.concurrency.watchdog import Watched
     from hubthread.core.figures import Ticks
     from hubthread.interfaces import IHotline, IOContext
@@ -111,6 +114,16 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         """Ticks a second; 0 without ticks."""
         return self._loop.hz
 
+    @property
+    def random(self) -> random.Random:
+        """Random numbers for the room's own callbacks.
+
+        The seed is in the record of ``HotlineFrameOption.record``, so a replay has the same.
+
+        :raises WrongThread: outside of the room's own callbacks.
+        """
+        return self._loop.chance()
+
     def latency_time(self, seconds: float) -> float:
         """Return ``seconds / hz``: at 10 Hz, 1.0 s is 0.1 s (``LatencyTime``).
 
@@ -178,6 +191,43 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises WrongThread: outside of the room's own callbacks.
         """
         self._loop.sync_now()
+
+    # Inputs of players.
+
+    def inputs(
+        self,
+        into: type[V],
+        *,
+        buffer: int = 8,
+        per_tick: PerTick = "one",
+        late: Late = "next",
+    ) -> Inputs[V]:
+        """Take inputs of the members, each in the tick that it is for.
+
+        The first call makes them, best in ``on_start``: inputs that come before it are refused.
+        Later calls with the same arguments return the same object.
+
+        :param into: the type of an input, as of a handler.
+        :param buffer: the inputs of one member that may wait, and the ticks that an input may be
+            ahead.
+        :param per_tick: ``"one"`` takes one input of a member for each tick that has passed: what
+            was missed is made up for, up to ``buffer``.  ``"all"`` takes all whose tick has come.
+        :param late: the rule for an input whose tick has begun already: ``"next"`` takes it in the
+            next tick, ``"drop"`` refuses it.
+        :raises UsageError: in a room without ticks, or if the arguments are others than before.
+        :raises HandleAnyNotPtr: for a type that no message can be converted to.
+        :raises SettingError: for another value of the wrong kind.
+        """
+        return self._loop.make_inputs(into, buffer, per_tick, late)
+
+    def _take_input(self, client: Client[Any, Any], message: Mapping[str, Any]) -> None:
+        inputs = self._loop.inputs
+        if inputs is None:
+            super()._take_input(client, message)
+        elif client in self:
+            inputs.take_message(client, message)
+        else:
+            raise UsageError("the client is not in the room")
 
     # Waiting for players.
 

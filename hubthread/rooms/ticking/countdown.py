@@ -76,14 +76,17 @@ class BaseCountdown(Generic[Control, Obj]):
         try:
             if not agenda.is_pending(self):
                 return False
-            self._loop.post(run)
+            self._loop.post_work(run, work, self)
         except HotlineClosed:
             return False
         return True
 
     def done(self) -> bool:
         """End the countdown without its time-out.  Return False if it has ended already."""
-        return self._end("done")
+        ended = self._end("done")
+        if ended and self._loop.recorder is not None:
+            self._loop.recorder.done(self)
+        return ended
 
     def _end(self, outcome: Outcome) -> bool:
         agenda = self._loop.agenda
@@ -106,6 +109,10 @@ class BaseCountdown(Generic[Control, Obj]):
     def begin(self, now: float) -> None:
         """See ``agenda.Countdown``."""
         self.due = self._deadline = now + self._timeout
+
+    def is_over(self, now: float) -> bool:
+        """See ``agenda.Countdown``."""
+        return now >= self._deadline
 
     def fire(self, now: float) -> None:
         """See ``agenda.Countdown``."""

@@ -115,7 +115,11 @@ class BaseInputGate(Generic[Control, Obj, V]):
         """
         if not isinstance(ctx, Client):
             raise ContextNotClient(f"context not client: {ctx!r}; give the member's ctx")
-        return not self._loop.agenda.ending and self._settle(ctx, InputState.ANSWERED, value)
+        if self._loop.agenda.ending:
+            return False
+        recorder = self._loop.recorder
+        note = None if recorder is None else recorder.answer(self, ctx, value)
+        return self._settle(ctx, InputState.ANSWERED, value, note)
 
     def done(self) -> bool:
         """End the wait; members that have not answered get the default.
@@ -123,7 +127,11 @@ class BaseInputGate(Generic[Control, Obj, V]):
         :returns: False if the wait is over already, or the room is closing.
         """
         try:
-            return self._loop.agenda.cancel(self) and self._post_end()
+            if not self._loop.agenda.cancel(self):
+                return False
+            if self._loop.recorder is not None:
+                self._loop.recorder.done(self)
+            return self._post_end()
         except BaseException:
             self._rescue()
             raise
@@ -178,12 +186,20 @@ class BaseInputGate(Generic[Control, Obj, V]):
             state = "closed" if self._closed else "complete" if self._complete else "open"
             return f"<InputGate {state}, {len(self._inputs)} there, {len(self._waiting)} missing>"
 
-    def _settle(self, member: IOContext, state: InputState, value: V) -> bool:
+    def _settle(
+        self,
+        member: IOContext,
+        state: InputState,
+        value: V,
+        note: Callable[[], object] | None = None,
+    ) -> bool:
         """Take the input of ``member``, if it is waited for."""
         try:
             with self._lock:
                 if member not in self._waiting:
                     return False
+                if note is not None:
+                    note()
                 self._inputs[member] = Input(state, value)
                 del self._waiting[member]
             return self._end_if_all()
@@ -241,6 +257,10 @@ class BaseInputGate(Generic[Control, Obj, V]):
     def begin(self, now: float) -> None:
         """See ``agenda.Countdown``."""
         self.due = self._deadline = now + self._timeout
+
+    def is_over(self, now: float) -> bool:
+        """See ``agenda.Countdown``."""
+        return True
 
     def fire(self, now: float) -> None:
         """See ``agenda.Countdown``."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import math
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -19,7 +20,7 @@ from hubthread.concurrency.deadline import Deadline
 from hubthread.errors import HotlineClosed, HubThreadError, UsageError, WrongThread
 from hubthread.net.tick_batch import TickBatch
 from hubthread.rooms.attendance import Attendance, WhenEmpty
-from hubthread.rooms.state_sync import StateSender
+from hubthread.rooms.state_sync import Moment, StateSender
 from hubthread.rooms.ticking.agenda import (
     Agenda,
     Countdown,
@@ -33,6 +34,8 @@ from hubthread.rooms.ticking.agenda import (
     WaitUntil,
 )
 from hubthread.rooms.ticking.callbacks import TickCallbacks
+from hubthread.rooms.ticking.moves import Inputs
+from hubthread.rooms.ticking.record import Recorder, marks_of
 from hubthread.rooms.ticking.schedule import Schedule, Tick
 from hubthread.rooms.ticking.setup import TickSetup
 
@@ -82,6 +85,10 @@ class TickLoop(Generic[Control, Obj]):
         self._sync: StateSender | None = None  # until the state is made
         self._sync_every = 1  # ticks
         self._sync_at = 0  # the number of the tick after which the next patch leaves
+        self._ticked_at = 0.0  # the time at which the last tick was due, since 1970
+        self.inputs: Inputs[Any] | None = None  # until the program asks for them
+        self.recorder: Recorder | None = None
+        self.random: random.Random | None = None  # until the program asks for it
 
     # Any thread.
 
@@ -123,6 +130,7 @@ class TickLoop(Generic[Control, Obj]):
             obj = making.result(self, self.name)
             incidents = self._hotline._core.incidents
             calls = TickCallbacks(self._setup, frame, obj, self._log.close, self.name, incidents)
+            self._begin_record(calls, obj)
             self._log.attach(self, self.attendance)
             self._begin_sync(obj)
             self._calls = calls
@@ -133,6 +141,8 @@ class TickLoop(Generic[Control, Obj]):
             if self._calls is None:
                 self._failed = True
                 self._log.detach(self)
+                if self.recorder is not None:
+                    self.recorder.close("the room has not begun")
             if drive is not None:
                 drive.wake()
             raise
@@ -143,6 +153,48 @@ class TickLoop(Generic[Control, Obj]):
             self._sync = StateSender(self._hotline, obj, plan, self._hotline.push)
             if sync.hz is not None and self.hz:
                 self._sync_every = max(1, round(self.hz / sync.hz))
+
+    def _begin_record(self, calls: TickCallbacks[Control, Obj], obj: Obj) -> None:
+        setup = self._setup
+        if setup.record is None or setup._plan is None:
+            return
+        incidents = self._hotline._core.incidents
+
+        def report(error: BaseException, text: str) -> None:
+            incidents.log_exception(error, "%s: %s", self.name, text)
+
+        recorder = self.recorder = Recorder(setup.record, setup._plan, self.is_here, report)
+        hooks = (setup.logic, setup.on_start, setup.on_join, setup.on_leave, setup.on_empty)
+        marks = marks_of(*hooks, setup.on_overrun, setup.on_close)
+        name, state = self._hotline.name, type(obj).__qualname__
+        recorder.head(room=name, hz=self.hz, state=state, marks=marks)
+        calls.noted = recorder.error
+
+    def chance(self) -> random.Random:
+        """Return the room's random numbers; see ``FrameControl.random``."""
+        if not self.is_here():
+            raise WrongThread("frame.random works in the room's own callbacks only")
+        if self.random is None:
+            recorder = self.recorder
+            self.random = random.Random(None if recorder is None else recorder.seed)
+        return self.random
+
+    def make_inputs(self, *terms: Any) -> Inputs[Any]:
+        """Return the inputs of the members; see ``FrameControl.inputs``."""
+        inputs = self.inputs
+        if inputs is None:
+            if not self.hz:
+                raise UsageError("inputs: this room has no ticks (hz and hz_basic are 0)")
+            inputs = Inputs(self._hotline, *terms)
+            if self._sync is not None:
+                self._sync.acks = inputs.acks
+            self.inputs = inputs
+        elif inputs.terms != terms:
+            raise UsageError(
+                f"inputs: the room takes inputs by other terms already, {inputs.terms!r}: "
+                f"give the same, or keep what the first call has returned"
+            )
+        return inputs
 
     @property
     def handovers(self) -> int:
@@ -176,7 +228,7 @@ class TickLoop(Generic[Control, Obj]):
 
     def exec_async(self, work: Callable[[Control, Obj], object]) -> None:
         """Run ``work(frame, obj)`` between ticks; see ``FrameControl``."""
-        self.post(partial(self.call, "a closure", work))
+        self.post_work(partial(self.call, "a closure", work), work)
 
     def exec_sync(self, work: Callable[[Control, Obj], T], timeout: float | None) -> T:
         """Run ``work(frame, obj)`` between ticks, and return its result; see ``FrameControl``."""
@@ -191,15 +243,37 @@ class TickLoop(Generic[Control, Obj]):
             return work(self._calls.frame, self._calls.obj)
 
         call = Call(run)
-        self._change(lambda: self.agenda.post(call.run, call))
+        noted = self._noted(call.run, work)
+        self._change(lambda: self.agenda.post(noted, call))
         return call.result(self, self.name, timeout)
 
     def post(self, work: Callable[[], object], *, essential: bool = False) -> None:
-        """Run ``work()``, which must not raise, between ticks; see ``Agenda.post``."""
-        self._change(lambda: self.agenda.post(work, essential=essential))
+        """Run ``work()``, which must not raise, between ticks; see ``Agenda.post``.
+
+        For work that follows from what a recorder has noted.
+        """
+        noted = work if self.recorder is None else self.recorder.own(work)
+        self._change(lambda: self.agenda.post(noted, essential=essential))
+
+    def post_work(
+        self, run: Callable[[], object], work: object, of: Countdown | None = None
+    ) -> None:
+        """Run ``run()``, which calls ``work``, a function of the program, between ticks.
+
+        :param of: the countdown whose operation it is.
+        """
+        noted = self._noted(run, work, of)
+        self._change(lambda: self.agenda.post(noted))
+
+    def _noted(
+        self, run: Callable[[], object], work: object, of: Countdown | None = None
+    ) -> Callable[[], object]:
+        return run if self.recorder is None else self.recorder.closure(work, run, of)
 
     def add(self, countdown: Countdown) -> None:
         """Begin a countdown; see ``Agenda.add``."""
+        if self.recorder is not None:
+            self.recorder.added(countdown)
         self._change(lambda: self.agenda.add(countdown))
 
     def _change(self, change: Callable[[], None]) -> None:
@@ -235,7 +309,7 @@ class TickLoop(Generic[Control, Obj]):
         self._log.seal()
         call = Call(self._say_last_word)
         try:
-            self.post(call.run, essential=True)
+            self._change(lambda: self.agenda.post(call.run, essential=True))
         except HotlineClosed:
             return self.agenda.wait_over
 
@@ -245,20 +319,23 @@ class TickLoop(Generic[Control, Obj]):
                 call.result(self, self.name, deadline.left())
                 # A closure of the next round: what the last word has pushed has left then.
                 fence = Call(lambda: None)
-                self.post(fence.run, essential=True)
+                self._change(lambda: self.agenda.post(fence.run, essential=True))
                 fence.result(self, self.name, deadline.left())
 
         return wait
 
     def _call_hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the setup.  On the tick thread."""
+        recorder = self.recorder
+        if recorder is not None and name in ("on_join", "on_leave"):
+            (recorder.join if name == "on_join" else recorder.leave)(arguments[0])
         hook = getattr(self._setup, name)
         if hook is not None:
             assert self._calls is not None
             self._calls.call(name, hook, *arguments)
         if self._sync is not None:
             if name == "on_join":
-                self._sync.joined(arguments[0], self.tick.index)
+                self._sync.joined(arguments[0], self._moment())
             elif name == "on_leave":
                 self._sync.left(arguments[0])
 
@@ -273,7 +350,11 @@ class TickLoop(Generic[Control, Obj]):
             )
         if not self.is_here():
             raise WrongThread("sync_now: call it in the room's own callbacks")
-        self._sync.step(self.tick.index)
+        self._sync.step(self._moment())
+
+    def _moment(self) -> Moment | None:
+        """Return the last tick and its time; None for a room without ticks."""
+        return Moment(self.tick.index, self._ticked_at, self.hz) if self.hz else None
 
     def _say_last_word(self) -> None:
         """On the tick thread."""
@@ -282,6 +363,8 @@ class TickLoop(Generic[Control, Obj]):
             if self.agenda.cancel(countdown):
                 countdown.closed()
         assert self._calls is not None
+        if self.recorder is not None:
+            self.recorder.closing()
         self._said = True
         # As in every on_close, the room accepts nothing more for itself.
         self.agenda.refuses = True
@@ -299,6 +382,8 @@ class TickLoop(Generic[Control, Obj]):
 
     def left(self, member: Client[Any, Any]) -> None:
         """See ``push_log.Driver``."""
+        if self.inputs is not None:
+            self.inputs.forget(member)
         for countdown in self.agenda.countdowns():
             countdown.left(member)
 
@@ -340,16 +425,18 @@ class TickLoop(Generic[Control, Obj]):
                 return job.time
             if isinstance(job, RunTick):
                 self.tick = job.tick
-                logic = calls.logic if self._sync is None else self._logic_and_sync
-                if not self._send_together(logic):
+                plain = self._sync is None and self.inputs is None and self.recorder is None
+                if not self._send_together(calls.logic if plain else self._whole_tick):
                     self.agenda.record_error()
             elif isinstance(job, RunClosures):
                 self._send_together(partial(self._run_closures, job))
             elif isinstance(job, Fire):
-                self._send_together(partial(job.countdown.fire, job.now))
+                self._send_together(partial(self._fire, job))
             elif isinstance(job, Flush):
                 self._flush()
             elif isinstance(job, TellOverrun):
+                if self.recorder is not None:
+                    self.recorder.overrun(job.overrun)
                 self._send_together(partial(calls.on_overrun, job.overrun))
             elif isinstance(job, Start):
                 self._start(calls)
@@ -357,13 +444,22 @@ class TickLoop(Generic[Control, Obj]):
                 self._finish(calls, job)
                 return None
 
-    def _logic_and_sync(self) -> bool:
+    def _whole_tick(self) -> bool:
+        """Run a tick of a room with inputs, or whose members have its state."""
         assert self._calls is not None
+        tick, inputs, recorder = self.tick, self.inputs, self.recorder
+        self._ticked_at = self._clock.wall() - tick.late
+        given = [] if inputs is None else inputs.begin(tick)
+        if recorder is not None:
+            recorder.tick(tick, given)
         well = self._calls.logic()
-        index = self.tick.index
-        if self._sync is not None and index >= self._sync_at:
-            self._sync_at = index + self._sync_every
-            self._sync.step(index)
+        if recorder is not None:
+            recorder.state(self._calls.obj)
+        if self._sync is not None and tick.index >= self._sync_at:
+            self._sync_at = tick.index + self._sync_every
+            self._sync.step(self._moment())
+        if inputs is not None:
+            inputs.tell()
         return well
 
     def _start(self, calls: TickCallbacks[Control, Obj]) -> None:
@@ -371,6 +467,7 @@ class TickLoop(Generic[Control, Obj]):
         setup = self._setup
         if setup.period:
             offset = self._drive.phase * min(setup.period, SPREAD)
+            self._ticked_at = self._clock.wall() + offset
             self.agenda.begin(
                 lambda now: Schedule(setup.period, now + offset, setup.overrun, setup.catch_up)
             )
@@ -382,6 +479,19 @@ class TickLoop(Generic[Control, Obj]):
                 return
             self._slot += 1
             take()()
+            self._record_state()
+
+    def _fire(self, job: Fire) -> None:
+        countdown = job.countdown
+        if self.recorder is not None:
+            self.recorder.fire(countdown, over=countdown.is_over(job.now))
+        countdown.fire(job.now)
+        self._record_state()
+
+    def _record_state(self) -> None:
+        """Note the state after a closure of a room without ticks."""
+        if self.recorder is not None and not self.hz and self._calls is not None:
+            self.recorder.state(self._calls.obj)
 
     def _send_together(self, work: Callable[[], T]) -> T:
         """Return ``work()``; all that it writes and pushes leaves when it has come to its end."""
@@ -414,6 +524,8 @@ class TickLoop(Generic[Control, Obj]):
         for countdown in countdowns:
             countdown.closed()
         if not self._said:
+            if self.recorder is not None:
+                self.recorder.closing()
             self._send_together(calls.on_close)
         self._slot += 1
         self._shut(job.reason)
@@ -427,6 +539,8 @@ class TickLoop(Generic[Control, Obj]):
                 self._send_together(self._run_hooks)
             self._log.flush(self)  # the members that left while another thread was flushing
         finally:
+            if self.recorder is not None:
+                self.recorder.close(reason)
             self.agenda.finish()
 
     def _end_hotline(self, reason: str) -> None:

@@ -7,6 +7,7 @@ Source: the specification's ``HotlineFrameOption``.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -102,6 +103,10 @@ class TickSetup(Generic[Control, Obj]):
 
     sync: StateSync | None = None
     """Sends the state and its changes to the members.  ``None``: the program does that."""
+    record: str | os.PathLike[str] | None = None
+    """The file of the flight recorder: joins, inputs, closures, ticks and the hash of the state,
+    as lines of JSON.  ``hubthread.testing.replay`` plays it.  The file is written anew when the
+    room begins, and takes 64 MB at most; several rooms need paths of their own."""
     _plan: Node | None = field(init=False, repr=False, compare=False, default=None)
 
     def __post_init__(self) -> None:
@@ -144,7 +149,11 @@ class TickSetup(Generic[Control, Obj]):
         check_number("max_overruns", self.max_overruns, 1, whole=True, optional=True)
         if self.sync is not None:
             check_kind("sync", self.sync, StateSync, "a StateSync or None")
-            plan = plan_of(type_of_state(self.sync.type, self.new_obj))
+        if self.record is not None:
+            check_kind("record", self.record, str | os.PathLike, "a path or None")
+        if self.sync is not None or self.record is not None:
+            given = None if self.sync is None else self.sync.type
+            plan = plan_of(type_of_state(given, self.new_obj))
             object.__setattr__(self, "_plan", plan)
 
     @property
@@ -157,6 +166,7 @@ class TickSetup(Generic[Control, Obj]):
             self.close_when_empty,
             self.pause_when_empty,
             self.sync,
+            self.record,
         )
         return any(field is not None for field in fields)
 

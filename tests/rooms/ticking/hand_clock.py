@@ -32,6 +32,9 @@ class HandClock:
     def now(self) -> float:
         return self.time
 
+    def wall(self) -> float:
+        return self.time
+
     def drive(self, step: Step, what: str, *, shared: bool = False) -> HandDrive:
         drive = HandDrive(self, step)
         with self.changed:

@@ -204,6 +204,8 @@ def test_run_without_a_thread_raises_and_leaves_the_hotline_as_it_was() -> None:
         def now(self) -> float:
             return 0.0
 
+        wall = now
+
         def drive(self, step: Any, what: str, *, shared: bool = False) -> Any:
             raise RuntimeError("can't start new thread")
 

@@ -103,6 +103,9 @@ class Finaliser:
 
     def begin(self, now: float) -> None: ...
 
+    def is_over(self, now: float) -> bool:
+        return True
+
     def fire(self, now: float) -> None: ...
 
     def closed(self) -> None: ...
