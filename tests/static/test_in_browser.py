@@ -52,10 +52,13 @@ room.on("gap", async () => {
   seen = [...all, ...seen.filter(number => !all.includes(number))]
 })
 </script>'''
-FRAMES = "<!doctype html>" + "<iframe src='/'></iframe>" * 20
+# Each in a window of its own: of the tabs of one window all but one are hidden, and wait longer.
+TABS = '<!doctype html><link rel="icon" href="data:,"><script>' + (
+    "window.tabs = Array.from({ length: 20 }, () => open('/', '_blank', 'popup'))</script>"
+)
 pages = {
     "/": lambda request: Response.html(PAGE),
-    "/frames": lambda request: Response.html(FRAMES),
+    "/tabs": lambda request: Response.html(TABS),
     "/all": lambda request: Response.text(200, json.dumps(pushed)),
     "/other": lambda request: Response.html("<!doctype html>elsewhere"),
 }
@@ -108,7 +111,7 @@ def running(port: int = 0, pushed: list[int] | None = None) -> Iterator[Program]
 
 
 class Page:
-    """The page in the browser, or the pages in its frames."""
+    """The page in the browser, which may have opened others."""
 
     def __init__(self, browser: Chrome, address: str) -> None:
         self.browser = browser
@@ -157,16 +160,14 @@ def opened(browser: Chrome) -> Iterator[tuple[Program, Page]]:
 
 
 def test_pages_miss_nothing_when_the_server_is_killed_and_restarted(browser: Chrome) -> None:
-    each = "Array.from(frames).map(page => page.{})"
+    each = "tabs.map(page => page.{})"
     with running() as program:
-        page = Page(browser, f"http://127.0.0.1:{program.port}/frames")
+        page = Page(browser, f"http://127.0.0.1:{program.port}/tabs")
         live = each.format("room?.live ?? false")
         page.until(live, [True] * PAGES)
         program.push(1, 2)
         page.until(each.format("seen"), [[1, 2]] * PAGES)
-        page.browser.execute_script(
-            "for (const page of Array.from(frames)) page.attempts.length = 0"
-        )
+        browser.execute_script("for (const page of tabs) page.attempts.length = 0")
     page.until(each.format("hub.state === 'open'"), [False] * PAGES)
     with running(program.port, [*program.pushed, 3]) as again:
         page.until(live, [True] * PAGES)
@@ -177,6 +178,7 @@ def test_pages_miss_nothing_when_the_server_is_killed_and_restarted(browser: Chr
         last = page.value(each.format("attempts.at(-1)"))
         assert len({time // 50 for time in last}) >= 4
         page.no_errors()
+        browser.execute_script("for (const page of tabs) page.close()")
         browser.get("about:blank")
 
 
