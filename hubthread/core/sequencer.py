@@ -30,7 +30,7 @@ from hubthread.errors import Closed
 from hubthread.history import History, Position, Recovery
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
-from hubthread.protocol.envelope import SUBPROTOCOL, Place, gap_message
+from hubthread.protocol.envelope import SUBPROTOCOL, Place, Placed, Versioned, gap_message
 from hubthread.protocol.frames import Frame, MessageType
 
 __all__ = ["Sequencer"]
@@ -276,7 +276,8 @@ class Sequencer(Generic[M]):
             self._ring = Stream(position, self._keep, self._now)
             self._taken = None
             gap = gap_message(self.name, position.epoch, position.offset, why)
-            self._tell(gap, self._base_of(position))
+            key = Placed(self.name, position.epoch, position.offset)
+            self._tell(gap, key, self._base_of(position))
             if number is not None and number > self._arrived:
                 # The lost ones count as consumed with the last push that has arrived.
                 self._spans.append((self._arrived + 1, self._log.pushes - number))
@@ -299,16 +300,22 @@ class Sequencer(Generic[M]):
     def _tell_change(self, found: tuple[str, PresenceChange] | None) -> None:
         if found is not None:
             text, change = found
-            self._tell(text)
+            self._tell(text, Versioned(self.name, change.version))
             if self.on_change is not None:
                 self.on_change(change)
 
-    def _tell(self, text: str, base: tuple[str | None, int] | None = None) -> None:
+    def _tell(
+        self,
+        text: str,
+        key: Placed | Versioned,
+        base: tuple[str | None, int] | None = None,
+    ) -> None:
         """Send a message of the hub to the members that know such messages.
 
+        :param key: a client that does not get the message is told so.
         :param base: that of the pushes from now on.
         """
-        batch = FrameBatch([Frame(text, MessageType.TEXT)], [None])
+        batch = FrameBatch([Frame(text, MessageType.TEXT)], [key])
 
         def work(members: list[M]) -> None:
             if base is not None:

@@ -59,7 +59,7 @@ TOKEN_BYTES = 16
 class Session:
     """One client that may come back.  The table's lock guards it."""
 
-    __slots__ = ("absence", "client", "ended", "key", "line", "timer")
+    __slots__ = ("absence", "client", "ended", "key", "line", "peer", "timer", "told")
 
     def __init__(self, client: Client[Any, Any], line: SessionSink, key: bytes) -> None:
         self.client = client
@@ -72,6 +72,10 @@ class Session:
         """Stands for the time that the client is away now; each time has its own."""
         self.timer: Timer | None = None
         """The end of the grace, while the client is away."""
+        self.peer: tuple[str, int] | str = ""
+        """The address that the client counts for, while it is away."""
+        self.told = False
+        """True if the program has been told that the client is away.  In the client's order."""
 
 
 class SessionTable:
@@ -198,11 +202,12 @@ class SessionTable:
         stays = not session.ended and (
             not sink.switched or (connection.is_lost and connection.outbox.keeps)
         )
-        stays = stays and session.line is sink and self._take_place(client)
+        peer = client.handshake.peer  # that of another connection, once the client changes over
+        stays = stays and session.line is sink and self._take_place(client, peer)
         with self._lock:
             if session.ended or session.line is not sink:
                 if stays:
-                    self._give_place(client)
+                    self._give_place(peer)
                 stays = False
             if session.line is not sink:
                 return False
@@ -214,7 +219,7 @@ class SessionTable:
             link = _link_of(client)
             if isinstance(link, LastingConnection):
                 link = client.ws_conn = AwayLink(link, partial(self.end, session))
-            session.line = link
+            session.line, session.peer = link, peer
             absence = session.absence = object()
         self._wait(session, link, absence)
         return False
@@ -255,8 +260,12 @@ class SessionTable:
             self._core.connections.end(link)
 
     def _tell_lost(self, session: Session, absence: object) -> None:
-        """Call the hook, in the client's order, unless the client is back already."""
-        if session.absence is absence:
+        """Call the hook, in the client's order, unless the client is back already.
+
+        The program has heard it before if a connection came since, and was lost at once.
+        """
+        if session.absence is absence and not session.told:
+            session.told = True
             session.client.tell_lost()
 
     def _grace_over(self, session: Session, link: AwayLink, absence: object) -> None:
@@ -282,7 +291,7 @@ class SessionTable:
         except Exception:  # noqa: BLE001 - the hub is closing, or there is no thread
             finish()
 
-    def _take_place(self, client: Client[Any, Any]) -> bool:
+    def _take_place(self, client: Client[Any, Any], peer: tuple[str, int] | str) -> bool:
         """Count a client that is away; return False if there is no place for it."""
         most = self._option.limit
         with self._lock:
@@ -294,7 +303,7 @@ class SessionTable:
             text = "%d clients are away, the limit (Sessions.limit): %r cannot come back"
             self._core.incidents.log_limit(AWAY, logging.WARNING, text, most, client)
             return False
-        if self._addresses.enter(client.handshake.peer):
+        if self._addresses.enter(peer):
             return True
         with self._lock:
             self._away -= 1
@@ -309,14 +318,14 @@ class SessionTable:
     def _leave_place(self, session: Session) -> None:
         """Count a client as away no longer."""
         session.absence = None
-        self._give_place(session.client)
+        self._give_place(session.peer)
         timer, session.timer = session.timer, None
         if timer is not None:
             timer.cancel()
 
-    def _give_place(self, client: Client[Any, Any]) -> None:
+    def _give_place(self, peer: tuple[str, int] | str) -> None:
         self._away -= 1
-        self._addresses.leave(client.handshake.peer)
+        self._addresses.leave(peer)
 
 
 class SessionSink:
@@ -519,6 +528,7 @@ class SessionSink:
                 self.connection.close(INTERNAL_ERROR, "the server failed to check the token")
                 return
         if self._table.switch(session, self, greeting):
+            session.told = False
             self._share(client)
             client.tell_resumed()
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from typing import Final
 
 from hubthread.net.options import OutboxBounds
-from hubthread.protocol.envelope import Placed
+from hubthread.protocol.envelope import Placed, Versioned
 from hubthread.types import Overflow
 
 __all__ = ["PING", "PONG", "Backlog"]
@@ -21,6 +21,10 @@ PONG: Final = object()
 """The keys of our pings and of our answers to pings.  Only the last of each matters (RFC 6455
 section 5.5.3), so a peer that pings and never reads cannot fill its outbox.  Both overtake what
 waits, so that a slow peer is not cut by its own keepalive."""
+
+
+_NOTICED: Final = (Placed, Versioned)
+"""The keys of messages that leave a notice when they are dropped."""
 
 
 class _Entry:
@@ -39,7 +43,7 @@ class _Entry:
     @property
     def is_control(self) -> bool:
         """True for a control frame; False for a message and for the notice of a gap."""
-        return self.number is None and not isinstance(self.key, Placed)
+        return self.number is None and not isinstance(self.key, _NOTICED)
 
 
 # Shared, because most outboxes never have a backlog and an empty deque costs 760 bytes.
@@ -55,8 +59,8 @@ class Backlog:
     accepted even if the rest alone exceeds the bounds.
 
     A dropped push of a room with a history, to a client that knows its position, leaves a notice
-    in its place (``Placed.gap``), at most one of each room between two messages.  Notices are
-    beyond the bounds.
+    in its place (``Placed.gap``), and so does a change of the users (``Versioned.gap``): at most
+    one of each kind and room between two messages.  Notices are beyond the bounds.
     """
 
     __slots__ = (
@@ -150,7 +154,7 @@ class Backlog:
                 if policy is not Overflow.DROP_NEWEST:
                     return False
                 self._bounds.on_drop()
-                if isinstance(key, Placed):
+                if isinstance(key, _NOTICED):
                     self._tell_last_gap(key)
                 return True
             self._drop_oldest(size)
@@ -159,28 +163,31 @@ class Backlog:
 
     def _drop_oldest(self, size: int) -> None:
         """Drop what has waited longest, until ``size`` bytes fit."""
-        gaps: dict[str, Placed] = {}  # the last that is dropped of each room
+        # The last that is dropped of each kind and room.
+        gaps: dict[tuple[type, str], Placed | Versioned] = {}
         while self._entries and not self._fits(size):
             entry = self._take_entry()
-            if isinstance(entry.key, Placed):
-                gaps[entry.key.room] = entry.key
+            if isinstance(entry.key, _NOTICED):
+                gaps[type(entry.key), entry.key.room] = entry.key
             if entry.number is not None:
                 self.dropped += 1
                 self._bounds.on_drop()
-        for placed in gaps.values():
-            self._add(_Entry(None, placed.gap(), placed), first=True)
+        for key in gaps.values():
+            self._add(_Entry(None, key.gap(), key), first=True)
 
-    def _tell_last_gap(self, placed: Placed) -> None:
-        """Tell that the push at ``placed`` is dropped, behind what waits."""
+    def _tell_last_gap(self, key: Placed | Versioned) -> None:
+        """Tell that the message at ``key`` is dropped, behind what waits."""
         for entry in reversed(self._entries):
-            if entry.number is not None or not isinstance(entry.key, Placed):
+            other = entry.key
+            if entry.number is not None or not isinstance(other, _NOTICED):
                 break
-            if entry.key.room == placed.room:  # nothing of the room waits behind its last gap
+            # Nothing of the room waits behind its last gap.
+            if type(other) is type(key) and other.room == key.room:
                 self.size -= len(entry.wire)
-                entry.wire, entry.key = placed.gap(), placed
+                entry.wire, entry.key = key.gap(), key
                 self.size += len(entry.wire)
                 return
-        self._add(_Entry(None, placed.gap(), placed))
+        self._add(_Entry(None, key.gap(), key))
 
     def add_last(self, wire: bytes) -> None:
         """Put in the last frame of all, a control frame, which always fits."""

@@ -201,7 +201,10 @@ class LastingOutbox(Outbox):
                 self._pass_late(wires[place:], keys[place:], first + place)
                 return self._call_writer(), "overflow"
             sent = max(0, sent - len(wire))
-        traffic.dropped += backlog.dropped - dropped
+        dropped = backlog.dropped - dropped
+        traffic.dropped += dropped
+        if self._bounds.overflow is not Overflow.LATEST:
+            self.lost += dropped  # the peer may be gone already
         return self._call_writer(), None
 
     def _pass_late(self, wires: Sequence[bytes], keys: Sequence[Hashable], first: int) -> bool:

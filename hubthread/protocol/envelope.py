@@ -21,7 +21,15 @@ from typing import NamedTuple
 
 from hubthread.protocol.frames import Frame, MessageType
 
-__all__ = ["SUBPROTOCOL", "Enveloped", "Place", "Placed", "envelop", "gap_message"]
+__all__ = [
+    "SUBPROTOCOL",
+    "Enveloped",
+    "Place",
+    "Placed",
+    "Versioned",
+    "envelop",
+    "gap_message",
+]
 
 _TEXT = int(MessageType.TEXT)
 
@@ -48,6 +56,21 @@ class Placed(NamedTuple):
     def gap(self) -> bytes:
         """Return the frame that tells a client in place of this push, which it does not get."""
         return Frame(gap_message(self.room, self.epoch, self.offset, "dropped"), _TEXT).wire
+
+
+class Versioned(NamedTuple):
+    """The place of one change of the users in a room."""
+
+    room: str
+    version: int
+
+    def gap(self) -> bytes:
+        """Return the frame that tells a client in place of this change, which it does not get.
+
+        It has no version: a client that finds another version than the next joins again.
+        """
+        gap = {"type": "hub:members", "room": self.room, "why": "dropped"}
+        return Frame(json.dumps(gap, separators=(",", ":")), _TEXT).wire
 
 
 def gap_message(room: str, epoch: str, offset: int, why: str) -> str:

@@ -7,12 +7,14 @@ import threading
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from hubthread import Hub, MemoryBackplane, PresenceChange, Readers
+from hubthread import Hub, MemoryBackplane, Overflow, PresenceChange, Readers
+from hubthread.testing import VirtualHub
 from hubthread.testing.clock import FakeClock
 from tests.support import TIMEOUT
 from tests.support.presence import CALM, JOIN, Page, Picture, option, setting, virtual
@@ -83,6 +85,47 @@ def test_picture_of_each_page_is_the_rooms_after_calm(steps: list[tuple[str, int
             page.look()
             assert page.members == rooms[which].presence().members
             assert page.version == rooms[which].presence().version
+
+
+@pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("push"), st.integers(1, 7)),
+            st.tuples(st.sampled_from(["stall", "resume", "come", "drop"]), st.integers(0, 3)),
+        ),
+        max_size=30,
+    )
+)
+def test_page_that_reads_slowly_knows_that_its_picture_is_old(
+    overflow: Overflow, steps: list[tuple[str, int]]
+) -> None:
+    """Under a policy that drops: a page joins again at each hole that it finds."""
+    with VirtualHub(setting(overflow=overflow, chan_queue_size=4)) as hub:
+        room = hub.hotline(option(linger=0.01))
+        reader = Page(hub, "reader", joins_again=True)
+        others: list[Page] = []
+        for number, (step, many) in enumerate(steps):
+            if step == "push":
+                for _ in range(many):
+                    room.push("push")
+                    hub.settle()
+            elif step == "come":
+                others.append(Page(hub, f"user{number}"))
+            elif step == "drop" and others:
+                others.pop(many % len(others)).client.drop()
+            elif step == "stall":
+                reader.client.stall()
+            elif step == "resume":
+                reader.client.resume()
+                reader.look()
+            hub.advance(0.2)
+        reader.client.resume()
+        reader.look()
+        hub.advance(CALM)
+        reader.look()
+        state = room.presence()
+        assert (reader.version, reader.members) == (state.version, state.members)
 
 
 def test_real_clients_that_come_and_go_are_told_without_a_hole() -> None:

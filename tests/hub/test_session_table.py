@@ -336,6 +336,21 @@ def test_messages_beyond_sent_bytes_are_told_as_lost(make: Callable[..., Hub]) -
     assert 0 < again.lost < 10
 
 
+@pytest.mark.parametrize("overflow", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST])
+def test_messages_dropped_before_the_loss_is_noticed_are_told_as_lost(
+    make: Callable[..., Hub], overflow: Overflow
+) -> None:
+    hub = make(overflow=overflow, chan_queue_size=3)
+    ada = hub.connect(session=True)
+    ada.stall()
+    for number in range(10):
+        ada.ctx.write(str(number))
+    ada.vanish()
+    again = hub.connect(resume=ada)
+    assert again.lost == 10 - len(again.messages()) > 0
+    assert hub.connect(resume=again).lost == 0
+
+
 def test_latest_of_each_key_waits_for_a_client_that_is_away(make: Callable[..., Hub]) -> None:
     hub = make(overflow=Overflow.LATEST)
     ada = hub.connect(session=True)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hubthread.net.backlog import PING, PONG, Backlog
-from hubthread.protocol.envelope import Placed
+from hubthread.protocol.envelope import Placed, Versioned
 from hubthread.types import Overflow
 from tests.support import outbox_bounds
 
@@ -119,3 +119,40 @@ def test_backlog_notice_of_what_is_dropped_later_stands_behind_what_was_admitted
     backlog.admit(7, *push(6))
     backlog.admit(8, *push(7))
     assert told(backlog) == [("A", 5), ("B", 1), ("a", 6), ("A", 7)]
+
+
+@pytest.mark.parametrize(
+    ("overflow", "wanted"),
+    [
+        (Overflow.DROP_OLDEST, ["gap", "v3", "a", "a"]),
+        (Overflow.DROP_NEWEST, ["a", "v1", "v3", "gap"]),
+    ],
+)
+def test_backlog_dropped_changes_of_users_leave_one_notice(
+    overflow: Overflow, wanted: list[str]
+) -> None:
+    """A notice has no version; here it shows that of the last change that is dropped."""
+    backlog = Backlog(outbox_bounds(overflow, max_messages=2))
+    messages: list[tuple[bytes, Placed | Versioned]] = [
+        push(1),
+        (b"v1", Versioned("a", 1)),
+        (b"v2", Versioned("a", 2)),
+        push(2),
+        (b"v3", Versioned("a", 3)),
+    ]
+    if overflow is Overflow.DROP_OLDEST:
+        messages += [push(3), push(4)]
+    for number, message in enumerate(messages, 1):
+        assert backlog.admit(number, *message)
+    found = []
+    for entry in backlog._entries:
+        if entry.number is None and isinstance(entry.key, Versioned):
+            assert json.loads(entry.wire[2:]) == {
+                "type": "hub:members",
+                "room": "a",
+                "why": "dropped",
+            }
+            found.append(f"v{entry.key.version}")
+        else:
+            found.append("gap" if entry.number is None else entry.wire[:2].decode().rstrip("0"))
+    assert found == wanted

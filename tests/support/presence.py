@@ -57,9 +57,14 @@ JOIN = '{"type":"hub:join","id":1,"room":"room"}'
 
 
 class Picture:
-    """What a page knows of who is in.  Each diff must have the next version and be a change."""
+    """What a page knows of who is in.  Each diff must have the next version and be a change.
 
-    def __init__(self) -> None:
+    :param is_holed: True lets versions be missing; then the picture is old until the next join.
+    """
+
+    def __init__(self, *, is_holed: bool = False) -> None:
+        self.is_holed = is_holed
+        self.is_old = False
         self.version = 0
         self.members: dict[str, Any] = {}
         self.present = 0
@@ -70,9 +75,16 @@ class Picture:
         message = json.loads(str(text))
         kind = message.get("type")  # None: a push in its envelope
         if kind == "hub:join":
+            self.is_old = False
             self.version = message["v"]
             self.members = message.get("members", {})
             self.present = message.get("present", 0)
+        elif (
+            kind == "hub:members"
+            and self.is_holed
+            and (self.is_old or message.get("v") != self.version + 1)
+        ):
+            self.is_old = True
         elif kind == "hub:members":
             self.version += 1
             assert message["v"] == self.version
@@ -89,14 +101,16 @@ class Picture:
 class Page(Picture):
     """A client of ``hubthread.1`` that has joined the room."""
 
-    def __init__(self, hub: VirtualHub[Any, Any], user: str) -> None:
-        super().__init__()
+    def __init__(self, hub: VirtualHub[Any, Any], user: str, *, joins_again: bool = False) -> None:
+        super().__init__(is_holed=joins_again)
         headers = {"Sec-WebSocket-Protocol": "hubthread.1"}
         self.client: VirtualClient = hub.connect(f"/{user}", headers=headers)
         self.client.send(JOIN)
         self.look()
 
     def look(self) -> None:
-        """Apply the messages that have come."""
+        """Apply the messages that have come; join again if one is missing."""
         for text in self.client.messages():
             self.take(text)
+        if self.is_old:
+            self.client.send(JOIN)
