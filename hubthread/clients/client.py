@@ -24,7 +24,7 @@ from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.essential import run_essential
 from hubthread.concurrency.habits import Habits
-from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.logs import LogName, log_safely
 from hubthread.concurrency.strand import Strand
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
@@ -316,7 +316,11 @@ class Client(Recipient, Generic[Meta, Header]):
     @property
     def name(self) -> str:
         """The client's name in the log."""
-        return self._strand.name
+        return LogName(self._strand.name, self._log_ids())
+
+    def _log_ids(self) -> dict[str, object]:
+        hub, client = self._core.name, self.connection_id
+        return {"hub_name": hub, "client_id": client, **self.handshake._log_ids()}
 
     @property
     def runner(self) -> int | None:

@@ -54,6 +54,7 @@ class Incidents:
         text: str,
         *args: object,
         error: BaseException | None = None,
+        about: object = None,
     ) -> None:
         """Log an incident, unless one of its kind was logged just now.
 
@@ -63,6 +64,7 @@ class Incidents:
         :param kind: a limit, or another key that the peer cannot choose: it would choose a new
             one each time.
         :param error: logged with its traceback.
+        :param about: something that the line is about and does not name.
         """
         suppressed = self._suppressed(kind, level)
         if suppressed is None:
@@ -70,12 +72,14 @@ class Incidents:
         if suppressed:
             text += " (and %d more like this since the last such line)"
             args = (*args, suppressed)
-        log_safely(self._logger, level, text, *args, error=error)
+        log_safely(self._logger, level, text, *args, error=error, about=about)
 
-    def log_limit(self, limit: str, level: int, text: str, *args: object) -> None:
+    def log_limit(
+        self, limit: str, level: int, text: str, *args: object, about: object = None
+    ) -> None:
         """Count that ``limit`` was hit, and log it; see ``log_limited``."""
         self.count_limit(limit)
-        self.log_limited(limit, level, text, *args)
+        self.log_limited(limit, level, text, *args, about=about)
 
     def log_exception(
         self, error: BaseException, text: str, *args: object, level: int = logging.ERROR

@@ -142,6 +142,10 @@ class Connections:
         with self._lock:
             return self._changed.wait_for(arrived, timeout)
 
+    def __len__(self) -> int:
+        """Return the number of connections that have not ended."""
+        return len(self._handshaking) + len(self._open)
+
     def is_empty(self) -> bool:
         """Return True if every connection has ended."""
         return not self._handshaking and not self._open

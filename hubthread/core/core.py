@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from hubthread.checks import checked
 from hubthread.concurrency.context import Context
-from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.logs import LogName, log_safely
 from hubthread.concurrency.loop import Loop
 from hubthread.core.connections import CROWD, Connections, Servers
 from hubthread.core.framer import framer
@@ -85,7 +85,7 @@ class Core(Generic[Meta, Header]):
         bound, limits = setting.chan_queue_size, setting.limits
         self.state = HubState(self.name, opened=setting.delayed_execution is None)
         self.loop: Loop[Any] = Loop(
-            f"hub {self.name}",
+            LogName(f"hub {self.name}", {"hub_name": self.name}),
             bound,
             view(self),
             self.incidents,
@@ -133,7 +133,8 @@ class Core(Generic[Meta, Header]):
                 "%s: %d connections have a thread each; HubSetting(readers=Readers.SHARED) serves "
                 "so many with less memory and CPU time"
             )
-            log_safely(self.logger, logging.WARNING, text, self.name, CROWD)
+            args = self.name, CROWD
+            log_safely(self.logger, logging.WARNING, text, *args, about=self.hub)
 
     @contextmanager
     def hook_call(self, what: str, request: Request) -> Iterator[None]:

@@ -15,7 +15,7 @@ from typing import Any
 from hubthread.checks import checked
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.incidents import Incidents
-from hubthread.concurrency.logs import log_safely
+from hubthread.concurrency.logs import LogName, log_safely
 from hubthread.protocol.request import Request
 
 __all__ = ["HookCall", "Refusals"]
@@ -37,7 +37,9 @@ class HookCall:
     @property
     def name(self) -> str:
         """The call's name in the log.  The path comes from the peer, so it is quoted and cut."""
-        return f"{self._what} for {self._request.path[:100]!r} of {self._request.peer}"
+        request = self._request
+        name = f"{self._what} for {request.path[:100]!r} of {request.peer}"
+        return LogName(name, request._log_ids())
 
     def current_callback(self) -> int | None:
         """Return 0 until the hook has returned, then None (see ``watchdog.Watched``)."""
@@ -92,7 +94,8 @@ class Refusals:
             self._by_status[status] += 1
         text = "request refused: %s %s (%r)"
         if limit is not None:
-            self._incidents.log_limit(limit, logging.INFO, text, status, reason, peer)
+            args = status, reason, peer
+            self._incidents.log_limit(limit, logging.INFO, text, *args, about=request)
         else:
             log_safely(self._logger, logging.DEBUG, text, status, reason, request)
         if self._callback is not None:

@@ -90,7 +90,8 @@ class Sharing:
         """See ``BackplaneHost.tell_state``."""
         level = logging.WARNING if state is BackplaneState.DOWN else logging.INFO
         text = "%s: the backplane is %s: %s"
-        log_safely(self._setting.logger, level, text, self._hub.name, state.value, reason)
+        args = self._hub.name, state.value, reason
+        log_safely(self._setting.logger, level, text, *args, about=self._hub)
         hook = self._setting.on_backplane
         if hook is not None:
             with contextlib.suppress(Closed):  # the hub thread has ended

@@ -577,5 +577,8 @@ class Hub(EachClient[Meta, Header]):
         start_response("200 OK", [("Content-Type", page.content_type)])
         return [page.body]
 
+    def _log_ids(self) -> dict[str, object]:
+        return {"hub_name": self.name}
+
     def __repr__(self) -> str:
         return f"<Hub {self.name} {self.state}, {self.clients_num()} clients>"

@@ -42,6 +42,9 @@ GRACE = 0.5
 LISTENER_SHARE = 0.1
 """The share of the time to close that one listening socket may take."""
 
+PROGRESS = 2.0
+"""Seconds between two log lines about the connections that ``close`` waits for."""
+
 SIGNAL_CHECK = 1.0
 """Seconds after which ``join`` waits anew, and so sees a signal that was missed."""
 
@@ -411,7 +414,27 @@ class Lifecycle:
         return self._state.wait(arrived, timeout)
 
     def _wait_connections(self, timeout: float) -> bool:
-        return self._wait_clients(timeout, self._core.connections.is_empty)
+        """Wait until every connection has ended; log once in a while how many are left."""
+        connections, now = self._core.connections, self._core.clock.now
+        end = now() + timeout
+        while True:
+            left = max(0.0, end - now())
+            if self._wait_clients(min(left, PROGRESS), connections.is_empty):
+                return True
+            if left <= PROGRESS:
+                return False
+            self._log_progress(len(connections))
+
+    def _log_progress(self, count: int) -> None:
+        core = self._core
+
+        def log() -> None:
+            text = "%r is closing: %d connections are left"
+            log_safely(core.logger, logging.INFO, text, core.hub, count)
+
+        # A log handler may block this thread, so without another one nothing is logged.
+        with contextlib.suppress(RuntimeError, HubThreadError):
+            core.workers.submit(log)
 
     def _wait_clients(self, timeout: float, arrived: Callable[[], bool]) -> bool:
         return self._core.connections.wait(arrived, timeout)

@@ -54,6 +54,9 @@ _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _AUTHORITY = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)(?:%[A-Za-z0-9._~%-]+)?\]|([A-Za-z0-9._~%-]*))(?::([0-9]{0,5}))?"
 )
+_MAX_ID = 100
+"""Characters of a request's id in the log: the peer may have chosen it."""
+
 _QUOTED_PAIR = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 
 
@@ -162,6 +165,10 @@ class Request:
     environ: dict[str, Any] | None = field(default=None, compare=False)
     """The environ of a request that a WSGI server has read, without streams and sockets, if an
     integration keeps it; ``HUBTHREAD_REQUEST_CONTEXT`` of ``FlaskHub`` does."""
+
+    def _log_ids(self) -> dict[str, object]:
+        given = self.headers.get("x-request-id", "")[:_MAX_ID]
+        return {"request_id": given if given and given.isascii() and given.isprintable() else None}
 
     @cached_property
     def path(self) -> str:

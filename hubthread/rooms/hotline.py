@@ -19,6 +19,7 @@ from hubthread.clients.each import EachClient
 from hubthread.concurrency.calls import thread_id
 from hubthread.concurrency.context import Context
 from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.logs import LogName
 from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
 from hubthread.core.roster import Roster
@@ -105,6 +106,7 @@ class Hotline(EachClient[Meta, Header]):
             self.context, self.data = Context(core.context), None
             label = f"hotline {hotline_id}" + (f" {option.name!r}" if option.name else "")
             bound = core.setting.chan_queue_size
+            label = LogName(label, self._log_ids())
             self._log = PushLog(core.loop.schedule, bound, label, option.max_members)
             self._log.room = self
             self._presence: LocalPresence | None = None
@@ -130,7 +132,9 @@ class Hotline(EachClient[Meta, Header]):
         roster = None if presence is None else Roster(option.name, counts=counts)
         shared = Sequencer(link, log, option.name, option.history, now, roster)
         if presence is not None:
-            self._presence = log.presence = LocalPresence(core, option.name, presence)
+            self._presence = log.presence = LocalPresence(
+                core, LogName(option.name, self._log_ids()), presence
+            )
             if presence.on_change is not None:
                 shared.on_change = self._post_change
         if option.on_gap is not None:
@@ -492,6 +496,10 @@ class Hotline(EachClient[Meta, Header]):
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%s: %s raised", self._log.name, name)
+
+    def _log_ids(self) -> dict[str, object]:
+        name = self.name or None
+        return {"hub_name": self._core.name, "room_id": self.hotline_id, "room_name": name}
 
     # For the hub; ticking rooms override these five.
 

@@ -79,7 +79,7 @@ def check_host(core: Core[Any, Any], request: Request, hosts: AllowedHosts | Non
         "refused a request for host %r: if a proxy passes it on, name it in "
         "Upgrader.allowed_hosts; otherwise a page tries to reach this machine (DNS rebinding)"
     )
-    core.incidents.log_limited("host", logging.WARNING, text, host)
+    core.incidents.log_limited("host", logging.WARNING, text, host, about=request)
     raise HandshakeRejected(403, f"This server does not answer for {host!r}.")
 
 
@@ -125,7 +125,7 @@ def _negotiate(
                 "pass Host on unchanged; otherwise Upgrader.check_origin says which pages may."
             )
             args = (refusal.reason, request.headers.get("host", "")[:100])
-            core.incidents.log_limited("origin", logging.WARNING, text, *args)
+            core.incidents.log_limited("origin", logging.WARNING, text, *args, about=request)
         raise
     except BaseException as error:  # noqa: BLE001 - logged
         core.incidents.log_exception(error, "%s raised for %r", " or ".join(hooks), request)
@@ -261,7 +261,9 @@ class Arrival:
             refusals.add(self.request, refusal.status, refusal.reason, limit, self.peer)
             if isinstance(refusal, WrongProtocol):
                 text, args = "%s  (from %r)", (refusal.reason, self.peer)
-                self._core.incidents.log_limited(refusal.kind, logging.WARNING, text, *args)
+                self._core.incidents.log_limited(
+                    refusal.kind, logging.WARNING, text, *args, about=self.request
+                )
             outcome = refusal_response(self._core, refusal)
         except PeerLeft:  # nobody is there to be refused
             return None

@@ -213,13 +213,14 @@ class Listening(ABC):
 
     def _log_opened(self, endpoint: Endpoint, bound: Bound) -> None:
         also = "".join(f", {_written(each)}" for each in self._listener.addresses[1:])
+        hub = self._core.hub
         text, args = "%s listens on %s%s", (self._core.name, self.url, also)
-        log_safely(self._core.logger, logging.INFO, text, *args)
+        log_safely(self._core.logger, logging.INFO, text, *args, about=hub)
         if bound.skipped:
             text = "%s does not listen on %s: this machine does not have all addresses of %r"
             skipped = ", ".join(bound.skipped)
             args = (self._core.name, skipped, endpoint.host)
-            log_safely(self._core.logger, logging.WARNING, text, *args)
+            log_safely(self._core.logger, logging.WARNING, text, *args, about=hub)
 
     def _introduce(self, arrival: Arrival, incoming: Incoming) -> Steps[None]:
         """Receive what comes before the peer's own bytes: a PROXY header, and TLS.

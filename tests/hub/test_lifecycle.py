@@ -375,3 +375,13 @@ def test_hub_close_spreads_many_clients(monkeypatch: pytest.MonkeyPatch) -> None
         hub.close()
         reasons = {(client.close_code, client.close_reason) for client in clients}
         assert reasons == {(1001, "the server is going away retry=3")}
+
+
+def test_close_logs_how_many_connections_are_left() -> None:
+    logs = Logs()
+    with VirtualHub(HubSetting[Any, Any](dict, logger=logs)) as hub:
+        for _ in range(3):
+            hub.connect(bytes_per_second=0.01).ctx.write("a message that does not get out")
+        hub.close(20)
+    lines = [record.getMessage() for record in logs.records.now()]
+    assert sum("is closing: 3 connections are left" in line for line in lines) >= 2

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hubthread.concurrency.calls import Call, thread_id
 from hubthread.concurrency.clock import Drive
 from hubthread.concurrency.deadline import Deadline
+from hubthread.concurrency.logs import LogName
 from hubthread.errors import HotlineClosed, HubThreadError, UsageError, WrongThread
 from hubthread.net.tick_batch import TickBatch
 from hubthread.rooms.attendance import Attendance, WhenEmpty
@@ -68,7 +69,7 @@ class TickLoop(Generic[Control, Obj]):
         bound = setup.control_size or hotline._core.setting.chan_queue_size
         self.agenda = Agenda(self._clock.now, bound, self._log.name)
         self.room_name = self._log.name
-        self.name = f"the clock of {self.room_name}"
+        self.name = LogName(f"the clock of {self.room_name}", hotline._log_ids())
         self.hz = setup.hz or (1 / setup.hz_basic if setup.hz_basic else 0.0)
         self._drive: Drive
         self.attendance = self._attend()
