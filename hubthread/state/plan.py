@@ -195,10 +195,16 @@ def _record_node(base: type, fields: list[_Field]) -> Node:
     if private:
         own = _parts(private, getter, kind)
         parts = parts._replace(private=own)
-    everything = [(field.name, getter(field.name), field.node.plain) for field in fields]
+    leaves = [(each.name, getter(each.name), each.node.leaf) for each in fields if each.node.leaf]
+    others = [
+        (each.name, getter(each.name), each.node.plain) for each in fields if not each.node.leaf
+    ]
 
     def plain_record(value: Any, found: Difference) -> dict[str, Any]:
-        return {name: plain(get(value), found) for name, get, plain in everything}
+        record = {name: convert(get(value)) for name, get, convert in leaves}
+        for name, get, plain in others:
+            record[name] = plain(get(value), found)
+        return record
 
     flat = None if parts.nested or parts.private else parts
     return Node(lambda value, found: RecordShadow(value, parts, found), plain_record, flat=flat)

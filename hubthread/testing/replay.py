@@ -22,7 +22,6 @@ from hubthread.clients.client import Client
 from hubthread.concurrency.calls import thread_id
 from hubthread.errors import HubThreadError, UsageError
 from hubthread.hub.hub import Hub
-from hubthread.matcher.compile import convert
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 from hubthread.protocol.request import Headers, Request
@@ -216,9 +215,8 @@ class _Player:
         loop.tick = Tick(index, loop.tick.dt, line.get("late", 0.0), line.get("skipped", 0))
         given = line.get("in", ())
         if loop.inputs is not None:
-            into = loop.inputs.terms[0]
-            pairs = [(self._client(number), convert(data, into)) for number, data in given]
-            loop.inputs.give(pairs)
+            convert, client = loop.inputs.convert, self._client
+            loop.inputs.give([(client(number), convert(data)) for number, data in given])
         elif given:
             raise UsageError("the room takes no inputs: call frame.inputs in on_start")
         self._together(self._calls.logic)

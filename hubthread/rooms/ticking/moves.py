@@ -90,7 +90,8 @@ class Inputs(Generic[V]):
         check_choice("per_tick", per_tick, get_args(PerTick))
         check_choice("late", late, get_args(Late))
         self._hotline = hotline
-        self._convert = compile_converter(into)
+        self.convert = compile_converter(into)
+        """Converts the data of a message to an input."""
         self.terms = (into, buffer, per_tick, late)
         """The arguments of ``frame.inputs``."""
         self._buffer = buffer
@@ -161,7 +162,7 @@ class Inputs(Generic[V]):
         why: str | None = "unfit"
         if type(number) is int and _are_whole(number, tick):
             try:
-                value = self._convert(message.get("data", {}))
+                value = self.convert(message.get("data", {}))
             except PayloadError:
                 pass
             else:
