@@ -132,6 +132,7 @@ from hubthread.protocol.frames import MessageType as MessageType
 from hubthread.protocol.http import Request as Request
 from hubthread.protocol.http import Response as Response
 from hubthread.rooms.hotline import Hotline as Hotline
+from hubthread.rooms.shared_state import SharedState as SharedState
 from hubthread.rooms.silent import SilentHotline as SilentHotline
 from hubthread.rooms.state_sync import StateSync as StateSync
 from hubthread.rooms.ticking.control import FrameControl as FrameControl
@@ -158,6 +159,7 @@ from hubthread.settings import SocketPeriod as SocketPeriod
 from hubthread.settings import Upgrader as Upgrader
 from hubthread.settings import WebsocketPeriod as WebsocketPeriod
 from hubthread.settings import default_logger as default_logger
+from hubthread.state.grid import Grid as Grid
 from hubthread.state.marks import Private as Private
 from hubthread.state.marks import Round as Round
 from hubthread.state.marks import Unsynced as Unsynced
@@ -218,6 +220,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "InputState",
     # Their state, sent as patches.
     "StateSync",
+    "SharedState",
+    "Grid",
     "Round",
     "Private",
     "Unsynced",

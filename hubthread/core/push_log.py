@@ -296,6 +296,17 @@ class PushLog(Generic[M]):
                 f"a room with a clock give them to HotlineFrameOption"
             )
 
+    def watch(self, watcher: Watcher[M]) -> None:
+        """Have a watcher note joins and leaves, and the members that are in.
+
+        :raises HotlineClosed, UsageError: as ``refuse_driven``.
+        """
+        with self._lock:
+            self.refuse_driven()
+            for member in list(self._accepted):
+                watcher.joins(member)
+            self.watcher = watcher
+
     def attach(self, driver: Driver[M], watcher: Watcher[M] | None = None) -> None:
         """Flush on the driver's thread from now on.
 

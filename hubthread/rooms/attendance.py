@@ -144,6 +144,11 @@ class Attendance:
         for each in self._when_empty:
             each.end()
 
+    @property
+    def present(self) -> list[Client[Any, Any]]:
+        """The members that the hooks have heard of.  The room's thread."""
+        return list(self._present)
+
     # For the log.
 
     def joins(self, member: Client[Any, Any]) -> None:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
     from hubthread.core.figures import Ticks
     from hubthread.interfaces import IHub, IOContext
+    from hubthread.rooms.state_sync import StateSender
 
 __all__ = ["Hotline", "clients_of"]
 
@@ -73,6 +74,7 @@ class Hotline(EachClient[Meta, Header]):
         "_option",
         "_presence",
         "_shared",
+        "_state",
         "context",
         "data",
         "hotline_id",
@@ -95,6 +97,7 @@ class Hotline(EachClient[Meta, Header]):
         self._option = option
         self.name = option.name
         self._attendance: Attendance | None = None
+        self._state: StateSender | None = None  # of ``SharedState``
         self.hotline_id = hotline_id
         self.context: Context
         """A context that is cancelled when the hotline or the hub closes."""
@@ -165,9 +168,33 @@ class Hotline(EachClient[Meta, Header]):
             loop.exec_async(lambda _: work(), essential=True)
 
         when_empty = [] if seconds is None else [WhenEmpty(self._core, seconds, self._close_empty)]
-        self._attendance = Attendance(self._log, post, self._call_hook, when_empty)
-        self._log.watcher = self._attendance
-        self._attendance.begin()
+        attendance = Attendance(self._log, post, self._call_hook, when_empty)
+        self._log.watch(attendance)
+        self._attendance = attendance
+        attendance.begin()
+
+    def _send_state(self, sender: StateSender) -> None:
+        """Have the members hear of a state that the hub thread owns.
+
+        :raises UsageError: if the room sends a state already, or has a clock.
+        """
+        if self._state is not None:
+            raise UsageError(f"{self._log.name} sends a state already")
+        self._state = sender
+        try:
+            if self._attendance is None:
+                self._watch()  # which tells of the members that are in
+            else:
+                self._core.loop.exec_async(lambda _: self._tell_state(), essential=True)
+        except BaseException:
+            self._state = None
+            raise
+
+    def _tell_state(self) -> None:
+        attendance, state = self._attendance, self._state
+        if attendance is not None and state is not None:
+            for member in attendance.present:
+                state.joined(member)
 
     @property
     def hub(self) -> IHub:
@@ -486,6 +513,9 @@ class Hotline(EachClient[Meta, Header]):
     def _call_hook(self, name: str, *arguments: Any) -> None:
         """Call a hook of the option on the hub thread; log what it raises."""
         self._call(getattr(self._option, name), name, self, *arguments)
+        state = self._state
+        if state is not None and name in ("on_join", "on_leave"):
+            (state.joined if name == "on_join" else state.left)(arguments[0])
 
     def _call(self, hook: Callable[..., object] | None, name: str, *arguments: Any) -> None:
         if hook is None:

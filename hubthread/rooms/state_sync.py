@@ -19,12 +19,12 @@ Layer: rooms.  Threads: the room's thread, which owns the state.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from hubthread.checks import check_number
-from hubthread.errors import HubThreadError, SettingTypeError
+from hubthread.checks import check_function, check_kind, check_number
+from hubthread.errors import HubThreadError, SettingError, SettingTypeError
 from hubthread.state.patch import Patch, merge
 from hubthread.state.plan import Node
 from hubthread.state.shadow import SAME, Difference, Shadow
@@ -32,9 +32,10 @@ from hubthread.types import Overflow
 
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
+    from hubthread.interfaces import IOContext
     from hubthread.rooms.hotline import Hotline
 
-__all__ = ["Moment", "StateSender", "StateSync", "type_of_state"]
+__all__ = ["Moment", "StateSender", "StateSync", "encode", "type_of_state"]
 
 
 class Moment(NamedTuple):
@@ -75,9 +76,27 @@ class StateSync:
     type: Any = None
     """The type of the state, whose annotations are the plan.  ``None``: the class that is
     ``new_obj``, or the annotation of what ``new_obj`` returns."""
+    views: Mapping[str, Callable[[IOContext, Any], Iterable[Any]]] | None = None
+    """What each member sees: for a field that is a dict, a function that is called with the member
+    and the state, on the tick thread before each patch, and returns the keys that the member sees.
+    A record that comes into view is sent whole, and one that goes is deleted."""
 
     def __post_init__(self) -> None:
         check_number("hz", self.hz, 0, optional=True)
+        check_kind("views", self.views, Mapping | None, "a dict of functions or None")
+        for view in (self.views or {}).values():
+            check_function("views", view, "ctx", "state")
+
+    def check(self, plan: Node) -> None:
+        """Refuse views of fields that are no dicts.
+
+        :raises SettingError: for such a view.
+        """
+        for name in self.views or {}:
+            if name not in plan.maps:
+                raise SettingError(
+                    "views", f"expected a field that is a dict of one type, got {name!r}"
+                )
 
 
 def type_of_state(given: Any, make: Callable[[], Any]) -> Any:
@@ -229,16 +248,17 @@ class StateSender:
 
     def _text(self, moment: Moment | None, parts: dict[str, Any]) -> str:
         head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
-        time = (
-            {"time": int(self._hotline._core.clock.wall() * 1000)}
-            if moment is None
-            else moment.fields()
-        )
-        return _encode({**head, **time, **parts})
+        return encode({**head, **self._time(moment), **parts})
 
-    def _own_text(self, patch: Patch) -> str:
-        head = {"type": "hub:state", "room": self._hotline.name, "n": self._n}
-        return _encode({**head, "mine": patch.fields()})
+    def _time(self, moment: Moment | None) -> dict[str, Any]:
+        if moment is None:
+            return {"time": int(self._hotline._core.clock.wall() * 1000)}
+        return moment.fields()
+
+    def _own_text(self, patch: Patch, number: int | None = None) -> str:
+        number = self._n if number is None else number
+        head = {"type": "hub:state", "room": self._hotline.name, "n": number}
+        return encode({**head, "mine": patch.fields()})
 
 
 def _no_acks(*, every: bool) -> dict[str, int]:
@@ -246,4 +266,4 @@ def _no_acks(*, every: bool) -> dict[str, int]:
 
 
 _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_encode = _encoder.encode
+encode = _encoder.encode

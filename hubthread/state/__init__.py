@@ -4,6 +4,7 @@
 ``marks.py``   ``Round``, ``Private``, ``Unsynced``: what annotations say about a field
 ``plan.py``    from the type of a state to its plan; refuses types that have none
 ``shadow.py``  the copy that members have: compares it with the state, and makes patches
+``grid.py``    finds what is near a place, for views
 ``patch.py``   patches, and their application, which clients do
 =============  ====================================================================================
 

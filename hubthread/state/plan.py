@@ -53,6 +53,10 @@ class Node(NamedTuple):
     """The same for a value that cannot change in itself."""
     flat: RecordParts | None = None
     """The parts of a record that has leaves only."""
+    is_map: bool = False
+    """True for a dict with values of one type."""
+    maps: frozenset[str] = frozenset()
+    """The fields of a record that are such dicts."""
 
 
 class _Field(NamedTuple):
@@ -145,7 +149,9 @@ class _Planner:
             return {text(key): plain(each, found) for key, each in value.items()}
 
         return Node(
-            lambda value, found: MapShadow(value, inner.make, text, inner.flat, found), plain_map
+            lambda value, found: MapShadow(value, inner.make, text, inner.flat, found),
+            plain_map,
+            is_map=True,
         )
 
     def _list(self, arguments: tuple[Any, ...], path: list[str]) -> Node:
@@ -207,7 +213,10 @@ def _record_node(base: type, fields: list[_Field]) -> Node:
         return record
 
     flat = None if parts.nested or parts.private else parts
-    return Node(lambda value, found: RecordShadow(value, parts, found), plain_record, flat=flat)
+    maps = frozenset(field.name for field in fields if field.node.is_map and not field.private)
+    return Node(
+        lambda value, found: RecordShadow(value, parts, found), plain_record, flat=flat, maps=maps
+    )
 
 
 def _parts(fields: list[_Field], getter: Any, base: type) -> RecordParts:

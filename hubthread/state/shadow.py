@@ -180,6 +180,24 @@ class RecordShadow:
                 own.set_at(found.path, said)
         return changes or SAME
 
+    def collect_without(
+        self, names: Collection[str], owners: Collection[Any], found: Difference
+    ) -> None:
+        """Note the private fields that belong to ``owners``, but not those in some fields."""
+        for (name, _, _), shadow in zip(self._parts.nested, self._nested, strict=True):
+            if name not in names:
+                found.path.append(name)
+                shadow.collect(owners, found)
+                found.path.pop()
+
+    def map_at(self, name: str) -> MapShadow:
+        """Return the dict in a field."""
+        for (field, _, _), shadow in zip(self._parts.nested, self._nested, strict=True):
+            if field == name:
+                assert isinstance(shadow, MapShadow)
+                return shadow
+        raise KeyError(name)
+
     def _diff_nested(
         self, value: Any, found: Difference, patch: Patch, changes: dict[str, Any]
     ) -> None:
@@ -228,6 +246,22 @@ class MapShadow:
             shadow.collect(owners, found)
             found.path.pop()
         found.owner = owner
+
+    def texts(self, keys: Iterable[Any]) -> set[str]:
+        """Return the keys that are in the dict, as text."""
+        items = self._items
+        return {items[key][0] for key in keys if key in items}
+
+    def collect_some(self, texts: Collection[str], owners: Collection[Any], found: Any) -> None:
+        """Note the private fields of some values that belong to ``owners``."""
+        if self._read is not None:
+            return  # values without private fields
+        for key, (text, shadow) in self._items.items():
+            if text in texts:
+                found.path.append(text)
+                found.owner = key
+                shadow.collect(owners, found)
+                found.path.pop()
 
     def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
         """See ``Shadow``."""

@@ -22,6 +22,7 @@ from hubthread.errors import HotlineClosed, HubThreadError, UsageError, WrongThr
 from hubthread.net.tick_batch import TickBatch
 from hubthread.rooms.attendance import Attendance, WhenEmpty
 from hubthread.rooms.state_sync import Moment, StateSender
+from hubthread.rooms.state_views import ViewSender
 from hubthread.rooms.ticking.agenda import (
     Agenda,
     Countdown,
@@ -151,7 +152,10 @@ class TickLoop(Generic[Control, Obj]):
     def _begin_sync(self, obj: Obj) -> None:
         sync, plan = self._setup.sync, self._setup._plan
         if sync is not None and plan is not None:
-            self._sync = StateSender(self._hotline, obj, plan, self._hotline.push)
+            if sync.views:
+                self._sync = ViewSender(self._hotline, obj, plan, sync.views)
+            else:
+                self._sync = StateSender(self._hotline, obj, plan, self._hotline.push)
             if sync.hz is not None and self.hz:
                 self._sync_every = max(1, round(self.hz / sync.hz))
 

@@ -154,6 +154,8 @@ class TickSetup(Generic[Control, Obj]):
         if self.sync is not None or self.record is not None:
             given = None if self.sync is None else self.sync.type
             plan = plan_of(type_of_state(given, self.new_obj))
+            if self.sync is not None:
+                self.sync.check(plan)
             object.__setattr__(self, "_plan", plan)
 
     @property

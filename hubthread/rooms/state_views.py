@@ -1,0 +1,277 @@
+"""Sends the state of a room to members that see different parts of it.
+
+A *view* says which records of a dict a member sees.  Every record is encoded once, and the message
+of a member is joined from such fragments.  A record that comes into view is in ``set`` as a whole,
+and one that goes is in ``del``.  Each member has numbers of its own, since what it does not see is
+no message for it.
+
+Layer: rooms.  Threads: the room's thread, which owns the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hubthread.rooms.state_sync import Moment, StateSender, encode
+from hubthread.state.patch import Patch, merge
+from hubthread.state.shadow import SAME, Difference, MapShadow, RecordShadow
+
+if TYPE_CHECKING:
+    from hubthread.clients.client import Client
+    from hubthread.rooms.hotline import Hotline
+    from hubthread.state.plan import Node
+
+__all__ = ["ViewSender"]
+
+Path = list[str]
+
+
+class ViewSender(StateSender):
+    """The state of one room, as its members see it.
+
+    :param views: the keys that a member sees, by field.
+    """
+
+    def __init__(
+        self,
+        hotline: Hotline[Any, Any],
+        state: Any,
+        plan: Node,
+        views: Mapping[str, Callable[[Any, Any], Iterable[Any]]],
+    ) -> None:
+        super().__init__(hotline, state, plan, hotline.push)
+        self._views = views
+        self._seen: dict[Client[Any, Any], _Member] = {}
+
+    def left(self, member: Client[Any, Any]) -> None:
+        """Forget a member."""
+        super().left(member)
+        self._seen.pop(member, None)
+
+    def _compare(self, found: Difference, moment: Moment | None) -> None:
+        shadow = self._shadow
+        if shadow is None:
+            self._shadow = self._plan.make(self._state, found)
+            return
+        patch = found.patch
+        said = shadow.diff(self._state, found, patch)
+        if said is not SAME:
+            merge(patch.sets, said)
+        acks = self.acks(every=False)
+        changes = _Changes(self._dicts(), patch)
+        self._set_aside(lambda member: member.ws_conn.outbox.lags)
+        for member in self._served:
+            seen = self._seen[member]
+            parts, entered = changes.parts(self._visible(member, seen), seen)
+            ack = acks.get(str(member.connection_id))
+            if ack is not None:
+                parts.append(f'"acks":{{"{member.connection_id}":{ack}}}')
+            if parts:
+                seen.n += 1
+                member.write(self._head(seen, moment, parts))
+            self._write_own(member, seen, self._own(member, seen, found, entered))
+
+    def _send_whole(self, moment: Moment | None) -> None:
+        ready = [member for member in self._unserved if not member.ws_conn.outbox.lags]
+        if not ready:
+            return
+        assert self._shadow is not None
+        dicts, acks = self._dicts(), self.acks(every=True)
+        common = {key: each for key, each in self._shadow.plain.items() if key not in dicts}
+        whole = {name: _Fragments(each.plain) for name, each in dicts.items()}
+        for member in ready:
+            del self._unserved[member]
+            self._served[member] = member.ws_conn.dropped
+            seen = self._seen.setdefault(member, _Member())
+            seen.known = self._visible(member, seen)
+            seen.n += 1
+            inner = [encode(common)[1:-1]] if common else []
+            for name, keys in seen.known.items():
+                inner.append(f"{encode(name)}:{{{','.join(map(whole[name].__getitem__, keys))}}}")
+            parts = [] if moment is None else [f'"hz":{encode(moment.hz)}']
+            ack = acks.get(str(member.connection_id))
+            if ack is not None:
+                parts.append(f'"acks":{{"{member.connection_id}":{ack}}}')
+            parts.append(f'"full":{{{",".join(inner)}}}')
+            member.write(self._head(seen, moment, parts))
+            own = self._own(member, seen, Difference(), seen.known)
+            for patch in self._common_own(member):
+                merge(own.sets, patch.sets)
+            self._write_own(member, seen, own)
+
+    def _fail(self, found: Difference, error: Any) -> None:
+        super()._fail(found, error)
+        for seen in self._seen.values():
+            seen.known = {}
+
+    def _dicts(self) -> dict[str, MapShadow]:
+        shadow = self._shadow
+        assert isinstance(shadow, RecordShadow)
+        return {name: shadow.map_at(name) for name in self._views}
+
+    def _visible(self, member: Client[Any, Any], seen: _Member) -> dict[str, set[str]]:
+        """Return the keys that a member sees now, as text."""
+        visible = {}
+        for name, each in self._dicts().items():
+            try:
+                visible[name] = each.texts(self._views[name](member, self._state))
+            except Exception as error:  # noqa: BLE001 - logged; the member sees what it has seen
+                incidents = self._hotline._core.incidents
+                incidents.log_exception(
+                    error, "%s: the view %r raised", self._hotline._log.name, name
+                )
+                visible[name] = seen.known.get(name, set()) & each.plain.keys()
+        return visible
+
+    def _own(
+        self,
+        member: Client[Any, Any],
+        seen: _Member,
+        found: Difference,
+        entered: Mapping[str, set[str]],
+    ) -> Patch:
+        """Return the private fields of a member that have changed, or have come into view."""
+        own, keys = Patch(), self._keys(member)
+        for owner, patch in found.private.items():
+            if owner not in keys:
+                continue
+            for path in patch.dels:
+                if self._sees(seen, path, entered):
+                    own.dels.append(path)
+            for path, items in patch.adds:
+                if self._sees(seen, path, entered):
+                    own.adds.append((path, items))
+            for name, value in patch.sets.items():
+                if name not in self._views:
+                    own.set_at([name], value)
+                    continue
+                for key, each in value.items():
+                    if self._sees(seen, [name, key], entered):
+                        own.set_at([name, key], each)
+        for name, each in self._dicts().items():
+            if entered.get(name):
+                more = Difference()
+                more.path.append(name)
+                each.collect_some(entered[name], keys, more)
+                for patch in more.private.values():
+                    merge(own.sets, patch.sets)
+        return own
+
+    def _common_own(self, member: Client[Any, Any]) -> Iterable[Patch]:
+        """Yield the private fields of a member that no view concerns."""
+        found = Difference()
+        assert isinstance(self._shadow, RecordShadow)
+        self._shadow.collect_without(self._views.keys(), self._keys(member), found)
+        return found.private.values()
+
+    def _sees(self, seen: _Member, path: Path, entered: Mapping[str, set[str]]) -> bool:
+        """Return True if a member has the record of a path, and has not just got it."""
+        name = path[0]
+        if name not in self._views:
+            return True
+        return path[1] in seen.known[name] and path[1] not in entered.get(name, ())
+
+    def _head(self, seen: _Member, moment: Moment | None, parts: list[str]) -> str:
+        head = {"type": "hub:state", "room": self._hotline.name, "n": seen.n, **self._time(moment)}
+        return f"{encode(head)[:-1]},{','.join(parts)}}}"
+
+    def _write_own(self, member: Client[Any, Any], seen: _Member, own: Patch) -> None:
+        if own:
+            member.write(self._own_text(own, seen.n))
+
+
+class _Member:
+    """What one member has."""
+
+    __slots__ = ("known", "n")
+
+    def __init__(self) -> None:
+        self.n = 0  # of the last state
+        self.known: dict[str, set[str]] = {}
+
+
+class _Fragments(dict[str, str]):
+    """The values of a dict with their keys, as JSON, each encoded when it is first asked for."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._values = values
+
+    def __missing__(self, key: str) -> str:
+        text = self[key] = f"{encode(key)}:{encode(self._values[key])}"
+        return text
+
+
+class _Changes:
+    """What one comparison has found, by the records that it concerns.
+
+    :param dicts: the fields with a view.
+    """
+
+    def __init__(self, dicts: Mapping[str, MapShadow], patch: Patch) -> None:
+        self._dels: list[str] = []
+        self._adds: list[str] = []
+        self._fields: dict[str, _Field] = {}
+        for name, each in dicts.items():
+            self._fields[name] = _Field(name, patch.sets.pop(name, {}), each)
+        self._set = encode(patch.sets)[1:-1] if patch.sets else ""
+        for path in patch.dels:
+            field = self._fields.get(path[0])
+            if field is None:
+                self._dels.append(encode(path))
+            elif len(path) > 2:
+                field.dels.setdefault(path[1], []).append(encode(path))
+        for path, items in patch.adds:
+            field = self._fields.get(path[0])
+            if field is None:
+                self._adds.append(encode([path, items]))
+            else:
+                field.adds.setdefault(path[1], []).append(encode([path, items]))
+
+    def parts(
+        self, visible: dict[str, set[str]], seen: _Member
+    ) -> tuple[list[str], dict[str, set[str]]]:
+        """Return the parts of the message for a member, and what has come into view."""
+        dels, sets, adds = self._dels, [self._set] if self._set else [], self._adds
+        entered = {}
+        for name, keys in visible.items():
+            field, known = self._fields[name], seen.known[name]
+            new, gone = keys - known, known - keys
+            entered[name] = new
+            if gone:
+                dels = [*dels, *(f"[{field.text},{encode(key)}]" for key in gone)]
+            changed = known & keys & field.changes.keys()
+            if changed or new:
+                inner = [field.changed[key] for key in changed]
+                inner += [field.whole[key] for key in new]
+                sets.append(f"{field.text}:{{{','.join(inner)}}}")
+            if field.dels or field.adds:
+                stay = known & keys
+                dels = [*dels, *_of(field.dels, stay)]
+                adds = [*adds, *_of(field.adds, stay)]
+        seen.known = visible
+        parts = [f'"del":[{",".join(dels)}]'] if dels else []
+        if sets:
+            parts.append(f'"set":{{{",".join(sets)}}}')
+        if adds:
+            parts.append(f'"add":[{",".join(adds)}]')
+        return parts, entered
+
+
+class _Field:
+    """The changes of one field with a view."""
+
+    def __init__(self, name: str, changes: dict[str, Any], shadow: MapShadow) -> None:
+        self.text = encode(name)
+        self.changes = changes
+        self.changed = _Fragments(changes)
+        self.whole = _Fragments(shadow.plain)
+        self.dels: dict[str, list[str]] = {}
+        self.adds: dict[str, list[str]] = {}
+
+
+def _of(texts: Mapping[str, list[str]], keys: set[str]) -> list[str]:
+    return [text for key in texts.keys() & keys for text in texts[key]]
