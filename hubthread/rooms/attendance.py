@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hubthread.core.core import Core
     from hubthread.core.push_log import PushLog
 
-__all__ = ["Attendance", "WhenEmpty"]
+__all__ = ["Attendance", "Listener", "WhenEmpty"]
 
 ROUNDING = 1e-6
 """Seconds by which a timer may be early."""
@@ -35,6 +35,16 @@ class Call(Protocol):
 
     def __call__(self, name: str, *arguments: Any) -> object:
         """Call the hook with the room and ``arguments``."""
+
+
+class Listener(Protocol):
+    """Hears of joins and leaves beside the hooks."""
+
+    def joined(self, member: Client[Any, Any]) -> object:
+        """Note a member that is new."""
+
+    def left(self, member: Client[Any, Any]) -> object:
+        """Note a member that has left."""
 
 
 class WhenEmpty:

@@ -37,7 +37,7 @@ from hubthread.net.tick_batch import refuse_in_tick, tick_batches
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
-from hubthread.rooms.attendance import Attendance, WhenEmpty
+from hubthread.rooms.attendance import Attendance, Listener, WhenEmpty
 from hubthread.rooms.presence import LocalPresence
 from hubthread.settings import HotlineOption
 from hubthread.statistics import HotlineStatistics
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from hubthread.concurrency.watchdog import Watched
     from hubthread.core.figures import Ticks
     from hubthread.interfaces import IHub, IOContext
-    from hubthread.rooms.state_sync import StateSender
 
 __all__ = ["Hotline", "clients_of"]
 
@@ -97,7 +96,7 @@ class Hotline(EachClient[Meta, Header]):
         self._option = option
         self.name = option.name
         self._attendance: Attendance | None = None
-        self._state: StateSender | None = None  # of ``SharedState``
+        self._state: Listener | None = None  # of ``SharedState``
         self.hotline_id = hotline_id
         self.context: Context
         """A context that is cancelled when the hotline or the hub closes."""
@@ -173,7 +172,7 @@ class Hotline(EachClient[Meta, Header]):
         self._attendance = attendance
         attendance.begin()
 
-    def _send_state(self, sender: StateSender) -> None:
+    def _send_state(self, sender: Listener) -> None:
         """Have the members hear of a state that the hub thread owns.
 
         :raises UsageError: if the room sends a state already, or has a clock.

@@ -182,7 +182,7 @@ class ViewSender(StateSender):
 
 
 class _Member:
-    """What one member has."""
+    """The records that one member has, and its number."""
 
     __slots__ = ("known", "n")
 
@@ -206,7 +206,7 @@ class _Fragments(dict[str, str]):
 
 
 class _Changes:
-    """What one comparison has found, by the records that it concerns.
+    """The differences that one comparison has found, by record.
 
     :param dicts: the fields with a view.
     """

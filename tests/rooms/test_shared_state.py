@@ -89,12 +89,12 @@ def test_change_that_raises_is_logged_or_raised(hub: AnyVirtualHub) -> None:
 def test_rooms_that_cannot_have_a_state_are_refused(hub: AnyVirtualHub) -> None:
     room = hub.hotline(HotlineOption("table"))
     SharedState(room, Table())
-    ticking = HotlineFrameOption(dict).run(hub.hotline())
+    ticking = HotlineFrameOption[Any](dict).run(hub.hotline())
     shared = hub.room("shared", HotlineOption("shared", shared=True))
     for refused in (room, ticking, shared):
         with pytest.raises(UsageError):
             SharedState(refused, Table())
     with pytest.raises(UsageError):
-        HotlineFrameOption(dict).run(room)
+        HotlineFrameOption[Any](dict).run(room)
     with pytest.raises(WrongType):
         SharedState("table", Table())  # type: ignore[arg-type]

@@ -60,8 +60,12 @@ def open_sea(hub: AnyVirtualHub, view: Callable[..., Any] = near) -> FrameContro
 
 
 def change(hub: AnyVirtualHub, frame: FrameControl[Sea], work: Callable[[Sea], object]) -> None:
-    frame.exec_async(lambda _, sea: work(sea))
+    change_soon(frame, work)
     hub.tick(frame)
+
+
+def change_soon(frame: FrameControl[Sea], work: Callable[[Sea], object]) -> None:
+    frame.exec_async(lambda _, sea: work(sea))
 
 
 def as_seen(sea: Sea, who: int) -> Any:
@@ -254,8 +258,7 @@ def test_members_have_what_they_see_whatever_happens(steps: list[tuple[str, int,
                 pages[which] = Page(hub)
                 joined.discard(which)
             elif what != "join":
-                work = mutate(what, page.id, number)
-                frame.exec_async(lambda _, sea, work=work: work(sea))
+                change_soon(frame, mutate(what, page.id, number))
         for page in pages:
             page.client.resume()
         hub.advance(1)
