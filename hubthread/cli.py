@@ -24,6 +24,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hubthread import (
@@ -32,8 +33,10 @@ from hubthread import (
     MatcherMap,
     Readers,
     Server,
+    WrongType,
     WrongValue,
     __version__,
+    bots,
     demo,
     systemd_sockets,
     terminal,
@@ -162,12 +165,7 @@ def _types(chosen: argparse.Namespace) -> None:
 
 
 def _connect(chosen: argparse.Namespace) -> int:
-    fields: dict[str, str] = {}
-    for text in chosen.header:
-        name, colon, value = text.partition(":")
-        if not colon:
-            raise _BadArgument(f"argument --header: expected NAME: VALUE, got {text!r}")
-        fields[name.strip()] = value.strip()
+    fields = _fields(chosen)
     if chosen.plain and chosen.room:
         raise _BadArgument("argument --room: not together with --plain")
     try:
@@ -180,6 +178,33 @@ def _connect(chosen: argparse.Namespace) -> int:
         return terminal.run(chosen.url, option, chosen.room)
     except WrongValue as error:
         raise _BadArgument(error) from None
+
+
+def _fields(chosen: argparse.Namespace) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for text in chosen.header:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise _BadArgument(f"argument --header: expected NAME: VALUE, got {text!r}")
+        fields[name.strip()] = value.strip()
+    return fields
+
+
+def _bots(chosen: argparse.Namespace) -> int:
+    bot = _load(chosen.bot, "MODULE:BOT", FunctionType, "bot")
+    try:
+        run = bots.made_of(chosen, bot, _fields(chosen))
+    except (WrongValue, WrongType) as error:
+        raise _BadArgument(error) from None
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        run.stop()
+        for each in SIGNALS:
+            signal.signal(each, _exit_now)
+
+    for each in SIGNALS:
+        signal.signal(each, stop)
+    return 0 if run.run() else 1
 
 
 def _run(
@@ -295,14 +320,15 @@ def _load_hub(target: str) -> Hub[Any, Any]:
     return found
 
 
-def _load(target: str, argument: str, kind: type) -> Any:
+def _load(target: str, argument: str, kind: type, word: str = "") -> Any:
     """Return the attribute of a module that ``target`` names.
 
     :param kind: the class that it should have, for hints.
+    :param word: the name of such an attribute, for hints.
     """
     module_name, _, path = target.partition(":")
     names = path.split(".")
-    word = kind.__name__.removesuffix("Map").lower()
+    word = word or kind.__name__.removesuffix("Map").lower()
     if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
         raise _BadArgument(
             f"argument {argument}: expected a module, a colon and an attribute, such as "
@@ -473,6 +499,7 @@ def _parser() -> argparse.ArgumentParser:
     script.set_defaults(command=_client_js, prog=script.prog)
     script.add_argument("folder", metavar="DIR", help="made if it is missing")
     _add_connect(commands)
+    _add_bots(commands)
     types = commands.add_parser(
         "types",
         help="print TypeScript types of the messages",
@@ -513,19 +540,45 @@ def _add_connect(commands: Any) -> None:
         default=[],
         help=f"join this room, and print its last {terminal.REPLAY} messages; may be repeated",
     )
-    connect.add_argument("--token", help="the token for the server")
+    _add_login(connect)
     connect.add_argument(
+        "--proxy", metavar="URL", help="an HTTP proxy: http://user:password@host:port"
+    )
+    connect.add_argument(
+        "--plain", action="store_true", help="send and print text, to a server of another kind"
+    )
+
+
+def _add_login(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--token", help="the token for the server")
+    command.add_argument(
         "--header",
         metavar="NAME: VALUE",
         action="append",
         default=[],
         help="a header field of the handshake, such as 'Cookie: session=…'; may be repeated",
     )
-    connect.add_argument(
-        "--proxy", metavar="URL", help="an HTTP proxy: http://user:password@host:port"
+
+
+def _add_bots(commands: Any) -> None:
+    players = commands.add_parser(
+        "bots",
+        help="drive a server with programs as players",
+        description="Drive a server with many programs as players, and print what they saw: "
+        "lateness, gaps, bytes, and the codes of closes.  Ctrl-C ends.",
+        allow_abbrev=False,
     )
-    connect.add_argument(
-        "--plain", action="store_true", help="send and print text, to a server of another kind"
+    players.set_defaults(command=_bots, prog=players.prog)
+    players.add_argument(
+        "bot",
+        metavar="MODULE:BOT",
+        help="app:bot is the function bot of the module app: bot(link), which may yield the "
+        "seconds that it waits",
+    )
+    bots.add_arguments(players)
+    _add_login(players)
+    players.add_argument(
+        "--plain", action="store_true", help="for a server of another kind: use link.raw"
     )
 
 

@@ -34,6 +34,7 @@ QUESTIONS = (
 # Base classes with one subclass that are not a file split, each with the reason.
 ONE_SUBCLASS = {
     "net.lasting.LastingOutbox": "its connection makes it, by Connection.outbox_class",
+    "client.socket_driver.SocketDriver": "the links of a crowd share a thread instead",
     "matcher.matcher.Recipient": "lets the matcher know a client, which is in a higher layer",
     "rooms.ticking.setup.TickSetup": "knows the room's type only as a type variable",
     "rooms.ticking.countdown.BaseCountdownTicker": "knows the room only as a type variable",
@@ -86,7 +87,7 @@ ROWS = (
     Row("hub", typed_stdlib="socket ssl"),
     Row("integrations", third_party=f"{_WSGI} {_MONITORING}", typed_stdlib="socket ssl"),
     Row("testing", typed_stdlib="socket ssl"),
-    Row("__init__ __main__ cli demo terminal typescript", typed_stdlib="socket ssl"),
+    Row("__init__ __main__ bots cli demo terminal typescript", typed_stdlib="socket ssl"),
     Row("examples", third_party=f"{_WSGI} {_MONITORING}"),
 )
 

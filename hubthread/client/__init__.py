@@ -21,6 +21,7 @@ It has the names, the close codes and the messages of ``hubthread.js``.
 ``interfaces.py``     the values and interfaces between these parts
 ``machine.py``        the states of a link, without threads and sockets
 ``socket_driver.py``  the thread of a link, and its sockets
+``crowd.py``          many links on few threads
 ====================  ==============================================================
 
 Layer: client.  Threads: any thread may use a link; the link's own thread runs the callbacks.

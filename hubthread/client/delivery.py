@@ -76,6 +76,11 @@ class Delivery:
         self._events.append((None, lambda: self._call_all(listeners.of(name), *values)))
         self._link._driver.wake()
 
+    def run_soon(self, run: Callable[[], object]) -> None:
+        """Call ``run`` among the callbacks."""
+        self._events.append((None, run))
+        self._link._driver.wake()
+
     def emit_soon(self, run: Callable[[], object]) -> None:
         """Call ``run``, unless the connection has ended by then."""
         self._events.append((self._link._machine.epoch, run))

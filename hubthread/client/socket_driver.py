@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from base64 import b64encode
-from typing import Any
+from typing import Any, NamedTuple
 
 from hubthread.client.interfaces import Task
 from hubthread.client.machine import NORMAL
@@ -45,7 +45,7 @@ from hubthread.protocol.websocket import (
 )
 from hubthread.types import Overflow
 
-__all__ = ["SocketDriver"]
+__all__ = ["Dialed", "SocketDriver"]
 
 LINGER = 1.0
 """Seconds for the closing handshake."""
@@ -100,7 +100,7 @@ class _Connection:
         self.transport.shutdown()
 
     def end(self) -> None:
-        """Let the server say its Close, and release the socket.  The link's thread."""
+        """Let the server say its Close, and release the socket: for a second at most."""
         deadline = Deadline(LINGER)
         try:
             while left := deadline.left():
@@ -116,6 +116,16 @@ class _Connection:
 
     def _broken(self, trouble: str) -> None:
         self.cut()
+
+
+class Dialed(NamedTuple):
+    """A connection after its handshake."""
+
+    connection: _Connection
+    rest: bytes
+    """The bytes behind the server's answer."""
+    subprotocol: str | None
+    token: str | None
 
 
 class SocketDriver:
@@ -236,19 +246,30 @@ class SocketDriver:
             waker.close()
 
     def _attempt(self, task: Task) -> None:
+        assert self._waker is not None
+        dialed = self._dial(task, self._waker)
+        if dialed is None:
+            return
+        try:
+            if self._begin(task.epoch, dialed):
+                self._talk(task.epoch, dialed)
+        finally:
+            self._release(dialed.connection)
+
+    def _dial(self, task: Task, waker: Waker) -> Dialed | None:
+        """Open a connection; tell the machine if there is none."""
         link = self._link
         machine, option = link._machine, link._option
         token = link._fetch_token(task)
         with link._lock:
             timeout = None if token.reason else machine.begin(task.epoch)
         if timeout is None:
-            return
+            return None
 
         def wanted() -> bool:
             return bool(task.epoch == machine.epoch)
 
-        assert self._waker is not None
-        dialing = Dialing(timeout, self._waker, wanted)
+        dialing = Dialing(timeout, waker, wanted)
         names = () if option.plain else (SUBPROTOCOL,)
         key = b64encode(os.urandom(_KEY_BYTES)).decode()
         fields = upgrade_fields(link._address, key, names, option.fields())
@@ -267,14 +288,15 @@ class SocketDriver:
             with link._lock:
                 if wanted():
                     self._report(error)
-            return
+            return None
         self._held.append(transport)
         connection = _Connection(transport, self._threads, option.max_message)
-        try:
-            self._talk(task.epoch, connection, answer.rest, chosen, token.value)
-        finally:
-            connection.end()
-            self._held.remove(transport)
+        return Dialed(connection, answer.rest, chosen, token.value)
+
+    def _release(self, connection: _Connection) -> None:
+        """Let the server say its Close, and release the socket."""
+        connection.end()
+        self._held.remove(connection.transport)
 
     def _report(self, error: Exception) -> None:
         """Tell the machine why there is no connection.  The caller holds the lock."""
@@ -285,55 +307,69 @@ class SocketDriver:
             why = getattr(error, "strerror", None) or error
             machine.on_unreachable(f"the server cannot be reached: {why}")
 
-    def _talk(
-        self,
-        epoch: int,
-        connection: _Connection,
-        data: bytes,
-        subprotocol: str | None,
-        token: str | None,
-    ) -> None:
-        """Read until the connection, or its epoch, ends."""
-        link, transport = self._link, connection.transport
-        machine = link._machine
+    def _begin(self, epoch: int, dialed: Dialed) -> bool:
+        """Tell the machine of a new connection; return False if it is not wanted any more."""
+        link, connection = self._link, dialed.connection
         with link._lock:
-            if epoch != machine.epoch:
+            if epoch != link._machine.epoch:
                 connection.close(NORMAL)
-                return
+                return False
             self._connection = connection
-            machine.on_connected(subprotocol, token)
+            link._machine.on_connected(dialed.subprotocol, dialed.token)
+        return True
+
+    def _talk(self, epoch: int, dialed: Dialed) -> None:
+        """Read until the connection, or its epoch, ends."""
+        link, connection = self._link, dialed.connection
+        machine, transport = link._machine, connection.transport
+        if not self._receive(epoch, connection, dialed.rest):
+            return
         while True:
-            link._delivery.run_events()
-            for event in connection.protocol.receive(data):
-                if not self._take(epoch, connection, event):
-                    return
-                link._delivery.run_events()
             with link._lock:
                 if epoch != machine.epoch:
                     return
                 paused, due = link._delivery.paused, machine.due()
-            data = b""
             if paused:
                 assert self._waker is not None
                 self._waker.wait(None)
+                link._delivery.run_events()
                 continue
             transport.set_deadline(_seconds(due, self.now()))
-            try:
-                data = transport.recv()
-            except TimeoutError:
-                with link._lock:
-                    if epoch == machine.epoch:
-                        machine.on_time()
-                continue
-            except OSError:
-                data = b""
+            if not self._read(epoch, connection):
+                return
+
+    def _read(self, epoch: int, connection: _Connection) -> bool:
+        """Wait for bytes and take them, or do what is due; return False at the end."""
+        link = self._link
+        machine = link._machine
+        try:
+            data = connection.transport.recv()
+        except TimeoutError:
             with link._lock:
-                if epoch != machine.epoch:
-                    return
-                if not data:
-                    machine.on_closed(_ABNORMAL, "")
-                    return
-                machine.on_heard()
+                if epoch == machine.epoch:
+                    machine.on_time()
+            link._delivery.run_events()
+            return True
+        except OSError:
+            data = b""
+        with link._lock:
+            if epoch != machine.epoch:
+                return False
+            if not data:
+                machine.on_closed(_ABNORMAL, "")
+                return False
+            machine.on_heard()
+        return self._receive(epoch, connection, data)
+
+    def _receive(self, epoch: int, connection: _Connection, data: bytes) -> bool:
+        """Take bytes, and run the callbacks; return False at the end."""
+        link = self._link
+        link._delivery.run_events()
+        for event in connection.protocol.receive(data):
+            if not self._take(epoch, connection, event):
+                return False
+            link._delivery.run_events()
+        return True
 
     def _take(self, epoch: int, connection: _Connection, event: WebSocketEvent) -> bool:
         """Take an event; return False if it is the last one."""

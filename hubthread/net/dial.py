@@ -22,7 +22,7 @@ from hubthread.net.waker import Waker, WakingTransport
 from hubthread.protocol.client_handshake import Address, Answer, Exchange, WrongAnswer
 from hubthread.protocol.http import WrongProtocol
 
-__all__ = ["Dialing", "Interrupted"]
+__all__ = ["Dialing", "Interrupted", "detach"]
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK)
 _LEAST_TIME = 0.25
@@ -183,3 +183,10 @@ class Dialing:
                 if error.reason == "WRONG_VERSION_NUMBER":
                     raise WrongAnswer(_NO_TLS) from None
                 raise
+
+
+def detach(transport: Transport) -> int:
+    """Let ``recv`` of a transport of ``Dialing.open`` wait no more; return the descriptor."""
+    plain = transport._plain if isinstance(transport, TLSTransport) else transport
+    assert isinstance(plain, WakingTransport)
+    return plain.detach()

@@ -14,6 +14,9 @@ from hubthread.net.transport import PlainTransport
 
 __all__ = ["Waker", "WakingTransport"]
 
+MOST_SHARED_READ = 16
+"""The exponent of the size of a read, 64 KiB, for a peer that fills its reads."""
+
 _LONGEST = 2**31 - 1
 """Milliseconds that poll takes: it is a C int."""
 
@@ -55,10 +58,18 @@ class Waker:
             found = select.select(reading, wanted if write else [], wanted, seconds)
             ready = {each.fileno() for each in (*found[0], *found[1], *found[2])}
         if self._reading.fileno() in ready:
-            with contextlib.suppress(BlockingIOError):
-                while self._reading.recv(4096):
-                    pass
+            self.clear()
         return sock is not None and sock.fileno() in ready
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable after a ring, for an owner with a selector."""
+        return self._reading.fileno()
+
+    def clear(self) -> None:
+        """Forget the rings so far.  The owner."""
+        with contextlib.suppress(BlockingIOError):
+            while self._reading.recv(4096):
+                pass
 
     def close(self) -> None:
         """Release the descriptors.  The owner."""
@@ -77,7 +88,7 @@ class WakingTransport(PlainTransport):
 
     def __init__(self, sock: socket.socket, waker: Waker) -> None:
         super().__init__(sock)
-        self._waker = waker
+        self._waker: Waker | None = waker
         sock.setblocking(False)
 
     def set_deadline(self, seconds: float | None) -> None:
@@ -86,6 +97,18 @@ class WakingTransport(PlainTransport):
 
     def recv(self) -> bytes:
         """See ``Transport``."""
-        if not self._waker.wait(self._deadline, self._sock):
+        if self._waker is not None and not self._waker.wait(self._deadline, self._sock):
             raise TimeoutError
         return super().recv()
+
+    def detach(self) -> int:
+        """Wait no more in ``recv``; return the descriptor, for a thread that reads many."""
+        self._waker = None
+        self._deadline = 0.0
+        return self._sock.fileno()
+
+    def _look_at_budget(self) -> None:
+        if self._waker is not None:
+            super()._look_at_budget()
+        elif self._full:  # a thread that reads many never yields for one of them
+            self._read_power = MOST_SHARED_READ
