@@ -27,6 +27,7 @@ above it:
     integrations/, testing/   Flask and Django; a hub in virtual time, for tests
     static/                   the browser's client, in JavaScript
     cli.py, terminal.py       the command line; the client in a terminal
+    loading.py                parts of a program, named on the command line
     bots.py                   many programs as players, for a server under load
     typescript.py             TypeScript types of the messages of a matcher
     demo/, examples/          programs

@@ -14,14 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
-import importlib
-import inspect
 import logging
 import os
 import re
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FunctionType
@@ -44,6 +41,7 @@ from hubthread import (
 )
 from hubthread.client import LinkOption
 from hubthread.concurrency.logs import log_safely
+from hubthread.loading import BadArgument, load, load_hub
 from hubthread.net.tls import server_context
 from hubthread.serving.client_page import FILES, client_file
 
@@ -65,7 +63,6 @@ _WITH_PORT = re.compile(
     r"(?:https?://|wss?://)?(?:\[(?P<address>[^]]*)\]|(?P<name>[^:/]*)):(?P<port>[0-9]+)/?"
 )
 _MODE = re.compile(r"[0-7]{3}")
-_MOST_FRAMES = 5
 _LONGEST_DRAIN = 3600
 
 
@@ -82,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int | None] = chosen.command
     try:
         return command(chosen) or 0
-    except _BadArgument as error:
+    except BadArgument as error:
         return _failed(chosen.prog, error, 2)
     except OSError as error:
         return _failed(chosen.prog, error.strerror or error, 1)
@@ -94,15 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(chosen: argparse.Namespace) -> None:
     if chosen.keyfile is not None and chosen.certfile is None:
-        raise _BadArgument("argument --keyfile: needs --certfile too")
+        raise BadArgument("argument --keyfile: needs --certfile too")
     context = None
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
     places = _places(chosen)
-    hub = _load_hub(chosen.hub)
+    hub = load_hub(chosen.hub)
     if chosen.readers is not None:
         if hub.statistics().state != "new":
-            raise _BadArgument(f"argument --readers: the hub {chosen.hub} runs already")
+            raise BadArgument(f"argument --readers: the hub {chosen.hub} runs already")
         hub._core.read_by(Readers(chosen.readers))
     servers: list[Server] = []
 
@@ -150,24 +147,24 @@ def _client_js(chosen: argparse.Namespace) -> None:
 
 def _types(chosen: argparse.Namespace) -> None:
     argument = "MODULE:MATCHER"
-    matcher = _load(chosen.matcher, argument, MatcherMap)
+    matcher = load(chosen.matcher, argument, MatcherMap)
     if not isinstance(matcher, MatcherMap):
-        raise _BadArgument(
+        raise BadArgument(
             f"argument {argument}: expected a MatcherMap; {chosen.matcher} is of type "
             f"{type(matcher).__name__}"
         )
-    pushes = {name: _load(name, "MODULE:TYPE", type) for name in chosen.pushes}
+    pushes = {name: load(name, "MODULE:TYPE", type) for name in chosen.pushes}
     try:
         typescript.check_pushes(pushes)
         print(typescript.declarations(matcher, pushes.values(), chosen.matcher), end="")
     except WrongValue as error:
-        raise _BadArgument(error) from None
+        raise BadArgument(error) from None
 
 
 def _connect(chosen: argparse.Namespace) -> int:
     fields = _fields(chosen)
     if chosen.plain and chosen.room:
-        raise _BadArgument("argument --room: not together with --plain")
+        raise BadArgument("argument --room: not together with --plain")
     try:
         option = LinkOption(
             token=chosen.token,
@@ -177,7 +174,7 @@ def _connect(chosen: argparse.Namespace) -> int:
         )
         return terminal.run(chosen.url, option, chosen.room)
     except WrongValue as error:
-        raise _BadArgument(error) from None
+        raise BadArgument(error) from None
 
 
 def _fields(chosen: argparse.Namespace) -> dict[str, str]:
@@ -185,17 +182,17 @@ def _fields(chosen: argparse.Namespace) -> dict[str, str]:
     for text in chosen.header:
         name, colon, value = text.partition(":")
         if not colon:
-            raise _BadArgument(f"argument --header: expected NAME: VALUE, got {text!r}")
+            raise BadArgument(f"argument --header: expected NAME: VALUE, got {text!r}")
         fields[name.strip()] = value.strip()
     return fields
 
 
 def _bots(chosen: argparse.Namespace) -> int:
-    bot = _load(chosen.bot, "MODULE:BOT", FunctionType, "bot")
+    bot = load(chosen.bot, "MODULE:BOT", FunctionType, "bot")
     try:
         run = bots.made_of(chosen, bot, _fields(chosen))
     except (WrongValue, WrongType) as error:
-        raise _BadArgument(error) from None
+        raise BadArgument(error) from None
 
     def stop(number: int, frame: FrameType | None) -> None:
         run.stop()
@@ -279,18 +276,18 @@ def _exit_now(number: int, frame: FrameType | None) -> NoReturn:
 def _places(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     """Return the arguments of ``hub.serve`` for each server: one, or one for each socket.
 
-    :raises _BadArgument: for arguments that exclude each other.
+    :raises BadArgument: for arguments that exclude each other.
     """
     given = [name for name in ("host", "port") if getattr(chosen, name) is not None]
     if chosen.unix is not None:
         if given:
-            raise _BadArgument(f"argument --unix: not together with --{given[0]}")
+            raise BadArgument(f"argument --unix: not together with --{given[0]}")
         return [{"unix_path": chosen.unix, "unix_mode": chosen.unix_mode}]
     if chosen.unix_mode is not None:
-        raise _BadArgument("argument --unix-mode: needs --unix too")
+        raise BadArgument("argument --unix-mode: needs --unix too")
     socks = systemd_sockets()
     if socks and given:
-        raise _BadArgument(f"argument --{given[0]}: systemd has passed sockets to listen on")
+        raise BadArgument(f"argument --{given[0]}: systemd has passed sockets to listen on")
     return [{"sock": sock} for sock in socks] or [_host_and_port(chosen)]
 
 
@@ -301,112 +298,7 @@ def _host_and_port(chosen: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-# Loading the program's hub.
-
-
-def _load_hub(target: str) -> Hub[Any, Any]:
-    argument = "MODULE:HUB"
-    found = _load(target, argument, Hub)
-    if not isinstance(found, Hub) and callable(found):
-        found = _made_by(found, target)
-    if not isinstance(found, Hub):
-        raise _BadArgument(
-            f"argument {argument}: expected a Hub, or a function without arguments that "
-            f"returns one; {target} is of type {type(found).__name__}"
-        )
-    state = found.statistics().state
-    if state not in ("new", "running"):
-        raise _BadArgument(f"argument {argument}: the hub {target} is already {state}")
-    return found
-
-
-def _load(target: str, argument: str, kind: type, word: str = "") -> Any:
-    """Return the attribute of a module that ``target`` names.
-
-    :param kind: the class that it should have, for hints.
-    :param word: the name of such an attribute, for hints.
-    """
-    module_name, _, path = target.partition(":")
-    names = path.split(".")
-    word = word or kind.__name__.removesuffix("Map").lower()
-    if not all(name.isidentifier() for name in (*module_name.split("."), *names)):
-        raise _BadArgument(
-            f"argument {argument}: expected a module, a colon and an attribute, such as "
-            f"app:{word}, got {target!r}{_hint(module_name, path, word)}"
-        )
-    found: Any = _import(module_name, path, argument, word)
-    place = module_name
-    for name in names:
-        if not hasattr(found, name):
-            names_here = getattr(found, "__dict__", {}).items()
-            others = [each for each, value in names_here if isinstance(value, kind)]
-            hint = f"; it has the {word} {', '.join(others)}" if others else ""
-            raise _BadArgument(f"argument {argument}: {place} has no attribute {name!r}{hint}")
-        found = getattr(found, name)
-        place = f"{place}.{name}"
-    return found
-
-
-def _hint(file: str, attribute: str, word: str) -> str:
-    """Return what to write instead of the name of a file."""
-    module = file.removeprefix("./").removesuffix(".py").replace("/", ".")
-    return f"; write {module}:{attribute or word}" if module != file else ""
-
-
-def _import(name: str, attribute: str, argument: str, word: str) -> object:
-    # A console script has the folder of the script in sys.path, not the current one.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return _calling(
-            lambda: importlib.import_module(name), f"importing {name} failed", argument
-        )
-    except ModuleNotFoundError as error:
-        raise _BadArgument(
-            f"argument {argument}: no module named {error.name!r} in this folder or installed"
-            f"{_hint(name, attribute, word)}"
-        ) from None
-
-
-def _made_by(function: Callable[..., object], target: str) -> object:
-    try:
-        inspect.signature(function).bind()
-    except (TypeError, ValueError) as error:
-        raise _BadArgument(
-            f"argument MODULE:HUB: {target} is not a Hub and cannot be called without "
-            f"arguments to make one: {error}"
-        ) from None
-    return _calling(function, f"{target}() failed", "MODULE:HUB")
-
-
-def _calling(function: Callable[[], T], what: str, argument: str) -> T:
-    """Return the result of the program's function.
-
-    :raises _BadArgument: if it raises, with the last lines of the program's traceback.
-    """
-    try:
-        return function()
-    except (Exception, SystemExit) as error:
-        ours = ("<frozen ", __file__, importlib.__file__)
-        frames = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if not frame.filename.startswith(ours)
-        ]
-        if isinstance(error, ModuleNotFoundError) and not frames:
-            raise
-        lines = [
-            *traceback.format_list(frames[-_MOST_FRAMES:]),
-            *traceback.format_exception_only(error),
-        ]
-        raise _BadArgument(f"argument {argument}: {what}\n{''.join(lines).rstrip()}") from None
-
-
 # Arguments.
-
-
-class _BadArgument(Exception):
-    """A wrong argument; the text names it."""
 
 
 def _failed(prog: str, error: object, status: int) -> int:

@@ -517,7 +517,7 @@ def test_serve_takes_the_sockets_of_systemd(folder: Path, monkeypatch: pytest.Mo
         chosen = cli._parser().parse_args(["serve", "app:hub"])
         assert cli._places(chosen) == [{"sock": one}]
         chosen = cli._parser().parse_args(["serve", "app:hub", "--port", "1"])
-        with pytest.raises(cli._BadArgument, match="--port: systemd has passed sockets"):
+        with pytest.raises(cli.BadArgument, match="--port: systemd has passed sockets"):
             cli._places(chosen)
 
 
