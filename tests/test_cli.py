@@ -21,6 +21,7 @@ from websockets.sync.client import connect
 
 import hubthread
 from hubthread import cli
+from hubthread.loading import BadArgument
 from hubthread.net.bind import Bound
 
 DATA = Path(__file__).parent / "data"
@@ -517,7 +518,7 @@ def test_serve_takes_the_sockets_of_systemd(folder: Path, monkeypatch: pytest.Mo
         chosen = cli._parser().parse_args(["serve", "app:hub"])
         assert cli._places(chosen) == [{"sock": one}]
         chosen = cli._parser().parse_args(["serve", "app:hub", "--port", "1"])
-        with pytest.raises(cli.BadArgument, match="--port: systemd has passed sockets"):
+        with pytest.raises(BadArgument, match="--port: systemd has passed sockets"):
             cli._places(chosen)
 
 
