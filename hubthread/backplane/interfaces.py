@@ -46,6 +46,10 @@ class Receiver(Protocol):
     time.  The methods return at once and do not call the backplane.
     """
 
+    @property
+    def has_presence(self) -> bool:
+        """True for a receiver of which ``present`` and ``counted`` are to be called."""
+
     def attached(self, position: Position) -> None:
         """Learn the position that the room is at.  Called once, before any other method."""
 

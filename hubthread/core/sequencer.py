@@ -285,6 +285,11 @@ class Sequencer(Generic[M]):
             if self.on_gap is not None:
                 self.on_gap(position)
 
+    @property
+    def has_presence(self) -> bool:
+        """See ``Receiver.has_presence``."""
+        return self.roster is not None
+
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``Receiver.present``."""
         with self._lock:

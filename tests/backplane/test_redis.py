@@ -32,7 +32,7 @@ from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.protocol.frames import Frame
 from tests.support.backplanes import Host, Recorder, assert_one_order
-from tests.support.redis_server import Proxy, RedisServer, redis_server
+from tests.support.redis_server import ACL_RULES, Proxy, RedisServer, redis_server
 from tests.support.waiting import TIMEOUT, Items, Task
 
 
@@ -284,9 +284,7 @@ def test_bad_settings_are_refused(server: RedisServer, url: str, told: str) -> N
 
 
 def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None:
-    rules = "~shop:* &shop:* -@all +@connection +@pubsub +@scripting +info +hmget +hset +hincrby"
-    rules += " +get +set +del +pexpire +xadd +xrange +xrevrange +xtrim"
-    command("ACL", "SETUSER", "shop", "on", ">secret", *rules.split())(server)
+    command("ACL", "SETUSER", "shop", "on", ">secret", *ACL_RULES.split())(server)
     url = f"unix://shop:secret@{server.path}"
     states: Items[BackplaneState] = Items()
     setting = HubSetting[object, str](

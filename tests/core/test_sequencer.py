@@ -234,6 +234,7 @@ class Repeating:
     def __init__(self, receiver: Receiver) -> None:
         self.attached, self.lost = receiver.attached, receiver.lost
         self.counted = receiver.counted
+        self.has_presence = receiver.has_presence
         self._receiver = receiver
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:

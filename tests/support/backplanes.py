@@ -36,6 +36,8 @@ class Host:
 class Recorder:
     """A receiver that writes down all that it is told, in order."""
 
+    has_presence = False
+
     def __init__(self) -> None:
         self.events: Items[tuple[Position, str | None, int | None]] = Items()
         """Positions, with the text that has arrived there, or None for the begin or a gap; and

@@ -18,7 +18,15 @@ import pytest
 
 from tests.support.waiting import TIMEOUT
 
-__all__ = ["Proxy", "RedisServer", "redis_server"]
+__all__ = ["ACL_RULES", "Proxy", "RedisServer", "redis_server"]
+
+ACL_RULES = (
+    "~shop:* &shop:* -@all +@connection +@pubsub +@scripting +info"
+    " +hmget +hset +hincrby +get +set +del +pexpire +xadd +xrange +xrevrange +xtrim"
+    " +hget +hgetall +hdel +hlen +hsetnx +sadd +srem +smembers +zadd +zrem +zscore +zrangebyscore"
+    " +time"
+)
+"""The rules that the guide recommends for a user of Redis with the prefix ``shop``."""
 
 
 class RedisServer:

@@ -9,5 +9,6 @@ Read in this order:
 - ``publisher.py``, ``subscriber.py``, ``keeper.py``: the three threads of a hub.  The publisher
   sends scripts and reads their answers.  The subscriber reads what is published.  The keeper
   fetches what was missed, and drops a connection that has fallen silent.
+- ``presence.py``: who is in the shared rooms, in all hubs, and the leases of the hubs.
 - ``owner.py``: the hub's connection, as these threads see it.
 """

@@ -16,6 +16,7 @@ from time import monotonic
 
 from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
 from hubthread.backplane.redis.keeper import Keeper, fetch_commands
+from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
 from hubthread.backplane.redis.room import Batch, Room, entry_arrival
 from hubthread.backplane.redis.scripts import everyone, keys_of
@@ -108,11 +109,13 @@ class RedisLink:
         self.publisher = Publisher(self)
         self.subscriber = Subscriber(self)
         self.keeper = Keeper(self, self.publisher, self.subscriber)
+        self.presences = Presences(prefix, self.keeper.wake, self._notify_settled)
         self.repaired = 0
         self._host: BackplaneHost | None = None
         self._lock = threading.RLock()  # guards what follows
         self._rooms: dict[str, Room] = {}
         self._by_channel: dict[bytes, tuple[Room, ...]] = {}
+        self._presence: dict[Room, RoomPresence] = {}
         self._waiting = self._waiting_bytes = 0
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
@@ -135,6 +138,7 @@ class RedisLink:
         # Made here and not earlier: a hub, and its rooms, may be made before its process forks.
         for room in self.all_rooms():
             room.name_origin()
+        self.presences.name_hub()
         self.beat_text = b"1:beat:" + secrets.token_hex(8).encode()
         host.start_thread(self.publisher.run, "backplane-publisher")
         host.start_thread(self.subscriber.run, "backplane-subscriber")
@@ -150,12 +154,17 @@ class RedisLink:
             self._rooms[room] = made
             others = self._by_channel.get(keys.channel, ())
             self._by_channel[keys.channel] = (*others, made)
+            if receiver.has_presence:
+                self._presence[made] = self.presences.add(made)
         self.publisher.read_top(made)
 
     def detach(self, room: str) -> None:
         """See ``BackplaneLink.detach``."""
         with self._lock:
             found = self._rooms.pop(room, None)
+            presence = None if found is None else self._presence.pop(found, None)
+        if presence is not None:
+            self.presences.end(presence)
         if found is not None:
             found.let_go()
 
@@ -195,18 +204,18 @@ class RedisLink:
         return number
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
-        """See ``BackplaneLink.present``.  For now of this hub alone."""
-        found = self._rooms.get(room)
-        if found is not None:
-            with found.lock:
-                found.receiver.present(came, went)
+        """See ``BackplaneLink.present``."""
+        named = {f"u{key}": text for key, text in came.items()}
+        self._state(room, named, [f"u{key}" for key in went])
 
     def count(self, room: str, count: int) -> None:
-        """See ``BackplaneLink.count``.  For now of this hub alone."""
-        found = self._rooms.get(room)
-        if found is not None:
-            with found.lock:
-                found.receiver.counted(count)
+        """See ``BackplaneLink.count``."""
+        self._state(room, {COUNT: f"{count}"} if count else {}, () if count else (COUNT,))
+
+    def _state(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
+        presence = self.presence_of(self._rooms.get(room))
+        if presence is not None:
+            presence.state(came, went)
 
     def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
         """See ``BackplaneLink.history``."""
@@ -230,7 +239,7 @@ class RedisLink:
             wire = self.connector.connect()
         try:
             yield wire
-        except BaseException:
+        except BaseException:  # raised again: only the connection is at stake here
             wire.close()
             raise
         self._idle.append(wire)
@@ -296,7 +305,8 @@ class RedisLink:
         if self._host is not None:
 
             def settled() -> bool:
-                return not self._waiting or self.state is BackplaneState.DOWN
+                waits = self._waiting or self.presences.waiting
+                return not waits or self.state is BackplaneState.DOWN
 
             wait_for(self._settled, settled, timeout * 0.8)
         self.closed.set()
@@ -323,6 +333,14 @@ class RedisLink:
             self._waiting_bytes -= len(batch.body) + OVERHEAD * len(batch.messages)
             if not self._waiting:
                 self._settled.notify_all()
+
+    def _notify_settled(self) -> None:
+        with self._lock:
+            self._settled.notify_all()
+
+    def presence_of(self, room: Room | None) -> RoomPresence | None:
+        """Return the presence of a room, or None if it has none."""
+        return None if room is None else self._presence.get(room)
 
     def subscribe(self, room: Room) -> None:
         """Subscribe to a room whose position is known."""

@@ -86,12 +86,17 @@ class Keeper:
                 check_at = now + CHECK
                 for room in link.all_rooms():
                     room.want()
+                link.presences.read_all()
             self._change_channels()
-            if self._wanted and not self._fetch():
+            presence_at = link.presences.next_at()
+            if (self._wanted or presence_at <= monotonic()) and not self._fetch():
                 continue
             if not self._wanted:
                 link.look_up()
-            self._bell.wait(min(beat_at, check_at) - monotonic())
+            until = min(beat_at, check_at)
+            if link.has("publisher"):  # it is woken when there is a server again
+                until = min(until, link.presences.next_at())
+            self._bell.wait(until - monotonic())
         self._disconnect()
 
     def _watch(self, now: float) -> None:
@@ -115,7 +120,7 @@ class Keeper:
             wire.close()
 
     def _fetch(self) -> bool:
-        """Read the streams of some rooms; return False to be called again."""
+        """Read some streams, and work on presence; return False to be called again."""
         link = self._link
         if not link.has("publisher"):
             return True  # it is woken when there is a server again
@@ -133,9 +138,11 @@ class Keeper:
                 for room, place in zip(rooms, places, strict=True)
                 for each in fetch_commands(room.keys, place)
             ]
-            replies = self._wire.ask(*commands)
+            replies = self._wire.ask(*commands) if commands else []
             for number, (room, place) in enumerate(zip(rooms, places, strict=True)):
                 self._take(room, place, replies[2 * number], replies[2 * number + 1])
+            if link.presences.next_at() <= monotonic():
+                link.presences.round(self._wire, self._run_id, link.beat)
             link.worked("keeper")
         except Lost as error:
             self._wanted.extendleft(reversed(rooms))

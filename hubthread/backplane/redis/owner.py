@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from hubthread.backplane.redis.presence import Presences, RoomPresence
 from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.wire import Connector
 
@@ -56,6 +57,11 @@ class Owner(Protocol):
     """The channel of all hubs, and so of the beats."""
     repaired: int
     """Looks into the streams of rooms, so far."""
+    presences: Presences
+    """The members of all rooms, and the lease of the hub."""
+
+    def presence_of(self, room: Room | None) -> RoomPresence | None:
+        """Return the presence of a room, or None if it has none."""
 
     def rooms_of(self, channel: bytes) -> tuple[Room, ...]:
         """Return the rooms that hear a channel."""

@@ -12,7 +12,18 @@ from __future__ import annotations
 from hashlib import sha1
 from typing import NamedTuple
 
-__all__ = ["PUBLISH", "TOP", "Keys", "Script", "everyone", "keys_of"]
+__all__ = [
+    "LEASE",
+    "PRESENT",
+    "PUBLISH",
+    "SWEEP",
+    "SWEPT",
+    "TOP",
+    "Keys",
+    "Script",
+    "everyone",
+    "keys_of",
+]
 
 VERSION = 1
 """The first number of each batch, so that a newer hub can say that it speaks otherwise."""
@@ -35,13 +46,20 @@ class Keys(NamedTuple):
     channel: bytes
     origin: bytes
     """The start of the names of keys that hold the last number taken from each origin."""
+    start: bytes
+    """The start of all these names."""
+
+    @property
+    def presence(self) -> bytes:
+        """The hash that says who is in."""
+        return self.start + b"p"
 
 
 def keys_of(prefix: str, room: str) -> Keys:
     """Return the names of ``room``."""
     escaped = room.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
     start = f"{prefix}:{{{escaped}}}:".encode()
-    return Keys(start + b"s", start + b"m", start + b"c", start + b"o:")
+    return Keys(start + b"s", start + b"m", start + b"c", start + b"o:", start)
 
 
 def everyone(prefix: str) -> bytes:
@@ -128,3 +146,142 @@ KEYS stream, meta, channel, origin; ARGV as ``TOP``, then the origin, its first 
 the bytes that are published at most, and the body.  Returns ``ok``, or ``order`` if an earlier
 batch has failed; the epoch, and the offset of the last message.
 """
+
+
+# Presence.  One hash for each room has the fields ``e`` epoch, ``r`` run_id of its server, ``v``
+# version, ``n:<hub>`` the number of the hub's last statement, and ``m:<hub>:<key>`` a member: the
+# version with which it came, ":", and its text.  Only hubs have leases, in one sorted set.
+
+LEASE = _script(
+    """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local until_ = redis.call('ZSCORE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
+local begun = 0
+if not until_ or tonumber(until_) < now then begun = 1 end
+return {begun, redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', now),
+  'LIMIT', 0, 16)}
+"""
+)
+"""Renew the lease of a hub.
+
+KEYS leases; ARGV the hub, and milliseconds.  Returns 1 if it had none or a lease that had ended,
+so that others may have swept it, and hubs whose leases have ended.
+"""
+
+_EXPIRED = """
+local function expired(hub, missing)
+  local time = redis.call('TIME')
+  local until_ = redis.call('ZSCORE', KEYS[1], hub)
+  if not until_ then return missing end
+  return tonumber(until_) < time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function members(key, hub)
+  local found, start, all = {}, 'm:' .. hub .. ':', redis.call('HGETALL', key)
+  for n = 1, #all, 2 do
+    if string.sub(all[n], 1, #start) == start then
+      found[string.sub(all[n], #start + 1)] = true
+    end
+  end
+  return found
+end
+"""
+
+PRESENT = _script(
+    _EXPIRED
+    + """
+local run_id, fresh, hub, number, full = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
+local body, count = ARGV[8], tonumber(ARGV[9])
+if expired(hub, true) then return 'lapsed' end
+local meta = redis.call('HMGET', KEYS[2], 'e', 'r', 'n:' .. hub)
+local epoch, known = meta[1], meta[3]
+if not epoch or meta[2] ~= run_id then
+  redis.call('DEL', KEYS[2])
+  epoch, known = fresh, false
+  redis.call('HSET', KEYS[2], 'e', epoch, 'r', run_id, 'v', 0)
+end
+if not full then
+  if known == number then return 'ok' end
+  if not known or tonumber(known) ~= number - 1 then return 'again' end
+end
+local version = redis.call('HGET', KEYS[2], 'v') + 1
+local before, start, changed = {}, 'm:' .. hub .. ':', false
+if full then before, body = members(KEYS[2], hub), '' end
+for n = 10, 9 + 2 * count, 2 do
+  local field = start .. ARGV[n]
+  before[ARGV[n]] = nil
+  if redis.call('HSETNX', KEYS[2], field, version .. ':' .. ARGV[n + 1]) == 1 then
+    changed = true
+  elseif not full then
+    redis.call('HSET', KEYS[2], field, version .. ':' .. ARGV[n + 1])
+    changed = true
+  end
+end
+for n = 10 + 2 * count, #ARGV do
+  redis.call('HDEL', KEYS[2], start .. ARGV[n])
+  changed = true
+end
+for key in pairs(before) do
+  redis.call('HDEL', KEYS[2], start .. key)
+  changed = true
+end
+local ttl = ARGV[7]
+if full and count == 0 then
+  redis.call('HDEL', KEYS[2], 'n:' .. hub)
+  redis.call('SREM', KEYS[4], ARGV[6])
+  if redis.call('HLEN', KEYS[2]) == 3 then ttl = 60000 end
+else
+  redis.call('HSET', KEYS[2], 'n:' .. hub, number)
+  redis.call('SADD', KEYS[4], ARGV[6])
+  redis.call('PEXPIRE', KEYS[4], ttl)
+end
+redis.call('PEXPIRE', KEYS[2], ttl)
+if changed then
+  redis.call('HSET', KEYS[2], 'v', version)
+  redis.call('PUBLISH', KEYS[3], table.concat({'1p', epoch, version, hub, body}, ':'))
+end
+return 'ok'
+"""
+)
+"""Note a statement of a hub about its own members, and tell all hubs.
+
+KEYS leases, hash, channel, the hub's rooms; ARGV run_id, a fresh epoch, the hub, the number of
+the statement, 1 if it names all members and 0 if it names changes, the start of the room's keys,
+milliseconds, the body that hubs are told, the number of members that come, each of them with its
+text, and the members that go.  Returns ``ok``; ``again`` if the hub has to name all its members;
+``lapsed`` if it has no lease.
+"""
+
+SWEEP = _script(
+    _EXPIRED
+    + """
+local hub, gone = ARGV[1], {}
+if not expired(hub, true) then return 0 end
+for key in pairs(members(KEYS[2], hub)) do
+  redis.call('HDEL', KEYS[2], 'm:' .. hub .. ':' .. key)
+  gone[#gone + 1] = key
+end
+redis.call('HDEL', KEYS[2], 'n:' .. hub)
+if #gone > 0 then
+  local epoch, version = redis.call('HGET', KEYS[2], 'e'), redis.call('HINCRBY', KEYS[2], 'v', 1)
+  redis.call('PUBLISH', KEYS[3],
+    table.concat({'1p', epoch, version, hub, '[{},' .. cjson.encode(gone) .. ']'}, ':'))
+end
+return #gone
+"""
+)
+"""Remove the members of a dead hub from one room, and tell all hubs, unless it lives again.
+
+KEYS leases, hash, channel; ARGV the hub.
+"""
+
+SWEPT = _script(
+    _EXPIRED
+    + """
+if not expired(ARGV[1], false) then return 0 end
+redis.call('ZREM', KEYS[1], ARGV[1])
+return redis.call('DEL', KEYS[2])
+"""
+)
+"""Forget a dead hub whose rooms are swept.  KEYS leases, its rooms; ARGV the hub."""

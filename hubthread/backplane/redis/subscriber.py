@@ -100,6 +100,9 @@ class Subscriber:
                     if data == link.beat_text:
                         self.heard = monotonic()
                     continue
+                if data.startswith(b"1p:"):
+                    self._take_presence(channel, data)
+                    continue
                 arrival = parse_arrival(data)
                 if arrival is None:
                     link.unknown()
@@ -109,8 +112,21 @@ class Subscriber:
             elif kind == b"subscribe":
                 for room in link.rooms_of(channel):
                     room.want()
+                    presence = link.presence_of(room)
+                    if presence is not None:
+                        presence.start()
                 link.worked("subscriber")
                 if channel in self.unconfirmed:
                     self.unconfirmed.discard(channel)
                     if not self.unconfirmed:
                         link.wake_keeper()
+
+    def _take_presence(self, channel: bytes, data: bytes) -> None:
+        link = self._link
+        for room in link.rooms_of(channel):
+            presence = link.presence_of(room)
+            if presence is not None:
+                try:
+                    presence.came(data)
+                except (ValueError, TypeError, AttributeError):
+                    link.unknown()  # another version of the library has written it
