@@ -214,15 +214,17 @@ class RoomPresence:
             self._read = False
             current = fields.get("r") == run_id
             epoch = fields["e"] if current else ""
+            if epoch == self._epoch and current and int(fields["v"]) < self._version:
+                return  # a change was published since, and has come first
             hubs: dict[str, dict[str, tuple[int, str]]] = {}
-            for field, text in fields.items() if current else ():
+            for field, value in fields.items() if current else ():
                 kind, _, rest = field.partition(":")
                 name, _, key = rest.partition(":")
                 if kind == "n":
                     hubs.setdefault(name, {})
                 elif kind == "m":
-                    version, _, value = text.partition(":")
-                    hubs.setdefault(name, {})[key] = int(version), value
+                    version, _, text = value.partition(":")
+                    hubs.setdefault(name, {})[key] = int(version), text
             if epoch != self._epoch:
                 # The others have not stated their members to this server yet.
                 until = monotonic() + LEASE_SECONDS
@@ -235,8 +237,8 @@ class RoomPresence:
             before = set(self._shown)
             came: dict[str, tuple[int, str]] = {}
             for members in hubs.values():
-                for key, value in members.items():
-                    came[key] = min(value, came.get(key, value))
+                for key, member in members.items():
+                    came[key] = min(member, came.get(key, member))
             plain = {
                 name: {key: text for key, (_, text) in members.items()}
                 for name, members in hubs.items()
