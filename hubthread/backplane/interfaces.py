@@ -74,7 +74,8 @@ class Receiver(Protocol):
         """Learn which users came to the room and left it, in all hubs, since the last call.
 
         Each hub gets the same changes in the same order.  Directly after ``attached``, all users
-        in the room come.  A backplane may repeat a user, which the receiver then ignores.
+        in the room come.  A backplane may repeat a user, which the receiver then ignores.  A hub
+        that has missed changes gets one change to what is true now.
 
         :param came: JSON text for each key that is in now.
         :param went: keys that are in no hub any more.

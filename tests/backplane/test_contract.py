@@ -172,8 +172,8 @@ class SettledLink:
     @staticmethod
     def _is_settled(link: RedisLink) -> bool:
         rooms = list(link._presence.values())
-        current = all(room.is_current for room in rooms)
-        return not link._waiting and not link.presences.waiting and current
+        started = all(room.is_started for room in rooms)
+        return not link._waiting and not link.presences.waiting and started
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +463,9 @@ def test_present_inside_present_is_told_afterwards_everywhere(links: Links) -> N
     here.meanwhile = lambda: one.present("room", {}, ["ann"])
     one.present("room", {"ann": "1"}, ())
 
-    assert here.changes == there.changes == ["+ann", "-ann"]
+    assert here.members == there.members == {}
+    assert here.changes == ["+ann", "-ann"]
+    assert there.changes in (["+ann", "-ann"], [])  # or it has heard of both at once
 
 
 def test_presence_of_rooms_is_apart(links: Links) -> None:

@@ -1,4 +1,4 @@
-"""Who is in a shared room, while hubs and servers fail."""
+"""Presence in shared rooms, while hubs and servers fail."""
 
 from __future__ import annotations
 

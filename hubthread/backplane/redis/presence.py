@@ -49,7 +49,7 @@ COUNT = "c"
 
 
 class _Statement:
-    """What a hub says of its own members; kept until the server has answered."""
+    """A statement of a hub about its own members; kept until the server has answered."""
 
     __slots__ = ("came", "full", "number", "went")
 
@@ -191,15 +191,16 @@ class RoomPresence:
             if self._all or self._changes:
                 self._wake()
 
-    @property
-    def wants_read(self) -> bool:
-        """True if the hash is to be read."""
-        return self._read
+    def take_read(self) -> bool:
+        """Return True if the hash is to be read, which the caller does now."""
+        with self._lock:
+            read, self._read = self._read, False
+            return read
 
     @property
-    def is_current(self) -> bool:
-        """True if the hash was read, and is not to be read again."""
-        return self._started and not self._read
+    def is_started(self) -> bool:
+        """True if the receiver is told changes."""
+        return self._started
 
     def was_read(self, fields: Mapping[str, str], run_id: str, hub: str) -> None:
         """Take the hash.
@@ -211,7 +212,6 @@ class RoomPresence:
         with self._lock:
             if not self._started:
                 return
-            self._read = False
             current = fields.get("r") == run_id
             epoch = fields["e"] if current else ""
             if epoch == self._epoch and current and int(fields["v"]) < self._version:
@@ -390,7 +390,7 @@ class Presences:
         for presence in work:
             presence.queued = False  # what comes from now on is queued again
         states = [(each, found) for each in work if (found := each.next_statement()) is not None]
-        reads = [each for each in work if each.wants_read]
+        reads = [each for each in work if each.take_read()]
         commands = [self._present(presence, statement) for presence, statement in states]
         commands += [command(b"HGETALL", each.keys.presence) for each in reads]
         try:
@@ -398,6 +398,8 @@ class Presences:
         except Lost:
             for presence in work:
                 presence.queued = True
+            for presence in reads:
+                presence.read()
             raise
         for (presence, _), answer in zip(states, replies, strict=False):
             presence.stated(answer)
