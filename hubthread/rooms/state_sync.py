@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hubthread.checks import check_function, check_kind, check_number
-from hubthread.errors import HubThreadError, SettingError, SettingTypeError
+from hubthread.errors import SettingError, SettingTypeError
 from hubthread.state.patch import Patch, merge
 from hubthread.state.plan import Node
 from hubthread.state.shadow import SAME, Difference, Shadow
@@ -172,7 +172,7 @@ class StateSender:
         found = Difference()
         try:
             self._compare(found, moment)
-        except HubThreadError as error:  # a value that is not of its type, or no text
+        except Exception as error:  # noqa: BLE001 - logged: a value that does not fit its type
             self._fail(found, error)
             return
         self._send_whole(moment)
@@ -229,7 +229,7 @@ class StateSender:
             for patch in found.private.values():
                 member.write(self._own_text(patch))
 
-    def _fail(self, found: Difference, error: HubThreadError) -> None:
+    def _fail(self, found: Difference, error: Exception) -> None:
         """Log a value that cannot be sent; members get the whole state when it is gone."""
         self._shadow = None
         self._unserved.update(dict.fromkeys(self._served))

@@ -59,18 +59,22 @@ class ViewSender(StateSender):
         if said is not SAME:
             merge(patch.sets, said)
         acks = self.acks(every=False)
-        changes = _Changes(self._dicts(), patch)
+        dicts = self._dicts()
+        changes = _Changes(dicts, patch)
+        head = self._head(moment)
+        some_private = bool(found.private) or any(each.has_private for each in dicts.values())
         self._set_aside(lambda member: member.ws_conn.outbox.lags)
         for member in self._served:
             seen = self._seen[member]
-            parts, entered = changes.parts(self._visible(member, seen), seen)
-            ack = acks.get(str(member.connection_id))
+            parts, entered = changes.parts(self._visible(dicts, member, seen), seen)
+            ack = acks.get(str(member.connection_id)) if acks else None
             if ack is not None:
                 parts.append(f'"acks":{{"{member.connection_id}":{ack}}}')
             if parts:
                 seen.n += 1
-                member.write(self._head(seen, moment, parts))
-            self._write_own(member, seen, self._own(member, seen, found, entered))
+                member.write(f"{head}{seen.n},{','.join(parts)}}}")
+            if some_private:
+                self._write_own(member, seen, self._own(member, seen, found, entered))
 
     def _send_whole(self, moment: Moment | None) -> None:
         ready = [member for member in self._unserved if not member.ws_conn.outbox.lags]
@@ -80,11 +84,12 @@ class ViewSender(StateSender):
         dicts, acks = self._dicts(), self.acks(every=True)
         common = {key: each for key, each in self._shadow.plain.items() if key not in dicts}
         whole = {name: _Fragments(each.plain) for name, each in dicts.items()}
+        head = self._head(moment)
         for member in ready:
             del self._unserved[member]
             self._served[member] = member.ws_conn.dropped
             seen = self._seen.setdefault(member, _Member())
-            seen.known = self._visible(member, seen)
+            seen.known = self._visible(dicts, member, seen)
             seen.n += 1
             inner = [encode(common)[1:-1]] if common else []
             for name, keys in seen.known.items():
@@ -94,7 +99,7 @@ class ViewSender(StateSender):
             if ack is not None:
                 parts.append(f'"acks":{{"{member.connection_id}":{ack}}}')
             parts.append(f'"full":{{{",".join(inner)}}}')
-            member.write(self._head(seen, moment, parts))
+            member.write(f"{head}{seen.n},{','.join(parts)}}}")
             own = self._own(member, seen, Difference(), seen.known)
             for patch in self._common_own(member):
                 merge(own.sets, patch.sets)
@@ -110,10 +115,12 @@ class ViewSender(StateSender):
         assert isinstance(shadow, RecordShadow)
         return {name: shadow.map_at(name) for name in self._views}
 
-    def _visible(self, member: Client[Any, Any], seen: _Member) -> dict[str, set[str]]:
+    def _visible(
+        self, dicts: Mapping[str, MapShadow], member: Client[Any, Any], seen: _Member
+    ) -> dict[str, set[str]]:
         """Return the keys that a member sees now, as text."""
         visible = {}
-        for name, each in self._dicts().items():
+        for name, each in dicts.items():
             try:
                 visible[name] = each.texts(self._views[name](member, self._state))
             except Exception as error:  # noqa: BLE001 - logged; the member sees what it has seen
@@ -172,9 +179,10 @@ class ViewSender(StateSender):
             return True
         return path[1] in seen.known[name] and path[1] not in entered.get(name, ())
 
-    def _head(self, seen: _Member, moment: Moment | None, parts: list[str]) -> str:
-        head = {"type": "hub:state", "room": self._hotline.name, "n": seen.n, **self._time(moment)}
-        return f"{encode(head)[:-1]},{','.join(parts)}}}"
+    def _head(self, moment: Moment | None) -> str:
+        """Return the begin of a message, up to its number."""
+        head = {"type": "hub:state", "room": self._hotline.name, **self._time(moment)}
+        return f'{encode(head)[:-1]},"n":'
 
     def _write_own(self, member: Client[Any, Any], seen: _Member, own: Patch) -> None:
         if own:
@@ -239,17 +247,18 @@ class _Changes:
         entered = {}
         for name, keys in visible.items():
             field, known = self._fields[name], seen.known[name]
-            new, gone = keys - known, known - keys
+            stay = keys
+            new: set[str] = set()
+            if keys != known:
+                new, stay = keys - known, keys & known
+                dels = [*dels, *(f"[{field.text},{encode(key)}]" for key in known - keys)]
             entered[name] = new
-            if gone:
-                dels = [*dels, *(f"[{field.text},{encode(key)}]" for key in gone)]
-            changed = known & keys & field.changes.keys()
-            if changed or new:
-                inner = [field.changed[key] for key in changed]
+            inner = [*map(field.changed.__getitem__, field.changes.keys() & stay)]
+            if new:
                 inner += [field.whole[key] for key in new]
+            if inner:
                 sets.append(f"{field.text}:{{{','.join(inner)}}}")
             if field.dels or field.adds:
-                stay = known & keys
                 dels = [*dels, *_of(field.dels, stay)]
                 adds = [*adds, *_of(field.adds, stay)]
         seen.known = visible

@@ -161,16 +161,8 @@ class RecordShadow:
         parts = self._parts
         if not isinstance(value, parts.base):
             raise _unfit(found, parts.base.__name__, value)
-        changes: dict[str, Any] = {}
         values = parts.read(value)
-        if values != self.seen:
-            plain = self.plain
-            for (name, convert), new, old in zip(parts.leaves, values, self.seen, strict=True):
-                if new is not old and new != old:
-                    said = convert(new)
-                    if said != plain[name]:
-                        plain[name] = changes[name] = said
-            self.seen = values
+        changes = self.take(values) if values != self.seen else {}
         if parts.nested:
             self._diff_nested(value, found, patch, changes)
         if self._private is not None:
@@ -179,6 +171,18 @@ class RecordShadow:
             if said is not SAME:
                 own.set_at(found.path, said)
         return changes or SAME
+
+    def take(self, values: tuple[Any, ...]) -> dict[str, Any]:
+        """Take over the values of the leaves, which have changed; return what is set."""
+        changes: dict[str, Any] = {}
+        plain = self.plain
+        for (name, convert), new, old in zip(self._parts.leaves, values, self.seen, strict=False):
+            if new is not old and new != old:
+                said = convert(new)
+                if said != plain[name]:
+                    plain[name] = changes[name] = said
+        self.seen = values
+        return changes
 
     def collect_without(
         self, names: Collection[str], owners: Collection[Any], found: Difference
@@ -215,11 +219,11 @@ class MapShadow:
     """A dict with values of one type.
 
     :param text: returns a key as text.
-    :param flat: the parts of the values, if they are records of leaves only: then most records of
-        most ticks need no call of their own.
+    :param flat: the parts of the values, if they are records of leaves only: then the leaves of
+        all records are compared by one comparison of dicts.
     """
 
-    __slots__ = ("_items", "_make", "_read", "_text", "plain")
+    __slots__ = ("_flat", "_items", "_make", "_seen", "_text", "_texts", "plain")
 
     def __init__(
         self,
@@ -230,9 +234,11 @@ class MapShadow:
         found: Difference,
     ) -> None:
         self._make = make
-        self._read = None if flat is None else flat.read
+        self._flat = flat
+        self._seen: dict[Any, tuple[Any, ...]] = {}  # the leaves of flat records
         self._text = text
         self._items: dict[Any, tuple[str, Shadow]] = {}
+        self._texts: dict[Any, str] = {}
         self.plain: dict[str, Any] = {}
         for key, each in self._entries(value, found):
             self._add(key, each, found)
@@ -249,13 +255,19 @@ class MapShadow:
 
     def texts(self, keys: Iterable[Any]) -> set[str]:
         """Return the keys that are in the dict, as text."""
-        items = self._items
-        return {items[key][0] for key in keys if key in items}
+        texts: set[Any] = set(map(self._texts.get, keys))
+        texts.discard(None)
+        return texts
+
+    @property
+    def has_private(self) -> bool:
+        """False if no value can have private fields."""
+        return self._flat is None
 
     def collect_some(self, texts: Collection[str], owners: Collection[Any], found: Any) -> None:
         """Note the private fields of some values that belong to ``owners``."""
-        if self._read is not None:
-            return  # values without private fields
+        if not self.has_private:
+            return
         for key, (text, shadow) in self._items.items():
             if text in texts:
                 found.path.append(text)
@@ -266,15 +278,30 @@ class MapShadow:
     def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
         """See ``Shadow``."""
         changes: dict[str, Any] = {}
-        items, path, owner, read = self._items, found.path, found.owner, self._read
-        for key, each in self._entries(value, found):
+        items, path, owner = self._items, found.path, found.owner
+        seen, new = self._seen, None
+        entries = self._entries(value, found)
+        if self._flat is not None:
+            new = self._leaves(value, found)
+            if new == seen:
+                return SAME
+            self._seen = new
+            if new.keys() == seen.keys():
+                for key, values in new.items():
+                    if values != seen[key]:
+                        text, record = items[key]
+                        said = record.take(values)  # type: ignore[attr-defined]
+                        if said:
+                            changes[text] = said
+                return changes or SAME
+        for key, each in entries:
             known = items.get(key)
             if known is None:
                 text = self._add(key, each, found)
                 changes[text] = self.plain[text]
                 continue
             text, shadow = known
-            if read is not None and read(each) == shadow.seen:  # type: ignore[attr-defined]
+            if new is not None and new[key] == seen.get(key):
                 continue
             path.append(text)
             found.owner = key
@@ -287,9 +314,22 @@ class MapShadow:
         if len(items) != len(value):
             for key in [key for key in items if key not in value]:
                 text, _ = items.pop(key)
+                del self._texts[key]
                 del self.plain[text]
                 patch.dels.append([*path, text])
         return changes or SAME
+
+    def _leaves(self, value: Mapping[Any, Any], found: Difference) -> dict[Any, tuple[Any, ...]]:
+        """Return the leaves of all records, by key."""
+        flat = self._flat
+        assert flat is not None
+        base = flat.base
+        for kind in set(map(type, value.values())):
+            if not issubclass(kind, base):
+                key = next(key for key, each in value.items() if type(each) is kind)
+                found.path.append(str(key))
+                raise _unfit(found, base.__name__, value[key])
+        return dict(zip(value, map(flat.read, value.values()), strict=True))
 
     def _entries(self, value: Any, found: Difference) -> Iterable[tuple[Any, Any]]:
         if not isinstance(value, Mapping):
@@ -307,6 +347,7 @@ class MapShadow:
         found.owner = owner
         found.path.pop()
         self._items[key] = text, shadow
+        self._texts[key] = text
         self.plain[text] = shadow.plain
         return text
 

@@ -215,6 +215,56 @@ def test_value_that_cannot_be_sent_is_logged_and_the_room_goes_on() -> None:
         assert page.read() == copy_of(frame, page.id)
 
 
+@dataclass
+class Flat:
+    x: int
+
+
+@dataclass
+class Field:
+    players: dict[int, Flat] = field(default_factory=dict)
+
+
+class Stranger:
+    """No player."""
+
+    __slots__ = ()
+
+
+def drop_x(table: Table) -> None:
+    del table.players[2].x
+
+
+def take_stranger(table: Table) -> None:
+    table.players[2] = Stranger()  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flat"), [(take_stranger, True), (take_stranger, False), (drop_x, True)]
+)
+def test_record_that_is_spoilt_later_costs_no_tick(
+    hub: AnyVirtualHub, spoil: Callable[[Any], object], flat: bool
+) -> None:
+    make: Any = Field if flat else Table
+    frame = HotlineFrameOption[Any](
+        make, lambda frame, table: None, hz=10, sync=StateSync(type=make)
+    ).run(hub.hotline(HotlineOption("table")))
+    page = Page(hub)
+    frame.answer(page.client.ctx)
+    player: Any = Flat if flat else Player
+    change(frame, lambda table: table.players.update({1: player(1), 2: player(2)}))
+    hub.advance(0.1)
+    page.read()
+    change(frame, spoil)
+    hub.advance(0.3)
+    assert hub.errors != []
+    hub.errors.clear()
+    assert page.client.messages() == []
+    change(frame, lambda table: table.players.update({2: player(3)}))
+    hub.advance(0.1)
+    assert page.read()["players"]["2"]["x"] == 3
+
+
 def test_option_refuses_a_state_without_a_type() -> None:
     with pytest.raises(SettingError, match="type of the state"):
         HotlineFrameOption(partial(Table), sync=StateSync())
