@@ -273,11 +273,6 @@ class Registry(Generic[C, H]):
         with self._lock:
             return len(self._hotlines), self._total, self._dropped, dict(self._ended)
 
-    def room_label(self, kind: str) -> str:
-        """Return ``kind``, or ``OTHER`` for one that came after ``MAX_KINDS`` others."""
-        with self._lock:
-            return kind if kind in self._by_room_kind else OTHER
-
     def room_figures(self, kind: str) -> RoomFigures:
         """Return the totals of the rooms of one kind; beyond ``MAX_KINDS``, of all other kinds."""
         with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, Literal
 
 from hubthread.concurrency.histogram import Histogram
@@ -73,15 +74,17 @@ def render(families: Iterable[Family], *, open_metrics: bool = False) -> str:
         lines.append(f"# HELP {name} {_escaped(family.help)}")
         lines.append(f"# TYPE {name} {family.type}")
         for sample in family.samples:
-            labels = ",".join(
-                f'{label}="{_escaped(value, quoted=True)}"'
-                for label, value in sample.labels.items()
-            )
+            labels = ",".join([_pair(*each) for each in sample.labels.items()])
             braces = f"{{{labels}}}" if labels else ""
             lines.append(f"{family.name}{sample.suffix}{braces} {sample.value}")
     if open_metrics:
         lines.append("# EOF")
     return "\n".join(lines) + "\n"
+
+
+@lru_cache(maxsize=1024)  # labels have few values, and each of them is in many series
+def _pair(label: str, value: str) -> str:
+    return f'{label}="{_escaped(value, quoted=True)}"'
 
 
 def _escaped(text: str, *, quoted: bool = False) -> str:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from hubthread.core.core import Core
-from hubthread.core.figures import RoomFigures
+from hubthread.core.figures import OTHER, RoomFigures
 from hubthread.hub.exposition import OPEN_METRICS, TEXT, Family, render, wants_open_metrics
 from hubthread.net.traffic import Meter
 from hubthread.protocol.http import Response
@@ -169,7 +169,8 @@ def _rooms(core: Core[Any, Any]) -> list[Family]:
     loads: dict[str, float] = {}
     for hotline in hotlines:
         kind, members_num, push_count, load, ticks = _room_figures(hotline)
-        kind = core.registry.room_label(kind)
+        if kind not in kinds:  # it came after ``MAX_KINDS`` others
+            kind = OTHER
         rooms[kind] += 1
         members[kind] += members_num
         pushes[kind] += push_count

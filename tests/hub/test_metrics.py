@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,11 +32,13 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
+from hubthread.concurrency.threads import Threads
 from hubthread.core.figures import MAX_KINDS, OTHER
 from hubthread.hub.exposition import Family, render
 from hubthread.hub.metrics import families
 from hubthread.testing import VirtualHub
-from tests.support import AnyHub, Notes
+from tests.support import TIMEOUT, AnyHub, Logs, Notes
+from tests.support.logs import incidents_to
 
 
 def figures(hub: AnyHub) -> dict[str, float]:
@@ -270,3 +274,74 @@ def test_dashboard_and_alerts_name_the_metrics_that_there_are_and_each_of_them()
 def page(url: str) -> str:
     with urllib.request.urlopen(url.replace("ws:", "http:") + "metrics", timeout=10) as answer:
         return str(answer.read().decode())
+
+
+def calls_of_scrape(hub: AnyHub) -> int:
+    """Return the number of functions that a scrape calls."""
+    calls = 0
+
+    def count(frame: Any, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        list(hub.metrics_app({}, lambda *answer: None))
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_scrape_costs_the_same_with_more_clients_and_little_with_more_rooms() -> None:
+    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
+        hub.hotline()
+        hub.connect()
+        figures(hub)  # fills what is cached
+        alone = calls_of_scrape(hub)
+        for _ in range(30):
+            hub.connect()
+        assert calls_of_scrape(hub) == alone
+        for number in range(100):
+            hub.hotline(HotlineOption(f"room {number}"))
+        assert calls_of_scrape(hub) <= alone + 100 * 12
+
+
+LABELS = {
+    "cause", "free_threaded", "kind", "le", "limit", "python", "recovered", "resumed", "role",
+    "status", "version",
+}  # fmt: skip
+
+
+def test_series_have_no_label_whose_values_grow() -> None:
+    """Not with clients, their users, rooms, or the threads that callbacks block."""
+
+    def user(ctx: IOContext, meta: object) -> str:
+        return f"user {ctx.connection_id}"
+
+    with VirtualHub(HubSetting[Any, Any](dict, user=user)) as hub:
+        hub.connect().close()
+        hub.hotline(HotlineOption("room"))
+        before = figures(hub).keys()
+        for number in range(20):
+            hub.connect(f"/{number}", headers={"X-Request-ID": str(number)}).close()
+            hub.hotline(HotlineOption(f"room {number}"))
+        assert figures(hub).keys() == before
+        names = {
+            name
+            for family in parse_text(metrics_of(hub))
+            for sample in family.samples
+            for name in sample.labels
+        }
+        assert names <= LABELS
+
+
+def test_role_of_a_thread_names_neither_client_nor_room() -> None:
+    logs = Logs()
+    threads = Threads("hubthread-h", incidents_to(logs))
+    going = threading.Event()
+    names = ("ticks-17-frame-7", "ticks-18", "readers-3-client 9", "reader", "hub", "reader")
+    for name in names:
+        threads.start(going.wait, name)  # type: ignore[arg-type]
+    assert threads.roles() == {"ticks": 2, "readers": 1, "reader": 2, "hub": 1}
+    going.set()
+    assert threads.join(TIMEOUT) == []

@@ -62,7 +62,11 @@ class TickWindow:
 
     def add_to(self, work: Histogram, late: Histogram) -> None:
         """Add the times of all ticks.  Any thread."""
-        ticks, long = self.ticks, self._long or (Histogram(), Histogram())
+        ticks, long = self.ticks, self._long
+        if long is None:
+            work.add_quick(ticks, self._work_total)
+            late.add_quick(ticks, self._late_total)
+            return
         totals = self._work_total, self._late_total
         for into, more, total in zip((work, late), long, totals, strict=True):
             into.merge(more)
