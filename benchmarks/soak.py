@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from benchmarks.curves import write_curves
 
-__all__ = ["Sample", "Verdict", "growth_of", "main", "verdict_of"]
+__all__ = ["Sample", "Verdict", "growth_of", "main", "tell", "verdict_of"]
 
 _ROOT = Path(__file__).parent.parent
 _TALKERS = 40
@@ -258,10 +258,12 @@ def soak(seconds: float) -> tuple[list[Sample], dict[str, int], Sample, Sample]:
         for talker in talkers:
             talker.start()
         samples: list[Sample] = []
+        told = 0
         try:
             while monotonic() - began < seconds:
                 life.over.wait(1.0)
                 samples.append(_sample(server.pid, began))
+                told = tell(samples[-1], seconds, told)
         finally:
             life.over.set()
             for talker in talkers:
@@ -271,6 +273,19 @@ def soak(seconds: float) -> tuple[list[Sample], dict[str, int], Sample, Sample]:
         if server.returncode:
             raise OSError(f"the server ended with status {server.returncode}")
     return samples, life.counts, before, settled
+
+
+def tell(sample: Sample, seconds: float, told: int) -> int:
+    """Print a line each minute; return the minutes that have their lines."""
+    minutes = int(sample.at / 60)
+    if minutes > told:
+        print(
+            f"  {minutes} of {seconds / 60:g} min: {sample.memory / 1e6:.0f} MB, "
+            f"{sample.threads} threads, {sample.descriptors} descriptors",
+            file=sys.stderr,
+            flush=True,
+        )
+    return minutes
 
 
 def _settled(pid: int, began: float, before: Sample) -> Sample:

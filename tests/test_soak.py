@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.soak import Sample, growth_of, verdict_of
+from benchmarks.soak import Sample, growth_of, tell, verdict_of
 
 
 def day(memory: float = 0.0, threads: float = 0.0, descriptors: float = 0.0) -> list[Sample]:
@@ -33,3 +33,12 @@ def test_growth_ignores_first_third() -> None:
     samples = day(memory=1000.0)
     samples[:10] = [Sample(each.at, 10**9, 1, 1) for each in samples[:10]]
     assert growth_of(samples) == pytest.approx(3_600_000)
+
+
+def test_soak_tells_its_progress_each_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    told = 0
+    for second in range(0, 125, 5):
+        told = tell(Sample(float(second), 90_000_000, 12, 40), 1800, told)
+    assert capsys.readouterr().err.splitlines() == [
+        f"  {minute} of 30 min: 90 MB, 12 threads, 40 descriptors" for minute in (1, 2)
+    ]
