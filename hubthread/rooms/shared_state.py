@@ -108,7 +108,9 @@ class SharedState(Generic[Obj]):
             raise  # meant for the program
         except BaseException as error:  # noqa: BLE001 - logged
             incidents = self._hotline._core.incidents
-            incidents.log_exception(error, "%s: a change of its state raised", self._hotline.name)
+            incidents.log_exception(
+                error, "%s: a change of its state raised", self._hotline._log.name
+            )
 
     def _step(self) -> None:
         self._waits = False
