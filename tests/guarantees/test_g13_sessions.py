@@ -362,11 +362,18 @@ class Page:
                 self.peer = self.connect()
 
 
-@pytest.mark.parametrize("readers", list(Readers))
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize(
+    ("readers", "total", "clients"),
+    [
+        (Readers.OWN, 150, 24),
+        (Readers.SHARED, 150, 24),
+        pytest.param(Readers.SHARED, 30, 1000, marks=pytest.mark.load),
+    ],
+)
 def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
-    readers: Readers,
+    readers: Readers, total: int, clients: int
 ) -> None:
-    total, clients = 150, 24
     ended: list[int] = []
     told: defaultdict[int, list[str]] = defaultdict(list)
     setting: dict[str, Any] = {
@@ -392,7 +399,9 @@ def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
             for ctx in contexts:
                 ctx.write(f"write {number}")
             # In step with the readers, or each would find everything there at once.
-            contexts[number % clients].wait_write_consumed(contexts[number % clients].write_count)
+            contexts[number % clients].wait_write_consumed(
+                contexts[number % clients].write_count, TIMEOUT
+            )
         room.wait_push_consumed(room.push_count, TIMEOUT)
         for ctx in contexts:
             ctx.write("end")
@@ -401,8 +410,8 @@ def test_real_clients_that_are_cut_at_random_moments_get_each_message_once(
         assert served.hub.clients_num() == clients
         assert not ended
     wanted = [[f"{kind} {number}" for number in range(total)] for kind in ("push", "write")]
+    assert sum(page.cuts for page in pages) > clients / 2
     for page in pages:
-        assert page.cuts
         for kind, texts in zip(("push", "write"), wanted, strict=True):
             assert [text for text in page.got if text.startswith(kind)] == texts
     assert sorted(ended) == sorted(page.id for page in pages)
