@@ -188,8 +188,10 @@ class Bots:
 
     def _pulse(self, due: float) -> None:
         """Measure how late the bots themselves are: a busy machine measures only itself."""
-        self.seen.own_lateness.add(self._crowd.now() - due)
-        self._crowd.at(due + PULSE, lambda: self._pulse(max(due + PULSE, self._crowd.now())))
+        now = self._crowd.now()
+        self.seen.own_lateness.add(now - due)
+        following = max(due + PULSE, now)
+        self._crowd.at(following, lambda: self._pulse(following))
 
     def link(self) -> Link:
         """Return a new link."""

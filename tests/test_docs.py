@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from websockets.sync.client import connect
 
 import hubthread
 from hubthread import Hub
+from hubthread.bots import Bots, Plan
+from hubthread.client import Link
 from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.pages import PAGES, blocks, execute, page_name, program
@@ -33,8 +37,8 @@ WITH_TESTS = ["flask-test", "sessions", "testing", "testing-handlers"]
 """Programs that are tests themselves."""
 
 RUN_BELOW = {
-    "chat", "chat-echo", "chat-typed", "clock", "devices", "game", "own-port", "program", "serve",
-    "wsgi", *WITH_TESTS,
+    "arena", "arena-bots", "chat", "chat-echo", "chat-typed", "clock", "devices", "game",
+    "own-port", "program", "serve", "wsgi", *WITH_TESTS,
 }  # fmt: skip
 
 # Runs the program as pasted, on a free port, and prints its addresses when it begins to wait.
@@ -134,6 +138,27 @@ def test_game_program_moves_each_player_to_its_aim() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash on this machine")
+def test_arena_program_moves_its_bots() -> None:
+    bots: dict[str, Any] = {}
+    exec(program("arena-bots"), bots)
+    with running("arena") as urls, Link(urls[0]) as link:
+        link.connect()
+        room = link.room("arena")
+        came = threading.Event()
+        room.on("state", lambda state: came.set() if _has_moved(state) else None)
+        out = io.StringIO()
+        run = Bots(Plan(urls[0], bots["bot"], 3, rate=1000, seconds=30), out)
+        room.on("state", lambda state: run.stop() if came.is_set() else None)
+        run.run()
+        assert came.is_set()
+        assert "bots failed  none" in out.getvalue()
+
+
+def _has_moved(state: dict[str, Any]) -> bool:
+    players = state["players"].values()
+    return len(players) == 4 and sum(each != {"x": 300, "y": 200} for each in players) >= 2
+
+
 def test_devices_program_joins_browser_tcp_and_udp() -> None:
     """A browser, plain bash over TCP and over UDP; and nc, where it is installed."""
     with running("devices") as urls, connect(urls[0]) as browser:
