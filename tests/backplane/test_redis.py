@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -194,6 +195,46 @@ def test_restart_of_the_server_begins_another_epoch_and_tells_one_gap(server: Re
         assert after.offset == 1
         assert two.link.history("room", before, TIMEOUT) is None
         assert two.link.history("room", Position(after.epoch, 0), TIMEOUT) is not None
+
+
+@pytest.mark.parametrize("old_goes_on", [False, True])
+def test_replica_that_takes_over_without_the_last_pushes_uses_no_place_twice(
+    old_goes_on: bool,
+) -> None:
+    """The replica has lost acknowledged pushes.  The old server may go on for some of the hubs."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        redis_server("--port", f"{port}", "--repl-diskless-sync-delay", "0") as old,
+        old.replica() as new,
+        nodes(old, 2, History()) as (one, two),
+        new.client() as client,
+    ):
+        for node in (one, two):
+            node.up()
+        one.push("kept")
+        for node in (one, two):
+            node.heard("kept")
+        client.replicaof("NO", "ONE")
+        one.push("lost")
+        for node in (one, two):
+            node.heard("lost")
+        if old_goes_on:
+            one.proxy.lead_to(new.path)
+            one.push("new")
+            two.push("old")
+            one.heard("new")
+            two.heard("old")
+        for node in (one, two):
+            node.proxy.lead_to(new.path)
+        one.push("end one")
+        two.push("end two")
+        for node in (one, two):
+            node.heard("end one", "end two")
+        assert_one_order([one.seen, two.seen])
+        places = {place for place, text, _ in two.seen.events.now() if text is not None}
+        assert len(places) == len(two.seen.texts())
+        assert two.seen.gaps() >= 1
 
 
 def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: RedisServer) -> None:

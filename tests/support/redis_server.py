@@ -63,6 +63,15 @@ class RedisServer:
                 return
         pytest.fail("redis-server has not started")
 
+    @contextlib.contextmanager
+    def replica(self) -> Iterator[RedisServer]:
+        """Run a replica that is in step, for a block."""
+        with redis_server() as replica, self.client() as client, replica.client() as other:
+            other.replicaof("127.0.0.1", client.config_get("port")["port"])
+            while not client.wait(1, 100):
+                pass
+            yield replica
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -183,6 +192,11 @@ class Proxy:
     def refuse(self, refuses: bool) -> None:
         """Refuse connections from now on, or no longer."""
         self._refuses = refuses
+
+    def lead_to(self, path: Path) -> None:
+        """Lead to another server from now on, as after a failover."""
+        self._path = path
+        self.cut()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
