@@ -228,8 +228,8 @@ class Link:
                 if self.state != "ended":  # the reason stays
                     self._machine.disconnect()
                 self._closed = True
-                self._changed.notify_all()
-                self._driver.wake()
+            self._changed.notify_all()  # each time: a call before may have been interrupted
+            self._driver.wake()
             started = self._started
         if started and not self._forked and self._delivery.runner != thread_id():
             self._driver.stop(LINGER)
@@ -327,20 +327,17 @@ class Link:
             box.append(answer)
             call.run()
 
-        with self._lock:
-            self._refuse_closed()
-            number = self._machine.open_request(resolve, call.abandon)
-            try:
-                text = WIRE.join_question(header, _fields(fields), marshal_json, number)
-                fate = self._machine.post(text, request=number)
-            except BaseException:
-                self._machine.forget_request(number)
-                raise
-            if fate == "dropped":
-                self._machine.forget_request(number)
-                raise Lost(f"request {header!r}: {self._why_dropped()}")
-            self._driver.wake()  # a full inbox does not keep the answer away
+        number = self._machine.new_number()
         try:
+            with self._lock:
+                self._refuse_closed()
+                # The caller gives up first; a caller that is interrupted may leave its request.
+                deadline = self._driver.now() + seconds + LINGER
+                self._machine.open_request(resolve, call.abandon, deadline, number)
+                text = WIRE.join_question(header, _fields(fields), marshal_json, number)
+                if self._machine.post(text, request=number) == "dropped":
+                    raise Lost(f"request {header!r}: {self._why_dropped()}")
+                self._driver.wake()  # a full inbox does not keep the answer away
             answer = call.result(self, self._name, seconds)
         except TimedOut:
             raise

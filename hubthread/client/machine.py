@@ -13,6 +13,7 @@ Layer: client.  Threads: the caller holds the lock of the link.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections import deque
@@ -70,7 +71,7 @@ class Request(NamedTuple):
     resolve: Callable[[Any], object]
     reject: Callable[[HubThreadError], object]
     deadline: float
-    """The time of the machine at which it is given up; infinite if a thread waits for it."""
+    """The time of the machine at which it is given up."""
 
 
 def _ignore(error: HubThreadError) -> None:
@@ -111,7 +112,7 @@ class Machine:
         self._queue = Queue(tunables.messages, tunables.size)
         self._requests: dict[int, Request] = {}
         self._sent: set[int] = set()
-        self._last_id = 0
+        self._numbers = itertools.count(1)
         self._wish = False
         self._task: Task | None = None
         self._connected = False  # the handshake of the present epoch is complete
@@ -132,7 +133,7 @@ class Machine:
 
     def connect(self) -> None:
         """Connect, and connect again after each loss."""
-        if self._wish and self.state != "ended":
+        if self._wish and self.state not in ("idle", "ended"):  # idle: a call was interrupted
             return
         self._wish = True
         self._failures = 0
@@ -178,16 +179,21 @@ class Machine:
         self._driver.wake()
         return "queued"
 
+    def new_number(self) -> int:
+        """Return the number of a new request."""
+        return next(self._numbers)
+
     def open_request(
         self,
         resolve: Callable[[Any], object],
         reject: Callable[[HubThreadError], object],
         deadline: float = math.inf,
+        number: int | None = None,
     ) -> int:
         """Keep a new request, and return its number."""
-        self._last_id += 1
-        self._requests[self._last_id] = Request(resolve, reject, deadline)
-        return self._last_id
+        number = self.new_number() if number is None else number
+        self._requests[number] = Request(resolve, reject, deadline)
+        return number
 
     def forget_request(self, number: int) -> None:
         """Wait no more for an answer, and do not send the request if it waits."""
@@ -265,7 +271,7 @@ class Machine:
                 request.reject(TimedOut("no answer came in time"))
         if self._connect_due <= now:
             if self._connected:
-                self._end("the server sent no hub:hello", PROTOCOL_ERROR)
+                self.end("the server sent no hub:hello", PROTOCOL_ERROR)
             else:
                 self._wait("the server does not answer")
         elif self.retry_due <= now:
@@ -298,7 +304,7 @@ class Machine:
             return
         if subprotocol != SUBPROTOCOL:
             text = f"the server does not speak {SUBPROTOCOL}: connect with plain=True"
-            self._end(text, PROTOCOL_ERROR)
+            self.end(text, PROTOCOL_ERROR)
             return
         hello: dict[str, Any] = {"type": "hub:hello", "v": 1, "client": "python"}
         if token is not None:
@@ -336,7 +342,7 @@ class Machine:
             # What the program of the server sends first may overtake the hub's hello.
             self._early.append(data)
             if len(self._early) > MOST_EARLY:
-                self._end("the server sent no hub:hello", PROTOCOL_ERROR)
+                self.end("the server sent no hub:hello", PROTOCOL_ERROR)
 
     def on_reply(self, message: Mapping[str, Any]) -> None:
         """Take an answer."""
@@ -356,18 +362,14 @@ class Machine:
         self._drop(None)
         text, retry = split_reason(reason)
         text = text or f"the connection ended ({code})"
-        advice = advice_of(code)
+        advice, bounds = advice_of(code), wait_range(code, retry, self._failures)
         if advice is Advice.REST:
             self._become("resting", text)
-        elif advice is Advice.TOKEN and not self._may_ask_again():
-            self._end(text)
+        elif bounds is None or (advice is Advice.TOKEN and not self._may_ask_again()):
+            self.end(text)
         else:
-            bounds = wait_range(code, retry, self._failures)
-            if bounds is None:
-                self._end(text)
-            else:
-                least, most = bounds
-                self._wait(text, least + self._driver.random() * (most - least))
+            least, most = bounds
+            self._wait(text, least + self._driver.random() * (most - least))
 
     def on_refused(self, status: int | None, text: str, retry_after: float) -> None:
         """Note that the server, or a proxy, has refused the handshake.
@@ -379,16 +381,16 @@ class Machine:
             if self._may_ask_again():
                 self._wait(reason, self._spread())
             else:
-                self._end(reason)
+                self.end(reason)
         elif status is None:
-            self._end(text)
+            self.end(text)
         elif status in _LATER or status >= 500:
             after = min(retry_after, MOST_RETRY)
             self._wait(f"the server cannot be reached ({status})", after + self._backoff())
         elif status >= 400:
-            self._end(f"the server refuses ({status})")
+            self.end(f"the server refuses ({status})")
         else:
-            self._end(f"there is no WebSocket at this address: {text}")
+            self.end(f"there is no WebSocket at this address: {text}")
 
     def on_unreachable(self, reason: str) -> None:
         """Note that there is no connection."""
@@ -397,14 +399,14 @@ class Machine:
     def on_no_token(self, token: Token) -> None:
         """Note that there is no token for the attempt."""
         if token.ends:
-            self._end(token.reason)
+            self.end(token.reason)
         else:
             self._wait(token.reason)
 
     def on_renewal(self, token: Token) -> None:
         """Take the token that follows one which expires."""
         if token.ends:
-            self._end(token.reason, NORMAL)
+            self.end(token.reason, NORMAL)
         elif token.value is None:
             # The server closes the connection in the end.
             wait = TOKEN_RETRY * (0.5 + self._driver.random() / 2)
@@ -413,16 +415,12 @@ class Machine:
         else:
             self._ask_hub({"type": "hub:token", "token": token.value}, self._expires)
 
-    def end(self, reason: str) -> None:
-        """Give up: the same would happen again."""
-        self._end(reason)
-
     # Attempts.
 
     def _attempt(self) -> None:
         self._drop(None)
-        self._become("connecting", self.reason)
         self._task = Task(self.epoch, self._refused_token)
+        self._become("connecting", self.reason)
         self._driver.wake()
 
     def _drop(self, code: int | None) -> None:
@@ -457,7 +455,8 @@ class Machine:
     def _spread(self) -> float:
         return self._driver.random() * spread(self._failures)
 
-    def _end(self, reason: str, code: int | None = None) -> None:
+    def end(self, reason: str, code: int | None = None) -> None:
+        """Give up: the same would happen again."""
         self._drop(code)
         self._forget(reason)
         self._become("ended", reason)
@@ -494,7 +493,7 @@ class Machine:
 
     def _on_hello(self, message: Mapping[str, Any]) -> None:
         if "error" in message:
-            self._end(f"the server refuses: {message['error']}", PROTOCOL_ERROR)
+            self.end(f"the server refuses: {message['error']}", PROTOCOL_ERROR)
             return
         self._spoken = True
         session = message.get("session")

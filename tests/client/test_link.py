@@ -358,7 +358,7 @@ def test_full_inbox_does_not_keep_an_answer_away() -> None:
             if number == 0:
                 next(messages)
             world.clock.settle()
-        number = world.link._machine._last_id + 1
+        number = world.link._machine.new_number() + 1
         world.server.receive({"reply": number, "cents": 1})
         assert world.link.request("price")["cents"] == 1
 
