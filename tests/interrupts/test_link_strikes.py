@@ -1,7 +1,7 @@
 """An exception strikes the calls of the Python client, at each of their lines.
 
 A call that was struck has happened or not.  The link goes on: other threads ask and are answered,
-and rooms hear what is pushed.  ``close`` can be called again, and then leaves nothing.
+and rooms hear what is pushed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from hubthread import History, HotlineOption, Hub, HubSetting, JsonHeader, MatcherMap
-from hubthread.client import Link, Lost, connect
+from hubthread.client import Link, Lost
 from tests.interrupts.interrupting import MOST, at_each, strike
-from tests.interrupts.test_lifecycle import strike_each
 from tests.support import TIMEOUT, Items, Logs
 
 pytestmark = [
@@ -29,9 +28,6 @@ pytestmark = [
     # A socket that was made just before the strike.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-
-STEP = 15
-"""Strike at some places only, because each strike needs a link of its own."""
 
 
 class Line:
@@ -148,59 +144,3 @@ def test_call_of_a_link_entered_again_on_its_own_thread_returns(outer: str) -> N
             h.check()
         else:
             pytest.fail(f"{outer} has no end")
-
-
-def test_message_is_received_once_or_not_at_all_where_receive_is_struck() -> None:
-    with line() as h:
-        h.check()
-        room = h.link.room("inbox")
-        pushed = h.hub.room("inbox", HotlineOption(shared=True)).push_json
-        h.check()
-        got: list[object] = []
-        struck = at_each(lambda: got.append(room.receive(TIMEOUT)), strike)
-        for number in range(MOST):
-            pushed(number)
-            more = struck(number)
-            h.check()
-            while room._inbox:
-                got.append(room.receive(TIMEOUT))
-            if not more:
-                break
-        assert got == sorted(set(got), key=got.index)
-
-
-def test_connect_struck_anywhere_connects_again() -> None:
-    with line() as h:
-        for link in strike_each(lambda: Link(h.url, logger=Logs()), Link.connect, STEP):
-            link.connect()
-            link.wait_open(TIMEOUT)
-            check_end(link)
-
-
-def test_close_struck_anywhere_ends_every_wait_when_it_is_called_again() -> None:
-    with line() as h:
-        waits: list[threading.Thread] = []
-
-        def waiting() -> Link:
-            link = connect(h.url, wait=TIMEOUT, logger=Logs())
-
-            def wait() -> None:
-                with pytest.raises(Lost):
-                    link.receive()
-
-            waits.append(threading.Thread(target=wait))
-            waits[-1].start()
-            return link
-
-        for link in strike_each(waiting, Link.close, STEP):
-            check_end(link)
-            waits[-1].join(TIMEOUT)
-            assert not waits[-1].is_alive()
-
-
-def check_end(link: Link) -> None:
-    """Close the link, and check that nothing of it is left."""
-    link.close()
-    driver: Any = link._driver
-    assert driver._threads.join(TIMEOUT) == []
-    assert not driver._held
