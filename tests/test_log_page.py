@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ LEFT_OUT = ("demo", "examples", "testing", "client")
 PLACEHOLDER = re.compile(r"%(?:\.\d+)?[rsdgf]|%%")
 
 
+@functools.cache
 def lines_of_code() -> dict[str, str]:
     """Return each text that is logged, with "…" for what varies, and where."""
     found = {}
