@@ -145,18 +145,33 @@ def test_bot_that_waits_for_its_link_is_told(
     capsys.readouterr()
 
 
-def test_bots_plain_functions_listen_until_the_seconds_are_over(site: Site) -> None:
-    heard: list[object] = []
-    bots, _ = site.run(
-        lambda link: link.on("state", lambda *state: heard.append(state)), 2, seconds=0.2
-    )
+def test_bots_plain_functions_listen_until_the_run_is_over(site: Site) -> None:
+    told: list[Link] = []
+    out = io.StringIO()
+
+    def bot(link: Link) -> None:
+        told.append(link)
+        if len(told) == 2:
+            bots.stop()
+
+    bots = Bots(Plan(site.server.url, bot, 2, 1000), out)
+    assert bots.run()
     assert bots.seen.most_open == 2
+    assert bots.seen.closes == {}
+    assert [link.closed for link in told] == [True, True]
+
+
+def test_bots_end_after_their_seconds(site: Site) -> None:
+    bots = Bots(Plan(site.server.url, lambda link: None, 1, 1000, 0.05), io.StringIO())
+    bots.run()
     assert bots.seen.closes == {}
 
 
 def test_bots_without_a_server_say_why() -> None:
     out = io.StringIO()
-    bots = Bots(Plan("ws://127.0.0.1:9/", lambda link: None, 2, 1000, 0.1), out)
+    bots = Bots(Plan("ws://127.0.0.1:9/", lambda link: None, 1, 1000), out)
+    link = bots._players[0].link
+    link.on("state", lambda state, reason: bots.stop() if state == "waiting" else None)
     assert not bots.run()
     assert "the server cannot be reached" in out.getvalue()
 
