@@ -25,10 +25,11 @@ above it:
     serving/                  from a socket or a WSGI request to a client
     hub/                      the hub
     integrations/, testing/   Flask and Django; a hub in virtual time, for tests
-    static/                   the browser's client, in JavaScript
+    static/                   the browser's client and the monitor page, in JavaScript
     cli.py, terminal.py       the command line; the client in a terminal
     loading.py                parts of a program, named on the command line
     bots.py                   many programs as players, for a server under load
+    top.py                    the figures of a hub in a terminal
     typescript.py             TypeScript types of the messages of a matcher
     demo/, examples/          programs
 
@@ -100,6 +101,7 @@ from hubthread.history import Position as Position
 from hubthread.history import Recovery as Recovery
 from hubthread.hub.dhub import DHub as DHub
 from hubthread.hub.hub import Hub as Hub
+from hubthread.hub.monitor import Monitor as Monitor
 from hubthread.hub.polling import LongPollingOption as LongPollingOption
 from hubthread.hub.polling import LongPollingResult as LongPollingResult
 from hubthread.hub.users import User as User
@@ -179,6 +181,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "DHub",
     "HubSetting",
     "Limits",
+    "Monitor",
     "LongPollingOption",
     "LongPollingResult",
     "Iteration",

@@ -37,6 +37,7 @@ from hubthread import (
     demo,
     systemd_sockets,
     terminal,
+    top,
     typescript,
 )
 from hubthread.client import LinkOption
@@ -93,6 +94,8 @@ def _serve(chosen: argparse.Namespace) -> None:
     if chosen.keyfile is not None and chosen.certfile is None:
         raise BadArgument("argument --keyfile: needs --certfile too")
     context = None
+    if chosen.monitor_actions and chosen.monitor is None:
+        raise BadArgument("argument --monitor-actions: needs --monitor too")
     if chosen.certfile is not None:
         context = server_context(chosen.certfile, chosen.keyfile)
     places = _places(chosen)
@@ -109,7 +112,11 @@ def _serve(chosen: argparse.Namespace) -> None:
             pages["/metrics"] = hub.metrics
         servers.extend(hub.serve(**place, ssl=context, pages=pages) for place in places)
         urls = " and ".join(server.url for server in servers)
-        return f"hubthread listens on {urls} (Ctrl-C stops)"
+        told = f"hubthread listens on {urls} (Ctrl-C stops)"
+        if chosen.monitor is not None:
+            monitor = hub.monitor(actions=chosen.monitor_actions)
+            told += f"\nmonitor: {monitor.url(monitor.serve(port=chosen.monitor))}"
+        return told
 
     def renew() -> None:
         try:
@@ -131,8 +138,10 @@ def _demo(chosen: argparse.Namespace) -> None:
 
     def listen() -> str:
         url = demo.serve(both, **place).http_url
+        monitor = both.hub.monitor(actions=True)
         # A browser cannot open the address that means "all addresses".
-        return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        return f"{url}\nmonitor: {monitor.url(monitor.serve())}"
 
     _run(both.hub, listen)
 
@@ -370,6 +379,20 @@ def _parser() -> argparse.ArgumentParser:
         "the hub closes; 0 closes at once (default: as the hub's setting)",
     )
     serve.add_argument(
+        "--monitor",
+        metavar="PORT",
+        type=_port,
+        nargs="?",
+        const=0,
+        help="show the hub on a page for this machine; the address with its token is printed "
+        "(default: a free port)",
+    )
+    serve.add_argument(
+        "--monitor-actions",
+        action="store_true",
+        help="let the page close clients and rooms, and stop the clocks of rooms",
+    )
+    serve.add_argument(
         "--readers",
         choices=[readers.value for readers in Readers],
         help="a thread for each connection, or a few for all (default: as the hub's setting)",
@@ -392,6 +415,7 @@ def _parser() -> argparse.ArgumentParser:
     script.add_argument("folder", metavar="DIR", help="made if it is missing")
     _add_connect(commands)
     _add_bots(commands)
+    top.add_command(commands)
     types = commands.add_parser(
         "types",
         help="print TypeScript types of the messages",

@@ -19,7 +19,7 @@ from hubthread.client import Link, LinkOption, Room
 from hubthread.concurrency.deadline import wall_time
 from hubthread.errors import HubThreadError
 
-__all__ = ["HELP", "Terminal", "run"]
+__all__ = ["HELP", "Terminal", "clean", "run"]
 
 HELP = """\
 say {"text": "hi"}       send a message: its type, and its other fields as JSON
@@ -63,18 +63,18 @@ class Terminal:
         link.on("state", self._on_state)
         link.on("*", lambda message: self._message("", message))
         if link._option.plain:
-            link.on("message", lambda data: self._print(_clean(data), _GREEN))
+            link.on("message", lambda data: self._print(clean(data), _GREEN))
 
     def join(self, name: str) -> None:
         """Join a room, and print what comes from it."""
         if name in self._rooms:
             return
         room = self._rooms[name] = self._link.room(name, replay=REPLAY)
-        label = f"[{_clean(name)}] "
+        label = f"[{clean(name)}] "
         room.on("join", lambda recovered, count: self._print(f"{label}joined", _GREY))
-        room.on("gap", lambda why: self._print(f"{label}missed messages: {_clean(why)}", _RED))
+        room.on("gap", lambda why: self._print(f"{label}missed messages: {clean(why)}", _RED))
         room.on("members", lambda members: self._members(label, room))
-        room.on("refused", lambda error: self._print(f"{label}{_clean(error)}", _RED))
+        room.on("refused", lambda error: self._print(f"{label}{clean(error)}", _RED))
         room.on("*", lambda message: self._message(label, message))
 
     def line(self, text: str) -> bool:
@@ -86,7 +86,7 @@ class Terminal:
             if text:
                 self._do(text)
         except (HubThreadError, ValueError) as error:
-            self._print(_clean(error), _RED)
+            self._print(clean(error), _RED)
         return True
 
     def _do(self, text: str) -> None:
@@ -122,7 +122,7 @@ class Terminal:
             del self._rooms[name]
             room.leave()
         elif word == "/members" and room is not None:
-            self._members(f"[{_clean(name)}] ", room)
+            self._members(f"[{clean(name)}] ", room)
         else:
             raise ValueError("expected /join ROOM, /leave ROOM, /members ROOM, /state or /quit")
 
@@ -134,7 +134,7 @@ class Terminal:
         if state == "idle":  # the user has ended
             return
         wait = self._link.retry_at
-        text = f"{state}: {_clean(reason)}" if reason else state
+        text = f"{state}: {clean(reason)}" if reason else state
         if wait is not None:
             text += f" (/quit ends; trying again in {max(0.0, wait - wall_time()):.1f} s)"
         self._print(f"* {text}", _RED if state in ("ended", "waiting") else _GREY)
@@ -143,7 +143,7 @@ class Terminal:
             self.on_ended()
 
     def _members(self, label: str, room: Room) -> None:
-        names = ", ".join(_clean(name) for name in sorted(room.members))
+        names = ", ".join(clean(name) for name in sorted(room.members))
         self._print(f"{label}members: {names or room.present}", _GREY)
 
     def _message(self, label: str, message: Any) -> None:
@@ -151,7 +151,7 @@ class Terminal:
         if isinstance(kind, (str, int)):
             fields = {name: value for name, value in message.items() if name != "type"}
             body = _json(fields) if fields else ""
-            text = f"{self._paint(_clean(kind), _BOLD)} {body}".rstrip()
+            text = f"{self._paint(clean(kind), _BOLD)} {body}".rstrip()
         else:
             text = _json(message)
         self._print(self._paint(label, _CYAN) + text)
@@ -254,10 +254,10 @@ def _message(text: str) -> tuple[str | int, dict[str, Any]]:
 def _json(value: object) -> str:
     if isinstance(value, bytes):
         return repr(value)
-    return _clean(json.dumps(value, ensure_ascii=False))
+    return clean(json.dumps(value, ensure_ascii=False))
 
 
-def _clean(value: object) -> str:
+def clean(value: object) -> str:
     """Return text that cannot command the terminal."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode()

@@ -77,7 +77,7 @@ def folder(tmp_path: Path) -> Path:
 
 @contextlib.contextmanager
 def started(*arguments: str, cwd: Path, options: tuple[str, ...] = ()) -> Iterator[Command]:
-    """Run ``hubthread`` with ``arguments``; enter the block when it has printed a line."""
+    """Run ``hubthread`` with ``arguments``; enter the block when it has printed its addresses."""
     with subprocess.Popen(
         [sys.executable, *options, "-m", "hubthread", *arguments],
         cwd=cwd,
@@ -90,7 +90,8 @@ def started(*arguments: str, cwd: Path, options: tuple[str, ...] = ()) -> Iterat
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, process.communicate()
-            yield Command(process, line)
+            monitors = arguments[0] == "demo" or "--monitor" in arguments
+            yield Command(process, line, process.stdout.readline() if monitors else "")
         finally:
             process.kill()
 
@@ -98,8 +99,9 @@ def started(*arguments: str, cwd: Path, options: tuple[str, ...] = ()) -> Iterat
 class Command:
     """A command that serves."""
 
-    def __init__(self, process: subprocess.Popen[str], line: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], line: str, monitor: str) -> None:
         self.process = process
+        self.monitor = monitor.removeprefix("monitor: ").rstrip()
         self.line = line
         self.url = next(word for word in line.split() if "://" in word)
 
@@ -267,6 +269,25 @@ def test_serve_option_adds_page(folder: Path, option: str, text: bytes) -> None:
                 answer = connection.getresponse()
                 assert answer.status == status
                 assert (text in answer.read()) == (status == 200)
+
+
+def test_serve_monitor_shows_the_hub_in_a_browser_and_in_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--monitor", "0", "--monitor-actions"
+    with started("serve", "app:echo", "--port", "0", *options, cwd=folder) as command:
+        place, _, token = command.monitor.partition("#token=")
+        assert place.startswith("http://127.0.0.1:")
+        assert len(token) >= 32
+        with connect(command.url):
+            assert cli.main(["top", "--once", command.monitor]) == 0
+        shown, _ = capsys.readouterr()
+        assert "hubthread " in shown
+        assert "1 of 1 clients, by lag" in shown
+        assert cli.main(["top", "--once", place]) == 1
+        assert "401: The monitor needs its token." in capsys.readouterr()[1]
+        command.tell(signal.SIGINT)
+        assert command.end() == (0, "", "")
 
 
 def test_serve_hub_closed_by_program_ends_command(folder: Path) -> None:

@@ -189,6 +189,7 @@ GIVE: dict[str, Give] = {
 EXEMPT = {
     "Hub.websocket_handler(start_response)": "the WSGI server's",
     "Hub.metrics_app(start_response)": "the WSGI server's",
+    "Monitor.app(start_response)": "the WSGI server's",
     "Hub.serve(pages)": "a VirtualHub serves no pages: tested with a real hub below",
     "Client.enter_room(join)": "rooms call it",
     "Client.decide(question)": "the session calls it",

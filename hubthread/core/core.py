@@ -118,6 +118,10 @@ class Core(Generic[Meta, Header]):
         """The limit of ``Limits.messages_per_second``."""
         self.intercept: Intercept = setting.on_receive_message
         """``on_receive_message``, behind ``limiter``."""
+        self.on_start: list[Callable[[], object]] = []
+        """Called when the hub has started, on the thread that starts it."""
+        self.started_at: float | None = None
+        """The time of the start, on the hub's clock."""
         self.sessions: Any = None
         """The sessions of clients of ``hubthread.1`` (``hub.session_table``); ``None``: none."""
         self.client_messages: Callable[[Any, Any], bool]

@@ -69,6 +69,11 @@ class TickFigures:
         self.errors += room.errors
         room.add_to(self.work, self.late)
 
+    def add_to(self, work: Histogram, late: Histogram) -> None:
+        """Add the times of all ticks."""
+        work.merge(self.work)
+        late.merge(self.late)
+
     def copy(self) -> TickFigures:
         """Return a copy to which more rooms may be added."""
         copied = copy(self)

@@ -23,6 +23,7 @@ from hubthread.hub.dhub import DHub
 from hubthread.hub.filtered import send_filtered
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.metrics import metrics_page
+from hubthread.hub.monitor import Guard, Monitor
 from hubthread.hub.parts import Parts, wire
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
 from hubthread.hub.report import health_page, snapshot, state_of
@@ -576,6 +577,18 @@ class Hub(EachClient[Meta, Header]):
         page = metrics_page(self._lifecycle.metrics.families(), environ.get("HTTP_ACCEPT"))
         start_response("200 OK", [("Content-Type", page.content_type)])
         return [page.body]
+
+    def monitor(
+        self, *, token: str | None = None, guard: Guard | None = None, actions: bool = False
+    ) -> Monitor:
+        """Make a page for operators: clients, rooms, ticks and what is stuck; see ``Monitor``.
+
+        :param token: asked for by the page, 16 characters or more; ``None`` makes one.
+        :param guard: decides instead of a token: ``function(request)`` returns the operator's
+            name, or ``None`` to refuse.  It runs on the request's thread.
+        :param actions: let operators close clients and rooms, stop clocks, and drain the hub.
+        """
+        return Monitor(self._core, token, guard, actions)
 
     def _log_ids(self) -> dict[str, object]:
         return {"hub_name": self.name}

@@ -100,10 +100,7 @@ class Lifecycle:
                 self._state.cannot_begin()
                 self._core.loop.on_early = self._posted_early
                 raise
-            self.watchdog.start()
-            self._idle.start()
-            self._core.sharing.start()
-            self.metrics.start()
+            self._start_parts()
         except Exception:
             raise
         except BaseException:  # an interrupt: a part of the hub may not run
@@ -130,10 +127,7 @@ class Lifecycle:
         try:
             self._begin()
             self._state.loop_runs = True
-            self.watchdog.start()
-            self._idle.start()
-            self._core.sharing.start()
-            self.metrics.start()
+            self._start_parts()
             with interrupts_between_jobs(self._core.loop):
                 self._run()
         except Exception:
@@ -167,6 +161,15 @@ class Lifecycle:
         self._refuse_forked()
         self._state.begin()
         self._core.loop.on_early = None
+
+    def _start_parts(self) -> None:
+        self._core.started_at = self._core.clock.now()
+        self.watchdog.start()
+        self._idle.start()
+        self._core.sharing.start()
+        self.metrics.start()
+        for each in list(self._core.on_start):
+            each()
 
     def _start_thread(self) -> None:
         self._state.loop_runs = True

@@ -40,6 +40,7 @@ from hubthread.backplane.redis.backplane import RedisBackplane
 from hubthread.checks import check_kind, check_number, checked
 from hubthread.errors import SettingError, SettingTypeError, UsageError
 from hubthread.hub.hub import Hub
+from hubthread.hub.monitor import Guard, Monitor
 from hubthread.limits import Limits
 from hubthread.serving.client_page import CONTENT_TYPE, FILES, client_file
 from hubthread.settings import HubSetting, PingPongPlan, Upgrader, WebsocketPeriod
@@ -154,6 +155,34 @@ class FlaskHub(Generic[Meta, Header]):
         :raises UsageError: if the application has no hub.
         """
         return _state().hub
+
+    def monitor(self, app: Flask, prefix: str, *, guard: Guard, actions: bool = False) -> Monitor:
+        """Show the application's hub on a page for operators; see ``Hub.monitor``.
+
+        Each process of the server has a hub of its own, and the page shows the hub of the process
+        that answers.
+
+        :param app: an application that ``init_app`` knows.
+        :param prefix: the path of the page, such as ``"/admin/hub"``.
+        :param guard: ``function(request) -> name`` runs in the request's context, so it may use
+            ``session`` and ``current_user``, or call ``abort``.  It returns the name of the
+            operator, or ``None`` to refuse.
+        :param actions: see ``Hub.monitor``.  With ``CSRFProtect`` exempt the view
+            ``"hubthread_monitor"``, whose actions need a header field instead.
+        :raises UsageError: if the application has no hub.
+        """
+        state = app.extensions.get(_KEY)
+        if state is None:
+            raise UsageError(f"{app!r} has no hub: call init_app with it first")
+        monitor: Monitor = state.hub.monitor(guard=guard, actions=actions)
+
+        def view(name: str = "") -> Any:
+            return monitor._answer_wsgi(request.environ, name)
+
+        prefix = prefix.rstrip("/")
+        for rule in (f"{prefix}/", f"{prefix}/<name>"):
+            app.add_url_rule(rule, "hubthread_monitor", view, methods=["GET", "POST"])
+        return monitor
 
     def route(
         self, app: Flask | Blueprint, rule: str, **options: Any

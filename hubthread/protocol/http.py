@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
@@ -170,6 +170,7 @@ class RequestParser:
     :param secure: becomes :attr:`Request.secure`.
     :param certificate: becomes :attr:`Request.client_certificate`.
     :param max_head: bytes of the longest request head.
+    :param posts: the paths that take ``POST``, without a body.
     """
 
     # A subclass of the tests turns it off: everything then goes through h11.
@@ -182,11 +183,13 @@ class RequestParser:
         secure: bool,
         certificate: Mapping[str, Any] | None = None,
         max_head: int = MAX_HEAD,
+        posts: Collection[str] = (),
     ) -> None:
         self._peer = peer
         self._secure = secure
         self._certificate = certificate
         self._max_head = max_head
+        self._posts = posts
         self._buffer = bytearray()
         self._searched = 0
         self._line_seen = False
@@ -307,7 +310,7 @@ class RequestParser:
             http_version=event.http_version.decode("ascii"),
             client_certificate=self._certificate,
         )
-        check_request(request)
+        check_request(request, post=request.path in self._posts)
         return request
 
 
@@ -329,16 +332,17 @@ def foreign_protocol(first: bytes, *, tls: bool) -> WrongProtocol | None:
     return None
 
 
-def check_request(request: Request) -> None:
+def check_request(request: Request, *, post: bool = False) -> None:
     """Refuse a valid HTTP request that a hub does not answer.
 
+    :param post: True if the path of the request takes ``POST``, without a body.
     :raises HandshakeRejected: as :meth:`RequestParser.receive`.
     """
     if request.http_version[0] != "1":
         raise HandshakeRejected(
             505, f"This server speaks HTTP/1.1, not HTTP/{request.http_version}."
         )
-    _check_method(request)
+    _check_method(request, post)
     _check_target(request)
     if request.headers.get("content-length", "0").strip("0") or (
         "transfer-encoding" in request.headers
@@ -346,10 +350,11 @@ def check_request(request: Request) -> None:
         raise HandshakeRejected(413, "A request to this server cannot have a body.")
 
 
-def _check_method(request: Request) -> None:
+def _check_method(request: Request, post: bool) -> None:
     if request.method not in _METHODS:
         raise HandshakeRejected(501, f"The method {request.method[:20]} is unknown here.")
-    allowed = ("GET",) if request.has_token("upgrade", "websocket") else ("GET", "HEAD")
+    upgrade = request.has_token("upgrade", "websocket")
+    allowed = ["GET"] if upgrade else ["GET", "HEAD", "POST"] if post else ["GET", "HEAD"]
     if request.method not in allowed and not is_check(request):
         raise HandshakeRejected(
             405,

@@ -22,13 +22,14 @@ _QUERY = "".join(map(chr, range(0x21, 0x7F)))
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def request_of(environ: Mapping[str, Any]) -> Request:
+def request_of(environ: Mapping[str, Any], *, post: bool = False) -> Request:
     """Return the request that a WSGI server has read, after the checks of our own server.
 
     The peer's address and the use of TLS are taken from the environ, where the server, or a
     middleware that trusts a proxy, has put them.
 
     :param environ: the environ that the application was called with.
+    :param post: True if ``POST`` is taken, too.
     :raises HandshakeRejected: as :meth:`hubthread.protocol.http.RequestParser.receive`.
     """
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
@@ -48,7 +49,7 @@ def request_of(environ: Mapping[str, Any]) -> Request:
         secure=environ.get("wsgi.url_scheme") == "https",
         http_version=environ.get("SERVER_PROTOCOL", "").removeprefix("HTTP/") or "1.0",
     )
-    check_request(request)
+    check_request(request, post=post)
     return request
 
 

@@ -7,7 +7,7 @@ Layer: serving.  Threads: each connection has a thread, which becomes its client
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -40,6 +40,9 @@ class Server(Listening):
 
     Threads: every method may be called on any thread.
     """
+
+    _posts: Collection[str] = ()
+    """The paths of pages that take ``POST``, without a body."""
 
     def __init__(
         self,
@@ -124,6 +127,7 @@ class Server(Listening):
                 secure=self._context is not None,
                 certificate=certificate_of(arrival.transport),
                 max_head=upgrader.max_head,
+                posts=self._posts,
             )
             data = yield from self._first_bytes(arrival)
             while request is None:

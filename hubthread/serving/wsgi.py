@@ -44,7 +44,7 @@ from hubthread.protocol.wsgi_environ import kept_environ, request_of
 from hubthread.serving.accept import ASK, Arrival, Negotiated, negotiate, refusal_response
 from hubthread.serving.check import answer_check
 
-__all__ = ["WSGIAnswer", "WSGIBridge"]
+__all__ = ["WSGIAnswer", "WSGIBridge", "answer_with"]
 
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
@@ -159,7 +159,7 @@ class WSGIBridge:
                     self._take_place(handshake.peer, max_connections, move=True)
                     self._end_moved(handshake.peer)
 
-                return _answer_with(answer_check(self._core, request, decide))
+                return answer_with(answer_check(self._core, request, decide))
             negotiated = negotiate(self._core, request, meta, variables)
             negotiated = negotiated._replace(variables=contextvars.Context())
             drain = self._admit(environ, negotiated, max_connections)
@@ -168,7 +168,7 @@ class WSGIBridge:
             if refusal.status == HTTPStatus.NOT_IMPLEMENTED:  # the operator has to act
                 self._trouble(refusal.reason, refusal.reason)
             response = refusal_response(self._core, refusal)
-            return _answer_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
+            return answer_with(response, head=environ.get("REQUEST_METHOD") == "HEAD")
         return WSGIAnswer(101, drain=drain)  # for the decoy: the peer has got its own 101
 
     def start_once(self) -> None:
@@ -311,7 +311,8 @@ def _full() -> HandshakeRejected:
     return HandshakeRejected(503, "This server is full.", (("Retry-After", "1"),))
 
 
-def _answer_with(response: Response, *, head: bool = False) -> WSGIAnswer:
+def answer_with(response: Response, *, head: bool = False) -> WSGIAnswer:
+    """Return a response as that of a WSGI application; without its body for ``HEAD``."""
     fields = [each for each in response.headers if each[0].lower() not in _HOP_BY_HOP]
     if response.status != HTTPStatus.NO_CONTENT:
         fields += [

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from hubthread.concurrency.calls import Call, wait_for
 from hubthread.concurrency.essential import is_essential
-from hubthread.errors import HotlineClosed, QueueFull
+from hubthread.errors import HotlineClosed, QueueFull, UsageError
 from hubthread.rooms.ticking.schedule import Overrun, Schedule, Tick
 from hubthread.rooms.ticking.window import TickWindow
 
@@ -167,6 +167,8 @@ class Agenda:
         self._paused_at: float | None = None  # on the hub's clock
         self._pauses: set[str] = set()  # the reasons
         self._lag = 0.0  # of the room's clock behind the hub's
+        self._steps = 0  # ticks that a paused room has yet to run
+        self._stepping = False  # True in a round with one of them
         self._ending: str | None = None
         self._over = False
         self._stage = _BEFORE_START
@@ -282,6 +284,16 @@ class Agenda:
         """True if the room's clock stands still."""
         return self._paused_at is not None
 
+    def step(self) -> None:
+        """Let the clock of a paused room go on by one tick; see ``FrameControl.step``."""
+        with self._lock:
+            self._refuse_closing()
+            if self._paused_at is None:
+                raise UsageError(f"{self._name} runs: pause it before a step")
+            if self._schedule is None:
+                raise UsageError(f"{self._name} has no ticks (hz and hz_basic are 0)")
+            self._steps += 1
+
     def end(self, reason: str) -> None:
         """Accept nothing more; what was accepted still runs."""
         with self._lock:
@@ -326,8 +338,10 @@ class Agenda:
         with self._lock:
             paused_at = self._paused_at
             at = (now if paused_at is None else paused_at) - self._lag
-            runs = paused_at is None and self._ending is None
+            runs = (paused_at is None or self._stepping) and self._ending is None
             stage = self._stage
+            if self._steps and stage <= _CLOSURES and not runs:
+                at, runs = self._begin_step(at)
             if stage <= _CLOSURES:
                 if self._busy_since is None:
                     self._busy_since = at
@@ -359,8 +373,9 @@ class Agenda:
                     runs
                     and schedule is not None
                     and at >= schedule.deadline
-                    and not (self._queue and at < self._slot_end())
+                    and (self._stepping or not (self._queue and at < self._slot_end()))
                 ):
+                    self._stepping = False
                     busy = self._busy_since < schedule.deadline  # type: ignore[operator]
                     self.window.late += busy
                     self._began = now
@@ -417,6 +432,21 @@ class Agenda:
         at = self._paused_at
         return (self._clock() if at is None else at) - self._lag
 
+    def _begin_step(self, at: float) -> tuple[float, bool]:
+        """Set the clock of a paused room to its next tick, unless the room is ending.
+
+        :param at: the time of the room.
+        :returns: the time of the room, and True if the tick may run in this round.
+        """
+        if self._paused_at is None or self._ending is not None or self._schedule is None:
+            self._steps = 0
+            return at, False
+        self._steps -= 1
+        self._stepping = True
+        due = max(at, self._schedule.deadline)
+        self._lag = self._paused_at - due
+        return due, True
+
     def _slot_end(self) -> float:
         """Return the time until which closures come before the next tick."""
         schedule = self._schedule
@@ -448,7 +478,7 @@ class Agenda:
         if at < due:
             self._busy_since = None
         if self._paused_at is not None:
-            return _WHEN_WOKEN
+            return _AGAIN if self._steps else _WHEN_WOKEN
         if self._countdowns:
             due = min(due, *map(_due, list(self._countdowns)))
         return WaitUntil(due + self._lag)

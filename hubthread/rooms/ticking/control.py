@@ -148,6 +148,18 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         self._loop.agenda.resume()
         self._loop.wake()
 
+    def step(self) -> None:
+        """Let the clock of a paused room go on to its next tick, and run it; return at once.
+
+        Countdowns that are due by then run before the tick.  The clock stands still again
+        afterwards.  To look at a game tick by tick: pause it, and step.
+
+        :raises UsageError: when the room is not paused, or has no ticks.
+        :raises HotlineClosed: when the room is closing.
+        """
+        self._loop.agenda.step()
+        self._loop.wake()
+
     @property
     def paused(self) -> bool:
         """True if the clock stands still."""

@@ -273,6 +273,76 @@ def test_pause_once_returned_no_tick_begins() -> None:
         assert frame.statistics().ticks == seen >= 100
 
 
+# Steps of a paused room.
+
+
+def test_step_runs_one_tick_and_the_countdowns_before_it(hub: AnyVirtualHub) -> None:
+    notes: list[object] = []
+
+    def logic(frame: AnyFrame, _: Any) -> None:
+        tick = frame.tick
+        notes.append((tick.index, tick.late, tick.skipped))
+
+    frame = run(hub, logic, hz=1)
+    frame.operation_timeout(2.5, lambda frame, _: notes.append("time is up"))
+    hub.advance(1.5)
+    frame.pause()
+    hub.advance(100)
+    assert notes == [(1, 0, 0)]
+    frame.step()
+    hub.settle()
+    assert notes == [(1, 0, 0), (2, 0, 0)]
+    assert frame.paused
+    hub.advance(100)
+    frame.step()
+    frame.step()
+    hub.settle()
+    assert notes[2:] == ["time is up", (3, 0, 0), (4, 0, 0)]
+    frame.exec_async(lambda frame, _: frame.step())
+    hub.settle()
+    assert notes[5:] == [(5, 0, 0)]
+    frame.resume()
+    hub.advance(0.9)
+    assert notes[6:] == []
+    hub.advance(0.1)
+    assert notes[6:] == [(6, 0, 0)]
+    assert frame.statistics().ticks == 6
+
+
+def test_step_runs_closures_that_wait(hub: AnyVirtualHub) -> None:
+    notes: list[object] = []
+    frame = run(hub, lambda frame, _: notes.append(frame.tick.index), hz=1)
+    frame.pause()
+    frame.step()
+    frame.exec_async(lambda frame, _: notes.append("closure"))
+    hub.settle()
+    assert sorted(notes, key=str) == [1, "closure"]
+
+
+def test_step_is_refused_in_a_room_that_runs_or_has_no_ticks(hub: AnyVirtualHub) -> None:
+    frame = run(hub, nothing, hz=1)
+    with pytest.raises(UsageError, match="pause it"):
+        frame.step()
+    idle = HotlineFrameOption[Any](list).run(hub.hotline())
+    idle.pause()
+    with pytest.raises(UsageError, match="no ticks"):
+        idle.step()
+    frame.pause()
+    frame.close()
+    with pytest.raises(HotlineClosed):
+        frame.step()
+
+
+def test_step_that_closes_the_room_ends_it(hub: AnyVirtualHub) -> None:
+    frame = run(hub, lambda frame, _: frame.close(), hz=1)
+    frame.pause()
+    frame.step()
+    frame.step()
+    hub.settle()
+    assert frame.join(0)
+    assert frame.statistics().ticks == 1
+
+
 # Figures.
 
 
