@@ -8,6 +8,7 @@ Layer: hub.  Threads: any thread may call the methods of a ``Monitor``.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import secrets
@@ -21,6 +22,7 @@ from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.logs import log_safely
 from hubthread.core.core import Core
 from hubthread.errors import (
+    Closed,
     HandshakeRejected,
     HubThreadError,
     SettingError,
@@ -303,6 +305,20 @@ def _step(core: Core[Any, Any], query: Mapping[str, str]) -> str:
     return f"stepped {room!r} by one tick"
 
 
+def _drain(core: Core[Any, Any], query: Mapping[str, str]) -> str:
+    hub: Any = core.hub
+    if hub.state != "running":
+        raise HandshakeRejected(409, f"The hub is {hub.state}.")
+
+    def drain() -> None:
+        core.threads.leave()  # the hub's own threads must not wait for its clients
+        with contextlib.suppress(Closed):
+            hub.drain()
+
+    core.threads.start(drain, "drain")
+    return f"began to drain {hub!r}"
+
+
 KICKED: Final = 1008
 """The close code of a client that an operator closes: it does not come back by itself."""
 
@@ -312,6 +328,7 @@ ACTIONS: Final[Mapping[str, Callable[[Core[Any, Any], Mapping[str, str]], str]]]
     "pause": _pause,
     "resume": _resume,
     "step": _step,
+    "drain": _drain,
 }
 
 

@@ -386,13 +386,27 @@ function act(name, what, row) {
   );
   for (const each of [$("confirm-label"), $("confirm-reason")]) each.hidden = !isClient;
   $("confirm-reason").value = "";
-  put($("confirm-yes"), isClient ? "Close the client" : "Close the room");
+  confirm(isClient ? "Close the client" : "Close the room", () =>
+    carryOut(isClient ? "kick" : "close", row.id, $("confirm-reason").value),
+  );
+}
+
+function confirm(text, then) {
+  put($("confirm-yes"), text);
   $("confirm-yes").onclick = () => {
     $("confirm").close();
-    carryOut(isClient ? "kick" : "close", row.id, $("confirm-reason").value);
+    then();
   };
   $("confirm").showModal();
 }
+
+$("drain").onclick = () => {
+  put($("confirm-title"), "Send all clients elsewhere?");
+  put($("confirm-what"), "The hub takes no new clients from now on, until its process starts again.");
+  for (const each of [$("confirm-label"), $("confirm-reason")]) each.hidden = true;
+  $("confirm-reason").value = "";
+  confirm("Drain the hub", () => carryOut("drain", "", ""));
+};
 
 $("confirm-no").onclick = () => $("confirm").close();
 
@@ -487,6 +501,7 @@ function show(data) {
   showState(data);
   showStuck(data.stuck);
   keep(data.samples);
+  $("drain").hidden = !data.actions || hub.state !== "running";
   clients.show(data.clients, data.actions);
   rooms.show(data.rooms, data.actions);
   showPairs("queue", [

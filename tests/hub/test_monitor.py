@@ -11,6 +11,8 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from hubthread import (
     Client,
@@ -471,6 +473,19 @@ def test_monitor_action_that_makes_no_sense_is_refused(query: str) -> None:
     with virtual() as hub:
         answer = Operator(hub.monitor(actions=True)).ask(f"/act?{query}", "POST")
         assert (answer.status, "expected" in answer.text) == (400, True)
+
+
+def test_monitor_drains_the_hub() -> None:
+    with Hub(HubSetting[Any, Any](dict)) as hub:
+        operator = Operator(hub.monitor(actions=True))
+        with connect(hub.serve().url) as client:
+            assert operator.ask("/act?do=drain", "POST").status == 200
+            with pytest.raises(ConnectionClosed) as ended:
+                client.recv(TIMEOUT)
+            assert ended.value.rcvd is not None
+            assert ended.value.rcvd.code == 1012
+        assert operator.data()["hub"]["state"] == "draining"
+        assert operator.ask("/act?do=drain", "POST").status == 409
 
 
 # A port of its own.

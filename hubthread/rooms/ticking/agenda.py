@@ -290,8 +290,6 @@ class Agenda:
             self._refuse_closing()
             if self._paused_at is None:
                 raise UsageError(f"{self._name} runs: pause it before a step")
-            if self._schedule is None:
-                raise UsageError(f"{self._name} has no ticks (hz and hz_basic are 0)")
             self._steps += 1
 
     def end(self, reason: str) -> None:
@@ -340,7 +338,7 @@ class Agenda:
             at = (now if paused_at is None else paused_at) - self._lag
             runs = (paused_at is None or self._stepping) and self._ending is None
             stage = self._stage
-            if self._steps and stage <= _CLOSURES and not runs:
+            if self._steps and stage == _CLOSURES and not runs:
                 at, runs = self._begin_step(at)
             if stage <= _CLOSURES:
                 if self._busy_since is None:

@@ -157,6 +157,8 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         :raises UsageError: when the room is not paused, or has no ticks.
         :raises HotlineClosed: when the room is closing.
         """
+        if not self.hz:
+            raise UsageError("step: this room has no ticks (hz and hz_basic are 0)")
         self._loop.agenda.step()
         self._loop.wake()
 
