@@ -247,7 +247,7 @@ OBJECTS: dict[str, Callable[[VirtualHub[Any, Any]], Any]] = {
 }
 """An object of each class whose methods programs call."""
 
-INTERNAL = {"begin", "enter_room", "fire", "hand_out", "init", "send_json"}
+INTERNAL = {"begin", "enter_room", "fire", "hand_out", "init", "is_over", "send_json"}
 """Methods that the library itself calls, and one of ``json``'s own errors."""
 
 GIVEN: dict[str, Any] = {

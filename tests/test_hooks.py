@@ -33,6 +33,8 @@ from hubthread import (
     PingPongPlan,
     Presence,
     RateLimiter,
+    SharedState,
+    StateSync,
     Upgrader,
     UsageError,
     WebsocketPeriod,
@@ -94,6 +96,10 @@ def _matcher(name: str) -> Give:
     return lambda scene, hook: MatcherMap(**{name: hook})
 
 
+def _shared_state(scene: Scene) -> SharedState[dict[str, int]]:
+    return SharedState(scene.hub.hotline(), {}, type=dict[str, int])
+
+
 GIVE: dict[str, Give] = {
     **{
         f"HubSetting.{name}": _setting(name)
@@ -135,6 +141,9 @@ GIVE: dict[str, Give] = {
         for name in ("on_join", "on_leave", "on_empty", "on_gap")
     },
     **{f"Presence.{name}": _presence(name) for name in ("info", "on_change", "user")},
+    "SharedState.exec_async(work)": lambda scene, hook: _shared_state(scene).exec_async(hook),
+    "SharedState.exec_sync(work)": lambda scene, hook: _shared_state(scene).exec_sync(hook),
+    "StateSync.views": lambda scene, hook: StateSync(views={"players": hook}),
     "LongPollingOption.do": lambda scene, hook: LongPollingOption(hook, 1.0),
     "LongPollingOption.timeout_callback": lambda scene, hook: LongPollingOption(
         lambda hub, done: None, 1.0, timeout_callback=hook
