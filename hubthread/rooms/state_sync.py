@@ -127,11 +127,16 @@ class StateSender:
 
     :param state: the state; it belongs to the room's thread.
     :param plan: of the type of the state.
-    :param push: pushes a text to all members but some.
+    :param push: pushes a text to all members but some; ``None`` for a room that is shared with
+        other hubs, which have no such state.
     """
 
     def __init__(
-        self, hotline: Hotline[Any, Any], state: Any, plan: Node, push: Callable[..., object]
+        self,
+        hotline: Hotline[Any, Any],
+        state: Any,
+        plan: Node,
+        push: Callable[..., object] | None,
     ) -> None:
         self._hotline = hotline
         self._state = state
@@ -193,10 +198,18 @@ class StateSender:
             self._set_aside(lambda member: member.ws_conn.outbox.lags)
             if self._served:
                 fields = patch.fields() | ({"acks": acks} if acks else {})
-                self._push(self._text(moment, fields), exclude=[*self._unserved] or None)
+                self._send(self._text(moment, fields))
         for owner, own in found.private.items():
             if own:
                 self._send_own(owner, own)
+
+    def _send(self, text: str) -> None:
+        """Send a patch to the members that have the state before it."""
+        if self._push is not None:
+            self._push(text, exclude=[*self._unserved] or None)
+            return
+        for member in self._served:
+            member.write(text)
 
     def _set_aside(self, lags: Callable[[Client[Any, Any]], bool]) -> None:
         """Send some members the whole state later, instead of patches."""

@@ -176,8 +176,9 @@ class RecordShadow:
         """Take over the values of the leaves, which have changed; return what is set."""
         changes: dict[str, Any] = {}
         plain = self.plain
-        for (name, convert), new, old in zip(self._parts.leaves, values, self.seen, strict=False):
-            if new is not old and new != old:
+        for leaf, new, old in zip(self._parts.leaves, values, self.seen, strict=False):
+            if new is not old:
+                name, convert = leaf
                 said = convert(new)
                 if said != plain[name]:
                     plain[name] = changes[name] = said

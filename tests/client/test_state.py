@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from hubthread import (
     History,
     HotlineFrameOption,
     HotlineOption,
     HubSetting,
-    Private,
     StateSync,
 )
 from hubthread.client import Link
 from hubthread.testing import VirtualHub
+from tests.rooms.test_state_sync import Player, Table
 from tests.support import Notes
-
-
-@dataclass
-class Player:
-    x: int = 0
-    hand: Annotated[list[int], Private] = field(default_factory=list)
-
-
-@dataclass
-class Table:
-    players: dict[int, Player] = field(default_factory=dict)
 
 
 def logic(frame: Any, table: Table) -> None:
@@ -40,11 +28,12 @@ def come(frame: Any, table: Table, ctx: Any) -> None:
 
 
 def test_link_has_the_state_of_its_room_and_hears_of_changes() -> None:
-    """The room has a history, too, so that its patches come in envelopes."""
+    """The room is shared, too: the state is this hub's alone, and no part of the history."""
     option = HotlineFrameOption(Table, logic, hz=10, on_join=come, sync=StateSync())
     allow = HubSetting[Any, Any](dict, may_join=lambda ctx, meta, name: True)
     with VirtualHub(allow) as hub, hub.link() as link:
-        option.run(hub.room("table", HotlineOption("table", shared=True, history=History())))
+        shared = hub.room("table", HotlineOption("table", shared=True, history=History()))
+        option.run(shared)
         connect(link)
         room, heard = link.room("table"), Notes()
         assert room.state is None
@@ -57,6 +46,7 @@ def test_link_has_the_state_of_its_room_and_hears_of_changes() -> None:
         mine["x"] = 100  # a copy
         (kept,) = room.state["players"].values()  # type: ignore[index]
         assert kept["x"] < 100
+        assert shared.push_count == 0
         link.retry_now()
         hub.advance(1.0)
         (again,) = room.state["players"].values()  # type: ignore[index]

@@ -155,7 +155,8 @@ class TickLoop(Generic[Control, Obj]):
             if sync.views:
                 self._sync = ViewSender(self._hotline, obj, plan, sync.views)
             else:
-                self._sync = StateSender(self._hotline, obj, plan, self._hotline.push)
+                push = self._hotline.push if self._hotline._shared is None else None
+                self._sync = StateSender(self._hotline, obj, plan, push)
             if sync.hz is not None and self.hz:
                 self._sync_every = max(1, round(self.hz / sync.hz))
 
