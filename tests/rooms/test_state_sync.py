@@ -19,6 +19,7 @@ from hubthread import (
     HubSetting,
     Overflow,
     Private,
+    Sessions,
     SettingError,
     StateSync,
     UsageError,
@@ -338,3 +339,52 @@ def test_members_have_the_state_whatever_happens(steps: list[tuple[str, int]]) -
         for which in joined:
             page = pages[which]
             assert page.read() == copy_of(frame, page.id)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["drop", "back", "deal", "say", "tick"]), st.integers(0, 1)),
+        max_size=25,
+    )
+)
+def test_member_that_comes_back_to_its_session_goes_on(steps: list[tuple[str, int]]) -> None:
+    with VirtualHub(HubSetting[Any, Any](dict, sessions=Sessions(grace=60))) as hub:
+        frame = open_table(hub)
+        pages = [Page(hub, session=True) for _ in range(2)]
+        for page in pages:
+            frame.answer(page.client.ctx)
+            change(frame, partial(come_in, page.id))
+        for what, which in steps:
+            page = pages[which]
+            if what == "drop":
+                page.client.drop()
+            elif what == "back":
+                come_back(hub, page)
+            elif what == "deal":
+                change(frame, partial(deal, page.id))
+            elif what == "say":
+                change(frame, lambda table: table.log.append("x"))
+            else:
+                hub.advance(0.1)
+        for page in pages:
+            come_back(hub, page)
+        hub.advance(0.2)
+        for page in pages:
+            assert page.read() == copy_of(frame, page.id)
+
+
+def come_in(owner: int, table: Table) -> None:
+    table.players[owner] = Player()
+
+
+def deal(owner: int, table: Table) -> None:
+    table.players[owner].hand.append(table.players[owner].x)
+    table.players[owner].x += 1
+
+
+def come_back(hub: AnyVirtualHub, page: Page) -> None:
+    """Resume the session of a page that is away."""
+    page.read()
+    if page.client.closed:
+        page.client = hub.connect(resume=page.client)
+        assert page.client.resumed
