@@ -153,6 +153,8 @@ class StateSender:
         """The number of whole states that members got because they lagged."""
         self.acks: Acks = _no_acks
         """Of a room with inputs."""
+        self.flush: Callable[[], object] = bool
+        """Sends what was pushed so far, before something is written to a member."""
 
     def joined(self, member: Client[Any, Any], moment: Moment | None = None) -> None:
         """Send the state to a member that is new."""
@@ -199,6 +201,8 @@ class StateSender:
             if self._served:
                 fields = patch.fields() | ({"acks": acks} if acks else {})
                 self._send(self._text(moment, fields))
+        if found.private:
+            self.flush()
         for owner, own in found.private.items():
             if own:
                 self._send_own(owner, own)

@@ -157,6 +157,7 @@ class TickLoop(Generic[Control, Obj]):
             else:
                 push = self._hotline.push if self._hotline._shared is None else None
                 self._sync = StateSender(self._hotline, obj, plan, push)
+                self._sync.flush = self._flush_early
             if sync.hz is not None and self.hz:
                 self._sync_every = max(1, round(self.hz / sync.hz))
 
