@@ -111,15 +111,15 @@ class Sampler:
 
     def begin(self) -> None:
         """Begin to sample, if the hub runs and this has not begun."""
-        with self._lock:
-            if self._drive is not None or self._core.state.value != "running":
-                return
-            try:
+        try:
+            with self._lock:
+                if self._drive is not None or self._core.state.value != "running":
+                    return
                 drive = self._drive = self._core.clock.drive(self._step, "monitor")
-            except RuntimeError as error:
-                text = "no thread for the monitor: its curves stay empty (%s)"
-                log_safely(self._core.logger, logging.WARNING, text, error)
-                return
+        except RuntimeError as error:
+            text = "no thread for the monitor: its curves stay empty (%s)"
+            log_safely(self._core.logger, logging.WARNING, text, error)
+            return
         self._core.context.add_callback(lambda reason: drive.wake())
 
     def since(self, number: int) -> tuple[int, list[Sample]]:
