@@ -228,7 +228,8 @@ def test_wsgi_program_pushes_to_its_clients(name: str) -> None:
             servers = hub.servers()
             url = servers[0].url if servers else f"ws://127.0.0.1:{port}/ws"
             with connect(url) as ada:
-                hub.exec_sync(lambda dhub: None)
+                while not names["news"].members_num:
+                    hub.exec_sync(lambda dhub: None)
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
                     assert page.read() == b"hello\n"
                 assert ada.recv(10) == "somebody looked at a page"

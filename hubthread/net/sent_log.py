@@ -45,6 +45,7 @@ class SentLog:
         "_base",
         "_bound",
         "_greeting",
+        "_missing",
         "_out",
         "_partial",
         "_pieces",
@@ -61,7 +62,8 @@ class SentLog:
         self._partial: bytearray | None = None  # the beginning of a frame
         self._out: int | None = None  # the last message that the socket has taken, if not all
         self._greeting = 1
-        self._told = 0  # losses that the last greeting told
+        self._missing = 0  # messages that the peer had not got at the last rewind
+        self._told = 0  # other losses that the last greeting told
         self.last = 0
         """The number of the last message."""
 
@@ -107,7 +109,9 @@ class SentLog:
         """
         if got is None:
             got = self.last if self._out is None else self._out
-        lost = max(0, self._base - got)
+        # Counted again each time: the peer may name more than in an earlier greeting, which a
+        # connection that was lost before had brought late.
+        lost = self._missing = max(0, self._base - got)
         if got < self._greeting:
             lost += self._told - (self._greeting <= self._base)
         frames = []
@@ -128,7 +132,7 @@ class SentLog:
 
     def tell(self, lost: int) -> None:
         """Note the losses that the greeting tells, until the peer shows that it has got it."""
-        self._told = lost
+        self._told = lost - self._missing
 
     def _append(self, frames: bytes, messages: int) -> None:
         if not messages:

@@ -137,22 +137,26 @@ class Follower:
 
     def follow(self, total: int) -> None:
         since: list[object] = []
+        at = -1  # its position
         for cut in [*self.cuts, total]:
             with connect(self.url, subprotocols=[Subprotocol("hubthread.1")]) as peer:
                 peer.send(json.dumps(since))
                 answer = None
-                pushes: list[int] = []
-                while answer is None or len(pushes) < cut:
-                    if answer and (pushes or [answer["offset"]])[-1] == total:
+                pushes = 0
+                while answer is None or pushes < cut:
+                    if answer and at == total:
                         return
                     message = json.loads(peer.recv())
                     if "recovered" in message:
                         answer = message
                         self.lost += bool(since) and not answer["recovered"]
+                        if not (since and answer["recovered"]) and not pushes:
+                            at = answer["offset"]
                     else:
-                        pushes.append(message["n"])
-                        self.seen.append((message["n"], message["data"]))
-                since = [answer["epoch"], self.seen[-1][0] if self.seen else answer["offset"]]
+                        pushes += 1
+                        at = message["n"]
+                        self.seen.append((at, message["data"]))
+                since = [answer["epoch"], at]
                 peer.socket.shutdown(socket.SHUT_RDWR)
 
 

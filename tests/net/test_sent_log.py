@@ -53,6 +53,19 @@ def test_log_forgets_the_oldest_beyond_its_bound_and_counts_them() -> None:
     assert found.number == 5 + found.lost
 
 
+def test_log_tells_no_loss_twice_and_none_of_what_the_peer_has() -> None:
+    log = SentLog(1000)
+    for number in range(10):
+        log.add(wire := text(number, 200), len(wire))
+    found = log.rewind(2)
+    log.tell(found.lost)
+    again = log.rewind(2)  # the greeting was lost
+    assert again.lost == found.lost
+    log.tell(again.lost)
+    # The two came late, from connections that were lost before.
+    assert log.rewind(2 + found.lost).lost == 0
+
+
 def test_log_of_a_peer_that_does_not_count_sends_again_what_the_socket_has_not_taken() -> None:
     log = SentLog(1000)
     for number in range(3):
