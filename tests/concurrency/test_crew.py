@@ -50,9 +50,7 @@ class Posted:
                     return None
                 self.waits.release()
                 self._bell.wait(None)
-            steps = list(self._steps)
-            self._steps.clear()
-            return steps
+            return [self._steps.popleft() for _ in range(len(self._steps))]
         finally:
             self._inside.release()
 
