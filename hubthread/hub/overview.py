@@ -155,7 +155,7 @@ ROOM_SORTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "age": lambda room: -room.hotline_id,
     "newest": lambda room: room.hotline_id,
 }
-"""What rooms are sorted by."""
+"""The figures that rooms may be sorted by."""
 
 
 def _clients(core: Core[Any, Any], wanted: _Wanted, now: float) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class StateSync:
     """The type of the state, whose annotations are the plan.  ``None``: the class that is
     ``new_obj``, or the annotation of what ``new_obj`` returns."""
     views: Mapping[str, Callable[[IOContext, Any], Iterable[Any]]] | None = None
-    """What each member sees: for a field that is a dict, a function that is called with the member
+    """The view of each member: for a field that is a dict, a function that is called with the member
     and the state, on the tick thread before each patch, and returns the keys that the member sees.
     A record that comes into view is sent whole, and one that goes is deleted."""
 

@@ -51,11 +51,11 @@ class Replay:
     """The tick after which the state is not that of the record for the first time; ``None``: it is
     the same all the time.  In a room without ticks the number of the hash, from 1."""
     errors: list[BaseException] = field(default_factory=list)
-    """What the callbacks have raised."""
+    """The errors that the callbacks have raised."""
     recorded_errors: list[str] = field(default_factory=list)
-    """What they had raised when they were recorded, as text."""
+    """The errors that they raised when they were recorded, as text."""
     marks: list[str] = field(default_factory=list)
-    """What the callbacks read that may be different now: clocks, and chance without a seed."""
+    """The things that the callbacks read and that may differ now: clocks, chance without a seed."""
     end: str = ""
     """The reason that the record ends with; empty if the process has died first."""
 
@@ -91,7 +91,7 @@ def replay(path: str | os.PathLike[str], option: HotlineFrameOption[Any]) -> Rep
 
 
 _SILENT = logging.Logger("replay", logging.CRITICAL + 1)  # noqa: LOG001 - nobody configures it
-"""What was logged once is not logged again."""
+"""An error that was logged once is not logged again."""
 
 
 class _Lines:
