@@ -77,8 +77,8 @@ class StateSync:
     """The type of the state, whose annotations are the plan.  ``None``: the class that is
     ``new_obj``, or the annotation of what ``new_obj`` returns."""
     views: Mapping[str, Callable[[IOContext, Any], Iterable[Any]]] | None = None
-    """The view of each member: for a field that is a dict, a function that is called with the member
-    and the state, on the tick thread before each patch, and returns the keys that the member sees.
+    """The view of each member: for a field that is a dict, a function that is called with the
+    member and the state, on the tick thread before each patch, and returns the keys to see.
     A record that comes into view is sent whole, and one that goes is deleted."""
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ class Replay:
     recorded_errors: list[str] = field(default_factory=list)
     """The errors that they raised when they were recorded, as text."""
     marks: list[str] = field(default_factory=list)
-    """The things that the callbacks read and that may differ now: clocks, chance without a seed."""
+    """Sources of a difference that the callbacks read: clocks, and chance without a seed."""
     end: str = ""
     """The reason that the record ends with; empty if the process has died first."""
 
