@@ -8,11 +8,12 @@
 ``drain.py``            clients are sent elsewhere, before the hub ends.  A thread of the program
 ``rooms.py``            the making of hotlines, by number or by name.  Any thread
 ``users.py``            ``User``: all clients of one user.  Any thread
-``several.py``          a push to several rooms.  Any thread
+``sending.py``          messages to all clients, to those of a filter, and to several rooms.
+                        Any thread; filters run on the hub thread
+``payloads.py``         objects as messages, by the matcher or as JSON.  Any thread
 ``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
                         that runs the client's callbacks
 ``session_table.py``    clients that come back after a lost connection.  Any thread
-``filtered.py``         a broadcast to the clients that a predicate chooses.  The hub thread only
 ``parts.py``            the objects that a hub is assembled of
 ``polling.py``          ``hub.long_polling``: a thread for each poll
 ``report.py``           ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any

@@ -17,34 +17,26 @@ from hubthread.clients.each import EachClient
 from hubthread.concurrency.clock import Clock
 from hubthread.concurrency.context import Context
 from hubthread.core.core import Core
-from hubthread.core.runtime import Runtime
-from hubthread.errors import InternalError
+from hubthread.hub import metrics, payloads, report, sending
 from hubthread.hub.dhub import DHub
-from hubthread.hub.filtered import send_filtered
-from hubthread.hub.lifecycle import Lifecycle
-from hubthread.hub.metrics import metrics_page
 from hubthread.hub.monitor import Guard, Monitor
-from hubthread.hub.parts import Parts, wire
+from hubthread.hub.parts import Parts, assemble, wire
 from hubthread.hub.polling import LongPollingOption, LongPollingResult
-from hubthread.hub.report import health_page, snapshot, state_of
 from hubthread.hub.rooms import MakeOption, RoomMaker
-from hubthread.hub.several import push_to_several
 from hubthread.hub.users import User
-from hubthread.matcher.compile import marshal_json, unmarshal_json
-from hubthread.matcher.jsontext import splice
+from hubthread.matcher.compile import marshal_json
 from hubthread.protocol.http import Response
 from hubthread.protocol.request import Request
-from hubthread.rooms.hotline import Hotline, clients_of
+from hubthread.rooms.hotline import Hotline
 from hubthread.rooms.silent import SilentHotline
 from hubthread.serving.accept import ASK
-from hubthread.serving.client_page import with_client
 from hubthread.serving.listening import Endpoint, Listening
 from hubthread.serving.raw_server import SocketServer, open_socket_server
 from hubthread.serving.server import Server, open_server
-from hubthread.serving.wsgi import WSGIAnswer, WSGIBridge
+from hubthread.serving.wsgi import WSGIAnswer
 from hubthread.settings import HotlineOption, HubSetting
 from hubthread.statistics import HubStatistics
-from hubthread.types import ClientID, ConnectionProtocols, Key, check_key
+from hubthread.types import ClientID, ConnectionProtocols, Key
 
 if TYPE_CHECKING:
     import socket
@@ -80,10 +72,7 @@ class Hub(EachClient[Meta, Header]):
         wire(self._core)
 
     def _assemble(self, setting: HubSetting[Meta, Header]) -> Parts:
-        runtime = Runtime.real(setting)
-        core = Core(self, setting, runtime, DHub)
-        lifecycle = Lifecycle(core)
-        return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, self._end))
+        return assemble(self, setting)
 
     @property
     def setting(self) -> HubSetting[Meta, Header]:
@@ -190,10 +179,7 @@ class Hub(EachClient[Meta, Header]):
         :raises QueueFull: when ``HubSetting.chan_queue_size`` broadcasts wait.
         :raises WrongValue: for anything but ``str`` or ``bytes``, and text that is not UTF-8.
         """
-        if key is not None:
-            check_key(key)
-        excluded = None if exclude is None else clients_of(exclude)
-        return self._core.registry.everyone.push(self._core.make_frame(data), key, excluded)
+        return sending.broadcast(self._core, data, key, exclude)
 
     def broadcast_json(
         self, obj: object, *, exclude: IOContext | Iterable[IOContext] | None = None
@@ -216,11 +202,7 @@ class Hub(EachClient[Meta, Header]):
             out.
         :raises HubClosed, QueueFull, WrongType, WrongValue: as ``broadcast``.
         """
-        check_work(predicate, ("hub", "ctx", "meta"))
-        frame = self._core.make_frame(data)
-        self._core.registry.everyone.run(
-            lambda clients: send_filtered(self._core, clients, frame, predicate)
-        )
+        sending.broadcast_filtered(self._core, data, predicate)
 
     def push(
         self,
@@ -245,16 +227,13 @@ class Hub(EachClient[Meta, Header]):
         :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait in a room.
         :raises WrongValue: for anything but ``str`` or ``bytes``, and text that is not UTF-8.
         """
-        check_key(key)
-        excluded = None if exclude is None else clients_of(exclude)
-        return push_to_several(rooms, self._core.make_frame(data), key, excluded)
+        return sending.push_to_several(self._core, rooms, data, key, exclude)
 
     # Objects and bytes.
 
     def marshal(self, obj: object) -> str | bytes:
         """Encode an object as the matcher does, or as JSON without a matcher (``Marshal``)."""
-        matcher = self.setting.receive_matcher
-        return marshal_json(obj) if matcher is None else matcher.marshal(obj)
+        return payloads.marshal(self.setting, obj)
 
     @overload
     def unmarshal(self, data: str | bytes, into: type[T]) -> T: ...
@@ -266,13 +245,11 @@ class Hub(EachClient[Meta, Header]):
         :param into: the type of the result, as in a handler's annotation.
         :raises PayloadError: when the payload does not fit the type.
         """
-        matcher = self.setting.receive_matcher
-        return unmarshal_json(data, into) if matcher is None else matcher.unmarshal(data, into)
+        return payloads.unmarshal(self.setting, data, into)
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
         """Return ``prefix`` with ``obj`` encoded behind it, of its type (``ByteSplicing``)."""
-        check_kind("prefix", prefix, str | bytes, "text or bytes")
-        return splice(prefix, self.marshal(obj))
+        return payloads.splice_object(self.setting, prefix, obj)
 
     # Rooms and clients.
 
@@ -308,8 +285,6 @@ class Hub(EachClient[Meta, Header]):
         :raises HubClosed: when the hub is closing.
         :raises RuntimeError: when the system cannot start a thread.
         """
-        check_kind("option", option, LongPollingOption, "a LongPollingOption")
-        self._core.state.refuse_closing("starts no poll")
         return LongPollingResult(self._core, option)
 
     def client(self, connection_id: ClientID) -> Client[Meta, Header] | None:
@@ -378,12 +353,10 @@ class Hub(EachClient[Meta, Header]):
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
-        self._core.state.refuse_closing("opens no server")
         endpoint = Endpoint(
             host, port, ssl, backlog, reuse_port, unix_path, unix_mode, sock, proxy_protocol
         )
-        pages = with_client(pages, client)
-        return open_server(self._core, endpoint, path, pages, max_connections)
+        return open_server(self._core, endpoint, path, pages, client, max_connections)
 
     def socket_handles(
         self,
@@ -414,7 +387,6 @@ class Hub(EachClient[Meta, Header]):
         :raises SettingError: for a value out of range.
         :raises HubClosed: when the hub is closing.
         """
-        self._core.state.refuse_closing("opens no server")
         endpoint = Endpoint(addr, port, ssl, backlog, reuse_port, proxy_protocol=proxy_protocol)
         return open_socket_server(self._core, endpoint, protocol, max_peers)
 
@@ -448,10 +420,7 @@ class Hub(EachClient[Meta, Header]):
             sockets, 503 for a hub that is closed, full or out of threads).
         :raises UsageError: for a request that is a client already, and as ``start_once``.
         """
-        answer = self._bridge.enter(environ, meta, max_connections)
-        if start_response is not None:
-            start_response(answer.status, answer.headers)
-        return answer
+        return self._bridge.answer(environ, start_response, meta, max_connections)
 
     def start_once(self) -> None:
         """Start a new hub in this process, and close it when the process ends.
@@ -498,11 +467,6 @@ class Hub(EachClient[Meta, Header]):
         """
         return self._lifecycle.drain(batch, interval, timeout)
 
-    def _end(self) -> None:
-        """Drain the hub as ``HubSetting.drain`` says, and close it: the process ends."""
-        self._lifecycle.let_go(self.setting.drain)
-        self.close()
-
     def close(self, timeout: float = 10.0) -> None:
         """Close the hub within ``timeout`` seconds (``Close``).
 
@@ -526,10 +490,7 @@ class Hub(EachClient[Meta, Header]):
         :returns: False after ``timeout`` seconds.
         :raises InternalError: when a bug of hubthread has stopped the hub.
         """
-        closed = self._lifecycle.join(timeout)
-        if closed and self._core.state.failure is not None:
-            raise InternalError(f"{self!r} was stopped by a bug") from self._core.state.failure
-        return closed
+        return self._lifecycle.join(timeout)
 
     def __enter__(self) -> Hub[Meta, Header]:
         self.start()
@@ -541,11 +502,11 @@ class Hub(EachClient[Meta, Header]):
     @property
     def state(self) -> str:
         """``new``, ``running``, ``draining``, ``closing``, ``closed``, or ``failed`` by a bug."""
-        return state_of(self._core)
+        return report.state_of(self._core)
 
     def statistics(self) -> HubStatistics:
         """Return a snapshot of the hub's counters."""
-        return snapshot(self._core, self._lifecycle, self._bridge)
+        return report.snapshot(self._core, self._lifecycle, self._bridge)
 
     def health(self, request: Request) -> Response:
         """Answer a health check; serve it with ``hub.serve(pages={"/health": hub.health})``.
@@ -556,7 +517,7 @@ class Hub(EachClient[Meta, Header]):
         It is made on the request's own thread, so it answers even if the hub thread is stuck.
         Everyone who can request it sees the number of clients.
         """
-        return health_page(self.statistics(), self.setting.watchdog)
+        return report.health_page(self.statistics(), self.setting.watchdog)
 
     def metrics(self, request: Request) -> Response:
         """Answer a scrape of Prometheus: ``hub.serve(pages={"/metrics": hub.metrics})``.
@@ -566,17 +527,14 @@ class Hub(EachClient[Meta, Header]):
         Everyone who can request it sees the figures, which name no client and no room, but the
         kinds of rooms (``HotlineOption.kind``).
         """
-        check_kind("request", request, Request, "a Request")
-        return metrics_page(self._lifecycle.metrics.families(), request.headers.get("Accept"))
+        return metrics.answer_scrape(self._lifecycle.metrics.families, request)
 
     def metrics_app(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> list[bytes]:
         """Answer a scrape inside a WSGI server, as ``metrics`` does.  A WSGI application."""
-        check_kind("environ", environ, dict, "the environ of a WSGI request")
-        page = metrics_page(self._lifecycle.metrics.families(), environ.get("HTTP_ACCEPT"))
-        start_response("200 OK", [("Content-Type", page.content_type)])
-        return [page.body]
+        found = self._lifecycle.metrics.families
+        return metrics.answer_wsgi_scrape(found, environ, start_response)
 
     def monitor(
         self, *, token: str | None = None, guard: Guard | None = None, actions: bool = False

@@ -26,7 +26,14 @@ from hubthread.concurrency.loop import EARLY
 from hubthread.concurrency.sigint import interrupts_between_jobs
 from hubthread.concurrency.watchdog import Watchdog
 from hubthread.core.core import Core
-from hubthread.errors import DeadlockError, ExecTimeout, HubClosed, HubThreadError, UsageError
+from hubthread.errors import (
+    DeadlockError,
+    ExecTimeout,
+    HubClosed,
+    HubThreadError,
+    InternalError,
+    UsageError,
+)
 from hubthread.hub.drain import INTERVAL, drain, pace
 from hubthread.hub.fork import refusal, watch_forks
 from hubthread.hub.worker_metrics import WorkerMetrics
@@ -220,7 +227,14 @@ class Lifecycle:
             self._close_elsewhere()
 
     def join(self, timeout: float | None) -> bool:
-        """Wait until the hub is closed; return False after ``timeout`` seconds."""
+        """Wait until the hub is closed; see ``Hub.join``."""
+        closed = self._wait_closed(timeout)
+        if closed and self._state.failure is not None:
+            text = f"{self._core.hub!r} was stopped by a bug"
+            raise InternalError(text) from self._state.failure
+        return closed
+
+    def _wait_closed(self, timeout: float | None) -> bool:
         check_timeout(timeout)
         if self._state.refusal is not None:
             raise UsageError(self._state.refusal)
@@ -245,6 +259,11 @@ class Lifecycle:
             )
         return drain(self._core, self._wait_clients, batch, interval, timeout)
 
+    def end(self, close: Callable[[], object]) -> None:
+        """Drain the hub as ``HubSetting.drain`` says, and close it: the process ends."""
+        self.let_go(self._core.setting.drain)
+        close()
+
     def let_go(self, seconds: float | None) -> None:
         """Drain the hub in so many seconds; do nothing for None, or if it does not run."""
         running = self._state.refusal is None and self._state.value == "running"
@@ -265,7 +284,7 @@ class Lifecycle:
         elif self._state.value in ("new", "running"):
             self._close_and_wait(timeout)
         else:
-            self.join(timeout)
+            self._wait_closed(timeout)
 
     def _close_and_wait(self, timeout: float) -> None:
         # On a thread of its own: a log handler, or a callback of a context, may block the walk.
@@ -273,7 +292,7 @@ class Lifecycle:
             logged = self._close_elsewhere(timeout)
         except RuntimeError:  # no thread
             if not self._close_here(timeout):
-                self.join(timeout)
+                self._wait_closed(timeout)
             return
         if self._state.wait_closed(timeout + GRACE):
             logged.wait(GRACE)

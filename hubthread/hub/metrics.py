@@ -10,24 +10,44 @@ from __future__ import annotations
 import platform
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
+from hubthread.checks import check_kind
 from hubthread.core.core import Core
 from hubthread.core.figures import OTHER, RoomFigures
 from hubthread.hub.exposition import OPEN_METRICS, TEXT, Family, render, wants_open_metrics
 from hubthread.net.traffic import Meter
 from hubthread.protocol.http import Response
+from hubthread.protocol.request import Request
 from hubthread.statistics import BackplaneStatistics, HubStatistics
 from hubthread.version import VERSION
 
-__all__ = ["families", "metrics_page"]
+__all__ = ["answer_scrape", "answer_wsgi_scrape", "families"]
 
 _room_figures = attrgetter("_kind", "members_num", "push_count", "_load", "_ticks")
 
 
-def metrics_page(found: Iterable[Family], accept: str | None) -> Response:
+def answer_scrape(found: Callable[[], Iterable[Family]], request: Request) -> Response:
+    """Answer a request for metrics; see ``Hub.metrics``."""
+    check_kind("request", request, Request, "a Request")
+    return _page(found(), request.headers.get("Accept"))
+
+
+def answer_wsgi_scrape(
+    found: Callable[[], Iterable[Family]],
+    environ: dict[str, Any],
+    start_response: Callable[..., Any],
+) -> list[bytes]:
+    """Answer a request for metrics inside a WSGI server; see ``Hub.metrics_app``."""
+    check_kind("environ", environ, dict, "the environ of a WSGI request")
+    page = _page(found(), environ.get("HTTP_ACCEPT"))
+    start_response("200 OK", [("Content-Type", page.content_type)])
+    return [page.body]
+
+
+def _page(found: Iterable[Family], accept: str | None) -> Response:
     """Return metrics as a page.
 
     :param accept: the header ``Accept`` of the request: OpenMetrics where it asks for it.

@@ -5,18 +5,22 @@ Layer: hub.  Threads: made on the thread that makes the hub.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from hubthread.clients.client import Client
 from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.core.core import Core
+from hubthread.core.runtime import Runtime
 from hubthread.hub.client_messages import ClientMessages
+from hubthread.hub.dhub import DHub
 from hubthread.hub.lifecycle import Lifecycle
 from hubthread.hub.session_table import SessionTable
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.serving.wsgi import WSGIBridge
+from hubthread.settings import HubSetting
 
-__all__ = ["Parts", "wire"]
+__all__ = ["Parts", "assemble", "wire"]
 
 
 class Parts(NamedTuple):
@@ -25,6 +29,14 @@ class Parts(NamedTuple):
     core: Core[Any, Any]
     lifecycle: Lifecycle
     bridge: WSGIBridge
+
+
+def assemble(hub: Any, setting: HubSetting[Any, Any]) -> Parts:
+    """Return the parts of a hub with real threads and sockets."""
+    core = Core(hub, setting, Runtime.real(setting), DHub)
+    lifecycle = Lifecycle(core)
+    end = partial(lifecycle.end, hub.close)
+    return Parts(core, lifecycle, WSGIBridge(core, lifecycle.start_once, end))
 
 
 def wire(core: Core[Any, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hubthread.checks import (
     check_callable,
     check_function,
+    check_kind,
     check_number,
     check_timeout,
     refuse_unrun,
@@ -82,6 +83,8 @@ class LongPollingResult:
     """
 
     def __init__(self, core: Core[Any, Any], option: LongPollingOption) -> None:
+        check_kind("option", option, LongPollingOption, "a LongPollingOption")
+        core.state.refuse_closing("starts no poll")
         self._core = core
         self._option = option
         self._clock = core.clock

@@ -158,6 +158,7 @@ def open_socket_server(
 
     :raises SettingError, OSError, HubClosed: as ``hub.socket_handles``.
     """
+    core.state.refuse_closing("opens no server")
     endpoint.check("addr")
     wanted = f"expected ConnectionProtocols.TCP or ConnectionProtocols.UDP, got {protocol!r}"
     given: object = protocol

@@ -25,6 +25,7 @@ from hubthread.protocol.http import Request, RequestParser, Response
 from hubthread.protocol.request import is_check
 from hubthread.serving.accept import Arrival, check_host, negotiate
 from hubthread.serving.check import answer_check
+from hubthread.serving.client_page import with_client
 from hubthread.serving.listening import Endpoint, Listening
 
 __all__ = ["Server", "open_server"]
@@ -191,12 +192,15 @@ def open_server(
     endpoint: Endpoint,
     path: str | None,
     pages: Mapping[str, Page] | None,
+    client: str | None,
     max_connections: int,
 ) -> Server:
     """Check the arguments of ``hub.serve``, listen, and begin to accept.
 
     :raises SettingError, OSError, HubClosed: as ``hub.serve``.
     """
+    core.state.refuse_closing("opens no server")
+    pages = with_client(pages, client)
     endpoint.check("host")
     check_number("max_connections", max_connections, 1, whole=True)
     pages = {} if pages is None else pages

@@ -127,8 +127,23 @@ class WSGIBridge:
         self.parked = 0
         """The clients that threads of the WSGI server serve."""
 
-    def enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
-        """Make the request a client, or refuse it; see ``hub.websocket_handler``."""
+    def answer(
+        self,
+        environ: dict[str, Any],
+        start_response: StartResponse | None,
+        meta: Any,
+        max_connections: int,
+    ) -> WSGIAnswer:
+        """Make the request a client, or refuse it, and begin the answer if the caller wants.
+
+        See ``Hub.websocket_handler``.
+        """
+        answer = self._enter(environ, meta, max_connections)
+        if start_response is not None:
+            start_response(answer.status, answer.headers)
+        return answer
+
+    def _enter(self, environ: dict[str, Any], meta: Any, max_connections: int) -> WSGIAnswer:
         check_kind("environ", environ, dict, "the environ of a WSGI request")
         check_number("max_connections", max_connections, 1, whole=True)
         if environ.get(_TAKEN):

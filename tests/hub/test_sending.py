@@ -1,4 +1,4 @@
-"""``hub.push``: one message for the members of several rooms."""
+"""Messages to all clients of a hub, and ``hub.push``: one message for several rooms."""
 
 from __future__ import annotations
 
