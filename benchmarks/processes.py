@@ -32,6 +32,7 @@ __all__ = [
     "read_line",
     "run_load",
     "serving",
+    "usage_of",
 ]
 
 _HERE = Path(__file__).parent
@@ -65,22 +66,36 @@ class Server:
         self._process = process
         self.port = port
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
     def usage(self) -> Usage:
         """Return the CPU time since its start, and its memory and threads now.
 
         :raises Unavailable: if the server has ended.
         """
-        try:
-            text = Path(f"/proc/{self._process.pid}/stat").read_text()
-        except OSError:
-            raise Unavailable("the server ended") from None
-        fields = text.rpartition(")")[2].split()
-        ticks = os.sysconf("SC_CLK_TCK")
-        return Usage(
-            cpu_s=(int(fields[11]) + int(fields[12])) / ticks,
-            rss=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
-            threads=int(fields[17]),
-        )
+        return usage_of(self._process)
+
+
+def usage_of(process: subprocess.Popen[bytes]) -> Usage:
+    """Return the CPU time of a process since its start, and its memory and threads now.
+
+    :raises Unavailable: if it has ended.
+    """
+    try:
+        text = Path(f"/proc/{process.pid}/stat").read_text()
+    except OSError:
+        raise Unavailable("the server ended") from None
+    fields = text.rpartition(")")[2].split()
+    ticks = os.sysconf("SC_CLK_TCK")
+    return Usage(
+        cpu_s=(int(fields[11]) + int(fields[12])) / ticks,
+        rss=int(fields[21]) * os.sysconf("SC_PAGE_SIZE"),
+        threads=int(fields[17]),
+    )
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ WORKS = (
     "compression",
     "tls",
     "ticks",
+    "cluster",
 )
 
 

@@ -3,13 +3,18 @@
 After the handshake it trusts the client: messages are whole text frames of the agreed size, with
 one mask.  It checks nothing, limits nothing and does not close properly.  It shows the cost of one
 system call for each message and member, and so what a library adds.
+
+With ``Job.redis`` it is a bare PUBLISH of redis-py, and a thread that listens for what is
+published.  Nothing is numbered, kept or found missing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import socket
 import threading
+from typing import Any
 
 from benchmarks.peers.contract import JOINED, Job, Publisher, listening
 
@@ -34,7 +39,23 @@ class _Bare:
         self._header = _header(job.size)
         self._lock = threading.Lock()  # one order for all members
         self._members: list[socket.socket] = []
-        self._publisher = Publisher(job, lambda message: self._to_all(message.encode()))
+        self._publisher = Publisher(job, self._publish)
+        self._redis: Any = None
+        if job.redis:
+            self._redis = importlib.import_module("redis").Redis.from_url(job.redis)
+            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+            pubsub.subscribe("room")
+            threading.Thread(target=self._hear, args=(pubsub,), daemon=True).start()
+
+    def _publish(self, message: str) -> None:
+        if self._redis is None:
+            self._to_all(message.encode())
+        else:
+            self._redis.publish("room", message)
+
+    def _hear(self, pubsub: Any) -> None:
+        for message in pubsub.listen():
+            self._to_all(message["data"])
 
     def attend(self, sock: socket.socket) -> None:
         request = b""

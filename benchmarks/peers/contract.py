@@ -9,6 +9,9 @@ sender included, in one order for all.  ``publish``: from a client's "go" to its
 sends messages to all members, and then a last one with a mark.  In ``room`` and ``publish`` the
 server sends "joined" to each new member.
 
+With ``Job.redis`` several servers are one: a message of one reaches the members of all.  Then
+"go" and "stop" come on the standard input of the server that is to publish.
+
 A message has 8 digits of sequence number, 24 digits of CLOCK_MONOTONIC in nanoseconds, 8 digits of
 sender (in ``publish``: 1 for the last message), and words up to the agreed size.
 """
@@ -68,6 +71,10 @@ class Job:
     """Seconds that the handler sleeps before it echoes; below 0 only for the message ``BLOCK``."""
     certificate: str = ""
     """A PEM file with certificate and key, to serve with TLS."""
+    redis: str = ""
+    """The URL of the Redis server through which several servers are one."""
+    since: str = ""
+    """The epoch of a room from whose begin new members recover."""
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the server's TLS context, or None without a certificate."""
@@ -101,6 +108,10 @@ def _words(size: int) -> str:
     return "".join(parts)[:size]
 
 
+_publishers: list[Publisher] = []
+"""The publishers of this process, which obey its standard input."""
+
+
 class Publisher:
     """A publisher from "go" to "stop", on a thread of its own.
 
@@ -111,9 +122,15 @@ class Publisher:
         self._job = job
         self._push = push
         self._stop = threading.Event()
+        _publishers.append(self)
 
     def told(self, message: object) -> None:
         """Handle a client's "go" or "stop"."""
+        if not self._job.redis:
+            self.obey(message)
+
+    def obey(self, message: object) -> None:
+        """Handle "go" or "stop"."""
         if message == "go":
             threading.Thread(target=self._run, daemon=True).start()
         elif message == "stop":
@@ -148,11 +165,12 @@ def listening(port: int) -> None:
 
 
 def watch_stdin() -> None:
-    """End this process when its standard input ends."""
+    """Obey the lines of standard input, and end this process when it ends."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(4096):
-            pass
+        for line in sys.stdin:
+            for publisher in _publishers:
+                publisher.obey(line.strip())
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()

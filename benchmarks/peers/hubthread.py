@@ -19,7 +19,9 @@ from hubthread import (
     HubSetting,
     IOContext,
     PingPongPlan,
+    Position,
     Readers,
+    RedisBackplane,
     Upgrader,
     WebsocketPeriod,
 )
@@ -52,7 +54,10 @@ def serve(job: Job, name: str) -> None:
         return False
 
     def join(ctx: IOContext, meta: object) -> None:
-        room.answer(ctx)
+        if job.since:
+            room.answer(ctx, since=Position(job.since, 0))
+        else:
+            room.answer(ctx)
         ctx.write(JOINED)
 
     handlers = {"echo": sleepy if job.pause else echo, "room": to_room, "publish": told}
@@ -66,10 +71,12 @@ def serve(job: Job, name: str) -> None:
             on_connection_start=None if job.mode == "echo" else join,
             websocket_period=period,
             readers=Readers.SHARED if name.endswith("shared") else Readers.OWN,
+            backplane=RedisBackplane(job.redis) if job.redis else None,
         )
     )
-    history = History(size=1000) if name.endswith("history") else None
-    room = hub.hotline(HotlineOption("room", shared=history is not None, history=history))
+    shared = bool(job.redis) or name.endswith("history")
+    history = History(size=1000) if shared else None
+    room = hub.hotline(HotlineOption("room", shared=shared, history=history))
     handed_over: list[int] = []
 
     def push(message: str) -> None:

@@ -5,6 +5,8 @@ and Socket.IO (``--socketio``).  A message is the argument of a ``message`` even
 quoted as JSON (133 bytes for 100).  python-socketio encodes it once for all members.  ``send``
 without a room reaches every client.
 
+With ``Job.redis`` the servers are one through its Redis manager, which also publishes.
+
 A lock keeps one order for all members, as the other servers do.  Handlers run on the connection's
 own thread (``async_handlers=False``): the default is a new thread for each message, which keeps no
 order.  There is no backpressure: each client has an unbounded queue and a thread that empties it.
@@ -34,6 +36,7 @@ def serve(job: Job, name: str) -> None:
         async_handlers=False,
         always_connect=True,  # or ``connect`` could not send
         max_http_buffer_size=2 * job.size + 1024,
+        client_manager=socketio.RedisManager(job.redis) if job.redis else None,
     )
     one_order = threading.Lock()
 

@@ -15,7 +15,8 @@
 ``VirtualHub`` is a hub with all of its methods.  ``advance`` lets seconds pass, ``tick`` lets
 ticks of one room pass, and ``settle`` does what is due now.  ``VirtualClient``, made by
 ``connect``, is the other end of a connection: a good client, or a stalled, slow, vanished or
-lost one.  ``FakeClock`` is the time of a hub; several hubs may share one.
+lost one.  ``FakeClock`` is the time of a hub; several hubs may share one.  ``VirtualCluster`` is
+several hubs that share rooms, with a server between them that can fail.
 
 Almost everything is real: the handshake, the connection with its keepalive and its closing
 handshake, frames on the wire, the outbox with its overflow policies, the order of each
@@ -39,6 +40,8 @@ Reading order:
 ``client.py``     ``VirtualClient``, the other end
 ``link.py``       the Python client, to a virtual hub
 ``hub.py``        ``VirtualHub``, which puts them together
+``backplane.py``  a server of shared rooms in memory, and each hub's connection to it
+``cluster.py``    ``VirtualCluster``: several hubs with that server
 ``replay.py``     plays the record of a room (``HotlineFrameOption(record=path)``)
 ================  ================================================================
 
@@ -47,8 +50,9 @@ Layer: testing.  Threads: only the thread that made the hub.
 
 from hubthread.testing.client import VirtualClient as VirtualClient
 from hubthread.testing.clock import FakeClock as FakeClock
+from hubthread.testing.cluster import VirtualCluster as VirtualCluster
 from hubthread.testing.hub import VirtualHub as VirtualHub
 from hubthread.testing.replay import Replay as Replay
 from hubthread.testing.replay import replay as replay
 
-__all__ = ["FakeClock", "Replay", "VirtualClient", "VirtualHub", "replay"]
+__all__ = ["FakeClock", "Replay", "VirtualClient", "VirtualCluster", "VirtualHub", "replay"]

@@ -16,6 +16,8 @@ from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
+from hubthread.testing import FakeClock
+from hubthread.testing.backplane import VirtualBackplane, VirtualLink
 from tests.support.backplanes import Host
 from tests.support.redis_server import RedisServer, redis_server
 from tests.support.waiting import TIMEOUT
@@ -29,6 +31,7 @@ class Now:
     def __init__(self) -> None:
         self._seconds = 0.0
         self.server: RedisServer | None = None
+        self.clock: FakeClock | None = None
 
     def __call__(self) -> float:
         return self._seconds
@@ -41,6 +44,8 @@ class Now:
     def seconds(self, seconds: float) -> None:
         if self.server is not None:
             self.server.age(seconds - self._seconds)
+        if self.clock is not None:
+            self.clock.advance(seconds - self._seconds)
         self._seconds = seconds
 
 
@@ -187,8 +192,36 @@ def now() -> Now:
     return Now()
 
 
-@pytest.fixture(params=["memory", "redis"])
+class ClockLink:
+    """A link in virtual time whose calls return when what they began has arrived."""
+
+    def __init__(self, clock: FakeClock, link: VirtualLink) -> None:
+        self._clock = clock
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._link, name)
+
+        def settled(*arguments: Any) -> Any:
+            result = method(*arguments)
+            self._clock.settle()
+            return result
+
+        return settled
+
+
+@pytest.fixture(params=["memory", "redis", "virtual"])
 def links(request: pytest.FixtureRequest, now: Now) -> Iterator[tuple[Any, Any]]:
+    if request.param == "virtual":
+        if "many_threads" in request.node.name:
+            pytest.skip("virtual time has one thread")
+        now.clock = clock = FakeClock()
+        server = VirtualBackplane(clock)
+        made = server.open("one"), server.open("two")
+        for each in made:
+            each.start(Host())
+        yield ClockLink(clock, made[0]), ClockLink(clock, made[1])
+        return
     if request.param == "memory":
         backplane = MemoryBackplane()
         links: Any = backplane.open("one", now), backplane.open("two", now)

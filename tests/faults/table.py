@@ -36,6 +36,10 @@ _TLS = "faults/test_tls.py::test_"
 _NET = "net/test_connection.py::test_"
 _LIMITS = "hub/test_limits.py::test_"
 _FLOODS = "hub/test_floods.py::test_"
+_REDIS = "backplane/test_redis.py::test_"
+_NODES = "backplane/test_redis_nodes.py::test_hub_"
+_PRESENT = "backplane/test_redis_presence.py::test_"
+_CLUSTER = "testing/test_cluster.py::test_cluster_"
 _VIRTUAL = "testing/test_client.py::test_virtual_client_"
 
 
@@ -169,5 +173,37 @@ FAULTS = (
         _TLS + "tls_after_our_close_the_peer_may_still_send"),
     _of("TLS keys change, renegotiation", "goes on; is refused, without a warning",
         _TLS + "tls_key_update_keeps_the_connection", _TLS + "tls_renegotiation_is_refused"),
+    # Shared rooms, and Redis.
+    _of("Redis: any faults, in any order", "one order for all, each hole repaired or told",
+        _CLUSTER + "members_see_one_order_and_are_told_each_hole_under_any_faults",
+        _REDIS + "every_hub_sees_one_order_and_is_told_each_hole_under_faults"),
+    _of("Redis is away, or stopped", "pushes wait, later ones are refused; clients stay",
+        _REDIS + "pushes_wait_while_the_server_is_away_and_are_refused_later",
+        _CLUSTER + "cut_hub_gets_what_it_missed_and_its_pushes_wait"),
+    _of("Redis restarts", "another epoch; members are told once",
+        _REDIS + "restart_of_the_server_begins_another_epoch_and_tells_one_gap",
+        _PRESENT + "server_that_begins_anew_makes_no_change"),
+    _of("a replica takes over", "no place is used twice, also while the old server goes on",
+        _REDIS + "replica_that_takes_over_without_the_last_pushes_uses_no_place_twice",
+        _CLUSTER + "failover_begins_an_epoch_and_members_are_told"),
+    _of("answers of Redis are lost", "nothing is placed twice",
+        _REDIS + "answers_that_are_lost_place_nothing_twice",
+        _CLUSTER + "dropped_answer_places_nothing_twice"),
+    _of("published pushes are lost", "fetched; members notice nothing",
+        _CLUSTER + "dropped_push_is_fetched_without_a_gap"),
+    _of("a connection to Redis is silent", "dropped by the hub's own beat",
+        _REDIS + "connection_that_has_fallen_silent_is_dropped_by_its_own_beat"),
+    _of("network of one hub is cut", "it is DOWN, the others go on; afterwards it misses nothing",
+        _NODES + "whose_network_is_cut_finds_out_and_misses_nothing"),
+    _of("way to Redis is slow", "batches grow; nothing is lost",
+        _NODES + "with_a_slow_way_to_the_server_sends_larger_batches"),
+    _of("a hub's process is stopped", "it catches up; its users leave once and come back",
+        _NODES + "whose_process_is_stopped_catches_up_and_its_users_leave_once"),
+    _of("a hub's process is killed", "its users leave once",
+        _PRESENT + "hub_that_dies_takes_its_users_along_with_one_leave_each",
+        _PRESENT + "hub_that_dies_with_the_server_takes_its_users_along"),
+    _of("a push of 300 KB, or 33 MB", "fetched from the stream, or refused at the push",
+        _REDIS + "large_messages_reach_other_hubs",
+        _REDIS + "waiting_messages_and_the_size_of_one_are_bounded"),
 )  # fmt: skip
 """All faults, in the order of the table."""

@@ -1,16 +1,22 @@
-"""Receivers and hosts of a backplane, and the rule that holds for what they are told."""
+"""Receivers, clients and hosts of a backplane, and the rule for what they are told."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from hubthread import BackplaneState
 from hubthread.backplane.interfaces import Message
 from hubthread.history import Position
+from hubthread.testing import VirtualClient, VirtualHub
 from tests.support.waiting import TIMEOUT, Items
 
-__all__ = ["Host", "Recorder", "assert_one_order"]
+__all__ = ["Event", "Host", "Member", "Page", "Recorder", "assert_one_order"]
+
+Event = tuple[Position, str | None]
+"""A push at its place; or None for the begin, or for a gap that was told, behind that place."""
 
 
 class Host:
@@ -67,21 +73,83 @@ class Recorder:
     def gaps(self) -> int:
         return sum(text is None for _, text, _ in self.events.now()) - 1
 
+    def order(self) -> list[Event]:
+        """Return what was told, after a check that the own numbers rise."""
+        numbers = [number for _, _, number in self.events.now() if number is not None]
+        assert numbers == sorted(set(numbers))
+        return [(position, text) for position, text, _ in self.events.now()]
 
-def assert_one_order(recorders: Iterable[Recorder]) -> None:
-    """Check G14: one order for all, each message once, own numbers rise, and each hole is told."""
+
+class Page:
+    """A client of ``hubthread.1`` that joins a room, and comes back with its position."""
+
+    def __init__(self) -> None:
+        self.client: VirtualClient | None = None
+        self.position: Position | None = None
+        self.events: list[Event] = []
+
+    def join(self, hub: VirtualHub[Any, Any], room: str) -> None:
+        """Connect, and join behind the position."""
+        self.client = hub.connect(headers={"Sec-WebSocket-Protocol": "hubthread.1"})
+        ask: dict[str, Any] = {"type": "hub:join", "id": 1, "room": room}
+        if self.position is not None:
+            ask |= {"epoch": self.position.epoch, "at": self.position.offset}
+        self.client.send_json(ask)
+        self.look()
+
+    def drop(self) -> None:
+        """Lose the connection, after what has come was read."""
+        self.look()
+        if self.client is not None:
+            self.client.drop()
+            self.client = None
+
+    def look(self) -> None:
+        """Read what has come."""
+        for text in [] if self.client is None else self.client.messages():
+            message = json.loads(text)
+            kind = message.get("type")
+            if kind == "hub:join":
+                if not message.get("recovered"):
+                    self._note(Position(message["epoch"], message["at"]), None)
+            elif kind == "hub:gap":
+                self._note(Position(message["epoch"], message["at"]), None)
+            else:
+                assert self.position is not None
+                place = Position(self.position.epoch, message["n"])
+                self._note(place, message.get("text") or json.dumps(message["data"]))
+
+    def _note(self, position: Position, text: str | None) -> None:
+        self.events.append((position, text))
+        self.position = position
+
+    def order(self) -> list[Event]:
+        """Return what the client has got."""
+        self.look()
+        return self.events
+
+
+class Member(Protocol):
+    """A client, or a hub's side of a room, that remembers what it was told."""
+
+    def order(self) -> list[Event]:
+        """Return the pushes, each with its place, and the gaps, with the place behind them."""
+
+
+def assert_one_order(members: Iterable[Member]) -> None:
+    """Check G14: one order for all, each message once, and each hole is told.
+
+    The check is the same for virtual time and for real processes.
+    """
     places: dict[Position, str] = {}
-    for recorder in recorders:
-        at: Position | None = None
-        last_number = 0
-        texts = recorder.texts()
+    for member in members:
+        order = member.order()
+        texts = [text for _, text in order if text is not None]
         assert len(set(texts)) == len(texts)
-        for position, text, number in recorder.events.now():
+        at: Position | None = None
+        for position, text in order:
             if text is not None:
                 assert at is not None
                 assert position == Position(at.epoch, at.offset + 1)
                 assert places.setdefault(position, text) == text
-            if number is not None:
-                assert number > last_number
-                last_number = number
             at = position

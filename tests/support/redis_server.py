@@ -128,6 +128,8 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._swallows = self._swallows_next = False
         self._refuses = False
+        self._delay = 0.0
+        self._never = threading.Event()
         self._ended: list[tuple[socket.socket, socket.socket]] = []
         self._start(self._accept)
 
@@ -166,6 +168,8 @@ class Proxy:
                 if answers and (self._swallows or self._swallows_next):
                     self._swallows_next = False
                 else:
+                    if self._delay:
+                        self._never.wait(self._delay)
                     target.sendall(data)
         for each in (source, target):
             with contextlib.suppress(OSError):
@@ -188,6 +192,10 @@ class Proxy:
     def swallow_next(self) -> None:
         """Let the next answer vanish."""
         self._swallows_next = True
+
+    def delay(self, seconds: float) -> None:
+        """Let all bytes take so long from now on, each way."""
+        self._delay = seconds
 
     def refuse(self, refuses: bool) -> None:
         """Refuse connections from now on, or no longer."""

@@ -1,0 +1,408 @@
+"""A backplane in virtual time: a server in memory, which fails when a test says so.
+
+A link does with the server what the link to Redis does: it sends the batches that wait, hears
+what the server publishes, and fetches what it has missed.  Each link is a job of the clock.  The
+order of what arrives, and the search for holes, are those of ``backplane.redis.room``.
+
+Layer: testing.  Threads: only the thread that made the clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
+from hubthread.backplane.memory import MemoryBackplane, MemoryLink
+from hubthread.backplane.redis.keeper import CHECK
+from hubthread.backplane.redis.room import Arrival, Batch, Room, entry_arrival
+from hubthread.backplane.redis.scripts import keys_of
+from hubthread.backplane.redis.wire import REPLY, pack, unpack
+from hubthread.errors import BackplaneDown, UsageError
+from hubthread.history import History, Position
+from hubthread.statistics import BackplaneStatistics
+from hubthread.testing.clock import FakeClock, Job
+
+__all__ = ["VirtualBackplane", "VirtualLink"]
+
+LEASE = 10.0
+"""Seconds without a sign of life after which a hub counts as dead."""
+
+HOLD = 10.0
+"""Seconds after the loss of the server in which pushes are accepted, as with Redis."""
+
+
+class _Stored:
+    """One room on the server."""
+
+    def __init__(self, epoch: str, keep: History, now: Callable[[], float]) -> None:
+        self.epoch = epoch
+        self.top = 0
+        self._keep = keep
+        self._now = now
+        self._entries: deque[tuple[Arrival, Any]] = deque()  # as the room reads each in a stream
+        self._used = now()
+        self._taken: dict[str, tuple[int, int]] = {}  # by origin: the last number, its offset
+
+    def place(self, batch: Batch) -> tuple[Arrival | None, int]:
+        """Place a batch, once.
+
+        :returns: what is published, None for a batch that was placed before; and the offset of
+            the last message.
+        """
+        origin = batch.room.origin
+        number, offset = self._taken.get(origin, (0, 0))
+        if number == batch.last:
+            return None, offset
+        self.top += len(batch.messages)
+        self._taken[origin] = batch.last, self.top
+        name = b"%d-%d" % (self.top, len(batch.messages))
+        entry = [name, [b"d", batch.body, b"o", f"{origin}:{batch.first}".encode()]]
+        arrival = entry_arrival(self.epoch, entry)
+        self.after(0)
+        self._used = self._now()
+        self._entries.append((arrival, entry))
+        return arrival, self.top
+
+    def after(self, offset: int) -> list[Any]:
+        """Return the entries behind an offset, as far as they are kept."""
+        entries, keep = self._entries, self._keep
+        if self._now() - self._used > keep.ttl:
+            entries.clear()
+        size = sum(len(arrival.body or b"") for arrival, _ in entries)
+        while entries and (entries[0][0].last <= self.top - keep.size or size > keep.max_bytes):
+            size -= len(entries.popleft()[0].body or b"")
+        return [entry for arrival, entry in entries if arrival.last > offset]
+
+
+class VirtualBackplane(MemoryBackplane):
+    """The server.
+
+    :param clock: the clock of all hubs.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.links: list[VirtualLink] = []
+        self._run = 1
+        self._stored: dict[str, _Stored] = {}
+        self._present: dict[str, dict[str, dict[VirtualLink, str]]] = {}  # by room, by key
+        self._counts: dict[str, dict[VirtualLink, int]] = {}
+
+    def open(self, node: str, now: Callable[[], float] | None = None) -> VirtualLink:
+        """Return a connection for one hub; see ``Backplane.open``."""
+        self.links.append(VirtualLink(self, node))
+        return self.links[-1]
+
+    def stored(self, room: Room) -> _Stored:
+        """Return a room; begin an epoch if it has none."""
+        if room.name not in self._stored:
+            epoch = f"{self._run}-{len(self._stored) + 1}"
+            made = _Stored(epoch, room.keep, self.clock.now)
+            self._stored[room.name] = made
+        return self._stored[room.name]
+
+    def find(self, name: str) -> _Stored | None:
+        """Return a room, or None if it has no epoch yet."""
+        return self._stored.get(name)
+
+    def place(self, batch: Batch) -> tuple[str, int]:
+        """Place a batch, and publish it; return its epoch and the offset of its last message."""
+        stored = self.stored(batch.room)
+        arrival, top = stored.place(batch)
+        if arrival is not None:
+            for link in self.links:
+                link.hear(batch.room.name, arrival)
+        return stored.epoch, top
+
+    def fail_over(self) -> None:
+        """Begin anew, without any room; every link has to connect again."""
+        self._run += 1
+        self._stored.clear()
+        for link in self.links:
+            link.lose_connection()
+
+    def state(self, link: VirtualLink, room: str, members: Mapping[str, str], count: int) -> None:
+        """Note who is in a hub's side of a room, and tell all hubs."""
+        present = self._present.setdefault(room, {})
+        for key in [key for key, texts in present.items() if link in texts and key not in members]:
+            del present[key][link]
+            if not present[key]:
+                del present[key]
+        for key, text in members.items():
+            present.setdefault(key, {}).setdefault(link, text)
+        self._counts.setdefault(room, {})[link] = count
+        for other in self.links:
+            other.look(room)
+
+    def leave(self, link: VirtualLink, staying: Collection[str] = ()) -> None:
+        """Take a hub out of all rooms but those where it stays."""
+        for room in [room for room in self._counts if room not in staying]:
+            self.state(link, room, {}, 0)
+
+    def picture(self, room: str) -> tuple[dict[str, str], int]:
+        """Return who is in a room, with the text of the first hub, and the sum of the counts."""
+        present = self._present.get(room, {})
+        members = {key: next(iter(texts.values())) for key, texts in present.items()}
+        return members, sum(self._counts.get(room, {}).values())
+
+
+class _Side:
+    """One room of one hub: who is in here, and who is in everywhere, as the hub was told."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self.members: dict[str, str] = {}
+        self.count = 0
+        self.changed = False
+        self.told: dict[str, str] = {}
+        self.told_count = 0
+
+
+class VirtualLink(MemoryLink):
+    """One hub's connection to the server; see ``BackplaneLink``."""
+
+    def __init__(self, server: VirtualBackplane, node: str) -> None:
+        super().__init__(server, node, server.clock.now)
+        self._server = server
+        self._host: BackplaneHost | None = None
+        self._job: Job | None = None
+        self._sides: dict[str, _Side] = {}
+        self._live: list[Room] = []  # those, and the ones that end
+        self._wanted: deque[Room] = deque()
+        self._incoming: deque[tuple[str, Arrival]] = deque()
+        self._unanswered: list[Batch] = []
+        self._check_at = self._answer_at = 0.0
+        self._told = BackplaneState.RESYNC
+        self._lost_connection = False
+        self._cut_at: float | None = None
+        self._looks = 0
+        self.dropping = 0
+        """The number of messages of the server that will not come."""
+
+    # The hub.
+
+    def start(self, host: BackplaneHost) -> None:
+        """See ``BackplaneLink.start``."""
+        super().start(host)
+        self._host = host
+        self._check_at = self.now() + CHECK
+        self._job = self._server.clock.drive(self._step, "backplane")
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        """See ``BackplaneLink.attach``."""
+        if room in self._sides:
+            raise UsageError(f"room {room!r} is attached already")
+        keys = keys_of("virtual", room)
+        made = Room(room, keys, keep, receiver, self._want, self._ended)
+        self._sides[room] = _Side(made)
+        self._live.append(made)
+        self._wake()
+
+    def detach(self, room: str) -> None:
+        """See ``BackplaneLink.detach``."""
+        side = self._sides.pop(room, None)
+        if side is not None:
+            side.room.let_go()
+            if self._cut_at is None:
+                self._server.state(self, room, {}, 0)
+
+    def _ended(self, room: Room) -> None:
+        if room in self._live:
+            self._live.remove(room)
+
+    def publish(self, room: str, message: Message) -> int:
+        """See ``BackplaneLink.publish``."""
+        side = self._sides.get(room)
+        if side is None:
+            raise UsageError(f"room {room!r} is not attached: call attach first")
+        if self._cut_at is not None and (away := self.now() - self._cut_at) >= HOLD:
+            raise BackplaneDown(
+                f"room {room!r}: the server has been away for {away:.1f} s, and pushes are "
+                f"accepted for the first {HOLD:g} s only; try again later"
+            )
+        number, _ = side.room.give(message, pack(message))
+        self._wake()
+        return number
+
+    def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
+        """See ``BackplaneLink.present``."""
+        side = self._sides.get(room)
+        if side is not None:
+            side.members |= came
+            for key in went:
+                side.members.pop(key, None)
+            self._note(side)
+
+    def count(self, room: str, count: int) -> None:
+        """See ``BackplaneLink.count``."""
+        side = self._sides.get(room)
+        if side is not None:
+            side.count = count
+            self._note(side)
+
+    def _note(self, side: _Side) -> None:
+        side.changed = True
+        self._wake()
+
+    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
+        """See ``BackplaneLink.history``."""
+        stored = self._server.find(room)
+        if stored is None or self._cut_at is not None or not timeout:
+            return None
+        if stored.epoch != since.epoch or not 0 <= since.offset <= stored.top:
+            return None
+        missed = stored.top - since.offset
+        found: list[Message] = []
+        for entry in stored.after(since.offset):
+            found += unpack(entry[1][1])
+        return found[len(found) - missed :] if missed <= len(found) else None
+
+    def statistics(self) -> BackplaneStatistics:
+        """See ``BackplaneLink.statistics``."""
+        return BackplaneStatistics(self._told.value, looks=self._looks)
+
+    def close(self, timeout: float) -> None:
+        """See ``BackplaneLink.close``."""
+        for room in list(self._sides):
+            self.detach(room)
+        if self._job is not None and not self._job.running:
+            self._server.clock.run(self._job)  # what waits has its place before the hub goes
+            self._job.over = True
+        self._server.links.remove(self)
+        super().close(timeout)
+
+    # Faults.
+
+    def cut(self) -> None:
+        """Lose the server until ``heal``."""
+        if self._cut_at is not None:
+            return
+        began = self._cut_at = self.now()
+        self.lose_connection()
+        self._tell(BackplaneState.DOWN, "the test has cut the connection")
+
+        def expire() -> None:
+            if self._cut_at == began:
+                self._server.leave(self)
+
+        self._server.clock.after(LEASE, expire)
+
+    def heal(self) -> None:
+        """Reach the server again."""
+        if self._cut_at is not None:
+            self._cut_at = None
+            self._tell(BackplaneState.RESYNC, "connected")
+            self.lose_connection()
+
+    def lose_connection(self) -> None:
+        """Lose what is on its way, and connect again at once, if the server can be reached."""
+        self._lost_connection = True
+        self._incoming.clear()
+        for side in self._sides.values():
+            side.changed = True
+        self._wake()
+
+    def _drops(self) -> bool:
+        dropped = self.dropping > 0
+        self.dropping -= dropped
+        return dropped
+
+    # The server.
+
+    def hear(self, room: str, arrival: Arrival) -> None:
+        """Take a batch that is published, if it comes through."""
+        attached = any(each.name == room for each in self._live)
+        if attached and self._cut_at is None and not self._drops():
+            self._incoming.append((room, arrival))
+            self._wake()
+
+    def look(self, room: str) -> None:
+        """Tell the hub who has come to a room, and who has gone."""
+        side = self._sides.get(room)
+        if side is None or self._cut_at is not None or not side.room.epoch:
+            return
+        receiver = side.room.receiver
+        if not receiver.has_presence:
+            return
+        members, count = self._server.picture(room)
+        came = {key: text for key, text in members.items() if key not in side.told}
+        went = [key for key in side.told if key not in members]
+        side.told = members
+        if came or went:
+            receiver.present(came, went)
+        if count != side.told_count:
+            side.told_count = count
+            receiver.counted(count)
+
+    # The job.
+
+    def _wake(self) -> None:
+        if self._job is not None:
+            self._job.wake()
+
+    def _want(self, room: Room) -> None:
+        self._wanted.append(room)
+        self._wake()
+
+    def _step(self) -> float:
+        if self._cut_at is not None:
+            return math.inf
+        if self._lost_connection:
+            self._lost_connection = False
+            self._answer_at = 0.0
+            self._server.leave(self, self._sides)
+            for room in list(self._live):
+                room.reconnected()
+        if self.now() >= self._check_at:
+            self._check_at = self.now() + CHECK
+            for room in list(self._live):
+                room.want()
+        while self._incoming:
+            name, arrival = self._incoming.popleft()
+            for room in [each for each in self._live if each.name == name]:
+                room.came(arrival)
+        if self._answer_at and self.now() >= self._answer_at:
+            self.lose_connection()
+        elif not self._answer_at:
+            self._send()
+        self._fetch()
+        if not self._wanted:
+            self._tell(BackplaneState.UP, "connected, and nothing is missing")
+        return min(self._check_at, self._answer_at or math.inf)
+
+    def _send(self) -> None:
+        for room in list(self._live):
+            if not room.epoch:
+                stored = self._server.stored(room)
+                room.moved(stored.epoch, stored.top)
+                self.look(room.name)
+            while (batch := room.next_batch()) is not None:
+                self._unanswered.append(batch)
+        while self._unanswered:
+            batch = self._unanswered[0]
+            epoch, last = self._server.place(batch)
+            if self._drops():
+                self._answer_at = self.now() + REPLY
+                return
+            self._unanswered.pop(0)
+            batch.room.placed(batch, epoch, last)
+        for name, side in list(self._sides.items()):
+            if side.changed:
+                side.changed = False
+                self._server.state(self, name, side.members, side.count)
+
+    def _fetch(self) -> None:
+        for _ in range(len(self._wanted)):
+            room = self._wanted.popleft()
+            since, stored = room.position(), self._server.stored(room)
+            self._looks += 1
+            room.fetched(since, stored.epoch, stored.top, stored.after(since.offset))
+
+    def _tell(self, state: BackplaneState, reason: str) -> None:
+        if state is not self._told and self._host is not None:
+            self._told = state
+            self._host.tell_state(state, reason)

@@ -1,0 +1,125 @@
+"""Several virtual hubs whose shared rooms are one, and a server between them that can fail.
+
+Layer: testing.  Threads: only the thread that made the cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, cast
+
+from hubthread.checks import check_kind, check_number
+from hubthread.errors import WrongValue
+from hubthread.settings import HubSetting
+from hubthread.testing.backplane import VirtualBackplane, VirtualLink
+from hubthread.testing.clock import FakeClock
+from hubthread.testing.hub import VirtualHub
+
+__all__ = ["VirtualCluster"]
+
+Meta = TypeVar("Meta")
+Header = TypeVar("Header", bound=Hashable)
+
+
+class VirtualCluster(Generic[Meta, Header]):
+    """Virtual hubs that share rooms, as processes do with ``RedisBackplane``.
+
+    ``with VirtualCluster(setting, 2) as cluster: one, two = cluster.hubs``.  The hubs have one
+    clock.  Between them is a server in memory, which loses connections, messages or its whole
+    memory when the test says so.
+
+    Threads: only the thread that made the cluster.
+
+    :param setting: the setting of every hub; its backplane is replaced.
+    :param nodes: the number of hubs.
+    """
+
+    def __init__(self, setting: HubSetting[Meta, Header], nodes: int = 3) -> None:
+        check_kind("setting", setting, HubSetting, "a HubSetting")
+        check_number("nodes", nodes, 1, whole=True)
+        self.clock = FakeClock()
+        """The clock of all hubs."""
+        self._server = VirtualBackplane(self.clock)
+        self.hubs: list[VirtualHub[Meta, Header]] = []
+        """The hubs, from first to last."""
+        for number in range(1, nodes + 1):
+            name = f"{setting.hub_name or 'hub'}-{number}"
+            own = replace(setting, hub_name=name, backplane=self._server)
+            self.hubs.append(VirtualHub(own, self.clock))
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """The exceptions of callbacks in all hubs that went to the log; empty if all is well."""
+        return [error for hub in self.hubs for error in hub.errors]
+
+    def advance(self, seconds: float) -> None:
+        """Let ``seconds`` of virtual time pass; see ``VirtualHub.advance``."""
+        self.clock.advance(seconds)
+
+    def settle(self) -> None:
+        """Do everything that is due now, such as pushes of the test itself."""
+        self.clock.settle()
+
+    # Faults.
+
+    def cut(self, hub: VirtualHub[Any, Any]) -> None:
+        """Cut a hub from the server, until ``heal``.
+
+        What is on its way to the hub is lost.  Its pushes wait, and after ten seconds they are
+        refused with ``BackplaneDown``; then it counts as dead for the others, too.
+        """
+        self._link(hub).cut()
+        self.settle()
+
+    def heal(self, hub: VirtualHub[Any, Any]) -> None:
+        """Let a hub reach the server again."""
+        self._link(hub).heal()
+        self.settle()
+
+    def drop(self, hub: VirtualHub[Any, Any], count: int = 1) -> None:
+        """Lose the next messages from the server to a hub, without a sign of it.
+
+        A message is a batch of pushes, or the answer to one.  The hub finds the loss by the next
+        batch, or within 25 seconds.
+
+        :param count: the number of messages that are lost from now on.
+        """
+        check_number("count", count, 1, whole=True)
+        self._link(hub).dropping = count
+
+    def fail_over(self) -> None:
+        """Let another server take over, which has none of the rooms' pushes.
+
+        What a hub has not got is lost, and its members are told.  Pushes that wait are placed by
+        the new server.
+        """
+        self._server.fail_over()
+        self.settle()
+
+    def _link(self, hub: VirtualHub[Any, Any]) -> VirtualLink:
+        if hub not in self.hubs:
+            raise WrongValue(f"expected a hub of this cluster, got {hub!r}")
+        return cast("VirtualLink", hub._core.sharing.link())
+
+    # Start and end.
+
+    def start(self) -> None:
+        """Start all hubs, and do what is due."""
+        for hub in self.hubs:
+            hub.start()
+
+    def close(self) -> None:
+        """Close all hubs; virtual time passes until all clients have gone."""
+        for hub in self.hubs:
+            hub.close()
+
+    def __enter__(self) -> VirtualCluster[Meta, Header]:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<VirtualCluster of {len(self.hubs)} hubs>"

@@ -1,0 +1,140 @@
+"""Hubs in processes of their own that are stopped, cut off, or far from the server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.backplanes import assert_one_order
+from tests.support.nodes import RemoteNode, remote_node
+from tests.support.redis_server import Proxy, RedisServer, redis_server
+
+NEAR, FAR = "10.213.77.1", "10.213.77.2"
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def server(port: int) -> Iterator[RedisServer]:
+    options = ["--port", f"{port}", "--protected-mode", "no"]
+    with redis_server(*options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def nodes(url: str, other: str, command: tuple[str, ...] = ()) -> Iterator[tuple[RemoteNode, ...]]:
+    """Run two nodes that are up, with a user in each.
+
+    :param other: the URL of the second.
+    :param command: what runs the second.
+    """
+    prefix = secrets.token_hex(4)
+    with remote_node(url, prefix) as one, remote_node(other, prefix, command) as two:
+        for node in (one, two):
+            node.up()
+        one.came("ann")
+        two.came("bob")
+        for node in (one, two):
+            node.changes.until(lambda changes: {"+ann", "+bob"} <= set(changes))
+        yield one, two
+
+
+def settle(one: RemoteNode, two: RemoteNode) -> None:
+    """Let both push again, and check that they have seen the same."""
+    one.push("end one")
+    two.push("end two")
+    for node in (one, two):
+        node.heard("end one", "end two")
+    assert_one_order([one, two])
+    assert one.gaps() == two.gaps() == 0
+
+
+def test_hub_whose_process_is_stopped_catches_up_and_its_users_leave_once(
+    server: RedisServer,
+) -> None:
+    with nodes(server.url, server.url) as (one, two):
+        two.process.send_signal(signal.SIGSTOP)
+        one.push("meanwhile")
+        one.heard("meanwhile")
+        one.changes.until(lambda changes: "-bob" in changes)
+        two.process.send_signal(signal.SIGCONT)
+        two.heard("meanwhile")
+        one.changes.until(lambda changes: changes.count("+bob") == 2)
+        settle(one, two)
+        assert one.changes.now().count("-bob") == 1
+
+
+@contextlib.contextmanager
+def namespace() -> Iterator[tuple[str, str]]:
+    """Make a network namespace, for a block; return its name and the near end of its link."""
+    name = f"ht{os.getpid()}"
+    near, far = f"{name}a", f"{name}b"
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed")
+
+    def ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
+
+    made = ip("netns", "add", name, check=False)
+    if made.returncode:
+        pytest.skip(f"no network namespace: {made.stderr.strip()}")
+    try:
+        ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
+        ip("addr", "add", f"{NEAR}/30", "dev", near)
+        ip("link", "set", near, "up")
+        ip("-n", name, "addr", "add", f"{FAR}/30", "dev", far)
+        ip("-n", name, "link", "set", far, "up")
+        yield name, near
+    finally:
+        ip("link", "del", near, check=False)
+        ip("netns", "del", name, check=False)
+
+
+def test_hub_whose_network_is_cut_finds_out_and_misses_nothing(
+    server: RedisServer, port: int
+) -> None:
+    """The packets vanish; no connection ends.  The other hub goes on."""
+    with (
+        namespace() as (name, link),
+        nodes(server.url, f"redis://{NEAR}:{port}", ("ip", "netns", "exec", name)) as (one, two),
+    ):
+        subprocess.run(["ip", "link", "set", link, "down"], check=True)
+        two.push("waits")
+        one.push("meanwhile")
+        one.heard("meanwhile")
+        two.states.until(lambda states: states[-1] == "down")
+        one.changes.until(lambda changes: "-bob" in changes)
+        assert "down" not in one.states.now()
+        subprocess.run(["ip", "link", "set", link, "up"], check=True)
+        two.up(2)
+        two.heard("meanwhile", "waits")
+        settle(one, two)
+
+
+def test_hub_with_a_slow_way_to_the_server_sends_larger_batches(server: RedisServer) -> None:
+    proxy = Proxy(server.path)
+    try:
+        with nodes(server.url, proxy.url) as (one, two):
+            proxy.delay(0.05)
+            count = 300
+            for number in range(count):
+                two.push(f"slow {number}")
+            one.push("fast")
+            one.heard("fast", f"slow {count - 1}")
+            with server.client() as client:
+                assert client.xlen(f"{one.prefix}:{{room}}:s") < count / 4
+            settle(one, two)
+    finally:
+        proxy.close()

@@ -1,0 +1,92 @@
+"""The process of ``nodes.py``, run by its path: it imports nothing of the tests, and starts soon.
+
+It reads lines of JSON, ``["push", text]`` and ``["came", user]``, and prints what it is told.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from hubthread.backplane.interfaces import BackplaneState, Message
+from hubthread.backplane.redis import backplane, presence, wire
+from hubthread.history import History, Position
+from hubthread.protocol.frames import Frame
+
+BEAT = 0.1
+LEASE_SECONDS = 0.6
+"""Seconds of a lease: a hub that says nothing for longer counts as dead."""
+
+_saying = threading.Lock()
+
+
+def _say(*words: object) -> None:
+    with _saying:
+        sys.stdout.write(json.dumps(words) + "\n")
+        sys.stdout.flush()
+
+
+class _Host:
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def start_thread(self, target: Callable[[], None], what: str) -> None:
+        self.threads.append(threading.Thread(target=target, name=what))
+        self.threads[-1].start()
+
+    def tell_state(self, state: BackplaneState, reason: str) -> None:
+        _say("state", state.value)
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+class _Teller:
+    """A receiver that prints all that it is told."""
+
+    has_presence = True
+
+    def attached(self, position: Position) -> None:
+        _say("event", position.epoch, position.offset, None)
+
+    def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
+        for place, message in enumerate(messages):
+            _say("event", first.epoch, first.offset + place, message.frame.payload)
+
+    def lost(self, position: Position, why: str, number: int | None = None) -> None:
+        _say("event", position.epoch, position.offset, None)
+
+    def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
+        for key in came:
+            _say("change", f"+{key}")
+        for key in went:
+            _say("change", f"-{key}")
+
+    def counted(self, count: int) -> None:
+        pass
+
+
+def main(url: str, prefix: str) -> None:
+    """Be a node until standard input ends."""
+    backplane.BEAT = BEAT
+    presence.LEASE_SECONDS = LEASE_SECONDS
+    wire.REPLY, wire.CONNECT = 1.0, 0.3
+    link, host = backplane.RedisBackplane(url, prefix=prefix).open("node"), _Host()
+    link.attach("room", History(), _Teller())
+    link.start(host)
+    for line in sys.stdin:
+        kind, text = json.loads(line)
+        if kind == "push":
+            link.publish("room", Message(Frame(text, 1)))
+        else:
+            link.present("room", {text: "1"}, ())
+    link.close(1.0)
+    for thread in host.threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,222 @@
+"""Hubs that share rooms in virtual time, while their server fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hubthread import (
+    BackplaneDown,
+    BackplaneState,
+    History,
+    Hotline,
+    HotlineOption,
+    HubSetting,
+    Presence,
+    Upgrader,
+    WebsocketPeriod,
+    WrongValue,
+)
+from hubthread.testing import VirtualCluster
+from tests.support.backplanes import Page, assert_one_order
+
+PERIOD = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
+ROOM = HotlineOption("room", shared=True, history=History(size=8))
+Cluster = VirtualCluster[dict[str, Any], str]
+Room = Hotline[dict[str, Any], str]
+
+
+@contextlib.contextmanager
+def cluster(
+    nodes: int = 3, option: HotlineOption = ROOM, **fields: Any
+) -> Iterator[tuple[Cluster, list[Room], list[Page]]]:
+    """Run hubs, each with the room and a page in it."""
+    setting = HubSetting[Any, Any](
+        dict, websocket_period=PERIOD, may_join=lambda ctx, meta, name: True, **fields
+    )
+    with VirtualCluster(setting, nodes) as hubs:
+        rooms = [hub.hotline(option) for hub in hubs.hubs]
+        pages = [Page() for _ in hubs.hubs]
+        for page, hub in zip(pages, hubs.hubs, strict=True):
+            page.join(hub, "room")
+        yield hubs, rooms, pages
+    assert hubs.errors == []
+
+
+def texts(page: Page) -> list[str | None]:
+    """Return what a page has got since it joined, with None for each gap."""
+    return [text for _, text in page.order()][1:]
+
+
+KINDS = ("push", "push", "push", "cut", "heal", "drop", "fail over", "leave", "come", "wait")
+STEPS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(1, 4)), max_size=60
+)
+
+
+@settings(max_examples=40)  # of 60 steps each
+@given(steps=STEPS)
+def test_cluster_members_see_one_order_and_are_told_each_hole_under_any_faults(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    with cluster() as (hubs, rooms, pages):
+        pushed: list[str] = []
+        losses = 0
+        for step, which, count in steps:
+            hub, page = hubs.hubs[which], pages[which]
+            if step == "push":
+                for _ in range(count):
+                    with contextlib.suppress(BackplaneDown):
+                        rooms[which].push(f"push {len(pushed)}")
+                        pushed.append(f"push {len(pushed)}")
+                if count % 2:
+                    hubs.settle()
+            elif step == "cut":
+                hubs.cut(hub)
+            elif step == "heal":
+                hubs.heal(hub)
+            elif step == "drop":
+                hubs.drop(hub, count)
+            elif step == "fail over":
+                losses += 1
+                hubs.fail_over()
+            elif step == "leave":
+                page.drop()
+            elif step == "come" and page.client is None:
+                page.join(hub, "room")
+            elif step == "wait":
+                hubs.advance(3.0 * count)
+        for hub in hubs.hubs:
+            hubs.heal(hub)
+        hubs.advance(60.0)  # the check of all rooms, and the wait for an answer that was lost
+        hubs.advance(60.0)
+        for hub, page in zip(hubs.hubs, pages, strict=True):
+            if page.client is None:
+                page.join(hub, "room")
+        for number, room in enumerate(rooms):
+            room.push(f"end {number}")
+        hubs.advance(60.0)
+        assert_one_order(pages)
+        assert len({page.order()[-1] for page in pages}) == 1
+        for page in pages:
+            told = texts(page)
+            assert {f"end {number}" for number in range(3)} <= set(told)
+            if None not in told:
+                assert set(told) >= set(pushed)
+        if not losses:
+            # The server has placed each push that was accepted.
+            assert {page.order()[-1][0].offset for page in pages} == {len(pushed) + 3}
+
+
+def test_cluster_cut_hub_gets_what_it_missed_and_its_pushes_wait() -> None:
+    states: list[BackplaneState] = []
+    with cluster(2, on_backplane=lambda hub, state: states.append(state)) as (hubs, rooms, pages):
+        one, _ = hubs.hubs
+        hubs.settle()
+        states.clear()
+        hubs.cut(one)
+        rooms[0].push("waits")
+        rooms[1].push("missed")
+        hubs.settle()
+        assert (texts(pages[0]), texts(pages[1])) == ([], ["missed"])
+        assert one.statistics().backplane.state == "down"  # type: ignore[union-attr]
+        hubs.heal(one)
+        assert texts(pages[0]) == texts(pages[1]) == ["missed", "waits"]
+        assert states == [BackplaneState.DOWN, BackplaneState.RESYNC, BackplaneState.UP]
+        hubs.cut(one)
+        hubs.advance(10.0)
+        with pytest.raises(BackplaneDown, match="'room': the server has been away for 10"):
+            rooms[0].push("refused")
+
+
+def test_cluster_hub_that_missed_more_than_is_kept_is_told_one_gap() -> None:
+    with cluster(2) as (hubs, rooms, pages):
+        hubs.cut(hubs.hubs[0])
+        for number in range(20):
+            rooms[1].push(f"{number}")
+            hubs.settle()
+        hubs.heal(hubs.hubs[0])
+        assert texts(pages[0]) == [None, *(f"{number}" for number in range(12, 20))]
+        assert_one_order(pages)
+
+
+@pytest.mark.parametrize("next_push", [True, False])
+def test_cluster_dropped_push_is_fetched_without_a_gap(next_push: bool) -> None:
+    with cluster(2) as (hubs, rooms, pages):
+        hubs.drop(hubs.hubs[0])
+        rooms[1].push("lost on its way")
+        hubs.settle()
+        assert texts(pages[0]) == []
+        if next_push:
+            rooms[1].push("next")
+        hubs.advance(0.0 if next_push else 25.0)
+        assert texts(pages[0]) == texts(pages[1]) == ["lost on its way", "next"][: 1 + next_push]
+
+
+def test_cluster_dropped_answer_places_nothing_twice() -> None:
+    with cluster(2) as (hubs, rooms, pages):
+        hubs.drop(hubs.hubs[0], 2)  # the push itself, and the answer to it
+        rooms[0].push("once")
+        hubs.settle()
+        assert (texts(pages[0]), texts(pages[1])) == ([], ["once"])
+        rooms[0].push("behind it")
+        hubs.advance(5.0)
+        assert texts(pages[0]) == texts(pages[1]) == ["once", "behind it"]
+
+
+def test_cluster_failover_begins_an_epoch_and_members_are_told() -> None:
+    gaps: list[int] = []
+    option = HotlineOption(
+        "room", shared=True, history=History(), on_gap=lambda room, place: gaps.append(1)
+    )
+    with cluster(2, option) as (hubs, rooms, pages):
+        hubs.cut(hubs.hubs[0])
+        rooms[0].push("waits")
+        rooms[1].push("lost for one hub")
+        hubs.settle()
+        before = pages[1].position
+        pages[1].drop()
+        hubs.fail_over()
+        hubs.heal(hubs.hubs[0])
+        assert texts(pages[0]) == [None, "waits"]
+        pages[1].join(hubs.hubs[1], "room")  # its position is of the epoch that is lost
+        assert texts(pages[1]) == ["lost for one hub", None]
+        assert before is not None
+        assert pages[1].position != before
+        assert gaps == [1, 1]
+
+
+def test_cluster_presence_of_a_dead_hub_ends_and_comes_back() -> None:
+    option = HotlineOption("room", shared=True, presence=Presence(user=lambda ctx, meta: "ann"))
+    with VirtualCluster(HubSetting[Any, Any](dict), 2) as hubs:
+        one = hubs.hubs[0]
+        here, there = (hub.hotline(option) for hub in hubs.hubs)
+        here.answer(one.connect().ctx)
+        hubs.advance(1.0)
+
+        def seen() -> list[str]:
+            return list(there.presence().members)
+
+        assert seen() == ["ann"]
+        hubs.cut(one)
+        hubs.advance(9.9)
+        assert seen() == ["ann"]
+        hubs.advance(0.2)
+        assert seen() == []
+        hubs.heal(one)
+        hubs.advance(1.0)
+        assert seen() == ["ann"]
+
+
+def test_cluster_refuses_a_hub_of_another() -> None:
+    setting = HubSetting[Any, Any](dict, hub_name="shop")
+    with VirtualCluster(setting, 1) as hubs, VirtualCluster(setting, 1) as others:
+        assert repr(hubs) == "<VirtualCluster of 1 hubs>"
+        assert hubs.hubs[0].name == "shop-1"
+        with pytest.raises(WrongValue, match="expected a hub of this cluster"):
+            hubs.cut(others.hubs[0])
