@@ -35,7 +35,7 @@ def workers() -> int:
 PARTS = {
     "light": [
         *("-m", "not interrupts and not load and not autobahn"),
-        *("-n", str(workers()), "--dist", "loadfile"),
+        *("-n", str(workers()), "--dist", "loadfile", "--no-loadscope-reorder"),
     ],
     "interrupts": ["-m", "interrupts", "-n", "2", "--dist", "load"],
     "autobahn": ["-m", "autobahn", "-n", "2", "--dist", "load"],

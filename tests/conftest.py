@@ -59,6 +59,15 @@ def _read_by(readers: Readers) -> None:
 _read_by(READERS)
 
 
+LONG = ("test_servers.py", "test_hubthread_js.py", "test_cli.py", "test_arena_browser.py")
+"""Files that take long.  Several workers begin with them, so that none is left over at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files come first."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_collection_finish() -> None:
     """Keep the collected tests out of garbage collections, which would take five times as long."""
     gc.collect()

@@ -6,6 +6,7 @@ import contextlib
 import faulthandler
 import http.client
 import json
+import re
 import signal
 import socket
 import stat
@@ -21,7 +22,7 @@ from websockets.sync.client import connect
 
 import hubthread
 from hubthread import cli
-from hubthread.loading import BadArgument
+from hubthread.loading import BadArgument, load_hub
 from hubthread.net.bind import Bound
 
 DATA = Path(__file__).parent / "data"
@@ -52,7 +53,9 @@ def fails():
     raise RuntimeError("no database")
 
 def on_message(ctx, meta):
-    if ctx.payload == "close":
+    if ctx.payload == "thread?":
+        ctx.write(threading.current_thread().name)
+    elif ctx.payload == "close":
         ctx.hub.close()
     elif ctx.payload == "block":
         ctx.write("blocked")
@@ -61,11 +64,6 @@ def on_message(ctx, meta):
         ctx.write(ctx.payload)
 
 echo = Hub(HubSetting(meta_gen=dict, on_receive_message=on_message))
-
-def tell(ctx, meta):
-    ctx.write(threading.current_thread().name)
-
-threads = Hub(HubSetting(meta_gen=dict, on_receive_message=tell))
 """
 
 
@@ -114,82 +112,82 @@ class Command:
         return self.process.returncode, out, err
 
 
-def failed(*arguments: str, cwd: Path) -> tuple[int, str]:
-    """Return the status and stderr of a command that fails before it serves."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hubthread", *arguments],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    return done.returncode, done.stderr
-
-
 # Serving.
 
 
-@pytest.mark.parametrize(("readers", "name"), [("own", "reader"), ("shared", "readers")])
-def test_serve_readers_replaces_the_setting(readers: str, name: str, folder: Path) -> None:
-    arguments = ("serve", "app:threads", "--port", "0", "--readers", readers)
-    with started(*arguments, cwd=folder) as command:
-        with connect(command.url) as client:
-            client.send("which?")
-            assert str(client.recv()).split("-")[2] == name
-        command.tell(signal.SIGTERM)
-        assert command.end() == (0, "", "")
-
-
-def test_serve_readers_of_a_hub_that_runs_is_refused(folder: Path) -> None:
-    status, err = failed("serve", "app:started", "--readers", "shared", cwd=folder)
-    assert status == 2
-    assert "argument --readers: the hub app:started runs already" in err
-
-
-def test_serve_prints_its_address(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """A command without options."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "app.py").write_text(APP)
     with started("serve", "app:echo", "--port", "0", cwd=folder) as command:
-        assert command.line == f"hubthread listens on {command.url} (Ctrl-C stops)\n"
-        assert command.url.startswith("ws://127.0.0.1:")
-        with connect(command.url) as client:
-            client.send("hello")
-            assert client.recv() == "hello"
-        command.tell(signal.SIGTERM)
-        assert command.end() == (0, "", "")
+        yield command
 
 
-@pytest.mark.parametrize("target", ["app:hub", "app:make", "app:started", "app:place.hub"])
-def test_serve_finds_hub_by_attribute_function_and_path(folder: Path, target: str) -> None:
+def test_serve_prints_its_address(plain: Command) -> None:
+    assert plain.line == f"hubthread listens on {plain.url} (Ctrl-C stops)\n"
+    assert plain.url.startswith("ws://127.0.0.1:")
+    with connect(plain.url) as client:
+        client.send("hello")
+        assert client.recv() == "hello"
+
+
+def test_serve_hub_that_runs_is_served(folder: Path) -> None:
     # -I: the current folder is not on the path, as for the console script.
-    with started("serve", target, "--port", "0", cwd=folder, options=("-I",)) as command:
+    with started("serve", "app:started", "--port", "0", cwd=folder, options=("-I",)) as command:
         with connect(command.url):
             pass
         command.tell(signal.SIGINT)
         assert command.end() == (0, "", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_hub_is_found_by_attribute_function_and_path(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(folder)
+    (folder / "places.py").write_text(
+        "from hubthread import Hub, HubSetting\n"
+        "hub = Hub(HubSetting(dict))\n"
+        "def make():\n    return hub\n"
+        "class place:\n    inner = hub\n"
+    )
+    try:
+        found = [load_hub(f"places:{path}") for path in ("hub", "make", "place.inner")]
+        assert found == [sys.modules["places"].hub] * 3
+    finally:
+        sys.modules.pop("places", None)
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [("serve", "app:echo"), ("serve", "app:echo", "--readers", "shared"), ("demo",)],
+    ("arguments", "number", "reader"),
+    [
+        (("serve", "app:echo"), signal.SIGINT, "reader"),
+        (("serve", "app:echo", "--readers", "own"), signal.SIGTERM, "reader"),
+        (("serve", "app:echo", "--readers", "shared"), signal.SIGTERM, "readers"),
+        (("demo",), signal.SIGINT, ""),
+        (("demo", "--host", "0.0.0.0"), signal.SIGTERM, ""),
+    ],
 )
 def test_command_signal_closes_hub_with_1001(
-    folder: Path, arguments: tuple[str, ...], number: signal.Signals
+    folder: Path, arguments: tuple[str, ...], number: signal.Signals, reader: str
 ) -> None:
+    """The demo prints an address of this machine; --readers replaces those of the setting."""
     with started(*arguments, "--port", "0", cwd=folder) as command:
         url = command.url.replace("http://", "ws://")
-        with connect(url + "ws" if arguments == ("demo",) else url) as client:
+        with connect(url if reader else url + "ws") as client:
             # The reply shows that the handshake is over.
-            client.send("hello")
-            assert client.recv()
+            client.send("thread?")
+            reply = str(client.recv())
             command.tell(number)
             for _ in client:
                 pass
         assert client.close_code == 1001
         assert command.end() == (0, "", "")
+    if reader:
+        assert reply.split("-")[2] == reader
+    else:
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*/\n", command.line)
 
 
 def test_serve_drain_lets_sigterm_send_clients_elsewhere(folder: Path) -> None:
@@ -205,8 +203,9 @@ def test_serve_drain_lets_sigterm_send_clients_elsewhere(folder: Path) -> None:
         assert command.end() == (0, told, "")
 
 
-@pytest.mark.parametrize("readers", ["own", "shared"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "readers"), [(signal.SIGINT, "own"), (signal.SIGTERM, "shared")]
+)
 def test_command_second_signal_exits_at_once(
     folder: Path, number: signal.Signals, readers: str
 ) -> None:
@@ -257,18 +256,26 @@ def test_serve_sigusr1_prints_stack_of_blocked_callback(folder: Path) -> None:
         command.process.kill()
 
 
-@pytest.mark.parametrize(
-    ("option", "text"), [("health", b'"state": "running"'), ("metrics", b"hubthread_up 1")]
-)
-def test_serve_option_adds_page(folder: Path, option: str, text: bytes) -> None:
-    for options, status in (((), 426), ((f"--{option}",), 200)):
-        with started("serve", "app:echo", "--port", "0", *options, cwd=folder) as command:
-            place = command.url.removeprefix("ws://").rstrip("/")
-            with contextlib.closing(http.client.HTTPConnection(place, timeout=60)) as connection:
-                connection.request("GET", f"/{option}")
-                answer = connection.getresponse()
-                assert answer.status == status
-                assert (text in answer.read()) == (status == 200)
+def page_of(command: Command, path: str) -> tuple[int, bytes]:
+    """Return the status and the body of a page."""
+    place = command.url.removeprefix("ws://").rstrip("/")
+    with contextlib.closing(http.client.HTTPConnection(place, timeout=60)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_serve_options_add_pages(folder: Path, plain: Command) -> None:
+    texts = {"/health": b'"state": "running"', "/metrics": b"hubthread_up 1"}
+    options = ("--port", "0", "--health", "--metrics")
+    with started("serve", "app:echo", *options, cwd=folder) as command:
+        for path, text in texts.items():
+            status, body = page_of(command, path)
+            assert status == 200
+            assert text in body
+            status, body = page_of(plain, path)
+            assert status == 426
+            assert text not in body
 
 
 def test_serve_monitor_shows_the_hub_in_a_browser_and_in_a_terminal(
@@ -310,9 +317,13 @@ def test_serve_interrupt_while_importing_prints_no_traceback(folder: Path) -> No
         assert command.end() == (130, "", "")
 
 
-def test_serve_certfile_and_keyfile_serve_tls(folder: Path) -> None:
-    arguments = ("--certfile", str(CERTIFICATE), "--keyfile", str(KEY))
-    with started("serve", "app:echo", "--port", "0", *arguments, cwd=folder) as command:
+def test_serve_certfile_with_key_serves_tls(folder: Path) -> None:
+    """With files of their own: ``test_sighup_reads_the_certificate_again``."""
+    both = folder / "both.pem"
+    both.write_text(KEY.read_text() + CERTIFICATE.read_text())
+    with started(
+        "serve", "app:echo", "--port", "0", "--certfile", str(both), cwd=folder
+    ) as command:
         assert command.url.startswith("wss://127.0.0.1:")
         # websocket-client uses one thread: with two, OpenSSL may let the writer wait for the
         # reader.
@@ -322,25 +333,6 @@ def test_serve_certfile_and_keyfile_serve_tls(folder: Path) -> None:
         assert client.recv() == "hello"
         client.close()
         command.tell(signal.SIGTERM)
-        assert command.end() == (0, "", "")
-
-
-def test_serve_certfile_with_key_serves_tls(folder: Path) -> None:
-    both = folder / "both.pem"
-    both.write_text(KEY.read_text() + CERTIFICATE.read_text())
-    with started(
-        "serve", "app:echo", "--port", "0", "--certfile", str(both), cwd=folder
-    ) as command:
-        assert command.url.startswith("wss://")
-        command.tell(signal.SIGTERM)
-        assert command.end() == (0, "", "")
-
-
-def test_demo_all_addresses_prints_local_one(tmp_path: Path) -> None:
-    with started("demo", "--host", "0.0.0.0", "--port", "0", cwd=tmp_path) as command:
-        port = int(command.line.removeprefix("http://127.0.0.1:").removesuffix("/\n"))
-        assert port > 0
-        command.tell(signal.SIGINT)
         assert command.end() == (0, "", "")
 
 
@@ -395,6 +387,10 @@ WRONG = [
     ("serve app:number", "MODULE:HUB: expected a Hub, or a function"),
     ("serve app:needs", "MODULE:HUB: app:needs is not a Hub and cannot be called without"),
     ("serve app:ended", "MODULE:HUB: the hub app:ended is already closed"),
+    (
+        "serve app:started --readers shared",
+        "argument --readers: the hub app:started runs already",
+    ),
     ("serve app:hub --keyfile some.key", "--keyfile: needs --certfile too"),
     ("serve app:hub --drain soon", "--drain: expected seconds from 0 to 3600, got 'soon'"),
     ("serve app:hub --drain nan", "--drain: expected seconds from 0 to 3600, got 'nan'"),
@@ -439,7 +435,16 @@ UNUSABLE = [
 
 
 @pytest.fixture(scope="module")
-def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+def taken() -> Iterator[int]:
+    """A port that is in use."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield sock.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def refusals(
+    tmp_path_factory: pytest.TempPathFactory, taken: int
+) -> dict[str, tuple[int, str, str]]:
     """Status, stdout and stderr of each command line that does not serve."""
     folder = tmp_path_factory.mktemp("wrong")
     (folder / "app.py").write_text(APP)
@@ -452,6 +457,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, s
     lines = [line for line, _ in WRONG] + [f"serve {target}" for target, _, _ in RAISING]
     lines += [f"serve app:hub --certfile {files}" for files, _ in UNUSABLE]
     lines.append("demo --host .")
+    lines += [f"{command} --port {taken}" for command in ("serve app:hub", "demo")]
     done = subprocess.run(
         [sys.executable, "-c", TRY_ALL],
         cwd=folder,
@@ -507,21 +513,19 @@ def test_command_invalid_host_prints_one_line(
     assert (status, out, said) == (1, "", told)
 
 
-@pytest.mark.parametrize("arguments", [("serve", "app:hub"), ("demo",)])
-def test_command_port_in_use_prints_one_line(folder: Path, arguments: tuple[str, ...]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        status, said = failed(*arguments, "--port", port, cwd=folder)
-    assert status == 1
-    assert said == (
-        f"hubthread {arguments[0]}: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    )
+@pytest.mark.parametrize("command", ["serve app:hub", "demo"])
+def test_command_port_in_use_prints_one_line(
+    refusals: dict[str, tuple[int, str, str]], taken: int, command: str
+) -> None:
+    place = f"127.0.0.1:{taken}"
+    told = f"hubthread {command.split()[0]}: cannot listen on {place}: Address already in use\n"
+    status, out, said = refusals[f"{command} --port {taken}"]
+    assert (status, out, said) == (1, "", told)
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
-def test_command_host_as_in_a_url_is_an_address(folder: Path) -> None:
-    with started("demo", "--host", "[::1]", "--port", "0", cwd=folder) as command:
-        assert command.url.startswith("http://[::1]:")
+def test_command_host_as_in_a_url_is_an_address() -> None:
+    chosen = cli._parser().parse_args(["demo", "--host", "[::1]", "--port", "0"])
+    assert chosen.host == "::1"
 
 
 def test_serve_listens_on_a_unix_socket(folder: Path) -> None:

@@ -67,7 +67,9 @@ class Peer:
         elif size == 127:
             size = int.from_bytes(read_exactly(self.sock, 8), "big")
         key = read_exactly(self.sock, 4)
-        body = bytes(byte ^ key[at % 4] for at, byte in enumerate(read_exactly(self.sock, size)))
+        masks = int.from_bytes((key * (size // 4 + 1))[:size], "big")
+        masked = int.from_bytes(read_exactly(self.sock, size), "big")
+        body = (masked ^ masks).to_bytes(size, "big")  # megabytes byte by byte take seconds
         if first & 0x0F == MessageType.CLOSE:
             return int.from_bytes(body[:2], "big")
         return json.loads(body) if first & 0x0F == MessageType.TEXT else body

@@ -38,12 +38,12 @@ GUNICORN = {
 
 MOVES = (
     "werkzeug",
-    "werkzeug-debug",
     "wsgiref",
     "runserver",
     "cheroot",
     "gunicorn-sync",
     "gunicorn-gthread",
+    "werkzeug-debug",
 )
 """The servers whose connections are moved to threads of the hub."""
 
@@ -217,7 +217,7 @@ def running(
                 **os.environ,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUNBUFFERED": "1",
-                "PYTHONDEVMODE": "1",  # warns of unclosed resources
+                "PYTHONWARNINGS": "default",  # warns of unclosed resources
                 "HOME": folder,  # gunicorn keeps a control socket there
             },
         )

@@ -137,25 +137,20 @@ def test_server_client_has_request(server: Running) -> None:
         assert ada.message() == "/ws/café ü ada 127.0.0.1"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MOVES if kind != "werkzeug-debug"])
-def test_server_process_ends_clients_get_1001(kind: str) -> None:
-    with running(kind) as server, server.peer() as ada:
-        ada.send("hello")
-        assert ada.message() == "hello"
-        server.process.terminate()
-        told(ada)
-        assert server.process.wait(TIMEOUT) == 0
-        assert not [word for word in TRACES if word in server.log], server.log
-
-
-@pytest.mark.parametrize("kind", ["gunicorn-sync", "gunicorn-gthread"])
-def test_gunicorn_reloads_clients_get_1001(kind: str) -> None:
-    with running(kind) as server, server.peer() as ada:
-        server.process.send_signal(signal.SIGHUP)
-        told(ada)
-        with server.peer() as bob:
-            bob.send("hello")
-            assert bob.message() == "hello"
+# The first servers of ``shared``, so that pytest runs this test as the last one of each.
+@pytest.mark.parametrize("shared", MOVES[:-1], indirect=True)
+def test_server_process_reloads_or_ends_clients_get_1001(shared: Running) -> None:
+    if shared.kind.startswith("gunicorn"):
+        with shared.peer() as ada:
+            shared.process.send_signal(signal.SIGHUP)
+            told(ada)
+    with shared.peer() as bob:
+        bob.send("hello")
+        assert bob.message() == "hello"
+        shared.process.terminate()
+        told(bob)
+        assert shared.process.wait(TIMEOUT) == 0
+        assert not [word for word in TRACES if word in shared.log], shared.log
 
 
 def test_werkzeug_reloads_clients_get_1001(tmp_path: Path) -> None:

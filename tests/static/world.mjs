@@ -11,6 +11,7 @@ export class World {
     this.time = 1_000_000
     this.slept = 0 // the wall clock goes on in sleep, the monotonic clock does not
     this.timers = new Map()
+    this.inOrder = [] // all timers, the next one last; those that were cleared too
     this.nextTimer = 1
     this.sockets = []
     this.fetches = []
@@ -68,7 +69,9 @@ export class World {
     replace("WebSocket", FakeSocket)
     replace("setTimeout", (run, delay = 0) => {
       const id = this.nextTimer++
-      this.timers.set(id, { due: this.time + Math.max(0, delay), run })
+      const timer = { id, due: this.time + Math.max(0, delay), run }
+      this.timers.set(id, timer)
+      this.#insert(timer)
       return id
     })
     replace("clearTimeout", id => void this.timers.delete(id))
@@ -96,18 +99,26 @@ export class World {
   async pass(delay) {
     await this.settle()
     const until = this.time + delay
-    for (;;) {
-      let first = null
-      for (const [id, timer] of this.timers)
-        if (timer.due <= until && (!first || timer.due < first.timer.due)) first = { id, timer }
-      if (!first) break
-      this.timers.delete(first.id)
-      this.time = Math.max(this.time, first.timer.due)
-      first.timer.run()
+    while (this.inOrder.length && this.inOrder.at(-1).due <= until) {
+      const timer = this.inOrder.pop()
+      if (!this.timers.delete(timer.id)) continue
+      this.time = Math.max(this.time, timer.due)
+      timer.run()
       await this.settle()
     }
     this.time = until
     await this.settle()
+  }
+
+  /** Put a timer in its place, behind those that are due at the same time. */
+  #insert(timer) {
+    let low = 0, high = this.inOrder.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (this.inOrder[middle].due > timer.due) low = middle + 1
+      else high = middle
+    }
+    this.inOrder.splice(low, 0, timer)
   }
 
   hide() { this.document.visibilityState = "hidden"; this.document.dispatchEvent(new Event("visibilitychange")) }
@@ -117,18 +128,20 @@ export class World {
   online() { this.onLine = true; this.fire("online") }
 }
 
-/** An event target that counts its listeners. */
-class Page extends EventTarget {
-  #signals = []
-  constructor(visibilityState) {
-    super()
-    this.visibilityState = visibilityState
-  }
-  get listeners() { return this.#signals.filter(signal => !signal.aborted).length }
+/** An event target that counts its listeners.  Node's own looks at all for each that comes. */
+class Page {
+  #listeners = new Set()
+  constructor(visibilityState) { this.visibilityState = visibilityState }
+  get listeners() { return this.#listeners.size }
   addEventListener(name, listener, { signal }) {
-    this.#signals = this.#signals.filter(signal => !signal.aborted)
-    this.#signals.push(signal)
-    super.addEventListener(name, event => signal.aborted || listener(event))
+    if (signal.aborted) return
+    const entry = { name, listener }
+    this.#listeners.add(entry)
+    signal.addEventListener("abort", () => this.#listeners.delete(entry))
+  }
+  dispatchEvent(event) {
+    for (const entry of [...this.#listeners])
+      if (entry.name === event.type && this.#listeners.has(entry)) entry.listener(event)
   }
 }
 
