@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import NoReturn
 
 from benchmarks.case import Options
@@ -102,7 +103,11 @@ def main(arguments: list[str]) -> int:
     machine = describe(peers)
     print_machine(machine)
     results: list[Result] = []
-    for case in cases_of(asked.work, options.quick):
+    cases = cases_of(asked.work, options.quick)
+    began = monotonic()
+    for number, case in enumerate(cases, 1):
+        minutes = (monotonic() - began) / 60
+        print(f"case {number} of {len(cases)}, after {minutes:.0f} min: {case.title}")
         measured = run(case, peers, options)
         print_table(measured)
         results += measured

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overlo
 
 from hubthread.checks import check_kind, check_serial, check_timeout, check_work, checked
 from hubthread.clients import reports
-from hubthread.clients.around import Around
+from hubthread.clients.around import around_of
 from hubthread.clients.asking import ask
 from hubthread.clients.membership import Memberships
 from hubthread.clients.pending import PendingRequests
@@ -110,8 +110,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self._make_frame = core.make_frame
         self.intercept = core.intercept
         self._preprocess = setting.websocket_period.read_buffer_preprocessing
-        around = setting.around_callback
-        self._around = None if around is None else Around(self, around)
+        self._around = around_of(self, core)
         self._rooms = Memberships(self, setting.limits.rooms_per_client)
         # The reader thread's.
         self.payload: str | bytes = b""

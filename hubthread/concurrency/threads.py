@@ -64,6 +64,11 @@ class _Begun(threading.Event):
     blocked: set[signal.Signals] | None = None
     """The signals that the thread has inherited as blocked from another thread of a hub."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.role = _NUMBER.split(name, maxsplit=1)[0]
+        """The name of the thread up to its first number."""
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait as an event does, but only with a time-out; see ``_start_without_waiting``."""
         return True if timeout is None else super().wait(timeout)
@@ -100,6 +105,7 @@ class Threads:
         self._incidents = incidents
         self._lock = threading.RLock()  # guards what follows
         self._running: dict[threading.Thread, _Begun] = {}
+        self._roles: dict[str, set[threading.Thread]] = {}  # of ``_running``
         self._process = 0  # the process that has started them
 
     def start(self, target: Callable[[], None], what: str) -> None:
@@ -121,18 +127,17 @@ class Threads:
         """
         thread.name = f"{self.prefix}-{what}"
         thread.daemon = True
-        begun = _Begun()
+        begun = _Begun(what)
         begun.blocked = getattr(_own, "blocked", None)
         try:
             with self._lock:
                 if not self._running:
                     self._process = os.getpid()
-                self._running[thread] = begun
+                self._add(thread, begun)
             _start_without_waiting(thread, begun)
         except BaseException:
             # After an interrupt the thread may run all the same: ``guard`` adds it again.
-            with self._lock:
-                self._running.pop(thread, None)
+            self._remove(thread)
             begun.set()  # ``join`` may wait for it
             raise
 
@@ -143,8 +148,7 @@ class Threads:
 
     def leave(self) -> None:
         """Forget the calling thread: ``join`` will not wait for it."""
-        with self._lock:
-            self._running.pop(threading.current_thread(), None)
+        self._remove(threading.current_thread())
 
     def count(self) -> int:
         """Return the number of threads that run now."""
@@ -156,10 +160,8 @@ class Threads:
 
         What follows the first number names the client or room that the thread is busy with.
         """
-        skip = len(self.prefix) + 1
         with self._lock:
-            names = [thread.name[skip:] for thread in self._running]
-        return Counter(_NUMBER.split(name, maxsplit=1)[0] for name in names)
+            return +Counter({role: len(threads) for role, threads in self._roles.items()})
 
     def left_behind(self) -> bool:
         """Return True if this process was forked while threads ran: they do not exist in it."""
@@ -188,7 +190,11 @@ class Threads:
     def guard(self, target: Callable[[], None]) -> None:
         """Run ``target`` on the calling thread, which ends after it."""
         with self._lock:
-            begun = self._running.setdefault(threading.current_thread(), _Begun())
+            thread = threading.current_thread()
+            begun = self._running.get(thread)
+            if begun is None:
+                begun = _Begun(thread.name[len(self.prefix) + 1 :])
+                self._add(thread, begun)
         if begun.blocked is None:
             leave_signals_to_main_thread()
         else:
@@ -201,5 +207,14 @@ class Threads:
             text = "a bug in hubthread: %s died"
             self._incidents.log_exception(error, text, name, level=logging.CRITICAL)
         finally:
-            with self._lock:
-                self._running.pop(threading.current_thread(), None)
+            self._remove(threading.current_thread())
+
+    def _add(self, thread: threading.Thread, begun: _Begun) -> None:
+        self._roles.setdefault(begun.role, set()).add(thread)
+        self._running[thread] = begun
+
+    def _remove(self, thread: threading.Thread) -> None:
+        with self._lock:
+            self._running.pop(thread, None)
+            for threads in self._roles.values():
+                threads.discard(thread)

@@ -18,7 +18,7 @@ from hubthread.checks import check_kind
 from hubthread.core.core import Core
 from hubthread.core.figures import OTHER, RoomFigures
 from hubthread.hub.exposition import OPEN_METRICS, TEXT, Family, render, wants_open_metrics
-from hubthread.net.traffic import Meter
+from hubthread.net.traffic import Counts, Meter
 from hubthread.protocol.http import Response
 from hubthread.protocol.request import Request
 from hubthread.statistics import BackplaneStatistics, HubStatistics
@@ -138,7 +138,17 @@ def _clients(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
     )
     for status, number in core.refusals.by_status().items():
         refused.add(number, status=str(status))
-    return [now, opened, seconds, ended, refused, *_traffic(core.meter), *_waiting(core.meter)]
+    callbacks = Family(
+        "hubthread_callback_seconds",
+        "histogram",
+        "Time of callbacks of clients, by kind, with callback_times.",
+    )
+    traffic = core.meter.totals()
+    if core.setting.callback_times:
+        for kind, counts in traffic.items():
+            callbacks.add_histogram(counts.callbacks, kind=kind)
+    found = [now, opened, seconds, ended, refused, callbacks]
+    return [*found, *_traffic(traffic), *_waiting(core.meter)]
 
 
 _TRAFFIC: Final = {
@@ -153,11 +163,10 @@ _TRAFFIC: Final = {
 }
 
 
-def _traffic(meter: Meter) -> list[Family]:
-    kinds = meter.totals()
+def _traffic(kinds: Mapping[str, Counts]) -> list[Family]:
     found = []
     for name, (text, attribute) in _TRAFFIC.items():
-        numbers = {kind: getattr(traffic, attribute) for kind, traffic in kinds.items()}
+        numbers = {kind: getattr(counts, attribute) for kind, counts in kinds.items()}
         found.append(_by_kind(f"hubthread_{name}", "counter", text, numbers))
     return found
 

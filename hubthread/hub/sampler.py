@@ -18,7 +18,7 @@ from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.watchdog import Watched
 from hubthread.core.core import Core
 from hubthread.core.figures import TickFigures
-from hubthread.net.traffic import Traffic
+from hubthread.net.traffic import Counts
 
 __all__ = ["INTERVAL", "KEPT", "Sample", "Sampler", "Stuck"]
 
@@ -89,7 +89,7 @@ class _Totals(NamedTuple):
     """Counters that only grow, at one moment."""
 
     at: float
-    traffic: Traffic
+    traffic: Counts
     ticks: TickFigures
     cpu: float
 
@@ -178,7 +178,7 @@ class Sampler:
     def _sample(self, now: float) -> Sample | None:
         """Return the sample of this moment; ``None`` the first time, without a rate yet."""
         core = self._core
-        traffic, ticks, load = Traffic(), TickFigures(), 0.0
+        traffic, ticks, load = Counts(), TickFigures(), 0.0
         for each in core.meter.totals().values():
             traffic.add(each)
         kinds, hotlines = core.registry.all_room_figures()

@@ -88,8 +88,7 @@ class Connection:
         # When the first part of an unfinished message came; the reader's.
         self._message_began: float | None = None
         start_thread = services.threads.start
-        self._meter = services.meter
-        self._traffic = traffic = self._meter.begin(self.kind)
+        self._traffic = traffic = services.meter.traffic(self.kind)
         self.outbox = self.outbox_class(
             transport, options.bounds, start_thread, self._on_broken, traffic
         )
@@ -310,7 +309,8 @@ class Connection:
         if not data:
             self._lost(None)
             return False
-        self._traffic.received_bytes += len(data)
+        size = len(data)  # a call inside the next line could change threads
+        self._traffic.counts.received_bytes += size
         events = self._protocol.receive(data)
         if events and self._message_began is None:
             return self._deliver(events)
@@ -379,12 +379,11 @@ class Connection:
             if self._timer is not None:
                 self._timer.cancel()
         self._transport.close()
-        self._meter.end(self._traffic)
 
     def _deliver(self, events: list[WebSocketEvent]) -> bool:
         """Hand events to the sink, in order; return False after the last event."""
         sink, outbox, closing = self._sink, self.outbox, self._closing
-        traffic = self._traffic
+        counts = self._traffic.counts
         sink.enter()
         # Replies to messages that came together leave together.
         corked = len(events) > 1 and self._cork()
@@ -394,7 +393,7 @@ class Connection:
                     corked = self._cork()
                 kind = type(event)
                 if kind is str or kind is bytes:
-                    traffic.received += 1
+                    counts.received += 1
                     if closing.may_send:
                         sink.on_message(event)  # type: ignore[arg-type]
                 elif isinstance(event, Ping):

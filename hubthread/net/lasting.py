@@ -191,18 +191,18 @@ class LastingOutbox(Outbox):
         follow_up = self._lose("lost") if self._heir is None and sent < 0 else None
         if self._pass_late(wires, keys, first):
             return follow_up
-        backlog, traffic = self._backlog, self._traffic
+        backlog, counts = self._backlog, self._traffic.counts
         dropped = backlog.dropped
         for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
             if not backlog.add(sent, (wire,), (key,), first + place):
                 backlog.dropped -= 1  # it is not
-                traffic.dropped += backlog.dropped - dropped
+                counts.dropped += backlog.dropped - dropped
                 self._park()
                 self._pass_late(wires[place:], keys[place:], first + place)
                 return self._call_writer(), "overflow"
             sent = max(0, sent - len(wire))
         dropped = backlog.dropped - dropped
-        traffic.dropped += dropped
+        counts.dropped += dropped
         if self._bounds.overflow is not Overflow.LATEST:
             self.lost += dropped  # the peer may be gone already
         return self._call_writer(), None
@@ -355,7 +355,7 @@ class AwayOutbox(LastingOutbox):
                 dropped = self._backlog.dropped
                 fits = self._backlog.add(0, (wire,), (key,), first + place)
                 dropped = self._backlog.dropped - dropped
-                self._traffic.dropped += dropped
+                self._traffic.counts.dropped += dropped
                 self.lost += not fits if replaces else dropped
         return None
 

@@ -25,7 +25,7 @@ from hubthread.concurrency.calls import thread_id
 from hubthread.net.backlog import PING, PONG
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending, is_broken
-from hubthread.net.traffic import Traffic
+from hubthread.net.traffic import SharedTraffic, Traffic
 from hubthread.net.transport import SendingHalf
 from hubthread.types import Overflow
 
@@ -65,7 +65,7 @@ class Outbox(Sending):
         traffic: Traffic | None = None,
     ) -> None:
         super().__init__(bounds)
-        self._traffic = traffic or Traffic()
+        self._traffic = traffic or SharedTraffic()
         self.transport = transport
         """The socket.  A test may put a recorder in its place."""
         self._bounds = bounds
@@ -99,10 +99,10 @@ class Outbox(Sending):
                 direct, self._direct = self._direct, None
                 if direct:
                     number = self.count = self.count + 1
-                    transport, traffic = self.transport, self._traffic
-                    traffic.sent += 1
+                    transport, counts = self.transport, self._traffic.counts
+                    counts.sent += 1
                     sent = transport.send(wire)
-                    traffic.sent_bytes += sent
+                    counts.sent_bytes += sent
                     if sent == len(wire) and not transport.unsent:
                         self._consumed = number
                         # No call and no branch, so that no change is put aside meanwhile.
@@ -143,10 +143,10 @@ class Outbox(Sending):
                 if direct:
                     messages = len(wires)
                     number = self.count = self.count + messages
-                    transport, traffic = self.transport, self._traffic
-                    traffic.sent += messages
+                    transport, counts = self.transport, self._traffic.counts
+                    counts.sent += messages
                     sent = transport.send(joined)
-                    traffic.sent_bytes += sent
+                    counts.sent_bytes += sent
                     if sent == len(joined) and not transport.unsent:
                         self._consumed = number
                         direct = self._direct = (None, True)[not self._postponed]
@@ -278,7 +278,7 @@ class Outbox(Sending):
             if not is_broken(error):
                 raise
             return -1
-        self._traffic.sent_bytes += sent
+        self._traffic.counts.sent_bytes += sent
         return sent
 
     def _queue(
@@ -298,7 +298,7 @@ class Outbox(Sending):
             if not backlog.add(sent, wires, keys, first):
                 self._open = False
                 trouble = "overflow"
-            self._traffic.dropped += backlog.dropped - dropped
+            self._traffic.counts.dropped += backlog.dropped - dropped
         return self._call_writer(), trouble
 
     def _collect(self, wires: Sequence[bytes], keys: Sequence[Hashable], size: int) -> bool:
@@ -319,7 +319,7 @@ class Outbox(Sending):
         self._collected_keys += keys
         self._collected_size = size
         self.count += count
-        self._traffic.sent += count
+        self._traffic.counts.sent += count
         return True
 
     def _add(
@@ -344,7 +344,7 @@ class Outbox(Sending):
             first = last + 1
             messages = len(wires)
             self.count += messages
-            self._traffic.sent += messages
+            self._traffic.counts.sent += messages
         start, trouble = self._send_collected(last) or (False, None)
         sent = self._offer(joined) if self._clear else 0
         more, worse = self._queue(sent, wires, keys, first) or (False, None)
@@ -455,7 +455,7 @@ class Outbox(Sending):
         if self._collected:
             backlog.dropped += len(self._collected)
             self._collected, self._collected_keys, self._collected_size = None, None, 0
-        self._traffic.dropped += backlog.dropped - dropped
+        self._traffic.counts.dropped += backlog.dropped - dropped
 
     def _set_writer(self, has_writer: bool) -> None:
         """Note whether a writer sends what waits."""
@@ -528,7 +528,7 @@ class Outbox(Sending):
             # Tried even when the wait timed out.  Linux reports a socket as writable only
             # when a third of its buffer is free, and a peer that reads slowly is alive.
             sent = transport.send(self._backlog.chunk())
-            self._traffic.sent_bytes += sent
+            self._traffic.counts.sent_bytes += sent
         except OSError:
             return self._lose("lost")
         self._backlog.taken(sent)

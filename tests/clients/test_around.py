@@ -53,7 +53,8 @@ def a_hub(around: Any, **fields: Any) -> AnyHub:
     return VirtualHub(HubSetting[Any, Any](lambda: "meta", around_callback=around, **fields))
 
 
-def test_around_callback_is_around_each_callback_of_a_client() -> None:
+@pytest.mark.parametrize("times", [False, True])
+def test_around_callback_is_around_each_callback_of_a_client(times: bool) -> None:
     around = Around()
     note = around.note
     matcher = MatcherMap[Any, Any](handlers={"a": lambda ctx, meta: note("handler")()})
@@ -63,6 +64,7 @@ def test_around_callback_is_around_each_callback_of_a_client() -> None:
         receive_matcher=matcher,
         on_receive_message=note("intercept"),
         on_connection_close=note("close"),
+        callback_times=times,
     )
     with hub:
         client = hub.connect()

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -32,7 +32,6 @@ from hubthread import (
     Upgrader,
     WebsocketPeriod,
 )
-from hubthread.concurrency.fairness import HAS_GIL
 from hubthread.concurrency.threads import Threads
 from hubthread.core.figures import MAX_KINDS, OTHER
 from hubthread.hub.exposition import Family, render
@@ -155,6 +154,29 @@ def test_metrics_tell_kinds_of_rooms_apart() -> None:
         assert_no_counter_goes_back(now, then)
 
 
+def test_metrics_have_the_times_of_callbacks_where_they_are_asked_for() -> None:
+    """Also of those that raise."""
+
+    def slow(ctx: IOContext, meta: object) -> bool:
+        hub.clock.spend(0.02)
+        if ctx.payload == "fail":
+            raise LookupError("the handler")
+        return False
+
+    with VirtualHub(HubSetting[Any, Any](dict, on_receive_message=slow)) as hub:
+        hub.connect().send("one")
+        assert not any("callback_seconds" in name for name in figures(hub))
+    setting = HubSetting[Any, Any](dict, on_receive_message=slow, callback_times=True)
+    with VirtualHub(setting) as hub:
+        peer = hub.connect()  # its start is a callback
+        peer.send("one")
+        peer.send("fail")
+        now = figures(hub)
+    assert now["hubthread_callback_seconds_count{kind=websocket}"] == 3
+    assert now["hubthread_callback_seconds_sum{kind=websocket}"] == pytest.approx(0.04)
+    assert now["hubthread_callback_seconds_bucket{kind=websocket,le=0.01}"] == 1
+
+
 def test_metrics_count_sessions() -> None:
     upgrader = Upgrader(subprotocols=("hubthread.1",))
     setting = HubSetting[Any, Any](
@@ -202,18 +224,90 @@ def test_option_refuses_a_kind_that_is_no_label(kind: str) -> None:
         HotlineOption(kind=kind)
 
 
+Rule = Callable[[str, str, str, "set[str]"], object]
+PREFIXES = "(pico|nano|micro|milli|centi|deci|deca|hecto|kilo|kibi|mega|mibi|giga|gibi|tera|tebi)"
+BASE = "amperes|bytes|celsius|grams|joules|kelvin|meters|metres|seconds|volts"
+OTHER_UNITS = (
+    "minutes|hours|days|weeks|kelvins|fahrenheit|rankine|inches|yards|miles|bits|calories|pounds"
+    "|ounces"
+)
+RULES: dict[str, Rule] = {
+    "no help text": lambda name, kind, text, labels: len(text) < 10 or not text.endswith("."),
+    "not the prefix": lambda name, kind, text, labels: not name.startswith("hubthread_"),
+    "letters": lambda name, kind, text, labels: re.search("[^a-z_]|__|_$", name + "".join(labels)),
+    "unit": lambda name, kind, text, labels: re.search(
+        f"_({PREFIXES}({BASE}|{OTHER_UNITS})|{OTHER_UNITS})(_|$)", name
+    ),
+    "short unit": lambda name, kind, text, labels: re.search(
+        "_(s|ms|us|ns|sec|b|kb|mb|gb|tb|pb|m|h|d)(_|$)", name
+    ),
+    "unit at the end": lambda name, kind, text, labels: re.search(
+        "_(seconds|bytes|ratio)_", name.removesuffix("_total")
+    ),
+    "total": lambda name, kind, text, labels: name.endswith("_total") != (kind == "counter"),
+    "reserved name": lambda name, kind, text, labels: re.search("_(bucket|count|sum)$", name),
+    "reserved label": lambda name, kind, text, labels: (
+        "quantile" in labels or ("le" in labels) != (kind == "histogram" and bool(labels))
+    ),
+    "type in the name": lambda name, kind, text, labels: re.search(
+        "_(counter|gauge|histogram|summary)(_|$)", name
+    ),
+    "type": lambda name, kind, text, labels: kind not in ("counter", "gauge", "histogram"),
+}
+"""The rules of ``promtool check metrics`` and of Prometheus' page on names: what breaks each."""
+
+
+def broken_rules(text: str) -> list[tuple[str, str]]:
+    """Return the metrics of a page, each with a rule that it breaks."""
+    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", text, re.MULTILINE))
+    kinds = dict(re.findall(r"^# TYPE (\S+) (.*)$", text, re.MULTILINE))
+    labels: dict[str, set[str]] = {name: set() for name in kinds}
+    for name, found in re.findall(r"^(\w+){(.*)}", text, re.MULTILINE):
+        whole = name if name in kinds else re.sub("_(bucket|count|sum)$", "", name)
+        labels[whole] |= set(re.findall(r'(\w+)="', found))
+    return [
+        (name, rule)
+        for name, kind in kinds.items()
+        for rule, breaks in RULES.items()
+        if breaks(name, kind, helps.get(name, ""), labels[name])
+    ]
+
+
 def test_metrics_have_the_names_and_texts_that_prometheus_recommends() -> None:
-    """The rules of ``promtool check metrics``."""
-    with VirtualHub(HubSetting[Any, Any](dict)) as hub:
-        for family in parse_text(metrics_of(hub)):
-            name, kind = family.name, family.type
-            assert re.fullmatch(r"hubthread_[a-z_]+[a-z]", name)
-            assert family.documentation.endswith(".")
-            assert not re.search(r"_(count|sum|bucket)$", name)
-            assert kind in ("counter", "gauge", "histogram")
-            assert not re.search(r"(milliseconds|minutes|kilobytes|counter|gauge)", name)
-            for sample in family.samples:
-                assert sample.name.endswith("_total") == (kind == "counter")
+    setting = HubSetting[Any, Any](dict, sessions=Sessions(grace=10))
+    with VirtualHub(setting) as hub:
+        hub.connect().close()
+        HotlineFrameOption(list, lambda frame, obj: None, hz=10).run(hub.hotline())
+        hub.hotline(HotlineOption("table", shared=True)).push("one")
+        hub.advance(1)
+        text = metrics_of(hub)
+    assert text.count("# TYPE ") > 40
+    assert broken_rules(text) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rest", "rule"),
+    [
+        ("hubthread_age_milliseconds", "gauge", "", "unit"),
+        ("hubthread_age_minutes", "gauge", "", "unit"),
+        ("hubthread_age_ms", "gauge", "", "short unit"),
+        ("hubthread_seconds_of_age", "gauge", "", "unit at the end"),
+        ("hubthread_messages", "counter", "", "total"),
+        ("hubthread_messages_total", "gauge", "", "total"),
+        ("hubthread_messages_count", "gauge", "", "reserved name"),
+        ("hubthread_messages", "gauge", '{le="1"}', "reserved label"),
+        ("hubthread_messages", "gauge", '{quantile="1"}', "reserved label"),
+        ("hubthread_messages_gauge", "gauge", "", "type in the name"),
+        ("hubthread_messages", "summary", "", "type"),
+        ("hubthread_hubMessages", "gauge", "", "letters"),
+        ("hubthread:messages", "gauge", "", "letters"),
+        ("messages", "gauge", "", "not the prefix"),
+    ],
+)
+def test_rules_of_names_find_what_breaks_them(name: str, kind: str, rest: str, rule: str) -> None:
+    page = f"# HELP {name} Messages so far.\n# TYPE {name} {kind}\n{name}{rest} 1\n"
+    assert (name, rule) in broken_rules(page)
+    assert (name, "no help text") in broken_rules(page.replace("Messages so far.", ""))
 
 
 def test_metrics_are_open_metrics_where_the_request_asks_for_them() -> None:
@@ -301,8 +395,7 @@ def test_scrape_costs_the_same_with_more_clients_and_little_with_more_rooms() ->
         alone = calls_of_scrape(hub)
         for _ in range(300):
             hub.connect()
-        # The collector of garbage may add a few.  Without the GIL each client counts for itself.
-        alone += 100 + (0 if HAS_GIL else 300)
+        alone += 100  # the collector of garbage may add a few
         assert calls_of_scrape(hub) < alone
         for number in range(100):
             hub.hotline(HotlineOption(f"room {number}"))
@@ -348,3 +441,4 @@ def test_role_of_a_thread_names_neither_client_nor_room() -> None:
     assert threads.roles() == {"ticks": 2, "readers": 1, "reader": 2, "hub": 1}
     going.set()
     assert threads.join(TIMEOUT) == []
+    assert threads.roles() == {}

@@ -18,7 +18,7 @@ from hubthread.net.connection import TRY_AGAIN_LATER
 from hubthread.net.options import OutboxBounds
 from hubthread.net.sending import FollowUp, Sending
 from hubthread.net.tick_batch import catch_up
-from hubthread.net.traffic import Traffic
+from hubthread.net.traffic import SharedTraffic, Traffic
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame, check_code
 from hubthread.protocol.websocket import ProtocolFailure
@@ -85,7 +85,7 @@ class UdpPeer(Sending):
 
     __slots__ = (
         "_allowance", "_bounds", "_open", "_over", "_queued", "_socket", "_timer", "_timers",
-        "_unsent", "address", "code", "ended_by", "heard", "limit", "reason", "sink", "traffic",
+        "_traffic", "_unsent", "address", "code", "ended_by", "heard", "limit", "reason", "sink",
         "unhandled",
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ class UdpPeer(Sending):
         traffic: Traffic | None = None,
     ) -> None:
         super().__init__(bounds)
-        self.traffic = traffic or Traffic()
+        self._traffic = traffic or SharedTraffic()
         self.address = address
         self._socket = socket
         self._bounds = bounds
@@ -224,11 +224,11 @@ class UdpPeer(Sending):
             dropped = self.dropped
             while self._backlog and self._offer(self._backlog.message()):
                 self._backlog.message_taken()
-            self.traffic.dropped += self.dropped - dropped
+            self._count_dropped(dropped)
             empty = not self._backlog
             self._queued = not empty
             if empty:
-                self.traffic.lagging.pop(self, None)
+                self._traffic.lagging.pop(self, None)
             return False, "ended"
 
         self._change(send_waiting)
@@ -241,20 +241,24 @@ class UdpPeer(Sending):
         dropped = self.dropped
         for wire, key in zip(wires, keys, strict=True):
             self.count += 1
-            self.traffic.sent += 1
+            self._traffic.counts.sent += 1
             if not self._open:
                 self._unsent += self.ended_by is None
             elif not self._send_one(wire, key):
                 self._open = False
-        self.traffic.dropped += self.dropped - dropped
+        self._count_dropped(dropped)
         return self._look()
+
+    def _count_dropped(self, before: int) -> None:
+        dropped = self.dropped - before  # a call inside the next line could change threads
+        self._traffic.counts.dropped += dropped
 
     def _look(self) -> FollowUp:
         """Return what is to be done after a change."""
         start = bool(self._backlog) and not self._queued
         self._queued |= start
         if start:
-            self.traffic.lagging[self] = None
+            self._traffic.lagging[self] = None
         if not self._open and self.ended_by is None:
             return start, "overflow"
         return (start, None) if start else None
@@ -275,8 +279,9 @@ class UdpPeer(Sending):
         """Offer the socket a datagram; return False if it must be offered again."""
         try:
             sent = self._socket.send(wire, self.address)
+            size = len(wire)  # a call inside the next line could change threads
             if sent:
-                self.traffic.sent_bytes += len(wire)
+                self._traffic.counts.sent_bytes += size
             return sent
         except OSError:  # too long, no route, port zero: it is lost, as datagrams are
             self._unsent += 1

@@ -109,7 +109,7 @@ class UdpSocket:
         self._threads = services.threads
         self._timers = services.timers
         self._incidents = services.incidents
-        self._meter = services.meter
+        self._traffic = services.meter.traffic("udp")
         self._max_peers = max_peers
         self.addresses: tuple[tuple[str, int] | str, ...] = tuple(map(address_of, bound.socks))
         """``(host, port)`` of each socket as bound."""
@@ -184,7 +184,6 @@ class UdpSocket:
                 if table.get(key) is peer:
                     del table[key]
                     self._pings.pop(key, None)
-            self._meter.end(peer.traffic)
             if self._closing:
                 self._wake_up()
 
@@ -294,7 +293,7 @@ class UdpSocket:
                 self._proven[key] = peer
                 proven = True
             peer.heard = now
-            peer.traffic.received_bytes += size
+            self._traffic.counts.received_bytes += size
             self._proven.move_to_end(key)
             period = self._options.ping_period
             if period is not None:
@@ -316,9 +315,8 @@ class UdpSocket:
                     _, displaced = self._unproven.popitem(last=False)
                 bounds = self._options.bounds
                 port, address = key
-                traffic = self._meter.begin("udp")
-                traffic.received_bytes += received
-                peer = UdpPeer(address, received, port, bounds, self._timers, traffic)
+                self._traffic.counts.received_bytes += received
+                peer = UdpPeer(address, received, port, bounds, self._timers, self._traffic)
                 peer.heard = monotonic()
                 self._unproven[key] = peer
                 self.connections += 1
@@ -346,7 +344,7 @@ class UdpSocket:
                 self.refused += 1
             else:
                 peer.unhandled += 1
-                peer.traffic.received += 1
+                self._traffic.counts.received += 1
                 self._unhandled_bytes += size
         if full:
             text = "%s sends faster than its handler works: losing some of its messages"
