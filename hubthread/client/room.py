@@ -10,7 +10,6 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hubthread.checks import check_callable
@@ -108,9 +107,11 @@ class Room:
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """The state of the room, if the room sends it: the server's ``StateSync``.  A copy."""
-        with self._link._lock:
-            return deepcopy(self._state)
+        """The state of the room, if the room sends it: the server's ``StateSync``.
+
+        Only to read.  A change of the room makes a new state, and the old one stays as it is.
+        """
+        return self._state
 
     @property
     def tick(self) -> RoomTick:
@@ -156,7 +157,7 @@ class Room:
         ``"join"``      ``listener(recovered, count)``: the room is joined
         ``"gap"``       ``listener(why)``: messages were missed, so fetch a snapshot
         ``"members"``   ``listener(members)``: somebody came or went
-        ``"state"``     ``listener(state)``: the state has changed; ``state`` is a copy
+        ``"state"``     ``listener(state)``: the state has changed; see :attr:`state`
         ``"refused"``   ``listener(error)``: the server does not let the client in
         ``"rejected"``  ``listener(number, why)``: the room does not take an input
         ``"*"``         ``listener(message)``: messages without a listener of their own
@@ -326,14 +327,14 @@ class Room:
             return  # a patch of a state that is not here: the whole state comes
         else:
             try:
-                apply(self._state, message if mine is None else mine)
+                self._state = apply(self._state, message if mine is None else mine)
             except (AttributeError, IndexError, KeyError, TypeError, ValueError):
                 self._state = None  # not the patch of this state: wait for a whole one
                 return
         self._number = number
         if mine is None:
             self._take_time(message)
-        self._tell("state", deepcopy(self._state))
+        self._tell("state", self._state)
 
     def _take_time(self, message: Mapping[str, Any]) -> None:
         """Take the tick of a state, and the number of the own inputs that it has."""

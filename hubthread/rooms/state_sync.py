@@ -175,7 +175,9 @@ class StateSender:
             self._shadow = None  # nobody sees it, so nothing is compared
             return
         if self._drops:
-            self._set_aside(lambda member: member.ws_conn.dropped != self._served[member])
+            self._set_aside(
+                [each for each, dropped in self._served.items() if each.ws_conn.dropped != dropped]
+            )
         found = Difference()
         try:
             self._compare(found, moment)
@@ -197,15 +199,15 @@ class StateSender:
         acks = self.acks(every=False)
         if patch or acks:
             self._n += 1
-            self._set_aside(lambda member: member.ws_conn.outbox.lags)
+            self._set_aside_lagging()
             if self._served:
                 fields = patch.fields() | ({"acks": acks} if acks else {})
                 self._send(self._text(moment, fields))
         if found.private:
             self.flush()
-        for owner, own in found.private.items():
-            if own:
-                self._send_own(owner, own)
+            for owner, own in found.private.items():
+                if own:
+                    self._send_own(owner, own)
 
     def _send(self, text: str) -> None:
         """Send a patch to the members that have the state before it."""
@@ -215,12 +217,15 @@ class StateSender:
         for member in self._served:
             member.write(text)
 
-    def _set_aside(self, lags: Callable[[Client[Any, Any]], bool]) -> None:
+    def _set_aside(self, members: list[Client[Any, Any]]) -> None:
         """Send some members the whole state later, instead of patches."""
-        for member in [member for member in self._served if lags(member)]:
+        for member in members:
             del self._served[member]
             self._unserved[member] = None
             self.resynced += 1
+
+    def _set_aside_lagging(self) -> None:
+        self._set_aside([member for member in self._served if member.ws_conn.outbox.lags])
 
     def _send_own(self, owner: Any, patch: Patch) -> None:
         for member in self._served:
@@ -229,6 +234,8 @@ class StateSender:
 
     def _send_whole(self, moment: Moment | None) -> None:
         """Send the whole state to the members that need it and for which nothing waits."""
+        if not self._unserved:
+            return
         ready = [member for member in self._unserved if not member.ws_conn.outbox.lags]
         if not ready:
             return
@@ -282,5 +289,20 @@ def _no_acks(*, every: bool) -> dict[str, int]:
     return {}
 
 
-_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-encode = _encoder.encode
+def _encode() -> Callable[[Any], str]:
+    """Return a function that encodes a value as JSON.
+
+    ``JSONEncoder.encode`` makes an encoder for each call, which takes longer than most fragments.
+    """
+    encoder = json.JSONEncoder(
+        ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=False
+    )
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    text = json.encoder.encode_basestring
+    chunks = make(None, encoder.default, text, None, ":", ",", False, False, False)
+    return lambda value: "".join(chunks(value, 0))
+
+
+encode = _encode()

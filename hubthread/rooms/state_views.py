@@ -63,7 +63,7 @@ class ViewSender(StateSender):
         changes = _Changes(dicts, patch)
         head = self._head(moment)
         some_private = bool(found.private) or any(each.has_private for each in dicts.values())
-        self._set_aside(lambda member: member.ws_conn.outbox.lags)
+        self._set_aside_lagging()
         for member in self._served:
             seen = self._seen[member]
             parts, entered = changes.parts(self._visible(dicts, member, seen), seen)
@@ -200,7 +200,10 @@ class _Member:
 
 
 class _Fragments(dict[str, str]):
-    """The values of a dict with their keys, as JSON, each encoded when it is first asked for."""
+    """The values of a dict with their keys, as JSON, each encoded when it is first asked for.
+
+    The fragment of a key that is not in the dict is empty.
+    """
 
     __slots__ = ("_values",)
 
@@ -209,7 +212,8 @@ class _Fragments(dict[str, str]):
         self._values = values
 
     def __missing__(self, key: str) -> str:
-        text = self[key] = f"{encode(key)}:{encode(self._values[key])}"
+        known = key in self._values
+        text = self[key] = encode({key: self._values[key]})[1:-1] if known else ""
         return text
 
 
@@ -253,9 +257,11 @@ class _Changes:
                 new, stay = keys - known, keys & known
                 dels = [*dels, *(f"[{field.text},{encode(key)}]" for key in known - keys)]
             entered[name] = new
-            inner = [*map(field.changed.__getitem__, field.changes.keys() & stay)]
+            inner: list[str] = []
+            if field.changes:
+                inner += filter(None, map(field.changed.__getitem__, stay))
             if new:
-                inner += [field.whole[key] for key in new]
+                inner += map(field.whole.__getitem__, new)
             if inner:
                 sets.append(f"{field.text}:{{{','.join(inner)}}}")
             if field.dels or field.adds:

@@ -55,17 +55,55 @@ class Patch:
         return {name: part for name, part in parts.items() if part}
 
 
-def apply(state: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    """Apply the parts of a message to a state.
+def apply(state: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state after a patch: the state itself stays as it is.
 
-    :raises KeyError, TypeError, ValueError: for a patch that does not fit the state.
+    What the patch does not change is shared by both, so a patch costs no more than the objects
+    that it goes through.
+
+    :raises AttributeError, KeyError, TypeError, ValueError: for a patch that does not fit the
+        state.
     """
-    for path in patch.get("del", ()):
-        *parents, key = path
-        del _at(state, parents)[key]
-    merge(state, patch.get("set", {}))
-    for path, items in patch.get("add", ()):
-        _at(state, path).extend(items)
+    return _Copier(state).apply(patch)
+
+
+class _Copier:
+    """Changes a copy of a state, of which only changed parts are copied."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self._state = {**state}
+        self._copies: dict[int, Any] = {}  # by id
+
+    def apply(self, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """See ``apply``."""
+        for path in patch.get("del", ()):
+            *parents, key = path
+            del self._at(parents)[key]
+        self._merge(self._state, patch.get("set", {}))
+        for path, items in patch.get("add", ()):
+            self._at(path).extend(items)
+        return self._state
+
+    def _merge(self, into: dict[str, Any], values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, dict) and isinstance(into.get(key), dict):
+                self._merge(self._own(into, key), value)
+            else:
+                into[key] = value
+
+    def _at(self, path: list[str]) -> Any:
+        place: Any = self._state
+        for key in path:
+            place = self._own(place, key)
+        return place
+
+    def _own(self, place: Any, key: str) -> Any:
+        """Return what is at a key, as a copy that may be changed."""
+        found = place[key]
+        if id(found) not in self._copies:
+            found = place[key] = found.copy()
+            self._copies[id(found)] = found
+        return found
 
 
 def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
@@ -76,9 +114,3 @@ def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             merge(known, value)
         else:
             into[key] = value
-
-
-def _at(state: Any, path: list[str]) -> Any:
-    for key in path:
-        state = state[key]
-    return state

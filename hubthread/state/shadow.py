@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import compress
+from operator import ne
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from hubthread.errors import WrongType
@@ -176,7 +178,7 @@ class RecordShadow:
         """Take over the values of the leaves, which have changed; return what is set."""
         changes: dict[str, Any] = {}
         plain = self.plain
-        for leaf, new, old in zip(self._parts.leaves, values, self.seen, strict=False):
+        for leaf, new, old in zip(self._parts.leaves, values, self.seen):  # noqa: B905 - hot
             if new is not old:
                 name, convert = leaf
                 said = convert(new)
@@ -220,11 +222,11 @@ class MapShadow:
     """A dict with values of one type.
 
     :param text: returns a key as text.
-    :param flat: the parts of the values, if they are records of leaves only: then the leaves of
-        all records are compared by one comparison of dicts.
+    :param flat: the parts of the values, if they are records of leaves only: then the records that
+        have changed are found without a call for each record.
     """
 
-    __slots__ = ("_flat", "_items", "_make", "_seen", "_text", "_texts", "plain")
+    __slots__ = ("_flat", "_items", "_keys", "_make", "_rows", "_seen", "_text", "_texts", "plain")
 
     def __init__(
         self,
@@ -236,13 +238,16 @@ class MapShadow:
     ) -> None:
         self._make = make
         self._flat = flat
-        self._seen: dict[Any, tuple[Any, ...]] = {}  # the leaves of flat records
         self._text = text
         self._items: dict[Any, tuple[str, Shadow]] = {}
         self._texts: dict[Any, str] = {}
         self.plain: dict[str, Any] = {}
         for key, each in self._entries(value, found):
             self._add(key, each, found)
+        # Of flat records, in the order of the dict: the keys, the shadows, and the leaves.
+        self._keys: list[Any] = []
+        self._rows: list[tuple[str, Any]] = []
+        self._seen: list[tuple[Any, ...]] = []
 
     def collect(self, owners: Collection[Any], found: Difference) -> None:
         """See ``Shadow``."""
@@ -278,23 +283,34 @@ class MapShadow:
 
     def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
         """See ``Shadow``."""
+        entries = self._entries(value, found)
+        if self._flat is None:
+            return self._diff_entries(entries, value, found, patch)
+        leaves = self._leaves(value, found)
+        if list(value) == self._keys:
+            changes: dict[str, Any] = {}
+            rows = self._rows
+            for index in compress(range(len(leaves)), map(ne, leaves, self._seen)):
+                text, record = rows[index]
+                said = record.take(leaves[index])
+                if said:
+                    changes[text] = said
+            self._seen = leaves
+            return changes or SAME
+        said = self._diff_entries(entries, value, found, patch)
+        self._keys, self._seen = list(value), leaves
+        self._rows = [self._items[key] for key in value]
+        return said
+
+    def _diff_entries(
+        self,
+        entries: Iterable[tuple[Any, Any]],
+        value: Mapping[Any, Any],
+        found: Difference,
+        patch: Patch,
+    ) -> Any:
         changes: dict[str, Any] = {}
         items, path, owner = self._items, found.path, found.owner
-        seen, new = self._seen, None
-        entries = self._entries(value, found)
-        if self._flat is not None:
-            new = self._leaves(value, found)
-            if new == seen:
-                return SAME
-            self._seen = new
-            if new.keys() == seen.keys():
-                for key, values in new.items():
-                    if values != seen[key]:
-                        text, record = items[key]
-                        said = record.take(values)  # type: ignore[attr-defined]
-                        if said:
-                            changes[text] = said
-                return changes or SAME
         for key, each in entries:
             known = items.get(key)
             if known is None:
@@ -302,8 +318,6 @@ class MapShadow:
                 changes[text] = self.plain[text]
                 continue
             text, shadow = known
-            if new is not None and new[key] == seen.get(key):
-                continue
             path.append(text)
             found.owner = key
             said = shadow.diff(each, found, patch)
@@ -320,8 +334,8 @@ class MapShadow:
                 patch.dels.append([*path, text])
         return changes or SAME
 
-    def _leaves(self, value: Mapping[Any, Any], found: Difference) -> dict[Any, tuple[Any, ...]]:
-        """Return the leaves of all records, by key."""
+    def _leaves(self, value: Mapping[Any, Any], found: Difference) -> list[tuple[Any, ...]]:
+        """Return the leaves of all records."""
         flat = self._flat
         assert flat is not None
         base = flat.base
@@ -330,10 +344,10 @@ class MapShadow:
                 key = next(key for key, each in value.items() if type(each) is kind)
                 found.path.append(str(key))
                 raise _unfit(found, base.__name__, value[key])
-        return dict(zip(value, map(flat.read, value.values()), strict=True))
+        return list(map(flat.read, value.values()))
 
     def _entries(self, value: Any, found: Difference) -> Iterable[tuple[Any, Any]]:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise _unfit(found, "a dict", value)
         return value.items()
 
@@ -380,7 +394,9 @@ class ListShadow(_Whole):
         return new
 
     def _converted(self, value: Any, found: Difference) -> list[Any]:
-        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        if type(value) is not list and (
+            isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable)
+        ):
             raise _unfit(found, "a list", value)
         convert = self._convert
         return [convert(each, found) for each in value]
@@ -450,12 +466,15 @@ def _free_diff(new: Any, old: Any, path: list[str], patch: Patch) -> Any:
     return new
 
 
+_TEXT_OR_WHOLE = (str, int)  # a union would be made anew in each call
+
+
 def free_value(value: Any, found: Difference, depth: int = 0) -> Any:
     """Return a value in JSON, which shares nothing with the value.
 
     :raises WrongType: for what JSON cannot say.
     """
-    if value is None or isinstance(value, str | bool | int):
+    if value is None or isinstance(value, _TEXT_OR_WHOLE):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -48,7 +48,7 @@ class Player:
                 if "full" in message:
                     self._state = message["full"]
                 else:
-                    apply(self._state, message.get("mine", message))
+                    self._state = apply(self._state, message.get("mine", message))
         return self._state
 
     @property

@@ -17,7 +17,8 @@ from hubthread import (
     WrongType,
 )
 from hubthread.testing import VirtualHub
-from tests.rooms.test_state_sync import Page, Player, Table, as_seen
+from tests.rooms.pages import Page
+from tests.rooms.test_state_sync import Player, Table, as_seen
 from tests.rooms.ticking.rooms import AnyVirtualHub
 
 

@@ -25,8 +25,8 @@ from hubthread import (
     UsageError,
     WrongThread,
 )
-from hubthread.state.patch import apply
-from hubthread.testing import VirtualClient, VirtualHub
+from hubthread.testing import VirtualHub
+from tests.rooms.pages import Page, Step, change_soon, steps, walk
 from tests.rooms.ticking.rooms import AnyVirtualHub
 from tests.support import Logs
 
@@ -41,36 +41,6 @@ class Player:
 class Table:
     players: dict[int, Player] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
-
-
-class Page:
-    """A client that applies what it is sent, as the browser's does."""
-
-    def __init__(self, hub: AnyVirtualHub, **options: Any) -> None:
-        self.client: VirtualClient = hub.connect(**options)
-        self.id = self.client.ctx.connection_id
-        self.state: Any = None
-        self.n = 0
-        self.whole = 0
-        """The number of whole states that came."""
-
-    def read(self) -> Any:
-        """Apply the messages that came, and return the state."""
-        for text in self.client.messages():
-            message = json.loads(text)
-            assert message["type"] == "hub:state"
-            assert message["room"] == "table"
-            if "full" in message:
-                self.state, self.n = message["full"], message["n"]
-                self.whole += 1
-            elif "mine" in message:
-                assert message["n"] == self.n
-                apply(self.state, message["mine"])
-            else:
-                self.n += 1
-                assert message["n"] == self.n
-                apply(self.state, message)
-        return self.state
 
 
 def open_table(
@@ -91,10 +61,6 @@ def copy_of(frame: FrameControl[Table], owner: int | None = None) -> Any:
     return frame.exec_sync(lambda _, table: json.loads(json.dumps(as_seen(table, owner))))
 
 
-def change(frame: FrameControl[Table], work: Callable[[Table], object]) -> None:
-    frame.exec_async(lambda _, table: work(table))
-
-
 @pytest.fixture
 def hub() -> Any:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
@@ -103,12 +69,12 @@ def hub() -> Any:
 
 def test_member_gets_the_whole_state_and_then_a_patch_for_each_change(hub: AnyVirtualHub) -> None:
     frame = open_table(hub)
-    change(frame, lambda table: table.log.append("before"))
+    change_soon(frame, lambda table: table.log.append("before"))
     page = Page(hub)
     frame.answer(page.client.ctx)
     hub.advance(0.2)
     assert page.read() == {"players": {}, "log": ["before"]}
-    change(frame, lambda table: table.players.update({page.id: Player(3, [7])}))
+    change_soon(frame, lambda table: table.players.update({page.id: Player(3, [7])}))
     hub.advance(0.1)
     (public, own) = map(json.loads, page.client.messages())
     assert public["set"] == {"players": {str(page.id): {"x": 3}}}
@@ -158,7 +124,7 @@ def test_room_without_ticks_sends_when_it_is_told_to(hub: AnyVirtualHub) -> None
     frame.answer(page.client.ctx)
     hub.settle()
     page.read()
-    change(frame, lambda table: table.log.append("one"))
+    change_soon(frame, lambda table: table.log.append("one"))
     hub.settle()
     assert page.client.messages() == []
     frame.exec_sync(lambda frame, _: frame.sync_now())
@@ -207,11 +173,11 @@ def test_value_that_cannot_be_sent_is_logged_and_the_room_goes_on() -> None:
         frame.answer(page.client.ctx)
         hub.advance(0.1)
         page.read()
-        change(frame, lambda table: table.players.update({1: "Ada"}))  # type: ignore[dict-item]
+        change_soon(frame, lambda table: table.players.update({1: "Ada"}))
         hub.advance(0.5)
         assert page.client.messages() == []
         logs.wait("the state cannot be sent, at players.1: ")
-        change(frame, lambda table: table.players.update({1: Player(5)}))
+        change_soon(frame, lambda table: table.players.update({1: Player(5)}))
         hub.advance(0.1)
         assert page.read() == copy_of(frame, page.id)
 
@@ -253,15 +219,15 @@ def test_record_that_is_spoilt_later_costs_no_tick(
     page = Page(hub)
     frame.answer(page.client.ctx)
     player: Any = Flat if flat else Player
-    change(frame, lambda table: table.players.update({1: player(1), 2: player(2)}))
+    change_soon(frame, lambda table: table.players.update({1: player(1), 2: player(2)}))
     hub.advance(0.1)
     page.read()
-    change(frame, spoil)
+    change_soon(frame, spoil)
     hub.advance(0.3)
     assert hub.errors != []
     hub.errors.clear()
     assert page.client.messages() == []
-    change(frame, lambda table: table.players.update({2: player(3)}))
+    change_soon(frame, lambda table: table.players.update({2: player(3)}))
     hub.advance(0.1)
     assert page.read()["players"]["2"]["x"] == 3
 
@@ -275,70 +241,23 @@ def test_option_refuses_a_state_without_a_type() -> None:
         StateSync(hz=0)
 
 
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(
-            st.sampled_from(["join", "leave", "stall", "resume", "drop"]), st.integers(0, 2)
-        ),
-        st.tuples(st.sampled_from(["move", "deal", "come", "go", "say"]), st.integers(0, 2)),
-        st.tuples(st.just("tick"), st.integers(1, 3)),
-    ),
-    max_size=30,
-)
+def mutate(table: Table, what: str, key: int, number: int) -> None:
+    if what == "say":
+        table.log.append(str(len(table.log)))
+    elif what == "come":
+        table.players.setdefault(key, Player())
+    elif what == "go":
+        table.players.pop(key, None)
+    elif key in table.players:
+        table.players[key].x += 1
+        if what == "deal":
+            table.players[key].hand.append(table.players[key].x)
 
 
-@given(STEPS)
-def test_members_have_the_state_whatever_happens(steps: list[tuple[str, int]]) -> None:
+@given(steps("move", "deal", "come", "go", "say"))
+def test_members_have_the_state_whatever_happens(steps: list[Step]) -> None:
     with VirtualHub(HubSetting[Any, Any](dict)) as hub:
-        frame = open_table(hub)
-        pages = [Page(hub) for _ in range(3)]
-        joined: set[int] = set()
-
-        def mutate(what: str, key: int) -> Callable[[Table], object]:
-            def work(table: Table) -> None:
-                if what == "say":
-                    table.log.append(str(len(table.log)))
-                elif what == "come":
-                    table.players.setdefault(key, Player())
-                elif what == "go":
-                    table.players.pop(key, None)
-                elif key in table.players:
-                    table.players[key].x += 1
-                    if what == "deal":
-                        table.players[key].hand.append(table.players[key].x)
-
-            return work
-
-        for what, which in steps:
-            page = pages[which % 3]
-            client = page.client
-            if what == "tick":
-                hub.advance(which / 10)
-            elif what == "join" and not client.closed:
-                if which not in joined:
-                    page.state = None
-                frame.answer(client.ctx)
-                joined.add(which)
-            elif what == "leave":
-                frame.hangup(client.ctx)
-                joined.discard(which)
-            elif what == "stall":
-                client.stall()
-            elif what == "resume":
-                client.resume()
-            elif what == "drop":
-                client.resume()
-                client.drop()
-                pages[which] = Page(hub)
-                joined.discard(which)
-            elif what != "join":
-                change(frame, mutate(what, page.id))
-        for page in pages:
-            page.client.resume()
-        hub.advance(1)
-        for which in joined:
-            page = pages[which]
-            assert page.read() == copy_of(frame, page.id)
+        walk(hub, open_table(hub), steps, mutate, copy_of)
 
 
 @given(
@@ -353,7 +272,7 @@ def test_member_that_comes_back_to_its_session_goes_on(steps: list[tuple[str, in
         pages = [Page(hub, session=True) for _ in range(2)]
         for page in pages:
             frame.answer(page.client.ctx)
-            change(frame, partial(come_in, page.id))
+            change_soon(frame, partial(come_in, page.id))
         for what, which in steps:
             page = pages[which]
             if what == "drop":
@@ -361,9 +280,9 @@ def test_member_that_comes_back_to_its_session_goes_on(steps: list[tuple[str, in
             elif what == "back":
                 come_back(hub, page)
             elif what == "deal":
-                change(frame, partial(deal, page.id))
+                change_soon(frame, partial(deal, page.id))
             elif what == "say":
-                change(frame, lambda table: table.log.append("x"))
+                change_soon(frame, lambda table: table.log.append("x"))
             else:
                 hub.advance(0.1)
         for page in pages:
