@@ -59,8 +59,8 @@ def masked(size: int) -> bytes:
         head = bytes([0x81, 0xFE]) + size.to_bytes(2, "big")
     else:
         head = bytes([0x81, 0xFF]) + size.to_bytes(8, "big")
-    body = bytes(ord("x") ^ KEY[place % 4] for place in range(size))
-    return head + KEY + body
+    four = bytes(ord("x") ^ byte for byte in KEY)
+    return head + KEY + (four * (size // 4 + 1))[:size]
 
 
 def _receive(size: int) -> Step:

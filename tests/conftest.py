@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # examples each time, and a blob that reproduces a failure.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+if os.environ.get("HUBTHREAD_TEST_EXAMPLES") == "few":
+    settings.register_profile("few", settings.default, max_examples=33)
+    settings.load_profile("few")
 
 READERS = Readers(os.environ.get("HUBTHREAD_TEST_READERS", "own"))
 """The readers of every hub of the tests that does not say which: ``own`` or ``shared``."""

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hubthread.concurrency.context import Context
 from tests.support import TIMEOUT, in_thread, together
+from tests.support.examples import examples
 
 
 class AnyTree(RuleBasedStateMachine):
@@ -68,7 +69,7 @@ class AnyTree(RuleBasedStateMachine):
 
 
 TestAnyTree = AnyTree.TestCase
-TestAnyTree.settings = settings(max_examples=50, stateful_step_count=30)
+TestAnyTree.settings = settings(max_examples=examples(50), stateful_step_count=30)
 
 
 def test_context_cancel_runs_all_callbacks_though_some_raise() -> None:

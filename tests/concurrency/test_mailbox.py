@@ -6,12 +6,14 @@ import threading
 from collections import deque
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from hubthread.concurrency.mailbox import Mailbox
 from hubthread.errors import HubClosed, QueueFull
 from tests.support import TIMEOUT, in_thread
+from tests.support.examples import examples
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -54,6 +56,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=examples(30))  # of 50 steps each
 
 
 def test_mailbox_take_waits_for_each_post() -> None:

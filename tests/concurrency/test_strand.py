@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,6 +19,7 @@ from hubthread.concurrency.workers import Workers
 from hubthread.errors import ClientClosed, QueueFull
 from tests.concurrency.harness import BOUND, StrandOnWorkers
 from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to, together
+from tests.support.examples import examples
 
 
 class LateWorkers(Workers):
@@ -127,6 +129,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=examples(60))  # of 50 steps each
 
 
 def test_strand_posts_before_enter_run_before_messages(made: StrandOnWorkers) -> None:

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
@@ -17,6 +18,7 @@ from hubthread.errors import HotlineClosed, HubClosed, QueueFull, UsageError
 from hubthread.protocol.batch import FrameBatch
 from tests.core.room_members import Peer, frame
 from tests.support import TIMEOUT, in_thread
+from tests.support.examples import examples
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -147,6 +149,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=examples(60))  # of 50 steps each
 
 
 def test_push_log_wait_consumed_ends_with_the_flush_or_the_timeout() -> None:

@@ -19,6 +19,7 @@ from hubthread.demo.field import HEIGHT, RADIUS, WIDTH, Field
 from hubthread.demo.users import User
 from hubthread.testing import VirtualClient, VirtualHub
 from tests.demo import Message
+from tests.support.examples import examples
 
 
 class Table:
@@ -435,7 +436,7 @@ def play(steps: Steps) -> list[str | bytes]:
     return came
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(STEPS)
 def test_arena_any_messages_keep_invariants(steps: Steps) -> None:
     play(steps)

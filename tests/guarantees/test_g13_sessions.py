@@ -44,6 +44,7 @@ from tests.support import (
     serving,
     together,
 )
+from tests.support.examples import examples
 
 GRACE = 30.0
 CLOSES = {"page": b"\x88\x82\0\0\0\0\x03\xe9", "plain": b"\x88\x80\0\0\0\0"}
@@ -288,7 +289,8 @@ def test_session_is_one_client_that_misses_nothing_untold(
     machine: type[RuleBasedStateMachine],
 ) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine, settings=settings(max_examples=30, stateful_step_count=40, deadline=None)
+        machine,
+        settings=settings(max_examples=examples(30), stateful_step_count=40, deadline=None),
     )
 
 

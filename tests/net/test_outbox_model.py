@@ -24,6 +24,7 @@ from hubthread.net.options import OutboxBounds
 from hubthread.net.outbox import PING, PONG, Outbox
 from hubthread.net.steps import Watching
 from hubthread.types import Overflow
+from tests.support.examples import examples
 
 MAX_MESSAGES = 4
 MAX_BYTES = 40
@@ -362,5 +363,5 @@ def test_outbox_behaves_like_a_list(policy: Overflow, buffer: int) -> None:
     run: Callable[..., None] = run_state_machine_as_test
     run(
         lambda: OutboxAgainstAList(policy, buffer),
-        settings=settings(max_examples=50, stateful_step_count=40),
+        settings=settings(max_examples=examples(30), stateful_step_count=40),
     )

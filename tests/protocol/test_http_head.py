@@ -6,7 +6,7 @@ import string
 import time
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hubthread.protocol.http import MAX_HEAD, RequestParser
@@ -101,7 +101,6 @@ heads = st.one_of(
 )
 
 
-@settings(max_examples=100)
 @given(heads, st.sampled_from([MAX_HEAD, 60]))
 @example(UPGRADE, MAX_HEAD)
 @example(BROWSER + b"\x81\x80abcd", MAX_HEAD)

@@ -27,6 +27,7 @@ from hubthread import (
 )
 from hubthread.testing import VirtualHub
 from tests.support import TIMEOUT, fence, serving, together
+from tests.support.examples import examples
 
 AnyHub = VirtualHub[Any, Any]
 KINDS = pytest.mark.parametrize("clock", [False, True], ids=["plain", "clock"])
@@ -489,7 +490,7 @@ class OrderWithClock(Order):
 @KINDS
 def test_room_keeps_the_order_of_everything(clock: bool) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        OrderWithClock if clock else Order, settings=settings(max_examples=60)
+        OrderWithClock if clock else Order, settings=settings(max_examples=examples(40))
     )
 
 

@@ -7,6 +7,7 @@
 ``transports.py``   connected sockets and TLS contexts, for tests without a hub
 ``peers.py``        bare clients of a server: WebSocket, TCP, UDP
 ``hubs.py``         a hub that serves for one test, and the clients that it has
+``examples.py``     the number of examples of a model, for hypothesis
 ``programs.py``     programs in processes of their own, which share the time of the imports
 ==================  ===============================================================
 

@@ -24,6 +24,7 @@ from hubthread import (
 )
 from hubthread.testing import VirtualCluster
 from tests.support.backplanes import Page, assert_one_order
+from tests.support.examples import examples
 
 PERIOD = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
 ROOM = HotlineOption("room", shared=True, history=History(size=8))
@@ -59,7 +60,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)  # of 60 steps each
+@settings(max_examples=examples(40))  # of 60 steps each
 @given(steps=STEPS)
 def test_cluster_members_see_one_order_and_are_told_each_hole_under_any_faults(
     steps: list[tuple[str, int, int]],

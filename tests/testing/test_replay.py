@@ -17,6 +17,7 @@ from hubthread import (
 )
 from hubthread.errors import ClientClosed
 from hubthread.testing import VirtualClient, VirtualHub
+from tests.support.examples import examples
 
 Action = tuple[str, int]
 
@@ -124,7 +125,7 @@ def play(script: list[Action]) -> list[Any]:
 
 
 @given(actions)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_virtual_hub_same_inputs_give_the_same_transcript(script: list[Action]) -> None:
     first, second = play(script), play(script)
     assert first == second

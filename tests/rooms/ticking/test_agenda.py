@@ -26,6 +26,7 @@ from hubthread.rooms.ticking.agenda import (
     WaitUntil,
 )
 from hubthread.rooms.ticking.schedule import Schedule
+from tests.support.examples import examples
 
 ORDER = [Start, RunClosures, Fire, RunTick, TellOverrun, Flush, WaitUntil, Finish]
 """The jobs of one round."""
@@ -222,7 +223,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.lists(EVENTS, min_size=5, max_size=50),
     st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.25, 0.5, 1.25]), max_size=7).filter(

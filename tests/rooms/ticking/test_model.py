@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 
 from hubthread import HotlineClosed, HotlineFrameOption, HubSetting
 from hubthread.testing import VirtualHub
+from tests.support.examples import examples
 
 MEMBERS = range(3)
 QUARTERS = st.integers(1, 12).map(lambda number: number / 4)
@@ -419,5 +420,5 @@ class Rooms(RuleBasedStateMachine):
 def test_room_any_sequence_of_calls_does_what_the_model_does() -> None:
     """Ticks, pauses, closures, countdowns, inputs, members, close: in any order."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Rooms, settings=settings(max_examples=50, stateful_step_count=40, deadline=None)
+        Rooms, settings=settings(max_examples=examples(50), stateful_step_count=40, deadline=None)
     )
