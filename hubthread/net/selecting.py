@@ -10,7 +10,8 @@ the socket out of the selector; the thread that was left behind puts it back.  S
 no system call for this.
 
 A deadline is re-armed lazily.  The heap has one entry for each watch.  An entry that comes up, and
-finds that something was received meanwhile, goes back into the heap.
+finds that something was received meanwhile, goes back into the heap.  The entries of connections
+that have ended are removed together, before they are half of the heap.
 
 Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread calls the rest.
 """
@@ -40,6 +41,9 @@ __all__ = ["Selecting", "Watch"]
 
 _LONGEST = 1_000_000.0
 """Seconds of one wait at most; a selector refuses a number that is far larger."""
+
+_SPARE_ENTRIES = 64
+"""Entries of ended connections that may stay in the heap of an idle hub."""
 
 Step = Callable[[], None]
 
@@ -188,6 +192,11 @@ class Selecting:
         """Forget a connection."""
         with self.lock:
             self._watches.discard(watch)
+            watch.queued = math.inf
+            # A storm of short connections must not fill the memory until their deadlines.
+            if len(self._heap) > 2 * len(self._watches) + _SPARE_ENTRIES:
+                self._heap = [entry for entry in self._heap if entry[0] == entry[2].queued]
+                heapq.heapify(self._heap)
         if self.closed:
             self.wake()
 
@@ -337,6 +346,8 @@ class Watch:
         if outer is None:
             self._next = _nothing
             self.end()
+            # Client and watch refer to each other, and would wait for the garbage collector.
+            self.client = None
             if isinstance(error, StopIteration):
                 return None
             raise error
@@ -412,6 +423,8 @@ class Watch:
         if corked is not None:
             corked.uncork()
         client = self.client
+        if self._gone:  # what is left of the step is not the program's
+            return None if client is None else client.name.replace(" ", "-")
         running = HOOKS if client is None else client.running
         self._left = running, monotonic()
         self.habits.blocked(running)

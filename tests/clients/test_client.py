@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from hubthread import (
     MessageType,
     PrefixHeader,
     QueueFull,
+    Readers,
     UsageError,
     WebsocketPeriod,
     WrongValue,
@@ -352,3 +355,22 @@ def test_client_close_names_the_advice() -> None:
         client.ctx.close(CloseCode.COME_BACK, "moving", retry=8)
         assert (client.close_code, client.close_reason) == (1012, "moving retry=8")
         assert repr(client.ctx.ws_conn.code) == "1012"
+
+
+@pytest.mark.parametrize("readers", Readers)
+def test_client_that_has_ended_is_not_kept(readers: Readers) -> None:
+    """A storm of short connections does not fill the memory."""
+    alive: weakref.WeakSet[IOContext] = weakref.WeakSet()
+
+    def start(ctx: IOContext, meta: object) -> None:
+        alive.add(ctx)
+
+    with serving(readers=readers, on_connection_start=start) as s:
+        for _ in range(100):
+            peer, ctx = s.pair()
+            peer.sock.close()
+            assert ctx.context.wait(TIMEOUT)
+        del ctx
+        gc.collect()
+        # The thread of the last ones may not have come to its end yet.
+        assert len(alive) < 50

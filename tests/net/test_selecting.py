@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -209,6 +211,22 @@ def test_source_that_is_closed_takes_no_connection(place: Place) -> None:
     place.source.close()
     with pytest.raises(RuntimeError):
         place.begin(math.inf)
+
+
+def test_source_forgets_the_deadlines_of_connections_that_have_ended(place: Place) -> None:
+    """Thousands of short connections do not stay in memory until their deadlines."""
+    place.begin(math.inf)
+    alive: weakref.WeakSet[Steps[None]] = weakref.WeakSet()
+    for _ in range(500):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            watch, steps = Watch(place.source, ours), place.steps(1000.0, math.inf)
+            alive.add(steps)
+            watch.begin(steps)
+            watch.end()
+    del watch, steps
+    gc.collect()
+    assert len(alive) < 100
 
 
 def test_source_lets_a_fan_out_go_first_after_a_slice_of_work(
