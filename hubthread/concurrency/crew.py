@@ -41,6 +41,7 @@ __all__ = [
     "Step",
     "about_to_wait",
     "forget_crews",
+    "leads",
     "only_waits",
 ]
 
@@ -103,6 +104,12 @@ def about_to_wait() -> None:
     hand = _hands.get(get_ident())
     if hand is not None:
         hand.crew._call_another(hand, hand.count)
+
+
+def leads() -> bool:
+    """Return False if the calling thread belongs to a crew, and another one leads it."""
+    hand = _hands.get(get_ident())
+    return hand is None or hand.crew._leader is hand
 
 
 def only_waits(thread: threading.Thread) -> bool:
@@ -229,9 +236,10 @@ class Crew:
                     step()
                 except BaseException as error:  # noqa: BLE001 - logged
                     self._log(error)
+                # A thread that is left behind from now on has left no step.  The step is not
+                # kept alive during the wait.
+                step = hand.step = None  # type: ignore[assignment]
                 continue
-            # The step is not kept alive during the wait.
-            step = hand.step = None  # type: ignore[assignment]
             with self._lock:
                 if self._leader is not hand:
                     return

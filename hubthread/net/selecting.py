@@ -31,6 +31,7 @@ from time import monotonic
 from types import GeneratorType
 from typing import Any
 
+from hubthread.concurrency.crew import leads
 from hubthread.concurrency.fairness import SLICE, fan_outs, yield_gil
 from hubthread.concurrency.flusher import Corked
 from hubthread.concurrency.habits import HOOKS, Habits
@@ -404,7 +405,8 @@ class Watch:
     def watch(self, corked: Corked) -> bool:
         """Uncork ``corked`` when the step that runs is left behind; False if it is already."""
         self._corked = corked  # before the look at ``behind``: see ``left_behind``
-        if self.behind:
+        # A thread that was left behind just before its step began finds no other sign of it.
+        if self.behind or not leads():
             self._corked = None
             return False
         return True

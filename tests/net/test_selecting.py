@@ -201,6 +201,25 @@ def test_watch_left_behind_by_a_closed_source_goes_on_alone(place: Place) -> Non
     assert place.notes == ["ended"]
 
 
+def test_watch_lets_nothing_be_collected_once_its_thread_was_left_behind(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that was just before the step began, so that the watch was not told."""
+    uncorked: list[int] = []
+
+    class Box:
+        def uncork(self) -> None:
+            uncorked.append(1)
+
+    assert place.watch.watch(Box())
+    place.watch.left_behind()
+    assert uncorked == [1]
+    assert not place.watch.watch(Box())
+    place.watch.behind = False
+    monkeypatch.setattr(selecting, "leads", lambda: False)
+    assert not place.watch.watch(Box())
+
+
 def test_watch_of_work_that_never_waits_is_done_at_once(place: Place) -> None:
     place.begin()
     place.source.close()
