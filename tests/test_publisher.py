@@ -21,7 +21,7 @@ from hubthread import (
     SettingError,
     WrongType,
 )
-from hubthread.backplane.redis import wire
+from hubthread.backplane.redis.scripts import keys_of
 from hubthread.publisher import Publisher
 from tests.pages import execute, program
 from tests.support.redis_server import Proxy, RedisServer, redis_server
@@ -76,21 +76,25 @@ def test_program_of_the_page_pushes(server: RedisServer) -> None:
     names["publisher"].close()
 
 
-def test_answer_that_was_lost_places_nothing_twice(
-    server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wire, "CONNECT", 0.2)
+def test_answer_that_was_lost_places_nothing_twice(server: RedisServer, prefix: str) -> None:
     proxy = Proxy(server.path)
-    with Publisher(proxy.url, prefix=prefix, timeout=0.2) as publisher:
+    with Publisher(proxy.url, prefix=prefix, timeout=TIMEOUT) as publisher:
         assert publisher.push("room", "1").offset == 1
         proxy.cut()
         assert publisher.push("room", "2").offset == 2
-        proxy.swallow_next()
+        proxy.lose_next()
         assert publisher.push("room", "3").offset == 3
         assert publisher.push("room", "4").offset == 4
         proxy.swallow(True)
+        proxy.refuse(True)  # it tries once more
+        publisher._timeout = 0.05
         with pytest.raises(PublishUnknown, match=r"'room': .*; no answer has come"):
             publisher.push("room", "5")
+        publisher._timeout = TIMEOUT
+        with server.client() as client:  # the push may still be on its way
+            while client.hget(keys_of(prefix, "room").meta, "s") != b"5":
+                pass
+        proxy.refuse(False)
         proxy.swallow(False)
         assert publisher.push("room", "6").offset == 6
         proxy.refuse(True)

@@ -227,7 +227,7 @@ def links(request: pytest.FixtureRequest, now: Now) -> Iterator[tuple[Any, Any]]
         links: Any = backplane.open("one", now), backplane.open("two", now)
         yield links
         for link in links:
-            link.close(1.0)
+            link.close(TIMEOUT)
         return
     now.server = server = request.getfixturevalue("server")
     shared = RedisBackplane(server.url, prefix=secrets.token_hex(4))
@@ -321,7 +321,7 @@ def test_rooms_share_nothing(links: Links) -> None:
 
     assert (here.texts, other.texts) == ([], ["a"])
     assert here.last.epoch != other.last.epoch
-    assert one.history("room", other.last, 1.0) is None
+    assert one.history("room", other.last, TIMEOUT) is None
 
 
 def test_history_returns_what_follows_a_position(links: Links) -> None:
@@ -331,9 +331,9 @@ def test_history_returns_what_follows_a_position(links: Links) -> None:
     assert seen.start is not None
     publish(one, "room", *"abc")
 
-    assert texts(two.history("room", seen.start, 1.0)) == ["a", "b", "c"]
-    assert texts(two.history("room", seen.places[1], 1.0)) == ["c"]
-    assert texts(two.history("room", seen.last, 1.0)) == []
+    assert texts(two.history("room", seen.start, TIMEOUT)) == ["a", "b", "c"]
+    assert texts(two.history("room", seen.places[1], TIMEOUT)) == ["c"]
+    assert texts(two.history("room", seen.last, TIMEOUT)) == []
 
 
 def test_history_of_an_unknown_place_is_none(links: Links) -> None:
@@ -343,11 +343,11 @@ def test_history_of_an_unknown_place_is_none(links: Links) -> None:
     publish(one, "room", *"abcdef")  # one more than it keeps
     epoch = seen.last.epoch
 
-    assert one.history("room", Position(epoch, 0), 1.0) is None  # trimmed
-    assert texts(one.history("room", Position(epoch, 1), 1.0)) == list("bcdef")
-    assert one.history("room", Position(epoch, 7), 1.0) is None  # not reached yet
-    assert one.history("room", Position("other", 3), 1.0) is None
-    assert one.history("nowhere", Position(epoch, 3), 1.0) is None
+    assert one.history("room", Position(epoch, 0), TIMEOUT) is None  # trimmed
+    assert texts(one.history("room", Position(epoch, 1), TIMEOUT)) == list("bcdef")
+    assert one.history("room", Position(epoch, 7), TIMEOUT) is None  # not reached yet
+    assert one.history("room", Position("other", 3), TIMEOUT) is None
+    assert one.history("nowhere", Position(epoch, 3), TIMEOUT) is None
 
 
 def test_history_is_bounded_in_bytes(links: Links) -> None:
@@ -356,8 +356,11 @@ def test_history_is_bounded_in_bytes(links: Links) -> None:
     one.attach("room", History(size=100, max_bytes=1000), seen)
     publish(one, "room", "x" * 400, "y" * 400, "z" * 400)
 
-    assert one.history("room", Position(seen.last.epoch, 0), 1.0) is None
-    assert texts(one.history("room", Position(seen.last.epoch, 1), 1.0)) == ["y" * 400, "z" * 400]
+    assert one.history("room", Position(seen.last.epoch, 0), TIMEOUT) is None
+    assert texts(one.history("room", Position(seen.last.epoch, 1), TIMEOUT)) == [
+        "y" * 400,
+        "z" * 400,
+    ]
 
 
 def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now: Now) -> None:
@@ -367,8 +370,8 @@ def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now:
     publish(one, "room", "a", "b")
     now.seconds = 61.0
 
-    assert one.history("room", seen.places[0], 1.0) is None
-    assert texts(one.history("room", seen.last, 1.0)) == []  # nothing was missed
+    assert one.history("room", seen.places[0], TIMEOUT) is None
+    assert texts(one.history("room", seen.last, TIMEOUT)) == []  # nothing was missed
     publish(one, "room", "c")
     assert seen.last.offset == 3
 
@@ -383,13 +386,13 @@ def test_room_outlives_its_hubs_for_the_ttl(links: Links, now: Now) -> None:
     two.attach("room", KEEP, second)
 
     assert second.start == first.last
-    assert texts(two.history("room", Position(first.last.epoch, 0), 1.0)) == ["a"]
+    assert texts(two.history("room", Position(first.last.epoch, 0), TIMEOUT)) == ["a"]
 
     two.detach("room")
     now.seconds = 130.0
     one.attach("room", KEEP, third)
     assert third.start is not None
-    assert one.history("room", Position(first.last.epoch, 0), 1.0) is None
+    assert one.history("room", Position(first.last.epoch, 0), TIMEOUT) is None
 
 
 def test_detach_stops_arrivals(links: Links) -> None:
@@ -412,7 +415,7 @@ def test_close_detaches_every_room(links: Links) -> None:
     for room in ("room", "other"):
         one.attach(room, KEEP, here if room == "room" else Seen())
     two.attach("room", KEEP, there)
-    one.close(1.0)
+    one.close(TIMEOUT)
     publish(two, "room", "a")
 
     assert (here.texts, there.texts) == ([], ["a"])
@@ -479,7 +482,7 @@ def test_hub_that_ends_takes_its_own_along(links: Links, end: str) -> None:
     if end == "detach":
         one.detach("room")
     else:
-        one.close(1.0)
+        one.close(TIMEOUT)
     one.present("room", {"eve": "1"}, ())  # nothing happens
     one.count("room", 9)
 

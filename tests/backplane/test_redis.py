@@ -43,8 +43,9 @@ def server() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _beat_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let hubs notice a silent connection soon, and on a busy machine others, too."""
     monkeypatch.setattr(module, "BEAT", 0.2)
 
 
@@ -118,6 +119,7 @@ FAULTS: list[Callable[[RedisServer], None]] = [
 ]
 
 
+@pytest.mark.usefixtures("_beat_often")
 @pytest.mark.parametrize("size", [40, 100_000])
 def test_every_hub_sees_one_order_and_is_told_each_hole_under_faults(
     server: RedisServer, size: int
@@ -266,6 +268,7 @@ def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: Redi
         ]
 
 
+@pytest.mark.usefixtures("_beat_often")
 def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(server: RedisServer) -> None:
     """Bytes of the subscriber vanish, while its connection looks well."""
     with nodes(server, 2) as (one, two):

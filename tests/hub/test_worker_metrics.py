@@ -17,6 +17,12 @@ from tests.hub.test_metrics import figures
 from tests.support import TIMEOUT, Logs
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for the answers of hubs that run, however busy the machine is."""
+    monkeypatch.setattr(worker_metrics, "_SECONDS", TIMEOUT)
+
+
 def a_hub(folder: Path, **fields: Any) -> Hub[Any, Any]:
     return Hub(HubSetting[Any, Any](dict, metrics_dir=folder, **fields))
 

@@ -126,7 +126,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
-        self._swallows = self._swallows_next = False
+        self._swallows = False
+        self._loses = 0
         self._refuses = False
         self._delay = 0.0
         self._never = threading.Event()
@@ -150,24 +151,25 @@ class Proxy:
                 return
             far = socket.socket(socket.AF_UNIX)
             try:
-                if self._refuses:
-                    raise ConnectionError
-                far.connect(str(self._path))
+                with self._lock:  # so that ``refuse`` and then ``cut`` leave no connection
+                    if self._refuses:
+                        raise ConnectionError
+                    far.connect(str(self._path))
+                    self._pairs.append((near, far))
             except OSError:
                 near.close()
                 far.close()
                 continue
-            with self._lock:
-                self._pairs.append((near, far))
             self._start(self._pump, near, far, False)
             self._start(self._pump, far, near, True)
 
     def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                if answers and (self._swallows or self._swallows_next):
-                    self._swallows_next = False
-                else:
+                if answers and self._loses:
+                    self._loses -= 1
+                    break
+                if not (answers and self._swallows):
                     if self._delay:
                         self._never.wait(self._delay)
                     target.sendall(data)
@@ -189,9 +191,9 @@ class Proxy:
         """Let answers and messages vanish from now on, or no longer."""
         self._swallows = swallows
 
-    def swallow_next(self) -> None:
-        """Let the next answer vanish."""
-        self._swallows_next = True
+    def lose_next(self) -> None:
+        """Let the next answer vanish, and its connection end."""
+        self._loses = 1
 
     def delay(self, seconds: float) -> None:
         """Let all bytes take so long from now on, each way."""
@@ -199,7 +201,8 @@ class Proxy:
 
     def refuse(self, refuses: bool) -> None:
         """Refuse connections from now on, or no longer."""
-        self._refuses = refuses
+        with self._lock:
+            self._refuses = refuses
 
     def lead_to(self, path: Path) -> None:
         """Lead to another server from now on, as after a failover."""
