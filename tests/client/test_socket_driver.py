@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -27,15 +28,23 @@ from tests.support import (
 )
 
 
-def wait_for_state(link: Link, *states: str) -> str:
-    """Wait until the link is in one of the states."""
+def wait_until_waiting(link: Link) -> None:
+    """Wait until the link waits before its next attempt."""
     seen: Items[str] = Items()
     off = link.on("state", lambda state, reason: seen.add(state))
     seen.add(link.state)
     try:
-        return seen.until(lambda items: items[-1] in states)[-1]
+        seen.until(lambda states: "waiting" in states)
     finally:
         off()
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[int]:
+    """Keep a port of localhost on which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 def ended(server: Listening, **options: Any) -> Link:
@@ -177,26 +186,30 @@ def polite_rest(peer: Peer) -> None:
 
 
 def test_server_that_cannot_be_reached_is_tried_again() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with pytest.raises(TimedOut, match="the server cannot be reached: Connection refused"):
-        connect(f"ws://127.0.0.1:{port}/", wait=0.2)
+    with nobody() as port, Link(url := f"ws://127.0.0.1:{port}/") as link:
+        link.connect()
+        wait_until_waiting(link)
+        with pytest.raises(TimedOut, match="the server cannot be reached: Connection refused"):
+            link.wait_open(0.01)
+        with pytest.raises(TimedOut):
+            connect(url, wait=0.01)
 
 
 def test_name_that_does_not_exist_is_told() -> None:
-    with pytest.raises(TimedOut, match="the server cannot be reached: "):
-        connect("ws://no-such-host.invalid/", wait=1)
+    with Link("ws://no-such-host.invalid/") as link:
+        link.connect()
+        wait_until_waiting(link)
+        with pytest.raises(TimedOut, match="the server cannot be reached: "):
+            link.wait_open(0.01)
 
 
 def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     found = socket.getaddrinfo
 
     def look_up(host: str, port: int, **options: Any) -> Any:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            gone = taken.getsockname()[1]
         return [*found("127.0.0.1", gone, **options), *found("127.0.0.1", port, **options)]
 
-    with listening(polite) as server:
+    with listening(polite) as server, nobody() as gone:
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
         with connect(server.url) as link:
             assert link.state == "open"
@@ -364,13 +377,15 @@ def test_proxy_that_refuses_ends_the_link(answer: bytes, reason: str) -> None:
 
 
 def test_hub_that_restarts_is_found_again() -> None:
-    with serving() as s:
+    # An address of its own: on 127.0.0.1 another test may get the free port.
+    host = "127.0.0.13"
+    with serving(serve={"host": host}) as s:
         port = s.server.address[1]
         link = Link(s.server.url)
         link.connect()
         link.wait_open(TIMEOUT)
-    assert wait_for_state(link, "waiting") == "waiting"
-    with serving(serve={"port": port}):
+    wait_until_waiting(link)
+    with serving(serve={"host": host, "port": port}):
         link.retry_now()
         link.wait_open(TIMEOUT)
         link.close()

@@ -16,7 +16,7 @@ logging.basicConfig(stream=sys.stderr, level=logging.INFO)
 
 
 def listen(hub: Any) -> None:
-    hub.serve(port=int(os.environ["OWN_PORT"]), reuse_port=True)
+    hub.serve(os.environ["OWN_HOST"], int(os.environ["OWN_PORT"]), reuse_port=True)
     sys.stderr.write("the hub listens\n")
 
 

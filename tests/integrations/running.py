@@ -158,18 +158,23 @@ class Running:
         return self.process.wait(60)
 
 
+LATER = "127.0.0.15"
+"""The address of ports that are chosen now and opened later: on 127.0.0.1 another test may get
+the port meanwhile."""
+
+
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    """Return a port of the address ``LATER`` that is free now."""
+    with socket.create_server((LATER, 0)) as sock:
         return int(sock.getsockname()[1])
 
 
 def until_listening(port: int, process: subprocess.Popen[Any]) -> None:
-    """Wait until the process accepts connections on the port."""
+    """Wait until the process accepts connections on the port of ``LATER``."""
     pause = threading.Event()
     for _ in range(int(TIMEOUT / 0.02)):
         with contextlib.suppress(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), TIMEOUT).close()
+            socket.create_connection((LATER, port), TIMEOUT).close()
             return
         assert process.poll() is None, "the process has ended"
         pause.wait(0.02)

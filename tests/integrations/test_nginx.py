@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import websocket
 
-from tests.integrations.running import Running, free_port, running, until_listening
+from tests.integrations.running import LATER, Running, free_port, running, until_listening
 from tests.pages import code_of
 from tests.support import TIMEOUT
 
@@ -46,7 +46,8 @@ def nginx(folder: Path, behind: Running) -> Iterator[int]:
             pytest.fail(missing, pytrace=False)
         pytest.skip(missing)
     port = free_port()
-    block = code_of("deploy/nginx.rst", "nginx").replace("listen 80;", f"listen 127.0.0.1:{port};")
+    block = code_of("deploy/nginx.rst", "nginx")
+    block = block.replace("listen 80;", f"listen {LATER}:{port};")
     block = block.replace("127.0.0.1:8000", f"127.0.0.1:{behind.port}")
     configuration = folder / "nginx.conf"
     configuration.write_text(SERVER.format(folder=folder, shown=block))
@@ -67,9 +68,9 @@ def test_nginx_client_is_served_and_told_1001(tmp_path: Path) -> None:
         nginx(tmp_path, server) as port,
     ):
         ada = websocket.create_connection(
-            f"ws://127.0.0.1:{port}/ws?room=1",
+            f"ws://{LATER}:{port}/ws?room=1",
             timeout=TIMEOUT,
-            origin=f"http://127.0.0.1:{port}",
+            origin=f"http://{LATER}:{port}",
             cookie="user=ada",
             header={"X-Forwarded-For": "192.0.2.1"},  # a forged one
         )
@@ -93,6 +94,6 @@ def test_nginx_foreign_page_gets_403(tmp_path: Path) -> None:
         pytest.raises(websocket.WebSocketBadStatusException) as refused,
     ):
         websocket.create_connection(
-            f"ws://127.0.0.1:{port}/ws", timeout=TIMEOUT, origin="http://evil.example"
+            f"ws://{LATER}:{port}/ws", timeout=TIMEOUT, origin="http://evil.example"
         )
     assert refused.value.status_code == 403

@@ -15,7 +15,15 @@ import pytest
 import websocket
 from websockets.sync.client import connect
 
-from tests.integrations.running import CERTIFICATE, MOVES, PARKS, Running, free_port, running
+from tests.integrations.running import (
+    CERTIFICATE,
+    LATER,
+    MOVES,
+    PARKS,
+    Running,
+    free_port,
+    running,
+)
 from tests.support import TEXT, TIMEOUT, RawPeer, in_thread, masked_frame
 
 TRACES = ("Traceback", "ERROR", "CRITICAL")
@@ -70,7 +78,9 @@ def test_server_client_gets_echo(server: Running) -> None:
 
 def test_server_route_pushes_to_all(server: Running) -> None:
     with client(server) as ada, client(server) as bob:
-        server.until_figures(clients=2)
+        for each in (ada, bob):  # both have begun, and are in the room
+            each.send("here")
+            assert each.recv() == "here"
         assert server.ask("/push", "news")[0] == 200
         assert [ada.recv(), bob.recv()] == ["news", "news"]
 
@@ -107,8 +117,10 @@ def test_server_client_resets_is_forgotten(server: Running) -> None:
 
 
 def test_server_stalled_client_delays_nobody(server: Running) -> None:
-    with server.peer(receive_buffer=65536), server.peer() as bob:
-        server.until_figures(clients=2)
+    with server.peer(receive_buffer=65536) as stalled, server.peer() as bob:
+        for each in (stalled, bob):  # both have begun, and are in the room
+            each.send("here")
+            assert each.message() == "here"
         for number in range(40):
             assert server.ask("/push", f"{number} " + "x" * 100_000)[0] == 200
         texts = [str(text).split()[0] for text in bob.messages(40)]
@@ -225,6 +237,7 @@ def test_server_middleware_that_replaces_the_input_is_told_once() -> None:
 def test_server_restart_keeps_a_port_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next worker listens while the last one still waits for a view."""
     port = free_port()
+    monkeypatch.setenv("OWN_HOST", LATER)
     monkeypatch.setenv("OWN_PORT", str(port))
     module = "tests/integrations/own_port.py"
     application = "tests.integrations.own_port:application"
@@ -236,7 +249,7 @@ def test_server_restart_keeps_a_port_of_the_hub(monkeypatch: pytest.MonkeyPatch)
         slow()
         server.until_logged("a worker has ended")
         pids = set(re.findall(r"Booting worker with pid: (\d+)", server.log))
-        with connect(f"ws://127.0.0.1:{port}") as ada:
+        with connect(f"ws://{LATER}:{port}") as ada:
             assert ada.recv(TIMEOUT) in pids
         assert server.process.poll() is None
         assert "in use" not in server.log

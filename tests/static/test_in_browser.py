@@ -25,6 +25,9 @@ pytestmark = pytest.mark.browser
 
 PAGES = 20
 
+HOST = "127.0.0.14"
+"""An address of its own: on 127.0.0.1 another test may get the port while it is free."""
+
 SERVER = """
 import json, sys
 from hubthread import History, HotlineOption, Hub, HubSetting, Response
@@ -62,7 +65,7 @@ pages = {
     "/all": lambda request: Response.text(200, json.dumps(pushed)),
     "/other": lambda request: Response.html("<!doctype html>elsewhere"),
 }
-server = hub.serve(port=int(sys.argv[1]), path="/ws", client="/hubthread.js", pages=pages)
+server = hub.serve(sys.argv[3], int(sys.argv[1]), path="/ws", client="/hubthread.js", pages=pages)
 print(server.address[1], flush=True)
 for line in sys.stdin:
     pushed.append(int(line))
@@ -76,7 +79,7 @@ class Program:
 
     def __init__(self, port: int, pushed: list[int]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, str(port), json.dumps(pushed)],
+            [sys.executable, "-c", SERVER, str(port), json.dumps(pushed), HOST],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -150,7 +153,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 def opened(browser: Chrome) -> Iterator[tuple[Program, Page]]:
     """A server, and a page that has seen its first pushes."""
     with running() as program:
-        page = Page(browser, f"http://127.0.0.1:{program.port}/")
+        page = Page(browser, f"http://{HOST}:{program.port}/")
         page.until("[window.hub?.state, window.room?.live]", ["open", True])
         program.push(1, 2)
         page.until("seen", [1, 2])
@@ -162,7 +165,7 @@ def opened(browser: Chrome) -> Iterator[tuple[Program, Page]]:
 def test_pages_miss_nothing_when_the_server_is_killed_and_restarted(browser: Chrome) -> None:
     each = "tabs.map(page => page.{})"
     with running() as program:
-        page = Page(browser, f"http://127.0.0.1:{program.port}/tabs")
+        page = Page(browser, f"http://{HOST}:{program.port}/tabs")
         live = each.format("room?.live ?? false")
         page.until(live, [True] * PAGES)
         program.push(1, 2)
@@ -207,7 +210,7 @@ def test_page_misses_nothing_while_the_browser_is_offline(browser: Chrome) -> No
 def test_page_misses_nothing_in_the_back_forward_cache(browser: Chrome) -> None:
     with opened(browser) as (program, page):
         browser.execute_script("addEventListener('pageshow', event => window.from = event)")
-        browser.get(f"http://127.0.0.1:{program.port}/other")
+        browser.get(f"http://{HOST}:{program.port}/other")
         program.push(3, 4)
         browser.back()
         page.until("window.from?.persisted ?? null", True)
