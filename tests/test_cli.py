@@ -286,7 +286,9 @@ def test_serve_monitor_shows_the_hub_in_a_browser_and_in_a_terminal(
         place, _, token = command.monitor.partition("#token=")
         assert place.startswith("http://127.0.0.1:")
         assert len(token) >= 32
-        with connect(command.url):
+        with connect(command.url) as client:
+            client.send("hello")
+            assert client.recv() == "hello"  # the hub has counted it
             assert cli.main(["top", "--once", command.monitor]) == 0
         shown, _ = capsys.readouterr()
         assert "hubthread " in shown

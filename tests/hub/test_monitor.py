@@ -479,6 +479,7 @@ def test_monitor_drains_the_hub() -> None:
     with Hub(HubSetting[Any, Any](dict)) as hub:
         operator = Operator(hub.monitor(actions=True))
         with connect(hub.serve().url) as client:
+            assert client.ping().wait(TIMEOUT)  # the hub has counted it
             assert operator.ask("/act?do=drain", "POST").status == 200
             with pytest.raises(ConnectionClosed) as ended:
                 client.recv(TIMEOUT)

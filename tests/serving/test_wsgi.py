@@ -381,9 +381,11 @@ def test_wsgi_hub_started_before_the_fork_is_refused(begin: Callable[[AnyHub], o
 
 
 def test_wsgi_forked_process_ending_leaves_the_clients_alone() -> None:
-    with a_hub() as hub, Request() as request:
+    came = threading.Event()
+    with a_hub(on_connection_start=lambda ctx, meta: came.set()) as hub, Request() as request:
         hub.websocket_handler(request.environ)
         request.head()
+        assert came.wait(TIMEOUT)
         child = os.fork()
         if child == 0:
             ending._end()
