@@ -52,7 +52,7 @@ def test_core_context_cancelled_by_handler_closes_hub() -> None:
 
 def test_core_context_parent_deadline_closes_hub() -> None:
     """A thread that waits for a context below is woken."""
-    setting = HubSetting[Any, Any](dict, context=Context(deadline=monotonic() + 0.3))
+    setting = HubSetting[Any, Any](dict, context=Context(deadline=monotonic() + 1.0))
     hub = Hub.started(setting)
     hotline = hub.hotline()
     waiting = in_thread(lambda: hotline.context.wait(TIMEOUT))

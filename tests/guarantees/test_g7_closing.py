@@ -192,9 +192,9 @@ def test_close_names_a_callback_that_does_not_end() -> None:
             peer.send("x")
         inside.wait(3)
         s.hub.close(0.5)
-        (record,) = s.logs.warnings()
+        # On a busy machine other threads may not have ended in time, too.
+        (record,) = [each for each in s.logs.warnings() if "in stubborn" in each]
         assert "and 2 others of its kind still runs" in record
-        assert "in stubborn" in record
         release.set()
 
 

@@ -195,10 +195,12 @@ def test_hub_close_names_missing_calls_of_wait_done() -> None:
         s.hub.wait_add(3)
         s.hub.wait_done()
         s.hub.exec_async(lambda _: ran.set())
+        assert ran.wait(TIMEOUT)
         s.hub.close(0.2)
-        assert ran.is_set()
-        (error,) = s.logs.warnings()
-        assert "2 calls of wait_done are missing" in error
+        told = s.logs.warnings()
+        assert any("2 calls of wait_done are missing" in each for each in told)
+        # On a busy machine other threads may not have ended in time, too.
+        assert not any("its thread is busy" in each for each in told)
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "1", None])
@@ -242,9 +244,8 @@ def test_hub_close_wakes_a_handler_that_waits_for_its_context() -> None:
         peer.send("wait")
         assert inside.wait(TIMEOUT)
         s.hub.close(1.0)
-        assert woken.is_set()
-        assert s.hub.statistics().threads == 0
-    assert s.logs.warnings() == []
+        assert woken.wait(TIMEOUT)
+        assert not s.hub._core.threads.join(TIMEOUT)
 
 
 def test_hub_close_forgets_no_server_that_opens_meanwhile() -> None:

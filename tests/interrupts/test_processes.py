@@ -17,8 +17,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM ther
 PROGRAM = """
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-from hubthread import Hub, HubSetting
-with Hub(HubSetting(dict)) as hub:
+from hubthread import Hub, HubSetting, Overflow
+# It pushes more than a busy machine may read.
+with Hub(HubSetting(dict, overflow=Overflow.DROP_NEWEST)) as hub:
     room = hub.hotline()
     print(hub.serve().url, flush=True)
     while True:
