@@ -37,23 +37,39 @@ _JSON = {str: "string", int: "number", float: "number", bool: "boolean", type(No
 _HEAD = """\
 /** The messages of {source}: made by `hubthread types`, not by hand. */
 
-import type {{ Fate, Hub }} from "./hubthread.js"
+import type * as client from "./hubthread.js"
 """
 
 _HUB = """
-type How = {{ ttl?: number; key?: string | number; volatile?: boolean }}
-type Asking = {{ timeout?: number; signal?: AbortSignal }}
-type Listening = {{ signal?: AbortSignal }}
+type Given<Fields, How> =
+  {} extends Fields ? [fields?: Fields, how?: How] : [fields: Fields, how?: How]
+type Roomless<Fields> = Fields extends unknown ? Omit<Fields, "room"> : never
+type Listen = <T extends keyof Received>(
+  type: T, listener: (message: Received[T]) => void, how?: { signal?: AbortSignal },
+) => () => void
 
 /** A hub with these messages: `connect("/ws") as TypedHub`. */
-export interface TypedHub extends Omit<Hub, "send" | "request" | "on"> {{
-  send<T extends keyof Sent>(type: T, fields: Sent[T], how?: How): Fate
-  request<T extends keyof Answers>(type: T, fields: Sent[T], how?: Asking): Promise<Answers[T]>
-  on: (<T extends keyof Received>(
-    type: T, listener: (message: Received[T]) => void, how?: Listening,
-  ) => () => void) & Hub["on"]
-}}
+export interface TypedHub extends Omit<client.Hub, "send" | "request" | "on" | "room"> {
+  send<T extends keyof Sent>(type: T, ...how: Given<Sent[T], client.How>): client.Fate
+  request<T extends keyof Answers & keyof Sent>(
+    type: T, ...how: Given<Sent[T], { timeout?: number; signal?: AbortSignal }>
+  ): Promise<Answers[T]>
+  on: Listen & client.Hub["on"]
+  room(name: string, options?: { replay?: number }): TypedRoom
+}
+
+/** A room with these messages: what `TypedHub.room` returns. */
+export interface TypedRoom extends Omit<client.Room, "send" | "on"> {
+  send<T extends keyof Sent>(type: T, ...how: Given<Roomless<Sent[T]>, client.How>): client.Fate
+  on: Listen & client.Room["on"]
+}
 """
+
+# Of the interfaces below, and of TypeScript itself.
+_TAKEN = frozenset(
+    {"Sent", "Answers", "Received", "TypedHub", "TypedRoom", "Given", "Roomless", "Listen"}
+    | {"client", "Array", "Omit", "Promise", "Record", "AbortSignal"}
+)
 
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 
@@ -87,7 +103,7 @@ def declarations(matcher: MatcherMap[Any, Any], pushes: Iterable[Any], source: s
         _table("Answers", "The answer to each request, by its type.", told),
         _table("Received", "Each message from the server, by its type.", received),
         *writer.interfaces.values(),
-        _HUB.format(),
+        _HUB,
     ]
     return "".join(parts)
 
@@ -187,7 +203,7 @@ class _Writer:
         words = "".join(re.findall("[A-Za-z0-9]+", " ".join(self.written(a) for a in arguments)))
         wanted = name = f"{cls.__name__}{words[:1].upper()}{words[1:]}"
         number = 2
-        while name in self.interfaces or name in ("Sent", "Answers", "Received", "TypedHub"):
+        while name in self.interfaces or name in _TAKEN:
             name = f"{wanted}{number}"
             number += 1
         return name

@@ -159,6 +159,13 @@ def test_field_with_a_default_may_be_missing_in_what_a_client_sends_only() -> No
     assert "/** A line of the chat. * / no */\n" in text
 
 
+@pytest.mark.parametrize("name", ["Received", "TypedRoom", "Record"])
+def test_type_of_a_name_that_is_taken_gets_another(name: str) -> None:
+    taken: Any = dataclass(type(name, (), {"__annotations__": {"a": int}}))
+    text = declarations(matcher_of(a=(taken, None)), (), "app:matcher")
+    assert table("Sent", text) == [f"a: {name}2"]
+
+
 def test_two_types_of_one_name_get_two_names() -> None:
     one: Any
     other: Any

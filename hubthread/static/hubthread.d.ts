@@ -20,7 +20,8 @@ export class TimedOut extends Error {}
 export interface Options {
   /**
    * The token for the hub's hello, or a function that fetches one.  `again` is true if the hub
-   * has refused the last one.  A function that returns null says that nobody is logged in.
+   * has refused the last one.  A function that returns null says that nobody is logged in.  It is
+   * called once at a time, and may take as long as it needs: give a fetch a time-out.
    */
   token?: string | ((asked: { again: boolean }) => Promise<string | null> | string | null)
   /** True for a server with a format of its own: use `hub.raw` and the event "message". */
@@ -36,6 +37,8 @@ export interface Options {
   session?: "page" | "tab"
   /** Milliseconds for the answer to a request; 10,000 unless told otherwise. */
   timeout?: number
+  /** Bytes of the longest message that is taken, 4 MB unless told otherwise: a longer one ends the line. */
+  maxMessage?: number
 }
 
 export interface How {
@@ -52,6 +55,11 @@ export interface Message {
   [field: string]: any
 }
 
+declare global {
+  // Also for a `lib` before "esnext.disposable", in which nobody says `using`.
+  interface SymbolConstructor { readonly dispose: unique symbol }
+}
+
 type Off = () => void
 type Listening = { signal?: AbortSignal }
 
@@ -63,18 +71,21 @@ export class Hub {
   readonly state: State
   /** The reason of the state, for people. */
   readonly reason: string
-  /** The time of the next attempt, as `Date.now` counts; null unless waiting. */
+  /** The time of the next attempt, as `Date.now` counts; null unless there is one. */
   readonly retryAt: number | null
   /** The client's number in the hub. */
   readonly id: number | null
   /** The smallest round trip that was measured, in milliseconds. */
   readonly rtt: number | null
-  /** For servers with a format of their own. */
+  /** For servers with a format of their own: sends text or bytes as they are. */
   readonly raw: { send(data: string | ArrayBuffer | ArrayBufferView | Blob, how?: How): Fate }
   /** The server's clock, in milliseconds. */
   now(): number
+  /** Connect, and connect again after each loss. */
   connect(): void
+  /** Close, and stay away until `connect`, which begins a new session. */
   disconnect(): void
+  /** Try at once instead of at `retryAt`. */
   retryNow(): void
   on(event: "open", listener: () => void, options?: Listening): Off
   on(
@@ -89,7 +100,9 @@ export class Hub {
   on(header: string | number, listener: (message: any) => void, options?: Listening): Off
   /** Answer the server's requests with this header. */
   answer(header: string | number, answer: (message: any) => unknown): Off
+  /** Send a message.  Messages go out in the order of the calls. */
   send(header: string | number, fields?: object, how?: How): Fate
+  /** Send a request, once: rejected with `TimedOut`, `Refused` or `Lost`. */
   request<Answer = any>(
     header: string | number,
     fields?: object,
