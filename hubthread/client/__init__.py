@@ -17,6 +17,7 @@ It has the names, the close codes and the messages of ``hubthread.js``.
 ``delivery.py``       the way of a message to a room, a handler, a listener or the inbox
 ``listeners.py``      functions by name; the messages that no function takes
 ``queue.py``          the messages that wait for a connection
+``requests.py``       the requests that wait for an answer
 ``server_clock.py``   the clock of the server
 ``interfaces.py``     the values and interfaces between these parts
 ``machine.py``        the states of a link, without threads and sockets

@@ -62,7 +62,7 @@ class Delivery:
         """True while an inbox is full, and no request waits for its answer."""
         machine = self._link._machine
         rooms = [room._inbox for room in machine.rooms.values() if isinstance(room, Room)]
-        return not machine.has_requests and any(inbox.full for inbox in (self.inbox, *rooms))
+        return not machine.requests and any(inbox.full for inbox in (self.inbox, *rooms))
 
     def emit(self, name: str, *values: object) -> None:
         """Call the listeners of an event of the link."""
@@ -112,7 +112,7 @@ class Delivery:
         machine = self._link._machine
         kind, name = message.get("type"), message.get("room")
         if "reply" in message:
-            machine.on_reply(message)
+            machine.requests.take_answer(message)
         elif name is not None and (kind is None or _is_own(kind)):
             room = machine.rooms.get(name) if isinstance(name, str) else None
             if room is not None:

@@ -167,13 +167,16 @@ class Link:
             self._refuse_closed()
             self._machine.connect()
             if not self._started:
-                self._started = True
-                try:
-                    self._driver.start()
-                except BaseException:
-                    self._started = False
-                    self._machine.disconnect()
-                    raise
+                self._start()
+
+    def _start(self) -> None:
+        try:
+            self._started = True
+            self._driver.start()
+        except BaseException:
+            self._started = False
+            self._machine.disconnect()
+            raise
 
     def disconnect(self) -> None:
         """Close the connection, and stay away until ``connect``.
@@ -327,13 +330,13 @@ class Link:
             box.append(answer)
             call.run()
 
-        number = self._machine.new_number()
+        number = self._machine.requests.new_number()
         try:
             with self._lock:
                 self._refuse_closed()
                 # The caller gives up first; a caller that is interrupted may leave its request.
                 deadline = self._driver.now() + seconds + LINGER
-                self._machine.open_request(resolve, call.abandon, deadline, number)
+                self._machine.requests.open(resolve, call.abandon, deadline, number)
                 text = WIRE.join_question(header, _fields(fields), marshal_json, number)
                 if self._machine.post(text, request=number) == "dropped":
                     raise Lost(f"request {header!r}: {self._why_dropped()}")
@@ -345,7 +348,7 @@ class Link:
             raise TimedOut(f"request {header!r}: no answer within {seconds:.4g} s") from None
         finally:
             with self._lock:
-                self._machine.forget_request(number)
+                self._machine.requests.forget(number)
         if load is None:
             return answer
         payload = {name: value for name, value in answer.items() if name not in ("type", "reply")}

@@ -13,18 +13,19 @@ Layer: client.  Threads: the caller holds the lock of the link.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from hubthread.client.interfaces import Driver, Fate, Joining, State, Task, Token, Tunables
 from hubthread.client.queue import Entry, Queue
+from hubthread.client.requests import Requests
 from hubthread.client.server_clock import MOST_CLOCK, ServerClock
-from hubthread.errors import HubThreadError, Lost, Refused, TimedOut
+from hubthread.errors import HubThreadError, PayloadError
+from hubthread.matcher.jsontext import load_json
 from hubthread.protocol.close_codes import (
     MOST_RETRY,
     Advice,
@@ -58,20 +59,15 @@ LOOK_AGAIN = 0.1
 """Seconds between two looks at a socket that takes no more."""
 MOST_EARLY = 64
 """Messages before the hub's hello."""
+MOST_EARLY_SIZE = 1 << 20
+"""Characters and bytes of these messages."""
+MOST_NUMBER = 2**63
+"""The number of a session's message is less."""
 
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
 _LOGIN = 401
 _LATER = frozenset({408, 421, 425, 429})
-
-
-class Request(NamedTuple):
-    """A request without an answer so far."""
-
-    resolve: Callable[[Any], object]
-    reject: Callable[[HubThreadError], object]
-    deadline: float
-    """The time of the machine at which it is given up."""
 
 
 def _ignore(error: HubThreadError) -> None:
@@ -110,9 +106,7 @@ class Machine:
         self._got: int | None = None  # the number of the last message of the session
         self.id: int | str | None = None
         self._queue = Queue(tunables.messages, tunables.size)
-        self._requests: dict[int, Request] = {}
-        self._sent: set[int] = set()
-        self._numbers = itertools.count(1)
+        self.requests = Requests(self._queue)
         self._wish = False
         self._task: Task | None = None
         self._connected = False  # the handshake of the present epoch is complete
@@ -144,6 +138,8 @@ class Machine:
         """Wish not to be connected."""
         self._wish = False
         self._drop(NORMAL)
+        # Somebody else may log in before the next ``connect``.
+        self.session = self._got = None
         self._forget("the link is disconnected")
         self._become("idle", "")
 
@@ -170,7 +166,7 @@ class Machine:
         if self.state == "open" and not self._queue and self._driver.buffered <= BUFFERED:
             self._driver.send(data)
             if request is not None:
-                self._sent.add(request)
+                self.requests.note_sent(request)
             return "sent"
         if volatile or not self._wish or self.state == "ended":
             return "dropped"
@@ -178,33 +174,6 @@ class Machine:
             return "dropped"
         self._driver.wake()
         return "queued"
-
-    def new_number(self) -> int:
-        """Return the number of a new request."""
-        return next(self._numbers)
-
-    def open_request(
-        self,
-        resolve: Callable[[Any], object],
-        reject: Callable[[HubThreadError], object],
-        deadline: float = math.inf,
-        number: int | None = None,
-    ) -> int:
-        """Keep a new request, and return its number."""
-        number = self.new_number() if number is None else number
-        self._requests[number] = Request(resolve, reject, deadline)
-        return number
-
-    def forget_request(self, number: int) -> None:
-        """Wait no more for an answer, and do not send the request if it waits."""
-        if self._requests.pop(number, None) is not None:
-            self._sent.discard(number)
-            self._queue.forget(number)
-
-    @property
-    def has_requests(self) -> bool:
-        """True if an answer is awaited."""
-        return bool(self._requests)
 
     def enter(self, room: Joining) -> None:
         """Take a room that the program holds, and join it."""
@@ -250,9 +219,7 @@ class Machine:
 
     def due(self) -> float:
         """Return the time at which ``on_time`` has something to do."""
-        due = min(self.retry_due, self._connect_due)
-        for request in self._requests.values():
-            due = min(due, request.deadline)
+        due = min(self.retry_due, self._connect_due, self.requests.due())
         if self.state == "open":
             asked = self._asked
             due = min(
@@ -265,10 +232,7 @@ class Machine:
     def on_time(self) -> None:
         """Do what is due."""
         now = self._driver.now()
-        for number, request in list(self._requests.items()):
-            if request.deadline <= now and number in self._requests:
-                self.forget_request(number)
-                request.reject(TimedOut("no answer came in time"))
+        self.requests.expire(now)
         if self._connect_due <= now:
             if self._connected:
                 self.end("the server sent no hub:hello", PROTOCOL_ERROR)
@@ -341,20 +305,8 @@ class Machine:
         else:
             # What the program of the server sends first may overtake the hub's hello.
             self._early.append(data)
-            if len(self._early) > MOST_EARLY:
+            if len(self._early) > MOST_EARLY or sum(map(len, self._early)) > MOST_EARLY_SIZE:
                 self.end("the server sent no hub:hello", PROTOCOL_ERROR)
-
-    def on_reply(self, message: Mapping[str, Any]) -> None:
-        """Take an answer."""
-        number = message.get("reply")
-        request = self._requests.get(number) if type(number) is int else None
-        if request is None or number is None:
-            return
-        self.forget_request(number)
-        if "error" in message:
-            request.reject(Refused(str(message["error"])))
-        else:
-            request.resolve(message)
 
     def on_closed(self, code: int, reason: str) -> None:
         """Note that the connection has ended after its handshake."""
@@ -432,12 +384,7 @@ class Machine:
         self._connected = self._spoken = False
         self._early.clear()
         self._driver.hang_up(code)
-        for number in list(self._sent):
-            request = self._requests.get(number)
-            self.forget_request(number)
-            self._sent.discard(number)
-            if request is not None:
-                request.reject(Lost("the connection ended before the answer"))
+        self.requests.lose_sent()
         for room in self.rooms.values():
             room.lost()
 
@@ -479,9 +426,7 @@ class Machine:
 
     def _forget(self, reason: str) -> None:
         self._queue.clear()
-        for number, request in list(self._requests.items()):
-            self.forget_request(number)
-            request.reject(Lost(reason))
+        self.requests.lose_all(reason)
 
     def _become(self, state: State, reason: str) -> None:
         if (state, reason) == (self.state, self.reason):
@@ -500,7 +445,7 @@ class Machine:
         self.session = session if isinstance(session, str) else None
         asked = self._got is not None
         number = message.get("at")
-        self._got = number if type(number) is int else None
+        self._got = number if type(number) is int and 0 <= number < MOST_NUMBER else None
         number = message.get("id")
         self.id = number if isinstance(number, (int, str)) else None
         self.clock.forget()
@@ -543,7 +488,7 @@ class Machine:
                 break
             self._driver.send(entry.data)
             if entry.request is not None:
-                self._sent.add(entry.request)
+                self.requests.note_sent(entry.request)
 
     def _ask(self) -> None:
         if self._asked is not None:
@@ -563,8 +508,8 @@ class Machine:
         deadline: float = math.inf,
     ) -> None:
         """Send a request of the hub's own."""
-        number = self.open_request(resolve, reject, deadline)
-        self._sent.add(number)
+        number = self.requests.open(resolve, reject, deadline)
+        self.requests.note_sent(number)
         self._send_now({**message, "id": number})
         self._driver.wake()
 
@@ -594,6 +539,6 @@ def _decoded(data: str | bytes) -> Any:
     if isinstance(data, bytes):
         return None
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
+        return load_json(data)
+    except PayloadError:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import check_kind
+from hubthread.errors import WrongValue
 
 if TYPE_CHECKING:
     from hubthread.client.interfaces import Fate
@@ -31,7 +32,15 @@ class Raw:
         key: Hashable = None,
         volatile: bool = False,
     ) -> Fate:
-        """Send a text message (``str``) or a binary one; see ``Link.send``."""
+        """Send a text message (``str``) or a binary one; see ``Link.send``.
+
+        :raises WrongValue: for text with a lone surrogate, half a character.
+        """
         check_kind("data", data, (str, bytes), "text or bytes")
+        if isinstance(data, str) and not data.isascii():
+            try:
+                data.encode()
+            except UnicodeEncodeError as error:  # here, and not when a queued message goes out
+                raise WrongValue(f"the text is not valid UTF-8: {error}") from None
         fate: Fate = self._link._post(data, ttl=ttl, key=key, volatile=volatile)
         return fate

@@ -340,7 +340,8 @@ class Room:
         """Take the tick of a state, and the number of the own inputs that it has."""
         tick, time = _whole(message.get("tick")), _whole(message.get("time"))
         hz = message.get("hz", self._tick.hz)
-        if tick is not None and time is not None and isinstance(hz, (int, float)):
+        known = isinstance(hz, (int, float)) and 0 <= hz < MOST_OFFSET
+        if tick is not None and time is not None and known:
             self._tick = RoomTick(tick, time / 1000, hz)
         acks = message.get("acks")
         acked = _whole(acks.get(str(self._link.id))) if isinstance(acks, dict) else None

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from base64 import b64encode
+from functools import partial
 from typing import Any, NamedTuple
 
 from hubthread.client.interfaces import Task
@@ -101,6 +102,7 @@ class _Connection:
 
     def end(self) -> None:
         """Let the server say its Close, and release the socket: for a second at most."""
+        self.close(None)  # unless it is said: the call that was to say it was interrupted
         deadline = Deadline(LINGER)
         try:
             while left := deadline.left():
@@ -185,14 +187,14 @@ class SocketDriver:
     def start(self) -> None:
         """See ``Work``."""
         link = self._link
-        self._waker = Waker()
         self._threads = Threads(f"hubthread-{link._name}", link._incidents)
         _drivers.add(self)
+        waker = self._waker = Waker()
         try:
-            self._threads.start(self._run, "reader")
+            self._threads.start(partial(self._run, waker), "reader")
         except BaseException:
-            self._waker.close()
-            self._waker = None
+            self._waker = None  # if the thread runs all the same, it ends
+            waker.close()
             raise
 
     def stop(self, timeout: float) -> None:
@@ -219,10 +221,12 @@ class SocketDriver:
 
     # The link's thread.
 
-    def _run(self) -> None:
-        link, waker = self._link, self._waker
-        assert waker is not None
+    def _run(self, waker: Waker) -> None:
+        link = self._link
         machine = link._machine
+        with link._lock:  # once its starter is done
+            if self._waker is not waker:
+                return
         try:
             while True:
                 link._delivery.run_events()

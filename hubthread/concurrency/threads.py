@@ -6,6 +6,7 @@ for the thread that closes the hub.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -59,7 +60,11 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Begun(threading.Event):
-    """Set when a thread runs its first step; a wait without a time-out returns at once."""
+    """Set when a thread runs its first step; a wait without a time-out returns at once.
+
+    It waits for a plain lock.  An exception that strikes inside the condition of an event may
+    leave the condition's lock held, and then nobody can wait for the thread again.
+    """
 
     blocked: set[signal.Signals] | None = None
     """The signals that the thread has inherited as blocked from another thread of a hub."""
@@ -68,10 +73,28 @@ class _Begun(threading.Event):
         super().__init__()
         self.role = _NUMBER.split(name, maxsplit=1)[0]
         """The name of the thread up to its first number."""
+        self._begun = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def is_set(self) -> bool:
+        """Return True if the thread has begun."""
+        return self._begun
+
+    def set(self) -> None:
+        """Let all waits end."""
+        if not self._begun:
+            self._begun = True
+            with contextlib.suppress(RuntimeError):  # another thread has just done the same
+                self._gate.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait as an event does, but only with a time-out; see ``_start_without_waiting``."""
-        return True if timeout is None else super().wait(timeout)
+        if timeout is None or self._begun:
+            return True
+        if self._gate.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+            self._gate.release()
+        return self._begun
 
 
 def _start_without_waiting(thread: threading.Thread, begun: _Begun) -> None:

@@ -31,6 +31,8 @@ class Player:
         self.world = World(**fields)
         self.link = self.world.link
         self.link.on("open", lambda: self.heard.append(["open"]))
+        if options.get("greets"):
+            self.link.on("open", self._greet)
         if fields["plain"]:
             self.link.on("message", lambda data: self.heard.append(["message", data]))
         self.link.on("*", self._heard)
@@ -40,6 +42,9 @@ class Player:
     def _token(self, again: bool) -> str:
         self.asked.append(again)
         return "t"
+
+    def _greet(self) -> None:
+        self.heard.append(["greeted", self.link.send("greet", volatile=True)])
 
     def _heard(self, message: Any) -> None:
         self.heard.append([message["type"], message] if isinstance(message, dict) else [message])

@@ -99,7 +99,7 @@ def test_request_without_an_answer_is_timed_out() -> None:
     with World().opened() as world:
         with pytest.raises(TimedOut, match="request 'q': no answer within 5 s"):
             world.link.request("q", timeout=5)
-        assert not world.link._machine.has_requests
+        assert not world.link._machine.requests
 
 
 def test_request_that_waits_is_sent_once_after_the_reconnect(hub: AnyHub, link: Link) -> None:
@@ -358,7 +358,7 @@ def test_full_inbox_does_not_keep_an_answer_away() -> None:
             if number == 0:
                 next(messages)
             world.clock.settle()
-        number = world.link._machine.new_number() + 1
+        number = world.link._machine.requests.new_number() + 1
         world.server.receive({"reply": number, "cents": 1})
         assert world.link.request("price")["cents"] == 1
 

@@ -120,9 +120,9 @@ class Chaos:
 
         with self.link._lock:
             self.pending += 1
-            number = machine.open_request(settled, settled, self.world.clock.now() + 5)
+            number = machine.requests.open(settled, settled, self.world.clock.now() + 5)
             if machine.post('{"type":"q"}', request=number) == "dropped":
-                machine.forget_request(number)
+                machine.requests.forget(number)
                 settled(None)
 
     def answer(self) -> None:
@@ -273,7 +273,7 @@ def test_disconnect_ends_requests_and_the_link_may_connect_again() -> None:
     with World().opened() as world:
         machine = world.link._machine
         with world.link._lock:
-            machine.open_request(partial(errors.append), errors.append)
+            machine.requests.open(partial(errors.append), errors.append)
         world.link.disconnect()
         assert [type(error) for error in errors] == [Lost]
         world.link.connect()

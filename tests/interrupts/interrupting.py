@@ -82,7 +82,13 @@ def at_each(call: Callable[[], object], act: Callable[[FrameType], None]) -> Cal
 
 UNSTRIKABLE = {
     function.__code__
-    for function in (_forget, log_safely, threading.Thread.start, socket.socketpair)
+    for function in (
+        _forget,
+        log_safely,
+        threading.Thread.start,
+        getattr(threading.Thread, "_wait_for_tstate_lock", threading.Thread.start),
+        socket.socketpair,
+    )
 }
 
 
@@ -90,8 +96,9 @@ def unstrikable(frame: FrameType) -> bool:
     """Return True if it is of no use to strike here.
 
     What a weak reference's callback or a log handler raises is reported, and goes no further.
-    The ``start`` of a thread leaves the thread in a table of the standard library, and its
-    ``socketpair`` has taken the descriptors out of objects that would close them.
+    The ``start`` of a thread leaves the thread in a table of the standard library, a ``join`` that
+    is interrupted takes the thread for ended, and ``socketpair`` has taken the descriptors out of
+    objects that would close them.
     """
     caller: FrameType | None = frame
     while caller is not None:

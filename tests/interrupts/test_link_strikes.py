@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from hubthread import History, HotlineOption, Hub, HubSetting, JsonHeader, MatcherMap
-from hubthread.client import Link, Lost
+from hubthread.client import Link, Lost, connect
 from tests.interrupts.interrupting import MOST, at_each, strike
+from tests.interrupts.test_lifecycle import strike_each
 from tests.support import TIMEOUT, Items, Logs
 
 pytestmark = [
@@ -28,6 +29,10 @@ pytestmark = [
     # A socket that was made just before the strike.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
+
+
+STEP = 5
+"""Strike at every fifth place only, because each strike needs a link of its own."""
 
 
 class Line:
@@ -81,7 +86,7 @@ class Line:
         self._heard.until(lambda items: number in items)
         assert self.link._machine.rooms["kept"] is self.kept
         # A request that a strike has left ends with its time.
-        assert all(each.deadline < inf for each in self.link._machine._requests.values())
+        assert all(each.deadline < inf for each in self.link._machine.requests._open.values())
 
 
 @contextmanager
@@ -127,6 +132,74 @@ def test_call_of_a_link_struck_anywhere_leaves_the_link_alive(name: str) -> None
             h.check()
         else:
             pytest.fail(f"{name} has no end")
+
+
+def test_disconnect_and_connect_struck_anywhere_connect_again() -> None:
+    with line() as h:
+        struck = at_each(lambda: reconnect(h), strike)
+        for number in range(MOST):
+            more = struck(number)
+            h.link.connect()  # does nothing if it has happened
+            h.check()
+            if not more:
+                break
+        else:
+            pytest.fail("the calls have no end")
+
+
+def test_message_is_received_once_or_not_at_all_where_receive_is_struck() -> None:
+    with line() as h:
+        pushed = h.hub.room("inbox", HotlineOption(shared=True)).push_json
+        room = h.link.room("inbox")
+        h.check()  # the room is joined before the request is answered
+        got: list[object] = []
+        struck = at_each(lambda: got.append(room.receive(TIMEOUT)), strike)
+        for number in range(MOST):
+            pushed(number)
+            more = struck(number)
+            h.check()
+            while room._inbox:
+                got.append(room.receive(TIMEOUT))
+            if not more:
+                break
+        assert got == sorted(set(got), key=got.index)
+
+
+def test_connect_struck_anywhere_connects_again() -> None:
+    with line() as h:
+        for link in strike_each(lambda: Link(h.url, logger=Logs()), Link.connect, STEP):
+            link.connect()
+            link.wait_open(TIMEOUT)
+            check_end(link)
+
+
+def test_close_struck_anywhere_ends_every_wait_when_it_is_called_again() -> None:
+    with line() as h:
+        waits: list[threading.Thread] = []
+
+        def waiting() -> Link:
+            link = connect(h.url, wait=TIMEOUT, logger=Logs())
+
+            def wait() -> None:
+                with pytest.raises(Lost):
+                    link.receive()
+
+            waits.append(threading.Thread(target=wait))
+            waits[-1].start()
+            return link
+
+        for link in strike_each(waiting, Link.close, STEP):
+            check_end(link)
+            waits[-1].join(TIMEOUT)
+            assert not waits[-1].is_alive()
+
+
+def check_end(link: Link) -> None:
+    """Close the link, and check that nothing of it is left."""
+    link.close()
+    driver: Any = link._driver
+    assert driver._threads.join(TIMEOUT) == []
+    assert not driver._held
 
 
 @pytest.mark.parametrize("outer", CALLS)
