@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,22 @@ def test_reference_has_every_public_name_once(module: object) -> None:
     names: list[str] = module.__all__  # type: ignore[attr-defined]
     found = [ENTRIES.count(f"{package}.{name}") for name in names]
     assert [name for name, count in zip(names, found, strict=True) if count != 1] == []
+
+
+def test_reference_has_every_name_of_the_browsers_client() -> None:
+    """Each name that ``hubthread.d.ts`` declares stands on the page, as code."""
+    page = (DOCS / "reference" / "browser_client.rst").read_text(encoding="utf-8")
+    code = " ".join(re.findall("``(.+?)``", page))
+    types = (Path(hubthread.__file__).parent / "static" / "hubthread.d.ts").read_text("utf-8")
+    declared = re.findall(
+        r"^(?:export (?:class|function|const) |  (?:readonly )?)(?!private|interface)(\w+)"
+        r"\??[(:<{ ]",
+        types,
+        re.MULTILINE,
+    )
+    names = set(declared)
+    assert {"connect", "Hub", "retryAt", "maxMessage", "onEntity", "request", "volatile"} <= names
+    assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", code)] == []
 
 
 def test_reference_pages_stand_in_the_index() -> None:

@@ -20,7 +20,7 @@
 export const PROTOCOL = "hubthread.1"
 
 const SECOND = 1000
-const CONNECT_TIMEOUT = 10 * SECOND // for the socket and the hub's hello together
+const CONNECT_TIMEOUT = 10 * SECOND // for the socket and the hub's hello together; a token takes its time
 const STEADY = 5 * SECOND // a connection that lasts so long resets the backoff
 const FIRST_BACKOFF = SECOND
 const LONGEST_BACKOFF = 20 * SECOND
@@ -155,6 +155,7 @@ export class Hub {
   #timer = null
   #timerDue = Infinity
   #page = null // takes the page's listeners away
+  #asking = null // the promise of the token function, while it works
   #session = null // the token that makes the next connection the same client
   #got = null // the number of the last message of the session
   #id = null
@@ -162,7 +163,7 @@ export class Hub {
 
   constructor(url, options) {
     const { token, plain = false, queue = {}, whenHidden = "slow", timeout = 10 * SECOND } = options
-    const { session = "page" } = options
+    const { session = "page", maxMessage = 4 * 1024 * 1024 } = options
     const base = globalThis.location?.href
     const address = new URL(url, base)
     address.protocol = address.protocol.replace(/^http/, "ws")
@@ -174,7 +175,7 @@ export class Hub {
       throw new TypeError(`session: expected "page" or "tab", got ${session}`)
     this.#address = address.href
     const { messages = 64, bytes = 256 * 1024 } = queue
-    this.#options = { token, plain, messages, bytes, whenHidden, timeout, session }
+    this.#options = { token, plain, messages, bytes, whenHidden, timeout, session, maxMessage }
     if (session === "tab") this.#takeSession()
     this.raw = Object.freeze({ send: (data, how) => this.#post(data, how) })
   }
@@ -213,6 +214,8 @@ export class Hub {
     this.#wish = false
     this.#drop(1000)
     this.#leavePage()
+    // Somebody else may log in before the next `connect`.
+    this.#session = this.#got = this.#asking = null
     this.#forget("disconnected")
     this.#become("idle", "")
   }
@@ -244,7 +247,7 @@ export class Hub {
    * while it waits), `volatile` (it never waits).
    */
   send(header, fields = {}, how = {}) {
-    return this.#post(JSON.stringify({ type: header, ...fields }), how)
+    return this.#post(JSON.stringify({ type: header, ...fields, type: header }), how)
   }
 
   /**
@@ -255,6 +258,7 @@ export class Hub {
     const id = ++this.#lastId
     const text = JSON.stringify({ ...fields, type: header, id })
     return new Promise((resolve, reject) => {
+      this.#refusePlain("request")
       if (signal?.aborted) return reject(signal.reason)
       const settle = (how, value) => {
         if (!this.#requests.delete(id)) return
@@ -278,6 +282,8 @@ export class Hub {
 
   /** Join a room; the same name gives the same room.  Leave it with `room.leave()`. */
   room(name, options = {}) {
+    this.#refusePlain("room")
+    if (typeof name !== "string") throw new TypeError(`room: expected a text, got ${typeof name}`)
     let room = this.#rooms.get(name)
     if (!room) {
       room = new Room(this.#roomPort, name)
@@ -290,28 +296,32 @@ export class Hub {
     return room
   }
 
+  #refusePlain(name) {
+    if (this.#options.plain) throw new TypeError(`${name}: expected a hub without { plain: true }`)
+  }
+
   // Attempts.
 
   async #attempt() {
     this.#drop()
     const epoch = this.#epoch
     this.#startedAt = now()
-    this.#connectDue = now() + CONNECT_TIMEOUT
     this.#arm()
     this.#become("connecting", this.#reason)
     if (epoch !== this.#epoch) return // a listener has disconnected
     let token = this.#options.token
     if (typeof token === "function") {
       try {
-        token = await token({ again: this.#refusedToken })
-      } catch (error) {
-        if (epoch !== this.#epoch) return
-        report(error)
-        return this.#wait("the token function failed")
+        token = await this.#askToken(this.#refusedToken)
+      } catch {
+        return epoch === this.#epoch && this.#wait("the token function failed")
       }
       if (epoch !== this.#epoch) return
       if (token === null || token === false) return this.#end("not logged in")
     }
+    this.#startedAt = now()
+    this.#connectDue = now() + CONNECT_TIMEOUT
+    this.#arm()
     let socket
     try {
       const names = this.#options.plain ? [] : [PROTOCOL]
@@ -370,11 +380,7 @@ export class Hub {
     this.#connectDue = Infinity
     this.#openedAt = now()
     this.#become("open", "")
-    if (epoch !== this.#epoch) return
-    this.#listeners.emit("open")
-    if (epoch !== this.#epoch) return
-    this.#flush()
-    this.#arm()
+    if (epoch === this.#epoch) this.#listeners.emit("open")
   }
 
   #onClose({ code, reason }) {
@@ -422,7 +428,7 @@ export class Hub {
     if (hidden()) delay = this.#options.whenHidden === "wait" ? Infinity : delay + HIDDEN_WAIT
     if (globalThis.navigator?.onLine === false) delay += OFFLINE_WAIT
     this.#retryDue = now() + delay
-    this.#retryAt = Date.now() + delay
+    this.#retryAt = delay < Infinity ? Date.now() + delay : null
     this.#arm()
     this.#become("waiting", reason)
   }
@@ -475,6 +481,9 @@ export class Hub {
 
   #onMessage(data) {
     this.#heardAt = Date.now()
+    const most = this.#options.maxMessage
+    if ((data.length ?? data.byteLength) > most)
+      return this.#end(`the server breaks the protocol: message of more than ${most} bytes`)
     if (this.#options.plain) {
       this.#listeners.emit("message", data)
       return
@@ -681,6 +690,16 @@ export class Hub {
 
   // The token.
 
+  /** Ask the token function, once at a time: a second call may spoil the token of the first. */
+  #askToken(again) {
+    if (!this.#asking) {
+      const asking = this.#asking = Promise.resolve({ again }).then(this.#options.token)
+      const done = () => { if (this.#asking === asking) this.#asking = null }
+      asking.then(done, error => { done(); report(error) })
+    }
+    return this.#asking
+  }
+
   #expires({ token_ttl: ttl }) {
     const known = ttl > 0 && typeof ttl === "number" && typeof this.#options.token === "function"
     // At random, so that clients whose tokens expire together do not ask together.
@@ -693,9 +712,8 @@ export class Hub {
     this.#tokenDue = Infinity
     let token
     try {
-      token = await this.#options.token({ again: false })
-    } catch (error) {
-      report(error)
+      token = await this.#askToken(false)
+    } catch {
       if (epoch !== this.#epoch) return
       this.#tokenDue = now() + TOKEN_RETRY * (0.5 + Math.random() / 2) // the server closes the connection in the end
       return this.#arm()
@@ -846,6 +864,8 @@ export class Hub {
     if (state === this.#state && reason === this.#reason) return
     this.#state = state
     this.#reason = reason
+    // Before the listeners: what waits goes out in front of what they send.
+    if (state === "open") this.#flush()
     this.#arm()
     this.#listeners.emit("state", { state, reason, retryAt: this.#retryAt })
   }

@@ -12,7 +12,7 @@ const cases = JSON.parse(await readFile(new URL("../client/cases.json", import.m
 function plainly({ id, client, ...fields }) { return fields }
 
 class Player {
-  constructor({ token, messages, bytes, plain }) {
+  constructor({ token, messages, bytes, plain, greets }) {
     this.world = new World()
     Math.random = () => 1
     this.heard = []
@@ -23,6 +23,7 @@ class Player {
       options.token = token === "function" ? ({ again }) => { this.asked.push(again); return "t" } : token
     this.hub = connect("/ws", options)
     this.hub.on("open", () => this.heard.push(["open"]))
+    if (greets) this.hub.on("open", () => this.heard.push(["greeted", this.hub.send("greet", {}, { volatile: true })]))
     this.hub.on("*", message => this.heard.push(message.type === undefined ? [message] : [message.type, message]))
     if (plain) this.hub.on("message", data => this.heard.push(["message", data]))
   }

@@ -81,6 +81,64 @@ test("flood_before_the_hello_is_cut_off", async () => {
   assert.deepEqual([hub.state, hub.reason], ["ended", "the server sent no hub:hello"])
 })
 
+test("message_of_more_than_the_bound_ends_the_line", async () => {
+  for (const [options, most] of [[{}, 4 * 2 ** 20], [{ maxMessage: 1000 }, 1000], [{ maxMessage: 1000, plain: true }, 1000]]) {
+    const world = new World()
+    const hub = connect("/ws", options)
+    await world.settle()
+    world.socket.open()
+    if (!options.plain) world.socket.receive(HELLO)
+    world.socket.receive("x".repeat(most))
+    assert.equal(hub.state, "open")
+    world.socket.onmessage({ data: new ArrayBuffer(most + 1) })
+    assert.deepEqual([hub.state, hub.reason], ["ended", `the server breaks the protocol: message of more than ${most} bytes`])
+    await world.pass(100_000)
+    assert.equal(world.sockets.length, 1)
+  }
+})
+
+const FIELDS = "id reply n data text bytes epoch at count recovered members present came went v full set del add mine tick time hz acks refused error now lost token_ttl session resumed why".split(" ")
+const KINDS = ["hub:join", "hub:members", "hub:state", "hub:gap", "hub:input", "hub:time", "hub:token", "hub:hello", "hub:new", "said", undefined, 7, {}]
+
+/** Any value, of any type and depth. */
+function anything(pick, depth = 0) {
+  const make = pick([() => null, () => true, () => pick([-1, 0, 1, 2, 3, 0.5, 1e300, 2 ** 60]), () => pick(["", "r", "k", "\ud800", "__proto__"]),
+    () => "r", () => 1, ...depth < 3 ? [list, list, object, object] : []])
+  const several = () => Array.from({ length: pick([0, 1, 2, 3]) }, () => anything(pick, depth + 1))
+  function list() { return several() }
+  function object() { return Object.fromEntries(several().map(value => [pick([...FIELDS, "__proto__", "type"]), value])) }
+  return make()
+}
+
+test("any_messages_leave_the_line_open_and_the_room_usable", async () => {
+  for (let seed = 1; seed <= 300; seed++) {
+    const world = new World(seed)
+    const hub = await opened(world)
+    const pick = values => values[Math.floor(world.random() * values.length)]
+    const room = hub.room("r")
+    hub.answer("said", message => message)
+    const hear = () => [room.state, room.members.size, room.present, room.tickAt(), room.pending, room.position, hub.now(), hub.rtt]
+    for (const name of ["join", "gap", "members", "refused", "rejected", "*"]) room.on(name, hear)
+    room.onState(hear)
+    room.onEntity("data", { add: hear, change: hear, remove: hear })
+    for (let count = 0; count < 30; count++) {
+      const fields = Object.fromEntries(Array.from({ length: pick([1, 2, 3, 5]) }, () => [pick(FIELDS), anything(pick)]))
+      const reply = pick([{}, {}, { reply: pick([1, 2, 3]) }])
+      world.socket.receive({ ...fields, ...reply, type: pick(KINDS), room: pick(["r", "r", "s", anything(pick)]) })
+      if (pick([0, 1])) room.input({})
+      hear()
+      await world.settle()
+    }
+    assert.deepEqual([hub.state, hub.reason], ["open", ""], seed)
+    assert.equal(Object.prototype.polluted, undefined)
+    const heard = []
+    hub.on("hi", message => heard.push(message))
+    world.socket.receive({ type: "hi" })
+    assert.equal(heard.length, 1)
+    hub.disconnect()
+  }
+})
+
 test("nonsense_behind_the_hello_changes_nothing", async () => {
   const world = new World()
   const hub = await opened(world)

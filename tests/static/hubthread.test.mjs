@@ -64,6 +64,35 @@ test("token_that_comes_late_belongs_to_its_attempt", async () => {
   hub.disconnect()
 })
 
+test("token_function_is_asked_once_at_a_time_and_may_take_long", async () => {
+  const world = new World()
+  const waiting = []
+  const hub = connect("/ws", { token: () => new Promise((...settle) => waiting.push(settle)) })
+  await world.pass(60_000) // a person logs in
+  world.hide()
+  world.show()
+  await world.pass(60_000)
+  assert.deepEqual([hub.state, waiting.length, world.sockets.length], ["connecting", 1, 0])
+  waiting[0][0]("t")
+  await world.settle()
+  assert.equal(world.sockets.length, 1)
+  world.socket.open()
+  world.socket.receive({ ...HELLO, token_ttl: 20 })
+  assert.equal(hub.rtt, 0) // without the time of the token
+  await world.pass(16_000)
+  world.socket.end() // while the token is renewed
+  await world.pass(2000)
+  assert.deepEqual([hub.state, waiting.length], ["connecting", 2])
+  waiting[1][1](new Error("no network"))
+  await world.settle()
+  assert.deepEqual([hub.state, hub.reason, world.reported.length], ["waiting", "the token function failed", 1])
+  await world.pass(2000)
+  waiting[2][0]("t")
+  await world.settle()
+  assert.equal(world.sockets.length, 2)
+  hub.disconnect()
+})
+
 test("token_function_that_throws_is_tried_again_and_null_ends", async () => {
   const world = new World()
   let answer = () => { throw new Error("no network") }
@@ -169,6 +198,14 @@ test("socket_that_closes_already_counts_as_not_open", async () => {
   assert.deepEqual(world.socket.messages().slice(1).map(({ type }) => type), ["a", "b"])
   hub.disconnect()
   await assert.rejects(answer, Lost)
+})
+
+test("header_wins_over_a_field_of_its_name", async () => {
+  const world = new World()
+  const hub = await opened(world)
+  hub.send("say", { type: "other", text: "hi" })
+  assert.equal(world.socket.sent.at(-1), '{"type":"say","text":"hi"}')
+  hub.disconnect()
 })
 
 test("request_that_is_dropped_says_why", async () => {
@@ -440,6 +477,7 @@ test("bad_arguments_are_refused", () => {
   assert.throws(() => connect("/ws", { whenHidden: "no" }), /whenHidden: expected "slow" or "wait"/)
   const hub = connect("/ws")
   assert.throws(() => hub.on("said"), /on\("said"\): expected a function/)
+  assert.throws(() => hub.room(7), /room: expected a text, got number/)
   hub.disconnect()
 })
 
@@ -567,7 +605,7 @@ test("token_function_that_fails_to_renew_is_asked_again_and_null_ends", async ()
   assert.deepEqual([hub.state, hub.reason], ["ended", "not logged in"])
 })
 
-test("token_that_is_fetched_for_a_lost_connection_is_forgotten", async () => {
+test("token_that_is_fetched_while_the_connection_is_lost_is_for_the_next", async () => {
   const world = new World()
   const waiting = []
   const token = () => new Promise(resolve => waiting.push(resolve))
@@ -580,14 +618,13 @@ test("token_that_is_fetched_for_a_lost_connection_is_forgotten", async () => {
   await world.pass(16_000)
   world.socket.end()
   await world.pass(1000)
-  const [late, next] = waiting
-  next("next")
+  assert.equal(waiting.length, 1)
+  waiting[0]("next")
   await world.settle()
   world.socket.open()
   world.socket.receive(HELLO)
-  late("late")
   await world.settle()
-  assert.deepEqual(world.socket.messages().map(message => message.token), ["next"])
+  assert.deepEqual(world.socket.messages().map(({ type, token }) => [type, token]), [["hub:hello", "next"]])
   hub.disconnect()
 })
 
