@@ -59,10 +59,12 @@ TOKEN_BYTES = 16
 class Session:
     """One client that may come back.  The table's lock guards it."""
 
-    __slots__ = ("absence", "client", "ended", "key", "line", "peer", "timer", "told")
+    __slots__ = ("absence", "client", "ended", "key", "latest", "line", "peer", "timer", "told")
 
     def __init__(self, client: Client[Any, Any], line: SessionSink, key: bytes) -> None:
         self.client = client
+        self.latest = line.number
+        """The number of the latest connection that the client has been on."""
         self.key = key
         """The hash of the token."""
         self.line: SessionSink | AwayLink = line
@@ -76,6 +78,10 @@ class Session:
         """The address that the client counts for, while it is away."""
         self.told = False
         """True if the program has been told that the client is away.  In the client's order."""
+
+
+class TakenOver(Exception):
+    """A connection asks for a session that has gone on to a later one."""
 
 
 class SessionTable:
@@ -94,6 +100,7 @@ class SessionTable:
         self._lock = threading.RLock()  # guards what follows, and each session
         self._sessions: dict[bytes, Session] = {}
         self._arriving: dict[SessionSink, None] = {}
+        self._connections = 0
         self._away = 0
         self._resumed = 0
         self._not_resumed = 0
@@ -121,7 +128,10 @@ class SessionTable:
         :param make: makes a new client.
         :param share: lets a client know the threads that its connection shares.
         """
-        return SessionSink(self, self._core, request, make, share)
+        with self._lock:
+            self._connections += 1
+            number = self._connections
+        return SessionSink(self, self._core, number, request, make, share)
 
     def close(self) -> None:
         """Tell the connections that have no client yet that the hub closes."""
@@ -158,12 +168,15 @@ class SessionTable:
 
         A connection that the client is still on is closed with 4001.
 
+        :raises TakenOver: if the client has been on a later connection; nothing happens.
         :raises Refusal: if the peer cannot have got message ``got``; nothing happens.
         """
         with self._lock:
             session = self._sessions.get(_key(token))
             if session is None:
                 return None
+            if sink.number < session.latest:  # its peer has given it up, and is not listening
+                raise TakenOver
             line, link = session.line, _link_of(session.client)
             # What waits is encoded, and the encoding was negotiated for the old connection.
             if link.encoding != sink.connection.encoding:
@@ -174,7 +187,7 @@ class SessionTable:
                 self._leave_place(session)
             elif line.connection.ended_by is not None and not line.connection.is_lost:
                 return None  # the program closes the client
-            session.line = sink
+            session.line, session.latest = sink, sink.number
         if isinstance(line, AwayLink):
             self._core.connections.end(line)
             return session
@@ -336,7 +349,7 @@ class SessionSink:
 
     __slots__ = (
         "_core", "_inside", "_make", "_share", "_table", "_timer", "client", "connection",
-        "ended", "request", "session", "switched",
+        "ended", "number", "request", "session", "switched",
     )  # fmt: skip
 
     connection: LastingConnection
@@ -345,6 +358,7 @@ class SessionSink:
         self,
         table: SessionTable,
         core: Core[Any, Any],
+        number: int,
         request: Request,
         make: Callable[[], Client[Any, Any]],
         share: Callable[[Client[Any, Any]], object],
@@ -355,6 +369,8 @@ class SessionSink:
         self._share = share
         self._timer: Timer | None = None
         self._inside: Client[Any, Any] | None = None
+        self.number = number
+        """The number of the connection: later connections have higher ones."""
         self.request = request
         """The request that has opened the connection."""
         self.client: Client[Any, Any] | None = None
@@ -467,6 +483,8 @@ class SessionSink:
             return
         try:
             self._greet(message, hello)
+        except TakenOver:
+            self.connection.take_over()
         except Refusal as refusal:
             answer = {"type": HELLO, **reply_to(hello.get("id")), "error": str(refusal)}
             self.connection.outbox.send_control(_encode(answer))

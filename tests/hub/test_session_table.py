@@ -212,6 +212,23 @@ def test_later_claim_takes_over_and_the_first_connection_is_told(
     assert events == ["start 1", "resume 1", "resume 1"]
 
 
+def test_claim_of_an_older_connection_takes_nothing_over(
+    make: Callable[..., Hub], events: list[str]
+) -> None:
+    """The hub reads its hello late: the client has given it up, and has come on another one."""
+    hub = make()
+    ada = hub.connect(session=True)
+    late, later = line(hub), line(hub)
+    back = hub.connect(resume=ada)
+    late.send_json({"type": "hub:hello", "v": 1, "resume": ada.session, "got": 1})
+    assert (late.close_code, late.close_reason) == (4001, "connected elsewhere")
+    back.drop()
+    later.send_json({"type": "hub:hello", "v": 1, "resume": ada.session})
+    assert later.close_code == 4001
+    assert hub.connect(resume=back).resumed
+    assert events == ["start 1", "resume 1", "lost 1", "resume 1"]
+
+
 def test_messages_of_the_old_connection_do_not_count_after_a_claim(
     make: Callable[..., Hub],
 ) -> None:
