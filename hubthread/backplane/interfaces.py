@@ -42,7 +42,7 @@ class Message(NamedTuple):
 class Receiver(Protocol):
     """A hub's side of one shared room.
 
-    The backplane calls it on a thread of its own or on a thread that publishes, one call at a
+    The backplane calls it on a thread of its own or on one that calls ``settle``, one call at a
     time.  The methods return at once and do not call the backplane.
     """
 
@@ -50,8 +50,13 @@ class Receiver(Protocol):
     def has_presence(self) -> bool:
         """True for a receiver of which ``present`` and ``counted`` are to be called."""
 
-    def attached(self, position: Position) -> None:
-        """Learn the position that the room is at.  Called once, before any other method."""
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
+        """Learn the position that the room is at.  Called once, before any other method.
+
+        :param settle: for a backplane without threads: hands over all that was published before
+            the call.  The receiver calls it without its locks, before it sends, and when it needs
+            the present position.
+        """
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """Take messages that have their place in the room's order.

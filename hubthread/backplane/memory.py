@@ -4,7 +4,7 @@ Several hubs of one process may share a ``MemoryBackplane``: their shared rooms 
 then one room.  ``hubthread.testing`` uses that for clusters in virtual time.
 
 Layer: backplane.  Threads: every method may be called on any thread, and returns at once.  The
-thread that publishes hands the messages over.
+messages are handed over by the hubs' flushing threads, and by any thread that needs the position.
 """
 
 from __future__ import annotations
@@ -24,33 +24,36 @@ from hubthread.statistics import BackplaneStatistics
 __all__ = ["MemoryBackplane"]
 
 
-class _Entry:
-    """A push that waits to be placed and handed over."""
+class _Pushes:
+    """Pushes of one hub, directly behind each other, that wait to be placed and handed over."""
 
-    __slots__ = ("link", "message", "number", "offset")
+    __slots__ = ("first", "link", "messages", "offset")
 
-    def __init__(self, link: MemoryLink, message: Message) -> None:
+    def __init__(self, link: MemoryLink, first: int) -> None:
         self.link = link
-        self.message = message
-        self.number = 0  # among the pushes of its hub; 0 until the push is placed
-        self.offset = 0
+        self.first = first
+        """The number of the first one among the pushes of the hub."""
+        self.messages: list[Message] = []
+        self.offset = 0  # of the first one; 0 until it has its place
+
+    @property
+    def end(self) -> int:
+        """The number of the hub's push after the last one."""
+        return self.first + len(self.messages)
 
     def hand_over(self, room: _Room) -> None:
-        """Place the push and tell every hub.  After an interrupt it is called again."""
+        """Place the pushes and tell every hub.  After an interrupt it is called again."""
         stream = room.stream
-        top = stream.top
         if not self.offset:
-            self.offset = top + 1
-        if top < self.offset:
-            stream.append(self.message)
-        own = room.attached.get(self.link)
-        if own is not None and not self.number:
-            own.placed += 1
-            self.number = own.placed
-        place, messages = Position(room.stream.epoch, self.offset), (self.message,)
+            self.offset = stream.top + 1
+        stream.extend(self.messages[stream.top + 1 - self.offset :])
+        place = Position(stream.epoch, self.offset)
         for link, attached in list(room.attached.items()):
-            number = self.number if link is self.link else None
-            attached.receiver.arrived(place, messages, number)
+            number = self.first if link is self.link else None
+            attached.receiver.arrived(place, self.messages, number)
+        own = room.attached.get(self.link)
+        if own is not None:
+            room.forget(own, self)
 
 
 class _Presence:
@@ -102,17 +105,25 @@ class _Count:
 class _Attached:
     """One hub that has a room."""
 
-    __slots__ = ("placed", "receiver")
+    __slots__ = ("detached", "latest", "link", "receiver")
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, link: MemoryLink, receiver: Receiver) -> None:
+        self.link = link
         self.receiver = receiver
-        self.placed = 0  # the number of this hub's pushes that have their place
+        # The lock of the room's queue guards what follows.
+        self.latest = _Pushes(link, 1)  # the next push joins these, or follows their numbers
+        self.detached = False
 
 
 class _Room:
     """One shared room: its stream, its users, and the hubs that have it.
 
-    Lock order: this lock, then that of a receiver.  A receiver never calls back.
+    A push only joins a queue, under a lock of its own, so that a thread that pushes never waits
+    for one that hands over.  ``settle`` hands over all that was queued before the call: the hubs
+    call it when they flush, and whenever they need to know the present position.
+
+    Lock order: ``lock``, then those of a receiver, then that of the queue.  A receiver never calls
+    back.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -122,38 +133,56 @@ class _Room:
         self.present: dict[str, tuple[str, set[MemoryLink]]] = {}
         """The members by key: the text about each, and the hubs that have it."""
         self.counts: dict[MemoryLink, int] = {}
-        self._waiting: deque[_Entry | _Presence | _Count] = deque()
+        self._taken: deque[_Pushes | _Presence | _Count] = deque()  # being handed over
+        self._again = False  # something was queued inside the call that hands over
         # Held by the call that hands over.  A call that finds it held is inside that call, on
         # its thread: in a finaliser or a signal handler.  "with" releases it at any interrupt.
         self._handing_over = threading.Lock()
+        self._queue_lock = threading.RLock()  # guards the queue
+        self._queue: deque[_Pushes | _Presence | _Count] = deque()
 
-    def publish(self, link: MemoryLink, message: Message) -> int:
-        entry = _Entry(link, message)
-        self.accept(entry)
-        if entry.number:
-            return entry.number
-        with self.lock:
-            # Inside another call of this thread, which places what waits before it ends.
-            ahead = [
-                other
-                for other in list(self._waiting)
-                if isinstance(other, _Entry) and other.link is link and not other.number
-            ]
-            return self.attached[link].placed + len(ahead)
+    def publish(self, own: _Attached, message: Message) -> int:
+        """Queue a push; return its number, or 0 if the hub has detached the room."""
+        with self._queue_lock:
+            if own.detached:
+                return 0
+            pushes = own.latest
+            if not self._queue or self._queue[-1] is not pushes:
+                pushes = own.latest = _Pushes(own.link, pushes.end)
+                self._queue.append(pushes)
+            # The number follows from the list, so an interrupt never parts the two.
+            pushes.messages.append(message)
+            return pushes.end - 1
 
-    def accept(self, entry: _Entry | _Presence | _Count) -> None:
+    def forget(self, own: _Attached, pushes: _Pushes) -> None:
+        """Keep pushes that were handed over no longer, but only their numbers."""
+        with self._queue_lock:
+            if own.latest is pushes:
+                own.latest = _Pushes(pushes.link, pushes.end)
+
+    def accept(self, entry: _Presence | _Count) -> None:
+        with self._queue_lock:
+            self._queue.append(entry)
+        self.settle()
+
+    def settle(self) -> None:
+        """Place what was queued so far, and hand it to every hub."""
         try:
             with self.lock:
-                self._waiting.append(entry)
                 self._hand_over()
-        except BaseException:  # an interrupt: the entry may be handed over in part
+        except BaseException:  # an interrupt: an entry may be handed over in part
             with self.lock:
                 self._hand_over()
             raise
 
     def leave(self, link: MemoryLink) -> None:
-        """Forget a hub, and tell the others who went with it."""
+        """Forget a hub, behind what it has pushed, and tell the others who went with it."""
         with self.lock:
+            own = self.attached.get(link)
+            if own is not None:
+                with self._queue_lock:
+                    own.detached = True
+            self.settle()
             self.attached.pop(link, None)
             gone = [key for key, (_, links) in self.present.items() if link in links]
             if gone:
@@ -162,12 +191,22 @@ class _Room:
                 self.accept(_Count(link, 0))
 
     def _hand_over(self) -> None:
+        self._again = True
         if self._handing_over.locked():
             return
         with self._handing_over:
-            while self._waiting:
-                self._waiting[0].hand_over(self)
-                self._waiting.popleft()
+            while self._again:
+                self._again = False
+                self._hand_over_taken()  # if an interrupt has left some
+                with self._queue_lock:
+                    # One statement: no interrupt comes between its two parts.
+                    self._taken, self._queue = self._queue, deque()
+                self._hand_over_taken()
+
+    def _hand_over_taken(self) -> None:
+        while self._taken:
+            self._taken[0].hand_over(self)
+            self._taken.popleft()
 
 
 class MemoryBackplane:
@@ -203,8 +242,8 @@ class MemoryBackplane:
                     raise UsageError(f"room {name!r} is attached already")
                 if keep is not None:
                     room.stream.keep = keep
-                receiver.attached(Position(room.stream.epoch, room.stream.top))
-                room.attached[link] = _Attached(receiver)
+                receiver.attached(Position(room.stream.epoch, room.stream.top), room.settle)
+                room.attached[link] = _Attached(link, receiver)
                 if room.present:
                     receiver.present({key: info for key, (info, _) in room.present.items()}, ())
                 if room.counts:
@@ -262,9 +301,11 @@ class MemoryLink:
     def publish(self, room: str, message: Message) -> int:
         """See ``BackplaneLink.publish``."""
         found = self._backplane._room(room)
-        if found is None or self not in found.attached:
+        own = None if found is None else found.attached.get(self)
+        number = 0 if found is None or own is None else found.publish(own, message)
+        if not number:
             raise UsageError(f"room {room!r} is not attached: call attach first")
-        return found.publish(self, message)
+        return number
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``BackplaneLink.present``."""
@@ -287,6 +328,7 @@ class MemoryLink:
         found = self._backplane._room(room)
         if found is None:
             return None
+        found.settle()
         with found.lock:
             return found.stream.after(since)
 

@@ -6,7 +6,7 @@ Layer: backplane.  Threads: the owner's lock guards a stream.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from hubthread.backplane.interfaces import Message
@@ -18,7 +18,7 @@ __all__ = ["Stream"]
 class Stream:
     """The messages of one room since ``start``, as far as ``keep`` allows.
 
-    Each entry has its own offset, and adding one is a single step: an exception that strikes
+    Each entry has its own offset, and adding some is a single step: an exception that strikes
     from outside never parts the offsets from the messages.
 
     :param start: the position before the first message.
@@ -41,30 +41,30 @@ class Stream:
         entries = self._entries
         return entries[-1][0] if entries else self._floor
 
-    def append(self, message: Message) -> int:
-        """Add a message; return its offset."""
-        # One look at the clock and no call more than needed: each push comes here.
+    def extend(self, messages: Sequence[Message]) -> None:
+        """Add messages."""
+        # One look at the clock for all of them: each push comes here.
         keep = self.keep
         if keep is None:
-            offset = self._floor = self.top + 1
-            return offset
+            self._floor = self.top + len(messages)
+            return
         entries = self._entries
         now = self._now()
         if entries and now - self._used > keep.ttl:
             self._forget()
-        offset = (entries[-1][0] if entries else self._floor) + 1
-        if message.reached is not None:  # the clients would be kept as long as the message
-            message = message._replace(reached=None)
-        entries.append((offset, message))
-        size = self._bytes = self._bytes + len(message.frame.wire)
+        # The clients of ``reached`` would be kept as long as the message.
+        kept = [each if each.reached is None else each._replace(reached=None) for each in messages]
+        size = sum([len(message.frame.wire) for message in kept])
+        entries.extend(enumerate(kept, self.top + 1))
+        size = self._bytes = self._bytes + size
         self._used = now
         if size > keep.max_bytes or len(entries) > keep.size:
             self._trim(keep)
-        return offset
 
     def _trim(self, keep: History) -> None:
         entries = self._entries
-        while len(entries) > keep.size or self._bytes > keep.max_bytes:
+        most, most_bytes = keep.size, keep.max_bytes
+        while len(entries) > most or self._bytes > most_bytes:
             self._floor, oldest = entries[0]
             entries.popleft()
             self._bytes -= len(oldest.frame.wire)

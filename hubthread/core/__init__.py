@@ -13,6 +13,7 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``push_log.py``    pushes, joins and leaves in one order: written on any thread, flushed on the
                    hub's or the room's; the flush sends on to ``net/outbox.py``
 ``entries.py``     the entries of that log, and the parts that it calls
+``shared_log.py``  the same log in a shared room: what the backplane was given, what has arrived
 ``sequencer.py``   one shared room: pushes in the backplane's order, recovery; any thread
 ``sharing.py``     the hub's connection to its backplane; any thread
 ``roster.py``      the users in a shared room, and their version; under the sequencer's lock

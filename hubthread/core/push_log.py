@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -87,10 +86,6 @@ class PushLog(Generic[M]):
         self._delivery: Delivery[M] = Delivery()
         self._driver: Driver[M] | None = None
         self._sealed = self._closed = False
-        # Of a shared room: the pushes of this hub that the backplane was given, and that have
-        # arrived.  A change of the membership waits for those that were given before it.
-        self._given = self._arrived = 0
-        self._behind: deque[tuple[int, Change[M]]] = deque()
         # The members as of the last flushed entry.  The flushing thread's while it flushes.
         self._present: dict[M, None] = {}
 
@@ -100,8 +95,7 @@ class PushLog(Generic[M]):
         """Let ``member`` in: it gets every push accepted from now on.
 
         :param first: the messages that the member gets before these pushes.
-        :param at_once: True lets it in at the end of the log, and not behind the pushes of this
-            hub that the backplane was given before.
+        :param at_once: of a shared room: see ``SharedLog``.
         :returns: False if it is a member already.
         :raises HotlineClosed: after ``close`` or ``seal``.
         :raises HotlineFull: when ``most`` members are in.
@@ -123,10 +117,7 @@ class PushLog(Generic[M]):
                 if not first and self._at_rest():
                     self._present[member] = None
                     return True
-                if at_once and self._behind:
-                    kept = [each for each in self._behind if each[1].member is not member]
-                    self._behind = deque(kept)
-                schedule = self._append(change) if at_once else self._change(change)
+                schedule = self._change(change, at_once=at_once)
             if schedule:
                 try:
                     self._flush_soon()
@@ -138,6 +129,31 @@ class PushLog(Generic[M]):
             raise
         except BaseException:  # an interrupt at any point of the join: take the member out again
             self._take_out(member)
+            raise
+        return True
+
+    def rejoin(self, member: M, first: Sequence[FrameBatch], *, at_once: bool = False) -> bool:
+        """Send ``first`` to ``member`` in the log's order, as to one that joins.
+
+        It stays in, so the watchers hear nothing.
+
+        :returns: False if it is out; nothing happens then.
+        :raises HotlineClosed: as ``join``.
+        """
+        change = Change(member, joins=True, first=first)
+        try:
+            with self._lock:
+                if member not in self._accepted:
+                    return False
+                if self._closed or self._sealed:
+                    raise HotlineClosed(f"{self.name} is closed")
+                schedule = self._change(change, at_once=at_once)
+            if schedule:
+                self._flush_soon()
+        except HubThreadError:
+            raise
+        except BaseException:  # an interrupt: the entry may be in the log
+            self._flush_waiting()
             raise
         return True
 
@@ -203,13 +219,11 @@ class PushLog(Generic[M]):
         exclude: Sequence[M] | None = None,
         *,
         reached: dict[Any, Any] | None = None,
-        admitted: bool = False,
     ) -> int:
         """Accept ``frame`` for the members of this moment.
 
         :param exclude: members that do not get it.
         :param reached: for a push to several rooms: see ``PushExcept``.
-        :param admitted: True for a push that ``admit`` has not refused.
         :returns: the push's number, at once.
         :raises HotlineClosed, QueueFull: as ``admit``.
         """
@@ -220,8 +234,7 @@ class PushLog(Generic[M]):
         number = 0
         try:
             with self._lock:
-                if not admitted:
-                    self._admit()
+                self._admit()
                 # A push that interrupts this one here is the later entry, with the lower number.
                 schedule = self._append(entry)
                 number = self._pushes = self._pushes + 1
@@ -236,23 +249,6 @@ class PushLog(Generic[M]):
             self._flush_waiting()
             raise
         return number
-
-    def gave(self, number: int) -> None:
-        """Note that the backplane has push ``number`` of this hub; it arrives by ``push``."""
-        with self._lock:
-            self._given = max(self._given, number)
-
-    def arrived(self, number: int) -> None:
-        """Note that the pushes of this hub up to ``number`` are in the log."""
-        schedule = False
-        with self._lock:
-            self._arrived = max(self._arrived, number)
-            while self._behind and self._behind[0][0] <= self._arrived:
-                schedule |= self._append(self._behind[0][1])
-                self._behind.popleft()
-        if schedule:
-            with contextlib.suppress(Closed):
-                self._flush_soon()
 
     def seal(self) -> None:
         """Refuse joins from now on; members stay, and are pushed to."""
@@ -320,7 +316,7 @@ class PushLog(Generic[M]):
                     watcher.joins(member)
                 self.watcher = watcher
             self._driver = driver
-            waits = bool(self._log)
+            waits = self._scheduled or bool(self._log)
         if waits:  # the thread that a flush was scheduled on may be busy for long
             self._flush_soon()
 
@@ -422,17 +418,10 @@ class PushLog(Generic[M]):
 
         A change of the membership then takes effect at once, and wakes no thread.
         """
-        return not self._log and not self._flushing and self._given <= self._arrived
+        return not self._log and not self._flushing
 
-    def _change(self, change: Change[M]) -> bool:
-        """Add a change of the membership; return True if a flush must be scheduled.
-
-        In a shared room it waits for the pushes of this hub that the backplane was given before:
-        so ``push``, ``answer``, ``push`` on one thread mean what they do in any room.
-        """
-        if self._given > self._arrived:
-            self._behind.append((self._given, change))
-            return False
+    def _change(self, change: Change[M], *, at_once: bool = False) -> bool:
+        """Add a change of the membership; return True if a flush must be scheduled."""
         return self._append(change)
 
     def _append(self, entry: Push | Change[M] | Step[M]) -> bool:

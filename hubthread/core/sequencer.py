@@ -7,7 +7,9 @@ see, and joins and leaves stand between them as in any room.
 The sequencer also keeps the latest pushes.  A client that comes back gets the pushes after its
 position and joins in one step, so it misses none and gets none twice (G11).
 
-A join or a leave takes its place behind the pushes that this hub gave the backplane before it.
+With a backplane in memory a push waits until the hub flushes the room, or until something else
+needs the room's position.  So threads that push do not wait for each other, and the pushes of many
+threads are placed together.
 
 Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the backplane.
 """
@@ -24,9 +26,10 @@ from hubthread.backplane.interfaces import BackplaneLink, Message
 from hubthread.backplane.stream import Stream
 from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.deadline import Deadline
-from hubthread.core.push_log import Member, PushLog
+from hubthread.core.delivery import Member
 from hubthread.core.roster import Roster
-from hubthread.errors import Closed
+from hubthread.core.shared_log import SharedLog
+from hubthread.errors import Closed, UsageError
 from hubthread.history import History, Position, Recovery
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
@@ -59,7 +62,7 @@ class Sequencer(Generic[M]):
     def __init__(
         self,
         link: BackplaneLink,
-        log: PushLog[M],
+        log: SharedLog[M],
         name: str,
         keep: History | None,
         now: Callable[[], float],
@@ -82,7 +85,7 @@ class Sequencer(Generic[M]):
         self._base: tuple[str | None, int] = (None, 0)
         # From each own number on: how much higher the log's number is.  Other hubs push, too.
         self._spans: list[tuple[int, int]] = [(0, 0)]
-        self._given = self._arrived = 0  # the last own number: that was given, that has arrived
+        self._arrived = 0  # the last own number that has arrived
         # The offset that the log took last, or was taking, and the log's number before.
         self._taken: tuple[int, int] | None = None
         self._closed: Closed | None = None
@@ -103,10 +106,17 @@ class Sequencer(Generic[M]):
 
         :raises Closed, QueueFull: as ``PushLog.push``.
         """
-        self._log.admit()
-        number = self._link.publish(self.name, Message(frame, key, exclude, reached))
-        self._given = max(self._given, number)
-        self._log.gave(number)
+        log = self._log
+        log.admit()
+        try:
+            number = self._link.publish(self.name, Message(frame, key, exclude, reached))
+            log.gave(number)
+        except UsageError:
+            log.admit()  # the room was closed meanwhile, and detached
+            raise
+        except BaseException:  # the hub ends, or an interrupt: the backplane may have the push
+            log.settle()
+            raise
         if self._closed is not None:
             raise self._closed
         return number
@@ -120,7 +130,8 @@ class Sequencer(Generic[M]):
             hub gave before have arrived, for ``PATIENCE`` seconds.
         """
         deadline = Deadline(PATIENCE if may_wait else 0)
-        given = self._given
+        self._log.settle()
+        given = self._log.given
         if may_wait and (not self._ring.epoch or self._arrived < given):
             self._wait(lambda: bool(self._ring.epoch) and self._arrived >= given, deadline.left())
         if since is None:
@@ -131,6 +142,7 @@ class Sequencer(Generic[M]):
 
     def wait_arrived(self, number: int, timeout: float | None) -> bool:
         """Wait until this hub's push ``number`` has its place; return False after ``timeout``."""
+        self._log.settle()
         return self._wait(lambda: self._arrived >= number, timeout)
 
     def _wait(self, arrived: Callable[[], bool], timeout: float | None) -> bool:
@@ -141,6 +153,7 @@ class Sequencer(Generic[M]):
 
     def join(
         self,
+        join: Callable[[Sequence[FrameBatch]], bool],
         member: M,
         first: Callable[[Recovery], Frame | None],
         since: Position | None,
@@ -149,8 +162,8 @@ class Sequencer(Generic[M]):
     ) -> Recovery:
         """Let a member in, behind the pushes that it has missed.
 
-        Nothing happens to a member that is in.
-
+        :param join: called with what the member gets first: joins the log with ``at_once``.  If
+            it returns False the member gets nothing.
         :param first: called with the result; returns what the member gets before all pushes.
         :param since: the position that the member is at; None for a newcomer.
         :param older: the result of ``older(since)``.
@@ -179,8 +192,7 @@ class Sequencer(Generic[M]):
                 frames = [message.frame for _, message in kept]
                 place = Place(self.name, [offset for offset, _ in kept], self._ring.epoch)
                 batches.append(FrameBatch(frames, [None] * len(frames), place))
-            # A member that is in already gets nothing again.
-            if not self._log.join(member, batches, at_once=True):
+            if not join(batches):
                 return Recovery(False, 0, recovery.position)
             return recovery
 
@@ -211,6 +223,7 @@ class Sequencer(Generic[M]):
     @property
     def position(self) -> Position:
         """The position of the last push that has arrived."""
+        self._log.settle()
         with self._lock:
             return Position(self._ring.epoch, self._ring.top)
 
@@ -226,6 +239,7 @@ class Sequencer(Generic[M]):
 
     def log_number(self, number: int) -> int | None:
         """Return the log's number of this hub's push ``number``; None if it has not arrived."""
+        self._log.settle()
         with self._lock:
             if number > self._arrived:
                 return None
@@ -238,16 +252,17 @@ class Sequencer(Generic[M]):
 
     # The backplane.
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         """See ``Receiver.attached``."""
         with self._lock:
+            self._log.settles = settle
             self._ring = Stream(position, self._keep, self._now)
             self._base = self._base_of(position)
             self._notify()
 
     def _base_of(self, position: Position) -> tuple[str | None, int]:
         """Return the base of pushes that follow ``position``, the next one that the log takes."""
-        shift = position.offset - self._log.pushes
+        shift = position.offset - self._log.placed
         return None if self._keep is None else position.epoch, shift
 
     def _notify(self) -> None:
@@ -257,16 +272,16 @@ class Sequencer(Generic[M]):
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """See ``Receiver.arrived``."""
         with self._lock:
-            for place, message in enumerate(messages):
-                offset = first.offset + place
-                if offset <= self._ring.top:
-                    continue
-                log_number = self._accept(offset, message)
+            known = max(0, self._ring.top + 1 - first.offset)
+            new = messages[known:]
+            if new:
+                own = None if number is None else number + known
+                log_number = self._accept(first.offset + known, new, own)
                 if log_number is None:
                     return
-                if number is not None:
-                    self._count(number + place, log_number)
-                self._ring.append(message)
+                if own is not None:
+                    self._count(own, log_number)
+                self._ring.extend(new)
             if number is not None:
                 self._count_arrived(number + len(messages) - 1)
 
@@ -280,7 +295,8 @@ class Sequencer(Generic[M]):
             self._tell(gap, key, self._base_of(position))
             if number is not None and number > self._arrived:
                 # The lost ones count as consumed with the last push that has arrived.
-                self._spans.append((self._arrived + 1, self._log.pushes - number))
+                self._spans.append((self._arrived + 1, self._log.placed - number))
+                self._log.take((), number + 1)
                 self._count_arrived(number)
             if self.on_gap is not None:
                 self.on_gap(position)
@@ -332,26 +348,30 @@ class Sequencer(Generic[M]):
         with contextlib.suppress(Closed):  # the room ends
             self._log.run(work, admitted=True)
 
-    def _accept(self, offset: int, message: Message) -> int | None:
-        """Return the log's number of a push; None if the hub ends, and nobody gets it."""
-        pushes = self._log.pushes
-        if self._taken is not None and self._taken[0] == offset and self._taken[1] < pushes:
-            return pushes  # the log has it: an interrupt came before the ring had it, too
-        self._taken = (offset, pushes)
+    def _accept(self, offset: int, messages: Sequence[Message], number: int | None) -> int | None:
+        """Return the log's number of the first message; None if the hub ends, and none is sent.
+
+        :param offset: that of the first message.
+        :param number: the first message's number among the pushes of this hub.
+        """
+        placed = self._log.placed
+        taken = self._taken
+        if taken is not None and taken[0] == offset:
+            # An interrupt came before the ring had what the log has.
+            before, skipped = taken[1], placed - taken[1]
+        else:
+            before, skipped = placed, 0
+            self._taken = (offset, placed)
         try:
-            return self._log.push(
-                message.frame,
-                message.key,
-                message.exclude,
-                reached=message.reached,
-                admitted=True,
-            )
+            number = None if number is None else number + skipped
+            self._log.take(messages[skipped:], number)
         except Closed as closed:
             self._closed = closed
             return None
+        return before + 1
 
     def _count(self, number: int, log_number: int) -> None:
-        """Note that this hub's push ``number`` has arrived."""
+        """Note that this hub's pushes from ``number`` on have arrived."""
         shift = log_number - number
         if shift != self._spans[-1][1]:
             self._spans.append((number, shift))
@@ -359,7 +379,6 @@ class Sequencer(Generic[M]):
 
     def _count_arrived(self, number: int) -> None:
         self._arrived = max(self._arrived, number)
-        self._log.arrived(number)
         self._notify()
 
     # The thread that flushes the log.

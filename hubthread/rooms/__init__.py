@@ -3,6 +3,7 @@
 ===================  ============================================================================
 ``hotline.py``       ``Hotline``: members, pushes, closing.  Any thread calls it; the hub thread
                      sends what was pushed (``core/push_log.py``)
+``joining.py``       the join of one client, behind what it has missed; any thread
 ``attendance.py``    the hooks that hear who joins and leaves, and times for empty rooms; on the
                      room's thread
 ``presence.py``      the users in a shared room through this hub; on the hub thread

@@ -24,6 +24,7 @@ from hubthread.core.core import Core
 from hubthread.core.push_log import PushLog
 from hubthread.core.roster import Roster
 from hubthread.core.sequencer import Sequencer
+from hubthread.core.shared_log import SharedLog
 from hubthread.errors import (
     ContextNotClient,
     HubClosed,
@@ -38,6 +39,7 @@ from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
 from hubthread.protocol.frames import Frame
 from hubthread.rooms.attendance import Attendance, Listener, WhenEmpty
+from hubthread.rooms.joining import Join
 from hubthread.rooms.presence import LocalPresence
 from hubthread.settings import HotlineOption
 from hubthread.statistics import HotlineStatistics
@@ -109,17 +111,19 @@ class Hotline(EachClient[Meta, Header]):
             label = f"hotline {hotline_id}" + (f" {option.name!r}" if option.name else "")
             bound = core.setting.chan_queue_size
             label = LogName(label, self._log_ids())
-            self._log = PushLog(core.loop.schedule, bound, label, option.max_members)
-            self._log.room = self
+            make_log = SharedLog[Client[Meta, Header]] if option.shared else PushLog
+            log = self._log = make_log(core.loop.schedule, bound, label, option.max_members)
+            log.room = self
             self._presence: LocalPresence | None = None
-            self._shared = self._share() if option.shared else None  # may refuse the option
+            # May refuse the option:
+            self._shared = self._share(log) if isinstance(log, SharedLog) else None
             if option._watches:
                 self._watch()
         else:
             self.context, self.data, self._log = continued.context, continued.data, continued._log
             self._shared, self._presence = continued._shared, continued._presence
 
-    def _share(self) -> Sequencer[Client[Meta, Header]]:
+    def _share(self, log: SharedLog[Client[Meta, Header]]) -> Sequencer[Client[Meta, Header]]:
         """Attach the room to the hub's backplane."""
         core, option = self._core, self._option
         if option.history is not None and core.setting.overflow is Overflow.LATEST:
@@ -128,7 +132,7 @@ class Hotline(EachClient[Meta, Header]):
                 "expected None in a hub with Overflow.LATEST, which replaces waiting pushes: a "
                 "client could not say which pushes it has",
             )
-        link, log, now = core.sharing.link(), self._log, core.clock.now
+        link, now = core.sharing.link(), core.clock.now
         presence = option.presence
         counts = presence is not None and presence.mode == "count"
         roster = None if presence is None else Roster(option.name, counts=counts)
@@ -268,31 +272,22 @@ class Hotline(EachClient[Meta, Header]):
         first: Callable[[Recovery | None], Frame | None],
         since: Position | None,
         replay: int,
+        *,
+        again: bool = False,
     ) -> Recovery | None:
         """Let a client in, behind what it has missed; see ``answer``.
 
         :param first: called with the result, under a lock; returns the client's first message.
+        :param again: True sends all of it also to a client that is in; no hook hears of that.
         """
-        shared, keeps = self._shared, self._option.history is not None
-        if shared is None:
-            frame = first(None)
-            batches = [] if frame is None else [FrameBatch([frame], [None])]
-            client.enter_room(self._log, lambda member: self._log.join(member, batches))
-            return None
-        may_wait = not self._core.loop.is_here() and thread_id() not in tick_batches
-        older = shared.older(since, may_wait=may_wait)
-        found = Recovery(False, 0, shared.position)
-
-        def opening(recovery: Recovery) -> Frame | None:
-            return first(recovery if keeps else None)
-
-        def recover(member: Client[Meta, Header]) -> None:
-            nonlocal found
-            found = shared.join(member, opening, since, older, replay)
-
-        client.enter_room(self._log, recover)
-        if since is not None:
-            self._core.registry.count_recovery(self._kind, recovered=found.recovered)
+        core, shared, keeps = self._core, self._shared, self._option.history is not None
+        join = Join(self._log, shared, keeps, first, since, replay, again)
+        may_wait = not core.loop.is_here() and thread_id() not in tick_batches
+        found = join.run(client, may_wait=may_wait)
+        if join.was_in:
+            self._rejoined(client)
+        if since is not None and shared is not None:
+            core.registry.count_recovery(self._kind, recovered=found.recovered)
         return found if keeps else None
 
     def hangup(self, ctx: IOContext) -> None:
@@ -530,7 +525,18 @@ class Hotline(EachClient[Meta, Header]):
         name = self.name or None
         return {"hub_name": self._core.name, "room_id": self.hotline_id, "room_name": name}
 
-    # For the hub; ticking rooms override these five.
+    # For the hub; ticking rooms override these six.
+
+    def _rejoined(self, client: Client[Meta, Header]) -> None:
+        """Send the state again to a client that has joined while it was in."""
+        if self._state is not None:
+            self._core.loop.exec_async(lambda _: self._send_state_again(client), essential=True)
+
+    def _send_state_again(self, client: Client[Meta, Header]) -> None:
+        state = self._state
+        if state is not None and client in self:
+            state.left(client)
+            state.joined(client)
 
     def _take_input(self, client: Client[Meta, Header], message: Mapping[str, Any]) -> None:
         """Take a ``hub:input`` of a client."""

@@ -12,6 +12,7 @@ import pytest
 
 from hubthread import MemoryBackplane, RedisBackplane, UsageError
 from hubthread.backplane.interfaces import BackplaneLink, Message
+from hubthread.backplane.memory import MemoryLink
 from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.history import History, Position
@@ -65,7 +66,7 @@ class Seen:
         self.changes: list[str] = []
         self.count = 0
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         assert self.start is None
         with self._changed:
             self.start = position
@@ -133,6 +134,24 @@ def publish(link: BackplaneLink, room: str, *texts: str) -> int:
 
 def texts(found: list[Message] | None) -> list[str] | None:
     return None if found is None else [str(message.frame.payload) for message in found]
+
+
+class SettledMemoryLink:
+    """A link in memory whose calls return when what they began has arrived in every hub."""
+
+    def __init__(self, link: MemoryLink) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._link, name)
+
+        def settled(*arguments: Any) -> Any:
+            result = method(*arguments)
+            for room in list(self._link._backplane._rooms.values()):
+                room.settle()
+            return result
+
+        return settled
 
 
 class SettledLink:
@@ -224,7 +243,7 @@ def links(request: pytest.FixtureRequest, now: Now) -> Iterator[tuple[Any, Any]]
         return
     if request.param == "memory":
         backplane = MemoryBackplane()
-        links: Any = backplane.open("one", now), backplane.open("two", now)
+        links: Any = [SettledMemoryLink(backplane.open(node, now)) for node in ("one", "two")]
         yield links
         for link in links:
             link.close(TIMEOUT)

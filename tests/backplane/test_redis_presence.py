@@ -39,7 +39,7 @@ class Picture:
     def __init__(self) -> None:
         self.changes: Items[str] = Items()
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         assert not self.changes.now()
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:

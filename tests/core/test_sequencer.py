@@ -294,6 +294,8 @@ class LateLink(MemoryLink):
         waiting, self.waiting = self.waiting, []
         for step in waiting:
             step()
+        for room in list(self._backplane._rooms.values()):
+            room.settle()
 
 
 class LateBackplane(MemoryBackplane):

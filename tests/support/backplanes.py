@@ -49,7 +49,7 @@ class Recorder:
         """Positions, with the text that has arrived there, or None for the begin or a gap; and
         the own number."""
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         self.events.add((position, None, None))
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
