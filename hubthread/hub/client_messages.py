@@ -15,6 +15,7 @@ has the same value under ``reply``.  An answer with ``error`` says why nothing w
     ← {"type":"hub:token","reply":10,"token_ttl":290}
 
 The answer to a join comes before the pushes of the room.  ``at`` is the position of the join.
+A client that is in may join again; it stays in, and gets what a client gets that joins.
 Without a position in the request there is no ``recovered``; if it is false, ``why`` is
 ``"epoch"`` or ``"trimmed"``.  A room without a history has no ``epoch`` and no ``at``.
 
@@ -165,8 +166,8 @@ class ClientMessages(Generic[Meta, Header]):
                 text = f"{text[:-1]},{present}}}"
             return Frame(text, MessageType.TEXT)
 
-        room.hangup(client)  # a client that joins again has lost count
-        room._recover(client, opening, since, replay)
+        # A client that is in and joins again has lost count.
+        room._recover(client, opening, since, replay, again=True)
 
     def _now(self) -> int:
         return int(self._core.clock.wall() * 1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hubthread import (
     HubSetting,
     IOContext,
     Limits,
+    Presence,
     Upgrader,
     WebsocketPeriod,
 )
@@ -99,6 +101,33 @@ def test_join_of_a_room_without_a_history_has_no_position() -> None:
         assert client.messages() == ["hello"]
         [lost] = ask(client, type="hub:join", id=2, room="plain", epoch="e", at=1)
         assert (lost["recovered"], lost["why"], "at" in lost) == (False, "epoch", False)
+        room.push("once")
+        assert client.messages() == ["once"]
+
+
+def test_join_of_a_member_is_answered_anew_and_nobody_leaves() -> None:
+    heard: list[str] = []
+    option = replace(
+        ROOM,
+        presence=Presence(),
+        on_join=lambda room, ctx: heard.append("join"),
+        on_leave=lambda room, ctx: heard.append("leave"),
+    )
+    with VirtualHub(setting(may_join=always)) as hub:
+        room, client = hub.hotline(option), client_of(hub)
+        [joined] = ask(client, type="hub:join", id=1, room="room")
+        hub.advance(1.0)
+        version = room.presence().version
+        room.push_json("a")
+        client.messages()
+        place = {"epoch": joined["epoch"], "at": joined["at"]}
+        answer, missed = ask(client, type="hub:join", id=2, room="room", **place)
+        assert (answer["recovered"], answer["count"], answer["at"]) == (True, 1, 1)
+        assert (len(answer["members"]), answer["v"]) == (1, version)
+        assert missed == {"room": "room", "n": 1, "data": "a"}
+        room.push_json("b")
+        assert client.messages() == ['{"room":"room","n":2,"data":"b"}']
+        assert (heard, room.members_num, room.presence().version) == (["join"], 1, version)
 
 
 def test_join_that_is_not_recovered_says_why() -> None:

@@ -234,6 +234,9 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         """
         return self._loop.make_inputs(into, buffer, per_tick, late)
 
+    def _rejoined(self, client: Client[Any, Any]) -> None:
+        self._loop.rejoined(client)
+
     def _take_input(self, client: Client[Any, Any], message: Mapping[str, Any]) -> None:
         inputs = self._loop.inputs
         if inputs is None:

@@ -346,6 +346,12 @@ class TickLoop(Generic[Control, Obj]):
             elif name == "on_leave":
                 self._sync.left(arguments[0])
 
+    def _send_state_again(self, member: Client[Any, Any]) -> None:
+        sync = self._sync
+        if sync is not None and member in self._log:
+            sync.left(member)
+            sync.joined(member, self._moment())
+
     def sync_now(self) -> None:
         """Send the changes of the state.  Only for the room's callbacks.
 
@@ -393,6 +399,14 @@ class TickLoop(Generic[Control, Obj]):
             self.inputs.forget(member)
         for countdown in self.agenda.countdowns():
             countdown.left(member)
+
+    def rejoined(self, member: Client[Any, Any]) -> None:
+        """Begin anew with the inputs and the state of a member that has joined once more."""
+        if self.inputs is not None:
+            self.inputs.forget(member)
+        if self._sync is not None:
+            with contextlib.suppress(HotlineClosed):
+                self.post(partial(self._send_state_again, member), essential=True)
 
     def end(self, reason: str) -> None:
         """See ``push_log.Driver``."""

@@ -41,7 +41,9 @@ class Arena:
 class Game:
     """A room that notes what each tick takes."""
 
-    def __init__(self, hub: AnyVirtualHub, **terms: Any) -> None:
+    def __init__(
+        self, hub: AnyVirtualHub, on_join: Any = None, on_leave: Any = None, **terms: Any
+    ) -> None:
         self.taken: list[tuple[int, Any, int]] = []
         """Tick, member's id and value of each input."""
         self.spend: list[float] = []
@@ -57,7 +59,15 @@ class Game:
             while self.spend:
                 hub.clock.spend(self.spend.pop())
 
-        option = HotlineFrameOption(Arena, logic, hz=10, on_start=start, sync=StateSync())
+        option = HotlineFrameOption(
+            Arena,
+            logic,
+            hz=10,
+            on_start=start,
+            on_join=on_join,
+            on_leave=on_leave,
+            sync=StateSync(),
+        )
         self.frame = option.run(hub.room("arena", HotlineOption("arena")))
         hub.settle()
 
@@ -106,6 +116,30 @@ def test_input_is_taken_by_the_tick_that_it_is_for(hub: AnyVirtualHub) -> None:
     assert game.values() == [(1, 1), (3, 2)]
     assert game.inputs.counts["taken"] == 2
     assert list(game.inputs) == []  # of the last tick
+
+
+def test_member_that_joins_once_more_begins_anew_and_does_not_leave(hub: AnyVirtualHub) -> None:
+    heard: list[str] = []
+    game = Game(
+        hub,
+        on_join=lambda frame, arena, ctx: heard.append("join"),
+        on_leave=lambda frame, arena, ctx: heard.append("leave"),
+    )
+    client = member(hub, game)
+    say(client, 1, dx=1)
+    say(client, 2, dx=1)
+    hub.tick(game.frame, 2)
+    client.messages()
+    client.send_json({"type": "hub:join", "id": 1, "room": "arena"})
+    answer, state = [json.loads(text) for text in client.messages()]
+    assert (answer["type"], state["full"]["at"]) == (
+        "hub:join",
+        {str(client.ctx.connection_id): 2},
+    )
+    say(client, 1, dx=5)
+    hub.tick(game.frame)
+    assert game.values()[-1] == (3, 5)
+    assert heard == ["join"]
 
 
 def test_inputs_are_handled_by_the_type_of_a_handler_and_unfit_ones_are_told(
