@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.demo import tabs
 from tests.demo.running import Running
 from tests.demo.tabs import not_missing
+from tests.support.redis_server import Proxy
 
 pytestmark = pytest.mark.browser
 
@@ -99,6 +100,37 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
     ada.until_texts("#people .name", "ada")
     # The only errors in the console are those of the missing server.
     assert [each for each in ada.trouble() if not_missing(each)] == []
+
+
+def test_chat_page_lost_line_within_the_grace_shows_what_was_missed(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    tunnel = Proxy(("127.0.0.1", running.port))
+    try:
+        ada = Tab(driver, running.server.http_url)
+        ada.enter("ada")
+        grace = Tab(driver, f"http://127.0.0.1:{tunnel.port}/")
+        grace.enter("grace")
+        grace.say("into the tunnel")
+        ada.until_texts("#messages .text", "into the tunnel")
+        tunnel.refuse(True)
+        tunnel.cut()
+        grace.until(shows_state(grace, "waiting"))
+        assert not grace["#send"].is_enabled()
+        ada.say("are you there?")
+        ada.say("hello?")
+        ada.until_texts("#messages .text", "into the tunnel", "are you there?", "hello?")
+        tunnel.refuse(False)
+        grace.until_texts("#messages .text", "into the tunnel", "are you there?", "hello?")
+        # The notice stands above what was missed, and nobody has noticed the loss.
+        assert grace.texts("#messages li")[-3] == "Connected again: you have missed 2 messages"
+        assert ada.texts("#messages .notice") == ["You are in lobby", "grace came in"]
+        ada.until_texts("#people .name", "ada", "grace")
+        grace.say("here again")
+        ada.until(lambda: "here again" in ada.texts("#messages .text"))
+        assert [each for each in grace.trouble() if not_missing(each)] == []
+    finally:
+        tunnel.close()
 
 
 def shows_state(tab: Tab, state: str) -> Callable[[], bool]:

@@ -117,9 +117,9 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 
 
 class Proxy:
-    """A TCP proxy in front of a Unix socket, which cuts connections and swallows answers."""
+    """A TCP proxy in front of a socket or a port, which cuts connections and swallows answers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | tuple[str, int]) -> None:
         self._path = path
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -149,12 +149,13 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            far = socket.socket(socket.AF_UNIX)
+            path = self._path
+            far = socket.socket(socket.AF_UNIX if isinstance(path, Path) else socket.AF_INET)
             try:
                 with self._lock:  # so that ``refuse`` and then ``cut`` leave no connection
                     if self._refuses:
                         raise ConnectionError
-                    far.connect(str(self._path))
+                    far.connect(str(path) if isinstance(path, Path) else path)
                     self._pairs.append((near, far))
             except OSError:
                 near.close()
