@@ -188,7 +188,7 @@ class _Receiver:
     def __init__(self, attached: Callable[[], None]) -> None:
         self._attached = attached
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         self._attached()
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:

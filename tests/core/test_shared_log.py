@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hubthread import History, HotlineOption, HubSetting, QueueFull
 from hubthread.testing import VirtualHub
+from tests.support.examples import examples
 
 STEPS = st.lists(
     st.one_of(
@@ -23,7 +24,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(steps=STEPS)
 def test_members_of_a_shared_room_get_what_those_of_a_plain_one_get(
     steps: list[tuple[str, int]],

@@ -49,7 +49,7 @@ class _Teller:
 
     has_presence = True
 
-    def attached(self, position: Position) -> None:
+    def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         _say("event", position.epoch, position.offset, None)
 
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
