@@ -176,6 +176,23 @@ def test_page_shows_names_of_strangers_as_text(browser: Chrome, crowded: str) ->
     assert page.trouble() == []
 
 
+def test_page_fits_a_phone_and_has_a_dark_look(browser: Chrome, crowded: str) -> None:
+    page = Page(browser, crowded)
+    page.until("document.querySelectorAll('#rooms tbody tr').length")
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    look = "getComputedStyle(document.body).backgroundColor"
+    light = page.value(look)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    try:
+        assert page.value("[innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+        assert page.value(look) != light
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def test_page_without_the_token_tells_nothing(browser: Chrome, crowded: str) -> None:
     address, _, token = crowded.partition("#token=")
     browser.get(address)
