@@ -42,6 +42,7 @@ from hubthread import (
 )
 from hubthread.client import LinkOption
 from hubthread.concurrency.logs import log_safely
+from hubthread.examples import cards
 from hubthread.loading import BadArgument, load, load_hub
 from hubthread.net.tls import server_context
 from hubthread.serving.client_page import FILES, client_file
@@ -133,17 +134,22 @@ def _serve(chosen: argparse.Namespace) -> None:
 
 
 def _demo(chosen: argparse.Namespace) -> None:
-    both = demo.Demo()
+    both, table = demo.Demo(), cards.Cards()
     place = _host_and_port(chosen)
 
     def listen() -> str:
         url = demo.serve(both, **place).http_url
+        table.hub.start()
+        both.cards_port = int(cards.serve(table, 0, place["host"]).address[1])
         monitor = both.hub.monitor(actions=True)
         # A browser cannot open the address that means "all addresses".
         url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
         return f"{url}\nmonitor: {monitor.url(monitor.serve())}"
 
-    _run(both.hub, listen)
+    try:
+        _run(both.hub, listen)
+    finally:
+        table.hub.close()
 
 
 def _client_js(chosen: argparse.Namespace) -> None:

@@ -87,11 +87,9 @@ ROWS = (
     Row("hub", typed_stdlib="socket ssl"),
     Row("integrations", third_party=f"{_WSGI} {_MONITORING}", typed_stdlib="socket ssl"),
     Row("testing", typed_stdlib="socket ssl"),
-    Row(
-        "__init__ __main__ bots cli demo loading terminal top typescript",
-        typed_stdlib="socket ssl",
-    ),
+    Row("__init__ bots demo loading terminal top typescript", typed_stdlib="socket ssl"),
     Row("examples", third_party=f"{_WSGI} {_MONITORING}"),
+    Row("__main__ cli", typed_stdlib="socket ssl"),
 )
 
 

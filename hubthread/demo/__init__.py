@@ -1,7 +1,7 @@
 """``hubthread demo``: a chat and a game, with their pages and a health check, on one port.
 
 chat.py      the chat: rooms on the hub thread
-arena.py     the game: a ticking room, an input gate and a countdown
+arena.py     the game: a ticking room with a state, inputs, an input gate and a countdown
 field.py     the rules of the game, without threads
 users.py     the users, the chat rooms and their names
 figures.py   the statistics panel of the chat
@@ -10,6 +10,7 @@ pages/       the HTML, CSS and JavaScript
 =============================================  ================================================
 ``/``, ``/arena``, and their ``.js``, ``.css``  the pages
 ``/ws``                                        the WebSocket of both; headers separate them
+``/cards``                                     the way to the card game, if there is one
 ``/healthz``                                   the health check, for machines
 =============================================  ================================================
 
@@ -20,6 +21,7 @@ threads run their handlers.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -33,13 +35,12 @@ from hubthread import (
     JsonHeader,
     MatcherError,
     MatcherMap,
-    Overflow,
     Request,
     Response,
     Server,
     WebsocketPeriod,
 )
-from hubthread.demo.arena import Arena
+from hubthread.demo.arena import BOTS, Arena
 from hubthread.demo.chat import Chat
 from hubthread.demo.users import Refused, User
 
@@ -76,12 +77,19 @@ class Demo:
     Threads: the callbacks run in the order of their client.
 
     :param new_hub: makes the hub; ``VirtualHub`` makes one in virtual time.
+    :param bots: players in the arena that the server moves.
     """
 
-    def __init__(self, new_hub: Callable[[HubSetting[User, str]], Hub[User, str]] = Hub) -> None:
+    def __init__(
+        self,
+        new_hub: Callable[[HubSetting[User, str]], Hub[User, str]] = Hub,
+        bots: int = BOTS,
+    ) -> None:
         matcher = MatcherMap[User, str](JsonHeader())
+        self.cards_port: int | None = None
+        """The port of the card game, which has a hub of its own; ``None`` if it is not served."""
         self.chat = Chat(matcher)
-        self.arena = Arena(matcher)
+        self.arena = Arena(matcher, bots)
         self.hub = new_hub(
             HubSetting(
                 meta_gen=User,
@@ -90,9 +98,7 @@ class Demo:
                 receive_matcher_error=self.on_error,
                 on_receive_message=self.arena.on_receive,
                 on_connection_start=self.chat.on_start,
-                # A slow page gets only the newest of the arena's pictures.  The chat's messages
-                # have no key: a page that does not read them is closed, and reconnects.
-                overflow=Overflow.LATEST,
+                may_join=lambda ctx, user, name: name == "arena",
                 # JSON may need 12 bytes for a character ("\\ud83d\\ude00").
                 websocket_period=WebsocketPeriod(message_buffer_size=32 * 1024),
             )
@@ -117,6 +123,7 @@ def serve(demo: Demo, host: str, port: int) -> Server:
     """Serve a demo whose hub runs; call it once.  See ``hub.serve``."""
     demo.arena.open(demo.hub)
     pages = {path: _page(name) for path, name in PAGES.items()}
+    pages["/cards"] = lambda request: _way_to_cards(demo, request)
     return demo.hub.serve(
         host,
         port,
@@ -131,6 +138,15 @@ def _page(name: str) -> Callable[[Request], Response]:
     content_type = f"{TYPES[name.partition('.')[2]]}; charset=utf-8"
     response = Response(200, body, content_type, HEADERS)
     return lambda request: response
+
+
+def _way_to_cards(demo: Demo, request: Request) -> Response:
+    """Send the browser to the port of the card game."""
+    if demo.cards_port is None:
+        return Response(404, b"The card game is not served here.")
+    host = re.sub(r":[0-9]*$", "", request.headers.get("host", ""))
+    location = f"//{host}:{demo.cards_port}/"
+    return Response(303, headers=(("Location", location), ("Cache-Control", "no-store")))
 
 
 def _health_page(hub: Hub[User, str]) -> Callable[[Request], Response]:

@@ -1,35 +1,35 @@
-"""The demo's arena: a ticking room in which every browser tab is a disc.
+"""The demo's arena: a ticking room with bots, in which every browser tab is a disc.
 
-The page sends ``play``, ``steer``, ``ready``, ``stall``, ``pause``, ``resume`` and ``ticks``.  It
-gets
+The page joins the room ``arena``, so it has the room's state, ``Game``; of the discs and dots it
+has those near its own.  It gives the room an input for each tick, ``Steer``, and sends ``play``,
+``ready``, ``stall``, ``pause``, ``resume`` and ``ticks``.  Besides the state it gets
 
-    entered  {id, nick, hz, width, height, radius, dot}: the reply to ``play``
-    players  {players: [[id, nick]]}: at the start and after each change
-    picture  {tick, late, phase, left, paused, players: [[id, x, y, score, watches]],
-             dots: [[x, y]], ready: [id]}: the whole state, in each tick and after each change
-             while the clock is paused
     begins   {inputs: [[nick, state]]}: the start of a round, with each member's answer
     ends     {ranking: [[nick, score]]}: the end of a round
     ticks    the reply to ``ticks``: the room's statistics
     error    {about, text}
 
+A member only watches until it has sent ``play`` with its nick.
+
 Rounds show how a room waits for input.  A player that asks for a round opens a gate
-(``frame.await_inputs``), which asks all members for at most ``GATE`` seconds.  Members who answer
-play the round, the others watch it, and the gate does not wait for members who leave.  The round
+(``frame.await_inputs``), which asks all players for at most ``GATE`` seconds.  Players who answer
+play the round, the others watch it, and the gate does not wait for players who leave.  The round
 ends with its countdown, or when its last player leaves.  A pause stops both.
 
 Layer: top.  Threads: handlers run in their client's order, many clients at once.  The room's
-tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refuse, and with
-``exec_async``.  There is no lock, and the hub thread has no part in it.
+tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refuse.  There is no
+lock, and the hub thread has no part in it.  What handlers run there are functions of this module,
+and chance is ``frame.random``, so a record of the room can be played again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 
 from hubthread import (
-    ClientID,
     FrameControl,
     HotlineFrameOption,
     HotlineOption,
@@ -40,19 +40,25 @@ from hubthread import (
     MatcherMap,
     OperationCountdown,
     RateLimiter,
+    Round,
+    StateSync,
+    Unsynced,
 )
-from hubthread.demo.field import DOT_RADIUS, HEIGHT, RADIUS, WIDTH, Field
+from hubthread.demo.field import Field
 from hubthread.demo.users import Refused, User, checked_name
 from hubthread.statistics import FrameStatistics
 
-__all__ = ["GATE", "HZ", "ROUND", "STALL", "Arena", "Game", "Play", "Steer"]
+__all__ = ["BOTS", "BUFFER", "GATE", "ROUND", "SIGHT", "STALL", "Arena", "Game", "Play", "Steer"]
 
-HZ = 20
-"""Ticks a second."""
+BOTS = 50
+BUFFER = 16
+"""Ticks that an input may be ahead."""
+SIGHT = 700.0
+"""Units from the middle of a page's screen to discs and dots: a little more than it shows."""
 STALL = 0.3
 """Seconds that a stalled tick takes."""
 STALL_AGAIN = 2.0
-"""Seconds of the room's time between two stalled ticks."""
+"""Seconds between two stalled ticks."""
 GATE = 10.0
 """Seconds for the answer "ready"."""
 ROUND = 30.0
@@ -61,7 +67,7 @@ ROUND = 30.0
 
 @dataclass
 class Play:
-    """The request to enter the arena, or to change the nick."""
+    """The request for a disc, or for another nick."""
 
     nick: str
 
@@ -72,7 +78,7 @@ class Play:
 
 @dataclass
 class Steer:
-    """The request to steer, valid until the next one; two zeros stop the disc."""
+    """The input for a tick: where to.  It is valid until the next one; two zeros stop the disc."""
 
     x: float
     y: float
@@ -83,18 +89,18 @@ class Steer:
 
 
 @dataclass
-class Game:
+class Game(Field):
     """The room's state."""
 
-    field: Field = field(default_factory=Field)
-    gate: InputGate[Game, bool] | None = None
-    """The gate that asks who is ready, while it is open."""
-    round: OperationCountdown[Game] | None = None
-    """The countdown of the round, during a round."""
-    stall: bool = False
-    """True if the next tick stalls."""
-    stall_again: float = 0.0
-    """The room's time at which another tick may stall."""
+    phase: str = "free"
+    """``"gate"`` while players are asked who is ready, ``"round"`` in a round."""
+    until: int = 0
+    """The tick at which this phase ends."""
+    paused: bool = False
+    late: Annotated[float, Round(1)] = 0.0
+    """Milliseconds that the last tick began late."""
+    gate: Annotated[InputGate[Game, bool] | None, Unsynced] = None
+    round: Annotated[OperationCountdown[Game] | None, Unsynced] = None
 
 
 Frame = FrameControl[Game]
@@ -104,16 +110,26 @@ class Arena:
     """The arena's room.  Its clock is paused while the room is empty.
 
     :param matcher: the matcher that the hub will be made with; the handlers are added to it.
+    :param bots: players that the room moves itself.
     """
 
     frame: Frame
     """The room, once ``open`` has made it."""
 
-    def __init__(self, matcher: MatcherMap[User, str]) -> None:
+    def __init__(self, matcher: MatcherMap[User, str], bots: int = BOTS) -> None:
         self.take_long: Callable[[Frame], object] = lambda frame: frame.context.wait(STALL)
         """A stalled tick calls this on the tick thread."""
+        self.option: HotlineFrameOption[Game] = HotlineFrameOption(
+            Game,
+            self._tick,
+            hz=Game().rules.hz,
+            on_start=partial(begin, bots),
+            on_leave=leave,
+            on_empty=go_on,
+            pause_when_empty=0,
+            sync=StateSync(type=Game, views={"discs": near_discs, "dots": near_dots}),
+        )
         matcher.add("play", self.on_play)
-        matcher.add("steer", self.on_steer)
         matcher.add("ready", self.on_ready)
         matcher.add("stall", self.on_stall)
         matcher.add("pause", self.on_pause)
@@ -122,18 +138,11 @@ class Arena:
 
     def open(self, hub: Hub[User, str]) -> None:
         """Make the room, before the first client comes."""
-        # Twice the most that a page sends: the release of a key must not be lost.
-        self._limiter = RateLimiter(rate=60, burst=120, clock=hub.clock.now)
-        option = HotlineFrameOption(
-            Game,
-            self._tick,
-            hz=HZ,
-            on_join=lambda frame, game, ctx: self._show_players(frame, game),
-            on_leave=self._leave,
-            on_empty=lambda frame, game: frame.resume(),
-            pause_when_empty=0,
-        )
-        self.frame = option.run(hub.hotline(HotlineOption("arena")))
+        self._now = hub.clock.now
+        self._limiter = RateLimiter(rate=10, burst=30, clock=self._now)
+        self._stall = False  # the next tick
+        self._stall_again = 0.0  # the time at which another tick may stall
+        self.frame = self.option.run(hub.room("arena", HotlineOption("arena")))
 
     # Handlers and callbacks: in the order of their client.
 
@@ -142,145 +151,155 @@ class Arena:
         return not user.player or self._limiter(ctx, user)
 
     def on_play(self, ctx: IOContext, user: User, play: Play) -> None:
-        """Let the user in, or give a player another nick."""
-        self.frame.exec_sync(lambda frame, game: self._enter(frame, game, ctx, user, play.nick))
-
-    def on_steer(self, ctx: IOContext, user: User, steer: Steer) -> None:
-        """Steer the player's disc, from the next tick on."""
-        _refuse_outside(user)
-        self.frame.exec_async(
-            lambda frame, game: game.field.steer(ctx.connection_id, steer.x, steer.y)
-        )
+        """Give a member a disc, or a player another nick."""
+        user.player = self.frame.exec_sync(partial(enter, play.nick, ctx))
 
     def on_ready(self, ctx: IOContext, user: User) -> None:
         """Ask for a round, or answer the question for one."""
         _refuse_outside(user)
-        self.frame.exec_sync(lambda frame, game: self._ready(frame, game, ctx))
+        self.frame.exec_sync(partial(ready, ctx))
 
     def on_stall(self, ctx: IOContext, user: User) -> None:
         """Let one tick stall."""
         _refuse_outside(user)
-        self.frame.exec_sync(self._stall)
+        if self._now() < self._stall_again:
+            raise Refused("The last stall is not long ago: wait a moment.")
+        self._stall_again = self._now() + STALL_AGAIN
+        self._stall = True
 
     def on_pause(self, ctx: IOContext, user: User) -> None:
         """Pause the clock, for everyone."""
         _refuse_outside(user)
-        self.frame.pause()
-        self.frame.exec_async(self._show)
+        self.frame.exec_sync(stop)
 
     def on_resume(self, ctx: IOContext, user: User) -> None:
         """Resume the clock."""
         _refuse_outside(user)
-        self.frame.resume()
-        self.frame.exec_async(self._show)
+        self.frame.exec_sync(go_on)
 
     def on_ticks(self, ctx: IOContext, user: User) -> FrameStatistics:
         """Reply with the room's statistics."""
         return self.frame.statistics()
 
-    # Steps: on the tick thread, one at a time.
-
     def _tick(self, frame: Frame, game: Game) -> None:
-        if game.stall:
-            game.stall = False
+        if self._stall:
+            self._stall = False
             self.take_long(frame)
-        game.field.step(frame.tick.dt)
-        self._show(frame, game)
-
-    def _enter(self, frame: Frame, game: Game, ctx: IOContext, user: User, nick: str) -> None:
-        known = ctx in frame
-        player = game.field.enter(ctx.connection_id, nick, watches=game.round is not None)
-        user.player = player.nick
-        frame.answer(ctx)
-        if ctx not in frame:  # its connection has ended meanwhile
-            game.field.leave(ctx.connection_id)
-            return
-        ctx.write_json(
-            {
-                "type": "entered",
-                "id": player.id,
-                "nick": player.nick,
-                "hz": HZ,
-                "width": WIDTH,
-                "height": HEIGHT,
-                "radius": RADIUS,
-                "dot": DOT_RADIUS,
-            }
-        )
-        if known:  # otherwise on_join follows
-            self._show_players(frame, game)
-
-    def _leave(self, frame: Frame, game: Game, ctx: IOContext) -> None:
-        game.field.leave(ctx.connection_id)
-        if game.round is not None and not game.field.contended() and game.round.done():
-            self._end_round(frame, game)
-        self._show_players(frame, game)
-
-    def _ready(self, frame: Frame, game: Game, ctx: IOContext) -> None:
-        if game.round is not None:
-            raise Refused("A round is on: wait for its end.")
-        if game.gate is None:
-            game.gate = frame.await_inputs(frame.members, GATE, False, self._begin_round)
-        if not game.gate.answer(ctx, True) and ctx not in game.gate.inputs:
-            raise Refused("You came after the question: you watch this round.")
-        self._show(frame, game)
-
-    def _begin_round(self, frame: Frame, game: Game, gate: InputGate[Game, bool]) -> None:
-        game.gate = None
-        ready = [each for each in _answered(gate) if each in game.field.players]
-        if ready:
-            game.field.begin_round(ready)
-            game.round = frame.operation_timeout(ROUND, self._end_round)
-            told = [[ctx.meta.player, given.state] for ctx, given in gate.inputs.items()]
-            frame.push_json({"type": "begins", "inputs": told})
-        self._show(frame, game)
-
-    def _end_round(self, frame: Frame, game: Game) -> None:
-        game.round = None
-        frame.push_json({"type": "ends", "ranking": game.field.end_round()})
-        self._show(frame, game)
-
-    @staticmethod
-    def _stall(frame: Frame, game: Game) -> None:
-        now = frame.tick.index * frame.tick.dt
-        if now < game.stall_again:
-            raise Refused("The last stall is not long ago: wait a moment.")
-        game.stall = True
-        game.stall_again = now + STALL_AGAIN
-
-    def _show_players(self, frame: Frame, game: Game) -> None:
-        players = [[each.id, each.nick] for each in game.field.players.values()]
-        frame.push_json({"type": "players", "players": players})
-        self._show(frame, game)
-
-    @staticmethod
-    def _show(frame: Frame, game: Game) -> None:
-        """Push the picture; a slow page gets only the newest."""
-        frame.push(frame.hub.marshal(picture(frame, game)), key="picture")
+        tick(frame, game)
 
 
-def picture(frame: Frame, game: Game) -> dict[str, object]:
-    """Return the message with everything that the page draws."""
-    waits = game.gate or game.round
-    return {
-        "type": "picture",
-        "tick": frame.tick.index,
-        "late": round(frame.tick.late * 1000, 1),
-        "phase": "gate" if game.gate else "round" if game.round else "free",
-        "left": round(waits.remaining, 1) if waits else 0,
-        "paused": frame.paused,
-        "players": [
-            [each.id, round(each.x, 1), round(each.y, 1), each.score, int(each.watches)]
-            for each in game.field.players.values()
-        ],
-        "dots": [[round(x), round(y)] for x, y in game.field.dots],
-        "ready": _answered(game.gate) if game.gate else [],
-    }
+# On the tick thread, one at a time.
 
 
-def _answered(gate: InputGate[Game, bool]) -> list[ClientID]:
-    inputs = gate.inputs.items()
-    return [ctx.connection_id for ctx, given in inputs if given.state is InputState.ANSWERED]
+def begin(bots: int, frame: Frame, game: Game) -> None:
+    """Place dots and bots."""
+    game.begin(frame.random, bots)
+    frame.inputs(Steer, buffer=BUFFER)
+
+
+def tick(frame: Frame, game: Game) -> None:
+    """Advance the game by one tick."""
+    for ctx, steer in frame.inputs(Steer, buffer=BUFFER):
+        game.steer(ctx.connection_id, steer.x, steer.y)
+    game.steer_bots(frame.tick.index)
+    game.step(frame.tick.dt)
+    game.late = frame.tick.late * 1000
+
+
+def near_discs(ctx: IOContext, game: Game) -> list[int]:
+    """Return the discs that a member sees."""
+    return game.disc_grid.near(*_screen_of(ctx, game), SIGHT)
+
+
+def near_dots(ctx: IOContext, game: Game) -> list[int]:
+    """Return the dots that a member sees."""
+    return game.dot_grid.near(*_screen_of(ctx, game), SIGHT)
+
+
+def _screen_of(ctx: IOContext, game: Game) -> tuple[float, float]:
+    """Return the middle of what the page of a member shows."""
+    rules, disc = game.rules, game.discs.get(ctx.connection_id)
+    if disc is None:
+        return rules.width / 2, rules.height / 2
+    x, y = rules.screen_width / 2, rules.screen_height / 2
+    return min(max(disc.x, x), rules.width - x), min(max(disc.y, y), rules.height - y)
+
+
+def enter(nick: str, ctx: IOContext, frame: Frame, game: Game) -> str:
+    """Give a member a disc, or a player another nick; return the nick."""
+    if ctx not in frame:
+        raise Refused("Join the arena first.")
+    player = game.enter(ctx.connection_id, nick, watches=game.round is not None)
+    game.look()
+    frame.sync_now()
+    return player.nick
+
+
+def leave(frame: Frame, game: Game, ctx: IOContext) -> None:
+    """Take the disc of a member away; a round without players ends."""
+    game.leave(ctx.connection_id)
+    if game.round is not None and not game.contended() and game.round.done():
+        end_round(frame, game)
+
+
+def stop(frame: Frame, game: Game) -> None:
+    """Pause the clock."""
+    frame.pause()
+    game.paused = True
+    frame.sync_now()
+
+
+def go_on(frame: Frame, game: Game) -> None:
+    """Let the clock go on."""
+    frame.resume()
+    game.paused = False
+    frame.sync_now()
+
+
+def ready(ctx: IOContext, frame: Frame, game: Game) -> None:
+    """Ask all players for a round, or take the answer of one."""
+    player = game.players.get(ctx.connection_id)
+    if player is None:
+        raise Refused("Enter the arena first.")
+    if game.round is not None:
+        raise Refused("A round is on: wait for its end.")
+    if game.gate is None:
+        players = [each for each in frame.members if each.connection_id in game.players]
+        game.gate = frame.await_inputs(players, GATE, False, begin_round)
+        _set_phase(frame, game, "gate", GATE)
+    if game.gate.answer(ctx, True):
+        player.ready = True
+    elif ctx not in game.gate.inputs:
+        raise Refused("You came after the question: you watch this round.")
+    frame.sync_now()
+
+
+def begin_round(frame: Frame, game: Game, gate: InputGate[Game, bool]) -> None:
+    """Begin a round with the players that are ready, if there are any."""
+    game.gate = None
+    given = {ctx.connection_id: each.state for ctx, each in gate.inputs.items()}
+    here = {number: state for number, state in given.items() if number in game.players}
+    chosen = [number for number, state in here.items() if state is InputState.ANSWERED]
+    if not chosen:
+        _set_phase(frame, game, "free")
+        return
+    told = [[game.players[number].nick, state] for number, state in here.items()]
+    game.begin_round(chosen)
+    game.round = frame.operation_timeout(ROUND, end_round)
+    _set_phase(frame, game, "round", ROUND)
+    frame.push_json({"type": "begins", "inputs": told})
+
+
+def end_round(frame: Frame, game: Game) -> None:
+    """End the round, and tell who has won."""
+    game.round = None
+    _set_phase(frame, game, "free")
+    frame.push_json({"type": "ends", "ranking": game.end_round()})
+
+
+def _set_phase(frame: Frame, game: Game, phase: str, seconds: float = 0.0) -> None:
+    game.phase = phase
+    game.until = frame.tick.index + round(seconds * frame.hz)
 
 
 def _refuse_outside(user: User) -> None:

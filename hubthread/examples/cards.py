@@ -274,13 +274,12 @@ class Cards:
         self.frame.exec_async(mark)
 
 
-def serve(cards: Cards, port: int) -> Server:
+def serve(cards: Cards, port: int, host: str = "127.0.0.1") -> Server:
     """Serve a table whose hub runs."""
     cards.open()
     page = Response.html(PAGE)
-    return cards.hub.serve(
-        port=port, path="/ws", client="/hubthread.js", pages={"/": lambda request: page}
-    )
+    pages = {"/": lambda request: page}
+    return cards.hub.serve(host, port, path="/ws", client="/hubthread.js", pages=pages)
 
 
 def main(port: int = 8000) -> None:

@@ -12,12 +12,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from hubthread.demo import arena
-from hubthread.demo.field import HEIGHT, RADIUS, WIDTH
+from hubthread.demo.field import Rules
 from tests.demo import tabs
-from tests.demo.running import Running
+from tests.demo.running import SMALL, Running
 from tests.demo.tabs import not_missing
 
 pytestmark = pytest.mark.browser
+
+WIDTH, HEIGHT, RADIUS = SMALL.width, SMALL.height, SMALL.radius
 
 # Return true if the disc of a player is drawn around a point of the field.  It has the colour of
 # the avatar in the list, and is read beside its middle, where there is no letter.
@@ -129,7 +131,7 @@ def test_arena_page_touch_steers_disc(driver: webdriver.Chrome, running: Running
 def test_arena_page_stall_shows_skipped_ticks(driver: webdriver.Chrome, running: Running) -> None:
     ada = open_arena(driver, running, "ada")
     ada["#stall"].click()
-    ada.until(lambda: ada.total("Skipped") >= int(arena.STALL * arena.HZ) - 1)
+    ada.until(lambda: ada.total("Skipped") >= int(arena.STALL * SMALL.hz) - 1)
     assert not ada["#stall"].is_enabled()
     assert float(ada.texts("#work td")[2]) >= arena.STALL * 1000
     assert len(ada.texts("#lateness td")) == 3
@@ -239,3 +241,49 @@ def test_arena_page_narrow_stacks_panels(driver: webdriver.Chrome, running: Runn
     assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     assert ada["#totals"].location["y"] > ada["#ready"].location["y"] > ada["#field"].location["y"]
     assert ada.trouble() == []
+
+
+def test_arena_page_slow_line_moves_own_disc_all_the_same(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    ada = open_arena(driver, running, "ada")
+    driver.execute_script("document.getElementById('delay').value = 400")
+    ada.until(lambda: int(ada.texts("#trip")[0].split()[0]) >= 400)
+    ada["#field"].click()  # the centre, to which the disc goes while the finger is down
+    ada.hold("d", "w")
+    ada.until(lambda: ada.draws("ada", RIGHT, TOP))
+    ada.let_go("d", "w")
+    ada.hold("a", "s")
+    ada.until(lambda: ada.draws("ada", LEFT, BOTTOM))
+    assert ada.trouble() == []
+
+
+def test_arena_page_replay_shows_the_last_seconds_again(
+    driver: webdriver.Chrome, running: Running
+) -> None:
+    ada = open_arena(driver, running, "ada")
+    ada.hold("a", "w")
+    ada.until(lambda: ada.draws("ada", LEFT, TOP))
+    ada.let_go("a", "w")
+    ada.hold("d", "s")
+    ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+    ada["#again"].click()
+    ada.until_texts("#banner", "Replay, half speed")
+    ada.until(lambda: ada.draws("ada", LEFT, TOP))
+    ada["#again"].click()
+    ada.until_texts("#again", "Replay 10 s")
+    ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+    assert ada.trouble() == []
+
+
+def test_arena_page_large_field_has_bots_and_follows_the_disc(driver: webdriver.Chrome) -> None:
+    large = Running(Rules(), bots=20)
+    try:
+        ada = open_arena(driver, large, "ada")
+        ada.until_texts("#note", "Only you play, with 20 bots")
+        ada.until(lambda: sum(map(int, ada.texts("#players .score"))) > 3)
+        ada.hold("d", "s")  # the corner of the field is the corner of the screen
+        ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+        assert ada.trouble() == []
+    finally:
+        large.stop()

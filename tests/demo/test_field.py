@@ -10,18 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hubthread.demo import field as rules
-from hubthread.demo.field import DOT_RADIUS, HEIGHT, RADIUS, TOP_SPEED, WIDTH, Field, Player
+from hubthread.demo.field import TOP_SPEED, Disc, Dot, Field, Rules
 from hubthread.demo.users import Refused
 
 DT = 0.05
+RULES = Rules(width=1000.0, height=640.0)
+WIDTH, HEIGHT, RADIUS, DOT_RADIUS = RULES.width, RULES.height, RULES.radius, RULES.dot
 
-IDS = st.integers(1, 5)
+IDS = st.integers(-2, 5).filter(bool)
 WISHES = st.floats(-1, 1)
 STEPS = st.one_of(
     st.tuples(st.just("enter"), IDS),
     st.tuples(st.just("leave"), IDS),
     st.tuples(st.just("steer"), IDS, WISHES, WISHES),
     st.tuples(st.just("step")),
+    st.tuples(st.just("bots"), st.integers(0, 9)),
     st.tuples(st.just("begin"), st.frozensets(IDS)),
     st.tuples(st.just("end")),
 )
@@ -39,48 +42,61 @@ def do(field: Field, kind: str, *more: object) -> None:
             field.begin_round(ready)
         case "end", ():
             field.end_round()
+        case "bots", (int(tick),):
+            field.steer_bots(tick)
         case _:
             field.step(DT)
 
 
-def alone(seed: int = 1) -> tuple[Field, Player]:
+def begun(seed: int) -> Field:
+    """Return a field with dots."""
+    field = Field(RULES)
+    field.begin(Random(seed))
+    return field
+
+
+def alone(seed: int = 1) -> tuple[Field, Disc]:
     """Return a field without dots, and a disc in its middle."""
-    field = Field(Random(seed))
-    field.dots = []
-    player = field.enter(1, "ada", watches=False)
-    player.x, player.y = WIDTH / 2, HEIGHT / 2
-    return field, player
+    field = Field(RULES, random=Random(seed))
+    field.enter(1, "ada", watches=False)
+    disc = field.discs[1]
+    disc.x, disc.y = WIDTH / 2, HEIGHT / 2
+    return field, disc
 
 
-def with_another(x: float, y: float) -> tuple[Field, Player, Player]:
+def with_another(x: float, y: float) -> tuple[Field, Disc, Disc]:
     """Return a field without dots, with a second disc at a distance from the first."""
     field, ada = alone()
-    grace = field.enter(2, "grace", watches=False)
+    field.enter(2, "grace", watches=False)
+    grace = field.discs[2]
     grace.x, grace.y = ada.x + x, ada.y + y
     return field, ada, grace
 
 
 @given(st.lists(STEPS, max_size=60), st.integers())
 def test_field_any_steps_keep_invariants(steps: list[tuple[str, object]], seed: int) -> None:
-    field = Field(Random(seed))
+    field = begun(seed)
+    count = len(field.dots)
     for step in steps:
         before = sum(player.score for player in field.players.values())
-        dots = list(field.dots)
+        dots = list(field.dots.values())
         do(field, *step)
-        for player in field.players.values():
-            assert RADIUS <= player.x <= WIDTH - RADIUS
-            assert RADIUS <= player.y <= HEIGHT - RADIUS
-            assert hypot(player.vx, player.vy) <= TOP_SPEED + 1e-6
-            assert hypot(player.wish_x, player.wish_y) <= 1 + 1e-9
+        assert field.discs.keys() == field.players.keys()
+        for disc in field.discs.values():
+            assert RADIUS <= disc.x <= WIDTH - RADIUS
+            assert RADIUS <= disc.y <= HEIGHT - RADIUS
+            assert hypot(disc.vx, disc.vy) <= TOP_SPEED + 1e-6
+            assert hypot(disc.wish_x, disc.wish_y) <= 1 + 1e-9
         nicks = [player.nick.casefold() for player in field.players.values()]
         assert len(set(nicks)) == len(nicks)
-        assert len(field.dots) == rules.DOTS
-        for x, y in field.dots:
-            assert DOT_RADIUS <= x <= WIDTH - DOT_RADIUS
-            assert DOT_RADIUS <= y <= HEIGHT - DOT_RADIUS
+        assert len(field.dots) == count
+        for dot in field.dots.values():
+            assert DOT_RADIUS <= dot.x <= WIDTH - DOT_RADIUS
+            assert DOT_RADIUS <= dot.y <= HEIGHT - DOT_RADIUS
         if step[0] == "step":
             # One point for each dot; a new dot may appear where the next disc collects it.
-            moved = sum(one != other for one, other in zip(dots, field.dots, strict=True))
+            now = field.dots.values()
+            moved = sum(one != other for one, other in zip(dots, now, strict=True))
             gained = sum(player.score for player in field.players.values()) - before
             assert (gained > 0) == (moved > 0)
             assert gained >= moved
@@ -88,11 +104,12 @@ def test_field_any_steps_keep_invariants(steps: list[tuple[str, object]], seed: 
 
 @given(st.lists(STEPS, max_size=60), st.integers())
 def test_field_same_inputs_give_same_field(steps: list[tuple[str, object]], seed: int) -> None:
-    one, other = Field(Random(seed)), Field(Random(seed))
+    one, other = begun(seed), begun(seed)
     for step in steps:
         do(one, *step)
         do(other, *step)
-    assert (one.players, one.dots) == (other.players, other.dots)
+    assert (one.players, one.discs) == (other.players, other.discs)
+    assert one.dots == other.dots
 
 
 def test_field_disc_follows_steering_and_stops() -> None:
@@ -162,37 +179,53 @@ def test_field_bump_keeps_discs_inside() -> None:
 
 def test_field_dot_scores_and_moves() -> None:
     field, ada = alone()
-    field.dots = [(ada.x + RADIUS, ada.y)]
+    field.dots = {0: Dot(ada.x + RADIUS, ada.y)}
     field.step(DT)
-    assert ada.score == 1
-    assert field.dots != [(ada.x + RADIUS, ada.y)]
+    assert field.players[1].score == 1
+    assert field.dots != {0: Dot(ada.x + RADIUS, ada.y)}
 
 
 def test_field_watcher_bumps_and_scores_nothing() -> None:
     field, ada, grace = with_another(10, 0)
     field.begin_round({1})
-    assert (ada.watches, grace.watches) == (False, True)
-    field.dots = [(grace.x + RADIUS, grace.y)]
+    assert [each.watches for each in field.players.values()] == [False, True]
+    field.dots = {0: Dot(grace.x + RADIUS, grace.y)}
     before = grace.x
     field.steer(2, 1, 0)
     field.step(DT)
     assert grace.x > before
-    assert (ada.x, grace.score, ada.score) == (WIDTH / 2, 0, 0)
+    assert ada.x == WIDTH / 2
+    assert [each.score for each in field.players.values()] == [0, 0]
 
 
-def test_field_round_ranks_scores_from_zero() -> None:
-    field, ada, grace = with_another(200, 0)
+def test_field_round_ranks_scores_from_zero_and_bots_play() -> None:
+    field, *_ = with_another(200, 0)
     field.enter(3, "eve", watches=True)
+    field.enter(-1, "bot", watches=False)
+    ada, grace, _, bot = field.players.values()
     ada.score = 9
     field.begin_round({1, 2})
     assert ada.score == 0
-    grace.score = 2
-    assert field.end_round() == [("grace", 2), ("ada", 0)]
+    grace.score, bot.score = 2, 1
+    assert field.end_round() == [("grace", 2), ("bot", 1), ("ada", 0)]
     assert all(not each.watches and each.score == 0 for each in field.players.values())
+
+
+def test_field_bot_goes_for_the_nearest_dot() -> None:
+    field, *_ = alone()
+    field.enter(-1, "bot", watches=False)
+    bot = field.discs[-1]
+    bot.x, bot.y = 100, 100
+    field.dots = {0: Dot(400, 100), 1: Dot(100, 250)}
+    field.look()
+    for tick in range(rules.THOUGHT):
+        field.steer_bots(tick)
+    assert (bot.wish_x, bot.wish_y) == (0, 1)
 
 
 def test_field_contended_until_last_player_leaves() -> None:
     field, *_ = with_another(200, 0)
+    field.enter(-1, "bot", watches=False)
     field.begin_round({1})
     assert field.contended()
     field.leave(1)
@@ -200,7 +233,8 @@ def test_field_contended_until_last_player_leaves() -> None:
 
 
 def test_field_enter_again_renames_player() -> None:
-    field, ada, _ = with_another(200, 0)
+    field, *_ = with_another(200, 0)
+    ada = field.players[1]
     ada.score = 3
     assert field.enter(1, "GRACE", watches=True) is ada
     assert (ada.nick, ada.score, ada.watches) == ("GRACE-2", 3, False)
@@ -210,11 +244,12 @@ def test_field_enter_again_renames_player() -> None:
 def test_field_full_refuses_new_player(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rules, "MOST_PLAYERS", 2)
+    monkeypatch.setattr(rules, "MOST_PEOPLE", 2)
     field, *_ = with_another(200, 0)
     with pytest.raises(Refused, match="at most 2 can play"):
         field.enter(3, "eve", watches=False)
-    assert list(field.players) == [1, 2]
+    field.enter(-1, "bot", watches=False)
+    assert list(field.players) == [1, 2, -1]
     assert field.enter(2, "eve", watches=False).nick == "eve"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
 import threading
@@ -59,7 +61,7 @@ def test_page_has_no_inline_code_or_foreign_source(name: str) -> None:
     inline = r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=|javascript:"
     assert re.findall(inline, page) == []
     addresses = re.findall(r"(?:src|href)=\"([^\"]*)", page)
-    own = {f"/{name}.js", f"/{name}.css", "/style.css", "/", "/arena"}
+    own = {f"/{name}.js", f"/{name}.css", "/style.css", "/", "/arena", "/cards"}
     assert {each for each in addresses if not each.startswith("data:")} <= own
 
 
@@ -98,3 +100,13 @@ def test_health_hub_stuck_is_503(
 def test_page_unknown_path_is_404(server: Server) -> None:
     assert get(server.http_url + "../chat.py")[0] == 404
     assert get(server.http_url + "ws")[0] == 426
+
+
+def test_cards_page_sends_to_the_port_of_the_game(site: Demo, server: Server) -> None:
+    assert get(server.http_url + "cards")[0] == 404
+    site.cards_port = 7
+    line = http.client.HTTPConnection("127.0.0.1", int(server.address[1]), timeout=60)
+    with contextlib.closing(line):
+        line.request("GET", "/cards", headers={"Host": "localhost:8000"})
+        answer = line.getresponse()
+    assert (answer.status, answer.headers["Location"]) == (303, "//localhost:7/")
