@@ -6,7 +6,8 @@ another, so that work is not handed from thread to thread.  If a step blocks, an
 takes the lead and goes on with the steps that wait:
 
 * at once, if the step is about to wait inside the library: ``about_to_wait``;
-* after two looks of the monitor, if it waits or computes elsewhere.
+* after two looks of the monitor, if it waits elsewhere;
+* after five looks, if it computes, or waits for a core on a busy machine.
 
 The thread that was left behind finishes its step, and then rests as a spare for a while.  So a
 crew has one thread for each step that blocks at the moment, and a constant number besides.
@@ -32,6 +33,7 @@ from typing import Protocol, TypeAlias
 
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.incidents import Incidents
+from hubthread.concurrency.threads import is_runnable
 
 __all__ = [
     "Crew",
@@ -47,6 +49,11 @@ __all__ = [
 
 HANDOVER = 0.0025
 """Seconds between two looks of the monitor: a step that blocks is noticed after 1 to 2 of them."""
+
+PATIENCE = 4
+"""Looks in a row at a step that makes no progress, after which its thread is left behind although
+it needs nothing but a core.  Another thread would need one too, and each change of threads costs
+time just when time is short."""
 
 LINGER = 2.0
 """Seconds for which a thread that was left behind stays as a spare."""
@@ -398,6 +405,7 @@ class Monitor:
 
     def _run(self) -> None:
         last: dict[Crew, tuple[_Hand | None, int, bool]] = {}
+        looks: dict[Crew, int] = {}  # in a row that have found the same step
         try:
             while True:
                 with self._lock:
@@ -407,7 +415,12 @@ class Monitor:
                     crews = list(self._crews)
                 now = {crew: crew._progress() for crew in crews}
                 for crew, (leader, count, waits) in now.items():
-                    if leader is not None and not waits and last.get(crew) == now[crew]:
+                    if leader is None or waits or last.get(crew) != now[crew]:
+                        looks.pop(crew, None)
+                        continue
+                    looks[crew] = looks.get(crew, 0) + 1
+                    thread = leader.thread
+                    if looks[crew] >= PATIENCE or thread is None or not is_runnable(thread):
                         crew._call_another(leader, count)
                 if now != last or not self._all_wait(now):
                     last = now

@@ -21,7 +21,7 @@ from hubthread.concurrency.deadline import Deadline
 if TYPE_CHECKING:
     from hubthread.concurrency.incidents import Incidents
 
-__all__ = ["Threads", "leave_signals_to_main_thread"]
+__all__ = ["Threads", "is_runnable", "leave_signals_to_main_thread"]
 
 # The signals that programs handle.  A process that a callback starts with ``subprocess`` inherits
 # them as blocked, so they are few: a shell without SIGCHLD would wait for ever.
@@ -57,6 +57,20 @@ def _unblock_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unblock_in_child)
+
+
+def is_runnable(thread: threading.Thread) -> bool:
+    """Return True if ``thread`` runs, or would run if it had a core; False if that is not known.
+
+    A thread that waits for the GIL does not count as runnable.  Only Linux tells.
+    """
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat", "rb", buffering=0) as file:
+            told: bytes = file.read(512)
+    except OSError:  # the thread has ended, or there is no /proc
+        return False
+    # "<id> (<name>) <state> ...", see proc(5); the name may contain anything.
+    return told.rpartition(b") ")[2].startswith(b"R")
 
 
 class _Begun(threading.Event):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
+import sys
 import threading
 from functools import partial
+from time import monotonic
 
 import pytest
 
 from hubthread.concurrency import threads as module
-from hubthread.concurrency.threads import Threads, _Begun
+from hubthread.concurrency.threads import Threads, _Begun, is_runnable
 from tests.support import TIMEOUT, Items, Logs, in_thread, incidents_to
 
 
@@ -235,3 +238,32 @@ def test_threads_take_no_signals() -> None:
     handled = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     assert told.wait(3) == [handled, handled, set()]
     assert blocked() == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the state of a thread")
+def test_is_runnable_tells_a_thread_that_computes_from_one_that_waits() -> None:
+    ends, begun, waits = threading.Event(), threading.Event(), threading.Event()
+
+    def compute() -> None:
+        while not ends.is_set():
+            begun.set()
+            hashlib.pbkdf2_hmac("sha256", b"x", b"x", 200_000)  # without the GIL
+
+    def wait() -> None:
+        waits.set()
+        ends.wait(TIMEOUT)
+
+    computing = threading.Thread(target=compute, name="a (R) b")
+    waiting = threading.Thread(target=wait)
+    computing.start()
+    waiting.start()
+    try:
+        assert begun.wait(TIMEOUT)
+        assert waits.wait(TIMEOUT)
+        deadline = monotonic() + TIMEOUT
+        while not is_runnable(computing) or is_runnable(waiting):  # on their way at first
+            assert monotonic() < deadline
+    finally:
+        ends.set()
+        computing.join(TIMEOUT)
+        waiting.join(TIMEOUT)
