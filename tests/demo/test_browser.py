@@ -12,7 +12,7 @@ from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
 from tests.demo import tabs
-from tests.demo.running import Running
+from tests.demo.running import HOST, Running
 from tests.demo.tabs import not_missing
 from tests.support.redis_server import Proxy
 
@@ -105,7 +105,7 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
 def test_chat_page_lost_line_within_the_grace_shows_what_was_missed(
     driver: webdriver.Chrome, running: Running
 ) -> None:
-    tunnel = Proxy(("127.0.0.1", running.port))
+    tunnel = Proxy((HOST, running.port))
     try:
         ada = Tab(driver, running.server.http_url)
         ada.enter("ada")
