@@ -15,7 +15,7 @@ PATIENCE_S = 60.0
 
 def not_missing(error: str) -> bool:
     """Return False for an error that only says that the server is not there."""
-    return "WebSocket connection to" not in error and "ERR_CONNECTION_REFUSED" not in error
+    return "WebSocket connection to" not in error and "ERR_CONNECTION_" not in error
 
 
 class Tab:
