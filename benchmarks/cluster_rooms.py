@@ -32,7 +32,7 @@ from hubthread.protocol.frames import Frame
 
 _BATCH = 16
 _IN_FLIGHT = 8
-"""Batches of a room that may wait for their places."""
+"""Batches of a hub's room that may wait for their places."""
 _QUIET_S = 10.0
 _PAYLOAD = "x" * 100
 _PATIENCE_S = 60.0
@@ -81,7 +81,7 @@ def place(url: str, count: int, seconds: float) -> dict[str, float]:
             for _ in range(_BATCH):
                 link.publish(f"room {number}", message)
         given += _BATCH
-        while given - min(arrived) > _IN_FLIGHT * _BATCH:
+        while given - min(arrived) > _BATCH:  # one is placed while the next one is given
             moved.clear()
             moved.wait(0.01)
     while min(arrived) < given:

@@ -293,6 +293,8 @@ _KEYS: tuple[tuple[type, Callable[[Any], bytes], Callable[[bytes], Any]], ...] =
 def pack(message: Message) -> bytes:
     """Return the bytes of a message in a batch."""
     body = message.frame.body
+    if message.key is None:  # nearly always
+        return _HEAD.pack(message.frame.message_type, 0, len(body)) + body
     for kind, (key_type, encode, _) in enumerate(_KEYS, 1):
         if isinstance(message.key, key_type):
             key = encode(message.key)
