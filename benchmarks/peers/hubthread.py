@@ -88,5 +88,7 @@ def serve(job: Job, name: str) -> None:
 
     publisher = Publisher(job, push)
     with hub, hub.serve(max_connections=20_000, ssl=job.tls()) as server:
+        while job.redis and hub.statistics().backplane.state != "up":  # type: ignore[union-attr]
+            time.sleep(0.01)
         listening(int(server.address[1]))
         threading.Event().wait()
