@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.backplanes import assert_one_order
+from tests.support.networks import another_machine, ip
 from tests.support.nodes import RemoteNode, remote_node
 from tests.support.redis_server import Proxy, RedisServer, redis_server
-
-NEAR, FAR = "10.213.77.1", "10.213.77.2"
 
 
 @pytest.fixture(scope="module")
@@ -76,48 +72,22 @@ def test_hub_whose_process_is_stopped_catches_up_and_its_users_leave_once(
         assert one.changes.now().count("-bob") == 1
 
 
-@contextlib.contextmanager
-def namespace() -> Iterator[tuple[str, str]]:
-    """Make a network namespace, for a block; return its name and the near end of its link."""
-    name = f"ht{os.getpid()}"
-    near, far = f"{name}a", f"{name}b"
-    if shutil.which("ip") is None:
-        pytest.skip("ip is not installed")
-
-    def ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["ip", *words], check=check, capture_output=True, text=True)
-
-    made = ip("netns", "add", name, check=False)
-    if made.returncode:
-        pytest.skip(f"no network namespace: {made.stderr.strip()}")
-    try:
-        ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", name)
-        ip("addr", "add", f"{NEAR}/30", "dev", near)
-        ip("link", "set", near, "up")
-        ip("-n", name, "addr", "add", f"{FAR}/30", "dev", far)
-        ip("-n", name, "link", "set", far, "up")
-        yield name, near
-    finally:
-        ip("link", "del", near, check=False)
-        ip("netns", "del", name, check=False)
-
-
 def test_hub_whose_network_is_cut_finds_out_and_misses_nothing(
     server: RedisServer, port: int
 ) -> None:
     """The packets vanish; no connection ends.  The other hub goes on."""
     with (
-        namespace() as (name, link),
-        nodes(server.url, f"redis://{NEAR}:{port}", ("ip", "netns", "exec", name)) as (one, two),
+        another_machine() as (name, host),
+        nodes(server.url, f"redis://{host}:{port}", ("ip", "netns", "exec", name)) as (one, two),
     ):
-        subprocess.run(["ip", "link", "set", link, "down"], check=True)
+        ip("-n", name, "link", "set", "far", "down")
         two.push("waits")
         one.push("meanwhile")
         one.heard("meanwhile")
         two.states.until(lambda states: states[-1] == "down")
         one.changes.until(lambda changes: "-bob" in changes)
         assert "down" not in one.states.now()
-        subprocess.run(["ip", "link", "set", link, "up"], check=True)
+        ip("-n", name, "link", "set", "far", "up")
         two.up(2)
         two.heard("meanwhile", "waits")
         settle(one, two)
