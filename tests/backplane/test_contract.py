@@ -20,7 +20,7 @@ from hubthread.protocol.frames import Frame
 from hubthread.testing import FakeClock
 from hubthread.testing.backplane import VirtualBackplane, VirtualLink
 from tests.support.backplanes import Host
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT
 
 KEEP = History(size=5, ttl=60.0)
@@ -198,12 +198,6 @@ class SettledLink:
         rooms = list(link._presence.values())
         started = all(room.is_started for room in rooms)
         return not link._waiting and not link.presences.waiting and started
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture

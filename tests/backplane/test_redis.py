@@ -37,18 +37,6 @@ from tests.support.redis_server import ACL_RULES, Proxy, RedisServer, redis_serv
 from tests.support.waiting import TIMEOUT, Items, Task
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server("--appendonly", "yes") as server:
-        yield server
-
-
-@pytest.fixture
-def _beat_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let hubs notice a silent connection soon, and on a busy machine others, too."""
-    monkeypatch.setattr(module, "BEAT", 0.2)
-
-
 class Node:
     """A hub's connection through a proxy of its own, and a room."""
 

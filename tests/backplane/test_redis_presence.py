@@ -11,24 +11,14 @@ import pytest
 
 from hubthread import RedisBackplane
 from hubthread.backplane.interfaces import Message
-from hubthread.backplane.redis import backplane as module
 from hubthread.backplane.redis import presence as presence_module
 from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.history import Position
 from tests.support.backplanes import Host
-from tests.support.redis_server import ACL_RULES, Proxy, RedisServer, redis_server
+from tests.support.redis_server import ACL_RULES, Proxy, RedisServer
 from tests.support.waiting import TIMEOUT, Items
 
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server("--appendonly", "yes") as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _beat_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEAT", 0.1)
+pytestmark = pytest.mark.usefixtures("_beat_often")
 
 
 class Picture:
