@@ -10,6 +10,7 @@ const REPLAY_MS = 10_000;
 const TAPE_TICKS = 80;
 const LISTED = 8; // players in the list, the best first
 const STALL_MS = 2_100; // until the server allows the next stall
+const FARTHEST_MS = 600; // the room takes no input that is further ahead
 const JUMP = 300; // a correction of more units is no movement
 
 const me = {
@@ -156,7 +157,7 @@ const now = () => hub.now();
 
 // The tick that an input of now is for: one that it reaches in time.
 function nextTick() {
-  const trip = ((hub.rtt ?? 0) + delay()) / 2;
+  const trip = Math.min(FARTHEST_MS, ((hub.rtt ?? 0) + delay()) / 2);
   return Math.floor(room.tickAt()) + 2 + Math.ceil((trip * game().rules.hz) / 1000);
 }
 
@@ -473,7 +474,7 @@ function showRound() {
   const texts = { free: "", gate: `Ready for a round? ${left} s`, round: `Round · ${left} s` };
   const text = here && now.paused ? `Paused ${texts[phase] && `· ${texts[phase]}`}` : texts[phase];
   show($("banner"), replay ? "Replay, half speed" : text);
-  show($("trip"), hub.rtt === null ? "" : `${Math.round(hub.rtt + delay())} ms there and back`);
+  show($("trip"), hub.rtt === null ? "" : `${Math.round(hub.rtt + delay())} ms`);
 }
 
 // Only changes: the page must not be laid out twenty times a second.
