@@ -213,6 +213,8 @@ class _Interrupt:
 
     def __exit__(self, *error: object) -> None:
         self._done = True
+        # Python gives up its handlers when it ends, and keeps what is ignored.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._left.set()
 
     def _raise(self, *signal_and_frame: object) -> None:

@@ -244,7 +244,7 @@ class Typist:
     def types(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
-    def ends(self, last: str = "") -> int:
+    def ends(self, last: str = "", pause: float = 0.5) -> int:
         """Wait for the end of the command, and return its status.
 
         :param last: typed again and again, as people do: a key that comes in the moment before
@@ -254,7 +254,7 @@ class Typist:
         with contextlib.suppress(OSError):  # the command has ended
             while True:
                 self.types(next(keys))
-                while select.select([self._fd], [], [], 0.5)[0]:
+                while select.select([self._fd], [], [], pause)[0]:
                     if not os.read(self._fd, 4096):
                         raise OSError
         _, status = os.waitpid(self.pid, 0)
@@ -275,6 +275,13 @@ def test_command_in_a_terminal_talks_and_ends(last: str, status: int) -> None:
         typist.types("\x1b[A\n")  # the line before
         typist.wait_for('\x1b[1msay\x1b[0m {"text": "hi"}\r\n> ')
         assert typist.ends(last) == status
+
+
+def test_command_ends_well_while_ctrl_c_is_pressed_again_and_again() -> None:
+    with listening(serve) as server:
+        typist = Typist(server.url, "--room", "lobby")
+        typist.wait_for('\x1b[1msaid\x1b[0m {"text": "old"}')
+        assert typist.ends("\x03", pause=0.0) == 0
 
 
 def test_command_ends_with_its_server_refusing() -> None:
