@@ -8,6 +8,7 @@ above it:
     checks.py, types.py       argument checks; ids and enums
     limits.py, history.py     limits for clients; the history of a room
     presence.py, sessions.py  who is in a room; clients that come back
+    nodes.py                  names of hubs and clients, for other hubs
     matcher/                  typed messages: formats, handlers, converters
     state/                    the state of a room as its members see it: patches
     protocol/                 the wire: HTTP, handshake, frames, closing
@@ -66,6 +67,8 @@ from hubthread.defaults import read_buffer_preprocessing_binary as read_buffer_p
 from hubthread.defaults import read_buffer_preprocessing_text as read_buffer_preprocessing_text
 from hubthread.errors import BackplaneDown as BackplaneDown
 from hubthread.errors import BackplaneError as BackplaneError
+from hubthread.errors import CallFailed as CallFailed
+from hubthread.errors import CallTimeout as CallTimeout
 from hubthread.errors import ClientClosed as ClientClosed
 from hubthread.errors import Closed as Closed
 from hubthread.errors import ContextNotClient as ContextNotClient
@@ -85,6 +88,7 @@ from hubthread.errors import HubThreadError as HubThreadError
 from hubthread.errors import InternalError as InternalError
 from hubthread.errors import LongPollingTimeoutZero as LongPollingTimeoutZero
 from hubthread.errors import MatcherError as MatcherError
+from hubthread.errors import NodeGone as NodeGone
 from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
 from hubthread.errors import PublishUnknown as PublishUnknown
@@ -128,6 +132,8 @@ from hubthread.matcher.matcher import HandlePack as HandlePack
 from hubthread.matcher.matcher import MatcherMap as MatcherMap
 from hubthread.matcher.matcher import SubMatcher as SubMatcher
 from hubthread.net.activation import systemd_sockets as systemd_sockets
+from hubthread.nodes import Address as Address
+from hubthread.nodes import Node as Node
 from hubthread.presence import Presence as Presence
 from hubthread.presence import PresenceChange as PresenceChange
 from hubthread.presence import PresenceState as PresenceState
@@ -210,6 +216,9 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "BackplaneState",
     "MemoryBackplane",
     "RedisBackplane",
+    # Other hubs.
+    "Address",
+    "Node",
     # Clients that come back.
     "Sessions",
     # Rooms with a clock.
@@ -313,6 +322,9 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "BackplaneError",
     "BackplaneDown",
     "PublishUnknown",
+    "NodeGone",
+    "CallFailed",
+    "CallTimeout",
     "ExecTimeout",
     "InternalError",
     # The version.

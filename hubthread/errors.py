@@ -25,7 +25,10 @@ There is one branch for each party that can mend the error::
     ├── QueueFull               a bounded queue is full; the call did nothing, try later
     ├── BackplaneError          the backplane of shared rooms
     │   ├── BackplaneDown           it cannot be reached; the call did nothing
-    │   └── PublishUnknown          a push was sent, and no answer has come
+    │   ├── PublishUnknown          a push was sent, and no answer has come
+    │   ├── NodeGone                there is no such hub
+    │   ├── CallFailed              the function of another hub has raised
+    │   └── CallTimeout             another hub has not answered; also a ``TimeoutError``
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
     │   └── TimedOut                of hubthread.client
     ├── TooManyRooms            a client is in as many rooms as the limit allows
@@ -50,6 +53,8 @@ from __future__ import annotations
 __all__ = [
     "BackplaneDown",
     "BackplaneError",
+    "CallFailed",
+    "CallTimeout",
     "ClientClosed",
     "Closed",
     "ContextNotClient",
@@ -70,6 +75,7 @@ __all__ = [
     "LongPollingTimeoutZero",
     "Lost",
     "MatcherError",
+    "NodeGone",
     "PayloadError",
     "PeerError",
     "PublishUnknown",
@@ -207,6 +213,18 @@ class BackplaneDown(BackplaneError):
 
 class PublishUnknown(BackplaneError):
     """A push was sent, and no answer has come in time.  It may have its place or not."""
+
+
+class NodeGone(BackplaneError):
+    """There is no such hub on the backplane.  The call did nothing."""
+
+
+class CallFailed(BackplaneError):
+    """The function that another hub was to run has raised, or there is none; the text says why."""
+
+
+class CallTimeout(BackplaneError, TimeoutError):
+    """Another hub has not answered in time.  Its function may have run, or may still run."""
 
 
 class ExecTimeout(HubThreadError, TimeoutError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hubthread.concurrency.clock import Clock
     from hubthread.concurrency.context import Context
     from hubthread.net.interfaces import Link
+    from hubthread.nodes import Address
     from hubthread.protocol.frames import MessageType
     from hubthread.protocol.request import Request
     from hubthread.statistics import ClientStatistics, HotlineStatistics, HubStatistics
@@ -75,6 +76,10 @@ class IOContext(Protocol):
     @property
     def user(self) -> str | None:
         """The name of the client's user, from ``HubSetting.user``; None without one."""
+
+    @property
+    def address(self) -> Address:
+        """The client's name among the clients of all hubs, for ``hub.tell``."""
 
     matcher: Any
     """The ``MatcherMap`` or ``SubMatcher`` that handles this client's messages, or None.

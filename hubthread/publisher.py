@@ -14,6 +14,8 @@ import threading
 from collections import OrderedDict
 
 from hubthread.backplane.interfaces import Message
+from hubthread.backplane.letters import encode_letter, user_box
+from hubthread.backplane.redis.boxes import box_channel
 from hubthread.backplane.redis.publisher import place_command
 from hubthread.backplane.redis.scripts import PUBLISH, keys_of
 from hubthread.backplane.redis.wire import Connector, Lost, ReplyError, Wire, command, pack
@@ -76,10 +78,7 @@ class Publisher:
         :raises WrongValue: for text that UTF-8 cannot encode.
         """
         check_room_name(room)
-        check_kind("data", data, str | bytes, "text or bytes")
-        check_key(key)
-        kind = MessageType.TEXT if isinstance(data, str) else MessageType.BINARY
-        body = pack(Message(Frame(data, kind), key))
+        body = _packed(data, key)
         if self._process != os.getpid():  # the connection is the parent's
             self._begin()
         with self._lock:
@@ -91,6 +90,43 @@ class Publisher:
         :param obj: anything that ``marshal_json`` takes.
         """
         return self.push(room, marshal_json(obj))
+
+    def tell(self, user: str, data: str | bytes, *, key: Key | None = None) -> int:
+        """Send a message to all clients of a user, in all hubs, as ``hub.tell``.
+
+        It reaches the clients that are connected now, once or not at all.
+
+        :param user: the name that ``HubSetting.user`` has returned.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :returns: the number of hubs that it has gone to; 0 if the user has no clients.
+        :raises BackplaneDown: if the server cannot be reached; nothing was sent.
+        :raises PublishUnknown: if it was sent, and no answer has come in time.
+        :raises WrongType: for anything but ``str`` or ``bytes``.
+        """
+        check_kind("user", user, str, "the name of a user")
+        letter = encode_letter({"user": user}, _packed(data, key))
+        channel = box_channel(self._prefix, user_box(user))
+        if self._process != os.getpid():  # the connection is the parent's
+            self._begin()
+        with self._lock:
+            try:
+                wire = self._connected(f"user {user!r}")
+                try:
+                    (reply,) = wire.ask(
+                        command(b"PUBLISH", channel, letter), timeout=self._timeout
+                    )
+                except Lost as error:
+                    raise PublishUnknown(f"user {user!r}: {error}; no answer has come") from None
+                if isinstance(reply, ReplyError):
+                    raise BackplaneDown(f"user {user!r}: {reply}; nothing was sent")
+            except BaseException:
+                self._disconnect()
+                raise
+        return int(reply)
+
+    def tell_json(self, user: str, obj: object) -> int:
+        """Send ``obj`` as JSON text to all clients of a user; see ``tell``."""
+        return self.tell(user, marshal_json(obj))
 
     def close(self) -> None:
         """Close the connection.  A later push makes another one."""
@@ -125,13 +161,7 @@ class Publisher:
         return reply
 
     def _place(self, room: str, origin: str, number: int, body: bytes) -> Position:
-        try:
-            wire = self._wire
-            if wire is None:
-                wire = self._wire = self._connector.connect()
-                self._run_id = wire.run_id()
-        except Lost as error:
-            raise BackplaneDown(f"room {room!r}: {error}; nothing was pushed") from None
+        wire = self._connected(f"room {room!r}")
         server = self._run_id, secrets.token_hex(4).encode()
         keys = keys_of(self._prefix, room)
         placing = place_command(keys, None, server, origin, range(number, number + 1))
@@ -142,11 +172,33 @@ class Publisher:
         except Lost as error:
             raise PublishUnknown(f"room {room!r}: {error}; no answer has come") from None
         if isinstance(reply, ReplyError):
-            raise BackplaneDown(f"room {room!r}: {reply}; nothing was pushed")
+            raise BackplaneDown(f"room {room!r}: {reply}; nothing was sent")
         _, epoch, top = reply
         return Position(epoch.decode(), int(top))
+
+    def _connected(self, what: str) -> Wire:
+        """Return the connection; make one first if there is none.
+
+        :raises BackplaneDown: if the server cannot be reached.
+        """
+        try:
+            wire = self._wire
+            if wire is None:
+                wire = self._wire = self._connector.connect()
+                self._run_id = wire.run_id()
+        except Lost as error:
+            raise BackplaneDown(f"{what}: {error}; nothing was sent") from None
+        return wire
 
     def _disconnect(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+
+def _packed(data: str | bytes, key: Key | None) -> bytes:
+    """Return a message as hubs send it."""
+    check_kind("data", data, str | bytes, "text or bytes")
+    check_key(key)
+    kind = MessageType.TEXT if isinstance(data, str) else MessageType.BINARY
+    return pack(Message(Frame(data, kind), key))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from os import PathLike
@@ -453,6 +453,11 @@ class HubSetting(Generic[Meta, Header]):
     ``None`` gives the hub a ``MemoryBackplane`` of its own.  Hubs with the same backplane share
     their shared rooms.
     """
+    calls: Mapping[str, Callable[[Any, Any], object]] = field(default_factory=dict)
+    """The functions that other hubs of the backplane may run with ``hub.call``, by name.
+
+    Each is called with ``(hub, payload)`` on a worker thread, and returns what JSON can say.
+    """
     on_backplane: Callable[[Any, BackplaneState], object] | None = None
     """Called with ``(hub, state)``, on the hub thread, when the backplane is lost or is back."""
     limits: Limits = field(default_factory=Limits)
@@ -520,6 +525,9 @@ class HubSetting(Generic[Meta, Header]):
             check_kind("sessions", self.sessions, Sessions, "a Sessions or None")
         self._need_subprotocol("check_token", "its clients show tokens")
         self._need_subprotocol("sessions", "its clients come back")
+        check_kind("calls", self.calls, Mapping, "a mapping from names to functions")
+        for name, function in self.calls.items():
+            check_function(f"calls[{name!r}]", function, "hub", "payload")
         for name, arguments in (
             ("receive_matcher_error", ("ctx", "meta", "error")),
             ("on_handshake", ("request",)),

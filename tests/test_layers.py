@@ -62,7 +62,7 @@ class Row(NamedTuple):
 ROWS = (
     Row("errors statistics version"),
     Row("checks types"),
-    Row("limits history presence sessions"),
+    Row("limits history nodes presence sessions"),
     # No threads, no clocks: what these two do depends on the bytes alone.
     Row("matcher", not_stdlib=f"{_IO} {_THREADS}"),
     Row("state", not_stdlib=f"{_IO} {_THREADS}"),

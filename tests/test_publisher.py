@@ -99,7 +99,7 @@ def test_answer_that_was_lost_places_nothing_twice(server: RedisServer, prefix: 
         assert publisher.push("room", "6").offset == 6
         proxy.refuse(True)
         publisher.close()
-        with pytest.raises(BackplaneDown, match=r"'room': .*; nothing was pushed"):
+        with pytest.raises(BackplaneDown, match=r"'room': .*; nothing was sent"):
             publisher.push("room", "7")
     proxy.close()
 

@@ -9,6 +9,7 @@ Read in this order:
 - ``interfaces.py``: ``Backplane``, ``BackplaneLink`` and ``Receiver``: the calls of a backplane,
   and which of them may wait.
 - ``stream.py``: the recent messages of one room, with their epoch and offsets.
+- ``letters.py``: messages to users and hubs, beside the rooms.
 - ``memory.py``: ``MemoryBackplane``, the default: everything in the memory of one process, on the
   threads that call it.
 - ``redis/``: ``RedisBackplane``, for several processes and machines.

@@ -99,9 +99,15 @@ class BackplaneHost(Protocol):
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         """Tell the program a new state of the connection; return at once."""
 
+    def describe(self) -> dict[str, Any]:
+        """Return what other hubs are told of this one: an object of JSON, in a moment."""
+
 
 class BackplaneLink(Protocol):
     """One hub's connection to its backplane."""
+
+    node: str
+    """The name of the hub among all hubs, known from ``start`` on."""
 
     def start(self, host: BackplaneHost) -> None:
         """Connect, on threads of its own; return at once.  Called once, when the hub has started.
@@ -150,6 +156,40 @@ class BackplaneLink(Protocol):
         """Return the messages after ``since``, or None if some of them are not known any more.
 
         :param timeout: the seconds that the call may wait; 0 on the hub thread and in ticks.
+        """
+
+    def listen(self, box: str, heard: Callable[[bytes], object]) -> None:
+        """Hear the letters to a box from now on, or a moment later.  Any thread; returns at once.
+
+        :param heard: called with each letter, on a thread of the backplane or of the hub that
+            sends; returns at once, and never raises.
+        """
+
+    def unlisten(self, box: str) -> None:
+        """Hear no more letters to a box.  Any thread; returns at once."""
+
+    def tell(
+        self,
+        box: str,
+        letter: bytes,
+        sent: Callable[[int | None], object],
+        within: float | None = None,
+    ) -> None:
+        """Send a letter to all hubs that hear a box.  Any thread; returns at once.
+
+        A letter arrives once or not at all.  The letters of one hub keep the order of the calls.
+
+        :param sent: called with the number of hubs that the letter has gone to; with None if it
+            was not sent, or if nobody knows.
+        :param within: the letter is not sent later than in so many seconds.
+        :raises BackplaneDown: if the backplane is away, and the letter cannot wait for it.
+        :raises QueueFull: if too much waits.
+        """
+
+    def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
+        """Return the hubs of the backplane, this one too; any thread, returns at once.
+
+        Each is its name, the seconds since it was heard of, and what it has described.
         """
 
     def statistics(self) -> BackplaneStatistics:

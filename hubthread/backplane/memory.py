@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Mapping
 from time import monotonic
+from typing import Any
 
 from hubthread.backplane.interfaces import BackplaneHost, Message, Receiver
 from hubthread.backplane.stream import Stream
@@ -221,10 +222,30 @@ class MemoryBackplane:
         self._lock = threading.RLock()  # guards what follows; taken before that of a room
         self._rooms: dict[str, _Room] = {}
         self._unused: OrderedDict[str, _Room] = OrderedDict()  # detached first is first
+        self._boxes: dict[str, dict[MemoryLink, Callable[[bytes], object]]] = {}
+        self._hosts: dict[MemoryLink, BackplaneHost] = {}
 
     def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
         """Return a connection for one hub; see ``Backplane.open``."""
         return MemoryLink(self, node, now)
+
+    def _listen(self, box: str, link: MemoryLink, heard: Callable[[bytes], object]) -> None:
+        with self._lock:
+            self._boxes.setdefault(box, {})[link] = heard
+
+    def _unlisten(self, box: str, link: MemoryLink) -> None:
+        with self._lock:
+            listeners = self._boxes.get(box, {})
+            listeners.pop(link, None)
+            if not listeners:
+                self._boxes.pop(box, None)
+
+    def _tell(self, box: str, letter: bytes) -> int:
+        with self._lock:
+            listeners = list(self._boxes.get(box, {}).values())
+        for heard in listeners:
+            heard(letter)
+        return len(listeners)
 
     def _room(self, name: str) -> _Room | None:
         return self._rooms.get(name)  # one look, which needs no lock
@@ -262,6 +283,12 @@ class MemoryBackplane:
                     self._unused[name] = room
             self._forget_expired()
 
+    def _forget(self, link: MemoryLink) -> None:
+        with self._lock:
+            self._hosts.pop(link, None)
+            for box in list(self._boxes):
+                self._unlisten(box, link)
+
     def _detach_all(self, link: MemoryLink) -> None:
         with self._lock:
             for name in list(self._rooms):
@@ -289,6 +316,7 @@ class MemoryLink:
 
     def start(self, host: BackplaneHost) -> None:
         """See ``BackplaneLink.start``."""
+        self._backplane._hosts[self] = host
 
     def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
         """See ``BackplaneLink.attach``."""
@@ -332,6 +360,29 @@ class MemoryLink:
         with found.lock:
             return found.stream.after(since)
 
+    def listen(self, box: str, heard: Callable[[bytes], object]) -> None:
+        """See ``BackplaneLink.listen``."""
+        self._backplane._listen(box, self, heard)
+
+    def unlisten(self, box: str) -> None:
+        """See ``BackplaneLink.unlisten``."""
+        self._backplane._unlisten(box, self)
+
+    def tell(
+        self,
+        box: str,
+        letter: bytes,
+        sent: Callable[[int | None], object],
+        within: float | None = None,
+    ) -> None:
+        """See ``BackplaneLink.tell``."""
+        sent(self._backplane._tell(box, letter))
+
+    def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
+        """See ``BackplaneLink.nodes``."""
+        hosts = list(self._backplane._hosts.items())
+        return [(link.node, 0.0, host.describe()) for link, host in hosts]
+
     def statistics(self) -> BackplaneStatistics:
         """See ``BackplaneLink.statistics``."""
         return BackplaneStatistics("up")
@@ -339,3 +390,4 @@ class MemoryLink:
     def close(self, timeout: float) -> None:
         """See ``BackplaneLink.close``."""
         self._backplane._detach_all(self)
+        self._backplane._forget(self)

@@ -35,6 +35,7 @@ from hubthread.matcher.compile import marshal_json
 from hubthread.matcher.matcher import Answer, HandlerCall, Recipient
 from hubthread.net.connection import POLICY_VIOLATION
 from hubthread.net.tick_batch import catch_up, refuse_in_tick
+from hubthread.nodes import Address
 from hubthread.protocol.close_codes import advised_reason
 from hubthread.protocol.frames import Frame, MessageType, check_message_type
 from hubthread.statistics import ClientStatistics
@@ -250,6 +251,11 @@ class Client(Recipient, Generic[Meta, Header]):
         reason = advised_reason(code, reason, retry)
         catch_up()
         self.ws_conn.close(code, reason)
+
+    @property
+    def address(self) -> Address:
+        """The client's name among the clients of all hubs.  See ``IOContext``."""
+        return Address(self._core.sharing.node, self.connection_id)
 
     def hub_broadcast(self, data: str | bytes, *, key: Key | None = None) -> int:
         """Send to every client of the hub; return the broadcast's number."""

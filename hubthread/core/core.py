@@ -122,6 +122,8 @@ class Core(Generic[Meta, Header]):
         """Called when the hub has started, on the thread that starts it."""
         self.started_at: float | None = None
         """The time of the start, on the hub's clock."""
+        self.letters: Any
+        """What the hub tells other hubs and hears of them (``hub.cluster``)."""
         self.sessions: Any = None
         """The sessions of clients of ``hubthread.1`` (``hub.session_table``); ``None``: none."""
         self.client_messages: Callable[[Any, Any], bool]

@@ -96,6 +96,8 @@ class Registry(Generic[C, H]):
         self._last_hotline = 0
         self._clients: dict[ClientID, C] = {}
         self._users: dict[str, dict[C, None]] = {}  # the clients of each user
+        self.on_user: Callable[[str], object] = lambda name: None
+        """Called with a user whose first client has come, or whose last one has gone."""
         self._expected: dict[C, None] = {}
         self._hotlines: dict[HotlineID, H] = {}
         self._named: dict[str, H] = {}  # those that a name leads to
@@ -142,11 +144,16 @@ class Registry(Generic[C, H]):
             self._expected.pop(client, None)
             self._clients[client.connection_id] = client
             self._total += 1
-            if client.user is not None:
-                self._users.setdefault(client.user, {})[client] = None
+            user = client.user
+            clients = {} if user is None else self._users.setdefault(user, {})
+            if user is not None:
+                clients[client] = None
+            is_first = len(clients) == 1
             figures = self._client_figures(client.kind)
             figures.opened += 1
             figures.connected += 1
+        if user is not None and is_first:
+            self.on_user(user)
         self.everyone.join(client)
 
     def forget(self, client: C) -> None:
@@ -158,14 +165,18 @@ class Registry(Generic[C, H]):
                 figures = self._client_figures(client.kind)
                 figures.connected -= 1
                 figures.seconds.add(seconds)
-            if client.user is not None:
-                clients = self._users.get(client.user, {})
+            user = client.user
+            clients = {} if user is None else self._users.get(user, {})
+            if user is not None:
                 clients.pop(client, None)
                 if not clients:
-                    self._users.pop(client.user, None)
+                    self._users.pop(user, None)
+            was_last = not clients
             self._expected.pop(client, None)
             self._ended[connection.ended_by or "lost"] += 1
             self._dropped += connection.dropped
+        if user is not None and was_last:
+            self.on_user(user)
         # Closed: the hub thread has ended, and nothing is fanned out any more.
         with contextlib.suppress(Closed):
             self.everyone.leave(client)

@@ -47,6 +47,8 @@ class Sharing:
         self._threads = threads
         self._loop = loop
         self._now = now
+        self.description: Callable[[], dict[str, Any]] = dict
+        """Returns what other hubs are told of this one."""
         self._lock = threading.RLock()  # guards what follows
         self._link: BackplaneLink | None = None
         self._started = False
@@ -67,6 +69,13 @@ class Sharing:
             self._started = True
             if self._link is not None:
                 self._link.start(self)
+            elif self._setting.backplane is not None:
+                self.link()
+
+    @property
+    def node(self) -> str:
+        """The name of the hub among all hubs, which is known from its start on."""
+        return self._node if self._setting.backplane is None else self.link().node
 
     def statistics(self) -> BackplaneStatistics | None:
         """Return the figures of the connection; None if there is none."""
@@ -85,6 +94,10 @@ class Sharing:
     def start_thread(self, target: Callable[[], None], what: str) -> None:
         """See ``BackplaneHost.start_thread``."""
         self._threads.start(target, what)
+
+    def describe(self) -> dict[str, Any]:
+        """See ``BackplaneHost.describe``."""
+        return self.description()
 
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         """See ``BackplaneHost.tell_state``."""

@@ -5,6 +5,8 @@
                         ``core/``, ``rooms/``, ``clients/`` and ``serving/``
 ``dhub.py``             ``DHub``: the argument of closures.  The hub thread only
 ``lifecycle.py``        the start, and the six steps of closing.  One thread walks through them
+``cluster.py``          ``hub.tell``, ``hub.call`` and ``hub.cluster``: other hubs of the
+                        backplane.  Any thread
 ``drain.py``            clients are sent elsewhere, before the hub ends.  A thread of the program
 ``rooms.py``            the making of hotlines, by number or by name.  Any thread
 ``users.py``            ``User``: all clients of one user.  Any thread

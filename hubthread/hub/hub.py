@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from hubthread.interfaces import IOContext
+    from hubthread.nodes import Node, Target
 
 __all__ = ["Hub"]
 
@@ -158,7 +159,7 @@ class Hub(EachClient[Meta, Header]):
         check_timeout(timeout)
         return self._core.loop.exec_sync(work, timeout)
 
-    # Sending to all.
+    # Sending to all, and to other hubs.
 
     def broadcast(
         self,
@@ -228,6 +229,31 @@ class Hub(EachClient[Meta, Header]):
         :raises WrongValue: for anything but ``str`` or ``bytes``, and text that is not UTF-8.
         """
         return sending.push_to_several(self._core, rooms, data, key, exclude)
+
+    def cluster(self) -> list[Node]:
+        """Return the hubs of the backplane, this one too, as they have told 5 s ago at most."""
+        return list(self._core.letters.cluster())
+
+    def tell(self, target: Target, data: str | bytes, *, key: Key | None = None) -> None:
+        """Send a message to clients in any hub, if they are connected now; return at once.
+
+        :param target: the name of a user, a client's ``ctx.address``, or a hub of ``cluster``.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :raises BackplaneDown, QueueFull, HubClosed, WrongType: as a push to a shared room.
+        """
+        self._core.letters.tell(target, data, key)
+
+    def call(self, node: Node | str, name: str, payload: Any = None, timeout: float = 2) -> Any:
+        """Run ``HubSetting.calls[name]`` in another hub, and return its result.
+
+        :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.
+        :param payload: anything that JSON can say, as the result.
+        :param timeout: seconds; the function does not begin later.
+        :raises NodeGone, CallFailed: when there is no such hub; when the function raises.
+        :raises CallTimeout, BackplaneDown: when no answer has come; the function may have run.
+        :raises UsageError: on the hub thread, and in a tick.
+        """
+        return self._core.letters.call(node, name, payload, timeout)
 
     # Objects and bytes.
 

@@ -174,6 +174,7 @@ class Lifecycle:
         self.watchdog.start()
         self._idle.start()
         self._core.sharing.start()
+        self._core.letters.start()
         self.metrics.start()
         for each in list(self._core.on_start):
             each()

@@ -13,8 +13,10 @@ from hubthread.clients.ratelimit import behind_limit, limiter_of
 from hubthread.core.core import Core
 from hubthread.core.runtime import Runtime
 from hubthread.hub.client_messages import ClientMessages
+from hubthread.hub.cluster import Letters
 from hubthread.hub.dhub import DHub
 from hubthread.hub.lifecycle import Lifecycle
+from hubthread.hub.report import described
 from hubthread.hub.session_table import SessionTable
 from hubthread.protocol.handshake import validate_origin_check
 from hubthread.serving.wsgi import WSGIBridge
@@ -46,6 +48,9 @@ def wire(core: Core[Any, Any]) -> None:
     """
     setting = core.setting
     core.client_class = Client
+    core.letters = Letters(core)
+    core.registry.on_user = core.letters.follow_user
+    core.sharing.description = partial(described, core)
     core.limiter = limiter_of(setting.limits, core.clock.now)
     core.intercept = behind_limit(core.limiter, setting.on_receive_message)
     own = ClientMessages(core, setting.on_receive_message)

@@ -14,7 +14,7 @@ from hubthread.protocol.http import Response
 from hubthread.serving.wsgi import WSGIBridge
 from hubthread.statistics import HubStatistics
 
-__all__ = ["health_page", "snapshot", "state_of"]
+__all__ = ["described", "health_page", "snapshot", "state_of"]
 
 
 def state_of(core: Core[Any, Any]) -> str:
@@ -23,6 +23,16 @@ def state_of(core: Core[Any, Any]) -> str:
         return "failed"
     running = core.state.value == "running"
     return "draining" if running and core.state.draining else core.state.value
+
+
+def described(core: Core[Any, Any]) -> dict[str, Any]:
+    """Return what other hubs are told of this one."""
+    return {
+        "name": core.name,
+        "state": state_of(core),
+        "clients": core.registry.everyone.members_num(),
+        "hotlines": core.registry.counts()[0],
+    }
 
 
 def snapshot(core: Core[Any, Any], lifecycle: Lifecycle, bridge: WSGIBridge) -> HubStatistics:

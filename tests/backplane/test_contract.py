@@ -21,7 +21,7 @@ from hubthread.testing import FakeClock
 from hubthread.testing.backplane import VirtualBackplane, VirtualLink
 from tests.support.backplanes import Host
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import TIMEOUT
+from tests.support.waiting import TIMEOUT, Items
 
 KEEP = History(size=5, ttl=60.0)
 
@@ -525,3 +525,33 @@ def test_presence_of_rooms_is_apart(links: Links) -> None:
     one.present("room", {"ann": "1"}, ())
 
     assert (here.members, other.members) == ({"ann": "1"}, {})
+
+
+def test_letters_go_to_the_hubs_that_hear_the_box(links: Links) -> None:
+    one, two = links
+    heard: Items[tuple[str, bytes]] = Items()
+
+    def tell(box: str, letter: bytes) -> int | None:
+        reached: Items[int | None] = Items()
+        one.tell(box, letter, reached.add)
+        return reached.wait(1)[0]
+
+    def settle(box: str, hubs: int) -> None:
+        """Tell until the server knows the hubs that hear the box."""
+        assert any(tell(box, b"") == hubs for _ in range(2000))
+
+    one.listen("ann", lambda letter: heard.add(("one", letter)))
+    two.listen("ann", lambda letter: heard.add(("two", letter)))
+    two.listen("bob", lambda letter: heard.add(("two", b"bob " + letter)))
+    settle("ann", 2)
+    settle("bob", 1)
+    for letter in (b"1", b"2:\r\n", b"3"):
+        assert tell("ann", letter) == 2
+    assert tell("bob", b"4") == 1
+    heard.until(lambda found: ("two", b"bob 4") in found and ("one", b"3") in found)
+    for name, bob in (("one", []), ("two", [b"bob 4"])):
+        letters = [letter for hub, letter in heard.now() if hub == name and letter.strip(b"bo ")]
+        assert letters == [b"1", b"2:\r\n", b"3", *bob]
+    two.unlisten("ann")
+    settle("ann", 1)
+    assert tell("nobody", b"") == 0

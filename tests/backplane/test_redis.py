@@ -279,7 +279,7 @@ def test_waiting_messages_and_the_size_of_one_are_bounded(
     link.attach("room", None, Recorder())
     message = Message(Frame("x" * 900, 1))
     assert link.publish("room", message) == 1
-    with pytest.raises(QueueFull, match="'room': 2000 bytes of pushes wait for Redis"):
+    with pytest.raises(QueueFull, match="'room': 2000 bytes of messages wait for Redis"):
         link.publish("room", message)
     with pytest.raises(WrongValue, match="at most 1000 bytes"):
         link.publish("room", Message(Frame("x" * 1000, 1)))

@@ -108,13 +108,14 @@ def test_hub_statistics_and_repr_show_its_life() -> None:
 
 
 HUB = {
-    "broadcast", "broadcast_json", "broadcast_with_filter", "byte_splicing", "client",
-    "clients", "clients_num", "clock", "close", "context", "context_iter_a_async_exec",
+    "broadcast", "broadcast_json", "broadcast_with_filter", "byte_splicing", "call", "client",
+    "clients", "clients_num", "clock", "close", "cluster", "context", "context_iter_a_async_exec",
     "context_iter_a_sync_exec", "context_iter_s_async_exec", "drain", "each_client",
     "exec_async", "exec_sync", "health", "hotline", "join", "logger", "long_polling", "marshal",
     "metrics", "metrics_app", "monitor", "name", "push", "room", "rooms", "run", "serve",
     "servers", "setting", "silent_hotline",
-    "socket_handles", "start", "start_once", "started", "state", "statistics", "unmarshal",
+    "socket_handles", "start", "start_once", "started", "state", "statistics", "tell",
+    "unmarshal",
     "user", "users",
     "wait_add", "wait_done", "websocket_handler",
 }  # fmt: skip

@@ -33,6 +33,9 @@ class Host:
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         self.states.add(state)
 
+    def describe(self) -> dict[str, Any]:
+        return {"name": "host"}
+
     def join(self) -> None:
         for thread in self.threads:
             thread.join(TIMEOUT)

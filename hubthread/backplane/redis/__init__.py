@@ -10,5 +10,6 @@ Read in this order:
   sends scripts and reads their answers.  The subscriber reads what is published.  The keeper
   fetches what was missed, and drops a connection that has fallen silent.
 - ``presence.py``: who is in the shared rooms, in all hubs, and the leases of the hubs.
+- ``boxes.py``: the letters that a hub sends and hears.  ``beats.py``: the hubs that live.
 - ``owner.py``: the hub's connection, as these threads see it.
 """

@@ -13,8 +13,11 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
+from hubthread.backplane.redis.beats import Beats
+from hubthread.backplane.redis.boxes import Boxes, Letter
 from hubthread.backplane.redis.keeper import Keeper, fetch_commands
 from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
@@ -87,7 +90,7 @@ class RedisBackplane:
 
     def open(self, node: str, now: Callable[[], float] = monotonic) -> RedisLink:
         """Return a connection for one hub; see ``Backplane.open``."""
-        return RedisLink(Connector(self._url), self.prefix, self.hold)
+        return RedisLink(Connector(self._url), self.prefix, self.hold, node)
 
 
 class RedisLink:
@@ -98,13 +101,13 @@ class RedisLink:
     Threads: any thread.
     """
 
-    def __init__(self, connector: Connector, prefix: str, hold: float) -> None:
+    def __init__(self, connector: Connector, prefix: str, hold: float, node: str = "") -> None:
+        self.node = self._name = node
         self.connector = connector
         self._prefix = prefix
         self._hold = hold
         self.beat = BEAT
         self.everyone = everyone(prefix)
-        self.beat_text = b""
         self.closed = threading.Event()
         self.publisher = Publisher(self)
         self.subscriber = Subscriber(self)
@@ -116,6 +119,8 @@ class RedisLink:
         self._rooms: dict[str, Room] = {}
         self._by_channel: dict[bytes, tuple[Room, ...]] = {}
         self._presence: dict[Room, RoomPresence] = {}
+        self._boxes = Boxes(prefix)
+        self._beats = Beats(self.everyone)
         self._waiting = self._waiting_bytes = 0
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
@@ -139,7 +144,7 @@ class RedisLink:
         for room in self.all_rooms():
             room.name_origin()
         self.presences.name_hub()
-        self.beat_text = b"1:beat:" + secrets.token_hex(8).encode()
+        self.node = f"{self._name}-{secrets.token_hex(8)}"
         host.start_thread(self.publisher.run, "backplane-publisher")
         host.start_thread(self.subscriber.run, "backplane-subscriber")
         host.start_thread(self.keeper.run, "backplane-keeper")
@@ -183,25 +188,72 @@ class RedisLink:
         found = self._rooms.get(room)
         if found is None:
             raise UsageError(f"room {room!r} is not attached: call attach first")
-        down_at = self._down_at
-        if down_at is not None and (away := monotonic() - down_at) >= self._hold:
-            raise BackplaneDown(
-                f"room {room!r}: Redis has been away for {away:.1f} s, and pushes are accepted "
-                f"for the first {self._hold:g} s only; try again later"
-            )
         data = pack(message)
-        if len(data) > MOST_MESSAGE:
-            raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a shared room")
-        with self._lock:
-            size = self._waiting_bytes + len(data) + OVERHEAD
-            if self._waiting and size > MOST_WAITING:
-                raise QueueFull(f"room {room!r}: {MOST_WAITING} bytes of pushes wait for Redis")
-            self._waiting += 1
-            self._waiting_bytes = size
+        self._admit(f"room {room!r}", len(data))
         number, tell = found.give(message, data)
         if tell and found.epoch:
             self.publisher.send(found)
         return number
+
+    def _admit(self, what: str, size: int) -> None:
+        """Count a message that is going to wait.
+
+        :raises BackplaneDown, QueueFull, WrongValue: if it cannot.
+        """
+        down_at = self._down_at
+        if down_at is not None and (away := monotonic() - down_at) >= self._hold:
+            raise BackplaneDown(
+                f"{what}: Redis has been away for {away:.1f} s, and messages are accepted for the "
+                f"first {self._hold:g} s only; try again later"
+            )
+        if size > MOST_MESSAGE:
+            raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a message by Redis")
+        with self._lock:
+            full = self._waiting_bytes + size + OVERHEAD
+            if self._waiting and full > MOST_WAITING:
+                raise QueueFull(f"{what}: {MOST_WAITING} bytes of messages wait for Redis")
+            self._waiting += 1
+            self._waiting_bytes = full
+
+    def _release(self, count: int, size: int) -> None:
+        with self._lock:
+            self._waiting -= count
+            self._waiting_bytes -= size + OVERHEAD * count
+            if not self._waiting:
+                self._settled.notify_all()
+
+    def listen(self, box: str, heard: Callable[[bytes], object]) -> None:
+        """See ``BackplaneLink.listen``."""
+        self.keeper.change(self._boxes.listen(box, heard))
+
+    def unlisten(self, box: str) -> None:
+        """See ``BackplaneLink.unlisten``."""
+        self.keeper.change(self._boxes.unlisten(box))
+
+    def tell(
+        self,
+        box: str,
+        letter: bytes,
+        sent: Callable[[int | None], object],
+        within: float | None = None,
+    ) -> None:
+        """See ``BackplaneLink.tell``."""
+        self._admit(f"a letter to {box!r}", len(letter))
+
+        def done(reached: int | None) -> None:
+            self._release(1, len(letter))
+            sent(reached)
+
+        self._boxes.post(box, letter, done, within)
+        self.publisher.wake()
+
+    def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
+        """See ``BackplaneLink.nodes``."""
+        own = (self.node, 0.0, self._describe())
+        return [own, *(each for each in self._beats.nodes() if each[0] != self.node)]
+
+    def _describe(self) -> dict[str, Any]:
+        return {} if self._host is None else self._host.describe()
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``BackplaneLink.present``."""
@@ -302,7 +354,12 @@ class RedisLink:
             rooms = list(self._rooms)
         for room in rooms:
             self.detach(room)
-        if self._host is not None:
+        if self._host is not None and not self.closed.is_set():
+            if self.has("publisher"):
+                self._admit("the end of the hub", 0)
+                bye = self._beats.bye(self.node)
+                self._boxes.send(Letter(bye, None, lambda reached: self._release(1, 0)))
+                self.publisher.wake()
 
             def settled() -> bool:
                 waits = self._waiting or self.presences.waiting
@@ -316,8 +373,9 @@ class RedisLink:
         self.publisher.wake()
         self.keeper.wake()
         self._close_idle()
-        if self._waiting and self._host is not None:
-            text = f"the hub has closed, and {self._waiting} pushes were not placed"
+        missing = self._waiting - self._boxes.waiting()
+        if missing > 0 and self._host is not None:
+            text = f"the hub has closed, and {missing} pushes were not placed"
             self._host.tell_state(BackplaneState.DOWN, text)
 
     def _close_idle(self) -> None:
@@ -328,11 +386,27 @@ class RedisLink:
 
     def answered(self, batch: Batch) -> None:
         """Note that the server has a batch."""
-        with self._lock:
-            self._waiting -= len(batch.messages)
-            self._waiting_bytes -= len(batch.body) + OVERHEAD * len(batch.messages)
-            if not self._waiting:
-                self._settled.notify_all()
+        self._release(len(batch.messages), len(batch.body))
+
+    def hears(self, channel: bytes) -> Callable[[bytes], object] | None:
+        """Return the function that hears the letters of a channel, or None."""
+        return self._boxes.hears(channel)
+
+    def take_letters(self) -> list[Letter]:
+        """Return the letters that are to be sent now."""
+        return self._boxes.take()
+
+    def beat_command(self) -> bytes:
+        """Return the command that tells all hubs that this one lives."""
+        return self._beats.beat(self.node, self._describe())
+
+    def take_beat(self, data: bytes) -> bool:
+        """Take what was published to all hubs; return True for a beat of this hub."""
+        try:
+            return self._beats.take(data) == self.node
+        except ValueError:
+            self.unknown()
+            return False
 
     def _notify_settled(self) -> None:
         with self._lock:
@@ -351,9 +425,13 @@ class RedisLink:
         return self._by_channel.get(channel, ())
 
     def channels(self) -> list[bytes]:
-        """Return the channels of all rooms."""
+        """Return the channels of all rooms and boxes."""
         with self._lock:
-            return list(self._by_channel)
+            return [*self._by_channel, *self._boxes.channels()]
+
+    def is_wanted(self, channel: bytes) -> bool:
+        """Return True if the hub is to be subscribed to a channel."""
+        return channel in self._by_channel or self._boxes.hears(channel) is not None
 
     def all_rooms(self) -> list[Room]:
         """Return all rooms."""

@@ -79,7 +79,7 @@ class Keeper:
         while not link.closed.is_set():
             now = monotonic()
             if now >= beat_at:
-                self._publisher.send_plain(command(b"PUBLISH", link.everyone, link.beat_text))
+                self._publisher.send_plain(link.beat_command())
                 beat_at = now + link.beat
                 self._watch(now)
             if now >= check_at:
@@ -111,7 +111,7 @@ class Keeper:
         link = self._link
         channels = {self._channels.popleft() for _ in range(len(self._channels))}
         if channels:
-            wanted = [channel for channel in channels if link.rooms_of(channel)]
+            wanted = [channel for channel in channels if link.is_wanted(channel)]
             self._subscriber.change(wanted, [each for each in channels if each not in wanted])
 
     def _disconnect(self) -> None:

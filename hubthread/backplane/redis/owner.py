@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Protocol
 
+from hubthread.backplane.redis.boxes import Letter
 from hubthread.backplane.redis.presence import Presences, RoomPresence
 from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.wire import Connector
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["Owner", "PublisherView", "SubscriberView"]
 
@@ -51,8 +52,6 @@ class Owner(Protocol):
     closed: threading.Event
     beat: float
     """Seconds between two beats."""
-    beat_text: bytes
-    """The beat of this hub."""
     everyone: bytes
     """The channel of all hubs, and so of the beats."""
     repaired: int
@@ -63,11 +62,23 @@ class Owner(Protocol):
     def presence_of(self, room: Room | None) -> RoomPresence | None:
         """Return the presence of a room, or None if it has none."""
 
+    def hears(self, channel: bytes) -> Callable[[bytes], object] | None:
+        """Return the function that hears the letters of a channel, or None."""
+
+    def take_letters(self) -> list[Letter]:
+        """Return the letters that are to be sent now."""
+
+    def is_wanted(self, channel: bytes) -> bool:
+        """Return True if the hub is to be subscribed to a channel."""
+
+    def take_beat(self, data: bytes) -> bool:
+        """Take what was published to all hubs; return True for a beat of this hub."""
+
     def rooms_of(self, channel: bytes) -> tuple[Room, ...]:
         """Return the rooms that hear a channel."""
 
     def channels(self) -> list[bytes]:
-        """Return the channels of all rooms."""
+        """Return the channels of all rooms and boxes."""
 
     def all_rooms(self) -> list[Room]:
         """Return all rooms."""
@@ -77,6 +88,9 @@ class Owner(Protocol):
 
     def answered(self, batch: Batch) -> None:
         """Note that the server has a batch."""
+
+    def beat_command(self) -> bytes:
+        """Return the command that tells all hubs that this one lives."""
 
     def unknown(self) -> None:
         """Note a message of another version of the library."""

@@ -96,7 +96,7 @@ class Publisher:
         self._link.refuse_closed()
         self.run_id = wire.run_id()
         wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
-        self._plain.append(command(b"PUBLISH", self._link.everyone, self._link.beat_text))
+        self._plain.append(self._link.beat_command())
         self._link.connected("publisher")
 
     def _disconnect(self) -> None:
@@ -111,11 +111,13 @@ class Publisher:
         tops = _all(self._tops)
         plain = _all(self._plain)
         batches = self._unanswered = self._unanswered or self._collect()
-        if not (tops or plain or batches):
+        letters = self._link.take_letters()
+        if not (tops or plain or batches or letters):
             return False
         fresh = secrets.token_hex(4).encode()
         commands = [self._top_command(room, fresh) for room in tops]
         commands += plain
+        commands += [letter.data for letter in letters]
         server = self.run_id, fresh
         commands += [_publish_command(batch, server) for batch in batches]
         try:
@@ -123,9 +125,14 @@ class Publisher:
             top_replies = [wire.read() for _ in tops]
             for _ in plain:
                 wire.read()
+            while letters:
+                reached = wire.read()
+                letters.pop(0).sent(reached if isinstance(reached, int) else None)
             replies = [wire.read() for _ in batches]
         except Lost:
             self._tops.extendleft(reversed(tops))
+            for letter in letters:  # not again: it would perhaps arrive twice
+                letter.sent(None)
             raise
         refused = self._take_tops(tops, top_replies) or self._take(batches, replies)
         if refused is not None:

@@ -97,8 +97,12 @@ class Subscriber:
             kind, channel, data = message
             if kind == b"message":
                 if channel == link.everyone:
-                    if data == link.beat_text:
+                    if link.take_beat(data):
                         self.heard = monotonic()
+                    continue
+                heard = link.hears(channel)
+                if heard is not None:
+                    heard(data)
                     continue
                 if data.startswith(b"1p:"):
                     self._take_presence(channel, data)

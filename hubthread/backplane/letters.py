@@ -1,0 +1,45 @@
+"""Letters: messages of one hub, or of a program, to another hub or to a user's clients.
+
+A letter goes to a *box* of the backplane.  Each hub hears the box of its own name, and the boxes
+of the users that have clients on it.  A letter is a line of JSON, which says what it is, and a
+body.
+
+Layer: backplane.  Threads: pure functions.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+__all__ = ["decode_letter", "encode_letter", "node_box", "user_box"]
+
+VERSION = b"1"
+"""The first byte of each letter, so that a newer hub can say that it speaks otherwise."""
+
+
+def node_box(node: str) -> str:
+    """Return the box of a hub."""
+    return f"n:{node}"
+
+
+def user_box(user: str) -> str:
+    """Return the box of a user, which all hubs hear that have clients of the user."""
+    return f"u:{user}"
+
+
+def encode_letter(head: dict[str, Any], body: bytes) -> bytes:
+    """Return the bytes of a letter."""
+    return VERSION + json.dumps(head).encode() + b"\n" + body
+
+
+def decode_letter(data: bytes) -> tuple[dict[str, Any], bytes] | None:
+    """Return head and body; None for what another version of the library has written."""
+    line, found, body = data.partition(b"\n")
+    if not found or line[:1] != VERSION:
+        return None
+    try:
+        head = json.loads(line[1:])
+    except ValueError:
+        return None
+    return (head, body) if isinstance(head, dict) else None

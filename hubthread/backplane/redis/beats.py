@@ -1,0 +1,71 @@
+"""The hubs that live: each tells all others so, with a beat every few seconds.
+
+A beat says what other hubs may know of a hub.  So each hub knows all of them, and nobody has to be
+asked.
+
+Layer: backplane.  Threads: every method may be called on any thread, and returns at once.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from time import monotonic
+from typing import Any
+
+from hubthread.backplane.letters import decode_letter, encode_letter
+from hubthread.backplane.redis.wire import command
+
+__all__ = ["Beats"]
+
+LIFE = 10.0
+"""Seconds after its last beat in which a hub counts as alive."""
+
+
+class Beats:
+    """The last beat of each hub.
+
+    :param channel: that of all hubs.
+    """
+
+    def __init__(self, channel: bytes) -> None:
+        self._channel = channel
+        self._lock = threading.RLock()  # guards what follows
+        self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
+
+    def beat(self, node: str, described: dict[str, Any]) -> bytes:
+        """Return the command that tells all hubs that this one lives."""
+        letter = encode_letter({"beat": node}, json.dumps(described).encode())
+        return command(b"PUBLISH", self._channel, letter)
+
+    def bye(self, node: str) -> bytes:
+        """Return the command that tells all hubs that this one ends."""
+        return command(b"PUBLISH", self._channel, encode_letter({"bye": node}, b""))
+
+    def take(self, data: bytes) -> str | None:
+        """Take what was published to all hubs; return the name of the hub whose beat it is.
+
+        :raises ValueError: if another version of the library has written it.
+        """
+        found = decode_letter(data)
+        if found is None:
+            raise ValueError("expected a beat")
+        head, body = found
+        node, gone, now = head.get("beat"), head.get("bye"), monotonic()
+        with self._lock:
+            if gone is not None:
+                self._heard.pop(gone, None)
+            if isinstance(node, str):
+                described = json.loads(body)
+                # Those of hubs that have died are forgotten on the way.
+                alive = {name: beat for name, beat in self._heard.items() if now - beat[0] < LIFE}
+                self._heard = {**alive, node: (now, described)}
+                return node
+        return None
+
+    def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
+        """Return the hubs that live; see ``BackplaneLink.nodes``."""
+        now = monotonic()
+        with self._lock:
+            heard = list(self._heard.items())
+        return [(node, now - at, described) for node, (at, described) in heard if now - at < LIFE]

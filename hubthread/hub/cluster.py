@@ -1,0 +1,244 @@
+"""The calls of a hub that reach other hubs: messages to users anywhere, and questions to hubs.
+
+They go through the backplane as letters.  A letter to a user goes to each hub that has clients of
+the user, and this hub is no exception: so all clients of a user see one order of what one hub
+tells.
+
+Layer: hub.  Threads: every method may be called on any thread.  Letters arrive on a thread of the
+backplane, or on the thread of the hub that sends.  The functions of ``HubSetting.calls`` run on
+worker threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import threading
+from contextlib import suppress
+from typing import Any
+
+from hubthread.backplane.interfaces import Message
+from hubthread.backplane.letters import decode_letter, encode_letter, node_box, user_box
+from hubthread.backplane.redis.wire import pack, unpack
+from hubthread.checks import check_kind, check_number, checked
+from hubthread.concurrency.calls import wait_for
+from hubthread.core.core import Core
+from hubthread.errors import BackplaneDown, CallFailed, CallTimeout, Closed, NodeGone, UsageError
+from hubthread.matcher.compile import marshal_json
+from hubthread.net.tick_batch import refuse_in_tick
+from hubthread.nodes import Address, Node, Target
+from hubthread.types import ClientID, Key, check_key
+
+__all__ = ["Letters"]
+
+MOST_CALLS = 64
+"""Functions of ``HubSetting.calls`` that run at the same time."""
+
+
+class _Question:
+    """A call that waits for its answer.  The lock of ``Letters`` guards it."""
+
+    __slots__ = ("answer", "error", "over")
+
+    def __init__(self) -> None:
+        self.over = False
+        self.answer: Any = None
+        self.error: Exception | None = None
+
+
+class Letters:
+    """The messages and calls of one hub to others, and of others to it.
+
+    :param core: the core of the hub.
+    """
+
+    def __init__(self, core: Core[Any, Any]) -> None:
+        self._core = core
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()  # guards what follows
+        self._changed = threading.Condition(self._lock)
+        self._questions: dict[int, _Question] = {}
+        self._heard_users: set[str] = set()
+        self._running = 0
+
+    def start(self) -> None:
+        """Hear the letters to this hub: it has started."""
+        if self._core.setting.backplane is not None:
+            link = self._core.sharing.link()
+            link.listen(node_box(link.node), self._take)
+
+    def follow_user(self, name: str) -> None:
+        """Hear the letters to a user who has clients here, and no longer those to another."""
+        if self._core.setting.backplane is None:
+            return
+        link = self._core.sharing.link()
+        with self._lock:  # the last change looks last
+            here = bool(self._core.registry.clients_of(name))
+            if here and name not in self._heard_users:
+                self._heard_users.add(name)
+                link.listen(user_box(name), self._take)
+            elif not here and name in self._heard_users:
+                self._heard_users.discard(name)
+                link.unlisten(user_box(name))
+
+    # Sending.
+
+    def tell(self, target: Target, data: str | bytes, key: Key | None) -> None:
+        """Send a message; see ``Hub.tell``."""
+        check_key(key)
+        frame = self._core.make_frame(data)
+        self._core.state.refuse_closing("tells nobody anything")
+        head: dict[str, Any]
+        if isinstance(target, Address):
+            node, head = target.node, {"client": target.client}
+        elif isinstance(target, Node):
+            node, head = target.id, {"all": True}
+        else:
+            check_kind("target", target, str, "the name of a user, an Address or a Node")
+            node, head = None, {"user": target}
+        letter = encode_letter(head, pack(Message(frame, key)))
+        if self._core.setting.backplane is None:  # there are no other hubs
+            if node in (None, self._core.sharing.node):
+                self._take(letter)
+            return
+        box = user_box(head["user"]) if node is None else node_box(node)
+        self._core.sharing.link().tell(box, letter, lambda reached: None)
+
+    def cluster(self) -> list[Node]:
+        """Return the hubs of the backplane; see ``Hub.cluster``."""
+        found = []
+        for node, age, told in self._core.sharing.link().nodes():
+            name, state = str(told.get("name", "")), str(told.get("state", ""))
+            clients, hotlines = int(told.get("clients", 0)), int(told.get("hotlines", 0))
+            found.append(Node(node, name, state, clients, hotlines, age))
+        return sorted(found, key=lambda node: node.id)
+
+    def call(self, target: Node | str, name: str, payload: object, timeout: float) -> Any:
+        """Run a function of another hub; see ``Hub.call``."""
+        check_kind("node", target, Node | str, "a Node or the id of one")
+        check_kind("name", name, str, "a string")
+        check_number("timeout", timeout, 0)
+        node = target.id if isinstance(target, Node) else target
+        self._core.state.refuse_closing("calls no other hub")
+        if self._core.loop.is_here():
+            raise UsageError("call waits for another hub: use it on a thread of the program")
+        refuse_in_tick("call")
+        body = _bytes(marshal_json(payload))
+        question, number = _Question(), next(self._numbers)
+        with self._lock:
+            self._questions[number] = question
+
+        def sent(reached: int | None) -> None:
+            if reached is None:
+                why = f"nobody knows whether the call of {name!r} was sent: the backplane is away"
+                self._answer(number, error=BackplaneDown(why))
+            elif not reached:
+                self._answer(number, error=NodeGone(f"hub {node!r} is gone: it hears no calls"))
+
+        head = {"ask": number, "from": self._core.sharing.node, "name": name, "within": timeout}
+        try:
+            link = self._core.sharing.link()
+            link.tell(node_box(node), encode_letter(head, body), sent, timeout)
+            if not wait_for(self._changed, lambda: question.over, timeout):
+                raise CallTimeout(f"hub {node!r} has not answered {name!r} within {timeout:g} s")
+        finally:
+            with self._lock:
+                self._questions.pop(number, None)
+        if question.error is not None:
+            raise question.error
+        return question.answer
+
+    def _answer(self, number: int, answer: Any = None, error: Exception | None = None) -> None:
+        with self._lock:
+            question = self._questions.pop(number, None)
+            if question is not None:
+                question.over, question.answer, question.error = True, answer, error
+                self._changed.notify_all()
+
+    # Hearing.
+
+    def _take(self, letter: bytes) -> None:
+        """Take a letter; return at once, and never raise."""
+        try:
+            found = decode_letter(letter)
+            if found is None:
+                text = "a letter of another version of hubthread is left out"
+                self._core.incidents.log_limited("letter", logging.WARNING, text)
+            elif "ask" in found[0]:
+                self._take_question(*found)
+            elif "reply" in found[0]:
+                self._take_reply(*found)
+            else:
+                self._take_message(*found)
+        except Closed:
+            pass
+        except Exception as error:  # noqa: BLE001 - logged
+            self._core.incidents.log_exception(error, "%r: a letter is wrong", self._core.hub)
+
+    def _take_message(self, head: dict[str, Any], body: bytes) -> None:
+        registry = self._core.registry
+        (message,) = unpack(body)
+        if "all" in head:
+            registry.everyone.push(message.frame, message.key, None)
+            return
+        if "user" in head:
+            clients = registry.clients_of(head["user"])
+        else:
+            client = registry.client(ClientID(head["client"]))
+            clients = [] if client is None else [client]
+        for each in clients:
+            each.ws_conn.send(message.frame, message.key)
+
+    def _take_question(self, head: dict[str, Any], body: bytes) -> None:
+        now = self._core.clock.now
+        until = now() + head["within"]
+
+        def run() -> None:
+            try:
+                if now() < until:  # otherwise nobody waits for the answer
+                    self._reply(head, *self._run(head["name"], body))
+            finally:
+                with self._lock:
+                    self._running -= 1
+
+        with self._lock:
+            busy = self._running >= MOST_CALLS
+            self._running += not busy
+        if busy:
+            self._reply(head, b"", f"the hub runs {MOST_CALLS} calls already")
+            return
+        try:
+            self._core.workers.submit(run)
+        except BaseException:
+            with self._lock:
+                self._running -= 1
+            raise
+
+    def _run(self, name: str, body: bytes) -> tuple[bytes, str | None]:
+        """Return the answer of a function, or what went wrong."""
+        function = self._core.setting.calls.get(name)
+        if function is None:
+            return b"", f"the hub has no function {name!r} in HubSetting.calls"
+        try:
+            return _bytes(marshal_json(checked(function(self._core.hub, json.loads(body))))), None
+        except Exception as error:  # noqa: BLE001 - logged, and told
+            self._core.incidents.log_exception(error, "the function %r of calls raised", name)
+            return b"", f"{type(error).__name__}: {error}"
+
+    def _reply(self, head: dict[str, Any], body: bytes, error: str | None) -> None:
+        reply = {"reply": head["ask"]} if error is None else {"reply": head["ask"], "error": error}
+        with suppress(Closed, BackplaneDown):  # then the caller's time runs out
+            letter = encode_letter(reply, body)
+            link = self._core.sharing.link()
+            link.tell(node_box(head["from"]), letter, lambda reached: None, head["within"])
+
+    def _take_reply(self, head: dict[str, Any], body: bytes) -> None:
+        if "error" in head:
+            self._answer(head["reply"], error=CallFailed(head["error"]))
+        else:
+            self._answer(head["reply"], json.loads(body))
+
+
+def _bytes(data: str | bytes) -> bytes:
+    return data.encode() if isinstance(data, str) else data
