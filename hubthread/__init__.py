@@ -158,6 +158,7 @@ from hubthread.rooms.ticking.schedule import Tick as Tick
 from hubthread.serving.client_page import client_page as client_page
 from hubthread.serving.raw_server import SocketServer as SocketServer
 from hubthread.serving.server import Server as Server
+from hubthread.sessions import Moved as Moved
 from hubthread.sessions import Sessions as Sessions
 from hubthread.settings import HotlineOption as HotlineOption
 from hubthread.settings import HubSetting as HubSetting
@@ -221,6 +222,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "Node",
     # Clients that come back.
     "Sessions",
+    "Moved",
     # Rooms with a clock.
     "FrameControl",
     "HotlineFrameOption",

@@ -29,6 +29,8 @@ from hubthread import (
     HubThreadError,
     MatcherMap,
     Readers,
+    Request,
+    Response,
     Server,
     WrongType,
     WrongValue,
@@ -108,7 +110,9 @@ def _serve(chosen: argparse.Namespace) -> None:
     servers: list[Server] = []
 
     def listen() -> str:
-        pages = {"/health": hub.health} if chosen.health else {}
+        pages: dict[str, Callable[[Request], Response]] = {}
+        if chosen.health:
+            pages["/health"] = hub.health
         if chosen.metrics:
             pages["/metrics"] = hub.metrics
         servers.extend(hub.serve(**place, ssl=context, pages=pages) for place in places)

@@ -5,11 +5,29 @@ Layer: base.  Threads: immutable values; any thread may read them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from hubthread.checks import check_number
+from hubthread.checks import check_function, check_number
+from hubthread.errors import SettingError
+from hubthread.nodes import Address
 
-__all__ = ["Sessions"]
+__all__ = ["Moved", "Sessions"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The belongings of a client that was in another hub before; see ``Sessions.load``."""
+
+    saved: Any
+    """What ``Sessions.save`` has returned there."""
+    rooms: tuple[str, ...]
+    """The names of the shared rooms that the client was in.
+
+    It is let into those that are open here when ``Sessions.load`` has returned."""
+    address: Address
+    """``ctx.address`` in the other hub."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +47,22 @@ class Sessions:
     """Bytes of the latest sent messages that are kept for each client.  A connection is lost some
     time before anybody notices, and the messages of that time go out again.  Pushes are kept once
     for all members."""
+    save: Callable[[Any, Any], object] | None = None
+    """A function of ``(ctx, meta)``: returns what JSON can say of a client, for other hubs.
+
+    With ``save`` and ``load`` a client may come back in any hub of the backplane.  It is called in
+    the order of the client's callbacks: after the start, when the connection is lost, when the
+    client has come into a shared room or left one, and when another hub asks."""
+    load: Callable[[Any, Moved], Any] | None = None
+    """A function of ``(ctx, moved)``: returns the meta of a client that was in another hub.
+
+    It is called in the place of ``meta_gen``, before ``on_connection_resume``."""
 
     def __post_init__(self) -> None:
         check_number("grace", self.grace, 0)
         check_number("limit", self.limit, 1, whole=True)
         check_number("sent_bytes", self.sent_bytes, 1, whole=True)
+        check_function("save", self.save, "ctx", "meta")
+        check_function("load", self.load, "ctx", "moved")
+        if (self.save is None) != (self.load is None):
+            raise SettingError("load", "expected save and load, or neither of them")

@@ -376,7 +376,8 @@ class HubSetting(Generic[Meta, Header]):
     """Called with ``(ctx, meta)`` as the client's last callback.
 
     It is called exactly once for each client that has started, whatever ended the connection.
-    With ``sessions`` it waits for the end of the grace.
+    With ``sessions`` it waits for the end of the grace.  With ``Sessions.save`` it is also called
+    for a client that goes on in another hub: ``ctx.ws_conn.ended_by`` is ``"taken over"``.
     """
     sessions: Sessions | None = None
     """Lets a client of ``hubthread.1`` come back after a lost connection, as the same client.
@@ -393,7 +394,8 @@ class HubSetting(Generic[Meta, Header]):
     """Called with ``(ctx, meta)`` when a client has come back on another connection.
 
     It is called without ``on_connection_lost`` before it if the client has come back before
-    anybody noticed the loss.
+    anybody noticed the loss.  With ``Sessions.save`` it is also the first callback of a client
+    that was in another hub of the backplane.
     """
     around_callback: Callable[[IOContext, Meta], AbstractContextManager[object]] | None = None
     """Called with ``(ctx, meta)``; returns a context manager that each callback runs inside.

@@ -33,7 +33,10 @@ RUN_ELSEWHERE = {
 }  # fmt: skip
 """Programs that ``tests/integrations``, ``tests/static`` and ``tests/test_publisher.py`` run."""
 
-WITH_TESTS = ["flask-test", "sessions", "testing", "testing-cluster", "testing-handlers"]
+WITH_TESTS = [
+    *("flask-test", "sessions", "sessions-elsewhere", "testing", "testing-cluster"),
+    "testing-handlers",
+]
 """Programs that are tests themselves."""
 
 RUN_BELOW = {

@@ -33,6 +33,7 @@ from hubthread import (
     PingPongPlan,
     Presence,
     RateLimiter,
+    Sessions,
     SharedState,
     StateSync,
     Upgrader,
@@ -120,6 +121,9 @@ GIVE: dict[str, Give] = {
             "user",
         )
     },
+    "HubSetting.calls": lambda scene, hook: HubSetting(dict, calls={"name": hook}),
+    "Sessions.save": lambda scene, hook: Sessions(save=hook, load=lambda ctx, moved: {}),
+    "Sessions.load": lambda scene, hook: Sessions(save=lambda ctx, meta: {}, load=hook),
     "Upgrader.check_origin": lambda scene, hook: Upgrader(check_origin=hook),
     "Upgrader.error": lambda scene, hook: Upgrader(error=hook),
     "Upgrader.headers": lambda scene, hook: Upgrader(headers=hook),

@@ -186,6 +186,26 @@ class BackplaneLink(Protocol):
         :raises QueueFull: if too much waits.
         """
 
+    def keep(self, key: str, record: bytes, seconds: float) -> None:
+        """Keep a record for other hubs, if it is new or this hub's own.  Any thread.
+
+        Returns at once.  While the backplane is away nothing is kept.
+
+        :param seconds: the time after which it is forgotten.
+        """
+
+    def drop(self, key: str) -> None:
+        """Forget a record, if it is this hub's own.  Any thread; returns at once."""
+
+    def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
+        """Make a record this hub's own.  Not on the hub thread, and not in ticks.
+
+        Of several hubs that take it at the same time, one comes after the other.
+
+        :returns: the name of the hub whose own it was, and the record; None if there is none, or
+            if the backplane has not answered in time.
+        """
+
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """Return the hubs of the backplane, this one too; any thread, returns at once.
 

@@ -224,6 +224,8 @@ class MemoryBackplane:
         self._unused: OrderedDict[str, _Room] = OrderedDict()  # detached first is first
         self._boxes: dict[str, dict[MemoryLink, Callable[[bytes], object]]] = {}
         self._hosts: dict[MemoryLink, BackplaneHost] = {}
+        # By the key of a record: its hub, the record, and the time at which it is forgotten.
+        self._records: dict[str, tuple[str, bytes, float]] = {}
 
     def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
         """Return a connection for one hub; see ``Backplane.open``."""
@@ -246,6 +248,37 @@ class MemoryBackplane:
         for heard in listeners:
             heard(letter)
         return len(listeners)
+
+    def _keep(self, key: str, link: MemoryLink, record: bytes, seconds: float) -> None:
+        now = link.now()
+        with self._lock:
+            kept = self._record(key, now)
+            if kept is None or kept[0] == link.node:
+                self._records.pop(key, None)  # it is behind the older ones now
+                self._records[key] = link.node, record, now + seconds
+
+    def _drop(self, key: str, link: MemoryLink) -> None:
+        with self._lock:
+            kept = self._records.get(key)
+            if kept is not None and kept[0] == link.node:
+                del self._records[key]
+
+    def _take(self, key: str, link: MemoryLink) -> tuple[str, bytes] | None:
+        with self._lock:
+            kept = self._record(key, link.now())
+            if kept is None:
+                return None
+            node, record, until = kept
+            self._records[key] = link.node, record, until
+        return node, record
+
+    def _record(self, key: str, now: float) -> tuple[str, bytes, float] | None:
+        for each, (_, _, until) in list(self._records.items()):
+            if now < until:
+                break  # most of those behind it are younger
+            del self._records[each]
+        kept = self._records.get(key)
+        return kept if kept is not None and now < kept[2] else None
 
     def _room(self, name: str) -> _Room | None:
         return self._rooms.get(name)  # one look, which needs no lock
@@ -377,6 +410,18 @@ class MemoryLink:
     ) -> None:
         """See ``BackplaneLink.tell``."""
         sent(self._backplane._tell(box, letter))
+
+    def keep(self, key: str, record: bytes, seconds: float) -> None:
+        """See ``BackplaneLink.keep``."""
+        self._backplane._keep(key, self, record, seconds)
+
+    def drop(self, key: str) -> None:
+        """See ``BackplaneLink.drop``."""
+        self._backplane._drop(key, self)
+
+    def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
+        """See ``BackplaneLink.take``."""
+        return self._backplane._take(key, self)
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""

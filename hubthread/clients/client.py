@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 from hubthread.checks import check_kind, check_serial, check_timeout, check_work, checked
 from hubthread.clients import reports
@@ -51,13 +51,24 @@ if TYPE_CHECKING:
     from hubthread.protocol.batch import FrameBatch
     from hubthread.protocol.request import Request
 
-__all__ = ["Client"]
+__all__ = ["Client", "Returning"]
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
 T = TypeVar("T")
 
 Then: TypeAlias = Callable[[Any, Any, Any], object]
+
+
+class Returning(Protocol):
+    """A client that was in another hub before (``hub.session_moves``)."""
+
+    def load(self, client: Any) -> Any:
+        """Return its meta."""
+
+    def enter(self, client: Any, meta: Any) -> object:
+        """Let it into its rooms, and tell the program: in the place of the start callback."""
+
 
 _SHOWN = frozenset(dir(IOContext)) | IOContext.__annotations__.keys()
 """The names that ``dir`` shows."""
@@ -77,8 +88,8 @@ class Client(Recipient, Generic[Meta, Header]):
     __slots__ = (
         "__weakref__", "_around", "_context", "_core", "_lock", "_make_frame", "_pending",
         "_preprocess", "_rooms", "_started", "_strand", "admission", "connection_id", "habits",
-        "handshake", "intercept", "matcher", "meta", "payload", "received", "running",
-        "since", "subprotocol", "user", "ws_conn",
+        "handshake", "intercept", "matcher", "meta", "on_rooms", "payload", "received",
+        "returning", "running", "since", "subprotocol", "user", "ws_conn",
     )  # fmt: skip
 
     connection_type = ConnectionType.WEBSOCKET
@@ -103,6 +114,8 @@ class Client(Recipient, Generic[Meta, Header]):
         self.subprotocol: str | None = None
         self.user: str | None = None
         self.admission: Admission | None = None
+        self.returning: Returning | None = None
+        self.on_rooms: Callable[[], object] | None = None
         self.matcher: MatcherMap[Meta, Header] | SubMatcher[Meta, Header] | None = (
             setting.receive_matcher
         )
@@ -387,7 +400,10 @@ class Client(Recipient, Generic[Meta, Header]):
 
     def _start(self) -> None:
         setting = self._core.setting
-        callback = setting.on_connection_start
+        returning = self.returning
+        if returning is not None:
+            self.meta = returning.load(self)
+        callback = setting.on_connection_start if returning is None else returning.enter
         if setting.user is not None:
             self._ahead(setting.user)
             self.user = checked(setting.user(self, self.meta))

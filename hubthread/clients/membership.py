@@ -71,7 +71,13 @@ class Memberships:
                 if self._client not in room:
                     self._rooms.pop(room, None)
             raise
+        self._tell()
         return True
+
+    def _tell(self) -> None:
+        tell = self._client.on_rooms
+        if tell is not None:
+            tell()
 
     def leave(self, room: PushLog[Any]) -> None:
         """Leave a room."""
@@ -79,6 +85,7 @@ class Memberships:
         with self._lock, contextlib.suppress(Closed):
             self._rooms.pop(room, None)
             room.leave(self._client)
+        self._tell()
 
     def end(self) -> None:
         """Leave every room, and refuse later joins."""

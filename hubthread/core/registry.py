@@ -114,6 +114,11 @@ class Registry(Generic[C, H]):
             self._last_client += 1
             return ClientID(self._last_client)
 
+    def begin_ids(self, number: int) -> None:
+        """Let the numbers of clients begin above ``number``, before there are any."""
+        with self._lock:
+            self._last_client = max(self._last_client, number)
+
     def next_hotline_id(self) -> HotlineID:
         """Return a number that no hotline had before."""
         with self._lock:

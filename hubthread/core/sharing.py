@@ -49,6 +49,8 @@ class Sharing:
         self._now = now
         self.description: Callable[[], dict[str, Any]] = dict
         """Returns what other hubs are told of this one."""
+        self.on_up: Callable[[], object] = lambda: None
+        """Called when the backplane is there, for the first time or again; returns at once."""
         self._lock = threading.RLock()  # guards what follows
         self._link: BackplaneLink | None = None
         self._started = False
@@ -101,6 +103,8 @@ class Sharing:
 
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         """See ``BackplaneHost.tell_state``."""
+        if state is BackplaneState.UP:
+            self.on_up()
         level = logging.WARNING if state is BackplaneState.DOWN else logging.INFO
         text = "%s: the backplane is %s: %s"
         args = self._hub.name, state.value, reason

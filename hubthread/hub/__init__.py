@@ -15,7 +15,9 @@
 ``payloads.py``         objects as messages, by the matcher or as JSON.  Any thread
 ``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
                         that runs the client's callbacks
+``session.py``          one session, and the hello that its client gets.  Any thread
 ``session_table.py``    clients that come back after a lost connection.  Any thread
+``session_moves.py``    clients that come back in another hub.  Any thread
 ``parts.py``            the objects that a hub is assembled of
 ``polling.py``          ``hub.long_polling``: a thread for each poll
 ``report.py``           ``hub.statistics()`` and ``hub.health``: a snapshot of the counters.  Any

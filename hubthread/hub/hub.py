@@ -534,7 +534,7 @@ class Hub(EachClient[Meta, Header]):
         """Return a snapshot of the hub's counters."""
         return report.snapshot(self._core, self._lifecycle, self._bridge)
 
-    def health(self, request: Request) -> Response:
+    def health(self, request: Request | None = None) -> Response:
         """Answer a health check; serve it with ``hub.serve(pages={"/health": hub.health})``.
 
         The page is ``statistics()`` as JSON.  Its status is 200, or 503 before the start, from

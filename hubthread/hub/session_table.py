@@ -7,6 +7,8 @@ with the token of a session, the client of the session goes on, on this connecti
     ← {"type":"hub:hello","v":1,"id":17,"now":1764…,"session":"gu4…","resumed":true,"at":42}
     ← … the messages after number 41, then live …
 
+A hub that does not know the token may ask others; see ``session_moves``.
+
 ``at`` is the number of the hello itself: a client counts every message from there on.  ``lost``
 says how many messages are gone, if any.  A client that does not count leaves ``got`` out.  It
 gets what has waited, but not what the socket had taken before the loss was noticed.
@@ -34,50 +36,24 @@ from hubthread.clients.client import Client
 from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
+from hubthread.hub.session import HELLO, Session, encode_frame, hello_answer
+from hubthread.hub.session_moves import Arrived, SessionMoves
 from hubthread.limits import AWAY, HANDSHAKE
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
-from hubthread.net.lasting import AwayLink, Greeting, LastingConnection
-from hubthread.protocol.frames import Frame, MessageType
+from hubthread.net.lasting import MOVED, AwayLink, Greeting, LastingConnection
 from hubthread.protocol.hub_messages import (
-    VERSION,
     Refusal,
     check_hello,
-    encode_message,
     load_message,
     reply_to,
 )
 from hubthread.protocol.request import Request
 from hubthread.sessions import Sessions
 
-__all__ = ["Session", "SessionSink", "SessionTable"]
+__all__ = ["SessionSink", "SessionTable"]
 
-HELLO = "hub:hello"
 TOKEN_BYTES = 16
-
-
-class Session:
-    """One client that may come back.  The table's lock guards it."""
-
-    __slots__ = ("absence", "client", "ended", "key", "latest", "line", "peer", "timer", "told")
-
-    def __init__(self, client: Client[Any, Any], line: SessionSink, key: bytes) -> None:
-        self.client = client
-        self.latest = line.number
-        """The number of the latest connection that the client has been on."""
-        self.key = key
-        """The hash of the token."""
-        self.line: SessionSink | AwayLink = line
-        """The connection that the client is on, or comes back on; or its link while away."""
-        self.ended = False
-        self.absence: object = None
-        """Stands for the time that the client is away now; each time has its own."""
-        self.timer: Timer | None = None
-        """The end of the grace, while the client is away."""
-        self.peer: tuple[str, int] | str = ""
-        """The address that the client counts for, while it is away."""
-        self.told = False
-        """True if the program has been told that the client is away.  In the client's order."""
 
 
 class TakenOver(Exception):
@@ -98,13 +74,16 @@ class SessionTable:
             limits.connections_per_address, limits.shared_addresses, core.incidents
         )
         self._lock = threading.RLock()  # guards what follows, and each session
-        self._sessions: dict[bytes, Session] = {}
+        self._sessions: dict[str, Session] = {}
         self._arriving: dict[SessionSink, None] = {}
         self._connections = 0
         self._away = 0
         self._resumed = 0
         self._not_resumed = 0
         self._closed = False
+        self._moves: SessionMoves | None = None
+        if option.save is not None and core.setting.backplane is not None:
+            self._moves = SessionMoves(core, option, self.give_up, self._all)
 
     def figures(self) -> tuple[int, int, int]:
         """Return the clients that are away now, and the resumes that succeeded and failed."""
@@ -120,12 +99,12 @@ class SessionTable:
     def sink(
         self,
         request: Request,
-        make: Callable[[], Client[Any, Any]],
+        make: Callable[..., Client[Any, Any]],
         share: Callable[[Client[Any, Any]], object],
     ) -> SessionSink:
         """Return the receiver of a connection whose client is not known yet.
 
-        :param make: makes a new client.
+        :param make: makes a new client, with the number that it is called with, if any.
         :param share: lets a client know the threads that its connection shares.
         """
         with self._lock:
@@ -141,6 +120,10 @@ class SessionTable:
         for sink in arriving:
             sink.refuse_closing()
 
+    def _all(self) -> list[Session]:
+        with self._lock:
+            return list(self._sessions.values())
+
     # For ``SessionSink``.
 
     def arrive(self, sink: SessionSink) -> bool:
@@ -155,12 +138,20 @@ class SessionTable:
         with self._lock:
             self._arriving.pop(sink, None)
 
-    def open(self, client: Client[Any, Any], sink: SessionSink) -> tuple[Session, str]:
-        """Make a session for a new client; return it with its token."""
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+    def open(
+        self, client: Client[Any, Any], sink: SessionSink, token: str | None = None
+    ) -> tuple[Session, str]:
+        """Make a session for a new client; return it with its token.
+
+        :param token: that of a client that was in another hub.
+        """
+        token = token or secrets.token_urlsafe(TOKEN_BYTES)
         session = Session(client, sink, _key(token))
         with self._lock:
             self._sessions[session.key] = session
+        if self._moves is not None:
+            client.on_rooms = partial(self._moves.note, session)
+            self._moves.note(session)
         return session, token
 
     def claim(self, token: str, got: int | None, sink: SessionSink) -> Session | None:
@@ -196,6 +187,37 @@ class SessionTable:
             self.end(session, line.connection.code or GOING_AWAY, line.connection.reason)
         return session
 
+    def fetch(self, token: str) -> Arrived | None:
+        """Return the client of a session of another hub; see ``SessionMoves.fetch``."""
+        return None if self._moves is None else self._moves.fetch(_key(token))
+
+    def give_up(self, key: str) -> bytes | None:
+        """End a session here, because its client has come back in another hub.
+
+        :returns: the record of the client, or None if there is no such session.
+        :raises Exception: what ``Sessions.save`` has raised; then the session stays.
+        """
+        with self._lock:
+            session = self._sessions.get(key)
+        if session is None or self._moves is None:
+            return None
+        record = self._moves.last_record(session)
+        with self._lock:
+            line = session.line
+            sink = line if isinstance(line, SessionSink) else None
+            if sink is not None and sink.connection.ended_by and not sink.connection.is_lost:
+                return None  # the program closes the client
+            if session.ended:
+                return None
+            self._forget(session)
+            if isinstance(line, AwayLink):
+                self._leave_place(session)
+        if isinstance(line, AwayLink):
+            self._finish(session, line, MOVED)
+        else:
+            line.connection.take_over()
+        return record
+
     def switch(self, session: Session, sink: SessionSink, greeting: Greeting) -> bool:
         """Let the client go on, on its new line; return False if that is its line no more."""
         with self._lock:
@@ -228,13 +250,18 @@ class SessionTable:
                 self._forget(session)
                 _link_of(client).outbox.forget()
                 client.ws_conn = connection
-                return True
-            link = _link_of(client)
-            if isinstance(link, LastingConnection):
-                link = client.ws_conn = AwayLink(link, partial(self.end, session))
-            session.line, session.peer = link, peer
-            absence = session.absence = object()
-        self._wait(session, link, absence)
+            else:
+                link = _link_of(client)
+                if isinstance(link, LastingConnection):
+                    link = client.ws_conn = AwayLink(link, partial(self.end, session))
+                gone, session.line, session.peer = link, link, peer
+                absence = session.absence = object()
+        if not stays:
+            self._end_record(session, connection.code)
+            return True
+        self._wait(session, gone, absence)
+        if self._moves is not None:
+            self._moves.note(session)
         return False
 
     def end(self, session: Session, code: int, reason: str) -> None:
@@ -246,6 +273,7 @@ class SessionTable:
             line = session.line
             if isinstance(line, AwayLink):
                 self._leave_place(session)
+        self._end_record(session, code)
         if isinstance(line, SessionSink):
             line.connection.close(code, reason)
         else:
@@ -287,6 +315,7 @@ class SessionTable:
                 return
             self._forget(session)
             self._leave_place(session)
+        self._end_record(session, None)
         self._finish(session, link, None)
 
     def _finish(self, session: Session, link: AwayLink, by: str | None) -> None:
@@ -321,6 +350,10 @@ class SessionTable:
         with self._lock:
             self._away -= 1
         return False
+
+    def _end_record(self, session: Session, code: int | None) -> None:
+        if self._moves is not None:
+            self._moves.end(session, code)
 
     # Under the lock.
 
@@ -360,7 +393,7 @@ class SessionSink:
         core: Core[Any, Any],
         number: int,
         request: Request,
-        make: Callable[[], Client[Any, Any]],
+        make: Callable[..., Client[Any, Any]],
         share: Callable[[Client[Any, Any]], object],
     ) -> None:
         self._table = table
@@ -487,7 +520,7 @@ class SessionSink:
             self.connection.take_over()
         except Refusal as refusal:
             answer = {"type": HELLO, **reply_to(hello.get("id")), "error": str(refusal)}
-            self.connection.outbox.send_control(_encode(answer))
+            self.connection.outbox.send_control(encode_frame(answer))
 
     def _greet(self, text: str | bytes, hello: dict[str, Any]) -> None:
         check_hello(hello, takes_token=self._core.setting.check_token is not None)
@@ -496,10 +529,11 @@ class SessionSink:
             raise Refusal("resume: expected a text")
         if got is not None and (type(got) is not int or got < 0):
             raise Refusal("got: expected an integer from 0")
+        moved: Arrived | None = None
         if token is not None:
             session = self._table.claim(token, got, self)
             if session is not None:
-                answer = partial(self._answer, hello, session.client, token, True)
+                answer = partial(hello_answer, self._core, hello, session.client, token, True)
                 switch = partial(self._switch, session, hello, Greeting(answer, got))
                 with suppress(ClientClosed):  # it has ended meanwhile
                     session.client._strand.post(switch, essential=True)
@@ -507,12 +541,14 @@ class SessionSink:
                     self._settle(session.client)
                     self._table.count_resume(resumed=True)
                     return
-            self._table.count_resume(resumed=False)
-        client = self._make()
+            moved = self._table.fetch(token)
+            self._table.count_resume(resumed=moved is not None)
+        client = self._make() if moved is None else self._make(moved.number)
+        client.returning = moved
         client.ws_conn = self.connection
         self._share(client)
         self._settle(client)
-        welcome = partial(self._welcome, hello, client)
+        welcome = partial(self._welcome, hello, client, None if moved is None else token)
         if client.admission is None:
             welcome()
             client.begin()
@@ -521,12 +557,12 @@ class SessionSink:
             client.begin()
             self.on_message(text)
 
-    def _welcome(self, hello: dict[str, Any], client: Client[Any, Any]) -> None:
-        """Give a new client its session."""
-        self.session, token = self._table.open(client, self)
+    def _welcome(self, hello: dict[str, Any], client: Client[Any, Any], known: str | None) -> None:
+        """Give a new client its session, or one that was in another hub its own."""
+        self.session, token = self._table.open(client, self, known)
         self.switched = True
         self.connection.close_later = partial(self._table.end, self.session)
-        self.connection.outbox.open(self._answer(hello, client, token, False, 0, 1))
+        self.connection.outbox.open(hello_answer(self._core, hello, client, token, False, 0, 1))
 
     def _settle(self, client: Client[Any, Any]) -> None:
         """Note the client of the connection."""
@@ -550,38 +586,9 @@ class SessionSink:
             self._share(client)
             client.tell_resumed()
 
-    def _answer(
-        self,
-        hello: dict[str, Any],
-        client: Client[Any, Any],
-        token: str,
-        resumed: bool,
-        lost: int,
-        number: int,
-    ) -> bytes:
-        """Return the frame of the hello that the client gets."""
-        fields = {
-            "type": HELLO,
-            **reply_to(hello.get("id")),
-            "v": VERSION,
-            "id": client.connection_id,
-            "now": int(self._core.clock.wall() * 1000),
-            **({} if client.admission is None else client.admission.fields()),
-            "session": token,
-            "resumed": resumed,
-            "at": number,
-        }
-        if lost:
-            fields["lost"] = lost
-        return _encode(fields)
 
-
-def _encode(fields: dict[str, Any]) -> bytes:
-    return Frame(encode_message(fields), MessageType.TEXT).wire
-
-
-def _key(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="replace")).digest()
+def _key(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
 
 
 def _link_of(client: Client[Any, Any]) -> LastingConnection | AwayLink:

@@ -35,6 +35,7 @@ from hubthread.protocol.frames import APPLICATION_CODES, Frame, check_code
 from hubthread.types import Overflow
 
 __all__ = [
+    "MOVED",
     "AwayLink",
     "AwayOutbox",
     "Greeting",

@@ -36,6 +36,7 @@ from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.hosts import AllowedHosts
 from hubthread.protocol.http import Request, Response, WrongProtocol
 from hubthread.protocol.websocket import WebSocketProtocol
+from hubthread.types import ClientID
 
 __all__ = ["ASK", "Arrival", "Negotiated", "check_host", "negotiate", "refusal_response"]
 
@@ -166,12 +167,17 @@ def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Respon
         return Response.text(500, "The server failed to say why it refuses.")
 
 
-def _make_client(core: Core[Any, Any], negotiated: Negotiated) -> Any:
-    """Return a new client without a connection."""
+def _make_client(
+    core: Core[Any, Any], negotiated: Negotiated, number: ClientID | None = None
+) -> Any:
+    """Return a new client without a connection.
+
+    :param number: that of a client that was in another hub before.
+    """
     request, accepted, meta, variables = negotiated
-    client = core.client_class(
-        core, core.registry.next_client_id(), meta, request, variables=variables
-    )
+    if number is None or core.registry.client(number) is not None:
+        number = core.registry.next_client_id()
+    client = core.client_class(core, number, meta, request, variables=variables)
     client.subprotocol = accepted.subprotocol
     if core.setting.check_token is not None:
         client.admission = Admission(core, client)

@@ -97,6 +97,15 @@ class VirtualBackplane(MemoryBackplane):
         self.links.append(VirtualLink(self, node))
         return self.links[-1]
 
+    def _tell(self, box: str, letter: bytes) -> int:
+        with self._lock:
+            listeners = self._boxes.get(box, {})
+            cut = [link for link in self.links if link._cut_at is not None]
+            hearing = [heard for link, heard in listeners.items() if link not in cut]
+        for heard in hearing:
+            heard(letter)
+        return len(hearing)
+
     def stored(self, room: Room) -> _Stored:
         """Return a room; begin an epoch if it has none."""
         if room.name not in self._stored:
@@ -260,6 +269,41 @@ class VirtualLink(MemoryLink):
         for entry in stored.after(since.offset):
             found += unpack(entry[1][1])
         return found[len(found) - missed :] if missed <= len(found) else None
+
+    def tell(
+        self,
+        box: str,
+        letter: bytes,
+        sent: Callable[[int | None], object],
+        within: float | None = None,
+    ) -> None:
+        """See ``BackplaneLink.tell``."""
+        if self._cut_at is None:
+            super().tell(box, letter, sent, within)
+        else:
+            sent(None)
+
+    def keep(self, key: str, record: bytes, seconds: float) -> None:
+        """See ``BackplaneLink.keep``."""
+        if self._cut_at is None:
+            super().keep(key, record, seconds)
+
+    def drop(self, key: str) -> None:
+        """See ``BackplaneLink.drop``."""
+        if self._cut_at is None:
+            super().drop(key)
+
+    def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
+        """See ``BackplaneLink.take``."""
+        return super().take(key, timeout) if self._cut_at is None else None
+
+    def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
+        """See ``BackplaneLink.nodes``."""
+        cut = {link.node for link in self._server.links if link._cut_at is not None}
+        known = super().nodes()
+        if self.node in cut:
+            return [each for each in known if each[0] == self.node]
+        return [each for each in known if each[0] not in cut]
 
     def statistics(self) -> BackplaneStatistics:
         """See ``BackplaneLink.statistics``."""

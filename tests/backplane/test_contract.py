@@ -144,6 +144,8 @@ class SettledMemoryLink:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._link, name)
+        if not callable(method):
+            return method
 
         def settled(*arguments: Any) -> Any:
             result = method(*arguments)
@@ -166,6 +168,8 @@ class SettledLink:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._link, name)
+        if not callable(method):
+            return method
 
         def settled(*arguments: Any) -> Any:
             result = method(*arguments)
@@ -214,6 +218,8 @@ class ClockLink:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._link, name)
+        if not callable(method):
+            return method
 
         def settled(*arguments: Any) -> Any:
             result = method(*arguments)
@@ -555,3 +561,49 @@ def test_letters_go_to_the_hubs_that_hear_the_box(links: Links) -> None:
     two.unlisten("ann")
     settle("ann", 1)
     assert tell("nobody", b"") == 0
+
+
+def keep_first(link: BackplaneLink) -> None:
+    """Keep a record until it is there: before the server is reached none is kept."""
+
+    def kept() -> bool:
+        link.keep("first", b"", 60.0)
+        return link.take("first", TIMEOUT) is not None
+
+    assert any(kept() for _ in range(2000))
+
+
+def test_record_is_the_own_of_the_hub_that_has_kept_or_taken_it_last(links: Links) -> None:
+    one, two = links
+
+    def until(link: BackplaneLink, key: str, found: tuple[str, bytes] | None) -> None:
+        """Take until the server has done what was asked before."""
+        assert any(link.take(key, TIMEOUT) == found for _ in range(2000))
+
+    keep_first(one)
+    one.keep("a", b"1\n\xff", 60.0)
+    one.keep("a", b"2\n\xff", 60.0)
+    until(one, "a", (one.node, b"2\n\xff"))
+    assert two.take("b", TIMEOUT) is None
+    assert two.take("a", TIMEOUT) == (one.node, b"2\n\xff")
+    assert two.take("a", TIMEOUT) == (two.node, b"2\n\xff")
+    one.keep("a", b"3", 60.0)
+    one.drop("a")
+    one.keep("b", b"", 60.0)
+    until(one, "b", (one.node, b""))  # the server has seen the two before, too
+    assert one.take("a", TIMEOUT) == (two.node, b"2\n\xff")
+    one.drop("a")
+    until(one, "a", None)
+
+
+def test_record_is_forgotten_in_time(links: Links, now: Now) -> None:
+    one, two = links
+    keep_first(one)
+    one.keep("a", b"a", 20.0)
+    one.keep("b", b"b", 60.0)
+    assert any(one.take("b", TIMEOUT) for _ in range(2000))
+    now.seconds += 15.0
+    assert two.take("a", TIMEOUT) == (one.node, b"a")  # which makes it no younger
+    now.seconds += 10.0
+    assert two.take("a", TIMEOUT) is None
+    assert two.take("b", TIMEOUT) == (one.node, b"b")

@@ -311,8 +311,10 @@ def test_bad_settings_are_refused(server: RedisServer, url: str, told: str) -> N
         RedisBackplane(url)
     with pytest.raises(SettingError, match="prefix: expected printable"):
         RedisBackplane(server.url, prefix="a b")
-    with pytest.raises(SettingError, match="hold"):
-        RedisBackplane(server.url, hold=-1)
+    for hold in (-1, False, None):
+        with pytest.raises(SettingError, match="hold"):
+            RedisBackplane(server.url, hold=hold)  # type: ignore[arg-type]
+    assert RedisBackplane(server.url, hold=0).hold == 0
 
 
 def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None:

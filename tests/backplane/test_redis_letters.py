@@ -23,14 +23,8 @@ from hubthread.backplane.redis import backplane as module
 from hubthread.backplane.redis.beats import Beats
 from hubthread.publisher import Publisher
 from tests.support.peers import RawPeer, connect
-from tests.support.redis_server import Proxy, RedisServer, redis_server
+from tests.support.redis_server import Proxy, RedisServer
 from tests.support.waiting import Items
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

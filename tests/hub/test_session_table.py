@@ -487,7 +487,8 @@ def test_callbacks_of_a_session_run_inside_around_callback(make: Callable[..., H
 
 
 def test_sessions_need_the_subprotocol_and_numbers_above_zero() -> None:
-    for fields in ({"grace": 0}, {"limit": 0}, {"sent_bytes": 0}):
+    wrong: list[dict[str, Any]] = [{"grace": 0}, {"limit": 0}, {"sent_bytes": 0}]
+    for fields in wrong:
         with pytest.raises(SettingError):
             Sessions(**fields)
     with pytest.raises(SettingTypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 
@@ -10,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from hubthread.client import connect as connect_link
 from hubthread.publisher import Publisher
 from tests.integrations.running import running
 from tests.support.redis_server import redis_server
@@ -52,3 +54,34 @@ def test_members_in_all_workers_see_one_order(monkeypatch: pytest.MonkeyPatch) -
             with contextlib.suppress(ConnectionClosed):
                 heard += peer.recv(TIMEOUT) == "after all"
         assert heard > 0
+
+
+def test_clients_of_a_worker_that_has_had_its_requests_go_on_in_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with redis_server() as redis, contextlib.ExitStack() as stack:
+        monkeypatch.setenv("REDIS_URL", redis.url)
+        server = stack.enter_context(
+            running(
+                *("gunicorn-gthread", "-w", "4", "--max-requests", "10"),
+                application="tests.integrations.shared_app:app",
+            )
+        )
+        status, page = server.ask("/health")
+        assert (status, json.loads(page)["state"]) == (200, "running")
+        links = [stack.enter_context(connect_link(server.url, timeout=TIMEOUT)) for _ in range(4)]
+        rooms = [link.room("table 7", replay=50) for link in links]
+        numbers = [link.id for link in links]
+        server.ask("/push", "ready")
+        assert [room.receive(TIMEOUT) for room in rooms] == ["ready"] * 4
+        ends: list[str] = []
+        for link in links:
+            link.on("state", lambda state, reason: ends.append(reason))
+        pushes: list[str] = []
+        while not any("server" in reason for reason in ends):
+            pushes.append(f"push {len(pushes)}")
+            assert server.ask("/push", pushes[-1])[0] == 200
+        for room in rooms:
+            assert [room.receive(TIMEOUT) for _ in pushes] == pushes
+        server.until_logged("Autorestarting worker after current request")
+        assert [link.id for link in links] == numbers

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
 from hubthread.backplane.redis.beats import Beats
@@ -21,6 +21,13 @@ from hubthread.backplane.redis.boxes import Boxes, Letter
 from hubthread.backplane.redis.keeper import Keeper, fetch_commands
 from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
+from hubthread.backplane.redis.records import (
+    drop_command,
+    keep_command,
+    record_key,
+    take_command,
+    taken,
+)
 from hubthread.backplane.redis.room import Batch, Room, entry_arrival
 from hubthread.backplane.redis.scripts import everyone, keys_of
 from hubthread.backplane.redis.subscriber import Subscriber
@@ -33,6 +40,8 @@ from hubthread.history import History, Position
 from hubthread.statistics import BackplaneStatistics
 
 __all__ = ["RedisBackplane", "RedisLink"]
+
+T = TypeVar("T")
 
 BEAT = 2.5
 """Seconds between two beats of a hub."""
@@ -70,7 +79,8 @@ class RedisBackplane:
         options may follow behind a ``?``.
     :param prefix: the start of the names of all keys and channels.
     :param hold: seconds after the loss of the server in which pushes are still accepted, to wait
-        for its return.  Later ones raise ``BackplaneDown``.  0 refuses them at once.
+        for its return.  Later ones raise ``BackplaneDown``.  0 refuses all while the server is
+        known to be away.
     :raises SettingError: for a value out of range.
     :raises UsageError: if redis-py is not installed.
 
@@ -82,7 +92,8 @@ class RedisBackplane:
         if not prefix or not prefix.isprintable() or set(prefix) & set("{} "):
             wanted = "expected printable characters without spaces and braces"
             raise SettingError("prefix", f"{wanted}, got {prefix!r}")
-        check_number("hold", hold, 0)
+        if hold != 0 or isinstance(hold, bool):
+            check_number("hold", hold, 0)
         self._connector = Connector(url)
         self._url = url
         self.prefix = prefix
@@ -101,7 +112,13 @@ class RedisLink:
     Threads: any thread.
     """
 
-    def __init__(self, connector: Connector, prefix: str, hold: float, node: str = "") -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        prefix: str,
+        hold: float,
+        node: str = "",
+    ) -> None:
         self.node = self._name = node
         self.connector = connector
         self._prefix = prefix
@@ -212,8 +229,12 @@ class RedisLink:
             full = self._waiting_bytes + size + OVERHEAD
             if self._waiting and full > MOST_WAITING:
                 raise QueueFull(f"{what}: {MOST_WAITING} bytes of messages wait for Redis")
+            self._count_waiting(size)
+
+    def _count_waiting(self, size: int) -> None:
+        with self._lock:
             self._waiting += 1
-            self._waiting_bytes = full
+            self._waiting_bytes += size + OVERHEAD
 
     def _release(self, count: int, size: int) -> None:
         with self._lock:
@@ -247,6 +268,31 @@ class RedisLink:
         self._boxes.post(box, letter, done, within)
         self.publisher.wake()
 
+    def keep(self, key: str, record: bytes, seconds: float) -> None:
+        """See ``BackplaneLink.keep``."""
+        name = record_key(self._prefix, key)
+        self._send_record(keep_command(name, self.node, record, seconds))
+
+    def drop(self, key: str) -> None:
+        """See ``BackplaneLink.drop``."""
+        self._send_record(drop_command(record_key(self._prefix, key), self.node))
+
+    def _send_record(self, data: bytes) -> None:
+        if self.has("publisher"):  # otherwise it would wait without a bound
+            self.publisher.send_plain(data)
+
+    def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
+        """See ``BackplaneLink.take``."""
+        if self.state is BackplaneState.DOWN:  # at the begin of the hub it is worth a try
+            return None
+        take = take_command(record_key(self._prefix, key), self.node)
+
+        def read(wire: Wire, deadline: Deadline) -> tuple[str, bytes] | None:
+            (reply,) = wire.ask(take, timeout=max(deadline.left() or 0, 0.01))
+            return taken(reply)
+
+        return self._read(read, timeout)
+
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""
         own = (self.node, 0.0, self._describe())
@@ -271,12 +317,18 @@ class RedisLink:
 
     def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
         """See ``BackplaneLink.history``."""
+        return self._read(
+            lambda wire, deadline: self._read_history(wire, room, since, deadline), timeout
+        )
+
+    def _read(self, read: Callable[[Wire, Deadline], T | None], timeout: float) -> T | None:
+        """Read on one of the few connections for it; return None if that fails."""
         deadline = Deadline(timeout)
         if not timeout or not self._reading.acquire(timeout=timeout):
             return None
         try:
             with self._reader() as wire:
-                return self._read_history(wire, room, since, deadline)
+                return read(wire, deadline)
         except Lost:
             return None
         finally:
@@ -356,7 +408,7 @@ class RedisLink:
             self.detach(room)
         if self._host is not None and not self.closed.is_set():
             if self.has("publisher"):
-                self._admit("the end of the hub", 0)
+                self._count_waiting(0)
                 bye = self._beats.bye(self.node)
                 self._boxes.send(Letter(bye, None, lambda reached: self._release(1, 0)))
                 self.publisher.wake()

@@ -1,0 +1,88 @@
+"""One session: a client that may come back, where it is now, and the hello that it gets.
+
+Layer: hub.  Threads: the lock of the ``SessionTable`` guards a session, unless an attribute says
+otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hubthread.clients.client import Client
+from hubthread.concurrency.timers import Timer
+from hubthread.core.core import Core
+from hubthread.protocol.frames import Frame, MessageType
+from hubthread.protocol.hub_messages import VERSION, encode_message, reply_to
+
+__all__ = ["HELLO", "Session", "encode_frame", "hello_answer"]
+
+HELLO = "hub:hello"
+
+
+class Session:
+    """One client that may come back."""
+
+    __slots__ = (
+        "absence", "client", "ended", "key", "latest", "line", "noted", "peer", "record", "timer",
+        "told",
+    )  # fmt: skip
+
+    def __init__(self, client: Client[Any, Any], line: Any, key: str) -> None:
+        self.client = client
+        self.latest: int = line.number
+        """The number of the latest connection that the client has been on."""
+        self.key = key
+        """The hash of the token, in hexadecimal digits."""
+        self.line = line
+        """The ``SessionSink`` of the connection that the client is on, or comes back on; or the
+        ``AwayLink`` while it is away."""
+        self.ended = False
+        self.absence: object = None
+        """Stands for the time that the client is away now; each time has its own."""
+        self.timer: Timer | None = None
+        """The end of the grace, while the client is away."""
+        self.peer: tuple[str, int] | str = ""
+        """The address that the client counts for, while it is away."""
+        self.told = False
+        """True if the program has been told that the client is away.  In the client's order."""
+        self.noted = False
+        """True while the record is to be kept anew.  Any thread."""
+        self.record: bytes | None = None
+        """What other hubs may know of the client.  Written in the client's order."""
+
+
+def hello_answer(
+    core: Core[Any, Any],
+    hello: dict[str, Any],
+    client: Client[Any, Any],
+    token: str,
+    resumed: bool,
+    lost: int,
+    number: int,
+) -> bytes:
+    """Return the frame of the hello that a client gets.
+
+    :param hello: that of the client.
+    :param number: that of this message, from which the client counts.
+    """
+    fields = {
+        "type": HELLO,
+        **reply_to(hello.get("id")),
+        "v": VERSION,
+        "id": client.connection_id,
+        "now": int(core.clock.wall() * 1000),
+        **({} if client.admission is None else client.admission.fields()),
+        "session": token,
+        "resumed": resumed,
+        "at": number,
+    }
+    if lost:
+        fields["lost"] = lost
+    if client.returning is not None and not resumed:
+        fields["moved"] = True
+    return encode_frame(fields)
+
+
+def encode_frame(fields: dict[str, Any]) -> bytes:
+    """Return the frame of a message of the hub's own."""
+    return Frame(encode_message(fields), MessageType.TEXT).wire

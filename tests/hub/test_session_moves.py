@@ -1,0 +1,347 @@
+"""Clients that come back in another hub of the backplane, over memory and in virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    Address,
+    History,
+    HotlineOption,
+    HubSetting,
+    IOContext,
+    MemoryBackplane,
+    Moved,
+    Sessions,
+    SettingError,
+)
+from hubthread.testing import FakeClock, VirtualClient, VirtualCluster, VirtualHub
+
+GRACE = 30.0
+
+Hub = VirtualHub[Any, Any]
+
+
+def save(ctx: IOContext, meta: Any) -> Any:
+    return {**meta, "seen": meta.get("seen", 0)}
+
+
+class World:
+    """Hubs on one backplane, and what their programs are told."""
+
+    def __init__(self) -> None:
+        self.clock, self.backplane = FakeClock(), MemoryBackplane()
+        self.events: list[str] = []
+        self.moved: list[Moved] = []
+        self._open = contextlib.ExitStack()
+
+    def hub(self, name: str, **fields: Any) -> Hub:
+        def note(what: str) -> Callable[[IOContext, Any], object]:
+            return lambda ctx, meta: self.events.append(f"{name} {what}")
+
+        def load(ctx: IOContext, moved: Moved) -> Any:
+            self.moved.append(moved)
+            return moved.saved
+
+        names = ("start", "lost", "resume", "close")
+        hooks: dict[str, Any] = {f"on_connection_{each}": note(each) for each in names}
+        sessions = Sessions(GRACE, save=save, load=load)
+        setting = HubSetting[Any, Any](
+            dict,
+            hub_name=name,
+            backplane=self.backplane,
+            **{"sessions": sessions, **hooks, **fields},
+        )
+        return self._open.enter_context(VirtualHub(setting, self.clock))
+
+    def close(self) -> None:
+        self._open.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    with contextlib.closing(made):
+        yield made
+
+
+def kill(hub: Hub) -> None:
+    """Let a hub vanish from its backplane without a word, as if its process were killed."""
+    link = hub._core.sharing.link()
+    link.close(0)
+    for name in ("keep", "drop", "take"):
+        setattr(link, name, lambda *arguments: None)
+
+
+def table(hub: Hub, **fields: Any) -> Any:
+    return hub.hotline(HotlineOption("table 7", shared=True, **fields))
+
+
+def test_client_that_is_away_comes_back_in_another_hub_as_the_same_client(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada = one.connect("/ada", session=True)
+    before = ada.ctx
+    before.meta["name"] = "ada"
+    ada.drop()
+    again = two.connect("/ada", resume=ada)
+    assert again.ctx is not before
+    assert (again.ctx.connection_id, again.ctx.meta) == (
+        before.connection_id,
+        {"name": "ada", "seen": 0},
+    )
+    assert (again.resumed, again.session) == (False, ada.session)
+    assert world.events == ["one start", "one lost", "one close", "two resume"]
+    assert world.moved == [Moved({"name": "ada", "seen": 0}, (), before.address)]
+    assert (one.clients(), two.clients()) == ([], [again.ctx])
+    one.advance(GRACE)
+    assert world.events[4:] == []
+    # In its new hub the session goes on as any other.
+    again.drop()
+    assert two.connect(resume=again).resumed
+
+
+def test_client_that_is_connected_still_loses_that_connection_with_4001(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada = one.connect(session=True)
+    two.connect(resume=ada)
+    assert (ada.closed, ada.close_code) == (True, 4001)
+    assert world.events == ["one start", "one close", "two resume"]
+
+
+def test_of_two_claims_the_later_one_wins(world: World) -> None:
+    one, two, three = (world.hub(name) for name in ("one", "two", "three"))
+    ada = one.connect(session=True)
+    ada.drop()
+    first = two.connect(resume=ada)
+    second = three.connect(resume=ada)
+    assert (first.close_code, second.ctx.connection_id) == (4001, first.ctx.connection_id)
+    third = one.connect(resume=ada)
+    assert second.close_code == 4001
+    assert [hub.clients_num() for hub in (one, two, three)] == [1, 0, 0]
+    assert third.ctx.connection_id == first.ctx.connection_id
+
+
+def test_client_of_a_hub_that_has_died_comes_back_with_its_record(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    rooms = [table(hub, history=History()) for hub in (one, two)]
+    ada = one.connect(session=True)
+    ada.ctx.meta["name"] = "ada"
+    rooms[0].answer(ada.ctx)  # so the record is kept anew
+    one.settle()
+    number = ada.ctx.connection_id
+    kill(one)
+    rooms[1].push("missed")
+    again = two.connect(resume=ada)
+    assert (again.ctx.connection_id, again.ctx.meta["name"]) == (number, "ada")
+    assert again.ctx in rooms[1].members
+    assert world.moved[0].rooms == ("table 7",)
+    rooms[1].push("live")
+    gap, live = (json.loads(str(text)) for text in again.messages())
+    assert (gap["type"], gap["room"], gap["at"], gap["why"]) == ("hub:gap", "table 7", 1, "moved")
+    assert (live["n"], live["text"]) == (2, "live")
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_room_with_a_history_is_recovered_by_the_position_of_the_client(
+    world: World, dies: bool
+) -> None:
+    one, two = (world.hub(name, may_join=lambda ctx, meta, name: True) for name in ("one", "two"))
+    rooms = [table(hub, history=History()) for hub in (one, two)]
+
+    def join(client: VirtualClient, **fields: Any) -> Any:
+        client.send_json({"type": "hub:join", "id": 1, "room": "table 7", **fields})
+        return [json.loads(str(text)) for text in client.messages()]
+
+    ada = one.connect(session=True)
+    (joined,) = join(ada)
+    rooms[0].push("1")
+    assert len(ada.messages()) == 1
+    if dies:
+        kill(one)
+    else:
+        ada.drop()
+    rooms[1].push("2")
+    again = two.connect(resume=ada)
+    assert len(again.messages()) == 1  # the gap, for clients that do not join again
+    answer, missed = join(again, epoch=joined["epoch"], at=1)
+    assert (answer["recovered"], answer["count"], missed["data"]) == (True, 1, 2)
+    rooms[1].push("3")
+    assert [json.loads(str(text))["n"] for text in again.messages()] == [3]
+    assert rooms[0].members == ([ada.ctx] if dies else [])
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_clients_of_a_hub_that_drains_or_closes_go_on_elsewhere(world: World, away: bool) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada, bob = one.connect(session=True), one.connect(session=True)
+    ada.ctx.meta["name"] = "ada"
+    number = ada.ctx.connection_id
+    if away:
+        ada.drop()
+    else:
+        one.drain()
+        assert ada.close_code == 1012
+    one.close()
+    again = two.connect(resume=ada)
+    assert (again.ctx.connection_id, again.ctx.meta["name"]) == (number, "ada")
+    two.connect(resume=bob)
+    assert world.events.count("one close") == 2
+    assert world.events[-2:] == ["two resume", "two resume"]
+
+
+@pytest.mark.parametrize("end", ["leaves", "is closed", "is away too long"])
+def test_session_that_has_ended_is_no_other_hubs(world: World, end: str) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada = one.connect(session=True)
+    if end == "leaves":
+        ada.close()
+    elif end == "is closed":
+        ada.ctx.close(4000)
+    else:
+        ada.drop()
+        one.advance(GRACE)
+    again = two.connect(resume=ada)
+    assert (again.resumed, again.session != ada.session) == (False, True)
+    assert world.events[-1] == "two start"
+    assert world.moved == []
+
+
+def test_record_outlives_the_grace_of_a_hub_that_has_died_and_then_ends(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada, bob = one.connect(session=True), one.connect(session=True)
+    one.advance(1000.0)  # it is kept anew while the hub lives
+    kill(one)
+    two.advance(GRACE)
+    two.connect(resume=ada)
+    assert world.events[-1] == "two resume"
+    two.advance(200.0)
+    two.connect(resume=bob)
+    assert world.events[-1] == "two start"
+
+
+def test_numbers_of_clients_are_those_of_no_other_hub(world: World) -> None:
+    numbers = [
+        world.hub(name).connect(session=True).ctx.connection_id for name in ("one", "two", "three")
+    ]
+    assert len({number >> 20 for number in numbers}) == 3
+    assert max(numbers) < 1 << 53
+
+
+def test_client_whose_save_fails_is_a_new_one_elsewhere(world: World) -> None:
+    def fail(ctx: IOContext, meta: Any) -> Any:
+        if meta:
+            raise LookupError("no meta")
+        return {}
+
+    sessions = Sessions(GRACE, save=fail, load=lambda ctx, moved: {})
+    one, two = world.hub("one", sessions=sessions), world.hub("two")
+    ada = one.connect(session=True)
+    ada.ctx.meta["name"] = "ada"
+    two.connect(resume=ada)
+    assert world.events == ["one start", "two start"]
+    assert not ada.closed
+    assert "no meta" in str(one.errors)
+    one.errors.clear()
+
+
+def test_client_whose_load_fails_is_closed(world: World) -> None:
+    def fail(ctx: IOContext, moved: Moved) -> Any:
+        raise LookupError("no meta")
+
+    one = world.hub("one")
+    two = world.hub("two", sessions=Sessions(GRACE, save=save, load=fail))
+    ada = one.connect(session=True)
+    ada.drop()
+    again = two.connect(resume=ada)
+    assert again.close_code == 1011
+    assert "no meta" in str(two.errors)
+    two.errors.clear()
+
+
+def test_rooms_that_are_not_shared_or_not_open_stay_behind(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    ada = one.connect(session=True)
+    one.hotline().answer(ada.ctx)
+    table(one).answer(ada.ctx)
+    again = two.connect(resume=ada)
+    assert again.ctx.hotlines == ()
+    assert world.moved[0].rooms == ("table 7",)
+    assert again.messages() == []
+
+
+def test_load_may_open_the_rooms(world: World) -> None:
+    def load(ctx: Any, moved: Moved) -> Any:
+        for name in moved.rooms:
+            ctx.hub.room(name, HotlineOption(name, shared=True))
+        return {}
+
+    one = world.hub("one")
+    two = world.hub("two", sessions=Sessions(GRACE, save=save, load=load))
+    ada = one.connect(session=True)
+    table(one).answer(ada.ctx)
+    again = two.connect(resume=ada)
+    (room,) = again.ctx.hotlines
+    assert room.name == "table 7"
+
+
+def test_full_room_does_not_stop_the_client(world: World) -> None:
+    one, two = world.hub("one"), world.hub("two")
+    rooms = [table(one), table(two, max_members=1)]
+    ada = one.connect(session=True)
+    rooms[0].answer(ada.ctx)
+    rooms[1].answer(two.connect().ctx)
+    again = two.connect(resume=ada)
+    assert (again.closed, again.ctx.hotlines) == (False, ())
+
+
+def test_hub_that_was_cut_off_does_not_take_its_sessions_back() -> None:
+    events: list[str] = []
+    setting = HubSetting[Any, Any](
+        dict,
+        sessions=Sessions(GRACE, save=save, load=lambda ctx, moved: moved.saved),
+        on_connection_resume=lambda ctx, meta: events.append(f"{ctx.hub.name} resume"),
+        on_connection_close=lambda ctx, meta: events.append(f"{ctx.hub.name} close"),
+    )
+    with VirtualCluster(setting, 2) as cluster:
+        one, two = cluster.hubs
+        ada = one.connect(session=True)
+        cluster.settle()
+        cluster.cut(one)
+        assert [[node.name for node in hub.cluster()] for hub in (one, two)] == [
+            ["hub-1"],
+            ["hub-2"],
+        ]
+        again = two.connect(resume=ada)  # its hub cannot be asked
+        assert again.ctx.connection_id == ada.ctx.connection_id
+        cluster.heal(one)
+        cluster.advance(130.0)  # the hub keeps its records anew
+        assert len(one.cluster()) == 2
+        again.drop()
+        assert two.connect(resume=again).resumed
+        two.close()
+        assert events == ["hub-2 resume", "hub-2 resume", "hub-2 close"]
+        assert cluster.errors == []
+
+
+def test_without_save_sessions_stay_in_their_hub(world: World) -> None:
+    one, two = (world.hub(name, sessions=Sessions(GRACE)) for name in ("one", "two"))
+    ada = one.connect(session=True)
+    ada.drop()
+    two.connect(resume=ada)
+    assert world.events == ["one start", "one lost", "two start"]
+    assert one.connect(resume=ada).resumed
+    assert isinstance(ada.ctx.address, Address)
+
+
+def test_save_and_load_belong_together() -> None:
+    with pytest.raises(SettingError, match="expected save and load"):
+        Sessions(save=save)
+    with pytest.raises(SettingError, match="expected save and load"):
+        Sessions(load=lambda ctx, moved: {})
+    with pytest.raises(SettingError, match="save"):
+        Sessions(save=lambda: None, load=lambda ctx, moved: {})  # type: ignore[arg-type,misc]
