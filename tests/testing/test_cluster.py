@@ -192,6 +192,16 @@ def test_cluster_failover_begins_an_epoch_and_members_are_told() -> None:
         assert gaps == [1, 1]
 
 
+def test_cluster_push_that_a_lost_server_had_placed_comes_once() -> None:
+    with cluster(2) as (hubs, rooms, pages):
+        hubs.drop(hubs.hubs[0], 2)  # the push itself, and the answer to it
+        rooms[0].push("once")
+        hubs.settle()
+        hubs.fail_over()  # the push is sent again, to the new server
+        assert [texts(page).count("once") for page in pages] == [1, 1]
+        assert_one_order(pages)
+
+
 def test_cluster_presence_of_a_dead_hub_ends_and_comes_back() -> None:
     option = HotlineOption("room", shared=True, presence=Presence(user=lambda ctx, meta: "ann"))
     with VirtualCluster(HubSetting[Any, Any](dict), 2) as hubs:
