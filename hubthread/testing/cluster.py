@@ -66,8 +66,9 @@ class VirtualCluster(Generic[Meta, Header]):
     def cut(self, hub: VirtualHub[Any, Any]) -> None:
         """Cut a hub from the server, until ``heal``.
 
-        What is on its way to the hub is lost.  Its pushes wait, and after ten seconds they are
-        refused with ``BackplaneDown``; then it counts as dead for the others, too.
+        What is on its way to the hub is lost; ``hub.tell`` and ``hub.call`` do not get through.
+        Its pushes wait, and after ten seconds they are refused with ``BackplaneDown``; then it
+        counts as dead for the others, too.
         """
         self._link(hub).cut()
         self.settle()

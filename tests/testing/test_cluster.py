@@ -17,6 +17,7 @@ from hubthread import (
     Hotline,
     HotlineOption,
     HubSetting,
+    NodeGone,
     Presence,
     Upgrader,
     WebsocketPeriod,
@@ -190,6 +191,22 @@ def test_cluster_failover_begins_an_epoch_and_members_are_told() -> None:
         assert before is not None
         assert pages[1].position != before
         assert gaps == [1, 1]
+
+
+def test_cluster_cut_hub_is_told_nothing_and_tells_nothing() -> None:
+    with VirtualCluster(HubSetting[Any, Any](dict), 2) as hubs:
+        one, two = hubs.hubs
+        ann, bob = one.connect(), two.connect()
+        hubs.cut(one)
+        one.tell(bob.ctx.address, "lost")
+        two.tell(ann.ctx.address, "lost")
+        with pytest.raises(BackplaneDown):
+            one.call(bob.ctx.address.node, "add")
+        with pytest.raises(NodeGone):
+            two.call(ann.ctx.address.node, "add")
+        hubs.heal(one)
+        two.tell(ann.ctx.address, "here")
+        assert (ann.messages(), bob.messages()) == (["here"], [])
 
 
 def test_cluster_push_that_a_lost_server_had_placed_comes_once() -> None:
