@@ -117,7 +117,7 @@ def test_step_wake_from_many_threads_is_never_lost(drive: DriveStep) -> None:
     driven = drive(step)
 
     def ask(who: int) -> None:
-        for number in range(1, 500):
+        for number in range(1, 150):
             asked[who] = number
             driven.wake()
             with changed:
