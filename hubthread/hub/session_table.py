@@ -566,6 +566,7 @@ class SessionSink:
 
     def _settle(self, client: Client[Any, Any]) -> None:
         """Note the client of the connection."""
+        del self._make  # it has the handshake's answer, and the sink lasts long
         self._stop_timer()
         if self.session is not None:
             self.connection.close_later = partial(self._table.end, self.session)
