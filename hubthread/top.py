@@ -229,6 +229,16 @@ def lines(data: dict[str, Any], width: int, height: int, *, colours: bool = Fals
         f"late {seconds(rate['late'])}   skipped {per_second(rate['skipped'])}"
     )
     found += [_fit(figures, width), _fit(hub_and_ticks, width)]
+    nodes = data.get("nodes", ())  # an older hub tells none
+    if nodes:
+        hubs = ", ".join(
+            f"{node['name']} {count(node['clients'])}"
+            + ("" if node["state"] == "running" else f" ({node['state']})")
+            for node in nodes
+        )
+        clients = count(sum(node["clients"] for node in nodes))
+        text = f"cluster of {count(len(nodes))} hubs   clients {clients}   {hubs}"
+        found.append(_fit(text, width))
     for each in data["stuck"]["shown"][:5]:
         where = [line.strip() for line in each["stack"].splitlines()[-2:]]
         text = f"stuck for {seconds(each['seconds'])}: {each['name']}: {'  '.join(where)}"

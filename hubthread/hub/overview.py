@@ -20,6 +20,7 @@ from hubthread.core.core import Core
 from hubthread.errors import HandshakeRejected
 from hubthread.hub.sampler import INTERVAL, Sample, Sampler
 from hubthread.rooms.ticking.control import FrameControl
+from hubthread.statistics import HubStatistics
 from hubthread.version import VERSION
 
 __all__ = ["overview"]
@@ -73,6 +74,7 @@ def overview(core: Core[Any, Any], sampler: Sampler, query: Mapping[str, str]) -
         },
         "clients": _clients(core, _Wanted.of(query, "clients", CLIENT_SORTS), now),
         "rooms": _rooms(core, _Wanted.of(query, "rooms", ROOM_SORTS)),
+        "nodes": _nodes(core, statistics),
         "threads": dict(core.threads.roles().most_common()),
         "refused": {str(each): number for each, number in core.refusals.by_status().items()},
     }
@@ -230,6 +232,25 @@ def _rooms(core: Core[Any, Any], wanted: _Wanted) -> dict[str, Any]:
         return f"{room.hotline_id} {room.name} {room._kind}"
 
     return wanted.cut(core.registry.hotlines(), ROOM_SORTS[wanted.sort], text, row)
+
+
+def _nodes(core: Core[Any, Any], statistics: HubStatistics) -> list[dict[str, Any]]:
+    """Return the hubs of the backplane; none without a backplane that hubs share."""
+    if core.setting.backplane is None or statistics.backplane is None:
+        return []
+    hub: Any = core.hub
+    return [
+        {
+            "id": node.id,
+            "name": node.name[:MOST_SHOWN],
+            "state": node.state,
+            "clients": node.clients,
+            "rooms": node.hotlines,
+            "age": _rounded(node.age),
+            "own": node.id == core.sharing.node,
+        }
+        for node in hub.cluster()[:MOST_ROWS]
+    ]
 
 
 def _whole(

@@ -478,6 +478,35 @@ function showPairs(id, pairs, otherwise) {
   flat.forEach((text, place) => put(list.children[place], `${text}`));
 }
 
+function showNodes(nodes) {
+  $("nodes").hidden = nodes.length === 0;
+  put($("nodes-count"), count(nodes.length));
+  const body = $("nodes-body");
+  while (body.rows.length > nodes.length) body.deleteRow(-1);
+  while (body.rows.length < nodes.length) {
+    const line = make("tr");
+    const name = make("td");
+    const both = make("div", "tagged");
+    both.append(make("span"), make("span", "tag", "this one"));
+    name.append(both);
+    line.append(name, make("td"), make("td", "number"), make("td", "number"), make("td", "number"));
+    body.append(line);
+  }
+  nodes.forEach(({ id, name, state, clients, rooms, age, own }, place) => {
+    const [who, what, ...figures] = body.rows[place].cells;
+    const [text, tag] = who.firstChild.children;
+    put(text, name);
+    who.title = id;
+    tag.hidden = !own;
+    put(what, state);
+    what.dataset.level = state === "running" ? "" : "warn";
+    put(figures[0], count(clients));
+    put(figures[1], count(rooms));
+    put(figures[2], own || age < 1 ? "now" : `${seconds(age)} ago`);
+    figures[2].dataset.level = over(age, 10, 30);
+  });
+}
+
 function showState({ hub, now, stuck: { number } }) {
   const busy = now.closure_running >= LONG;
   const [state, text] =
@@ -523,6 +552,7 @@ function show(data) {
     ],
     "No client has ended.",
   );
+  showNodes(data.nodes);
   $("backplane-panel").hidden = !now.backplane;
   if (now.backplane) {
     showPairs("backplane", Object.entries(now.backplane).map(([name, value]) => [name.replaceAll("_", " "), typeof value === "number" ? short.format(value) : value]));

@@ -22,6 +22,7 @@ from hubthread import (
     Hub,
     HubSetting,
     IOContext,
+    MemoryBackplane,
     Monitor,
     Overflow,
     Request,
@@ -31,7 +32,8 @@ from hubthread import (
 )
 from hubthread.hub import sampler
 from hubthread.hub.monitor import ACTIONS, FILES
-from hubthread.testing import VirtualHub
+from hubthread.testing import FakeClock, VirtualHub
+from hubthread.top import lines
 from tests.support import TIMEOUT, AnyHub, Notes
 
 TOKEN = "a token of the operator".replace(" ", "-")
@@ -347,6 +349,33 @@ def test_monitor_limits_the_rows_of_a_page() -> None:
     with virtual() as hub:
         shown = Operator(hub.monitor()).data(**{"clients.size": 10**9, "clients.page": 10**9})
         assert (shown["clients"]["size"], shown["clients"]["page"]) == (100, 0)
+
+
+def test_monitor_shows_the_hubs_of_the_cluster() -> None:
+    with virtual() as hub:
+        assert Operator(hub.monitor()).data()["nodes"] == []
+    clock, backplane = FakeClock(), MemoryBackplane()
+
+    def node(name: str) -> VirtualHub[Any, Any]:
+        return VirtualHub(HubSetting[Any, Any](dict, hub_name=name, backplane=backplane), clock)
+
+    with node("one") as one, node("two <b>") as two:
+        two.connect()
+        two.hotline()
+        data = Operator(one.monitor()).data()
+        nodes = {each["name"]: each for each in data["nodes"]}
+        assert {name: each["own"] for name, each in nodes.items()} == {
+            "one": True,
+            "two <b>": False,
+        }
+        assert (nodes["two <b>"]["clients"], nodes["two <b>"]["rooms"]) == (1, 1)
+        assert nodes["two <b>"]["state"] == "running"
+        (line,) = [each for each in lines(data, 200, 50) if each.startswith("cluster")]
+        assert line.startswith("cluster of 2 hubs   clients 1   ")
+        assert "two <b> 1" in line
+        del data["nodes"]  # of a hub of an earlier version
+        assert not [each for each in lines(data, 200, 50) if each.startswith("cluster")]
+    assert Operator(one.monitor()).data()["nodes"] == []
 
 
 # A hub that is stuck.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +14,17 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hubthread import HotlineFrameOption, HotlineOption, Hub, HubSetting, IOContext, Monitor
+from hubthread import (
+    HotlineFrameOption,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    IOContext,
+    MemoryBackplane,
+    Monitor,
+)
 from hubthread.hub.monitor import FILES
-from hubthread.testing import VirtualHub
+from hubthread.testing import FakeClock, VirtualHub
 from tests.browser import chromium
 from tests.support import TIMEOUT, in_thread, serving
 
@@ -102,7 +111,12 @@ def crowd() -> Iterator[Monitor]:
     over = threading.Event()
 
     def hold() -> None:  # on a thread of its own, where time is virtual
-        with VirtualHub(HubSetting[Any, Any](dict, hub_name="crowded", user=user_of)) as hub:
+        setting = HubSetting[Any, Any](
+            dict, hub_name="crowded", user=user_of, backplane=MemoryBackplane()
+        )
+        other = dataclasses.replace(setting, hub_name=EVIL)
+        clock = FakeClock()
+        with VirtualHub(setting, clock) as hub, VirtualHub(other, clock):
             monitor = hub.monitor()
             rooms = [hub.hotline(HotlineOption(f"room {number}")) for number in range(ROOMS - 1)]
             rooms.append(hub.hotline(HotlineOption(EVIL, kind="<i>kind</i>")))
@@ -171,6 +185,9 @@ def test_page_shows_names_of_strangers_as_text(browser: Chrome, crowded: str) ->
     page.until("document.querySelectorAll('#clients tbody tr').length === 1")
     assert page.rows("rooms")[0][0] == EVIL + "<i>kind</i>"
     assert page.rows("clients")[0][2] == EVIL
+    nodes = {row[0]: row[1:4] for row in page.rows("nodes")}
+    assert nodes["crowdedthis one"] == ["running", "5,000", "500"]
+    assert nodes[f"{EVIL}this one"] == ["running", "0", "0"]  # the mark is hidden
     assert page.value("document.querySelectorAll('img, b, i').length") == 0
     assert page.value("document.title").startswith("crowded ")
     assert page.trouble() == []
