@@ -7,7 +7,8 @@ same without a rate: hubthread's publisher waits for its batches of 16, the othe
 of Redis.
 
 *16 a batch*: hubthread alone.  16 messages for each of 16 rooms in turn, as fast as Redis places
-them: the backplane without a hub around it.  *Hubs* are the same with a hub that pushes, and one
+them: the backplane without a hub around it.  Two turns of a room may leave together, so the table
+has the size of the batches.  *Hubs* are the same with a hub that pushes, and one
 in another process that receives; there are no members.  *Placed* is until Redis has placed all.
 
 *Rooms*: hubthread alone, with 10,000 rooms.  All connections to Redis are killed; *back* is the
