@@ -10,7 +10,7 @@ const REPLAY_MS = 10_000;
 const TAPE_TICKS = 80;
 const LISTED = 8; // players in the list, the best first
 const STALL_MS = 2_100; // until the server allows the next stall
-const FARTHEST_MS = 600; // the room takes no input that is further ahead
+const AHEAD = 15; // ticks: the room takes no input that is further ahead
 const JUMP = 300; // a correction of more units is no movement
 
 const me = {
@@ -157,8 +157,9 @@ const now = () => hub.now();
 
 // The tick that an input of now is for: one that it reaches in time.
 function nextTick() {
-  const trip = Math.min(FARTHEST_MS, ((hub.rtt ?? 0) + delay()) / 2);
-  return Math.floor(room.tickAt()) + 2 + Math.ceil((trip * game().rules.hz) / 1000);
+  const trip = ((hub.rtt ?? 0) + delay()) / 2;
+  const tick = Math.floor(room.tickAt()) + 2 + Math.ceil((trip * game().rules.hz) / 1000);
+  return Math.min(tick, room.tick.number + AHEAD);
 }
 
 // Give an input for each tick while the disc moves.
