@@ -18,7 +18,7 @@ __all__ = ["check"]
 
 FLOORS = {
     ("fanout", "saturated"): [(SUBJECT, BARE, 8.0)],
-    ("storm", "200 clients"): [(SUBJECT, BARE, 5.5), (HISTORY, SUBJECT, 0.4)],
+    ("storm", "200 clients"): [(SUBJECT, BARE, 5.5), (HISTORY, SUBJECT, 0.45)],
     ("echo", "100 x 16"): [(SUBJECT, BARE, 0.4)],
 }
 """Two peers, and the lowest ratio that passes: frames a second of the first to those of the
