@@ -185,6 +185,8 @@ class Room:
         count = len(batch.messages)
         with self.lock:
             batch.epoch, batch.top = epoch, last
+            if batch.last <= self.arrived:
+                return  # the stream has told more already: the answer is late
             if self._come_to(epoch):
                 self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
             else:
@@ -238,8 +240,11 @@ class Room:
         with self.lock:
             self.wanted = False
             if since.epoch != self.epoch or epoch != self.epoch:
-                # A look that was overtaken tells nothing.
+                # A look that was overtaken tells nothing.  A look that began in this epoch, and
+                # has found another one, is newer than the answer that has led to this epoch.
                 if since.epoch == self.epoch:
+                    if epoch in self._past:
+                        self._past.remove(epoch)
                     self._come_to(epoch)
                 self.want()
                 return
@@ -344,7 +349,8 @@ class Room:
         if again:  # taken by a server that has died since, and sent again to its successor
             self.receiver.lost(Position(self.epoch, self.top), "epoch")
         else:
-            number = arrival.first + skipped if own else None
+            # Own messages that were told as lost come like those of another hub.
+            number = arrival.first + skipped if own and last_number > self.arrived else None
             self.receiver.arrived(place, messages[skipped:], number)
         self._seen[arrival.origin] = last_number
         self._seen.move_to_end(arrival.origin)
