@@ -75,8 +75,8 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-# The answer of an epoch that the room has never seen comes after a look into the next one.  The look
-# has found later messages of the room's own, or none.
+# The answer of an epoch that the room has never seen comes after a look into the next one.  The
+# look has found later messages of the room's own, or none.
 @example(
     [
         *[("failover", 0, 1), ("push", 0, 4), ("failover", 0, 1), ("push", 0, 4)],
