@@ -255,8 +255,10 @@ class Typist:
             while True:
                 self.types(next(keys))
                 while select.select([self._fd], [], [], pause)[0]:
-                    if not os.read(self._fd, 4096):
+                    data = os.read(self._fd, 4096)
+                    if not data:
                         raise OSError
+                    self.seen += data.decode(errors="replace")
         _, status = os.waitpid(self.pid, 0)
         os.close(self._fd)
         return os.waitstatus_to_exitcode(status)
@@ -281,7 +283,7 @@ def test_command_ends_well_while_ctrl_c_is_pressed_again_and_again() -> None:
     with listening(serve) as server:
         typist = Typist(server.url, "--room", "lobby")
         typist.wait_for('\x1b[1msaid\x1b[0m {"text": "old"}')
-        assert typist.ends("\x03", pause=0.0) == 0
+        assert typist.ends("\x03", pause=0.0) == 0, typist.seen[-2000:]
 
 
 def test_command_ends_with_its_server_refusing() -> None:

@@ -26,8 +26,14 @@ class Room:
         self.members.remove(client)
 
 
-def rooms_of(client: str, most: int | None = None) -> Any:
-    return Memberships(client, most)
+class Client(str):
+    """A client that is equal to its name."""
+
+    on_rooms = None
+
+
+def rooms_of(name: str, most: int | None = None) -> Any:
+    return Memberships(Client(name), most)
 
 
 def test_memberships_enter_and_leave_change_room() -> None:

@@ -15,7 +15,8 @@ PATIENCE_S = 60.0
 
 def not_missing(error: str) -> bool:
     """Return False for an error that only says that the server is not there."""
-    return "WebSocket connection to" not in error and "ERR_CONNECTION_" not in error
+    missing = ("WebSocket connection to", "ERR_CONNECTION_", "ERR_SOCKET_NOT_CONNECTED")
+    return not any(text in error for text in missing)
 
 
 class Tab:
