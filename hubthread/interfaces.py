@@ -346,7 +346,7 @@ class IHotline(Protocol):
         :raises ContextNotClient: if ``exclude`` has anything but clients.
         :raises HotlineClosed: after the end of the room.
         :raises HubClosed: after the end of the hub.
-        :raises QueueFull: if ``chan_queue_size`` pushes wait for the hub thread.
+        :raises QueueFull: if ``chan_queue_size`` pushes of the room wait.
         :raises ValueError: for text that UTF-8 cannot encode.
         """
 

@@ -21,7 +21,7 @@ class Moved:
     """The belongings of a client that was in another hub before; see ``Sessions.load``."""
 
     saved: Any
-    """What ``Sessions.save`` has returned there."""
+    """The value that ``Sessions.save`` has returned there."""
     rooms: tuple[str, ...]
     """The names of the shared rooms that the client was in.
 

@@ -144,7 +144,7 @@ class _Writer:
         return " | ".join(dict.fromkeys(texts))
 
     def written(self, hint: Any) -> str:
-        """Return the TypeScript of a type."""
+        """Return the TypeScript type of a Python annotation."""
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is typing.Annotated:
             return self.written(arguments[0])

@@ -26,7 +26,7 @@ Factory: TypeAlias = Callable[[Any, Any], AbstractContextManager[object]]
 
 
 def around_of(client: Any, core: Core[Any, Any]) -> Around | None:
-    """Return what runs the callbacks of a client; None: nothing is around them."""
+    """Return the wrapper of a client's callbacks; None if there is none."""
     factory: Factory | None = core.setting.around_callback
     if core.setting.callback_times:
         factory = partial(_Measured, factory, core.meter.traffic(client.kind), core.clock.now)

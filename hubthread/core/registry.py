@@ -71,7 +71,7 @@ class RegisteredHotline(Protocol):
         """The figures of the ticks; None for a room without a clock."""
 
     def _watched(self) -> Sequence[Watched]:
-        """Return what runs callbacks for the hotline."""
+        """Return the runners of the hotline's callbacks."""
 
 
 C = TypeVar("C", bound=RegisteredClient)

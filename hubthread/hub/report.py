@@ -26,7 +26,7 @@ def state_of(core: Core[Any, Any]) -> str:
 
 
 def described(core: Core[Any, Any]) -> dict[str, Any]:
-    """Return what other hubs are told of this one."""
+    """Return the description of this hub for other hubs."""
     return {
         "name": core.name,
         "state": state_of(core),

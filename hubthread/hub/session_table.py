@@ -231,7 +231,7 @@ class SessionTable:
             return True
 
     def lose(self, session: Session, sink: SessionSink) -> bool:
-        """Note that a connection has ended; return True if its client has ended with it."""
+        """End a connection: its session waits, or ends; return True if the client has ended."""
         client, connection = session.client, sink.connection
         # A connection that the client has not changed to may end in any way.
         stays = not session.ended and (

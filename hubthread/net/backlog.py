@@ -275,7 +275,7 @@ class Backlog:
         return self._entries[0].wire
 
     def message_taken(self) -> None:
-        """Remove the frame that ``message`` has returned."""
+        """Remove the first frame: the socket has taken it whole."""
         self._take_entry()
 
     def _take(self) -> tuple[bytes | memoryview, int | None]:

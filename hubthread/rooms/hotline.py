@@ -317,7 +317,7 @@ class Hotline(EachClient[Meta, Header]):
         :raises ContextNotClient: when ``exclude`` has anything but clients.
         :raises HotlineClosed: when the hotline is closed.
         :raises HubClosed: when the hub is closed.
-        :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes wait for the hub.
+        :raises QueueFull: when ``HubSetting.chan_queue_size`` pushes of the room wait.
         :raises WrongType: for anything but ``str`` or ``bytes``.
         :raises WrongValue: for text that UTF-8 cannot encode.
         """
@@ -553,7 +553,7 @@ class Hotline(EachClient[Meta, Header]):
         return None
 
     def _watched(self) -> Sequence[Watched]:
-        """Return what runs callbacks for the hotline; the watchdog looks at it."""
+        """Return the runners of the hotline's callbacks; the watchdog looks at it."""
         return ()
 
     def _disown(self, refuse: Callable[..., Any]) -> None:

@@ -327,7 +327,7 @@ class _Still:
 
 
 class _NoSync:
-    """The state of a room whose members get nothing."""
+    """A stand-in for the sender of state, which sends nothing."""
 
     def joined(self, *_: object) -> None:
         """Do nothing."""

@@ -230,5 +230,5 @@ def _publish_command(batch: Batch, server: tuple[bytes, bytes]) -> bytes:
 
 
 def _all(waiting: deque[Any]) -> list[Any]:
-    """Return what waits, and let it wait no longer."""
+    """Empty the queue, and return its entries."""
     return [waiting.popleft() for _ in range(len(waiting))]

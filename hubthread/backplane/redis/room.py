@@ -69,7 +69,7 @@ class Arrival(NamedTuple):
 
 
 def parse_arrival(data: bytes) -> Arrival | None:
-    """Return a published batch; None if another version of the library has written it."""
+    """Parse a published batch; None if another version of the library has written it."""
     parts = data.split(b":", 6)
     if len(parts) != 7 or parts[0] != b"1":
         return None
@@ -82,7 +82,7 @@ def parse_arrival(data: bytes) -> Arrival | None:
 
 
 def entry_arrival(epoch: str, entry: Any) -> Arrival:
-    """Return an entry of the stream."""
+    """Parse an entry of the room's stream."""
     name, fields = entry
     last, _, count = name.partition(b"-")
     origin, _, first = fields[3].rpartition(b":")

@@ -254,7 +254,7 @@ class UdpPeer(Sending):
         self._traffic.counts.dropped += dropped
 
     def _look(self) -> FollowUp:
-        """Return what is to be done after a change."""
+        """Return the work that follows a change."""
         start = bool(self._backlog) and not self._queued
         self._queued |= start
         if start:
