@@ -167,7 +167,7 @@ def receive(url: str, count: int, seconds: float) -> None:
         last, seen = time.monotonic(), -1
         wanted: list[int] = []
         threading.Thread(
-            target=lambda: wanted.append(int(sys.stdin.readline())), daemon=True
+            target=lambda: wanted.append(int(sys.stdin.readline() or 0)), daemon=True
         ).start()
         while not wanted or seen < wanted[0]:
             now = sum(room.statistics().pushes for room in rooms)

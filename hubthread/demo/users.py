@@ -38,7 +38,7 @@ class User:
     room: Room | None = None
     """The chat room.  The hub thread owns it."""
     player: str = ""
-    """The nick in the arena; empty outside.  The arena's tick thread owns it; others may read."""
+    """The nick in the arena; empty before ``play``.  Its handlers set it; others may read."""
 
 
 class Room:

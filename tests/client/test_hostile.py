@@ -13,6 +13,7 @@ from hubthread import JsonHeader, MatcherMap
 from hubthread.client import Room
 from hubthread.errors import WrongValue
 from tests.client.world import World, quiet
+from tests.support.examples import examples
 
 FIELDS = (
     "id", "reply", "n", "data", "text", "bytes", "epoch", "at", "count", "recovered",
@@ -58,7 +59,7 @@ def look_at(world: World, room: Room) -> None:
     assert repr((room.state, room.tick_at(), room.pending))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.lists(messages, min_size=1, max_size=6))
 def test_any_messages_leave_the_link_open_and_the_room_usable(sent: list[Any]) -> None:
     handlers = MatcherMap[Any, Any](JsonHeader(id_field="id", error_field="error"))

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -229,8 +230,9 @@ def test_crew_spare_threads_are_used_again(made: Made, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "LINGER", TIMEOUT)
     for _ in range(4):
         burst(made)
+        until = monotonic() + TIMEOUT
         while len(made.crew._spares) < BURST - 1:  # the last of them may lead
-            pass
+            assert monotonic() < until
     assert len([name for name in made.started if name != "monitor"]) <= 2 * BURST
 
 
@@ -452,8 +454,9 @@ def test_crew_struck_at_any_line_has_one_leader_again() -> None:
             for turn in range(3):
                 made.source.post(about_to_wait, partial(notes.add, turn))
             notes.until(lambda seen: 2 in seen or "struck" in seen)
+            until = monotonic() + TIMEOUT
             while not struck.is_set() and not made.crew._progress()[2]:  # it is about to wait
-                pass
+                assert monotonic() < until
         finally:
             armed.clear()
             threading.settrace(None)

@@ -471,9 +471,9 @@ def test_arena_flood_costs_the_others_nothing(table: Table) -> None:
     ada, mallory = table.enter("ada"), table.enter("mallory")
     for _ in range(500):
         mallory.steer(1, 0)
-        mallory.say("ready")
+        mallory.say("play", nick="")  # which is told each time that it is read
     refused = mallory.errors()
-    assert len(refused) < 40
+    assert 10 < len(refused) < 40
     table.hub.advance(5)
     assert ada.state["discs"][str(mallory.id)]["x"] == RIGHT
     assert mallory.acked <= 5 * HZ + BUFFER

@@ -12,12 +12,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from hubthread.backplane.interfaces import BackplaneState, Message
-from hubthread.backplane.redis import backplane, presence, wire
+from hubthread.backplane.redis import backplane, keeper, presence, wire
 from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
 
 BEAT = 0.1
-LEASE_SECONDS = 0.6
+LATE = 20.0
+"""Beats that may be missing: a busy machine may be silent for a while."""
+LEASE_SECONDS = 2.0
 """Seconds of a lease: a hub that says nothing for longer counts as dead."""
 
 _saying = threading.Lock()
@@ -72,6 +74,7 @@ class _Teller:
 def main(url: str, prefix: str) -> None:
     """Be a node until standard input ends."""
     backplane.BEAT = BEAT
+    keeper.LATE = LATE
     presence.LEASE_SECONDS = LEASE_SECONDS
     wire.REPLY, wire.CONNECT = 1.0, 0.3
     link, host = backplane.RedisBackplane(url, prefix=prefix).open("node"), _Host()

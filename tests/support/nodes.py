@@ -81,10 +81,18 @@ class RemoteNode:
         return self.events.now()
 
     def close(self) -> None:
+        process = self.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        # Not ``communicate``: it would read beside the reader, and close what that reads.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.communicate(timeout=TIMEOUT)
-        self.process.kill()
+            process.wait(TIMEOUT)
+        process.kill()
+        process.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
+        process.stdout.close()
 
 
 @contextlib.contextmanager

@@ -561,7 +561,7 @@ function act(type) {
 $("ready").onclick = () => act("ready");
 $("pause").onclick = () => act(game()?.paused ? "resume" : "pause");
 $("again").onclick = () => {
-  replay = replay ? null : { pictures: [...pictures], began: now() };
+  replay = replay || !pictures.length ? null : { pictures: [...pictures], began: now() };
   showRound();
 };
 $("delay").onpointerup = () => $("field").focus(); // or the arrow keys would move the slider
