@@ -211,11 +211,13 @@ class _Interrupt:
     def __enter__(self) -> None:
         signal.signal(signal.SIGINT, self._raise)
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         self._done = True
         # Python gives up its handlers when it ends, and keeps what is ignored.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._left.set()
+        # If two SIGINT come at once, ``input`` of CPython makes this of the first one's exception.
+        return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
 
     def _raise(self, *signal_and_frame: object) -> None:
         if not self._done:

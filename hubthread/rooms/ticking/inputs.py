@@ -222,7 +222,7 @@ class BaseInputGate(Generic[Control, Obj, V]):
         return True
 
     def _post_end(self) -> bool:
-        """Fill the missing inputs with defaults, and post ``_end``; once the countdown is cancelled.
+        """Fill the missing inputs, and post ``_end``; after the countdown is cancelled.
 
         Return False if the room is closing; the gate then ends without ``on_done``.
         """
