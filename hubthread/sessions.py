@@ -56,7 +56,8 @@ class Sessions:
     load: Callable[[Any, Moved], Any] | None = None
     """A function of ``(ctx, moved)``: returns the meta of a client that was in another hub.
 
-    It is called in the place of ``meta_gen``, before ``on_connection_resume``."""
+    It is called before ``on_connection_resume``.  Its result takes the place of what ``meta_gen``
+    has returned at the handshake."""
 
     def __post_init__(self) -> None:
         check_number("grace", self.grace, 0)

@@ -273,10 +273,11 @@ class MemoryBackplane:
         return node, record
 
     def _record(self, key: str, now: float) -> tuple[str, bytes, float] | None:
-        for each, (_, _, until) in list(self._records.items()):
+        while self._records:
+            oldest, (_, _, until) = next(iter(self._records.items()))
             if now < until:
                 break  # most of those behind it are younger
-            del self._records[each]
+            self._records.pop(oldest, None)
         kept = self._records.get(key)
         return kept if kept is not None and now < kept[2] else None
 

@@ -107,7 +107,8 @@ class _Begun(threading.Event):
         if timeout is None or self._begun:
             return True
         if self._gate.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
-            self._gate.release()
+            with contextlib.suppress(RuntimeError):  # a second ``set`` has just done the same
+                self._gate.release()
         return self._begun
 
 

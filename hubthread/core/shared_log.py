@@ -168,9 +168,11 @@ class SharedLog(PushLog[M]):
             with self._lock:
                 # A push that is given from here on may come too late, and schedules a flush.
                 self._scheduled, self._settling = False, True
-            self.settles()
-            with self._lock:
-                self._settling = False
+            try:
+                self.settles()
+            finally:
+                with self._lock:
+                    self._settling = False
             if self._driver is not driver:  # attached meanwhile: it flushes what was added
                 self._flush_waiting()
         super().flush(driver)

@@ -1,7 +1,7 @@
 """The calls of a hub that reach other hubs: messages to users anywhere, and questions to hubs.
 
 They go through the backplane as letters.  A letter to a user goes to each hub that has clients of
-the user, and this hub is no exception: so all clients of a user see one order of what one hub
+the user, and this hub is no exception: so all clients of a user see one order of what one thread
 tells.
 
 Layer: hub.  Threads: every method may be called on any thread.  Letters arrive on a thread of the
@@ -25,7 +25,16 @@ from hubthread.backplane.redis.wire import pack, unpack
 from hubthread.checks import check_kind, check_number, checked
 from hubthread.concurrency.calls import wait_for
 from hubthread.core.core import Core
-from hubthread.errors import BackplaneDown, CallFailed, CallTimeout, Closed, NodeGone, UsageError
+from hubthread.errors import (
+    BackplaneDown,
+    CallFailed,
+    CallTimeout,
+    Closed,
+    NodeGone,
+    QueueFull,
+    UsageError,
+    WrongValue,
+)
 from hubthread.matcher.compile import marshal_json
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.nodes import Address, Node, Target
@@ -94,6 +103,8 @@ class Letters:
         self._core.state.refuse_closing("tells nobody anything")
         head: dict[str, Any]
         if isinstance(target, Address):
+            check_kind("target.node", target.node, str, "a string")
+            check_kind("target.client", target.client, int, "an integer")
             node, head = target.node, {"client": target.client}
         elif isinstance(target, Node):
             node, head = target.id, {"all": True}
@@ -142,6 +153,8 @@ class Letters:
         head = {"ask": number, "from": self._core.sharing.node, "name": name, "within": timeout}
         try:
             link = self._core.sharing.link()
+            if self._core.setting.backplane is None:  # this hub is the only one
+                link.listen(node_box(link.node), self._take)
             link.tell(node_box(node), encode_letter(head, body), sent, timeout)
             if not wait_for(self._changed, lambda: question.over, timeout):
                 raise CallTimeout(f"hub {node!r} has not answered {name!r} within {timeout:g} s")
@@ -176,6 +189,9 @@ class Letters:
                 self._take_message(*found)
         except Closed:
             pass
+        except QueueFull as full:
+            text = "a letter is left out: %s"
+            self._core.incidents.log_limited("full for a letter", logging.WARNING, text, full)
         except Exception as error:  # noqa: BLE001 - logged
             self._core.incidents.log_exception(error, "%r: a letter is wrong", self._core.hub)
 
@@ -231,10 +247,13 @@ class Letters:
 
     def _reply(self, head: dict[str, Any], body: bytes, error: str | None) -> None:
         reply = {"reply": head["ask"]} if error is None else {"reply": head["ask"], "error": error}
-        with suppress(Closed, BackplaneDown):  # then the caller's time runs out
+        with suppress(Closed, BackplaneDown, QueueFull):  # then the caller's time runs out
             letter = encode_letter(reply, body)
             link = self._core.sharing.link()
-            link.tell(node_box(head["from"]), letter, lambda reached: None, head["within"])
+            try:
+                link.tell(node_box(head["from"]), letter, lambda reached: None, head["within"])
+            except WrongValue as wrong:  # the answer is too long
+                self._reply(head, b"", str(wrong))
 
     def _take_reply(self, head: dict[str, Any], body: bytes) -> None:
         if "error" in head:

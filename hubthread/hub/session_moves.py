@@ -50,7 +50,7 @@ from hubthread.types import ClientID
 if TYPE_CHECKING:
     from hubthread.clients.client import Client
 
-__all__ = ["Arrived", "SessionMoves"]
+__all__ = ["ELSEWHERE", "Arrived", "SessionMoves"]
 
 CALL = "hub:session"
 """The name of the call with which a hub asks another one for a session."""
@@ -120,8 +120,7 @@ class Arrived:
 class SessionMoves:
     """The records of one hub's sessions, and its questions to other hubs.
 
-    :param give_up: lets the session of that key end here; returns its client's record, or None if
-        there is no such session.
+    :param give_up: lets the session of that key end here; see ``SessionTable.give_up``.
     :param sessions: returns all sessions of the hub.
     """
 
@@ -184,7 +183,7 @@ class SessionMoves:
 
     def _renew(self, session: Session, *, last: bool = False) -> None:
         session.noted = False
-        if last or not session.ended:
+        if session.client._started and (last or not session.ended):
             session.record = self._describe(session.client)
             self._keep(session)
 
@@ -218,12 +217,17 @@ class SessionMoves:
         node, record = found
         try:
             text = self._core.letters.call(node, CALL, key, WAIT)
-            if text is not None:
-                record = text.encode()
-        except (CallFailed, Closed):  # the other hub has logged why it cannot say; or this closes
+        except Closed:  # this hub closes
             return None
+        except CallFailed:  # the other hub has logged why it cannot say
+            text = ""
         except BackplaneError:
-            pass  # that hub is gone, or as good as gone
+            text = None  # that hub is gone, or as good as gone
+        if text == "":  # the client has left, or stays there
+            sharing.link().drop(key)  # otherwise a third hub would take the record
+            return None
+        if text is not None:
+            record = text.encode()
         fields = json.loads(record)
         return Arrived(self._core, self._option, node, fields) if fields["v"] == VERSION else None
 

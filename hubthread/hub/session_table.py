@@ -37,7 +37,7 @@ from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
 from hubthread.hub.session import HELLO, Session, encode_frame, hello_answer
-from hubthread.hub.session_moves import Arrived, SessionMoves
+from hubthread.hub.session_moves import ELSEWHERE, Arrived, SessionMoves
 from hubthread.limits import AWAY, HANDSHAKE
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
@@ -151,8 +151,12 @@ class SessionTable:
             self._sessions[session.key] = session
         if self._moves is not None:
             client.on_rooms = partial(self._moves.note, session)
-            self._moves.note(session)
         return session, token
+
+    def note(self, session: Session) -> None:
+        """Keep the record of a client that has started, or whose start runs now."""
+        if self._moves is not None:
+            self._moves.note(session)
 
     def claim(self, token: str, got: int | None, sink: SessionSink) -> Session | None:
         """Make ``sink`` the line of the session, if there is one that can be claimed.
@@ -194,7 +198,8 @@ class SessionTable:
     def give_up(self, key: str) -> bytes | None:
         """End a session here, because its client has come back in another hub.
 
-        :returns: the record of the client, or None if there is no such session.
+        :returns: the record of the client; None if there is no such session, or if this hub
+            sends the client elsewhere; no bytes if the client has left.
         :raises Exception: what ``Sessions.save`` has raised; then the session stays.
         """
         with self._lock:
@@ -205,10 +210,10 @@ class SessionTable:
         with self._lock:
             line = session.line
             sink = line if isinstance(line, SessionSink) else None
-            if sink is not None and sink.connection.ended_by and not sink.connection.is_lost:
-                return None  # the program closes the client
-            if session.ended:
-                return None
+            closes = sink is not None and sink.connection.ended_by and not sink.connection.is_lost
+            if closes or session.ended:
+                code = line.code if isinstance(line, AwayLink) else line.connection.code
+                return None if code in ELSEWHERE else b""
             self._forget(session)
             if isinstance(line, AwayLink):
                 self._leave_place(session)
@@ -552,6 +557,8 @@ class SessionSink:
         if client.admission is None:
             welcome()
             client.begin()
+            if self.session is not None:
+                self._table.note(self.session)
         else:
             client.admission.welcome = welcome
             client.begin()
@@ -563,6 +570,8 @@ class SessionSink:
         self.switched = True
         self.connection.close_later = partial(self._table.end, self.session)
         self.connection.outbox.open(hello_answer(self._core, hello, client, token, False, 0, 1))
+        if client.admission is not None:  # the client's order holds this back until the start
+            self._table.note(self.session)
 
     def _settle(self, client: Client[Any, Any]) -> None:
         """Note the client of the connection."""

@@ -53,10 +53,12 @@ class Beats:
         head, body = found
         node, gone, now = head.get("beat"), head.get("bye"), monotonic()
         with self._lock:
-            if gone is not None:
+            if isinstance(gone, str):
                 self._heard.pop(gone, None)
             if isinstance(node, str):
                 described = json.loads(body)
+                if not isinstance(described, dict):
+                    raise ValueError("expected an object")
                 # Those of hubs that have died are forgotten on the way.
                 alive = {name: beat for name, beat in self._heard.items() if now - beat[0] < LIFE}
                 self._heard = {**alive, node: (now, described)}
