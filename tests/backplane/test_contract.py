@@ -21,7 +21,7 @@ from hubthread.testing import FakeClock
 from hubthread.testing.backplane import VirtualBackplane, VirtualLink
 from tests.support.backplanes import Host
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import TIMEOUT, Items
+from tests.support.waiting import TIMEOUT, Items, tries
 
 KEEP = History(size=5, ttl=60.0)
 
@@ -544,7 +544,7 @@ def test_letters_go_to_the_hubs_that_hear_the_box(links: Links) -> None:
 
     def settle(box: str, hubs: int) -> None:
         """Tell until the server knows the hubs that hear the box."""
-        assert any(tell(box, b"") == hubs for _ in range(2000))
+        assert any(tell(box, b"") == hubs for _ in tries())
 
     one.listen("ann", lambda letter: heard.add(("one", letter)))
     two.listen("ann", lambda letter: heard.add(("two", letter)))
@@ -570,7 +570,7 @@ def keep_first(link: BackplaneLink) -> None:
         link.keep("first", b"", 60.0)
         return link.take("first", TIMEOUT) is not None
 
-    assert any(kept() for _ in range(2000))
+    assert any(kept() for _ in tries())
 
 
 def test_record_is_the_own_of_the_hub_that_has_kept_or_taken_it_last(links: Links) -> None:
@@ -578,7 +578,7 @@ def test_record_is_the_own_of_the_hub_that_has_kept_or_taken_it_last(links: Link
 
     def until(link: BackplaneLink, key: str, found: tuple[str, bytes] | None) -> None:
         """Take until the server has done what was asked before."""
-        assert any(link.take(key, TIMEOUT) == found for _ in range(2000))
+        assert any(link.take(key, TIMEOUT) == found for _ in tries())
 
     keep_first(one)
     one.keep("a", b"1\n\xff", 60.0)
@@ -601,7 +601,7 @@ def test_record_is_forgotten_in_time(links: Links, now: Now) -> None:
     keep_first(one)
     one.keep("a", b"a", 20.0)
     one.keep("b", b"b", 60.0)
-    assert any(one.take("b", TIMEOUT) for _ in range(2000))
+    assert any(one.take("b", TIMEOUT) for _ in tries())
     now.seconds += 15.0
     assert two.take("a", TIMEOUT) == (one.node, b"a")  # which makes it no younger
     now.seconds += 10.0

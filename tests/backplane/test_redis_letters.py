@@ -25,7 +25,7 @@ from hubthread.backplane.redis.beats import Beats
 from hubthread.publisher import Publisher
 from tests.support.peers import RawPeer, connect
 from tests.support.redis_server import Proxy, RedisServer
-from tests.support.waiting import Items
+from tests.support.waiting import Items, tries
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_users_and_hubs_are_reached_from_other_processes(
         assert publisher.tell("ann", "nobody") == 0
         with client(two, "/ann") as ann, client(one, "/ann") as also:
             # The server has both subscriptions a moment later.
-            assert any(publisher.tell("ann", "-") == 2 for _ in range(5000))
+            assert any(publisher.tell("ann", "-") == 2 for _ in tries())
             (address,) = [each.address for each in two.clients()]
             assert publisher.tell_json("ann", {"from": "a script"}) == 2
             one.tell("ann", b"from one")
@@ -124,7 +124,7 @@ def test_messages_are_refused_while_redis_is_away(server: RedisServer) -> None:
     states: Items[str] = Items()
     with contextlib.closing(proxy), hub_of(proxy.url, secrets.token_hex(4), "one") as one:
         own = one._core.sharing.node
-        assert any(_called(one, own) for _ in range(5000))
+        assert any(_called(one, own) for _ in tries())
         proxy.refuse(True)
         proxy.cut()
         link: Any = one._core.sharing.link()

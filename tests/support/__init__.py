@@ -41,7 +41,7 @@ from tests.support.transports import (
     unix_pair,
     work,
 )
-from tests.support.waiting import TIMEOUT, Gate, Items, Notes, Task, in_thread, together
+from tests.support.waiting import TIMEOUT, Gate, Items, Notes, Task, in_thread, together, tries
 from tests.support.wire import (
     BINARY,
     CLOSE,
@@ -107,6 +107,7 @@ __all__ = [
     "tcp_pair",
     "tcp_peer",
     "together",
+    "tries",
     "transport_pair",
     "udp_peer",
     "unix_pair",

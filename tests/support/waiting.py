@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -125,3 +126,10 @@ def together(count: int, work: Callable[[int], object]) -> None:
     tasks = [Task(lambda number=number: run(number)) for number in range(count)]  # type: ignore[misc]
     for task in tasks:
         task.result()
+
+
+def tries() -> Iterator[None]:
+    """Yield for ``TIMEOUT`` seconds: for tests that ask a server until it has heard of something."""
+    deadline = monotonic() + TIMEOUT
+    while monotonic() < deadline:
+        yield

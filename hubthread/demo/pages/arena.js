@@ -352,6 +352,7 @@ function drawTape() {
 }
 
 function frame() {
+  requestAnimationFrame(frame);
   wrong = { x: wrong.x * 0.85, y: wrong.y * 0.85 };
   if (!$("arena").hidden && game()) {
     steer();
@@ -359,7 +360,6 @@ function frame() {
     drawTape();
     showPlayers();
   }
-  requestAnimationFrame(frame);
 }
 
 // ---- Steering.
