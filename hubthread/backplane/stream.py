@@ -57,7 +57,8 @@ class Stream:
         size = sum([len(message.frame.wire) for message in kept])
         entries.extend(enumerate(kept, self.top + 1))
         size = self._bytes = self._bytes + size
-        self._used = now
+        if kept:
+            self._used = now
         if size > keep.max_bytes or len(entries) > keep.size:
             self._trim(keep)
 

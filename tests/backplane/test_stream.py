@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hubthread.backplane.interfaces import Message
@@ -14,6 +14,7 @@ SIZES = st.integers(0, 40)
 STEPS = st.lists(st.one_of(st.lists(SIZES, max_size=4), st.floats(0.5, 30.0)), max_size=40)
 
 
+@example(steps=[[0], 20.0, [], 1.0], keep=History(1, 20.0, 50), start=0)  # none are no use
 @given(
     steps=STEPS,
     keep=st.builds(History, st.integers(1, 8), st.just(20.0), st.integers(50, 300)),

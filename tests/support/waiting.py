@@ -129,7 +129,7 @@ def together(count: int, work: Callable[[int], object]) -> None:
 
 
 def tries() -> Iterator[None]:
-    """Yield for ``TIMEOUT`` seconds: for tests that ask a server until it has heard of something."""
+    """Yield for ``TIMEOUT`` seconds, for tests that ask a server until it has heard of them."""
     deadline = monotonic() + TIMEOUT
     while monotonic() < deadline:
         yield
