@@ -414,13 +414,16 @@ class Monitor:
                         return
                     crews = list(self._crews)
                 now = {crew: crew._progress() for crew in crews}
-                for crew, (leader, count, waits) in now.items():
-                    if leader is None or waits or last.get(crew) != now[crew]:
-                        looks.pop(crew, None)
-                        continue
-                    looks[crew] = looks.get(crew, 0) + 1
+                looks = {
+                    crew: looks.get(crew, 0) + 1
+                    for crew, (leader, _, waits) in now.items()
+                    if leader is not None and not waits and last.get(crew) == now[crew]
+                }
+                for crew, number in looks.items():
+                    leader, count, _ = now[crew]
+                    assert leader is not None
                     thread = leader.thread
-                    if looks[crew] >= PATIENCE or thread is None or not is_runnable(thread):
+                    if number >= PATIENCE or thread is None or not is_runnable(thread):
                         crew._call_another(leader, count)
                 if now != last or not self._all_wait(now):
                     last = now

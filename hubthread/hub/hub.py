@@ -248,7 +248,7 @@ class Hub(EachClient[Meta, Header]):
 
         :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.
         :param payload: anything that JSON can say, as the result.
-        :param timeout: seconds; the function does not begin later.
+        :param timeout: seconds; the function begins within twice as many, or never.
         :raises NodeGone, CallFailed: when there is no such hub; when the function raises.
         :raises CallTimeout, BackplaneDown: when no answer has come; the function may have run.
         :raises UsageError: on the hub thread, and in a tick.
