@@ -46,7 +46,7 @@ class Admission:
         self.ttl: float | None = None
         """Seconds for which the last token is valid; ``None``: as long as the client stays."""
 
-        self.welcome: Callable[[], object] | None = None
+        self.welcome: Callable[[], bool] | None = None
         """Answers the first message before the client begins; ``None``: the client answers it."""
 
     def begin(self) -> None:
@@ -66,10 +66,7 @@ class Admission:
         elif self.check(message):
             client.intercept = self._core.client_messages
             welcome, self.welcome = self.welcome, None
-            if welcome is not None:
-                welcome()
-                client.start()
-            elif client.start():
+            if client.start(welcome) and welcome is None:
                 client.intercept(client, meta)  # answers the hello
         return False
 

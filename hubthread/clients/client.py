@@ -63,6 +63,8 @@ Then: TypeAlias = Callable[[Any, Any, Any], object]
 class Returning(Protocol):
     """A client that was in another hub before (``hub.session_moves``)."""
 
+    number: ClientID
+
     def load(self, client: Any) -> Any:
         """Return its meta."""
 
@@ -379,12 +381,22 @@ class Client(Recipient, Generic[Meta, Header]):
         around = self._around
         self._try_start(self._start if around is None else partial(around.run, self._start))
 
-    def start(self) -> bool:
+    def become(self, returning: Returning) -> None:
+        """Be a client that was in another hub, before the start."""
+        self.returning = returning
+        if self._core.registry.client(returning.number) is None:  # it may just be leaving here
+            self.connection_id = returning.number
+            self._strand.name = f"client {returning.number}"
+
+    def start(self, welcome: Callable[[], bool] | None = None) -> bool:
         """Add a client to the hub in the callback of its first message; see ``admission``.
 
+        :param welcome: called first; if it returns False, it has closed the client.
         :returns: False if the client was closed instead.
         """
         try:
+            if welcome is not None and not welcome():
+                return False
             self._start()
         except BaseException as error:  # noqa: BLE001 - logged, and the client closed
             self.note(error)

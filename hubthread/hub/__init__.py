@@ -16,6 +16,7 @@
 ``client_messages.py``  joins, leaves and times that the browser's client asks for.  The thread
                         that runs the client's callbacks
 ``session.py``          one session, and the hello that its client gets.  Any thread
+``session_sink.py``     a connection before and after it has a client.  Its reader thread
 ``session_table.py``    clients that come back after a lost connection.  Any thread
 ``session_moves.py``    clients that come back in another hub.  Any thread
 ``parts.py``            the objects that a hub is assembled of

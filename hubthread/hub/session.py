@@ -6,17 +6,23 @@ otherwise.
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+from typing import Any, cast
 
 from hubthread.clients.client import Client
 from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
+from hubthread.net.lasting import AwayLink, LastingConnection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.hub_messages import VERSION, encode_message, reply_to
 
-__all__ = ["HELLO", "Session", "encode_frame", "hello_answer"]
+__all__ = ["HELLO", "Session", "TakenOver", "encode_frame", "hello_answer", "key_of", "link_of"]
 
 HELLO = "hub:hello"
+
+
+class TakenOver(Exception):
+    """A connection asks for a session that has gone on to a later one."""
 
 
 class Session:
@@ -86,3 +92,13 @@ def hello_answer(
 def encode_frame(fields: dict[str, Any]) -> bytes:
     """Return the frame of a message of the hub's own."""
     return Frame(encode_message(fields), MessageType.TEXT).wire
+
+
+def key_of(token: str) -> str:
+    """Return the key of the session with that token: its hash, in hexadecimal digits."""
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
+
+
+def link_of(client: Client[Any, Any]) -> LastingConnection | AwayLink:
+    """Return the connection of a client that has a session, or what stands for it."""
+    return cast("LastingConnection | AwayLink", client.ws_conn)

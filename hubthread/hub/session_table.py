@@ -23,41 +23,31 @@ of outboxes are taken under the table's, never the other way round.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from hubthread.clients.client import Client
-from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
-from hubthread.hub.session import HELLO, Session, encode_frame, hello_answer
-from hubthread.hub.session_moves import ELSEWHERE, Arrived, SessionMoves
-from hubthread.limits import AWAY, HANDSHAKE
+from hubthread.hub.session import Session, TakenOver, key_of, link_of
+from hubthread.hub.session_moves import ELSEWHERE, SessionMoves
+from hubthread.hub.session_sink import SessionSink
+from hubthread.limits import AWAY
 from hubthread.net.address_limit import AddressLimit
-from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
+from hubthread.net.connection import GOING_AWAY
 from hubthread.net.lasting import MOVED, AwayLink, Greeting, LastingConnection
-from hubthread.protocol.hub_messages import (
-    Refusal,
-    check_hello,
-    load_message,
-    reply_to,
-)
+from hubthread.protocol.hub_messages import Refusal
 from hubthread.protocol.request import Request
 from hubthread.sessions import Sessions
 
-__all__ = ["SessionSink", "SessionTable"]
+__all__ = ["SessionTable"]
 
 TOKEN_BYTES = 16
-
-
-class TakenOver(Exception):
-    """A connection asks for a session that has gone on to a later one."""
 
 
 class SessionTable:
@@ -76,6 +66,7 @@ class SessionTable:
         self._lock = threading.RLock()  # guards what follows, and each session
         self._sessions: dict[str, Session] = {}
         self._arriving: dict[SessionSink, None] = {}
+        self._fetching: dict[str, SessionSink] = {}  # by the key of a session of another hub
         self._connections = 0
         self._away = 0
         self._resumed = 0
@@ -104,7 +95,7 @@ class SessionTable:
     ) -> SessionSink:
         """Return the receiver of a connection whose client is not known yet.
 
-        :param make: makes a new client, with the number that it is called with, if any.
+        :param make: makes a new client.
         :param share: lets a client know the threads that its connection shares.
         """
         with self._lock:
@@ -138,20 +129,11 @@ class SessionTable:
         with self._lock:
             self._arriving.pop(sink, None)
 
-    def open(
-        self, client: Client[Any, Any], sink: SessionSink, token: str | None = None
-    ) -> tuple[Session, str]:
-        """Make a session for a new client; return it with its token.
-
-        :param token: that of a client that was in another hub.
-        """
-        token = token or secrets.token_urlsafe(TOKEN_BYTES)
-        session = Session(client, sink, _key(token))
+    def open(self, client: Client[Any, Any], sink: SessionSink) -> tuple[Session, str]:
+        """Make a session for a new client; return it with its token."""
+        token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._lock:
-            self._sessions[session.key] = session
-        if self._moves is not None:
-            client.on_rooms = partial(self._moves.note, session)
-        return session, token
+            return self._add(client, sink, key_of(token)), token
 
     def note(self, session: Session) -> None:
         """Keep the record of a client that has started, or whose start runs now."""
@@ -167,12 +149,12 @@ class SessionTable:
         :raises Refusal: if the peer cannot have got message ``got``; nothing happens.
         """
         with self._lock:
-            session = self._sessions.get(_key(token))
+            session = self._sessions.get(key_of(token))
             if session is None:
                 return None
             if sink.number < session.latest:  # its peer has given it up, and is not listening
                 raise TakenOver
-            line, link = session.line, _link_of(session.client)
+            line, link = session.line, link_of(session.client)
             # What waits is encoded, and the encoding was negotiated for the old connection.
             if link.encoding != sink.connection.encoding:
                 return None
@@ -191,9 +173,31 @@ class SessionTable:
             self.end(session, line.connection.code or GOING_AWAY, line.connection.reason)
         return session
 
-    def fetch(self, token: str) -> Arrived | None:
-        """Return the client of a session of another hub; see ``SessionMoves.fetch``."""
-        return None if self._moves is None else self._moves.fetch(_key(token))
+    def fetch(self, client: Client[Any, Any], sink: SessionSink, token: str) -> Session | None:
+        """Let a new client be that of a session of another hub, if there is one.
+
+        Waits for that hub; see ``SessionMoves.fetch``.
+
+        :raises TakenOver: if the client has meanwhile asked another hub, or on another connection.
+        """
+        if self._moves is None:
+            return None
+        key = key_of(token)
+        with self._lock:
+            self._fetching[key] = sink
+        moved = session = None
+        try:
+            moved = self._moves.fetch(key)
+        finally:
+            with self._lock:  # the client goes on here, or another hub gets it: never both
+                if self._fetching.get(key) is sink:
+                    del self._fetching[key]
+                    if moved is not None:
+                        client.become(moved)
+                        session = self._add(client, sink, key)
+        if moved is not None and session is None:
+            raise TakenOver
+        return session
 
     def give_up(self, key: str) -> bytes | None:
         """End a session here, because its client has come back in another hub.
@@ -204,6 +208,8 @@ class SessionTable:
         """
         with self._lock:
             session = self._sessions.get(key)
+            if session is None:
+                self._fetching.pop(key, None)  # this hub waits for an answer about the client
         if session is None or self._moves is None:
             return None
         record = self._moves.last_record(session)
@@ -229,7 +235,7 @@ class SessionTable:
             if session.line is not sink or session.ended:
                 return False
             client = session.client
-            _link_of(client).outbox.pass_to(sink.connection.outbox, greeting)
+            link_of(client).outbox.pass_to(sink.connection.outbox, greeting)
             client.ws_conn = sink.connection
             client.handshake = sink.request
             sink.switched = True
@@ -253,10 +259,10 @@ class SessionTable:
                 return False
             if not stays:
                 self._forget(session)
-                _link_of(client).outbox.forget()
+                link_of(client).outbox.forget()
                 client.ws_conn = connection
             else:
-                link = _link_of(client)
+                link = link_of(client)
                 if isinstance(link, LastingConnection):
                     link = client.ws_conn = AwayLink(link, partial(self.end, session))
                 gone, session.line, session.peer = link, link, peer
@@ -362,6 +368,12 @@ class SessionTable:
 
     # Under the lock.
 
+    def _add(self, client: Client[Any, Any], sink: SessionSink, key: str) -> Session:
+        session = self._sessions[key] = Session(client, sink, key)
+        if self._moves is not None:
+            client.on_rooms = partial(self._moves.note, session)
+        return session
+
     def _forget(self, session: Session) -> None:
         session.ended = True
         self._sessions.pop(session.key, None)
@@ -377,229 +389,3 @@ class SessionTable:
     def _give_place(self, peer: tuple[str, int] | str) -> None:
         self._away -= 1
         self._addresses.leave(peer)
-
-
-class SessionSink:
-    """The receiver of one connection, before and after it has a client.
-
-    Threads: the connection's reader, but for ``refuse_closing`` and ``_switch``.
-    """
-
-    __slots__ = (
-        "_core", "_inside", "_make", "_share", "_table", "_timer", "client", "connection",
-        "ended", "number", "request", "session", "switched",
-    )  # fmt: skip
-
-    connection: LastingConnection
-
-    def __init__(
-        self,
-        table: SessionTable,
-        core: Core[Any, Any],
-        number: int,
-        request: Request,
-        make: Callable[..., Client[Any, Any]],
-        share: Callable[[Client[Any, Any]], object],
-    ) -> None:
-        self._table = table
-        self._core = core
-        self._make = make
-        self._share = share
-        self._timer: Timer | None = None
-        self._inside: Client[Any, Any] | None = None
-        self.number = number
-        """The number of the connection: later connections have higher ones."""
-        self.request = request
-        """The request that has opened the connection."""
-        self.client: Client[Any, Any] | None = None
-        """The client, once the first message has said which."""
-        self.session: Session | None = None
-        """The client's session, if it has one."""
-        self.switched = False
-        """True once the client uses this connection."""
-        self.ended = False
-        """True if the client ends with this connection."""
-
-    def begin(self) -> None:
-        """Wait for the first message, as long as a handshake may take."""
-        if self._table.arrive(self):
-            seconds = self._core.setting.websocket_period.upgrader.handshake_timeout
-            self._timer = self._core.timers.set(seconds, self._refuse_silent)
-        else:
-            self.refuse_closing()
-
-    def refuse_closing(self) -> None:
-        """Close a connection that has no client: the hub closes.  Any thread."""
-        self.connection.close(GOING_AWAY, "the server is going away")
-
-    def _refuse_silent(self) -> None:
-        if self.client is None:
-            reason = "expected hub:hello"
-            self.connection.close(POLICY_VIOLATION, reason, ended_by="violation", limit=HANDSHAKE)
-
-    # As ``Sink``.
-
-    def enter(self) -> None:
-        """See ``Sink``."""
-        client = self.client
-        if client is not None:
-            client.enter()
-            self._inside = client
-
-    def leave(self) -> None:
-        """See ``Sink``."""
-        inside, self._inside = self._inside, None
-        if inside is not None:
-            inside.leave()
-
-    def on_message(self, message: str | bytes) -> None:
-        """See ``Sink``."""
-        client = self.client
-        if client is None:
-            self._take_first(message)
-        elif self._is_line():
-            self._enter_late(client)
-            client.on_message(message)
-
-    def on_ping(self, payload: bytes) -> None:
-        """See ``Sink``."""
-        if self.client is not None and self._is_line():
-            self._enter_late(self.client)
-            self.client.on_ping(payload)
-
-    def on_pong(self, payload: bytes) -> None:
-        """See ``Sink``."""
-        if self.client is not None and self._is_line():
-            self._enter_late(self.client)
-            self.client.on_pong(payload)
-
-    def on_leaving(self) -> None:
-        """See ``Sink``."""
-        client = self.client
-        if client is None:
-            self._table.arrived(self)
-            self._stop_timer()
-            if self.connection.limit is not None:
-                self._core.incidents.count_limit(self.connection.limit)
-            return
-        session = self.session
-        self.ended = session is None or self._table.lose(session, self)
-        if self.ended:
-            client.on_leaving()
-
-    def on_closed(self) -> None:
-        """See ``Sink``."""
-        if self.client is not None and self.ended:
-            self.client.on_closed()
-
-    def _is_line(self) -> bool:
-        session = self.session
-        return session is None or session.line is self
-
-    def _enter_late(self, client: Client[Any, Any]) -> None:
-        """Enter the client's order, if its first message came in the same read."""
-        if self._inside is None:
-            client.enter()
-            self._inside = client
-
-    def _stop_timer(self) -> None:
-        timer, self._timer = self._timer, None
-        if timer is not None:
-            timer.cancel()
-
-    # The first message.
-
-    def _take_first(self, message: str | bytes) -> None:
-        hello = load_message(message)
-        if hello is None or hello["type"] != HELLO:  # a client that wants no session
-            client = self._make()
-            self._settle(client)
-            client.ws_conn = self.connection
-            self._share(client)
-            client.begin()
-            self.on_message(message)
-            return
-        try:
-            self._greet(message, hello)
-        except TakenOver:
-            self.connection.take_over()
-        except Refusal as refusal:
-            answer = {"type": HELLO, **reply_to(hello.get("id")), "error": str(refusal)}
-            self.connection.outbox.send_control(encode_frame(answer))
-
-    def _greet(self, text: str | bytes, hello: dict[str, Any]) -> None:
-        check_hello(hello, takes_token=self._core.setting.check_token is not None)
-        token, got = hello.get("resume"), hello.get("got")
-        if not isinstance(token, str | None):
-            raise Refusal("resume: expected a text")
-        if got is not None and (type(got) is not int or got < 0):
-            raise Refusal("got: expected an integer from 0")
-        moved: Arrived | None = None
-        if token is not None:
-            session = self._table.claim(token, got, self)
-            if session is not None:
-                answer = partial(hello_answer, self._core, hello, session.client, token, True)
-                switch = partial(self._switch, session, hello, Greeting(answer, got))
-                with suppress(ClientClosed):  # it has ended meanwhile
-                    session.client._strand.post(switch, essential=True)
-                    self.session = session
-                    self._settle(session.client)
-                    self._table.count_resume(resumed=True)
-                    return
-            moved = self._table.fetch(token)
-            self._table.count_resume(resumed=moved is not None)
-        client = self._make() if moved is None else self._make(moved.number)
-        client.returning = moved
-        client.ws_conn = self.connection
-        self._share(client)
-        self._settle(client)
-        welcome = partial(self._welcome, hello, client, None if moved is None else token)
-        if client.admission is None:
-            welcome()
-            client.begin()
-            if self.session is not None:
-                self._table.note(self.session)
-        else:
-            client.admission.welcome = welcome
-            client.begin()
-            self.on_message(text)
-
-    def _welcome(self, hello: dict[str, Any], client: Client[Any, Any], known: str | None) -> None:
-        """Give a new client its session, or one that was in another hub its own."""
-        self.session, token = self._table.open(client, self, known)
-        self.switched = True
-        self.connection.close_later = partial(self._table.end, self.session)
-        self.connection.outbox.open(hello_answer(self._core, hello, client, token, False, 0, 1))
-        if client.admission is not None:  # the client's order holds this back until the start
-            self._table.note(self.session)
-
-    def _settle(self, client: Client[Any, Any]) -> None:
-        """Note the client of the connection."""
-        del self._make  # it has the handshake's answer, and the sink lasts long
-        self._stop_timer()
-        if self.session is not None:
-            self.connection.close_later = partial(self._table.end, self.session)
-        self.client = client
-        self._table.arrived(self)
-
-    def _switch(self, session: Session, hello: dict[str, Any], greeting: Greeting) -> None:
-        """Let the client go on, on this connection.  In the order of its callbacks."""
-        client = session.client
-        admission = client.admission
-        if admission is not None:
-            check = partial(admission.check, hello, self.connection)
-            if not (self._is_line() and client.decide(check)):
-                self.connection.close(INTERNAL_ERROR, "the server failed to check the token")
-                return
-        if self._table.switch(session, self, greeting):
-            session.told = False
-            self._share(client)
-            client.tell_resumed()
-
-
-def _key(token: str) -> str:
-    return hashlib.sha256(token.encode(errors="replace")).hexdigest()
-
-
-def _link_of(client: Client[Any, Any]) -> LastingConnection | AwayLink:
-    return cast("LastingConnection | AwayLink", client.ws_conn)

@@ -36,7 +36,6 @@ from hubthread.protocol.handshake import Accepted
 from hubthread.protocol.hosts import AllowedHosts
 from hubthread.protocol.http import Request, Response, WrongProtocol
 from hubthread.protocol.websocket import WebSocketProtocol
-from hubthread.types import ClientID
 
 __all__ = ["ASK", "Arrival", "Negotiated", "check_host", "negotiate", "refusal_response"]
 
@@ -167,16 +166,10 @@ def refusal_response(core: Core[Any, Any], refusal: HandshakeRejected) -> Respon
         return Response.text(500, "The server failed to say why it refuses.")
 
 
-def _make_client(
-    core: Core[Any, Any], negotiated: Negotiated, number: ClientID | None = None
-) -> Any:
-    """Return a new client without a connection.
-
-    :param number: that of a client that was in another hub before.
-    """
+def _make_client(core: Core[Any, Any], negotiated: Negotiated) -> Any:
+    """Return a new client without a connection."""
     request, accepted, meta, variables = negotiated
-    if number is None or core.registry.client(number) is not None:
-        number = core.registry.next_client_id()
+    number = core.registry.next_client_id()
     client = core.client_class(core, number, meta, request, variables=variables)
     client.subprotocol = accepted.subprotocol
     if core.setting.check_token is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubthread.clients.client import Client
 from hubthread.errors import HandshakeRejected
-from hubthread.hub.session_table import SessionSink
+from hubthread.hub.session_sink import SessionSink
 from hubthread.net.connection import INTERNAL_ERROR, Connection
 from hubthread.net.keepalive import Keepalive
 from hubthread.net.steps import Steps, run_steps

@@ -16,10 +16,12 @@ from hubthread import (
     HubSetting,
     MemoryBackplane,
     NodeGone,
+    QueueFull,
     SettingTypeError,
     UsageError,
     WrongThread,
     WrongType,
+    WrongValue,
 )
 from hubthread.testing import FakeClock, VirtualHub
 from tests.hub.test_users import user_of
@@ -132,6 +134,31 @@ def test_call_without_an_answer_raises(pair: Pair, reached: int | None) -> None:
     with pytest.raises(expected):
         one.call("two", "add", [], timeout=0.5)
     del link.tell
+
+
+@pytest.mark.parametrize(
+    ("refusal", "raised"),
+    [(WrongValue("expected at most 9 bytes"), CallFailed), (QueueFull("full"), CallTimeout)],
+)
+def test_answer_that_the_backplane_does_not_take_fails_the_call_alone(
+    pair: Pair, refusal: Exception, raised: type[Exception]
+) -> None:
+    one, two = pair
+    (node,) = [node for node in one.cluster() if node.name == "two"]
+    link: Any = two._core.sharing.link()
+    tell = link.tell
+
+    def refuse(box: str, letter: bytes, sent: Callable[[Any], object], within: float) -> None:
+        if b'"sum"' in letter:
+            raise refusal
+        tell(box, letter, sent, within)
+
+    link.tell = refuse
+    with pytest.raises(raised, match="at most 9 bytes" if raised is CallFailed else "answered"):
+        one.call(node, "add", [1], timeout=0.5)
+    del link.tell
+    assert two.errors == []
+    assert one.call(node, "add", [1])["sum"] == 1
 
 
 def test_call_on_the_hub_thread_and_in_a_tick_raises(pair: Pair) -> None:

@@ -21,6 +21,7 @@ from hubthread import (
     SettingError,
 )
 from hubthread.testing import FakeClock, VirtualClient, VirtualCluster, VirtualHub
+from tests.hub.test_session_table import line
 
 GRACE = 30.0
 
@@ -326,6 +327,96 @@ def test_hub_that_was_cut_off_does_not_take_its_sessions_back() -> None:
         two.close()
         assert events == ["hub-2 resume", "hub-2 resume", "hub-2 close"]
         assert cluster.errors == []
+
+
+def test_client_that_asks_a_third_hub_meanwhile_is_in_that_hub_only(world: World) -> None:
+    one, two, three = (world.hub(name) for name in ("one", "two", "three"))
+    ada = one.connect(session=True)
+    ada.ctx.meta["name"] = "ada"
+    ada.drop()
+    letters: Any = two._core.letters
+    call, found = letters.call, []
+
+    def slow(*arguments: Any) -> Any:
+        """Let the client give up and ask the third hub, before the first one answers."""
+        letters.call = call
+        found.append(three.connect(resume=ada))
+        return call(*arguments)
+
+    letters.call = slow
+    first = two.connect(resume=ada)
+    (again,) = found
+    assert again.messages() == []
+    assert (first.closed, first.close_code) == (True, 4001)
+    assert again.ctx.connection_id == ada.ctx.connection_id
+    assert [hub.clients_num() for hub in (one, two, three)] == [0, 0, 1]
+    assert world.events[:2] == ["one start", "one lost"]
+    assert sorted(world.events[2:]) == ["one close", "three resume"]
+    # The hub that gave the client away gets it back as any other.
+    assert two.connect(resume=again).ctx.connection_id == again.ctx.connection_id
+    assert again.close_code == 4001
+
+
+def test_token_that_is_refused_leaves_the_client_in_its_hub(world: World) -> None:
+    def check(ctx: IOContext, meta: Any, token: str) -> bool | str:
+        return token == "good" or "expired"
+
+    def ask(hub: Hub, token: str) -> Any:
+        peer = line(hub)
+        peer.send_json({**hello, "token": token})
+        return peer
+
+    one, two = (world.hub(name, check_token=check) for name in ("one", "two"))
+    hello: dict[str, Any] = {"type": "hub:hello", "v": 1}
+    ada = ask(one, "good")
+    hello |= {"resume": json.loads(ada.take())["session"], "got": 1}
+    number = ada.ctx.connection_id
+    ada.ctx.meta["name"] = "ada"
+    ada.drop()
+    assert ask(two, "bad").close_code == 4401
+    assert ([client.is_away for client in one.clients()], two.clients()) == ([True], [])
+    again = ask(two, "good")
+    answer = json.loads(again.take())
+    assert (answer["moved"], answer["id"], again.ctx.connection_id) == (True, number, number)
+    assert again.ctx.meta["name"] == "ada"
+    assert two.client(number) is again.ctx
+    assert world.events == ["one start", "one lost", "one close", "two resume"]
+
+
+def test_client_is_saved_only_after_it_has_started(world: World) -> None:
+    def note_save(ctx: IOContext, meta: Any) -> Any:
+        world.events.append(f"{ctx.hub.name} save")
+        return save(ctx, meta)
+
+    def start(ctx: IOContext, meta: Any) -> None:
+        world.events.append("start")
+        meta["name"] = "ada"
+
+    sessions = Sessions(GRACE, save=note_save, load=lambda ctx, moved: moved.saved)
+    one, two, three = (
+        world.hub(name, sessions=sessions, on_connection_start=start)
+        for name in ("one", "two", "three")
+    )
+    ada = one.connect(session=True)
+    assert world.events == ["start", "one save"]
+    again = two.connect(resume=ada)
+    assert world.events[2:] == ["one save", "one close", "two resume", "two save"]
+    kill(two)
+    third = three.connect(resume=again)
+    assert third.ctx.meta == {"name": "ada", "seen": 0}
+    assert third.ctx.connection_id == ada.ctx.connection_id
+
+
+def test_client_that_the_program_closes_comes_back_in_no_hub(world: World) -> None:
+    one, two, three = (world.hub(name) for name in ("one", "two", "three"))
+    ada = one.connect(session=True)
+    ada.vanish()  # so it does not answer the Close
+    ada.ctx.close(4000)
+    for hub in (two, three):
+        again = hub.connect(resume=ada)
+        assert (again.resumed, again.session != ada.session) == (False, True)
+    assert world.moved == []
+    assert world.events == ["one start", "two start", "three start"]
 
 
 def test_without_save_sessions_stay_in_their_hub(world: World) -> None:
