@@ -200,6 +200,7 @@ GIVE: dict[str, Give] = {
 }
 
 EXEMPT = {
+    "Client.start(welcome)": "the session gives it",
     "Hub.websocket_handler(start_response)": "the WSGI server's",
     "Hub.metrics_app(start_response)": "the WSGI server's",
     "Monitor.app(start_response)": "the WSGI server's",
