@@ -1,4 +1,4 @@
-"""Positions in the order of a shared room, and the history that it keeps.
+"""Positions in the order of a shared room, and the bounds of its history.
 
 Layer: base.  Threads: immutable values; any thread may read them.
 """

@@ -1,4 +1,4 @@
-"""The pushes of a room that wait in its members' outboxes.
+"""The pushes of a room that wait in its members' outboxes; ``push_log.py`` fans them out.
 
 Layer: core.  Threads: every method is called under the lock of the room's push log.
 """

@@ -1,4 +1,4 @@
-"""The log of one room: its pushes, joins and leaves, in the order of their acceptance.
+"""The log of one room, and its fan-out: pushes, joins and leaves, in the order of acceptance.
 
 A push, a join and a leave are entries of one log.  A flush takes the entries that wait and
 walks through them.  The pushes between two changes of the membership go to the members of that

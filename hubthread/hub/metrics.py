@@ -1,6 +1,8 @@
 """The metrics of a hub: a snapshot of its counters as families of numbers.
 
-The counters stand where things happen, in clients, rooms and ticks.  A snapshot adds them up.
+The counters stand where things happen: ``net/traffic.py`` counts messages and bytes,
+``core/figures.py`` clients and rooms by kind, and each ticking room its ticks.  A snapshot adds
+them up.
 
 Layer: hub.  Threads: any thread may call these functions.
 """

@@ -2,7 +2,8 @@
 
 A sender offers its bytes to the socket itself, without blocking, so no thread is woken for a
 peer that keeps up.  What the socket does not take becomes the backlog.  From then on every
-message goes behind the backlog, in order, until the writer thread has sent it.
+message goes behind the backlog, in order, until the writer thread has sent it.  For a client that
+reads too slowly the backlog becomes full: ``backlog.py`` decides what happens then.
 
 A *corked* outbox collects messages, within bounds, and offers them to the socket together when
 it is uncorked.  Nothing is collected while there is a backlog.
