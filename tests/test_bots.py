@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from hubthread import (
 )
 from hubthread.bots import Bots, Plan
 from hubthread.client import Link
+from tests.client.servers import Peer, listening
+from tests.support import TIMEOUT
 
 
 @dataclass
@@ -165,6 +168,31 @@ def test_bots_end_after_their_seconds(site: Site) -> None:
     bots = Bots(Plan(site.server.url, lambda link: None, 1, 1000, 0.05), io.StringIO())
     bots.run()
     assert bots.seen.closes == {}
+
+
+def test_bots_that_end_close_a_connection_that_comes_up_meanwhile() -> None:
+    asked, ended, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def serve(peer: Peer) -> None:
+        asked.set()
+        assert ended.wait(TIMEOUT)
+        peer.shake()
+        peer.wait_end()
+        gone.set()
+
+    def look() -> None:
+        if asked.is_set():
+            bots.stop()
+        else:
+            bots.at(0.001, look)
+
+    with listening(serve) as server:
+        bots = Bots(Plan(server.url, lambda link: None, 1, 1000), io.StringIO())
+        link = bots._players[0].link
+        link.on("state", lambda state, reason: ended.set() if state == "idle" else None)
+        bots.at(0.0, look)
+        assert not bots.run()
+        assert gone.wait(TIMEOUT)
 
 
 def test_bots_without_a_server_say_why() -> None:

@@ -91,6 +91,13 @@ class Crowd:
         due = self.now() + timeout
         for thread in self._diallers:
             thread.join(max(0.0, due - self.now()))
+        # A dialler may have brought a connection after the looks above.
+        while self._woken:
+            self._woken.popleft().look()
+        while not self._work.empty():
+            work = self._work.get()
+            if work is not None:
+                work()
         self._readiness.close()
         self.waker.close()
         self._deaf.close()
