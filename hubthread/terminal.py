@@ -216,7 +216,7 @@ class _Interrupt:
         # Python gives up its handlers when it ends, and keeps what is ignored.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._left.set()
-        # If two SIGINT come at once, ``input`` of CPython makes this of the first one's exception.
+        # After two SIGINT at once ``input`` raises a SystemError, caused by the interrupt.
         return isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt)
 
     def _raise(self, *signal_and_frame: object) -> None:

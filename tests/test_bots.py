@@ -26,6 +26,7 @@ from hubthread import (
 )
 from hubthread.bots import Bots, Plan
 from hubthread.client import Link
+from hubthread.client.crowd import DIALLERS, Crowd
 from tests.client.servers import Peer, listening
 from tests.support import TIMEOUT
 
@@ -193,6 +194,20 @@ def test_bots_that_end_close_a_connection_that_comes_up_meanwhile() -> None:
         bots.at(0.0, look)
         assert not bots.run()
         assert gone.wait(TIMEOUT)
+
+
+def test_crowd_close_waits_no_longer_than_its_time_for_goodbyes() -> None:
+    ends = threading.Event()
+    crowd = Crowd()
+    for _ in range(2 * DIALLERS):
+        crowd.aside(lambda waker: ends.wait(TIMEOUT))
+    crowd.run(lambda: False)
+    crowd.close(0.05)
+    assert not ends.is_set()
+    assert crowd._diallers[0].is_alive()
+    ends.set()
+    for thread in crowd._diallers:
+        thread.join(TIMEOUT)
 
 
 def test_bots_without_a_server_say_why() -> None:

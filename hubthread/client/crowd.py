@@ -91,16 +91,20 @@ class Crowd:
         due = self.now() + timeout
         for thread in self._diallers:
             thread.join(max(0.0, due - self.now()))
-        # A dialler may have brought a connection after the looks above.
+        if not any(thread.is_alive() for thread in self._diallers):
+            self._end_late()
+        self._readiness.close()
+        self.waker.close()
+        self._deaf.close()
+
+    def _end_late(self) -> None:
+        """End the connections that diallers have brought after the last look: one each at most."""
         while self._woken:
             self._woken.popleft().look()
         while not self._work.empty():
             work = self._work.get()
             if work is not None:
                 work()
-        self._readiness.close()
-        self.waker.close()
-        self._deaf.close()
 
     def wake(self, driver: CrowdDriver) -> None:
         """Look at a link soon.  Any thread."""

@@ -6,8 +6,8 @@ another, so that work is not handed from thread to thread.  If a step blocks, an
 takes the lead and goes on with the steps that wait:
 
 * at once, if the step is about to wait inside the library: ``about_to_wait``;
-* after two looks of the monitor, if it waits elsewhere;
-* after five looks, if it computes, or waits for a core on a busy machine.
+* after two looks of the monitor, if it waits elsewhere, also for the GIL;
+* after five looks, if it computes without the GIL, or waits for a core on a busy machine.
 
 The thread that was left behind finishes its step, and then rests as a spare for a while.  So a
 crew has one thread for each step that blocks at the moment, and a constant number besides.

@@ -156,6 +156,26 @@ def test_room_tells_one_order_and_each_hole_whatever_comes(
     assert_one_order(node.seen for node in nodes)
 
 
+def test_late_answer_brings_no_epoch_back_that_the_stream_has_passed() -> None:
+    server = Server()
+    node = Node(server)
+
+    def push(text: str) -> tuple[Any, Arrival]:
+        node.room.give(message(text), pack(message(text)))
+        batch = node.room.next_batch()
+        assert batch is not None
+        server.fail_over()
+        return batch, server.place(node.room.origin, batch.first, [text])
+
+    late, place = push("first")
+    push("second")
+    node.fetch(10)
+    node.fetch(10)
+    node.room.placed(late, place.epoch, place.last)
+    assert node.room.position() == Position("e3", 1)
+    assert node.seen.texts() == ["second"]
+
+
 def test_large_batch_is_fetched_from_the_stream() -> None:
     server = Server()
     node = Node(server)
