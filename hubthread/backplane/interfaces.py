@@ -152,10 +152,13 @@ class BackplaneLink(Protocol):
     def count(self, room: str, count: int) -> None:
         """Say how many are in this hub's side of an attached room; otherwise as ``present``."""
 
-    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
-        """Return the messages after ``since``, or None if some of them are not known any more.
+    def history(
+        self, room: str, count: int, timeout: float
+    ) -> tuple[Position, list[Message]] | None:
+        """Return the last ``count`` messages, or as many as are known, and the position before.
 
         :param timeout: the seconds that the call may wait; 0 on the hub thread and in ticks.
+        :returns: None if nothing is known of the room, or not within that time.
         """
 
     def listen(self, box: str, heard: Callable[[bytes], object]) -> None:

@@ -385,14 +385,17 @@ class MemoryLink:
             if self in found.attached:
                 found.accept(change)
 
-    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
+    def history(
+        self, room: str, count: int, timeout: float
+    ) -> tuple[Position, list[Message]] | None:
         """See ``BackplaneLink.history``."""
         found = self._backplane._room(room)
         if found is None:
             return None
         found.settle()
         with found.lock:
-            return found.stream.after(since)
+            messages = found.stream.last(count)
+            return Position(found.stream.epoch, found.stream.top - len(messages)), messages
 
     def listen(self, box: str, heard: Callable[[bytes], object]) -> None:
         """See ``BackplaneLink.listen``."""

@@ -70,6 +70,36 @@ class Stream:
             entries.popleft()
             self._bytes -= len(oldest.frame.wire)
 
+    def extend_back(self, before: Position, messages: Sequence[Message]) -> None:
+        """Add messages from before the oldest entry, as far as the bounds allow.
+
+        :param before: the position before the first message.
+        :param messages: they reach to the oldest entry, or further; otherwise nothing is added.
+        """
+        keep, entries = self.keep, self._entries
+        missing = self._floor - before.offset
+        if keep is None or before.epoch != self.epoch or not 0 < missing <= len(messages):
+            return
+        size, added = self._bytes, 0
+        for message in reversed(messages[:missing]):
+            size += len(message.frame.wire)
+            if len(entries) + added >= keep.size or size > keep.max_bytes:
+                size -= len(message.frame.wire)
+                break
+            added += 1
+        floor = self._floor - added
+        extended = deque(enumerate(messages[missing - added : missing], floor + 1))
+        extended += entries
+        # One statement without a call: an interrupt finds all of it done, or nothing.
+        self._entries, self._floor, self._bytes = extended, floor, size
+
+    def reaches(self, since: Position) -> bool:
+        """Return True if ``after`` returns messages, or an empty list."""
+        return since.epoch == self.epoch and self._floor <= since.offset <= self.top
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def after(self, since: Position) -> list[Message] | None:
         """Return the messages after ``since``.
 
@@ -78,7 +108,7 @@ class Stream:
         """
         self._forget_old()
         entries = self._entries
-        if since.epoch != self.epoch or not self._floor <= since.offset <= self.top:
+        if not self.reaches(since):
             return None
         skipped = since.offset - self._floor
         return [message for _, message in islice(entries, skipped, None)]

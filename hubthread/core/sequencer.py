@@ -5,7 +5,8 @@ here, and the room's push log accepts it.  So the log holds the pushes in the or
 see, and joins and leaves stand between them as in any room.
 
 The sequencer also keeps the latest pushes.  A client that comes back gets the pushes after its
-position and joins in one step, so it misses none and gets none twice (G11).
+position and joins in one step, so it misses none and gets none twice (G11).  The pushes from
+before this hub had the room are fetched once, for the first client that needs them.
 
 With a backplane in memory a push waits until the hub flushes the room, or until something else
 needs the room's position.  So threads that push do not wait for each other, and the pushes of many
@@ -46,6 +47,9 @@ MOST_SPANS = 256
 PATIENCE = 2.0
 """Seconds that a join waits for the backplane."""
 
+LAG = 0.5
+"""Seconds that a join waits for pushes that the client has seen in another hub."""
+
 
 class Sequencer(Generic[M]):
     """One shared room, as one hub sees it.
@@ -81,6 +85,8 @@ class Sequencer(Generic[M]):
         self._lock = threading.RLock()  # guards what follows
         self._changed: threading.Condition | None = None  # made by the first wait
         self._ring = Stream(Position("", 0), keep, now)
+        self._complete: Stream | None = None  # the ring, once it has what the backplane knew
+        self._fetching: Deadline | None = None  # of the thread that fetches that
         # The epoch (None without a history), and how far offsets are above the log's numbers.
         self._base: tuple[str | None, int] = (None, 0)
         # From each own number on: how much higher the log's number is.  Other hubs push, too.
@@ -121,24 +127,63 @@ class Sequencer(Generic[M]):
             raise self._closed
         return number
 
-    def older(self, since: Position | None, *, may_wait: bool) -> list[Message] | None:
-        """Return the pushes after ``since`` as the backplane knows them, if they are needed.
+    def prepare(self, since: Position | None, replay: int, *, may_wait: bool) -> None:
+        """Fetch what ``join`` with these values needs, if it is not here.
 
-        ``join`` takes the result.
-
-        :param may_wait: True to wait until the room's position is known and the pushes that this
-            hub gave before have arrived, for ``PATIENCE`` seconds.
+        :param may_wait: True to wait for the backplane, and until the room's position is known and
+            the pushes that this hub gave before have arrived, for ``PATIENCE`` seconds in all.
         """
         deadline = Deadline(PATIENCE if may_wait else 0)
         self._log.settle()
         given = self._log.given
         if may_wait and (not self._ring.epoch or self._arrived < given):
             self._wait(lambda: bool(self._ring.epoch) and self._arrived >= given, deadline.left())
-        if since is None:
-            return None
+        if may_wait and since is not None and self._is_behind(since):
+            self._wait(lambda: not self._is_behind(since), min(deadline.left() or 0.0, LAG))
+        while self._lacks(since, replay) and not self._fetch(deadline):
+            if not self._wait(lambda: self._fetching is None, deadline.left()):
+                return
+
+    def _is_behind(self, since: Position) -> bool:
+        """Return True if this hub has yet to see what the client has seen in another hub."""
+        ring = self._ring
+        return since.epoch == ring.epoch and since.offset > ring.top
+
+    def _lacks(self, since: Position | None, replay: int) -> bool:
+        """Return True if the pushes from before this hub had the room are needed."""
+        keep = self._keep
         with self._lock:
-            known = self._ring.after(since) is not None
-        return None if known else self._link.history(self.name, since, deadline.left() or 0.0)
+            ring = self._ring
+            if keep is None or self._complete is ring:
+                return False
+            if since is None:
+                return len(ring) < min(replay, keep.recovery, keep.size, ring.top)
+            near = since.epoch == ring.epoch and ring.top - since.offset <= keep.recovery
+            return near and since.offset <= ring.top and not ring.reaches(since)
+
+    def _fetch(self, deadline: Deadline) -> bool:
+        """Fetch the pushes that clients may need; return False if another thread does that."""
+        assert self._keep is not None
+        try:
+            with self._lock:
+                other = self._fetching
+                # A thread that was interrupted may have left its deadline.
+                if other is not None and other is not deadline and other.left():
+                    return False
+                self._fetching = deadline
+                ring = self._ring
+            most = min(self._keep.recovery, self._keep.size)
+            found = self._link.history(self.name, most, deadline.left() or 0.0)
+            with self._lock:
+                if found is not None:
+                    ring.extend_back(*found)
+                    self._complete = ring
+            return True
+        finally:
+            with self._lock:
+                if self._fetching is deadline:
+                    self._fetching = None
+                    self._notify()
 
     def wait_arrived(self, number: int, timeout: float | None) -> bool:
         """Wait until this hub's push ``number`` has its place; return False after ``timeout``."""
@@ -157,7 +202,6 @@ class Sequencer(Generic[M]):
         member: M,
         first: Callable[[Recovery], Frame | None],
         since: Position | None,
-        older: list[Message] | None,
         replay: int,
     ) -> Recovery:
         """Let a member in, behind the pushes that it has missed.
@@ -166,7 +210,6 @@ class Sequencer(Generic[M]):
             it returns False the member gets nothing.
         :param first: called with the result; returns what the member gets before all pushes.
         :param since: the position that the member is at; None for a newcomer.
-        :param older: the result of ``older(since)``.
         :param replay: for a newcomer: the number of latest pushes that it gets.
         :raises HotlineClosed, HotlineFull: as ``PushLog.join``.
         """
@@ -176,7 +219,7 @@ class Sequencer(Generic[M]):
             if since is None:
                 missed = self._bounded(self._ring.last(replay))
             else:
-                missed = self._missed(since, older)
+                missed = self._missed(since)
             found = missed or []
             # A push that excludes the member does not count as missed.
             kept = [
@@ -196,12 +239,9 @@ class Sequencer(Generic[M]):
                 return Recovery(False, 0, recovery.position)
             return recovery
 
-    def _missed(self, since: Position, older: list[Message] | None) -> list[Message] | None:
+    def _missed(self, since: Position) -> list[Message] | None:
         """Return the pushes after ``since``; None if one of them is lost, or they are too many."""
         missed = self._ring.after(since)
-        if missed is None and older is not None:
-            later = self._ring.after(Position(since.epoch, since.offset + len(older)))
-            missed = None if later is None else [*older, *later]
         if missed is None or len(self._bounded(missed)) < len(missed):
             return None
         return missed

@@ -49,7 +49,6 @@ class Join:
         self._since = since
         self._replay = replay
         self._again = again
-        self._older: Any = None  # as the sequencer returns it
         self._found = Recovery(False, 0, Position("", 0))
         self.was_in = False
         """True if the client was in, and got all of it again."""
@@ -57,11 +56,11 @@ class Join:
     def run(self, client: Client[Any, Any], *, may_wait: bool) -> Recovery:
         """Let the client in; return what it has got.
 
-        :param may_wait: see ``Sequencer.older``.
+        :param may_wait: see ``Sequencer.prepare``.
         """
         shared = self._shared
         if shared is not None:
-            self._older = shared.older(self._since, may_wait=may_wait)
+            shared.prepare(self._since, self._replay, may_wait=may_wait)
             self._found = Recovery(False, 0, shared.position)
         client.enter_room(self._log, self._join)
         return self._found
@@ -70,9 +69,7 @@ class Join:
         shared = self._shared
         if shared is not None:
             enter = partial(self._enter, member)
-            self._found = shared.join(
-                enter, member, self._opening, self._since, self._older, self._replay
-            )
+            self._found = shared.join(enter, member, self._opening, self._since, self._replay)
             return
         frame = self._first(None)
         self._enter(member, [] if frame is None else [FrameBatch([frame], [None])])

@@ -257,18 +257,18 @@ class VirtualLink(MemoryLink):
         side.changed = True
         self._wake()
 
-    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
+    def history(
+        self, room: str, count: int, timeout: float
+    ) -> tuple[Position, list[Message]] | None:
         """See ``BackplaneLink.history``."""
         stored = self._server.find(room)
         if stored is None or self._cut_at is not None or not timeout:
             return None
-        if stored.epoch != since.epoch or not 0 <= since.offset <= stored.top:
-            return None
-        missed = stored.top - since.offset
         found: list[Message] = []
-        for entry in stored.after(since.offset):
+        for entry in stored.after(max(0, stored.top - count)):
             found += unpack(entry[1][1])
-        return found[len(found) - missed :] if missed <= len(found) else None
+        found = found[-count:]
+        return Position(stored.epoch, stored.top - len(found)), found
 
     def tell(
         self,

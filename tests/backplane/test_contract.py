@@ -132,8 +132,12 @@ def publish(link: BackplaneLink, room: str, *texts: str) -> int:
     return [link.publish(room, Message(Frame(text, 1), None)) for text in texts][-1]
 
 
-def texts(found: list[Message] | None) -> list[str] | None:
-    return None if found is None else [str(message.frame.payload) for message in found]
+def latest(link: BackplaneLink, count: int) -> tuple[int, list[str]] | None:
+    """Return the offset before the last messages of the room, and their texts."""
+    found = link.history("room", count, TIMEOUT)
+    if found is None:
+        return None
+    return found[0].offset, [str(message.frame.payload) for message in found[1]]
 
 
 class SettledMemoryLink:
@@ -346,46 +350,52 @@ def test_rooms_share_nothing(links: Links) -> None:
 
     assert (here.texts, other.texts) == ([], ["a"])
     assert here.last.epoch != other.last.epoch
-    assert one.history("room", other.last, TIMEOUT) is None
+    assert latest(one, 1) == (0, [])
 
 
-def test_history_returns_what_follows_a_position(links: Links) -> None:
+def test_history_returns_the_latest_messages_to_each_hub(links: Links) -> None:
     one, two = links
     seen = Seen()
     one.attach("room", KEEP, seen)
-    assert seen.start is not None
     publish(one, "room", *"abc")
 
-    assert texts(two.history("room", seen.start, TIMEOUT)) == ["a", "b", "c"]
-    assert texts(two.history("room", seen.places[1], TIMEOUT)) == ["c"]
-    assert texts(two.history("room", seen.last, TIMEOUT)) == []
+    for link in (one, two):
+        assert latest(link, 5) == (0, ["a", "b", "c"])
+        assert latest(link, 2) == (1, ["b", "c"])
+    found = one.history("room", 1, TIMEOUT)
+    assert found is not None
+    assert found[0].epoch == seen.last.epoch
 
 
-def test_history_of_an_unknown_place_is_none(links: Links) -> None:
+def test_history_of_more_entries_than_a_page_is_whole(links: Links) -> None:
+    one, two = links
+    seen = Seen()
+    one.attach("room", History(), seen)
+    expected = [f"{number}" for number in range(300)]
+    for text in expected:
+        publish(one, "room", text)
+
+    assert latest(two, 300) == (0, expected)
+    assert latest(two, 200) == (100, expected[100:])
+
+
+def test_history_of_a_room_that_was_trimmed_is_what_is_left(links: Links) -> None:
     one, _ = links
     seen = Seen()
     one.attach("room", KEEP, seen)
     publish(one, "room", *"abcdef")  # one more than it keeps
-    epoch = seen.last.epoch
 
-    assert one.history("room", Position(epoch, 0), TIMEOUT) is None  # trimmed
-    assert texts(one.history("room", Position(epoch, 1), TIMEOUT)) == list("bcdef")
-    assert one.history("room", Position(epoch, 7), TIMEOUT) is None  # not reached yet
-    assert one.history("room", Position("other", 3), TIMEOUT) is None
-    assert one.history("nowhere", Position(epoch, 3), TIMEOUT) is None
+    assert latest(one, 5) == (1, list("bcdef"))
+    assert one.history("nowhere", 5, TIMEOUT) is None
 
 
 def test_history_is_bounded_in_bytes(links: Links) -> None:
     one, _ = links
     seen = Seen()
     one.attach("room", History(size=100, max_bytes=1000), seen)
-    publish(one, "room", "x" * 400, "y" * 400, "z" * 400)
+    publish(one, "room", *(letter * 400 for letter in "wxyz"))
 
-    assert one.history("room", Position(seen.last.epoch, 0), TIMEOUT) is None
-    assert texts(one.history("room", Position(seen.last.epoch, 1), TIMEOUT)) == [
-        "y" * 400,
-        "z" * 400,
-    ]
+    assert latest(one, 4) == (2, ["y" * 400, "z" * 400])
 
 
 def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now: Now) -> None:
@@ -395,8 +405,7 @@ def test_history_is_forgotten_after_its_ttl_but_offsets_go_on(links: Links, now:
     publish(one, "room", "a", "b")
     now.seconds = 61.0
 
-    assert one.history("room", seen.places[0], TIMEOUT) is None
-    assert texts(one.history("room", seen.last, TIMEOUT)) == []  # nothing was missed
+    assert latest(one, 5) == (2, [])
     publish(one, "room", "c")
     assert seen.last.offset == 3
 
@@ -411,13 +420,13 @@ def test_room_outlives_its_hubs_for_the_ttl(links: Links, now: Now) -> None:
     two.attach("room", KEEP, second)
 
     assert second.start == first.last
-    assert texts(two.history("room", Position(first.last.epoch, 0), TIMEOUT)) == ["a"]
+    assert latest(two, 5) == (0, ["a"])
 
     two.detach("room")
     now.seconds = 130.0
     one.attach("room", KEEP, third)
     assert third.start is not None
-    assert one.history("room", Position(first.last.epoch, 0), TIMEOUT) is None
+    assert third.start.epoch != first.last.epoch or latest(one, 5) == (1, [])
 
 
 def test_detach_stops_arrivals(links: Links) -> None:

@@ -55,6 +55,34 @@ def test_stream_knows_the_newest_within_its_bounds(
         assert stream.last(count) == (newest if count <= len(model) else [m for _, m in model])
 
 
+@given(
+    sizes=st.lists(SIZES, max_size=12),
+    keep=st.builds(History, st.integers(1, 8), st.just(20.0), st.integers(50, 300)),
+    data=st.data(),
+)
+def test_stream_extended_back_is_as_if_it_had_begun_earlier(
+    sizes: list[int], keep: History, data: st.DataObject
+) -> None:
+    messages = [Message(Frame(bytes(size), 2), None) for size in sizes]
+    begin = data.draw(st.integers(0, len(messages)), "the messages before the stream")
+    before = data.draw(st.integers(0, len(messages)), "the messages before those fetched")
+    until = data.draw(st.integers(before, len(messages)), "the last that is fetched")
+    whole = Stream(Position("e", before), keep, lambda: 0.0)
+    whole.extend(messages[before:])
+    late = Stream(Position("e", begin), keep, lambda: 0.0)
+    late.extend(messages[begin:])
+    expected = [late.after(Position("e", offset)) for offset in range(len(messages) + 2)]
+
+    late.extend_back(Position("f", before), messages[before:until])
+    assert [late.after(Position("e", at)) for at in range(len(messages) + 2)] == expected
+    late.extend_back(Position("e", before), messages[before:until])
+    if before <= begin <= until and len(expected[begin] or []) == len(messages) - begin:
+        expected = [whole.after(Position("e", offset)) for offset in range(len(messages) + 2)]
+    assert [late.after(Position("e", at)) for at in range(len(messages) + 2)] == expected
+    late.extend([Message(Frame("next", 1), None)])
+    assert late.top == len(messages) + 1
+
+
 def test_stream_without_a_history_counts_only() -> None:
     stream = Stream(Position("e", 0), None, lambda: 0.0)
     stream.extend([Message(Frame("a", 1), None)] * 2)

@@ -155,6 +155,49 @@ def test_history_outlives_a_room_that_is_closed_and_made_again() -> None:
         assert client.messages() == ["2", "3", "4"]
 
 
+class CountingLink(MemoryLink):
+    """Counts the reads of the history."""
+
+    reads = 0
+
+    def history(
+        self, room: str, count: int, timeout: float
+    ) -> tuple[Position, list[Message]] | None:
+        self.reads += 1
+        return super().history(room, count, timeout)
+
+
+class CountingBackplane(MemoryBackplane):
+    link: CountingLink
+
+    def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
+        self.link = CountingLink(self, node, now)
+        return self.link
+
+
+def test_hub_that_has_the_room_later_reads_once_what_its_clients_need() -> None:
+    backplane = CountingBackplane()
+    with virtual(backplane) as old, virtual(backplane) as new:
+        room = old.hotline(SHARED)
+        start = room.answer(old.connect().ctx, since=None).position
+        push_numbers(room, 1, 9)  # one more than the room keeps
+        late = new.hotline(SHARED)
+        push_numbers(room, 10, 10)
+        assert late.answer(new.connect().ctx, since=None).count == 0
+        assert backplane.link.reads == 0
+
+        for _ in range(3):
+            newcomer, back = new.connect(), new.connect()
+            assert late.answer(newcomer.ctx, replay=3).count == 3
+            assert newcomer.messages() == ["8", "9", "10"]
+            found = late.answer(back.ctx, since=Position(start.epoch, 4))
+            assert (found.recovered, found.count) == (True, 6)
+            assert back.messages() == ["5", "6", "7", "8", "9", "10"]
+            assert late.answer(new.connect().ctx, replay=100).count == 8
+            assert not late.answer(new.connect().ctx, since=Position(start.epoch, 1)).recovered
+        assert backplane.link.reads == 1
+
+
 def test_push_without_some_leaves_them_out_of_its_replay_too() -> None:
     with virtual() as hub:
         room, ann, bob = hub.hotline(SHARED), hub.connect(), hub.connect()

@@ -6,6 +6,7 @@ Read in this order:
 - ``scripts.py``: what happens inside Redis, in one step, and the names of the keys.
 - ``wire.py``: a connection, and the bytes of batches.
 - ``room.py``: one shared room: what waits, what was sent, and the order of what arrives.
+- ``history.py``: the latest messages of a room, for clients that missed them.
 - ``publisher.py``, ``subscriber.py``, ``keeper.py``: the three threads of a hub.  The publisher
   sends scripts and reads their answers.  The subscriber reads what is published.  The keeper
   fetches what was missed, and drops a connection that has fallen silent.

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
 from hubthread.backplane.redis.beats import Beats
 from hubthread.backplane.redis.boxes import Boxes, Letter
-from hubthread.backplane.redis.keeper import Keeper, fetch_commands
+from hubthread.backplane.redis.history import read_latest
+from hubthread.backplane.redis.keeper import Keeper
 from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
 from hubthread.backplane.redis.records import (
@@ -28,10 +29,10 @@ from hubthread.backplane.redis.records import (
     take_command,
     taken,
 )
-from hubthread.backplane.redis.room import Batch, Room, entry_arrival
+from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.scripts import everyone, keys_of
 from hubthread.backplane.redis.subscriber import Subscriber
-from hubthread.backplane.redis.wire import Connector, Lost, Wire, command, pack, unpack
+from hubthread.backplane.redis.wire import Connector, Lost, Wire, pack
 from hubthread.checks import check_kind, check_number
 from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.deadline import Deadline
@@ -315,11 +316,12 @@ class RedisLink:
         if presence is not None:
             presence.state(came, went)
 
-    def history(self, room: str, since: Position, timeout: float) -> list[Message] | None:
+    def history(
+        self, room: str, count: int, timeout: float
+    ) -> tuple[Position, list[Message]] | None:
         """See ``BackplaneLink.history``."""
-        return self._read(
-            lambda wire, deadline: self._read_history(wire, room, since, deadline), timeout
-        )
+        keys = keys_of(self._prefix, room)
+        return self._read(lambda wire, left: read_latest(wire, keys, count, left), timeout)
 
     def _read(self, read: Callable[[Wire, Deadline], T | None], timeout: float) -> T | None:
         """Read on one of the few connections for it; return None if that fails."""
@@ -349,42 +351,6 @@ class RedisLink:
         self._idle.append(wire)
         if self.closed.is_set():
             self._close_idle()
-
-    def _read_history(
-        self, wire: Wire, name: str, since: Position, deadline: Deadline
-    ) -> list[Message] | None:
-        keys = keys_of(self._prefix, name)
-        attached = self._rooms.get(name)
-        keep = History(size=1 << 40, max_bytes=1 << 60) if attached is None else attached.keep
-        (meta,) = wire.ask(
-            command(b"HMGET", keys.meta, b"e", b"r", b"s"), timeout=max(deadline.left() or 0, 0.01)
-        )
-        if not isinstance(meta, list) or meta[0] is None or meta[0].decode() != since.epoch:
-            return None
-        top = int(meta[2])
-        missed = top - since.offset
-        if not 0 <= since.offset <= top or missed > keep.size:
-            return None
-        found: list[Message] = []
-        size = 0
-        while len(found) < missed:
-            place = Position(since.epoch, since.offset + len(found))
-            (entries,) = wire.ask(
-                fetch_commands(keys, place)[1], timeout=max(deadline.left() or 0, 0.01)
-            )
-            if not isinstance(entries, list) or not entries:
-                return None
-            for entry in entries:
-                arrival = entry_arrival(since.epoch, entry)
-                skipped = since.offset + len(found) - (arrival.last - arrival.size)
-                if skipped < 0 or arrival.body is None:
-                    return None
-                messages = unpack(arrival.body)[skipped:]
-                size += sum(len(message.frame.wire) for message in messages)
-                if size > keep.max_bytes:
-                    return None
-                found.extend(messages)
-        return found
 
     def statistics(self) -> BackplaneStatistics:
         """See ``BackplaneLink.statistics``."""
