@@ -1,5 +1,8 @@
 """Programs as players, ``hubthread bots``: drive a server with many, and say what they saw.
 
+Layer: top.  Threads: the main thread runs all bots and their links, one step at a time; a few
+threads connect.  So a bot must not block, and needs no lock.
+
 A bot is a function of a link.  It may be a generator, which yields the seconds that it waits::
 
     def bot(link):
@@ -7,9 +10,6 @@ A bot is a function of a link.  It may be a generator, which yields the seconds 
         while True:
             link.send("steer", {"x": random.uniform(-1, 1), "y": random.uniform(-1, 1)})
             yield 0.5
-
-Layer: top.  Threads: the main thread runs all bots and their links, one step at a time; a few
-threads connect.  So a bot must not block, and needs no lock.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Every exception that hubthread raises, in one tree.
 
+Layer: base.  Threads: exceptions are values; any thread may raise and read them.
+
 There is one branch for each party that can mend the error::
 
     HubThreadError
@@ -44,8 +46,6 @@ There is one branch for each party that can mend the error::
 A wrong value is a ``ValueError`` and a wrong type is a ``TypeError``, whatever else it is.
 The names ``HandleAnyNotPtr`` to ``HandleKindError`` come from the specification's
 ``ErrHandleAnyNotPtr`` … ``ErrHandleKindError``.
-
-Layer: base.  Threads: exceptions are values; any thread may raise and read them.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def load(target: str, argument: str, kind: type, word: str = "") -> Any:
 
 
 def _hint(file: str, attribute: str, word: str) -> str:
-    """Return what to write instead of the name of a file."""
+    """Return a hint at the name to write instead of that of a file."""
     module = file.removeprefix("./").removesuffix(".py").replace("/", ".")
     return f"; write {module}:{attribute or word}" if module != file else ""
 

@@ -100,7 +100,7 @@ class BackplaneHost(Protocol):
         """Tell the program a new state of the connection; return at once."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what other hubs are told of this one: an object of JSON, in a moment."""
+        """Return the object of JSON that other hubs are told of this one, in a moment."""
 
 
 class BackplaneLink(Protocol):

@@ -1,5 +1,7 @@
 """The Python client of a hub: a connection that comes back, for synchronous programs.
 
+Layer: client.  Threads: any thread may use a link; the link's own thread runs the callbacks.
+
 ::
 
     with connect("ws://localhost/ws") as link:
@@ -24,8 +26,6 @@ It has the names, the close codes and the messages of ``hubthread.js``.
 ``socket_driver.py``  the thread of a link, and its sockets
 ``crowd.py``          many links on few threads
 ====================  ==============================================================
-
-Layer: client.  Threads: any thread may use a link; the link's own thread runs the callbacks.
 """
 
 from hubthread.client.interfaces import Fate as Fate

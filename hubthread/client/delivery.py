@@ -36,7 +36,7 @@ ROOM_EVENTS = frozenset({"join", "gap", "members", "refused", "rejected", "state
 
 
 class Delivery:
-    """See the module.
+    """The events and listeners of one link.
 
     :param inbox: the number of messages that wait for ``receive``.
     """

@@ -1,5 +1,7 @@
 """The states of a link: one wish, one epoch, one connection, and the deadlines.
 
+Layer: client.  Threads: the caller holds the lock of the link.
+
 The program has a *wish*: to be connected or not.  Each attempt to connect has an *epoch*, a
 number.  Everything that comes from a connection carries its epoch, and an event of an old epoch
 is ignored.  State changes first; listeners hear of it afterwards.
@@ -7,8 +9,6 @@ is ignored.  State changes first; listeners hear of it afterwards.
 The machine has no thread, no socket and no clock.  A ``Driver`` has them: it asks for ``task``
 and ``due``, and tells of what has happened.  ``hubthread.js`` has the same states, waits and
 words; both are tested with the same cases.
-
-Layer: client.  Threads: the caller holds the lock of the link.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _ignore(error: HubThreadError) -> None:
 
 
 class Machine:
-    """See the module.
+    """The state machine of one link.
 
     :param on_message: called with the raw message, and the decoded one or ``None``.
     :param renew: called when the token is about to expire; ``on_renewal`` follows.

@@ -131,7 +131,7 @@ class Dialed(NamedTuple):
 
 
 class SocketDriver:
-    """See the module."""
+    """The driver of one link on real sockets and threads."""
 
     def __init__(self, link: Any) -> None:
         self._link = link

@@ -1,5 +1,8 @@
 """One connection, as programs hold it, and work on many of them.
 
+Layer: clients.  Threads: a client's callbacks run one at a time, in order, most of them on the
+client's reader thread.
+
 In the order to read them:
 
 client.py       ``Client``: writing, callbacks, closures, messages
@@ -13,7 +16,4 @@ raw.py          ``SocketClient`` and ``DatagramClient``: raw TCP and UDP peers
 each.py         ``each_client`` and ``Iteration``: a task for each client of a hub or room
 ratelimit.py    ``RateLimiter``: a token bucket for each client
 idle.py         ``IdleSweep``: the end of clients that send nothing
-
-Layer: clients.  Threads: a client's callbacks run one at a time, in order, most of them on the
-client's reader thread.
 """

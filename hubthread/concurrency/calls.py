@@ -1,5 +1,7 @@
 """Wait for the result of another thread, and refuse a wait that would never end.
 
+Layer: concurrency.  Threads: every function may be called on any thread.
+
 Every ``exec_sync`` waits for an *executor*: a hub, or a client's strand.  While it waits, one
 table has an entry for its thread.  Before a wait begins, the chain of waits is followed from
 the executor to the thread that runs it now, to what that thread waits for, and so on.  A chain
@@ -7,8 +9,6 @@ that leads back to the caller would never end: the wait is refused with ``Deadlo
 
 A thread is named by ``thread_id()`` here.  In virtual time (``hubthread.testing``) one thread
 simulates all the others; it then has the number of the thread that it simulates.
-
-Layer: concurrency.  Threads: every function may be called on any thread.
 """
 
 from __future__ import annotations

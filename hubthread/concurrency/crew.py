@@ -1,5 +1,8 @@
 """A crew: many quiet parts on few threads, and none of them held up by one that blocks.
 
+Layer: concurrency.  Threads: the methods of ``Crew`` and ``Monitor`` may be called on any
+thread; steps and ``Source.wait`` run on the crew's threads.
+
 A *source* knows when there is something to do, and returns *steps*: short functions that do
 it.  One thread of a crew leads: it waits for the source, and runs the steps itself, one after
 another, so that work is not handed from thread to thread.  If a step blocks, another thread
@@ -16,9 +19,6 @@ How one thread at a time leads.  ``Crew._leader`` says who leads, and changes on
 lock, and only while the old leader is not waiting for the source.  A leader that has been left
 behind notices at its next look at ``_leader``, between two steps; if it has taken one more step
 by then, it runs that step beside the new leader, which does no harm: each step is taken once.
-
-Layer: concurrency.  Threads: the methods of ``Crew`` and ``Monitor`` may be called on any
-thread; steps and ``Source.wait`` run on the crew's threads.
 """
 
 from __future__ import annotations

@@ -106,12 +106,12 @@ class Incidents:
         self.log_limited(kind, logging.WARNING, "%r: %s", sender, reason)
 
     def counts(self) -> dict[str, int]:
-        """Return how often each limit was hit so far."""
+        """Return the number of hits of each limit so far."""
         with self._lock:
             return dict(self._counts)
 
     def _suppressed(self, kind: Hashable, level: int) -> int | None:
-        """Return how many incidents were suppressed before this one, ``None`` to suppress it."""
+        """Return the number of incidents suppressed before this one, ``None`` to suppress it."""
         key: Hashable = (kind, level)
         with self._lock:
             now = self._now()

@@ -1,5 +1,7 @@
 """Ctrl-C while the hub runs on the main thread: raise it where no accepted work is lost.
 
+Layer: concurrency.  Threads: the main thread; a short-lived thread wakes the loop.
+
 Python raises ``KeyboardInterrupt`` between any two instructions of the main thread.  In the
 middle of a fan-out that would lose the pushes that the hub has just taken from its queue.
 While this module's handler is installed,
@@ -7,8 +9,6 @@ While this module's handler is installed,
 - the first Ctrl-C raises at once if the main thread runs code of the user's closure, which
   may run for long; otherwise it raises between two jobs of the hub;
 - the second Ctrl-C raises at once, wherever the thread is.
-
-Layer: concurrency.  Threads: the main thread; a short-lived thread wakes the loop.
 """
 
 from __future__ import annotations

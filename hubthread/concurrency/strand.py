@@ -1,5 +1,8 @@
 """The order of one client's callbacks, without a thread of its own.
 
+Layer: concurrency.  Threads: every method may be called on any thread, except where its
+docstring says so; closures run on the thread that holds the baton.
+
 A strand (a word of Boost.Asio) is a queue with a baton.  A thread that posts a closure to an
 idle strand takes the baton, and runs the queue or has a worker run it.  A thread that posts to a
 busy strand only appends.  So the callbacks of one client never overlap, although some come from
@@ -7,9 +10,6 @@ its reader and some from other threads.  A reader that is blocked in ``recv`` ne
 for a closure.
 
 All closures of a strand run in one ``contextvars.Context``, whichever thread runs them.
-
-Layer: concurrency.  Threads: every method may be called on any thread, except where its
-docstring says so; closures run on the thread that holds the baton.
 """
 
 from __future__ import annotations

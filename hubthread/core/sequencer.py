@@ -1,5 +1,7 @@
 """A hub's side of one shared room: the pushes in the backplane's order, and their replay.
 
+Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the backplane.
+
 A push of a shared room goes to the backplane, which gives it a place.  The placed push arrives
 here, and the room's push log accepts it.  So the log holds the pushes in the order that all hubs
 see, and joins and leaves stand between them as in any room.
@@ -11,8 +13,6 @@ before this hub had the room are fetched once, for the first client that needs t
 With a backplane in memory a push waits until the hub flushes the room, or until something else
 needs the room's position.  So threads that push do not wait for each other, and the pushes of many
 threads are placed together.
-
-Layer: core.  Threads: any thread.  The methods of ``Receiver`` are for the backplane.
 """
 
 from __future__ import annotations

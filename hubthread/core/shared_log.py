@@ -1,5 +1,7 @@
 """The log of a shared room: its pushes go to the backplane first, and come back in its order.
 
+Layer: core.  Threads: as ``push_log``.
+
 The log knows which pushes of this hub the backplane was *given*, and which have *arrived*.  A join
 or a leave takes its place behind the pushes that were given before it, and before the later ones.
 So ``push``, ``answer``, ``push`` on one thread mean what they do in any room.
@@ -7,8 +9,6 @@ So ``push``, ``answer``, ``push`` on one thread mean what they do in any room.
 A backplane in memory hands over what it was given when ``settle`` is called.  A flush does that
 first, so all pushes that wait arrive together, and threads that push do not wait for the room.  A
 join and a leave do it, too, so that they keep their place among the pushes of all hubs.
-
-Layer: core.  Threads: as ``push_log``.
 """
 
 from __future__ import annotations

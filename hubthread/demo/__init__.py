@@ -1,5 +1,8 @@
 """``hubthread demo``: a chat and a game, with their pages and a health check, on one port.
 
+Layer: top.  Threads: each page request has a thread of its own; ``chat`` and ``arena`` say which
+threads run their handlers.
+
 chat.py      the chat: rooms on the hub thread
 arena.py     the game: a ticking room with a state, inputs, an input gate and a countdown
 field.py     the rules of the game, without threads
@@ -13,9 +16,6 @@ pages/       the HTML, CSS and JavaScript
 ``/cards``                                     the way to the card game, if there is one
 ``/healthz``                                   the health check, for machines
 =============================================  ================================================
-
-Layer: top.  Threads: each page request has a thread of its own; ``chat`` and ``arena`` say which
-threads run their handlers.
 """
 
 from __future__ import annotations

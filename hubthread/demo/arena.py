@@ -1,5 +1,10 @@
 """The demo's arena: a ticking room with bots, in which every browser tab is a disc.
 
+Layer: top.  Threads: handlers run in their client's order, many clients at once.  The room's
+tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refuse.  There is no
+lock, and the hub thread has no part in it.  What handlers run there are functions of this module,
+and chance is ``frame.random``, so a record of the room can be played again.
+
 The page joins the room ``arena``, so it has the room's state, ``Game``; of the discs and dots it
 has those near its own.  It gives the room an input for each tick, ``Steer``, and sends ``play``,
 ``ready``, ``stall``, ``pause``, ``resume`` and ``ticks``.  Besides the state it gets
@@ -15,11 +20,6 @@ Rounds show how a room waits for input.  A player that asks for a round opens a 
 (``frame.await_inputs``), which asks all players for at most ``GATE`` seconds.  Players who answer
 play the round, the others watch it, and the gate does not wait for players who leave.  The round
 ends with its countdown, or when its last player leaves.  A pause stops both.
-
-Layer: top.  Threads: handlers run in their client's order, many clients at once.  The room's
-tick thread owns ``Game``; handlers reach it with ``exec_sync``, which can refuse.  There is no
-lock, and the hub thread has no part in it.  What handlers run there are functions of this module,
-and chance is ``frame.random``, so a record of the room can be played again.
 """
 
 from __future__ import annotations

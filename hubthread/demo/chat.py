@@ -1,5 +1,9 @@
 """The demo's chat: named rooms, their people and their last messages.
 
+Layer: top.  Threads: handlers run in their client's order, many clients at once.  The hub thread
+owns rooms and users, so there is no lock.  A handler runs its step there with ``exec_sync``: it
+gets a refusal as an exception, and only its client waits.
+
 The page sends ``join``, ``leave``, ``say`` and ``statistics``.  It gets
 
     rooms       {rooms: [{name, people}]}: at the start and after each change
@@ -19,10 +23,6 @@ A line may be lost for ``GRACE`` seconds, and nobody notices: the user stays in 
 room's presence.  The page joins again with the ``key`` of its tab, and gets its nick back.  It
 finds what it has missed in ``messages``.  After a restart of the server, which has forgotten all,
 ``run`` has another value.
-
-Layer: top.  Threads: handlers run in their client's order, many clients at once.  The hub thread
-owns rooms and users, so there is no lock.  A handler runs its step there with ``exec_sync``: it
-gets a refusal as an exception, and only its client waits.
 """
 
 from __future__ import annotations

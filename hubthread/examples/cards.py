@@ -1,5 +1,8 @@
 """A card game with hidden hands: all choose a card at once, and the highest wins the prize.
 
+Layer: top.  Threads: handlers run in their client's order; the room's callbacks, which own
+``Table``, run on a tick thread, one at a time.
+
 ::
 
     python -m hubthread.examples.cards                      # http://127.0.0.1:8000
@@ -8,9 +11,6 @@ Two to four players get five cards each, which nobody else sees.  In each of fiv
 on the table, and everybody chooses a card.  The highest card wins the prize: each card is there
 once.  A player that chooses nothing in time plays its lowest card.  A player that loses its
 connection keeps its place and its hand for ``GRACE`` seconds.
-
-Layer: top.  Threads: handlers run in their client's order; the room's callbacks, which own
-``Table``, run on a tick thread, one at a time.
 """
 
 from __future__ import annotations

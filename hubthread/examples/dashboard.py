@@ -1,5 +1,7 @@
 """A live dashboard in Flask, fed by a background thread.
 
+Layer: top.  Threads: ``measure`` runs on a thread of its own, from the hub's start to its end.
+
 ::
 
     flask --app hubthread.examples.dashboard run            # http://127.0.0.1:5000
@@ -7,8 +9,6 @@
 
 A new client gets the samples of the last minutes, and then each new one.  A client that does not
 keep up gets only the latest sample, because older ones are useless.
-
-Layer: top.  Threads: ``measure`` runs on a thread of its own, from the hub's start to its end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """A chat with login and rooms, in Flask: each posted message reaches every browser at once.
 
+Layer: top.  Threads: views run on the server's threads, ``may_join`` on a client's.
+
 ::
 
     flask --app hubthread.examples.flask_chat run           # http://127.0.0.1:5000
@@ -7,8 +9,6 @@
 
 A page that loses its line comes back by itself, gets what was said meanwhile, and says so if
 something is missing.  Run it in one process: each process has its own rooms.
-
-Layer: top.  Threads: views run on the server's threads, ``may_join`` on a client's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """A chat whose callbacks are spans of OpenTelemetry, and whose metrics are instruments.
 
+Layer: top.  Threads: ``span`` runs on the thread of the callback that it is around.
+
 ::
 
     pip install 'hubthread[otel]' opentelemetry-sdk
@@ -8,8 +10,6 @@
 The spans and the metrics go to the terminal; a program gives its own exporters instead.  Each
 callback of a client is a span of the trace that the client's handshake belongs to
 (``traceparent``), or of a trace of its own.  An exception of a callback is in its span.
-
-Layer: top.  Threads: ``span`` runs on the thread of the callback that it is around.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The hub's own messages with clients of the subprotocol ``hubthread.1``.
 
+Layer: hub.  Threads: the thread that runs the client's callbacks.
+
 They are JSON texts whose ``type`` begins with ``hub:``.  A request has an ``id``, and its answer
 has the same value under ``reply``.  An answer with ``error`` says why nothing was done::
 
@@ -40,8 +42,6 @@ those that it refuses; with ``StateSync`` the state has the numbers that ticks h
 With ``HubSetting.check_token`` the ``hub:hello`` has a ``token``, and is answered with the
 ``token_ttl`` if the token expires.  ``hub:token`` brings another one in time: see
 ``clients.admission``.
-
-Layer: hub.  Threads: the thread that runs the client's callbacks.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Clients that come back in another hub of the backplane (``Sessions.save`` and ``load``).
 
+Layer: hub.  Threads: every method may be called on any thread, unless it says otherwise.
+
 Each hub keeps a record of each of its sessions in the backplane, for the case that it dies.  A hub
 that is shown a token which it does not know takes the record, so of two hubs only one has it.
 Then it asks the hub before, which tells what the client is now, and closes its connection with
@@ -11,8 +13,6 @@ Then it asks the hub before, which tells what the client is now, and closes its 
 The client is the same for the program: number, meta and rooms.  It is told ``resumed`` false,
 because the messages that waited for it alone are gone.  So it joins its rooms with its positions,
 and gets from their histories what it has missed.
-
-Layer: hub.  Threads: every method may be called on any thread, unless it says otherwise.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """The sessions of one hub: clients that come back after a lost connection (G13).
 
+Layer: hub.  Threads: every method of ``SessionTable`` may be called on any thread.  The locks
+of outboxes are taken under the table's, never the other way round.
+
 A connection of ``hubthread.1`` has no client before its first message.  If that is a ``hub:hello``
 with the token of a session, the client of the session goes on, on this connection::
 
@@ -16,9 +19,6 @@ gets what has waited, but not what the socket had taken before the loss was noti
 A session is in one of three states.  Its client has a *line*, a connection; or it is *away*, and
 an ``AwayLink`` holds its messages; or it has *ended*.  A claim makes the new connection the line
 at once.  The client itself changes over in the order of its callbacks, in ``SessionSink._switch``.
-
-Layer: hub.  Threads: every method of ``SessionTable`` may be called on any thread.  The locks
-of outboxes are taken under the table's, never the other way round.
 """
 
 from __future__ import annotations

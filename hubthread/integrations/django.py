@@ -1,5 +1,8 @@
 """Hubs in Django projects: a response for WebSocket views, and database connections.
 
+Layer: integrations.  Threads: views run on the WSGI server's threads.  Callbacks of clients run
+on the hub's threads.
+
 ::
 
     hub = Hub(HubSetting(dict, on_receive_message=on_message,
@@ -8,9 +11,6 @@
     @login_required
     def ws(request):
         return websocket_response(hub, request, {"user": request.user.pk})
-
-Layer: integrations.  Threads: views run on the WSGI server's threads.  Callbacks of clients run
-on the hub's threads.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Hubs in Flask applications: an extension, and a route for WebSocket views.
 
+Layer: integrations.  Threads: views run on the WSGI server's threads.  Callbacks of clients run
+on the hub's threads, each inside an application context of its own.
+
 ::
 
     realtime = FlaskHub(HubSetting(dict, on_receive_message=on_message))
@@ -14,9 +17,6 @@
         if "user" not in session:
             abort(401)
         return {"user": session["user"]}    # the client's meta
-
-Layer: integrations.  Threads: views run on the WSGI server's threads.  Callbacks of clients run
-on the hub's threads, each inside an application context of its own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The metrics of a hub as instruments of OpenTelemetry, and the trace that a client came with.
 
+Layer: integrations.  Threads: instruments are read on the thread of the SDK that collects.
+
 ::
 
     instrument(hub)
@@ -8,8 +10,6 @@
         return tracer.start_as_current_span("chat callback", trace_context(ctx))
 
 The library is the API of OpenTelemetry alone.  The program sets up the SDK and the exporters.
-
-Layer: integrations.  Threads: instruments are read on the thread of the SDK that collects.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Compile a type to a converter from decoded JSON values.
 
+Layer: matcher.  Threads: pure functions; any thread may call them.  A converter runs on the
+thread that calls the handler.
+
 A type is compiled once, at registration, to nested closures; a message only runs them.
 
 ====================================  =======================================================
@@ -32,9 +35,6 @@ a registered type                     as ``register_json_type`` says
 ====================================  =======================================================
 
 Fields that a record does not have are ignored: a newer client may talk to an older server.
-
-Layer: matcher.  Threads: pure functions; any thread may call them.  A converter runs on the
-thread that calls the handler.
 """
 
 from __future__ import annotations

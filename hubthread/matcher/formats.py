@@ -1,5 +1,7 @@
 """Header formats: split a message into header and payload, and join a reply.
 
+Layer: matcher.  Threads: a format holds no state; any thread may use it.
+
 ======================  =============================================================
 ``PrefixHeader()``      text: ``move {"x": 1}``
 ``JsonHeader()``        text: ``{"type": "move", "x": 1}``
@@ -8,8 +10,6 @@
 
 ``JsonHeader(id_field="id")`` also carries requests and their answers, in both directions.  The
 other two formats have no place for an id.
-
-Layer: matcher.  Threads: a format holds no state; any thread may use it.
 """
 
 from __future__ import annotations

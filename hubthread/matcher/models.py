@@ -1,5 +1,7 @@
 """Convert JSON values by the rules of msgspec and pydantic, if the user has these libraries.
 
+Layer: matcher.  Threads: pure functions; any thread may call them.
+
 Structs, models and pydantic's dataclasses are theirs, and so is every type that is annotated
 with their metadata, such as ``Annotated[int, msgspec.Meta(ge=0)]``.
 
@@ -10,8 +12,6 @@ does the same when a reply is encoded).
 A payload is already decoded.  msgspec converts decoded values as it decodes JSON.  pydantic has
 other rules for Python values than for JSON: a type for which these differ is validated as JSON
 text again.
-
-Layer: matcher.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations

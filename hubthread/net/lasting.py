@@ -1,5 +1,7 @@
 """Connections whose messages outlive them, for a peer that comes back.
 
+Layer: net.  Threads: as ``outbox`` and ``connection``.
+
 When such a connection is lost, its outbox passes everything on to an ``AwayOutbox``: the messages
 that wait, their numbers, and the log of those that the socket has taken.  Messages that come
 meanwhile wait there, within the same bounds.  When the peer is back, the outbox of its new
@@ -8,8 +10,6 @@ connection takes all of it over, and sends first what the peer has not got.
 An outbox that has passed its messages on forwards whatever still comes to it.  So a thread that
 sends while a connection is lost, or replaced, needs to know nothing of it.  The locks of outboxes
 are taken in the order in which the messages went.
-
-Layer: net.  Threads: as ``outbox`` and ``connection``.
 """
 
 from __future__ import annotations

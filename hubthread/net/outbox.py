@@ -1,5 +1,9 @@
 """The sending half of a connection, and its writer thread.
 
+Layer: net.  Threads: any thread sends; the writer thread exists only while a backlog waits, and
+shortly after.  Only non-blocking calls happen under the lock; the writer waits for the socket
+without it.
+
 A sender offers its bytes to the socket itself, without blocking, so no thread is woken for a
 peer that keeps up.  What the socket does not take becomes the backlog.  From then on every
 message goes behind the backlog, in order, until the writer thread has sent it.  For a client that
@@ -10,10 +14,6 @@ it is uncorked.  Nothing is collected while there is a backlog.
 
 A call that interrupts another one on its own thread is sent behind it (see ``sending``).  An
 exception that strikes inside a change ends the connection, because half a frame may be out.
-
-Layer: net.  Threads: any thread sends; the writer thread exists only while a backlog waits, and
-shortly after.  Only non-blocking calls happen under the lock; the writer waits for the socket
-without it.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class Outbox(Sending):
     # Parts of changes: the caller holds the lock.
 
     def _offer(self, data: bytes | memoryview) -> int:
-        """Return how many bytes of ``data`` the socket has taken, or -1 if it is broken."""
+        """Return the number of bytes that the socket has taken, or -1 if it is broken."""
         try:
             sent = self.transport.send(data)
         except OSError as error:

@@ -1,5 +1,7 @@
 """The connections of one crew: which sockets are ready, and which deadlines are over.
 
+Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread calls the rest.
+
 A ``Selecting`` is the source of a crew (``concurrency/crew.py``), and a ``Watch`` is one of its
 connections.  The watch holds the generator of the connection (``steps.py``), and resumes it when
 the socket is ready.
@@ -12,8 +14,6 @@ no system call for this.
 A deadline is re-armed lazily.  The heap has one entry for each watch.  An entry that comes up, and
 finds that something was received meanwhile, goes back into the heap.  The entries of connections
 that have ended are removed together, before they are half of the heap.
-
-Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread calls the rest.
 """
 
 from __future__ import annotations

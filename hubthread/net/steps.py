@@ -1,5 +1,7 @@
 """The work of a connection as a generator, which waits for its socket by ``yield``.
 
+Layer: net.  Threads: one thread at a time runs a generator.
+
 The same generator serves both kinds of readers.  With a thread of its own a connection blocks in
 ``Transport.recv``, and the generator never yields: ``run_steps`` runs it to its end.  Where
 connections share threads, ``recv`` raises ``TimeoutError`` when there is nothing to receive; the
@@ -14,8 +16,6 @@ a number           when the socket is readable, or after so many seconds without
 ``Drained``        when the outbox has sent all that waited, or after so many seconds
 a generator        when that generator has come to its end
 =================  ===============================================================================
-
-Layer: net.  Threads: one thread at a time runs a generator.
 """
 
 from __future__ import annotations

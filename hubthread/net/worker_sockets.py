@@ -121,7 +121,7 @@ class WorkerSocket:
 
 
 def ask_workers(folder: Path, but: int | None, seconds: float) -> dict[int, bytes | None]:
-    """Return what each process in a place answers, by its number.
+    """Return the answer of each process in a place, by the number of the process.
 
     :param but: the place of the caller, which is not asked.
     :param seconds: the time of all of them together.

@@ -129,7 +129,7 @@ _RETRY = re.compile(r"(?:^|\s+)retry=(\d+(?:\.\d+)?)$")
 
 
 def advice_of(code: int) -> Advice:
-    """Return what a code asks of a client."""
+    """Return the advice that a close code gives to a client."""
     for first, last, advice in BANDS:
         if first <= code <= last:
             return advice

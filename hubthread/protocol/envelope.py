@@ -1,5 +1,7 @@
 """The envelope around a push of a shared room, for clients of the subprotocol ``hubthread.1``.
 
+Layer: protocol.  Threads: pure functions; any thread may call them.
+
 Such a client learns the room and the number of each push, so that it can say later where it
 was.  The envelope is put around the bytes of the push once for all members that get it::
 
@@ -7,8 +9,6 @@ was.  The envelope is put around the bytes of the push once for all members that
 
 ``data`` holds a push that is JSON text.  Other text is under ``text``, as a string, and a binary
 push is under ``bytes``, in base64.
-
-Layer: protocol.  Threads: pure functions; any thread may call them.
 """
 
 from __future__ import annotations

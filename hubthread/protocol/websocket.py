@@ -1,5 +1,8 @@
 """The receiving end of a WebSocket: bytes in, messages out.
 
+Layer: protocol.  Threads: owned by the connection's reader thread; nothing here is locked.
+Source: RFC 6455 section 5.
+
 ``WebSocketProtocol`` is the server's end, and ``ClientProtocol`` the client's.
 
 wsproto is the authority on the protocol, but is slow for small frames.  So a scanner of our
@@ -8,9 +11,6 @@ at once (the *short way*).  Every other frame goes through wsproto, piece by pie
 arrives, so that bad UTF-8 fails before its frame is complete.  The scanner counts the missing
 bytes of the current frame, and so knows when wsproto stands at a frame border again.  It also
 enforces the limits, which wsproto lacks, at the header: before a byte beyond a limit is kept.
-
-Layer: protocol.  Threads: owned by the connection's reader thread; nothing here is locked.
-Source: RFC 6455 section 5.
 """
 
 from __future__ import annotations

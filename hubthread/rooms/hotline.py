@@ -328,7 +328,7 @@ class Hotline(EachClient[Meta, Header]):
         return push(frame, key, None if exclude is None else clients_of(exclude))
 
     def _pusher(self, shared: Sequencer[Client[Meta, Header]]) -> Callable[..., int]:
-        """Return what accepts a push of a shared room."""
+        """Return the function that accepts a push of a shared room."""
         early = self._core.loop.on_early
         if early is not None:  # the backplane begins with the hub, which may start now
             early()
@@ -418,7 +418,7 @@ class Hotline(EachClient[Meta, Header]):
         return self._log.members_num()
 
     def presence(self) -> PresenceState:
-        """Return who is in the room, in all hubs of the backplane.
+        """Return the users in the room, in all hubs of the backplane.
 
         :raises UsageError: in a room without ``HotlineOption.presence``.
         """

@@ -1,5 +1,7 @@
 """Sends the state of a room to its members: once whole, and then as numbered patches.
 
+Layer: rooms.  Threads: the room's thread, which owns the state.
+
 The messages::
 
     {"type":"hub:state","room":"table/7","n":41,"tick":820,"time":1764…,"hz":20,"full":{…}}
@@ -12,8 +14,6 @@ that ticks have taken, by member; in a patch, those that are new.  ``mine`` has 
 of the member that gets it, and changes the state of its number.  A member that lags gets no
 patches: it gets the whole state when nothing waits for it any more.  So at most one state waits
 for a member.
-
-Layer: rooms.  Threads: the room's thread, which owns the state.
 """
 
 from __future__ import annotations

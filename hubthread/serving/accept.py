@@ -365,7 +365,7 @@ class Arrival:
         yield from self.wait_for(lambda: self.transport.handshake(self.seconds_left))
 
     def wait_for(self, receive: Callable[[], T]) -> Steps[T]:
-        """Return what ``receive`` returns, which raises ``TimeoutError`` while bytes are missing.
+        """Return the result of ``receive``, which raises ``TimeoutError`` while bytes are missing.
 
         :raises TimeoutError: at the end of the time for the handshake.
         """

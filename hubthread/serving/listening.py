@@ -188,7 +188,7 @@ class Listening(ABC):
 
     @abstractmethod
     def _listen(self, bound: Bound, most: int) -> Listener | UdpSocket:
-        """Return what accepts at most ``most`` peers on ``bound``; it is started later."""
+        """Return a listener for at most ``most`` peers on ``bound``; it is started later."""
 
     def _open(self, endpoint: Endpoint, most: int) -> None:
         """Bind the sockets and begin to accept."""

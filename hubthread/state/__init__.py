@@ -1,5 +1,7 @@
 """The state of a room as its members see it: compared with a copy, and sent as patches.
 
+Layer: state.  Threads: the thread that owns the state calls everything here.
+
 =============  ====================================================================================
 ``marks.py``   ``Round``, ``Private``, ``Unsynced``: what annotations say about a field
 ``plan.py``    from the type of a state to its plan; refuses types that have none
@@ -9,6 +11,4 @@
 =============  ====================================================================================
 
 Read ``patch.py`` first, then ``shadow.py``.  The package knows no room and no clock.
-
-Layer: state.  Threads: the thread that owns the state calls everything here.
 """

@@ -1,5 +1,7 @@
 """Patches of a state, and their application.
 
+Layer: state.  Threads: a patch belongs to the thread that makes or applies it.
+
 A patch has three parts, which a client applies in this order:
 
 ``del``
@@ -11,8 +13,6 @@ A patch has three parts, which a client applies in this order:
     Items behind the end of a list, each with the path of the list: ``[[["log"], ["Ada left"]]]``.
 
 Keys are text, as in every JSON object.
-
-Layer: state.  Threads: a patch belongs to the thread that makes or applies it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Copier:
         return place
 
     def _own(self, place: Any, key: str) -> Any:
-        """Return what is at a key, as a copy that may be changed."""
+        """Return the value at a key, as a copy that may be changed."""
         found = place[key]
         if id(found) not in self._copies:
             found = place[key] = found.copy()

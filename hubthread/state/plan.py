@@ -273,7 +273,7 @@ def _has(marks: Iterable[Any], kind: type) -> bool:
 
 
 def _leaf(base: Any, rounding: int | None) -> Convert | None:
-    """Return what turns a value that cannot change in itself into JSON; None for other types."""
+    """Return the function from an immutable value to JSON; None for other types."""
     if issubclass(base, Enum):
         return _enum_value
     if issubclass(base, float):

@@ -1,5 +1,7 @@
 """A hub in virtual time: tests of rooms and clients that never wait.
 
+Layer: testing.  Threads: only the thread that made the hub.
+
 ::
 
     def test_a_round_of_thirty_seconds():
@@ -44,8 +46,6 @@ Reading order:
 ``cluster.py``    ``VirtualCluster``: several hubs with that server
 ``replay.py``     plays the record of a room (``HotlineFrameOption(record=path)``)
 ================  ================================================================
-
-Layer: testing.  Threads: only the thread that made the hub.
 """
 
 from hubthread.testing.client import VirtualClient as VirtualClient

@@ -153,7 +153,7 @@ class VirtualBackplane(MemoryBackplane):
             self.state(link, room, {}, 0)
 
     def picture(self, room: str) -> tuple[dict[str, str], int]:
-        """Return who is in a room, with the text of the first hub, and the sum of the counts."""
+        """Return the users in a room, with the text of the first hub, and the total count."""
         present = self._present.get(room, {})
         members = {key: next(iter(texts.values())) for key, texts in present.items()}
         return members, sum(self._counts.get(room, {}).values())

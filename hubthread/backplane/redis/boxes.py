@@ -39,7 +39,7 @@ class Letter(NamedTuple):
 
 
 class Boxes:
-    """See the module."""
+    """The boxes of one hub, and its letters on their way out."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix

@@ -35,7 +35,7 @@ CHECK = 25.0
 
 
 class Keeper:
-    """See the module.
+    """The keeper thread of one hub, and the rooms to look at.
 
     :param link: the hub's connection.
     """

@@ -46,7 +46,7 @@ class SubscriberView(Protocol):
 
 
 class Owner(Protocol):
-    """See the module.  ``RedisLink`` implements it."""
+    """The methods of ``RedisLink`` that its threads use."""
 
     connector: Connector
     closed: threading.Event

@@ -1,5 +1,8 @@
 """The users in shared rooms, in all hubs: what this hub states, and what all hubs are told.
 
+Layer: backplane.  Threads: the keeper calls ``Presences.round``; every other method may be called
+on any thread, and returns at once.
+
 A hub states its own members of a room: first all of them, then each change.  A script notes a
 statement in the room's hash, gives it a version, and publishes it.  So every hub, this one too,
 learns the same changes in the same order.  A hub that misses a version reads the hash.
@@ -7,9 +10,6 @@ learns the same changes in the same order.  A hub that misses a version reads th
 Only hubs have leases.  The lease of a hub that has died ends, and the first hub that notices
 sweeps the rooms of the dead one.  A hub that was only paused finds that its lease has ended, and
 states all its members anew.
-
-Layer: backplane.  Threads: the keeper calls ``Presences.round``; every other method may be called
-on any thread, and returns at once.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class RoomPresence:
     # The keeper.
 
     def next_statement(self) -> _Statement | None:
-        """Return what is to be said now: again what was not answered, or what is new."""
+        """Return the statement to make now: the one without an answer, or one of what is new."""
         with self._lock:
             if self._sent is None and (self._all or self._changes):
                 first = not self._number

@@ -31,7 +31,7 @@ META_MS = 24 * 3600 * 1000
 
 
 class Publisher:
-    """See the module.
+    """The publisher thread of one hub, and the rooms with pushes to send.
 
     :param link: the hub's connection.
     """

@@ -90,7 +90,7 @@ def entry_arrival(epoch: str, entry: Any) -> Arrival:
 
 
 class Room:
-    """See the module.
+    """One shared room, as this hub sees it in Redis.
 
     :param keep: the history that the room offers; None if it offers none.
     :param want: called with the room when something has to be fetched from the stream.

@@ -24,7 +24,7 @@ AT_ONCE = 512
 
 
 class Subscriber:
-    """See the module.
+    """The subscriber thread of one hub, and the channels it hears.
 
     :param link: the hub's connection.
     """

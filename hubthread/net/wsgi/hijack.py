@@ -1,5 +1,7 @@
 """Hijack a connection from the WSGI server that has accepted it.
 
+Layer: net.  Threads: the thread that runs the WSGI application for the request.
+
 A WSGI server goes on using the socket after the application has returned: it writes a
 response, drains, half-closes, or waits for the next request.  So the hub duplicates the
 descriptor and replaces the server's copy (``dup2``) by a decoy: one end of a socket pair.  The
@@ -9,8 +11,6 @@ therefore sees a client that reads one response and hangs up, which every server
 werkzeug and gunicorn name their socket in the environ.  Of other servers it is below the stream
 that they give as ``wsgi.input``, and so is the buffer with the bytes that the server has read
 ahead.  A middleware may have put a wrapper around that stream, so the search looks into it.
-
-Layer: net.  Threads: the thread that runs the WSGI application for the request.
 """
 
 from __future__ import annotations

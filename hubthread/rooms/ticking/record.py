@@ -1,5 +1,8 @@
 """The flight recorder of a room: all that the room cannot foresee, as lines of JSON.
 
+Layer: rooms.ticking.  Threads: the tick thread writes most lines; ``answer``, ``done`` and
+``added`` are called on any thread.
+
 The first line is the head.  Then there is a line for each thing that happens, in the order in
 which the room met them::
 
@@ -16,9 +19,6 @@ which the room met them::
 
 ``hubthread.testing.replay`` plays them.  A room without ticks has a hash after each closure.
 A record has no private field of a member: of the state it has the hash alone.
-
-Layer: rooms.ticking.  Threads: the tick thread writes most lines; ``answer``, ``done`` and
-``added`` are called on any thread.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Recorder:
     def answer(
         self, gate: Countdown, ctx: Client[Any, Any], value: Any
     ) -> Callable[[], object] | None:
-        """Return what notes the answer of a member to a gate; None for the room's own callbacks.
+        """Return a function that notes a member's answer to a gate; None for the room's callbacks.
 
         It is encoded by this call, since the gate may not do that under its lock.
         """
@@ -387,7 +387,7 @@ _NOW = frozenset({"now", "utcnow", "today"})
 
 
 def marks_of(*functions: Any) -> list[str]:
-    """Return what these functions read that no replay can give them: clocks and chance.
+    """Return the clocks and sources of chance that these functions read: no replay has them.
 
     The functions that they call in their own module are read, too.  This finds the usual ways,
     by name; the hash of the state finds all others when it is replayed.
