@@ -44,7 +44,7 @@ from hubthread import (
     StateSync,
     Unsynced,
 )
-from hubthread.demo.field import Field
+from hubthread.demo.field import Field, Player
 from hubthread.demo.users import Refused, User, checked_name
 from hubthread.statistics import FrameStatistics
 
@@ -156,12 +156,11 @@ class Arena:
 
     def on_ready(self, ctx: IOContext, user: User) -> None:
         """Ask for a round, or answer the question for one."""
-        _refuse_outside(user)
         self.frame.exec_sync(partial(ready, ctx))
 
     def on_stall(self, ctx: IOContext, user: User) -> None:
         """Let one tick stall."""
-        _refuse_outside(user)
+        self.frame.exec_sync(partial(player_of, ctx))
         if self._now() < self._stall_again:
             raise Refused("The last stall is not long ago: wait a moment.")
         self._stall_again = self._now() + STALL_AGAIN
@@ -169,13 +168,11 @@ class Arena:
 
     def on_pause(self, ctx: IOContext, user: User) -> None:
         """Pause the clock, for everyone."""
-        _refuse_outside(user)
-        self.frame.exec_sync(stop)
+        self.frame.exec_sync(partial(stop, ctx))
 
     def on_resume(self, ctx: IOContext, user: User) -> None:
         """Resume the clock."""
-        _refuse_outside(user)
-        self.frame.exec_sync(go_on)
+        self.frame.exec_sync(partial(resume, ctx))
 
     def on_ticks(self, ctx: IOContext, user: User) -> FrameStatistics:
         """Reply with the room's statistics."""
@@ -242,11 +239,29 @@ def leave(frame: Frame, game: Game, ctx: IOContext) -> None:
         end_round(frame, game)
 
 
-def stop(frame: Frame, game: Game) -> None:
-    """Pause the clock."""
+def player_of(ctx: IOContext, frame: Frame, game: Game) -> Player:
+    """Return the player of a member.
+
+    :raises Refused: if the member only watches, or has left.
+    """
+    player = game.players.get(ctx.connection_id)
+    if player is None:
+        raise Refused("Enter the arena first.")
+    return player
+
+
+def stop(ctx: IOContext, frame: Frame, game: Game) -> None:
+    """Pause the clock, for a player."""
+    player_of(ctx, frame, game)
     frame.pause()
     game.paused = True
     frame.sync_now()
+
+
+def resume(ctx: IOContext, frame: Frame, game: Game) -> None:
+    """Let the clock go on, for a player."""
+    player_of(ctx, frame, game)
+    go_on(frame, game)
 
 
 def go_on(frame: Frame, game: Game) -> None:
@@ -258,9 +273,7 @@ def go_on(frame: Frame, game: Game) -> None:
 
 def ready(ctx: IOContext, frame: Frame, game: Game) -> None:
     """Ask all players for a round, or take the answer of one."""
-    player = game.players.get(ctx.connection_id)
-    if player is None:
-        raise Refused("Enter the arena first.")
+    player = player_of(ctx, frame, game)
     if game.round is not None:
         raise Refused("A round is on: wait for its end.")
     if game.gate is None:
@@ -300,8 +313,3 @@ def end_round(frame: Frame, game: Game) -> None:
 def _set_phase(frame: Frame, game: Game, phase: str, seconds: float = 0.0) -> None:
     game.phase = phase
     game.until = frame.tick.index + round(seconds * frame.hz)
-
-
-def _refuse_outside(user: User) -> None:
-    if not user.player:
-        raise Refused("Enter the arena first.")

@@ -449,10 +449,13 @@ def test_arena_unfit_input_changes_nothing_and_is_told(table: Table, data: str) 
     assert table.frame.statistics().errors == 0
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("kind", ["ready", "stall", "pause", "resume"])
-def test_arena_stranger_is_refused(table: Table, kind: str) -> None:
+def test_arena_stranger_is_refused(table: Table, kind: str, left: bool) -> None:
     ada = table.enter("ada")
-    stranger = table.watch()
+    stranger = table.enter("bob") if left else table.watch()
+    if left:
+        stranger.say("hub:leave", room="arena")
     stranger.say(kind)
     assert stranger.errors() == ["Enter the arena first."]
     table.hub.tick(table.frame)

@@ -98,7 +98,7 @@ function onState(state) {
   const acked = (room.pending[0]?.n ?? sentInput + 1) - 1;
   const picture = { tick: number, time, discs: copied(state.discs), dots: copied(state.dots), acked };
   note(number, state.late);
-  setTimeout(take, delay() / 2, picture);
+  arriving(() => take(picture));
   showRound();
 }
 
@@ -153,7 +153,18 @@ let path = []; // the disc in the newest picture, and after each of these inputs
 let wrong = STOPPED; // how far the disc is drawn from there
 
 const delay = () => Number($("delay").value);
+const [arriving, leaving] = [queue(), queue()];
 const now = () => hub.now();
+
+// Return a function that calls others after half of the delay: in order, also if the slider moves.
+function queue() {
+  const waiting = [];
+  return (work) => {
+    if (!delay() && !waiting.length) return work();
+    waiting.push(work);
+    setTimeout(() => waiting.shift()(), delay() / 2);
+  };
+}
 
 // The tick that an input of now is for: one that it reaches in time.
 function nextTick() {
@@ -164,7 +175,7 @@ function nextTick() {
 
 // Give an input for each tick while the disc moves.
 function steer() {
-  if (!mine() || game().paused || replay) return;
+  if (!mine() || game().paused) return;
   const tick = nextTick();
   if (tick <= ticked) return;
   const data = wish();
@@ -174,13 +185,11 @@ function steer() {
   last = data;
   const input = { n: Infinity, tick, data };
   given.push(input);
-  const give = () => {
+  leaving(() => {
     const n = room.input(data, { tick });
     if (n) sentInput = input.n = n;
     else input.n = 0; // there is no line: the next picture is without it
-  };
-  if (delay()) setTimeout(give, delay() / 2);
-  else give();
+  });
   predict();
 }
 
@@ -378,6 +387,7 @@ const held = new Set();
 let finger = null; // its position on the field's screen
 
 function wish() {
+  if (replay) return STOPPED;
   const at = whereIAm();
   if (finger && at) {
     const { radius } = game().rules;
