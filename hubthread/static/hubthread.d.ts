@@ -37,7 +37,7 @@ export interface Options {
   session?: "page" | "tab"
   /** Milliseconds for the answer to a request; 10,000 unless told otherwise. */
   timeout?: number
-  /** Bytes of the longest message that is taken, 4 MB unless told otherwise: a longer one ends the line. */
+  /** The longest message that is taken, in characters or bytes; 4 MB unless told otherwise.  A longer one ends the line. */
   maxMessage?: number
 }
 
