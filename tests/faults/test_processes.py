@@ -111,7 +111,9 @@ FORK = """
     os.close(writing)
     assert os.waitpid(child, 0)[1] == 0
     other.close()
-    hub.close(1.0)
+    for peer in peers:
+        peer.close()  # so that close waits for nobody
+    hub.close()
     assert hub.statistics().threads == 0
     print("done")
 """
