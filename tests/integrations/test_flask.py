@@ -412,7 +412,7 @@ def test_init_app_virtual_hub_keeps_to_max_connections() -> None:
 
 def test_init_app_hub_of_an_application_that_is_gone_ends() -> None:
     """Neither a hub that was never used nor one that runs keeps its application alive."""
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of them may end meanwhile
     realtime: FlaskHub[Fields, str] = FlaskHub(HubSetting(dict))
     apps, hubs = [], []
     for starts in (False, False, True):
@@ -420,7 +420,7 @@ def test_init_app_hub_of_an_application_that_is_gone_ends() -> None:
         hub = realtime.init_app(app)
         app.add_url_rule("/", "page", lambda: "page")
         app.test_client().get("/")
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         if starts:
             hub.start_once()
         apps.append(weakref.ref(app))
