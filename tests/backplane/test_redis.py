@@ -193,10 +193,13 @@ def test_replica_that_takes_over_without_the_last_pushes_uses_no_place_twice(
     old_goes_on: bool,
 ) -> None:
     """The replica has lost acknowledged pushes.  The old server may go on for some of the hubs."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    # An address of its own: on 127.0.0.1 another test may get the port before Redis opens it.
+    host = "127.0.0.16"
+    with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
+    options = "--bind", host, "--port", f"{port}", "--repl-diskless-sync-delay", "0"
     with (
-        redis_server("--port", f"{port}", "--repl-diskless-sync-delay", "0") as old,
+        redis_server(*options) as old,
         old.replica() as new,
         nodes(old, 2, History()) as (one, two),
         new.client() as client,

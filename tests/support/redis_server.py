@@ -67,7 +67,8 @@ class RedisServer:
     def replica(self) -> Iterator[RedisServer]:
         """Run a replica that is in step, for a block."""
         with redis_server() as replica, self.client() as client, replica.client() as other:
-            other.replicaof("127.0.0.1", client.config_get("port")["port"])
+            place = client.config_get("bind", "port")
+            other.replicaof(place["bind"], place["port"])
             while not client.wait(1, 100):
                 pass
             yield replica
