@@ -207,13 +207,13 @@ class RedisLink:
         if found is None:
             raise UsageError(f"room {room!r} is not attached: call attach first")
         data = pack(message)
-        self._admit(f"room {room!r}", len(data))
+        self._admit("room", room, len(data))
         number, tell = found.give(message, data)
         if tell and found.epoch:
             self.publisher.send(found)
         return number
 
-    def _admit(self, what: str, size: int) -> None:
+    def _admit(self, what: str, name: str, size: int) -> None:
         """Count a message that is going to wait.
 
         :raises BackplaneDown, QueueFull, WrongValue: if it cannot.
@@ -221,21 +221,18 @@ class RedisLink:
         down_at = self._down_at
         if down_at is not None and (away := monotonic() - down_at) >= self._hold:
             raise BackplaneDown(
-                f"{what}: Redis has been away for {away:.1f} s, and messages are accepted for the "
-                f"first {self._hold:g} s only; try again later"
+                f"{what} {name!r}: Redis has been away for {away:.1f} s, and messages are "
+                f"accepted for the first {self._hold:g} s only; try again later"
             )
         if size > MOST_MESSAGE:
             raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a message by Redis")
         with self._lock:
             full = self._waiting_bytes + size + OVERHEAD
-            if self._waiting and full > MOST_WAITING:
-                raise QueueFull(f"{what}: {MOST_WAITING} bytes of messages wait for Redis")
-            self._count_waiting(size)
-
-    def _count_waiting(self, size: int) -> None:
-        with self._lock:
+            if full > MOST_WAITING and self._waiting:
+                text = f"{what} {name!r}: {MOST_WAITING} bytes of messages wait for Redis"
+                raise QueueFull(text)
             self._waiting += 1
-            self._waiting_bytes += size + OVERHEAD
+            self._waiting_bytes = full
 
     def _release(self, count: int, size: int) -> None:
         with self._lock:
@@ -260,7 +257,7 @@ class RedisLink:
         within: float | None = None,
     ) -> None:
         """See ``BackplaneLink.tell``."""
-        self._admit(f"a letter to {box!r}", len(letter))
+        self._admit("a letter to", box, len(letter))
 
         def done(reached: int | None) -> None:
             self._release(1, len(letter))
@@ -374,7 +371,9 @@ class RedisLink:
             self.detach(room)
         if self._host is not None and not self.closed.is_set():
             if self.has("publisher"):
-                self._count_waiting(0)
+                with self._lock:  # the end waits for it, too
+                    self._waiting += 1
+                    self._waiting_bytes += OVERHEAD
                 bye = self._beats.bye(self.node)
                 self._boxes.send(Letter(bye, None, lambda reached: self._release(1, 0)))
                 self.publisher.wake()

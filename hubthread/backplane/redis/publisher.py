@@ -16,7 +16,7 @@ from typing import Any
 from hubthread.backplane.redis.owner import Owner
 from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.scripts import PUBLISH, TOP, Keys
-from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
+from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command, encode
 from hubthread.concurrency.bell import Bell
 from hubthread.history import History
 
@@ -118,7 +118,7 @@ class Publisher:
         commands = [self._top_command(room, fresh) for room in tops]
         commands += plain
         commands += [letter.data for letter in letters]
-        server = self.run_id, fresh
+        server = encode(self.run_id, fresh)
         commands += [_publish_command(batch, server) for batch in batches]
         try:
             wire.send(b"".join(commands))
@@ -211,22 +211,38 @@ def place_command(
     :param server: its run_id, and a fresh epoch.
     :param numbers: those of the messages.
     """
+    before, after = _of_room(keys, keep, origin)
+    return (*before, *server, *after, numbers[0], numbers[-1], INLINE_BYTES)
+
+
+def _of_room(keys: Keys, keep: History | None, origin: str) -> Any:
+    """Return the keys of a room, and those arguments that each batch of the room has."""
     name = origin.encode()
-    return (
-        *(4, keys.stream, keys.meta, keys.channel, keys.origin + name),
-        *(*server, META_MS, *_kept(keep), name, numbers[0], numbers[-1], INLINE_BYTES),
-    )
+    before = (4, keys.stream, keys.meta, keys.channel, keys.origin + name)
+    return before, (META_MS, *_kept(keep), name)
 
 
 def _kept(keep: History | None) -> tuple[int, int, int]:
     return (0, 0, 0) if keep is None else (keep.size, int(keep.ttl * 1000) or 1, keep.max_bytes)
 
 
-def _publish_command(batch: Batch, server: tuple[bytes, bytes]) -> bytes:
+_PARTS = 18
+"""The parts of a command that publishes."""
+
+
+def _publish_command(batch: Batch, server: bytes) -> bytes:
+    """Return the command that publishes a batch.
+
+    :param server: the encoded arguments for the server.
+    """
     room = batch.room
-    numbers = range(batch.first, batch.last + 1)
-    placing = place_command(room.keys, room.keep, server, room.origin, numbers)
-    return command(b"EVALSHA", PUBLISH.sha, *placing, batch.body)
+    if not room.encoded:
+        before, after = _of_room(room.keys, room.keep, room.origin)
+        begin = b"*%d\r\n%b" % (_PARTS, encode(b"EVALSHA", PUBLISH.sha, *before))
+        room.encoded = begin, encode(*after)
+    begin, kept = room.encoded
+    rest = encode(batch.first, batch.last, INLINE_BYTES, batch.body)
+    return b"".join((begin, server, kept, rest))
 
 
 def _all(waiting: deque[Any]) -> list[Any]:

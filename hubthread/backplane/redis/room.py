@@ -124,6 +124,7 @@ class Room:
         """True while the publisher is to send what waits."""
         self.given = self.arrived = 0  # own numbers
         self._waiting: deque[tuple[Message, bytes]] = deque()
+        self._waiting_bytes = 0
         self._own: deque[Batch] = deque()  # packed, and not arrived yet
         self._later: dict[int, Arrival] = {}  # by the offset before the first message
         self._later_bytes = 0
@@ -135,6 +136,8 @@ class Room:
     def name_origin(self) -> None:
         """Give the own messages a name that those of no other hub have; before the first."""
         self.origin = secrets.token_hex(6)
+        self.encoded: tuple[bytes, ...] = ()
+        """Those parts of a command of the publisher that are the same for each batch."""
 
     # Any thread.
 
@@ -143,6 +146,7 @@ class Room:
         with self.lock:
             self.given += 1
             self._waiting.append((message, data))
+            self._waiting_bytes += len(data)
             tell, self.dirty = not self.dirty, True
             return self.given, tell
 
@@ -161,24 +165,32 @@ class Room:
     def next_batch(self) -> Batch | None:
         """Return messages that wait, as many as belong into one batch."""
         with self.lock:
-            messages: list[Message] = []
-            bodies: list[bytes] = []
-            size = 0
-            while self._waiting and len(messages) < BATCH_MESSAGES:
-                message, data = self._waiting[0]
-                if messages and size + len(data) > BATCH_BYTES:
-                    break
-                self._waiting.popleft()
-                messages.append(message)
-                bodies.append(data)
-                size += len(data)
-            if not messages:
+            taken = self._take_waiting()
+            if not taken:
                 self.dirty = False
                 return None
-            first = self.given - len(self._waiting) - len(messages) + 1
-            batch = Batch(self, first, messages, b"".join(bodies))
+            first = self.given - len(self._waiting) - len(taken) + 1
+            body = b"".join([data for _, data in taken])
+            batch = Batch(self, first, [message for message, _ in taken], body)
             self._own.append(batch)
             return batch
+
+    def _take_waiting(self) -> list[tuple[Message, bytes]]:
+        waiting = self._waiting
+        if len(waiting) <= BATCH_MESSAGES and self._waiting_bytes <= BATCH_BYTES:
+            taken = list(waiting)
+            waiting.clear()
+            self._waiting_bytes = 0
+            return taken
+        taken = []
+        size = 0
+        while len(taken) < BATCH_MESSAGES:
+            size += len(waiting[0][1])
+            if taken and size > BATCH_BYTES:
+                break
+            taken.append(waiting.popleft())
+            self._waiting_bytes -= len(taken[-1][1])
+        return taken
 
     def placed(self, batch: Batch, epoch: str, last: int) -> None:
         """Take an own batch that the server has placed."""

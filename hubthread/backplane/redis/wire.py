@@ -28,6 +28,7 @@ __all__ = [
     "ReplyError",
     "Wire",
     "command",
+    "encode",
     "pack",
     "unpack",
 ]
@@ -51,7 +52,12 @@ class ReplyError(HubThreadError):
 
 def command(*parts: bytes | int) -> bytes:
     """Return the bytes of a command."""
-    pieces = [b"*%d\r\n" % len(parts)]
+    return b"*%d\r\n%b" % (len(parts), encode(*parts))
+
+
+def encode(*parts: bytes | int) -> bytes:
+    """Return the bytes of parts of a command."""
+    pieces = []
     for part in parts:
         data = b"%d" % part if isinstance(part, int) else part
         pieces.append(b"$%d\r\n%b\r\n" % (len(data), data))
