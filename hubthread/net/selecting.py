@@ -425,7 +425,7 @@ class Watch:
         if corked is not None:
             corked.uncork()
         client = self.client
-        if self._gone:  # what is left of the step is not the program's
+        if self._gone or not self.taken:  # a write, or the rest of a step: not the program's
             return None if client is None else client.name.replace(" ", "-")
         running = HOOKS if client is None else client.running
         self._left = running, monotonic()

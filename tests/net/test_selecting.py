@@ -220,6 +220,20 @@ def test_watch_lets_nothing_be_collected_once_its_thread_was_left_behind(
     assert not place.watch.watch(Box())
 
 
+def test_watch_left_behind_in_a_write_blames_no_function(place: Place) -> None:
+    def steps() -> Steps[None]:
+        yield math.inf
+        place.watch.left_behind()
+        yield math.inf
+
+    place.watch.begin(steps())
+    place.watch.left_behind()  # no step of the generator runs
+    assert not place.watch.habits
+    place.theirs.send(b"x")
+    place.turn()
+    assert place.watch.habits
+
+
 def test_watch_of_work_that_never_waits_is_done_at_once(place: Place) -> None:
     place.begin()
     place.source.close()
