@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["decode_letter", "encode_letter", "node_box", "user_box"]
+__all__ = ["decode_json", "decode_letter", "encode_letter", "node_box", "user_box"]
 
 VERSION = b"1"
 """The first byte of each letter, so that a newer hub can say that it speaks otherwise."""
@@ -39,7 +39,18 @@ def decode_letter(data: bytes) -> tuple[dict[str, Any], bytes] | None:
     if not found or line[:1] != VERSION:
         return None
     try:
-        head = json.loads(line[1:])
+        head = decode_json(line[1:])
     except ValueError:
         return None
     return (head, body) if isinstance(head, dict) else None
+
+
+def decode_json(text: str | bytes) -> Any:
+    """Return the value of a JSON text that another hub has written.
+
+    :raises ValueError: if it is none, or nested too deep.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("the text is nested too deep") from None

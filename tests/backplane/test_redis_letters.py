@@ -13,9 +13,12 @@ from hubthread import (
     BackplaneDown,
     CallFailed,
     CallTimeout,
+    History,
+    HotlineOption,
     Hub,
     HubSetting,
     NodeGone,
+    Presence,
     RedisBackplane,
     WrongType,
 )
@@ -25,7 +28,7 @@ from hubthread.backplane.redis.beats import Beats
 from hubthread.publisher import Publisher
 from tests.support.peers import RawPeer, connect
 from tests.support.redis_server import Proxy, RedisServer
-from tests.support.waiting import Items, tries
+from tests.support.waiting import TIMEOUT, Items, tries
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +163,61 @@ def test_publisher_tell_without_a_server_raises(server: RedisServer) -> None:
         publisher.tell("ann", "x")
     with Publisher(server.url) as publisher, pytest.raises(WrongType):
         publisher.tell("ann", 7)  # type: ignore[arg-type]
+
+
+GARBAGE = [
+    b"", b"\xff\xfe", b"1", b"1\n", b"1{}\n", b"1[]\n{}", b'1{"beat":"x"}\n[]', b'1{"beat":1}\n{}',
+    b'1{"bye":[]}\n', b'1{"call":"twice"}\n1', b'1{"user":7,"key":[]}\nx', b'1{"reply":1}\n\xff',
+    b"1" + b"[" * 100_000 + b"\n", b"2:1:1:e:o:1:x", b"1:x:1:e:o:1:x", b"1:1:1:\xff:o:1:x",
+    b"1p:x", b"1p:\xff:1:h:[{},[]]", b"1p:e:1:h:7",
+]  # fmt: skip
+
+
+def test_messages_of_other_programs_stop_no_hub(server: RedisServer, beats: Items[Any]) -> None:
+    """They are published to each channel, and added to the stream of a room."""
+    prefix = secrets.token_hex(4)
+    option = HotlineOption("room", shared=True, history=History(), presence=Presence())
+    with (
+        hub_of(server.url, prefix, "one") as one,
+        hub_of(server.url, prefix, "two") as two,
+        client(one, "/ann"),
+        server.client() as redis,
+    ):
+        for hub in (one, two):
+            knows(hub, beats, "one", "two")
+        rooms = [hub.hotline(option) for hub in (one, two)]
+        rooms[0].answer(next(iter(one.clients())))
+        assert any(rooms[1].presence().members for _ in tries())
+        push(rooms, "before")
+        keys = f"{prefix}:{{room}}:"
+        epoch, top = redis.hget(keys + "m", "e"), int(redis.hget(keys + "m", "s"))
+        bodies = (b"x", b"\1\0\0\0\0\xff", b"\1\0\0\0\0\1\xff")
+        own = [b"1:%d:1:%b:o:1:%b" % (top + 1, epoch, body) for body in bodies]
+        presence = redis.hget(keys + "p", "e")
+        for version, change in enumerate((b"[7,[]]", b"[{},{}]", b"[[],[]]", b"7", b"{"), 1):
+            own.append(b"1p:%b:%d:h:%b" % (presence, version, change))
+        channels = redis.pubsub_channels(f"{prefix}:*")
+        assert len(channels) == 5  # of all hubs, of each hub, of the room, and of the user
+        for channel in channels:
+            for data in GARBAGE + own:
+                redis.publish(channel, data)
+        entries: list[dict[str, bytes]] = [{"d": body, "o": b"o:1"} for body in bodies]
+        entries += [{"d": b"x", "o": b"\xff"}, {"x": b"y"}]
+        for place, fields in enumerate(entries, top + 1):
+            redis.xadd(keys + "s", fields, id=f"{place}-1")
+        redis.hset(keys + "m", "s", top + len(entries))
+
+        push(rooms, "after")
+        for hub in (one, two):
+            told = hub.statistics().backplane
+            assert told is not None
+            assert told.state == "up"
+            assert told.unknown > 0
+        (there,) = [node for node in one.cluster() if node.name == "two"]
+        assert one.call(there, "twice", 21, timeout=TIMEOUT) == ["two", 42]
+
+
+def push(rooms: list[Any], text: str) -> None:
+    """Push in each room, and wait until the hub of the room has it."""
+    for room in rooms:
+        assert room.wait_push_consumed(room.push(text), TIMEOUT)

@@ -13,7 +13,7 @@ import threading
 from time import monotonic
 from typing import Any
 
-from hubthread.backplane.letters import decode_letter, encode_letter
+from hubthread.backplane.letters import decode_json, decode_letter, encode_letter
 from hubthread.backplane.redis.wire import command
 
 __all__ = ["Beats"]
@@ -56,7 +56,7 @@ class Beats:
             if isinstance(gone, str):
                 self._heard.pop(gone, None)
             if isinstance(node, str):
-                described = json.loads(body)
+                described = decode_json(body)
                 if not isinstance(described, dict):
                     raise ValueError("expected an object")
                 # Those of hubs that have died are forgotten on the way.

@@ -63,7 +63,10 @@ def _adjoining(epoch: str, top: int, entries: list[Any]) -> Iterator[list[Messag
         arrival = entry_arrival(epoch, entry)
         if arrival.last != top or arrival.body is None:
             return
-        messages = unpack(arrival.body)
+        try:
+            messages = unpack(arrival.body)
+        except ValueError:
+            return
         if len(messages) != arrival.size:
             return
         top -= arrival.size

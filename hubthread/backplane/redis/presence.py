@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Any
 
 from hubthread.backplane.interfaces import Receiver
+from hubthread.backplane.letters import decode_json
 from hubthread.backplane.redis.room import Room
 from hubthread.backplane.redis.scripts import LEASE, PRESENT, SWEEP, SWEPT, Script
 from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
@@ -144,19 +145,22 @@ class RoomPresence:
     # The subscriber.
 
     def came(self, data: bytes) -> None:
-        """Take a change that was published."""
-        _, epoch, version, hub, body = data.decode("utf-8", "surrogatepass").split(":", 4)
+        """Take a change that was published.
+
+        :raises ValueError: if another version of the library has written it.
+        """
+        _, epoch, number, hub, body = data.decode("utf-8", "surrogatepass").split(":", 4)
+        version, (came, went) = int(number), _change(body)
         with self._lock:
             if not self._started:
                 return
-            if epoch != self._epoch or int(version) > self._version + 1 or not body:
-                if epoch != self._epoch or int(version) > self._version:
+            if epoch != self._epoch or version > self._version + 1 or not body:
+                if epoch != self._epoch or version > self._version:
                     self.read()
                 return
-            if int(version) <= self._version:
+            if version <= self._version:
                 return
             self._version += 1
-            came, went = json.loads(body)
             members = self._hubs.setdefault(hub, {})
             self._kept.pop(hub, None)
             members.update(came)
@@ -277,6 +281,20 @@ class RoomPresence:
         if count != self._count:
             self._count = count
             self._receiver.counted(count)
+
+
+def _change(body: str) -> tuple[dict[str, str], list[str]]:
+    """Return who came and who went; nobody if the change is too long to be published."""
+    if not body:
+        return {}, []
+    found = decode_json(body)
+    came, went = found if isinstance(found, list) and len(found) == 2 else (None, None)
+    went = went or []  # for Lua an empty list is an empty object
+    if not isinstance(came, dict) or not isinstance(went, list):
+        raise ValueError(f"expected a change of presence, got {body:.80}")
+    if not all(isinstance(text, str) for text in [*came.values(), *went]):
+        raise ValueError("expected texts for the users")
+    return came, went
 
 
 class Presences:

@@ -75,18 +75,25 @@ def parse_arrival(data: bytes) -> Arrival | None:
         return None
     _, last, count, epoch, origin, first, body = parts
     try:
-        place = int(last), int(count), origin.decode(), int(first)
+        place = epoch.decode(), int(last), int(count), origin.decode(), int(first)
     except ValueError:
         return None
-    return Arrival(epoch.decode(), *place, body or None)
+    return Arrival(*place, body or None)
 
 
 def entry_arrival(epoch: str, entry: Any) -> Arrival:
-    """Parse an entry of the room's stream."""
+    """Parse an entry of the room's stream.
+
+    :returns: an arrival without a body if another version of the library has written the entry.
+    """
     name, fields = entry
     last, _, count = name.partition(b"-")
-    origin, _, first = fields[3].rpartition(b":")
-    return Arrival(epoch, int(last), int(count), origin.decode(), int(first), fields[1])
+    place = epoch, int(last), int(count)
+    try:
+        origin, _, first = fields[3].rpartition(b":")
+        return Arrival(*place, origin.decode(), int(first), fields[1])
+    except (ValueError, IndexError):
+        return Arrival(*place, "", 0, None)
 
 
 class Room:
@@ -265,6 +272,8 @@ class Room:
                 if arrival.last - arrival.size > self.top:
                     self._lose(arrival.last - arrival.size)
                 self._arrive(arrival)
+                if arrival.last > self.top:  # nobody can read the entry
+                    self._lose(arrival.last)
             if not entries and top > self.top:
                 self._lose(min(top, *self._later) if self._later else top)
                 self._take_later()
@@ -376,7 +385,13 @@ class Room:
             for batch in self._own:
                 if batch.first == arrival.first:
                     return batch.messages
-        return None if arrival.body is None else unpack(arrival.body)
+        if arrival.body is None:
+            return None
+        try:
+            messages = unpack(arrival.body)
+        except ValueError:
+            return None
+        return messages if len(messages) == arrival.size else None
 
     def _drop_own(self, number: int) -> None:
         self.arrived = max(self.arrived, number)

@@ -132,5 +132,5 @@ class Subscriber:
             if presence is not None:
                 try:
                     presence.came(data)
-                except (ValueError, TypeError, AttributeError):
+                except ValueError:
                     link.unknown()  # another version of the library has written it

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from hubthread.backplane.interfaces import Message
 from hubthread.checks import check_kind
-from hubthread.errors import HubThreadError, SettingError, UsageError
+from hubthread.errors import HubThreadError, SettingError, UsageError, WrongValue
 from hubthread.protocol.frames import Frame
 
 __all__ = [
@@ -310,7 +310,17 @@ def pack(message: Message) -> bytes:
 
 
 def unpack(batch: bytes) -> Sequence[Message]:
-    """Return the messages of a batch."""
+    """Return the messages of a batch.
+
+    :raises ValueError: if it is none: another version of the library has written it.
+    """
+    try:
+        return _unpack(batch)
+    except (struct.error, IndexError, WrongValue) as error:
+        raise ValueError(f"expected a batch of messages: {error}") from None
+
+
+def _unpack(batch: bytes) -> Sequence[Message]:
     messages = []
     at = 0
     while at < len(batch):
@@ -324,6 +334,8 @@ def unpack(batch: bytes) -> Sequence[Message]:
             at += length
         body = batch[at : at + size]
         at += size
+        if at > len(batch):
+            raise IndexError("the last message is not whole")
         payload = body.decode() if message_type == 1 else body
         messages.append(Message(Frame(payload, message_type), key))
     return messages
