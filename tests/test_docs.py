@@ -27,6 +27,7 @@ from hubthread.client import Link
 from hubthread.testing import VirtualHub
 from tests.integrations.running import serving
 from tests.pages import PAGES, blocks, execute, page_name, program
+from tests.support import TIMEOUT
 
 RUN_ELSEWHERE = {
     "django", "flask", "publisher", "readme-flask", "page-ask", "page-line", "page-room",
@@ -69,12 +70,14 @@ def running(name: str) -> Iterator[list[str]]:
         try:
             assert process.stdout is not None
             urls = process.stdout.readline().decode().split()
-            with urllib.request.urlopen(f"http://{urlsplit(urls[0]).netloc}/", timeout=10) as page:
+            with urllib.request.urlopen(
+                f"http://{urlsplit(urls[0]).netloc}/", timeout=TIMEOUT
+            ) as page:
                 assert page.status == 200
             yield urls
         finally:
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=TIMEOUT)
     assert "hubthread" not in errors.decode().splitlines()[-1]  # KeyboardInterrupt, not a bug
 
 
@@ -121,19 +124,19 @@ def test_pages_use_the_client_that_connects_again() -> None:
 @pytest.mark.parametrize("name", ["program", "chat"])
 def test_chat_program_carries_each_message_to_all_clients(name: str) -> None:
     with running(name) as urls, connect(urls[0]) as ada:
-        assert "one of 1" in str(ada.recv(10))
+        assert "one of 1" in str(ada.recv(TIMEOUT))
         with connect(urls[0]) as bob:
-            assert "one of 2" in str(bob.recv(10))
+            assert "one of 2" in str(bob.recv(TIMEOUT))
             bob.send("hello")
-            assert str(ada.recv(10)).endswith(": hello")
-            assert str(bob.recv(10)).endswith(": hello")
+            assert str(ada.recv(TIMEOUT)).endswith(": hello")
+            assert str(bob.recv(TIMEOUT)).endswith(": hello")
 
 
 def test_game_program_moves_each_player_to_its_aim() -> None:
     with running("game") as urls, connect(urls[0]) as ada, connect(urls[0]) as bob:
         ada.send("600 0")
         while True:
-            players = sorted(json.loads(bob.recv(10)))  # either may have been the first
+            players = sorted(json.loads(bob.recv(TIMEOUT)))  # either may have been the first
             if len(players) == 2 and players[1][0] > 590:
                 break
         assert players[1][1] < 10
@@ -150,7 +153,7 @@ def test_arena_program_moves_its_bots() -> None:
         came = threading.Event()
         room.on("state", lambda state: came.set() if _has_moved(state) else None)
         out = io.StringIO()
-        run = Bots(Plan(urls[0], bots["bot"], 3, rate=1000, seconds=30), out)
+        run = Bots(Plan(urls[0], bots["bot"], 3, rate=1000, seconds=TIMEOUT), out)
         room.on("state", lambda state: run.stop() if came.is_set() else None)
         run.run()
         assert came.is_set()
@@ -166,21 +169,23 @@ def test_devices_program_joins_browser_tcp_and_udp() -> None:
     """A browser, plain bash over TCP and over UDP; and nc, where it is installed."""
     with running("devices") as urls, connect(urls[0]) as browser:
         tcp, udp = (int(url.rpartition(":")[2]) for url in urls[1:])
+        browser.send("hello")
+        assert browser.recv(TIMEOUT) == "1: hello\n"  # it is in the room
         # As on the page, with the port that is free here.
         answer = shell(f'exec 3<>/dev/tcp/127.0.0.1/{tcp}; echo "on" >&3; head -n 1 <&3')
         assert answer == "2: on\n"
-        assert browser.recv(10) == "2: on\n"
+        assert browser.recv(TIMEOUT) == "2: on\n"
         shell(f'echo "21.5 degrees" >/dev/udp/127.0.0.1/{udp}')
-        assert browser.recv(10) == "3: 21.5 degrees\n"
+        assert browser.recv(TIMEOUT) == "3: 21.5 degrees\n"
         if "-N\t" in shell("nc -h 2>&1 || true"):  # OpenBSD's; others differ here
-            answer = shell(f"echo hello | timeout 5 nc -N 127.0.0.1 {tcp}")
+            answer = shell(f"echo hello | timeout 60 nc -N 127.0.0.1 {tcp}")
             assert answer == "4: hello\n"
 
 
 def shell(line: str) -> str:
     """Return what a line prints in a plain shell."""
     done = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, timeout=20, check=True
+        ["bash", "-c", line], capture_output=True, text=True, timeout=TIMEOUT, check=True
     )
     return done.stdout
 
@@ -188,25 +193,27 @@ def shell(line: str) -> str:
 def test_chat_echo_program_answers() -> None:
     with running("chat-echo") as urls, connect(urls[0]) as ada:
         ada.send("hello")
-        assert ada.recv(10) == "you said: hello"
+        assert ada.recv(TIMEOUT) == "you said: hello"
 
 
 def test_chat_typed_program_shows_newcomers_the_history() -> None:
     with running("chat-typed") as urls, connect(urls[0]) as ada:
         ada.send('{"type": "join", "name": "ada"}')
-        received = [json.loads(ada.recv(10)) for _ in range(2)]
+        received = [json.loads(ada.recv(TIMEOUT)) for _ in range(2)]
         assert received == [{"type": "history", "lines": []}, {"type": "join", "members": 1}]
         ada.send('{"type": "say", "text": "hello"}')
-        assert json.loads(ada.recv(10)) == {"type": "said", "name": "ada", "text": "hello"}
+        assert json.loads(ada.recv(TIMEOUT)) == {"type": "said", "name": "ada", "text": "hello"}
         with connect(urls[0]) as bob:
             bob.send('{"type": "join", "name": "bob"}')
-            (line,) = json.loads(bob.recv(10))["lines"]
+            (line,) = json.loads(bob.recv(TIMEOUT))["lines"]
             assert line == {"name": "ada", "text": "hello"}
 
 
 def test_clock_program_counts_its_ticks() -> None:
     with running("clock") as urls, connect(urls[0]) as ada:
-        first, second = (re.fullmatch(r"tick (\d+), 1 watch", str(ada.recv(10))) for _ in range(2))
+        first, second = (
+            re.fullmatch(r"tick (\d+), 1 watch", str(ada.recv(TIMEOUT))) for _ in range(2)
+        )
         assert first
         assert second
         assert int(second[1]) == int(first[1]) + 1
@@ -215,9 +222,9 @@ def test_clock_program_counts_its_ticks() -> None:
 def test_serve_program_greets_and_tells_its_health() -> None:
     with running("serve") as urls, connect(urls[0]) as ada:
         assert urls[0].endswith("/ws")
-        assert ada.recv(10) == "hello"
+        assert ada.recv(TIMEOUT) == "hello"
         health = f"http://{urlsplit(urls[0]).netloc}/health"
-        with urllib.request.urlopen(health, timeout=10) as answer:
+        with urllib.request.urlopen(health, timeout=TIMEOUT) as answer:
             assert json.load(answer)["clients"] == 1
 
 
@@ -233,9 +240,9 @@ def test_wsgi_program_pushes_to_its_clients(name: str) -> None:
             with connect(url) as ada:
                 while not names["news"].members_num:
                     hub.exec_sync(lambda dhub: None)
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=TIMEOUT) as page:
                     assert page.read() == b"hello\n"
-                assert ada.recv(10) == "somebody looked at a page"
+                assert ada.recv(TIMEOUT) == "somebody looked at a page"
     finally:
         hub.close(5)
 

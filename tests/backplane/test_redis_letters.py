@@ -91,11 +91,11 @@ def test_users_and_hubs_are_reached_from_other_processes(
         for hub in (one, two):
             knows(hub, beats, "one", "two")
         (there,) = [node for node in one.cluster() if node.name == "two"]
-        assert one.call(there, "twice", 21, timeout=20) == ["two", 42]
+        assert one.call(there, "twice", 21, timeout=TIMEOUT) == ["two", 42]
         with pytest.raises(CallFailed, match="LookupError: nothing there"):
-            one.call(there, "fail", timeout=20)
+            one.call(there, "fail", timeout=TIMEOUT)
         with pytest.raises(NodeGone):
-            one.call("elsewhere", "twice", 1, timeout=20)
+            one.call("elsewhere", "twice", 1, timeout=TIMEOUT)
         assert publisher.tell("ann", "nobody") == 0
         with client(two, "/ann") as ann, client(one, "/ann") as also:
             # The server has both subscriptions a moment later.
@@ -112,7 +112,7 @@ def test_users_and_hubs_are_reached_from_other_processes(
         two.close()
         knows(one, beats, "one")
         with pytest.raises(NodeGone):
-            one.call(there, "twice", 1, timeout=20)
+            one.call(there, "twice", 1, timeout=TIMEOUT)
 
 
 def _next(peer: RawPeer) -> Any:
@@ -153,7 +153,7 @@ def test_messages_are_refused_while_redis_is_away(server: RedisServer) -> None:
 def _called(hub: Hub[Any, Any], node: str) -> bool:
     """Return True if the hub hears its own box."""
     try:
-        return bool(hub.call(node, "twice", 1, timeout=20) == ["one", 2])
+        return bool(hub.call(node, "twice", 1, timeout=TIMEOUT) == ["one", 2])
     except NodeGone:
         return False
 

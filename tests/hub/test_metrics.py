@@ -367,7 +367,9 @@ def test_dashboard_and_alerts_name_the_metrics_that_there_are_and_each_of_them()
 
 
 def page(url: str) -> str:
-    with urllib.request.urlopen(url.replace("ws:", "http:") + "metrics", timeout=10) as answer:
+    with urllib.request.urlopen(
+        url.replace("ws:", "http:") + "metrics", timeout=TIMEOUT
+    ) as answer:
         return str(answer.read().decode())
 
 
