@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -30,6 +31,7 @@ from hubthread.errors import (
     CallFailed,
     CallTimeout,
     Closed,
+    HubClosed,
     NodeGone,
     QueueFull,
     UsageError,
@@ -44,6 +46,15 @@ __all__ = ["Letters"]
 
 MOST_CALLS = 64
 """Functions of ``HubSetting.calls`` that run at the same time."""
+
+MOST_INNER = 64
+"""Functions of the hub itself that run at the same time for other hubs; further ones wait."""
+
+MOST_WAITING = 10_000
+"""Questions that wait for those at most; the time of each runs out soon."""
+
+
+CLOSES = "the hub closes, and waits for no other hub"
 
 
 class _Question:
@@ -72,7 +83,9 @@ class Letters:
         self._changed = threading.Condition(self._lock)
         self._questions: dict[int, _Question] = {}
         self._heard_users: set[str] = set()
-        self._running = 0
+        self._running = self._running_inner = 0
+        self._waiting: deque[Callable[[], None]] = deque()  # functions of the hub itself
+        self._closed = False
 
     def start(self) -> None:
         """Hear the letters to this hub: it has started."""
@@ -141,6 +154,8 @@ class Letters:
         body = _bytes(marshal_json(payload))
         question, number = _Question(), next(self._numbers)
         with self._lock:
+            if self._closed:
+                raise HubClosed(CLOSES)
             self._questions[number] = question
 
         def sent(reached: int | None) -> None:
@@ -171,6 +186,14 @@ class Letters:
             if question is not None:
                 question.over, question.answer, question.error = True, answer, error
                 self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the calls that wait, and let none wait from now on: the hub closes."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._questions)
+        for number in waiting:
+            self._answer(number, error=HubClosed(CLOSES))
 
     # Hearing.
 
@@ -213,10 +236,19 @@ class Letters:
         now = self._core.clock.now
         until = now() + head["within"]
 
+        def answer() -> None:
+            if now() < until:  # otherwise nobody waits for the answer
+                self._reply(head, *self._run(head["name"], body))
+
+        if head["name"] in self.inner:
+            self._run_inner(answer)
+        else:
+            self._run_call(head, answer)
+
+    def _run_call(self, head: dict[str, Any], answer: Callable[[], None]) -> None:
         def run() -> None:
             try:
-                if now() < until:  # otherwise nobody waits for the answer
-                    self._reply(head, *self._run(head["name"], body))
+                answer()
             finally:
                 with self._lock:
                     self._running -= 1
@@ -233,6 +265,39 @@ class Letters:
             with self._lock:
                 self._running -= 1
             raise
+
+    def _run_inner(self, answer: Callable[[], None]) -> None:
+        """Run a function of the hub itself, in its turn."""
+
+        def run() -> None:
+            try:
+                while (work := self._next_inner()) is not None:
+                    work()
+            except BaseException:
+                with self._lock:
+                    self._running_inner -= 1
+                raise
+
+        with self._lock:
+            if len(self._waiting) >= MOST_WAITING:
+                raise QueueFull(f"{MOST_WAITING} questions of other hubs wait")
+            self._waiting.append(answer)
+            if self._running_inner >= MOST_INNER:
+                return
+            self._running_inner += 1
+        try:
+            self._core.workers.submit(run)
+        except BaseException:
+            with self._lock:
+                self._running_inner -= 1
+            raise
+
+    def _next_inner(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._waiting:
+                return self._waiting.popleft()
+            self._running_inner -= 1
+            return None
 
     def _run(self, name: str, body: bytes) -> tuple[bytes, str | None]:
         """Return the answer of a function, or what went wrong."""

@@ -251,6 +251,7 @@ class Hub(EachClient[Meta, Header]):
         :param timeout: seconds; the function begins within twice as many, or never.
         :raises NodeGone, CallFailed: when there is no such hub; when the function raises.
         :raises CallTimeout, BackplaneDown: when no answer has come; the function may have run.
+        :raises HubClosed: when this hub closes, also while it waits.
         :raises UsageError: on the hub thread, and in a tick.
         """
         return self._core.letters.call(node, name, payload, timeout)

@@ -346,7 +346,8 @@ class Lifecycle:
         def left(until: float) -> float:
             return max(0.0, until - core.clock.now())
 
-        # 1. Accept no more connections.
+        # 1. Accept no more connections, and wait for no other hub.
+        core.letters.close()
         for server in core.servers.all():
             server._close(left(gentle) * LISTENER_SHARE)
         # 2. Wait for ``wait_done``, and for the closures that were accepted so far.

@@ -12,6 +12,7 @@ from hubthread import (
     BackplaneDown,
     CallFailed,
     CallTimeout,
+    Hub,
     HubClosed,
     HubSetting,
     MemoryBackplane,
@@ -23,8 +24,11 @@ from hubthread import (
     WrongType,
     WrongValue,
 )
+from hubthread.backplane.letters import encode_letter, node_box
+from hubthread.hub import cluster
 from hubthread.testing import FakeClock, VirtualHub
 from tests.hub.test_users import user_of
+from tests.support.waiting import TIMEOUT, Gate, Task
 
 Pair = tuple[VirtualHub[Any, Any], VirtualHub[Any, Any]]
 
@@ -159,6 +163,50 @@ def test_answer_that_the_backplane_does_not_take_fails_the_call_alone(
     del link.tell
     assert two.errors == []
     assert one.call(node, "add", [1])["sum"] == 1
+
+
+def test_questions_of_hubs_take_turns_and_count_for_no_bound_of_the_program(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "MOST_CALLS", 1)
+    monkeypatch.setattr(cluster, "MOST_INNER", 1)
+    monkeypatch.setattr(cluster, "MOST_WAITING", 3)
+    one, two = pair
+    ran: list[Any] = []
+
+    def ask_inner(number: int) -> None:
+        head = {"ask": number, "from": own, "name": "hub:note", "within": 5.0}
+        link.tell(node_box(there), encode_letter(head, b"%d" % number), lambda reached: None)
+
+    link, own = one._core.sharing.link(), one._core.sharing.node
+    there = two._core.sharing.node
+    two._core.letters.inner["hub:note"] = lambda hub, number: ran.append(number)
+
+    def ask_much(hub: Any, payload: Any) -> None:
+        for number in range(5):
+            ask_inner(number)
+
+    two._core.letters.inner["hub:ask"] = ask_much
+    ask_inner(7)
+    assert one.call(there, "add", [1])["sum"] == 1
+    one.settle()
+    assert ran == [7]
+    one.call(there, "hub:ask")  # it runs, so those that it asks wait: three of them
+    one.settle()
+    assert ran == [7, 0, 1, 2]
+
+
+def test_call_that_waits_ends_when_the_hub_closes() -> None:
+    backplane, gate = MemoryBackplane(), Gate()
+    setting = HubSetting[Any, Any](dict, backplane=backplane, calls={"slow": gate})
+    with Hub(setting) as other:
+        with Hub(HubSetting[Any, Any](dict, backplane=backplane)) as hub:
+            node = other._core.sharing.node
+            task = Task(lambda: hub.call(node, "slow", timeout=3 * TIMEOUT))
+            gate.reached()
+        with pytest.raises(HubClosed, match="the hub closes, and waits for no other hub"):
+            task.result()
+        gate.open()
 
 
 def test_call_on_the_hub_thread_and_in_a_tick_raises(pair: Pair) -> None:
