@@ -192,13 +192,19 @@ class BackplaneLink(Protocol):
     def keep(self, key: str, record: bytes, seconds: float) -> None:
         """Keep a record for other hubs, if it is new or this hub's own.  Any thread.
 
-        Returns at once.  While the backplane is away nothing is kept.
+        Returns at once.  While the backplane is away the latest change of a record waits for it.
 
         :param seconds: the time after which it is forgotten.
         """
 
-    def drop(self, key: str) -> None:
-        """Forget a record, if it is this hub's own.  Any thread; returns at once."""
+    def drop(self, key: str, seconds: float) -> None:
+        """Forget a record, if it is this hub's own, in the order of the calls of ``keep``.
+
+        Any thread; returns at once.
+
+        :param seconds: the time after which it is forgotten anyway, so that a backplane that is
+            away need not be told.
+        """
 
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """Make a record this hub's own.  Not on the hub thread, and not in ticks.

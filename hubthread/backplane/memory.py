@@ -419,7 +419,7 @@ class MemoryLink:
         """See ``BackplaneLink.keep``."""
         self._backplane._keep(key, self, record, seconds)
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, seconds: float) -> None:
         """See ``BackplaneLink.drop``."""
         self._backplane._drop(key, self)
 

@@ -16,13 +16,44 @@ from hubthread.net.lasting import AwayLink, LastingConnection
 from hubthread.protocol.frames import Frame, MessageType
 from hubthread.protocol.hub_messages import VERSION, encode_message, reply_to
 
-__all__ = ["HELLO", "Session", "TakenOver", "encode_frame", "hello_answer", "key_of", "link_of"]
+__all__ = [
+    "HELLO",
+    "ComeAgain",
+    "Move",
+    "Session",
+    "TakenOver",
+    "encode_frame",
+    "hello_answer",
+    "key_of",
+    "link_of",
+]
 
 HELLO = "hub:hello"
 
 
 class TakenOver(Exception):
     """A connection asks for a session that has gone on to a later one."""
+
+
+class ComeAgain(Exception):
+    """A connection asks for a session that may be had by a new connection only."""
+
+
+class Move:
+    """A session on its way here from another hub, and the latest connection that asks for it."""
+
+    __slots__ = ("client", "is_given", "is_over", "record", "session", "sink")
+
+    def __init__(self, client: Client[Any, Any], sink: Any) -> None:
+        self.client = client
+        self.sink = sink
+        self.is_given = False
+        """True if another hub has asked for the session meanwhile."""
+        self.is_over = False
+        self.record: bytes | None = None
+        """What the other hub has said; None if there is no such session."""
+        self.session: Session | None = None
+        """The session here, if the move has succeeded."""
 
 
 class Session:

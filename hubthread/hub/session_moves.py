@@ -20,12 +20,14 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hubthread.checks import checked
+from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import (
     BackplaneError,
@@ -59,7 +61,13 @@ VERSION = 1
 """The number in each record, so that a newer hub can say that it writes otherwise."""
 
 REFRESH = 60.0
-"""Seconds after which the records are kept anew: the backplane may have lost them."""
+"""Seconds in which each record is kept anew once: the backplane may have lost it."""
+
+RESTORE = 5.0
+"""Seconds in which all records are kept anew when the backplane is there again."""
+
+SLICE = 256
+"""Records that are kept anew at once."""
 
 WAIT = 2.0
 """Seconds that a hub waits for a record, and for the hub before."""
@@ -75,10 +83,12 @@ class Arrived:
     """A client that was in another hub before; see ``clients.client.Returning``."""
 
     def __init__(
-        self, core: Core[Any, Any], option: Sessions, node: str, fields: dict[str, Any]
+        self, moves: SessionMoves, node: str, record: bytes, fields: dict[str, Any]
     ) -> None:
-        self._core = core
-        self._option = option
+        self._core = moves._core
+        self._option = moves._option
+        self.record = record
+        """The bytes that say the fields."""
         self.number = ClientID(fields["id"])
         """The number of the client."""
         self._moved = Moved(fields["saved"], tuple(fields["rooms"]), Address(node, self.number))
@@ -121,7 +131,7 @@ class SessionMoves:
     """The records of one hub's sessions, and its questions to other hubs.
 
     :param give_up: lets the session of that key end here; see ``SessionTable.give_up``.
-    :param sessions: returns all sessions of the hub.
+    :param sessions: all sessions of the hub, by their keys.
     """
 
     def __init__(
@@ -129,27 +139,54 @@ class SessionMoves:
         core: Core[Any, Any],
         option: Sessions,
         give_up: Callable[[str], bytes | None],
-        sessions: Callable[[], list[Session]],
+        sessions: Mapping[str, Session],
     ) -> None:
         self._core = core
         self._option = option
         self._sessions = sessions
+        self._lock = threading.RLock()  # guards what follows; held while a record changes
+        self._due: list[str] = []  # the keys of the records that are kept anew now
+        self._pause = REFRESH  # between two slices of them
+        self._timer: Timer | None = None
         core.letters.inner[CALL] = lambda hub, key: _text(give_up(key))
-        core.sharing.on_up = self._keep_all
+        core.sharing.on_up = partial(self._keep_all, RESTORE, at_once=True)
         core.on_start.append(self._start)
+
+    @property
+    def life(self) -> float:
+        """The seconds of a record: it outlives this hub for the grace, and a missed refresh."""
+        return self._option.grace + 2 * REFRESH
 
     def _start(self) -> None:
         # No two hubs give one number to two clients.  JavaScript has integers up to 2 ** 53.
         self._core.registry.begin_ids(secrets.randbelow(1 << 32) << 20)
-        self._core.timers.set(REFRESH, self._refresh)
+        self._keep_all(REFRESH)
 
-    def _keep_all(self) -> None:
-        for session in self._sessions():
-            self._keep(session)
+    def _keep_all(self, seconds: float, *, at_once: bool = False) -> None:
+        """Keep all records anew, spread over so many seconds, and then again and again."""
+        with self._lock:
+            self._due = list(self._sessions)
+            self._pause = seconds / max(1, -(-len(self._due) // SLICE))
+            self._wait(0.0 if at_once else self._pause)
 
-    def _refresh(self) -> None:
-        self._keep_all()
-        self._core.timers.set(REFRESH, self._refresh)
+    def _wait(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._core.timers.set(seconds, self._keep_some)
+
+    def _keep_some(self) -> None:
+        with self._lock:
+            keys = self._due[-SLICE:]
+            del self._due[-SLICE:]
+        for key in keys:
+            session = self._sessions.get(key)
+            if session is not None:
+                self._keep(session)
+        with self._lock:
+            if self._due:
+                self._wait(self._pause)
+            else:
+                self._keep_all(REFRESH)
 
     def note(self, session: Session) -> None:
         """Keep the record of a session anew, in the order of the client's callbacks."""
@@ -160,21 +197,30 @@ class SessionMoves:
     def end(self, session: Session, code: int | None) -> None:
         """Forget the record of a session that ends, unless the client goes on elsewhere.
 
+        Called once for each session, when it has ended.
+
         :param code: the close code with which it ends.
         """
         if code in ELSEWHERE:
             self._post(session, partial(self._renew, session, last=True))
-        else:  # nothing happens to the record of a client that goes on in another hub
-            self._core.sharing.link().drop(session.key)
+            return
+        link = self._core.sharing.link()
+        with self._lock:  # nothing happens to the record of a client that is in another hub
+            link.drop(session.key, self.life)
 
     def last_record(self, session: Session) -> bytes | None:
         """Return the record of a client that goes on in another hub.
 
+        :returns: None if the client is too new to have one.
         :raises Exception: what ``Sessions.save`` has raised.
         """
+        client = session.client
+
+        def describe() -> bytes | None:
+            return self._describe(client) if client._started else session.record
+
         with suppress(ExecTimeout, Closed, QueueFull):  # a callback blocks, or the hub ends
-            describe = partial(self._describe, session.client)
-            return session.client._strand.call(describe, SAVE_WAIT, borrow=False)
+            return client._strand.call(describe, SAVE_WAIT, borrow=False)
         return session.record
 
     def _post(self, session: Session, work: Callable[[], object]) -> None:
@@ -185,13 +231,13 @@ class SessionMoves:
         session.noted = False
         if session.client._started and (last or not session.ended):
             session.record = self._describe(session.client)
-            self._keep(session)
+            self._keep(session, last=last)
 
-    def _keep(self, session: Session) -> None:
-        if session.record is not None:
-            # It outlives this hub for the grace, also if the next refresh does not come.
-            seconds = self._option.grace + 2 * REFRESH
-            self._core.sharing.link().keep(session.key, session.record, seconds)
+    def _keep(self, session: Session, *, last: bool = False) -> None:
+        link = self._core.sharing.link()
+        with self._lock:  # so none is kept behind the drop at the end of the session
+            if session.record is not None and (last or not session.ended):
+                link.keep(session.key, session.record, self.life)
 
     def _describe(self, client: Client[Any, Any]) -> bytes:
         """Return the record of a client.  In the order of its callbacks."""
@@ -224,12 +270,12 @@ class SessionMoves:
         except BackplaneError:
             text = None  # that hub is gone, or as good as gone
         if text == "":  # the client has left, or stays there
-            sharing.link().drop(key)  # otherwise a third hub would take the record
+            sharing.link().drop(key, self.life)  # otherwise a third hub would take the record
             return None
         if text is not None:
             record = text.encode()
         fields = json.loads(record)
-        return Arrived(self._core, self._option, node, fields) if fields["v"] == VERSION else None
+        return Arrived(self, node, record, fields) if fields["v"] == VERSION else None
 
 
 def _text(record: bytes | None) -> str | None:

@@ -16,10 +16,11 @@ from hubthread.clients.client import Client
 from hubthread.concurrency.timers import Timer
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
-from hubthread.hub.session import HELLO, Session, TakenOver, encode_frame, hello_answer
+from hubthread.hub.session import HELLO, ComeAgain, Session, TakenOver, encode_frame, hello_answer
 from hubthread.limits import HANDSHAKE
 from hubthread.net.connection import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from hubthread.net.lasting import Greeting, LastingConnection
+from hubthread.protocol.close_codes import CloseCode
 from hubthread.protocol.hub_messages import (
     Refusal,
     check_hello,
@@ -237,6 +238,9 @@ class SessionSink:
                 session = self._table.fetch(client, self, token)
             except TakenOver:
                 self.connection.take_over()
+                return False
+            except ComeAgain:
+                self.connection.close(CloseCode.COME_BACK, "connected elsewhere just now")
                 return False
             self._table.count_resume(resumed=session is not None)
         if session is None or token is None:

@@ -32,15 +32,17 @@ from functools import partial
 from typing import Any
 
 from hubthread.clients.client import Client
+from hubthread.concurrency.calls import wait_for
 from hubthread.core.core import Core
 from hubthread.errors import ClientClosed
-from hubthread.hub.session import Session, TakenOver, key_of, link_of
-from hubthread.hub.session_moves import ELSEWHERE, SessionMoves
+from hubthread.hub.session import ComeAgain, Move, Session, TakenOver, key_of, link_of
+from hubthread.hub.session_moves import ELSEWHERE, WAIT, SessionMoves
 from hubthread.hub.session_sink import SessionSink
 from hubthread.limits import AWAY
 from hubthread.net.address_limit import AddressLimit
 from hubthread.net.connection import GOING_AWAY
 from hubthread.net.lasting import MOVED, AwayLink, Greeting, LastingConnection
+from hubthread.protocol.close_codes import CloseCode
 from hubthread.protocol.hub_messages import Refusal
 from hubthread.protocol.request import Request
 from hubthread.sessions import Sessions
@@ -48,6 +50,9 @@ from hubthread.sessions import Sessions
 __all__ = ["SessionTable"]
 
 TOKEN_BYTES = 16
+
+LONGEST_MOVE = 60.0
+"""Seconds that a connection waits for another one that asks the other hub, which takes less."""
 
 
 class SessionTable:
@@ -66,7 +71,10 @@ class SessionTable:
         self._lock = threading.RLock()  # guards what follows, and each session
         self._sessions: dict[str, Session] = {}
         self._arriving: dict[SessionSink, None] = {}
-        self._fetching: dict[str, SessionSink] = {}  # by the key of a session of another hub
+        self._moving: dict[str, Move] = {}  # sessions of other hubs, by their keys
+        self._moved = threading.Condition(self._lock)
+        # Until when the records of sessions that were sent elsewhere last, by their keys.
+        self._sent: dict[str, float] = {}
         self._connections = 0
         self._away = 0
         self._resumed = 0
@@ -74,7 +82,7 @@ class SessionTable:
         self._closed = False
         self._moves: SessionMoves | None = None
         if option.save is not None and core.setting.backplane is not None:
-            self._moves = SessionMoves(core, option, self.give_up, self._all)
+            self._moves = SessionMoves(core, option, self.give_up, self._sessions)
 
     def figures(self) -> tuple[int, int, int]:
         """Return the clients that are away now, and the resumes that succeeded and failed."""
@@ -110,10 +118,6 @@ class SessionTable:
             arriving = list(self._arriving)
         for sink in arriving:
             sink.refuse_closing()
-
-    def _all(self) -> list[Session]:
-        with self._lock:
-            return list(self._sessions.values())
 
     # For ``SessionSink``.
 
@@ -176,42 +180,68 @@ class SessionTable:
     def fetch(self, client: Client[Any, Any], sink: SessionSink, token: str) -> Session | None:
         """Let a new client be that of a session of another hub, if there is one.
 
-        Waits for that hub; see ``SessionMoves.fetch``.
+        Waits for that hub; see ``SessionMoves.fetch``.  Of several connections that ask for one
+        session, the first asks the other hub, and the latest gets the client.
 
-        :raises TakenOver: if the client has meanwhile asked another hub, or on another connection.
+        :raises TakenOver: if another hub, or a later connection, has got the client.
+        :raises ComeAgain: if the client has come to another connection meanwhile.
         """
         if self._moves is None:
             return None
         key = key_of(token)
         with self._lock:
-            self._fetching[key] = sink
-        moved = session = None
+            move = found = self._moving.get(key)
+            if key in self._sessions or (found is not None and found.is_given):
+                raise ComeAgain
+            if move is None:
+                move = self._moving[key] = Move(client, sink)
+            elif sink.number > move.sink.number:
+                move.client, move.sink = client, sink
+        if found is None:
+            self._fetch(key, move)
+        elif not wait_for(self._moved, lambda: move.is_over, LONGEST_MOVE):
+            raise ComeAgain
+        if move.record is not None and (move.session is None or move.sink is not sink):
+            raise TakenOver
+        return move.session
+
+    def _fetch(self, key: str, move: Move) -> None:
+        assert self._moves is not None
+        arrived = None
         try:
-            moved = self._moves.fetch(key)
+            arrived = self._moves.fetch(key)
         finally:
             with self._lock:  # the client goes on here, or another hub gets it: never both
-                if self._fetching.get(key) is sink:
-                    del self._fetching[key]
-                    if moved is not None:
-                        client.become(moved)
-                        session = self._add(client, sink, key)
-        if moved is not None and session is None:
-            raise TakenOver
-        return session
+                del self._moving[key]
+                if arrived is not None:
+                    move.record = arrived.record
+                if arrived is not None and not move.is_given:
+                    move.client.become(arrived)
+                    move.session = self._add(move.client, move.sink, key)
+                    move.session.record = arrived.record
+                move.is_over = True
+                self._moved.notify_all()
 
     def give_up(self, key: str) -> bytes | None:
         """End a session here, because its client has come back in another hub.
 
-        :returns: the record of the client; None if there is no such session, or if this hub
+        :returns: the record of the client; None if the other hub has the latest, as when this hub
             sends the client elsewhere; no bytes if the client has left.
         :raises Exception: what ``Sessions.save`` has raised; then the session stays.
         """
+        if self._moves is None:
+            return None
         with self._lock:
             session = self._sessions.get(key)
-            if session is None:
-                self._fetching.pop(key, None)  # this hub waits for an answer about the client
-        if session is None or self._moves is None:
-            return None
+            is_sent = self._sent.get(key, 0.0) > self._core.clock.now()
+            move = None if session is not None else self._moving.get(key)
+            if move is not None:
+                move.is_given = True
+        if move is not None:  # what the hub before says is for the other hub
+            arrived = wait_for(self._moved, lambda: move.is_over, WAIT)
+            return (move.record or b"") if arrived else None
+        if session is None:
+            return None if is_sent else b""  # its record was taken just before it was dropped
         record = self._moves.last_record(session)
         with self._lock:
             line = session.line
@@ -220,9 +250,10 @@ class SessionTable:
             if closes or session.ended:
                 code = line.code if isinstance(line, AwayLink) else line.connection.code
                 return None if code in ELSEWHERE else b""
-            self._forget(session)
+            self._forget(session, CloseCode.TAKEN_OVER)
             if isinstance(line, AwayLink):
                 self._leave_place(session)
+        self._end_record(session, CloseCode.TAKEN_OVER)
         if isinstance(line, AwayLink):
             self._finish(session, line, MOVED)
         else:
@@ -257,8 +288,9 @@ class SessionTable:
                 stays = False
             if session.line is not sink:
                 return False
+            was_ended = session.ended
             if not stays:
-                self._forget(session)
+                self._forget(session, connection.code)
                 link_of(client).outbox.forget()
                 client.ws_conn = connection
             else:
@@ -268,7 +300,8 @@ class SessionTable:
                 gone, session.line, session.peer = link, link, peer
                 absence = session.absence = object()
         if not stays:
-            self._end_record(session, connection.code)
+            if not was_ended:
+                self._end_record(session, connection.code)
             return True
         self._wait(session, gone, absence)
         if self._moves is not None:
@@ -280,7 +313,7 @@ class SessionTable:
         with self._lock:
             if session.ended:
                 return
-            self._forget(session)
+            self._forget(session, code)
             line = session.line
             if isinstance(line, AwayLink):
                 self._leave_place(session)
@@ -324,7 +357,7 @@ class SessionTable:
         with self._lock:
             if session.ended or session.absence is not absence:
                 return
-            self._forget(session)
+            self._forget(session, None)
             self._leave_place(session)
         self._end_record(session, None)
         self._finish(session, link, None)
@@ -374,9 +407,16 @@ class SessionTable:
             client.on_rooms = partial(self._moves.note, session)
         return session
 
-    def _forget(self, session: Session) -> None:
+    def _forget(self, session: Session, code: int | None) -> None:
+        if session.ended:
+            return
         session.ended = True
-        self._sessions.pop(session.key, None)
+        del self._sessions[session.key]
+        if code in ELSEWHERE and self._moves is not None:
+            now = self._core.clock.now()
+            while self._sent and next(iter(self._sent.values())) <= now:
+                del self._sent[next(iter(self._sent))]
+            self._sent[session.key] = now + self._moves.life
 
     def _leave_place(self, session: Session) -> None:
         """Count a client as away no longer."""

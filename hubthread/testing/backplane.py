@@ -188,6 +188,7 @@ class VirtualLink(MemoryLink):
         self._told = BackplaneState.RESYNC
         self._lost_connection = False
         self._cut_at: float | None = None
+        self._late_records: dict[str, Callable[[], object]] = {}  # by key, while it is cut
         self._looks = 0
         self.dropping = 0
         """The number of messages of the server that will not come."""
@@ -285,13 +286,17 @@ class VirtualLink(MemoryLink):
 
     def keep(self, key: str, record: bytes, seconds: float) -> None:
         """See ``BackplaneLink.keep``."""
-        if self._cut_at is None:
-            super().keep(key, record, seconds)
+        self._change_record(key, lambda: super(VirtualLink, self).keep(key, record, seconds))
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, seconds: float) -> None:
         """See ``BackplaneLink.drop``."""
+        self._change_record(key, lambda: super(VirtualLink, self).drop(key, seconds))
+
+    def _change_record(self, key: str, change: Callable[[], object]) -> None:
         if self._cut_at is None:
-            super().drop(key)
+            change()
+        else:
+            self._late_records[key] = change
 
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """See ``BackplaneLink.take``."""
@@ -339,6 +344,9 @@ class VirtualLink(MemoryLink):
         """Reach the server again."""
         if self._cut_at is not None:
             self._cut_at = None
+            late, self._late_records = self._late_records, {}
+            for change in late.values():
+                change()
             self._tell(BackplaneState.RESYNC, "connected")
             self.lose_connection()
 

@@ -604,11 +604,11 @@ def test_record_is_the_own_of_the_hub_that_has_kept_or_taken_it_last(links: Link
     assert two.take("a", TIMEOUT) == (one.node, b"2\n\xff")
     assert two.take("a", TIMEOUT) == (two.node, b"2\n\xff")
     one.keep("a", b"3", 60.0)
-    one.drop("a")
+    one.drop("a", 60.0)
     one.keep("b", b"", 60.0)
     until(one, "b", (one.node, b""))  # the server has seen the two before, too
     assert one.take("a", TIMEOUT) == (two.node, b"2\n\xff")
-    one.drop("a")
+    one.drop("a", 60.0)
     until(one, "a", None)
 
 

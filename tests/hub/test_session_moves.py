@@ -11,6 +11,7 @@ import pytest
 
 from hubthread import (
     Address,
+    BackplaneState,
     History,
     HotlineOption,
     HubSetting,
@@ -20,6 +21,7 @@ from hubthread import (
     Sessions,
     SettingError,
 )
+from hubthread.hub import session_moves
 from hubthread.testing import FakeClock, VirtualClient, VirtualCluster, VirtualHub
 from tests.hub.test_session_table import line
 
@@ -417,6 +419,97 @@ def test_client_that_the_program_closes_comes_back_in_no_hub(world: World) -> No
         assert (again.resumed, again.session != ada.session) == (False, True)
     assert world.moved == []
     assert world.events == ["one start", "two start", "three start"]
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_client_that_ends_just_after_another_hub_took_its_record_is_no_other_hubs(
+    world: World, is_away: bool
+) -> None:
+    one, two, three = (world.hub(name) for name in ("one", "two", "three"))
+    ada = one.connect(session=True)
+    if is_away:
+        ada.drop()
+    link: Any = two._core.sharing.link()
+    take = link.take
+
+    def take_first(key: str, timeout: float) -> Any:
+        found = take(key, timeout)
+        ada.ctx.close(4000)
+        return found
+
+    link.take = take_first
+    for hub in (two, three):
+        assert hub.connect(resume=ada).session != ada.session
+    assert world.moved == []
+
+
+def test_client_that_its_save_closes_leaves_no_record(world: World) -> None:
+    def ban(ctx: IOContext, meta: Any) -> Any:
+        if ctx.is_away:
+            ctx.close(4000)
+        return {}
+
+    one = world.hub("one", sessions=Sessions(GRACE, save=ban, load=lambda ctx, moved: {}))
+    two = world.hub("two")
+    ada = one.connect(session=True)
+    ada.drop()
+    kill(one)
+    assert two.connect(resume=ada).session != ada.session
+
+
+def test_client_that_ends_while_its_hub_is_cut_off_comes_back_in_no_hub() -> None:
+    setting = HubSetting[Any, Any](
+        dict, sessions=Sessions(GRACE, save=save, load=lambda ctx, moved: moved.saved)
+    )
+    with VirtualCluster(setting, 2) as cluster:
+        one, two = cluster.hubs
+        ada, bob = one.connect(session=True), one.connect(session=True)
+        cluster.settle()
+        cluster.cut(one)
+        ada.ctx.close(4000)
+        cluster.settle()
+        cluster.heal(one)
+        cluster.cut(one)  # so that it cannot be asked
+        assert two.connect(resume=ada).session != ada.session
+        assert two.connect(resume=bob).session == bob.session
+
+
+def test_old_connection_that_ends_late_leaves_the_session_alone_that_is_back(world: World) -> None:
+    one, two, three = (world.hub(name) for name in ("one", "two", "three"))
+    ada = one.connect(session=True)
+    ada.vanish()  # so it does not answer the Close
+    again = one.connect(resume=two.connect(resume=ada))
+    one.advance(60.0)
+    again.drop()
+    assert one.connect(resume=again).resumed
+    kill(one)
+    third = three.connect(resume=again)
+    assert third.ctx.connection_id == again.ctx.connection_id
+
+
+def test_records_are_kept_anew_a_few_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_moves, "SLICE", 2)
+    one = world.hub("one")
+    clients = [one.connect(session=True) for _ in range(6)]
+    one.settle()
+    link: Any = one._core.sharing.link()
+    kept: list[str] = []
+    link.keep = lambda key, record, seconds: kept.append(key)
+    one.advance(60.0)  # the first round began without a session
+    kept.clear()
+    for number in (2, 4, 6):
+        one.advance(20.0)
+        assert len(set(kept)) == len(kept) == number
+    kept.clear()
+    one._core.sharing.tell_state(BackplaneState.UP, "")
+    assert kept == []  # nothing on the thread that tells the state
+    for number in (2, 4, 6):
+        one.settle()
+        assert len(set(kept)) == len(kept) == number
+        one.advance(session_moves.RESTORE / 3)
+    assert len(clients) == one.clients_num()
 
 
 def test_without_save_sessions_stay_in_their_hub(world: World) -> None:

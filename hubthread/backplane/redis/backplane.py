@@ -22,17 +22,11 @@ from hubthread.backplane.redis.history import read_latest
 from hubthread.backplane.redis.keeper import Keeper
 from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
-from hubthread.backplane.redis.records import (
-    drop_command,
-    keep_command,
-    record_key,
-    take_command,
-    taken,
-)
+from hubthread.backplane.redis.records import Records, take_command, taken
 from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.scripts import everyone, keys_of
 from hubthread.backplane.redis.subscriber import Subscriber
-from hubthread.backplane.redis.wire import Connector, Lost, Wire, pack
+from hubthread.backplane.redis.wire import Connector, Lost, ReplyError, Wire, pack
 from hubthread.checks import check_kind, check_number
 from hubthread.concurrency.calls import wait_for
 from hubthread.concurrency.deadline import Deadline
@@ -139,6 +133,7 @@ class RedisLink:
         self._presence: dict[Room, RoomPresence] = {}
         self._boxes = Boxes(prefix)
         self._beats = Beats(self.everyone)
+        self._records = Records(prefix)
         self._waiting = self._waiting_bytes = 0
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
@@ -268,22 +263,19 @@ class RedisLink:
 
     def keep(self, key: str, record: bytes, seconds: float) -> None:
         """See ``BackplaneLink.keep``."""
-        name = record_key(self._prefix, key)
-        self._send_record(keep_command(name, self.node, record, seconds))
+        self._records.change(key, record, seconds)
+        self.publisher.wake()
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, seconds: float) -> None:
         """See ``BackplaneLink.drop``."""
-        self._send_record(drop_command(record_key(self._prefix, key), self.node))
-
-    def _send_record(self, data: bytes) -> None:
-        if self.has("publisher"):  # otherwise it would wait without a bound
-            self.publisher.send_plain(data)
+        self._records.change(key, None, seconds)
+        self.publisher.wake()
 
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """See ``BackplaneLink.take``."""
         if self.state is BackplaneState.DOWN:  # at the begin of the hub it is worth a try
             return None
-        take = take_command(record_key(self._prefix, key), self.node)
+        take = take_command(self._prefix, key, self.node)
 
         def read(wire: Wire, deadline: Deadline) -> tuple[str, bytes] | None:
             (reply,) = wire.ask(take, timeout=max(deadline.left() or 0, 0.01))
@@ -379,7 +371,7 @@ class RedisLink:
                 self.publisher.wake()
 
             def settled() -> bool:
-                waits = self._waiting or self.presences.waiting
+                waits = self._waiting or self.presences.waiting or not self._records.is_settled
                 return not waits or self.state is BackplaneState.DOWN
 
             wait_for(self._settled, settled, timeout * 0.8)
@@ -412,6 +404,17 @@ class RedisLink:
     def take_letters(self) -> list[Letter]:
         """Return the letters that are to be sent now."""
         return self._boxes.take()
+
+    def take_records(self) -> list[bytes]:
+        """Return the commands that change records, as many as are to be sent now."""
+        return [self._records.command(each, self.node) for each in self._records.take()]
+
+    def answer_records(self, replies: list[Any]) -> ReplyError | None:
+        """Take the answers to those; return the error that a script is not loaded, or None."""
+        missing = self._records.answered(replies, self.beat)
+        if self._records.is_settled:
+            self._notify_settled()
+        return missing
 
     def beat_command(self) -> bytes:
         """Return the command that tells all hubs that this one lives."""

@@ -79,7 +79,7 @@ class Keeper:
         while not link.closed.is_set():
             now = monotonic()
             if now >= beat_at:
-                self._publisher.send_plain(link.beat_command())
+                self._publisher.send_beat(link.beat_command())
                 beat_at = now + link.beat
                 self._watch(now)
             if now >= check_at:

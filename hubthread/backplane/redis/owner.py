@@ -6,12 +6,12 @@ Layer: backplane.  Threads: every method may be called on any thread.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hubthread.backplane.redis.boxes import Letter
 from hubthread.backplane.redis.presence import Presences, RoomPresence
 from hubthread.backplane.redis.room import Batch, Room
-from hubthread.backplane.redis.wire import Connector
+from hubthread.backplane.redis.wire import Connector, ReplyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,8 +28,8 @@ class PublisherView(Protocol):
     def read_top(self, room: Room) -> None:
         """Read a room's position; begin an epoch if it has none."""
 
-    def send_plain(self, data: bytes) -> None:
-        """Send a command whose answer does not matter."""
+    def send_beat(self, data: bytes) -> None:
+        """Send the command of a beat, instead of one that waits."""
 
 
 class SubscriberView(Protocol):
@@ -67,6 +67,12 @@ class Owner(Protocol):
 
     def take_letters(self) -> list[Letter]:
         """Return the letters that are to be sent now."""
+
+    def take_records(self) -> list[bytes]:
+        """Return the commands that change records, as many as are to be sent now."""
+
+    def answer_records(self, replies: list[Any]) -> ReplyError | None:
+        """Take the answers to those; return the error that a script is not loaded, or None."""
 
     def is_wanted(self, channel: bytes) -> bool:
         """Return True if the hub is to be subscribed to a channel."""

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any
 
 from hubthread.backplane.redis.owner import Owner
+from hubthread.backplane.redis.records import DROP, KEEP
 from hubthread.backplane.redis.room import Batch, Room
 from hubthread.backplane.redis.scripts import PUBLISH, TOP, Keys
 from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command, encode
@@ -25,6 +26,9 @@ __all__ = ["Publisher", "place_command"]
 PIPELINE_BYTES = 4 << 20
 INLINE_BYTES = 64 << 10
 """Bytes of a batch that is published whole; a larger one is fetched from the stream."""
+
+SCRIPTS = (TOP, PUBLISH, KEEP, DROP)
+"""The scripts that the thread calls."""
 
 META_MS = 24 * 3600 * 1000
 """Milliseconds that a room's epoch outlives its last use."""
@@ -41,7 +45,7 @@ class Publisher:
         self._bell = Bell()
         self._tops: deque[Room] = deque()  # rooms whose position is to be read
         self._dirty: deque[Room] = deque()  # rooms with messages that wait
-        self._plain: deque[bytes] = deque()  # other commands
+        self._beat: bytes | None = None  # the command of the latest beat that waits
         self._unanswered: list[Batch] = []
         self._wire: Wire | None = None
         self.run_id = b""
@@ -57,9 +61,9 @@ class Publisher:
         self._dirty.append(room)
         self._bell.ring()
 
-    def send_plain(self, data: bytes) -> None:
-        """Send a command whose answer does not matter."""
-        self._plain.append(data)
+    def send_beat(self, data: bytes) -> None:
+        """Send the command of a beat, instead of one that waits."""
+        self._beat = data
         self._bell.ring()
 
     def cut(self) -> None:
@@ -95,8 +99,8 @@ class Publisher:
         self._wire = wire
         self._link.refuse_closed()
         self.run_id = wire.run_id()
-        wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
-        self._plain.append(self._link.beat_command())
+        self._load(wire)
+        self._beat = self._link.beat_command()
         self._link.connected("publisher")
 
     def _disconnect(self) -> None:
@@ -109,21 +113,23 @@ class Publisher:
         wire = self._wire
         assert wire is not None
         tops = _all(self._tops)
-        plain = _all(self._plain)
+        beat, self._beat = self._beat, None
         batches = self._unanswered = self._unanswered or self._collect()
         letters = self._link.take_letters()
-        if not (tops or plain or batches or letters):
+        records = self._link.take_records()
+        if not (tops or beat or batches or letters or records):
             return False
         fresh = secrets.token_hex(4).encode()
         commands = [self._top_command(room, fresh) for room in tops]
-        commands += plain
+        commands += [beat] if beat else []
         commands += [letter.data for letter in letters]
         server = encode(self.run_id, fresh)
         commands += [_publish_command(batch, server) for batch in batches]
+        commands += records  # a push does not wait for them
         try:
             wire.send(b"".join(commands))
             top_replies = [wire.read() for _ in tops]
-            for _ in plain:
+            if beat:
                 wire.read()
             while letters:
                 reached = wire.read()
@@ -135,6 +141,8 @@ class Publisher:
                 letter.sent(None)
             raise
         refused = self._take_tops(tops, top_replies) or self._take(batches, replies)
+        missing = self._link.answer_records([wire.read() for _ in records])
+        refused = refused or missing
         if refused is not None:
             self._refused(refused)
         return True
@@ -199,7 +207,10 @@ class Publisher:
         if not str(error).startswith("NOSCRIPT"):
             raise Lost(f"{error}")
         assert self._wire is not None
-        self._wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in (TOP, PUBLISH)))
+        self._load(self._wire)
+
+    def _load(self, wire: Wire) -> None:
+        wire.ask(*(command(b"SCRIPT", b"LOAD", each.source) for each in SCRIPTS))
 
 
 def place_command(

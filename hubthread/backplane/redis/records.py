@@ -3,26 +3,46 @@
 A record is a string: the name of the hub whose own it is, and the bytes behind it.  A script
 decides about each change, so of two hubs that take a record one comes after the other.
 
-Layer: backplane.  Threads: pure functions.
+A hub's own changes wait here until the server has answered, only the latest of each record.  So
+they outlast a time without the server, and take no more room than there are records.  The
+publisher sends a few of them at a time, behind the pushes.
+
+Layer: backplane.  Threads: every method may be called on any thread, and returns at once.
 """
 
 from __future__ import annotations
 
-from hubthread.backplane.redis.wire import command
+import threading
+from time import monotonic
+from typing import Any, NamedTuple
 
-__all__ = ["drop_command", "keep_command", "record_key", "take_command", "taken"]
+from hubthread.backplane.redis.scripts import script
+from hubthread.backplane.redis.wire import ReplyError, command
+
+__all__ = ["DROP", "KEEP", "Change", "Records", "take_command", "taken"]
 
 END = b"\n"
 """Ends the name of the hub."""
 
-_OWN = b"""
+AT_ONCE = 64
+"""Changes that are sent at once, so that a push does not wait for more of them."""
+
+PIPELINE_BYTES = 64 << 10
+"""Bytes of the records that are sent at once."""
+
+_OWN = """
 local had = redis.call('GET', KEYS[1])
 if had and string.sub(had, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 """
 
-_KEEP = _OWN + b"return redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])"
+KEEP = script(_OWN + "return redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])")
+"""Keep a record, if it is new or the hub's own.
 
-_DROP = _OWN + b"return redis.call('DEL', KEYS[1])"
+KEYS record; ARGV the hub, the bytes, and milliseconds.
+"""
+
+DROP = script(_OWN + "return redis.call('DEL', KEYS[1])")
+"""Forget a record, if it is the hub's own.  KEYS record; ARGV the hub."""
 
 _TAKE = b"""
 local had = redis.call('GET', KEYS[1])
@@ -34,8 +54,108 @@ return had
 """
 
 
-def record_key(prefix: str, key: str) -> bytes:
-    """Return the name of a record in Redis."""
+class Change(NamedTuple):
+    """The latest change of one record."""
+
+    key: str
+    record: bytes | None
+    """The bytes to keep; None to forget the record."""
+    until: float
+    """The time at which the record is forgotten anyway."""
+
+
+class Records:
+    """The changes that wait for the server; see the module.
+
+    :param prefix: the start of the names of all keys.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._lock = threading.RLock()  # guards what follows
+        # Each has the oldest first.
+        self._waiting: dict[str, Change] = {}
+        self._sent: dict[str, Change] = {}  # without an answer
+        self._kept: dict[str, float] = {}  # until when the server may have the hub's own
+        self._paused_until = 0.0
+
+    def change(self, key: str, record: bytes | None, seconds: float) -> None:
+        """Keep or drop a record; see ``BackplaneLink.keep`` and ``drop``."""
+        now = monotonic()
+        with self._lock:
+            before = self._waiting.pop(key, None)
+            is_new = before is not None and before.record is not None and key not in self._kept
+            if record is None and is_new:
+                return  # the server has not heard of it, and need not
+            self._waiting[key] = Change(key, record, now + seconds)
+            self._forget_expired(now)
+
+    @property
+    def is_settled(self) -> bool:
+        """True if no change waits, but for those that the server refuses."""
+        with self._lock:
+            return not (self._waiting or self._sent) or monotonic() < self._paused_until
+
+    def take(self) -> list[Change]:
+        """Return the changes that are to be sent now; first those that were sent in vain."""
+        now = monotonic()
+        with self._lock:
+            if now < self._paused_until:
+                return []
+            self._forget_expired(now)
+            size = 0
+            while self._waiting and len(self._sent) < AT_ONCE and size < PIPELINE_BYTES:
+                key, change = next(iter(self._waiting.items()))
+                self._kept.pop(key, None)
+                self._kept[key] = change.until
+                self._sent[key] = change
+                del self._waiting[key]
+                size += len(change.record or b"")
+            return list(self._sent.values())
+
+    def command(self, change: Change, node: str) -> bytes:
+        """Return the command that makes a change for a hub."""
+        name = _name(self._prefix, change.key)
+        if change.record is None:
+            return command(b"EVALSHA", DROP.sha, 1, name, _owner(node))
+        life = max(1, int((change.until - monotonic()) * 1000))
+        return command(b"EVALSHA", KEEP.sha, 1, name, _owner(node), change.record, life)
+
+    def answered(self, replies: list[Any], pause: float) -> ReplyError | None:
+        """Take the answers to what ``take`` has returned.
+
+        A change that the server refuses is sent again, unless there is a later one.
+
+        :param pause: seconds in which none is sent if the server refuses one.
+        :returns: the error that a script is not loaded, if there is one.
+        """
+        missing: ReplyError | None = None
+        with self._lock:
+            sent, self._sent = self._sent, {}
+            again = {}
+            for change, reply in zip(sent.values(), replies, strict=True):
+                if not isinstance(reply, ReplyError):
+                    if change.record is None:
+                        self._kept.pop(change.key, None)
+                    continue
+                if str(reply).startswith("NOSCRIPT"):
+                    missing = reply
+                else:
+                    self._paused_until = monotonic() + pause
+                if change.key not in self._waiting:
+                    again[change.key] = change
+            self._waiting = {**again, **self._waiting}
+        return missing
+
+    def _forget_expired(self, now: float) -> None:
+        # Most of those behind a young one are younger.
+        while self._waiting and next(iter(self._waiting.values())).until <= now:
+            del self._waiting[next(iter(self._waiting))]
+        while self._kept and next(iter(self._kept.values())) <= now:
+            del self._kept[next(iter(self._kept))]
+
+
+def _name(prefix: str, key: str) -> bytes:
     return f"{prefix}:r:{key}".encode("utf-8", "surrogatepass")
 
 
@@ -43,20 +163,10 @@ def _owner(node: str) -> bytes:
     return node.encode("utf-8", "surrogatepass").replace(END, b" ") + END
 
 
-def keep_command(name: bytes, node: str, record: bytes, seconds: float) -> bytes:
-    """Return the command that keeps a record; see ``BackplaneLink.keep``."""
-    life = max(1, int(seconds * 1000))
-    return command(b"EVAL", _KEEP, 1, name, _owner(node), record, life)
-
-
-def drop_command(name: bytes, node: str) -> bytes:
-    """Return the command that forgets a record; see ``BackplaneLink.drop``."""
-    return command(b"EVAL", _DROP, 1, name, _owner(node))
-
-
-def take_command(name: bytes, node: str) -> bytes:
+def take_command(prefix: str, key: str, node: str) -> bytes:
     """Return the command that takes a record; see ``BackplaneLink.take``."""
-    return command(b"EVAL", _TAKE, 1, name, _owner(node))
+    # With the text of the script: no other script is loaded on the connections that read.
+    return command(b"EVAL", _TAKE, 1, _name(prefix, key), _owner(node))
 
 
 def taken(reply: object) -> tuple[str, bytes] | None:

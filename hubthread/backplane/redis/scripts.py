@@ -23,6 +23,7 @@ __all__ = [
     "Script",
     "everyone",
     "keys_of",
+    "script",
 ]
 
 VERSION = 1
@@ -67,7 +68,8 @@ def everyone(prefix: str) -> bytes:
     return f"{prefix}:all".encode()
 
 
-def _script(source: str) -> Script:
+def script(source: str) -> Script:
+    """Return a script with the name by which Redis knows it."""
     code = source.encode()
     return Script(code, sha1(code, usedforsecurity=False).hexdigest().encode())
 
@@ -92,14 +94,14 @@ end
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
 """
 
-TOP = _script(_EPOCH + "return {epoch, top}")
+TOP = script(_EPOCH + "return {epoch, top}")
 """Read a room's position.
 
 KEYS stream, meta; ARGV run_id, a fresh epoch, milliseconds of the meta, and what the room keeps:
 messages, milliseconds, bytes.  Returns the epoch and the top.
 """
 
-PUBLISH = _script(
+PUBLISH = script(
     _EPOCH
     + """
 local origin, first, last, body = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[11]
@@ -152,7 +154,7 @@ batch has failed; the epoch, and the offset of the last message.
 # version, ``n:<hub>`` the number of the hub's last statement, and ``m:<hub>:<key>`` a member: the
 # version with which it came, ":", and its text.  Only hubs have leases, in one sorted set.
 
-LEASE = _script(
+LEASE = script(
     """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -188,7 +190,7 @@ local function members(key, hub)
 end
 """
 
-PRESENT = _script(
+PRESENT = script(
     _EXPIRED
     + """
 local run_id, fresh, hub, number, full = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
@@ -253,7 +255,7 @@ text, and the members that go.  Returns ``ok``; ``again`` if the hub has to name
 ``lapsed`` if it has no lease.
 """
 
-SWEEP = _script(
+SWEEP = script(
     _EXPIRED
     + """
 local hub, gone = ARGV[1], {}
@@ -276,7 +278,7 @@ return #gone
 KEYS leases, hash, channel; ARGV the hub.
 """
 
-SWEPT = _script(
+SWEPT = script(
     _EXPIRED
     + """
 if not expired(ARGV[1], false) then return 0 end
