@@ -141,8 +141,9 @@ class Publisher:
                 letter.sent(None)
             raise
         refused = self._take_tops(tops, top_replies) or self._take(batches, replies)
-        missing = self._link.answer_records([wire.read() for _ in records])
-        refused = refused or missing
+        if records:
+            missing = self._link.answer_records([wire.read() for _ in records])
+            refused = refused or missing
         if refused is not None:
             self._refused(refused)
         return True

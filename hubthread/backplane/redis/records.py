@@ -98,6 +98,8 @@ class Records:
 
     def take(self) -> list[Change]:
         """Return the changes that are to be sent now; first those that were sent in vain."""
+        if not (self._waiting or self._sent):  # nearly always, and needs no lock
+            return []
         now = monotonic()
         with self._lock:
             if now < self._paused_until:
