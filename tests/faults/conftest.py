@@ -27,7 +27,6 @@ def _leaves_no_memory_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     gc.collect()
-    gc.freeze()  # the next collection looks at the objects of the test alone
     tracemalloc.start()
     try:
         yield

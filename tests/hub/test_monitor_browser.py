@@ -26,7 +26,7 @@ from hubthread import (
 from hubthread.hub.monitor import FILES
 from hubthread.testing import FakeClock, VirtualHub
 from tests.browser import chromium
-from tests.support import TIMEOUT, in_thread, serving
+from tests.support import TIMEOUT, Task, serving
 
 pytestmark = pytest.mark.browser
 
@@ -107,10 +107,10 @@ def user_of(ctx: IOContext, meta: object) -> str | None:
 @pytest.fixture(scope="module")
 def crowd() -> Iterator[Monitor]:
     """The monitor of a hub with many clients and rooms; names that strangers chose are HTML."""
-    made: queue.Queue[Monitor] = queue.Queue()
+    made: queue.Queue[Monitor | None] = queue.Queue()
     over = threading.Event()
 
-    def hold() -> None:  # on a thread of its own, where time is virtual
+    def build() -> None:  # on a thread of its own, where time is virtual
         setting = HubSetting[Any, Any](
             dict, hub_name="crowded", user=user_of, backplane=MemoryBackplane()
         )
@@ -129,12 +129,21 @@ def crowd() -> Iterator[Monitor]:
             made.put(monitor)
             over.wait()
 
-    ended = in_thread(hold)
+    def hold() -> None:
+        try:
+            build()
+        finally:
+            made.put(None)
+
+    held = Task(hold)
     try:
-        yield made.get(timeout=TIMEOUT)
+        monitor = made.get()  # without a bound: so many clients take a busy machine long
+        if monitor is not None:
+            yield monitor
     finally:
         over.set()
-        ended()
+        held.thread.join()
+        held.result()
 
 
 @pytest.fixture
