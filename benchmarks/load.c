@@ -2,7 +2,7 @@
  *
  * load --port P --mode echo|storm|publish|idle|parse --clients N [--window K] [--size BYTES]
  *      [--seconds S] [--warmup S] [--drain S] [--stalled M] [--rate R] [--turns T]
- *      [--tls] [--deflate] [--socketio]
+ *      [--tls] [--deflate] [--socketio] [--session]
  *
  *   echo     each client keeps K messages in flight; each must come back, in order
  *            (with --rate: the clients take turns, R messages a second in all)
@@ -13,6 +13,8 @@
  *
  * --socketio speaks to python-socketio: a WebSocket with packets of Engine.IO 4 and Socket.IO 5,
  * of which it knows only the necessary ones.
+ *
+ * --session speaks to hubthread's sessions: each client says hello, which has an answer.
  *
  * --turns cuts the measured time into turns of T seconds (0, 1, 2, 0, 1 and so on).  Each kind of
  * turn has a histogram of its own, for three conditions within one run.  The first quarter of each
@@ -50,7 +52,7 @@ static const char *const modes[] = {"echo", "storm", "publish", "idle", "parse"}
 #define MARK 64         /* messages between two comparisons of the order */
 
 static enum mode mode = PARSE;
-static int port, clients = 1, window = 1, stalled, use_tls, deflate, socketio;
+static int port, clients = 1, window = 1, stalled, use_tls, deflate, socketio, session;
 static double seconds = 4, warmup = 0.5, drain = 15, rate, turns;
 
 static conn *conns;
@@ -198,6 +200,11 @@ static void check_next(uint64_t sequence, uint64_t expected) {
 
 void on_message(conn *c, const uint8_t *head, uint64_t size) {
     if (socketio && is_greeting(c, head, size)) return;
+    if (session && c->state == GREETING) {
+        if (size > 20 && !memcmp(head, "{\"type\":\"hub:hello\"", 19)) let_in(c);
+        else on_broken(c, "no answer to the hello");
+        return;
+    }
     size_t at = head_size - HEAD;
     if (memcmp(head, before, size < at ? (size_t)size : at)) {
         on_broken(c, "message that begins otherwise");
@@ -247,6 +254,8 @@ void on_message(conn *c, const uint8_t *head, uint64_t size) {
 
 /* Connecting. */
 
+static const uint8_t hello[] = "{\"type\":\"hub:hello\",\"v\":1}";
+
 static void begin(conn *c) {
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int yes = 1;
@@ -275,11 +284,12 @@ static void ask(conn *c) {
     int n = snprintf(text, sizeof text,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\n"
                      "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s\r\n",
+                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n%s%s\r\n",
                      socketio ? "/socket.io/?EIO=4&transport=websocket" : "/", port,
                      deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
                                "server_no_context_takeover; client_no_context_takeover\r\n"
-                             : "");
+                             : "",
+                     session ? "Sec-WebSocket-Protocol: hubthread.1\r\n" : "");
     memcpy(out_space(c, (size_t)n), text, (size_t)n);
     c->state = SHAKING;
     c->body = calloc(1, 4096);
@@ -307,6 +317,9 @@ static void answered(conn *c, const uint8_t *data, size_t n) {
         if (socketio) {
             c->state = GREETING;
             put_small(c, 1, (const uint8_t *)"40", 2);
+        } else if (session) {
+            c->state = GREETING;
+            put_small(c, 1, hello, sizeof hello - 1);
         } else {
             let_in(c);
         }
@@ -579,6 +592,7 @@ int main(int argc, char **argv) {
     use_tls = flag(argc, argv, "--tls");
     deflate = flag(argc, argv, "--deflate");
     socketio = flag(argc, argv, "--socketio");
+    session = flag(argc, argv, "--session");
     if (clients < 1 || message_size <= HEAD || (mode != PARSE && !port)) {
         fprintf(stderr, "load: needs --port, and a --size above %d\n", HEAD);
         return 2;

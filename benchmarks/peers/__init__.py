@@ -62,6 +62,17 @@ _ALL = (
         ),
     ),
     Peer(
+        "hubthread-sessions",
+        "hubthread with Readers.SHARED, and a session for each client",
+        "hubthread",
+        ("hubthread", "wsproto", "h11"),
+        dict.fromkeys(
+            ("storm", "fanout", "echo", "stalled", "large", "compression", "tls"),
+            "differs only in what a client keeps",
+        ),
+        ("--session",),
+    ),
+    Peer(
         BARE,
         "a plain loop over send(), frames of known size, nothing checked: the limit for one "
         "send a message",

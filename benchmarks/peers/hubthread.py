@@ -22,6 +22,7 @@ from hubthread import (
     Position,
     Readers,
     RedisBackplane,
+    Sessions,
     Upgrader,
     WebsocketPeriod,
 )
@@ -70,8 +71,9 @@ def serve(job: Job, name: str) -> None:
             on_receive_message=handlers[job.mode],
             on_connection_start=None if job.mode == "echo" else join,
             websocket_period=period,
-            readers=Readers.SHARED if name.endswith("shared") else Readers.OWN,
+            readers=Readers.SHARED if name.endswith(("shared", "sessions")) else Readers.OWN,
             backplane=RedisBackplane(job.redis) if job.redis else None,
+            sessions=Sessions() if name.endswith("sessions") else None,
         )
     )
     shared = bool(job.redis) or name.endswith("history")
