@@ -304,11 +304,13 @@ class VirtualLink(MemoryLink):
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""
-        cut = {link.node for link in self._server.links if link._cut_at is not None}
-        known = super().nodes()
-        if self.node in cut:
-            return [each for each in known if each[0] == self.node]
-        return [each for each in known if each[0] not in cut]
+        found = []
+        for link in self._server.links:
+            cuts = [] if link is self else [self._cut_at, link._cut_at]
+            age = self.now() - min((at for at in cuts if at is not None), default=self.now())
+            if link._host is not None and age < LEASE:
+                found.append((link.node, age, link._host.describe()))
+        return found
 
     def statistics(self) -> BackplaneStatistics:
         """See ``BackplaneLink.statistics``."""

@@ -67,8 +67,8 @@ class VirtualCluster(Generic[Meta, Header]):
         """Cut a hub from the server, until ``heal``.
 
         What is on its way to the hub is lost; ``hub.tell`` and ``hub.call`` do not get through.
-        Its pushes wait.  After ten seconds further ones are refused with ``BackplaneDown``, and
-        its users leave the rooms of the others.  ``hub.cluster`` leaves it out at once.
+        Its pushes wait.  After ten seconds further ones are refused with ``BackplaneDown``, its
+        users leave the rooms of the others, and ``hub.cluster`` of the others leaves it out.
         """
         self._link(hub).cut()
         self.settle()

@@ -315,15 +315,10 @@ def test_hub_that_was_cut_off_does_not_take_its_sessions_back() -> None:
         ada = one.connect(session=True)
         cluster.settle()
         cluster.cut(one)
-        assert [[node.name for node in hub.cluster()] for hub in (one, two)] == [
-            ["hub-1"],
-            ["hub-2"],
-        ]
         again = two.connect(resume=ada)  # its hub cannot be asked
         assert again.ctx.connection_id == ada.ctx.connection_id
         cluster.heal(one)
         cluster.advance(130.0)  # the hub keeps its records anew
-        assert len(one.cluster()) == 2
         again.drop()
         assert two.connect(resume=again).resumed
         two.close()

@@ -118,11 +118,14 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
 
 
 class Proxy:
-    """A TCP proxy in front of a socket or a port, which cuts connections and swallows answers."""
+    """A TCP proxy in front of a socket or a port, which cuts connections and swallows answers.
 
-    def __init__(self, path: Path | tuple[str, int]) -> None:
+    :param host: the address where it listens; empty for all.
+    """
+
+    def __init__(self, path: Path | tuple[str, int], host: str = "127.0.0.1") -> None:
         self._path = path
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []

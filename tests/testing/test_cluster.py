@@ -193,6 +193,23 @@ def test_cluster_failover_begins_an_epoch_and_members_are_told() -> None:
         assert gaps == [1, 1]
 
 
+def test_cluster_hub_that_is_cut_is_known_to_the_others_for_ten_seconds() -> None:
+    def known() -> list[dict[str, float]]:
+        return [{node.name: node.age for node in hub.cluster()} for hub in hubs.hubs]
+
+    with VirtualCluster(HubSetting[Any, Any](dict), 2) as hubs:
+        one, two = hubs.hubs
+        hubs.cut(one)
+        hubs.advance(9.0)
+        assert known() == [{"hub-1": 0.0, "hub-2": 9.0}, {"hub-1": 9.0, "hub-2": 0.0}]
+        hubs.advance(1.0)
+        assert known() == [{"hub-1": 0.0}, {"hub-2": 0.0}]
+        with pytest.raises(NodeGone):
+            two.call(one.cluster()[0], "anything")
+        hubs.heal(one)
+        assert known() == [{"hub-1": 0.0, "hub-2": 0.0}] * 2
+
+
 def test_cluster_cut_hub_is_told_nothing_and_tells_nothing() -> None:
     with VirtualCluster(HubSetting[Any, Any](dict), 2) as hubs:
         one, two = hubs.hubs
