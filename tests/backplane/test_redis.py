@@ -34,7 +34,7 @@ from hubthread.concurrency.calls import wait_for
 from hubthread.protocol.frames import Frame
 from tests.support.backplanes import Host, Recorder, assert_one_order
 from tests.support.redis_server import ACL_RULES, Proxy, RedisServer, redis_server
-from tests.support.waiting import TIMEOUT, Items, Task
+from tests.support.waiting import TIMEOUT, Items, Task, tries
 
 
 class Node:
@@ -336,3 +336,9 @@ def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None
         for _ in range(40):
             room.push("x" * 100)
         assert room.wait_push_consumed(40, TIMEOUT)
+        link = hub._core.sharing.link()
+        found = link.history("room", 1, TIMEOUT)
+        assert found is not None
+        assert len(found[1]) == 1
+        link.keep("key", b"record", TIMEOUT)
+        assert any(link.take("key", TIMEOUT) is not None for _ in tries())
