@@ -158,16 +158,13 @@ class SessionTable:
                 return None
             if sink.number < session.latest:  # its peer has given it up, and is not listening
                 raise TakenOver
-            line, link = session.line, link_of(session.client)
-            # What waits is encoded, and the encoding was negotiated for the old connection.
-            if link.encoding != sink.connection.encoding:
+            if not self._can_claim(session, sink):
                 return None
+            line, link = session.line, link_of(session.client)
             if got is not None and not link.outbox.is_possible(got):
                 raise Refusal("got: expected the number of a message that was sent")
             if isinstance(line, AwayLink):
                 self._leave_place(session)
-            elif line.connection.ended_by is not None and not line.connection.is_lost:
-                return None  # the program closes the client
             session.line, session.latest = sink, sink.number
         if isinstance(line, AwayLink):
             self._core.connections.end(line)
@@ -190,8 +187,13 @@ class SessionTable:
             return None
         key = key_of(token)
         with self._lock:
+            here = self._sessions.get(key)
+            if here is not None and sink.number < here.latest:
+                raise TakenOver
+            if here is not None and not self._can_claim(here, sink):
+                return None
             move = found = self._moving.get(key)
-            if key in self._sessions or (found is not None and found.is_given):
+            if here is not None or (found is not None and found.is_given):
                 raise ComeAgain
             if move is None:
                 move = self._moving[key] = Move(client, sink)
@@ -400,6 +402,15 @@ class SessionTable:
             self._moves.end(session, code)
 
     # Under the lock.
+
+    def _can_claim(self, session: Session, sink: SessionSink) -> bool:
+        # What waits is encoded, and the encoding was negotiated for the old connection.
+        if link_of(session.client).encoding != sink.connection.encoding:
+            return False
+        line = session.line
+        if isinstance(line, AwayLink) or line.connection.ended_by is None:
+            return True
+        return bool(line.connection.is_lost)  # otherwise the program closes the client
 
     def _add(self, client: Client[Any, Any], sink: SessionSink, key: str) -> Session:
         session = self._sessions[key] = Session(client, sink, key)

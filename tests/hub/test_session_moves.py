@@ -507,6 +507,15 @@ def test_records_are_kept_anew_a_few_at_a_time(
     assert len(clients) == one.clients_num()
 
 
+def test_client_that_the_program_closes_is_a_new_one_in_its_hub_at_once(world: World) -> None:
+    one = world.hub("one")
+    ada = one.connect(session=True)
+    ada.vanish()  # so it does not answer the Close
+    ada.ctx.close(4000)
+    again = one.connect(resume=ada)
+    assert (again.closed, again.session != ada.session) == (False, True)
+
+
 def test_without_save_sessions_stay_in_their_hub(world: World) -> None:
     one, two = (world.hub(name, sessions=Sessions(GRACE)) for name in ("one", "two"))
     ada = one.connect(session=True)

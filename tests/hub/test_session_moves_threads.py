@@ -22,20 +22,21 @@ kept: Items[str] = Items()
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Node]]:
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Node]]:
     """Makes hubs with threads on one backplane, each with a server."""
     for module in (session_moves, session_table):  # a busy machine is no slow hub
         monkeypatch.setattr(module, "WAIT", TIMEOUT)
     backplane, stack = MemoryBackplane(), contextlib.ExitStack()
     sessions = Sessions(save=lambda ctx, meta: meta, load=lambda ctx, moved: moved.saved)
 
-    def node() -> Node:
+    def node(**fields: Any) -> Node:
         setting = HubSetting[Any, Any](
             dict,
             backplane=backplane,
             sessions=sessions,
             on_connection_start=lambda ctx, meta: meta.update(name="ada"),
             on_connection_resume=lambda ctx, meta: ctx.write_json(meta),
+            **fields,
         )
         hub = stack.enter_context(Hub(setting))
         link: Any = hub._core.sharing.link()
@@ -52,12 +53,20 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Node]]:
         yield node
 
 
+def line(node: Node) -> RawPeer:
+    """Connect without a hello."""
+    return RawPeer(connect(node[1]), "/", "Sec-WebSocket-Protocol: hubthread.1")
+
+
+def hello(peer: RawPeer, **fields: Any) -> None:
+    peer.send(json.dumps({"type": "hub:hello", "v": 1, **fields}))
+
+
 @contextlib.contextmanager
 def greet(node: Node, token: str | None = None) -> Iterator[RawPeer]:
     """Connect, and say hello."""
-    hello = {"type": "hub:hello", "v": 1, **({} if token is None else {"resume": token})}
-    with RawPeer(connect(node[1]), "/", "Sec-WebSocket-Protocol: hubthread.1") as peer:
-        peer.send(json.dumps(hello))
+    with line(node) as peer:
+        hello(peer, **({} if token is None else {"resume": token}))
         yield peer
 
 
@@ -101,7 +110,7 @@ def hold_calls(node: Node) -> Gate:
 
 
 def test_of_two_connections_that_ask_one_hub_the_later_one_gets_the_client(
-    nodes: Callable[[], Node], waits: Notes
+    nodes: Callable[..., Node], waits: Notes
 ) -> None:
     one, two = nodes(), nodes()
     before = new_session(one)
@@ -118,7 +127,7 @@ def test_of_two_connections_that_ask_one_hub_the_later_one_gets_the_client(
 
 
 def test_client_that_ends_while_two_hubs_ask_for_it_is_no_other_hubs(
-    nodes: Callable[[], Node], waits: Notes
+    nodes: Callable[..., Node], waits: Notes
 ) -> None:
     one, two, three = nodes(), nodes(), nodes()
     with greet(one) as ada:
@@ -136,7 +145,7 @@ def test_client_that_ends_while_two_hubs_ask_for_it_is_no_other_hubs(
 
 
 def test_hub_that_is_asked_before_the_client_has_started_gives_the_record_that_it_got(
-    nodes: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
+    nodes: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two, three = nodes(), nodes(), nodes()
     before = new_session(one)
@@ -155,3 +164,30 @@ def test_hub_that_is_asked_before_the_client_has_started_gives_the_record_that_i
             assert answer(second)["id"] == before["id"]
             assert answer(second) == {"name": "ada"}
         gate.open()
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_connection_whose_token_is_checked_while_another_one_gets_the_client_is_closed(
+    nodes: Callable[..., Node], is_later: bool
+) -> None:
+    """The later one may come again, and gets the client then."""
+    gate = Gate()
+
+    def check(ctx: Any, meta: Any, token: str) -> bool:
+        if token == "slow":
+            gate()
+        return True
+
+    one, two = nodes(), nodes(check_token=check)
+    token = new_session(one)["session"]
+    with line(two) as first, line(two) as second:
+        slow, fast = (second, first) if is_later else (first, second)
+        hello(slow, token="slow", resume=token)
+        gate.reached()
+        hello(fast, token="fast", resume=token)
+        assert answer(fast)["moved"]
+        gate.open()
+        assert slow.closed()[0] == (1012 if is_later else 4001)
+        with line(two) as third:
+            hello(third, token="fast", resume=token)
+            assert answer(third)["resumed"]
