@@ -194,6 +194,9 @@ class _Receiver:
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         pass
 
+    def refused(self, number: int) -> None:
+        raise RuntimeError("nobody owns the room here")
+
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         raise RuntimeError("nothing is lost here")
 

@@ -89,6 +89,7 @@ from hubthread.errors import InternalError as InternalError
 from hubthread.errors import LongPollingTimeoutZero as LongPollingTimeoutZero
 from hubthread.errors import MatcherError as MatcherError
 from hubthread.errors import NodeGone as NodeGone
+from hubthread.errors import NotOwner as NotOwner
 from hubthread.errors import PayloadError as PayloadError
 from hubthread.errors import PeerError as PeerError
 from hubthread.errors import PublishUnknown as PublishUnknown
@@ -153,6 +154,8 @@ from hubthread.rooms.ticking.control import OperationCountdownTicker as Operatio
 from hubthread.rooms.ticking.inputs import Input as Input
 from hubthread.rooms.ticking.inputs import InputState as InputState
 from hubthread.rooms.ticking.moves import Inputs as Inputs
+from hubthread.rooms.ticking.owned import OwnedOption as OwnedOption
+from hubthread.rooms.ticking.owned import OwnedRoom as OwnedRoom
 from hubthread.rooms.ticking.schedule import Overrun as Overrun
 from hubthread.rooms.ticking.schedule import Tick as Tick
 from hubthread.serving.client_page import client_page as client_page
@@ -228,6 +231,8 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "HotlineFrameOption",
     "Tick",
     "Overrun",
+    "OwnedOption",
+    "OwnedRoom",
     "OperationCountdown",
     "OperationCountdownTicker",
     "Inputs",
@@ -325,6 +330,7 @@ __all__ = [  # noqa: RUF022 - grouped by topic
     "BackplaneDown",
     "PublishUnknown",
     "NodeGone",
+    "NotOwner",
     "CallFailed",
     "CallTimeout",
     "ExecTimeout",

@@ -29,6 +29,7 @@ There is one branch for each party that can mend the error::
     │   ├── BackplaneDown           it cannot be reached; the call did nothing
     │   ├── PublishUnknown          a push was sent, and no answer has come
     │   ├── NodeGone                there is no such hub
+    │   ├── NotOwner                another hub owns the room; the call did nothing
     │   ├── CallFailed              the function of another hub has raised
     │   └── CallTimeout             another hub has not answered; also a ``TimeoutError``
     ├── ExecTimeout             the timeout passed first (also TimeoutError)
@@ -76,6 +77,7 @@ __all__ = [
     "Lost",
     "MatcherError",
     "NodeGone",
+    "NotOwner",
     "PayloadError",
     "PeerError",
     "PublishUnknown",
@@ -217,6 +219,10 @@ class PublishUnknown(BackplaneError):
 
 class NodeGone(BackplaneError):
     """There is no such hub on the backplane.  The call did nothing."""
+
+
+class NotOwner(BackplaneError):
+    """Another hub owns the room, or none does.  The call did nothing."""
 
 
 class CallFailed(BackplaneError):

@@ -30,6 +30,7 @@ from hubthread import (
     LongPollingOption,
     MatcherMap,
     MessageType,
+    OwnedOption,
     PingPongPlan,
     Presence,
     RateLimiter,
@@ -93,6 +94,11 @@ def _frame(name: str) -> Give:
     return lambda scene, hook: HotlineFrameOption(**fields | {name: hook})
 
 
+def _owned(name: str) -> Give:
+    fields: dict[str, Any] = {"new_obj": dict}
+    return lambda scene, hook: OwnedOption(**fields | {name: hook})
+
+
 def _matcher(name: str) -> Give:
     return lambda scene, hook: MatcherMap(**{name: hook})
 
@@ -140,6 +146,13 @@ GIVE: dict[str, Give] = {
             *("on_join", "on_leave", "on_empty"),
         )
     },
+    **{
+        f"OwnedOption.{name}": _owned(name)
+        for name in ("logic", "new_obj", "on_close", "on_orphan", "on_overrun", "on_start")
+    },
+    "OwnedOption.calls": lambda scene, hook: OwnedOption(dict, calls={"name": hook}),
+    "OwnedOption.save": lambda scene, hook: OwnedOption(dict, save=hook, load=lambda saved: {}),
+    "OwnedOption.load": lambda scene, hook: OwnedOption(dict, save=lambda obj: b"", load=hook),
     **{
         f"HotlineOption.{name}": _hotline(name)
         for name in ("on_join", "on_leave", "on_empty", "on_gap")
@@ -210,6 +223,9 @@ EXEMPT = {
     "MemoryBackplane.open(now)": "the hub calls it",
     "RedisBackplane.open(now)": "the hub calls it",
     "SilentHotline.each_client(task)": "a silent hotline accepts every call and does nothing",
+    "OwnedOption.on_join": "refused: the members are in several hubs",
+    "OwnedOption.on_leave": "refused",
+    "OwnedOption.on_empty": "refused",
     "_Matcher.add(handler)": "MatcherMap.add, of an overlay",
     "Hub.long_polling": "takes a LongPollingOption",
 }

@@ -13,7 +13,15 @@ from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
 from hubthread.statistics import BackplaneStatistics
 
-__all__ = ["Backplane", "BackplaneHost", "BackplaneLink", "BackplaneState", "Message", "Receiver"]
+__all__ = [
+    "Backplane",
+    "BackplaneHost",
+    "BackplaneLink",
+    "BackplaneState",
+    "LeaseAnswer",
+    "Message",
+    "Receiver",
+]
 
 
 class BackplaneState(str, Enum):
@@ -37,6 +45,22 @@ class Message(NamedTuple):
     reached: dict[Any, Any] | None = None
     """For a push to several rooms: each client of the hub that has got it, and the log of the room
     through which."""
+    token: int = 0
+    """For a push of the hub that owns the room: the token of its lease.  The push has no place if
+    another hub has had the lease since.  0 for all other pushes."""
+
+
+class LeaseAnswer(NamedTuple):
+    """The answer to ``BackplaneLink.lease``."""
+
+    held: bool
+    """True if this hub has the lease now."""
+    token: int
+    """The token of the lease, of this hub or another one."""
+    seconds: float
+    """The seconds until the lease ends."""
+    saved: bytes = b""
+    """The state that was saved last, if this hub has just got the lease; or nothing."""
 
 
 class Receiver(Protocol):
@@ -45,6 +69,12 @@ class Receiver(Protocol):
     The backplane calls it on a thread of its own or on one that calls ``settle``, one call at a
     time.  The methods return at once and do not call the backplane.
     """
+
+    def refused(self, number: int) -> None:
+        """Learn that pushes of this hub have no place, as another hub has the room's lease.
+
+        :param number: the number of the last of them.
+        """
 
     @property
     def has_presence(self) -> bool:
@@ -213,6 +243,34 @@ class BackplaneLink(Protocol):
 
         :returns: the name of the hub whose own it was, and the record; None if there is none, or
             if the backplane has not answered in time.
+        """
+
+    def lease(
+        self,
+        room: str,
+        token: int,
+        seconds: float,
+        told: Callable[[LeaseAnswer | None], object],
+        saved: bytes | None = None,
+    ) -> None:
+        """Take the lease of a room, renew it, or give it up.  Any thread; returns at once.
+
+        One hub at a time has the lease.  Each one has a token that is higher than the tokens
+        before it.  A hub whose lease has ended may renew it while no other hub has taken it.
+
+        :param token: that of this hub's lease; 0 asks for the lease.
+        :param seconds: the time after which the lease ends, unless it is renewed; 0 gives it up.
+        :param told: called with the answer, on a thread of the backplane or inside this call;
+            with None if nobody knows, as the backplane is away.
+        :param saved: a state to keep for the next owner; empty to keep none, None for no change.
+        :raises BackplaneDown: if the backplane is away.
+        :raises QueueFull: if too much waits.
+        """
+
+    def server_age(self) -> float:
+        """Return the seconds since this hub has come to another server than before.
+
+        Such a server may have lost leases.  Infinite if it is still the first one.
         """
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:

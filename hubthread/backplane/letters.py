@@ -1,8 +1,8 @@
 """Letters: messages of one hub, or of a program, to another hub or to a user's clients.
 
 A letter goes to a *box* of the backplane.  Each hub hears the box of its own name, and the boxes
-of the users that have clients on it.  A letter is a line of JSON, which says what it is, and a
-body.
+of the users that have clients on it.  A room that one hub owns has two boxes.  A letter is a line
+of JSON, which says what it is, and a body.
 
 Layer: backplane.  Threads: pure functions.
 """
@@ -12,7 +12,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["decode_json", "decode_letter", "encode_letter", "node_box", "user_box"]
+__all__ = [
+    "decode_json",
+    "decode_letter",
+    "encode_letter",
+    "lease_box",
+    "node_box",
+    "owner_box",
+    "user_box",
+]
 
 VERSION = b"1"
 """The first byte of each letter, so that a newer hub can say that it speaks otherwise."""
@@ -26,6 +34,16 @@ def node_box(node: str) -> str:
 def user_box(user: str) -> str:
     """Return the box of a user, which all hubs hear that have clients of the user."""
     return f"u:{user}"
+
+
+def owner_box(room: str) -> str:
+    """Return the box of the hub that owns a room."""
+    return f"o:{room}"
+
+
+def lease_box(room: str) -> str:
+    """Return the box of all hubs that would own a room."""
+    return f"l:{room}"
 
 
 def encode_letter(head: dict[str, Any], body: bytes) -> bytes:

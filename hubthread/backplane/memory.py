@@ -9,6 +9,8 @@ messages are handed over by the hubs' flushing threads, and by any thread that n
 
 from __future__ import annotations
 
+import itertools
+import math
 import secrets
 import threading
 from collections import OrderedDict, deque
@@ -16,9 +18,9 @@ from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import Any
 
-from hubthread.backplane.interfaces import BackplaneHost, Message, Receiver
+from hubthread.backplane.interfaces import BackplaneHost, LeaseAnswer, Message, Receiver
 from hubthread.backplane.stream import Stream
-from hubthread.errors import UsageError
+from hubthread.errors import NotOwner, UsageError
 from hubthread.history import History, Position
 from hubthread.statistics import BackplaneStatistics
 
@@ -127,7 +129,8 @@ class _Room:
     back.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, name: str, now: Callable[[], float]) -> None:
+        self.name = name
         self.lock = threading.RLock()  # guards what follows
         self.stream = Stream(Position(secrets.token_hex(4), 0), None, now)
         self.attached: dict[MemoryLink, _Attached] = {}
@@ -141,12 +144,24 @@ class _Room:
         self._handing_over = threading.Lock()
         self._queue_lock = threading.RLock()  # guards the queue
         self._queue: deque[_Pushes | _Presence | _Count] = deque()
+        self.fence = 0
+        """The token of the last lease; a push with a lower one is refused."""
+
+    def raise_fence(self, token: int) -> None:
+        """Refuse pushes with a lower token from now on."""
+        with self._queue_lock:
+            self.fence = max(self.fence, token)
 
     def publish(self, own: _Attached, message: Message) -> int:
-        """Queue a push; return its number, or 0 if the hub has detached the room."""
+        """Queue a push; return its number, or 0 if the hub has detached the room.
+
+        :raises NotOwner: for a push with a token that is too low.
+        """
         with self._queue_lock:
             if own.detached:
                 return 0
+            if message.token and message.token < self.fence:
+                raise NotOwner(f"room {self.name!r}: another hub owns the room by now")
             pushes = own.latest
             if not self._queue or self._queue[-1] is not pushes:
                 pushes = own.latest = _Pushes(own.link, pushes.end)
@@ -210,6 +225,18 @@ class _Room:
             self._taken.popleft()
 
 
+class _Lease:
+    """The lease of one room, kept after its end for its token and the saved state."""
+
+    __slots__ = ("node", "saved", "token", "until")
+
+    def __init__(self) -> None:
+        self.node = ""
+        self.token = 0
+        self.until = -math.inf
+        self.saved = b""
+
+
 class MemoryBackplane:
     """The default backplane: orders and keeps pushes in the memory of this process.
 
@@ -226,6 +253,8 @@ class MemoryBackplane:
         self._hosts: dict[MemoryLink, BackplaneHost] = {}
         # By the key of a record: its hub, the record, and the time at which it is forgotten.
         self._records: dict[str, tuple[str, bytes, float]] = {}
+        self._leases: dict[str, _Lease] = {}
+        self._tokens = itertools.count(1)
 
     def open(self, node: str, now: Callable[[], float] = monotonic) -> MemoryLink:
         """Return a connection for one hub; see ``Backplane.open``."""
@@ -281,6 +310,37 @@ class MemoryBackplane:
         kept = self._records.get(key)
         return kept if kept is not None and now < kept[2] else None
 
+    def _lease(
+        self, name: str, link: MemoryLink, token: int, seconds: float, saved: bytes | None
+    ) -> LeaseAnswer:
+        now = link.now()
+        with self._lock:
+            lease = self._leases.setdefault(name, _Lease())
+            if token < lease.token if token else link.node != lease.node and now < lease.until:
+                return LeaseAnswer(False, lease.token, max(0.0, lease.until - now))
+            begins = not token
+            if begins:
+                token = lease.token if now < lease.until else next(self._tokens)
+            found = lease.saved if begins else b""
+            lease.node, lease.token = link.node, token
+            lease.until = now + seconds if seconds else -math.inf
+            if saved is not None:
+                lease.saved = saved
+            room = self._rooms.get(name)
+            if room is not None:
+                room.raise_fence(token)
+        return LeaseAnswer(True, token, seconds, found)
+
+    def _fences(self, name: str, token: int) -> bool:
+        """Return True for the token of a hub that has lost the room; note it otherwise."""
+        if not token:
+            return False
+        with self._lock:
+            lease = self._leases.setdefault(name, _Lease())
+            fenced = token < lease.token
+            lease.token = max(token, lease.token)
+        return fenced
+
     def _room(self, name: str) -> _Room | None:
         return self._rooms.get(name)  # one look, which needs no lock
 
@@ -291,7 +351,8 @@ class MemoryBackplane:
             self._forget_expired()
             room = self._rooms.get(name)
             if room is None:
-                room = self._rooms[name] = _Room(link.now)
+                room = self._rooms[name] = _Room(name, link.now)
+                room.raise_fence(self._leases[name].token if name in self._leases else 0)
             with room.lock:
                 if link in room.attached:
                     raise UsageError(f"room {name!r} is attached already")
@@ -335,6 +396,9 @@ class MemoryBackplane:
             if not room.stream.expired():
                 return
             del self._unused[name], self._rooms[name]
+            lease = self._leases.get(name)
+            if lease is not None and not lease.saved and lease.until == -math.inf:
+                del self._leases[name]
 
 
 class MemoryLink:
@@ -426,6 +490,21 @@ class MemoryLink:
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """See ``BackplaneLink.take``."""
         return self._backplane._take(key, self)
+
+    def lease(
+        self,
+        room: str,
+        token: int,
+        seconds: float,
+        told: Callable[[LeaseAnswer | None], object],
+        saved: bytes | None = None,
+    ) -> None:
+        """See ``BackplaneLink.lease``."""
+        told(self._backplane._lease(room, self, token, seconds, saved))
+
+    def server_age(self) -> float:
+        """See ``BackplaneLink.server_age``."""
+        return math.inf
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""

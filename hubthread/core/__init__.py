@@ -16,6 +16,7 @@ first, then ``push_log.py``, where a push fans out to the members of a room.
 ``shared_log.py``  the same log in a shared room: what the backplane was given, what has arrived
 ``sequencer.py``   one shared room: pushes in the backplane's order, recovery; any thread
 ``sharing.py``     the hub's connection to its backplane; any thread
+``lease.py``       the lease of a room that one hub at a time owns; any thread
 ``roster.py``      the users in a shared room, and their version; under the sequencer's lock
 ``delivery.py``    the pushes that wait in members' outboxes; under the log's lock
 ``framer.py``      from the program's data to frames; the pusher's thread

@@ -120,6 +120,8 @@ class Core(Generic[Meta, Header]):
         """``on_receive_message``, behind ``limiter``."""
         self.on_start: list[Callable[[], object]] = []
         """Called when the hub has started, on the thread that starts it."""
+        self.on_drain: list[Callable[[], Callable[[], object]]] = []
+        """Called when a drain begins; the results are called afterwards, and wait a moment."""
         self.started_at: float | None = None
         """The time of the start, on the hub's clock."""
         self.letters: Any

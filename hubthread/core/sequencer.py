@@ -82,6 +82,8 @@ class Sequencer(Generic[M]):
         """Called under the lock with each change of the users; must return at once."""
         self.on_gap: Callable[[Position], object] | None = None
         """Called under the lock after pushes were lost; must return at once."""
+        self.on_refused: Callable[[], object] = lambda: None
+        """Called when another hub owns the room, and pushes were refused; must return at once."""
         self._lock = threading.RLock()  # guards what follows
         self._changed: threading.Condition | None = None  # made by the first wait
         self._ring = Stream(Position("", 0), keep, now)
@@ -107,15 +109,17 @@ class Sequencer(Generic[M]):
         exclude: Sequence[M] | None = None,
         *,
         reached: dict[Any, Any] | None = None,
+        token: int = 0,
     ) -> int:
         """Give a push to the backplane; return its number among the pushes of this hub.
 
+        :param token: that of the hub's lease, for a push of a room that it owns.
         :raises Closed, QueueFull: as ``PushLog.push``.
         """
         log = self._log
         log.admit()
         try:
-            number = self._link.publish(self.name, Message(frame, key, exclude, reached))
+            number = self._link.publish(self.name, Message(frame, key, exclude, reached, token))
             log.gave(number)
         except UsageError:
             log.admit()  # the room was closed meanwhile, and detached
@@ -277,6 +281,11 @@ class Sequencer(Generic[M]):
         with self._lock:
             return None if self.roster is None else self.roster.fields()
 
+    @property
+    def given(self) -> int:
+        """The number of the last push of this hub that the backplane was given."""
+        return self._log.given
+
     def log_number(self, number: int) -> int | None:
         """Return the log's number of this hub's push ``number``; None if it has not arrived."""
         self._log.settle()
@@ -333,13 +342,23 @@ class Sequencer(Generic[M]):
             gap = gap_message(self.name, position.epoch, position.offset, why)
             key = Placed(self.name, position.epoch, position.offset)
             self._tell(gap, key, self._base_of(position))
-            if number is not None and number > self._arrived:
-                # The lost ones count as consumed with the last push that has arrived.
-                self._spans.append((self._arrived + 1, self._log.placed - number))
-                self._log.take((), number + 1)
-                self._count_arrived(number)
+            if number is not None:
+                self._give_up(number)
             if self.on_gap is not None:
                 self.on_gap(position)
+
+    def refused(self, number: int) -> None:
+        """See ``Receiver.refused``."""
+        with self._lock:
+            self._give_up(number)
+        self.on_refused()
+
+    def _give_up(self, number: int) -> None:
+        """Count own pushes up to ``number`` as consumed with the last push that has arrived."""
+        if number > self._arrived:
+            self._spans.append((self._arrived + 1, self._log.placed - number))
+            self._log.take((), number + 1)
+            self._count_arrived(number)
 
     @property
     def has_presence(self) -> bool:

@@ -75,6 +75,11 @@ class Sharing:
                 self.link()
 
     @property
+    def started(self) -> bool:
+        """True if the hub has started, so that a connection begins at once."""
+        return self._started
+
+    @property
     def node(self) -> str:
         """The name of the hub among all hubs, which is known from its start on."""
         return self._node if self._setting.backplane is None else self.link().node

@@ -18,10 +18,17 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from hubthread.backplane.interfaces import Message
-from hubthread.backplane.letters import decode_letter, encode_letter, node_box, user_box
+from hubthread.backplane.letters import (
+    decode_letter,
+    encode_letter,
+    node_box,
+    owner_box,
+    user_box,
+)
 from hubthread.backplane.redis.wire import pack, unpack
 from hubthread.checks import check_kind, check_number, checked
 from hubthread.concurrency.calls import wait_for
@@ -40,9 +47,21 @@ from hubthread.errors import (
 from hubthread.matcher.compile import marshal_json
 from hubthread.net.tick_batch import refuse_in_tick
 from hubthread.nodes import Address, Node, Target
+from hubthread.room_option import check_room_name
+from hubthread.rooms.hotline import Hotline
+from hubthread.rooms.ticking.owned import TakeCall
 from hubthread.types import ClientID, Key, check_key
 
-__all__ = ["Letters"]
+__all__ = ["Callee", "Letters"]
+
+Callee: TypeAlias = "Node | str | Hotline[Any, Any]"
+"""The hub that runs a call: a ``Node`` or its id, or the owner of a room."""
+
+AGAIN = 0.05
+"""Seconds between two attempts to call a room that no hub owns."""
+
+POST = 2.0
+"""Seconds within which a call without an answer begins, or never."""
 
 MOST_CALLS = 64
 """Functions of ``HubSetting.calls`` that run at the same time."""
@@ -78,6 +97,7 @@ class Letters:
         self._core = core
         self.inner: dict[str, Callable[[Any, Any], object]] = {}
         """The functions of the hub itself that other hubs run, beside ``HubSetting.calls``."""
+        self._rooms: dict[str, TakeCall] = {}  # that this hub owns
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
@@ -141,17 +161,57 @@ class Letters:
             found.append(Node(node, name, state, clients, hotlines, age))
         return sorted(found, key=lambda node: node.id)
 
-    def call(self, target: Node | str, name: str, payload: object, timeout: float) -> Any:
+    def serve(self, room: str, take: TakeCall) -> None:
+        """Hear the calls to a room that this hub owns."""
+        self._rooms[room] = take
+        self._core.sharing.link().listen(owner_box(room), self._take)
+
+    def unserve(self, room: str) -> None:
+        """Hear them no longer."""
+        self._rooms.pop(room, None)
+        self._core.sharing.link().unlisten(owner_box(room))
+
+    def post(self, room: str, name: str, payload: object) -> None:
+        """Run a function in the owner of a room; see ``OwnedRoom.post``."""
+        check_kind("name", name, str, "a string")
+        body = _bytes(marshal_json(payload))
+        self._core.state.refuse_closing("calls no other hub")
+        letter = encode_letter({"post": name, "room": room}, body)
+        self._core.sharing.link().tell(owner_box(room), letter, lambda reached: None, POST)
+
+    def call(self, target: Callee, name: str, payload: object, timeout: float) -> Any:
         """Run a function of another hub; see ``Hub.call``."""
-        check_kind("node", target, Node | str, "a Node or the id of one")
+        check_kind("node", target, Node | str | Hotline, "a Node, the id of one, or a room")
         check_kind("name", name, str, "a string")
         check_number("timeout", timeout, 0)
-        node = target.id if isinstance(target, Node) else target
+        head: dict[str, Any] = {"name": name, "within": timeout}
+        tries = 1
+        if isinstance(target, Hotline):
+            check_room_name(target.name)
+            head["room"] = target.name
+            tries += int(timeout / AGAIN)  # another hub may be about to own the room
+            box, who = owner_box(target.name), f"the owner of room {target.name!r}"
+            gone = f"no hub owns room {target.name!r} at the moment: try again later"
+        else:
+            node = target.id if isinstance(target, Node) else target
+            box, who = node_box(node), f"hub {node!r}"
+            gone = f"{who} is gone: it hears no calls"
         self._core.state.refuse_closing("calls no other hub")
         if self._core.loop.is_here():
             raise UsageError("call waits for another hub: use it on a thread of the program")
         refuse_in_tick("call")
         body = _bytes(marshal_json(payload))
+        while True:
+            try:
+                return self._call(box, head, body, who, gone)
+            except NodeGone:
+                tries -= 1
+                if not tries:
+                    raise
+                wait_for(self._changed, lambda: False, AGAIN)
+
+    def _call(self, box: str, head: dict[str, Any], body: bytes, who: str, gone: str) -> Any:
+        name, timeout = head["name"], head["within"]
         question, number = _Question(), next(self._numbers)
         with self._lock:
             if self._closed:
@@ -163,16 +223,16 @@ class Letters:
                 why = f"nobody knows whether the call of {name!r} was sent: the backplane is away"
                 self._answer(number, error=BackplaneDown(why))
             elif not reached:
-                self._answer(number, error=NodeGone(f"hub {node!r} is gone: it hears no calls"))
+                self._answer(number, error=NodeGone(gone))
 
-        head = {"ask": number, "from": self._core.sharing.node, "name": name, "within": timeout}
+        head |= {"ask": number, "from": self._core.sharing.node}
         try:
             link = self._core.sharing.link()
             if self._core.setting.backplane is None:  # this hub is the only one
                 link.listen(node_box(link.node), self._take)
-            link.tell(node_box(node), encode_letter(head, body), sent, timeout)
+            link.tell(box, encode_letter(head, body), sent, timeout)
             if not wait_for(self._changed, lambda: question.over, timeout):
-                raise CallTimeout(f"hub {node!r} has not answered {name!r} within {timeout:g} s")
+                raise CallTimeout(f"{who} has not answered {name!r} within {timeout:g} s")
         finally:
             with self._lock:
                 self._questions.pop(number, None)
@@ -204,6 +264,8 @@ class Letters:
             if found is None:
                 text = "a letter of another version of hubthread is left out"
                 self._core.incidents.log_limited("letter", logging.WARNING, text)
+            elif "room" in found[0]:
+                self._take_room_call(*found)
             elif "ask" in found[0]:
                 self._take_question(*found)
             elif "reply" in found[0]:
@@ -231,6 +293,19 @@ class Letters:
             clients = [] if client is None else [client]
         for each in clients:
             each.ws_conn.send(message.frame, message.key)
+
+    def _take_room_call(self, head: dict[str, Any], body: bytes) -> None:
+        take = self._rooms.get(head["room"])
+        if take is None:
+            return  # the next owner hears it, too
+        reply = partial(self._reply, head) if "ask" in head else None
+        name = head["name"] if reply is not None else head["post"]
+        try:
+            take(name, body, head.get("within", POST), reply)
+        except QueueFull as full:
+            if reply is None:
+                raise
+            reply(b"", f"{full}")
 
     def _take_question(self, head: dict[str, Any], body: bytes) -> None:
         now = self._core.clock.now

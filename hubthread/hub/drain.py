@@ -58,6 +58,8 @@ def drain(
         log_safely(core.logger, logging.INFO, "%r: " + text, core.hub, *args)
 
     core.state.draining = True
+    for wait_left in [leave() for leave in list(core.on_drain)]:
+        wait_left()
     log(
         "draining: no new clients; %d are told to come back elsewhere",
         registry.everyone.members_num(),

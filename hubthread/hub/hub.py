@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from os import PathLike
 
+    from hubthread.hub.cluster import Callee
     from hubthread.interfaces import IOContext
     from hubthread.nodes import Node, Target
+    from hubthread.rooms.ticking.owned import OwnedOption, OwnedRoom
 
 __all__ = ["Hub"]
 
@@ -243,10 +245,11 @@ class Hub(EachClient[Meta, Header]):
         """
         self._core.letters.tell(target, data, key)
 
-    def call(self, node: Node | str, name: str, payload: Any = None, timeout: float = 2) -> Any:
+    def call(self, node: Callee, name: str, payload: Any = None, timeout: float = 2) -> Any:
         """Run ``HubSetting.calls[name]`` in another hub, and return its result.
 
-        :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.
+        :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.  Or a room:
+            runs ``OwnedOption.calls[name]`` in the hub that owns it.
         :param payload: anything that JSON can say, as the result.
         :param timeout: seconds; the function begins within twice as many, or never.
         :raises NodeGone, CallFailed: when there is no such hub; when the function raises.
@@ -295,6 +298,15 @@ class Hub(EachClient[Meta, Header]):
         :raises SettingError: for a name that is not 1 to 200 printable characters.
         """
         return self._rooms.find_or_make(name, option)
+
+    def own(self, name: str, option: OwnedOption[T]) -> OwnedRoom[T]:
+        """Make a room whose clock runs in one hub at a time, of all hubs that call this.
+
+        :raises UsageError: when this hub has a room of that name already.
+        :raises SettingError: for a name that is not 1 to 200 printable characters.
+        :raises HubClosed: when the hub is closing.
+        """
+        return self._rooms.own(name, option)
 
     def rooms(self) -> list[Hotline[Meta, Header]]:
         """Return the rooms that ``room`` finds, oldest first."""

@@ -15,11 +15,13 @@ from hubthread.core.core import Core
 from hubthread.errors import UsageError
 from hubthread.room_option import HotlineOption, check_room_name
 from hubthread.rooms.hotline import Hotline
+from hubthread.rooms.ticking.owned import OwnedOption, OwnedRoom
 
 __all__ = ["MakeOption", "RoomMaker"]
 
 Meta = TypeVar("Meta")
 Header = TypeVar("Header", bound=Hashable)
+Obj = TypeVar("Obj")
 
 MakeOption = HotlineOption | Callable[[str], HotlineOption] | None
 """The option of a room that is made, or a function that returns it for the room's name."""
@@ -51,6 +53,17 @@ class RoomMaker(Generic[Meta, Header]):
                     f"returns it"
                 )
             return self._add(option, named=True)
+
+    def own(self, name: str, option: OwnedOption[Obj]) -> OwnedRoom[Obj]:
+        """Make a room that one hub owns; see ``Hub.own``."""
+        check_room_name(name)
+        check_kind("option", option, OwnedOption, "an OwnedOption")
+        hotline = self.make(replace(option.room or HotlineOption(), name=name, shared=True))
+        try:
+            return OwnedRoom(hotline, option)
+        except BaseException:
+            hotline.close()
+            raise
 
     def find_or_make(self, name: str, option: MakeOption) -> Hotline[Meta, Header]:
         """Find or make a room; see ``Hub.room``."""

@@ -14,7 +14,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
+from hubthread.backplane.interfaces import (
+    BackplaneHost,
+    BackplaneState,
+    LeaseAnswer,
+    Message,
+    Receiver,
+)
 from hubthread.backplane.memory import MemoryBackplane, MemoryLink
 from hubthread.backplane.redis.keeper import CHECK
 from hubthread.backplane.redis.room import Arrival, Batch, Room, entry_arrival
@@ -46,16 +52,20 @@ class _Stored:
         self._used = now()
         self._taken: dict[str, tuple[int, int]] = {}  # by origin: the last number, its offset
 
-    def place(self, batch: Batch) -> tuple[Arrival | None, int]:
+    def place(self, batch: Batch, *, fenced: bool) -> tuple[Arrival | None, int]:
         """Place a batch, once.
 
-        :returns: what is published, None for a batch that was placed before; and the offset of
-            the last message.
+        :param fenced: True to give it no place.
+        :returns: what is published, None for a batch that was placed before or has no place; and
+            the offset of the last message, 0 if it has no place.
         """
         origin = batch.room.origin
         number, offset = self._taken.get(origin, (0, 0))
         if number == batch.last:
             return None, offset
+        if fenced:
+            self._taken[origin] = batch.last, 0
+            return None, 0
         self.top += len(batch.messages)
         self._taken[origin] = batch.last, self.top
         name = b"%d-%d" % (self.top, len(batch.messages))
@@ -119,9 +129,12 @@ class VirtualBackplane(MemoryBackplane):
         return self._stored.get(name)
 
     def place(self, batch: Batch) -> tuple[str, int]:
-        """Place a batch, and publish it; return its epoch and the offset of its last message."""
+        """Place a batch, and publish it.
+
+        :returns: its epoch and the offset of its last message, 0 if it is refused.
+        """
         stored = self.stored(batch.room)
-        arrival, top = stored.place(batch)
+        arrival, top = stored.place(batch, fenced=self._fences(batch.room.name, batch.token))
         if arrival is not None:
             for link in self.links:
                 link.hear(batch.room.name, arrival)
@@ -131,7 +144,9 @@ class VirtualBackplane(MemoryBackplane):
         """Begin anew, without any room; every link has to connect again."""
         self._run += 1
         self._stored.clear()
+        self._leases.clear()
         for link in self.links:
+            link.came_at = self.clock.now()
             link.lose_connection()
 
     def state(self, link: VirtualLink, room: str, members: Mapping[str, str], count: int) -> None:
@@ -190,6 +205,8 @@ class VirtualLink(MemoryLink):
         self._cut_at: float | None = None
         self._late_records: dict[str, Callable[[], object]] = {}  # by key, while it is cut
         self._looks = 0
+        self.came_at = -math.inf
+        """The time at which the link came to another server than before."""
         self.dropping = 0
         """The number of messages of the server that will not come."""
 
@@ -301,6 +318,24 @@ class VirtualLink(MemoryLink):
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """See ``BackplaneLink.take``."""
         return super().take(key, timeout) if self._cut_at is None else None
+
+    def lease(
+        self,
+        room: str,
+        token: int,
+        seconds: float,
+        told: Callable[[LeaseAnswer | None], object],
+        saved: bytes | None = None,
+    ) -> None:
+        """See ``BackplaneLink.lease``."""
+        if self._cut_at is None:
+            super().lease(room, token, seconds, told, saved)
+        else:
+            told(None)
+
+    def server_age(self) -> float:
+        """See ``BackplaneLink.server_age``."""
+        return self.now() - self.came_at
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""
@@ -443,7 +478,10 @@ class VirtualLink(MemoryLink):
                 self._answer_at = self.now() + REPLY
                 return
             self._unanswered.pop(0)
-            batch.room.placed(batch, epoch, last)
+            if last:
+                batch.room.placed(batch, epoch, last)
+            else:
+                batch.room.refused(batch)
         for name, side in list(self._sides.items()):
             if side.changed:
                 side.changed = False

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hubthread import MemoryBackplane, RedisBackplane, UsageError
-from hubthread.backplane.interfaces import BackplaneLink, Message
+from hubthread import MemoryBackplane, NotOwner, RedisBackplane, UsageError
+from hubthread.backplane.interfaces import BackplaneLink, LeaseAnswer, Message
 from hubthread.backplane.memory import MemoryLink
 from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
@@ -65,6 +65,7 @@ class Seen:
         self.members: dict[str, str] = {}
         self.changes: list[str] = []
         self.count = 0
+        self.no_place: list[int] = []
 
     def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         assert self.start is None
@@ -90,6 +91,9 @@ class Seen:
 
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         raise AssertionError("nothing is lost here")
+
+    def refused(self, number: int) -> None:
+        self.no_place.append(number)
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         """Apply a change, as a receiver has to: what it knows is no change."""
@@ -623,3 +627,85 @@ def test_record_is_forgotten_in_time(links: Links, now: Now) -> None:
     now.seconds += 10.0
     assert two.take("a", TIMEOUT) is None
     assert two.take("b", TIMEOUT) == (one.node, b"b")
+
+
+def lease(
+    link: BackplaneLink, token: int = 0, seconds: float = 6.0, saved: bytes | None = None
+) -> LeaseAnswer:
+    """Take, renew or give up the lease of the room."""
+    told: Items[LeaseAnswer | None] = Items()
+    link.lease("room", token, seconds, told.add, saved)
+    (answer,) = told.wait(1)
+    assert answer is not None
+    return answer
+
+
+def test_lease_has_one_hub_at_a_time_and_tokens_that_rise(links: Links, now: Now) -> None:
+    one, two = links
+    keep_first(one)
+    first = lease(one)
+    assert first.token > 0
+    assert first == LeaseAnswer(True, first.token, 6.0, b"")
+    held = lease(two)
+    assert (held.held, held.token) == (False, first.token)
+    assert 0 < held.seconds <= 6.0
+    assert lease(one).token == first.token  # the answer before was lost, say
+    now.seconds += 4.0
+    assert lease(one, first.token).held
+    now.seconds += 4.0
+    assert not lease(two).held
+    now.seconds += 4.0
+    assert lease(one, first.token).held  # it has ended, but no other hub came
+    now.seconds += 7.0
+    second = lease(two)
+    assert second.token > first.token
+    assert not lease(one, first.token).held
+    assert lease(two, second.token, 0.0) == LeaseAnswer(True, second.token, 0.0)
+    assert lease(one).token > second.token
+    assert not lease(two, second.token, 0.0).held  # too late: nothing is given up
+    assert not lease(two).held
+    assert one.server_age() == float("inf")
+
+
+def test_lease_saved_state_is_that_of_the_last_owner(links: Links, now: Now) -> None:
+    one, two = links
+    keep_first(one)
+    first = lease(one).token
+    lease(one, first, saved=b"1\r\n\xff")
+    lease(one, first)
+    now.seconds += 7.0
+    second = lease(two)
+    assert second.saved == b"1\r\n\xff"
+    assert not lease(one, first, saved=b"late").held
+    lease(two, second.token, 0.0, saved=b"")
+    assert lease(one).saved == b""
+
+
+def test_push_of_a_hub_that_has_lost_the_lease_has_no_place(links: Links, now: Now) -> None:
+    one, two = links
+    here, there = Seen(), Seen()
+    one.attach("room", KEEP, here)
+    two.attach("room", KEEP, there)
+    publish(one, "room", "of any hub")
+    first = lease(one).token
+
+    def owned(link: BackplaneLink, text: str, token: int) -> int | None:
+        try:
+            return link.publish("room", Message(Frame(text, 1), token=token))
+        except NotOwner:  # in memory it is known at once
+            return None
+
+    owned(one, "by its owner", first)
+    now.seconds += 7.0
+    owned(one, "nobody has it", first)
+    second = lease(two).token
+    refused = owned(one, "too late", first)
+    owned(one, "too late again", first)
+    owned(two, "by the next", second)
+    publish(one, "room", "of any hub, again")
+    texts = ["of any hub", "by its owner", "nobody has it", "by the next", "of any hub, again"]
+    assert here.texts == there.texts == texts
+    if refused is not None:
+        assert here.no_place[-1] == refused + 1
+        assert here.numbers == [1, 2, 3, None, 6]
+    assert there.no_place == []

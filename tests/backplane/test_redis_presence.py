@@ -35,6 +35,9 @@ class Picture:
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         raise AssertionError("nobody pushes here")
 
+    def refused(self, number: int) -> None:
+        raise AssertionError("nobody owns the room here")
+
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         pass
 

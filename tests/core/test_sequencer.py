@@ -276,7 +276,7 @@ class Repeating:
 
     def __init__(self, receiver: Receiver) -> None:
         self.attached, self.lost = receiver.attached, receiver.lost
-        self.counted = receiver.counted
+        self.counted, self.refused = receiver.counted, receiver.refused
         self.has_presence = receiver.has_presence
         self._receiver = receiver
 

@@ -112,7 +112,7 @@ HUB = {
     "clients", "clients_num", "clock", "close", "cluster", "context", "context_iter_a_async_exec",
     "context_iter_a_sync_exec", "context_iter_s_async_exec", "drain", "each_client",
     "exec_async", "exec_sync", "health", "hotline", "join", "logger", "long_polling", "marshal",
-    "metrics", "metrics_app", "monitor", "name", "push", "room", "rooms", "run", "serve",
+    "metrics", "metrics_app", "monitor", "name", "own", "push", "room", "rooms", "run", "serve",
     "servers", "setting", "silent_hotline",
     "socket_handles", "start", "start_once", "started", "state", "statistics", "tell",
     "unmarshal",

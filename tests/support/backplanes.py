@@ -51,6 +51,8 @@ class Recorder:
         self.events: Items[tuple[Position, str | None, int | None]] = Items()
         """Positions, with the text that has arrived there, or None for the begin or a gap; and
         the own number."""
+        self.refusals: Items[int] = Items()
+        """The own numbers that have no place."""
 
     def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         self.events.add((position, None, None))
@@ -60,6 +62,9 @@ class Recorder:
             at = Position(first.epoch, first.offset + place)
             own = None if number is None else number + place
             self.events.add((at, str(message.frame.payload), own))
+
+    def refused(self, number: int) -> None:
+        self.refusals.add(number)
 
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         self.events.add((position, None, number))

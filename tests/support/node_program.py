@@ -58,6 +58,9 @@ class _Teller:
         for place, message in enumerate(messages):
             _say("event", first.epoch, first.offset + place, message.frame.payload)
 
+    def refused(self, number: int) -> None:
+        raise AssertionError("nobody owns the room here")
+
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         _say("event", position.epoch, position.offset, None)
 

@@ -86,9 +86,11 @@ class RedisServer:
             process.communicate(timeout=TIMEOUT)
 
     def age(self, seconds: float) -> None:
-        """Let time pass: keys expire that much sooner."""
+        """Let time pass: keys and leases end that much sooner."""
         with self.client() as client:
             for key in client.scan_iter():
+                if client.type(key) == b"hash" and int(client.hget(key, "u") or 0):
+                    client.hincrby(key, "u", -int(seconds * 1000))
                 left = client.pttl(key) - int(seconds * 1000)
                 if left > 0:
                     client.pexpire(key, left)

@@ -12,6 +12,7 @@ Read in this order:
   fetches what was missed, and drops a connection that has fallen silent.
 - ``presence.py``: who is in the shared rooms, in all hubs, and the leases of the hubs.
 - ``boxes.py``: the letters that a hub sends and hears.  ``beats.py``: the hubs that live.
+- ``lease.py``: the lease of the hub that owns a room.
 - ``records.py``: what a hub keeps for others, such as sessions, and what of it waits.
 - ``owner.py``: the hub's connection, as these threads see it.
 """

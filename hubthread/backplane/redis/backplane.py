@@ -15,11 +15,18 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
-from hubthread.backplane.interfaces import BackplaneHost, BackplaneState, Message, Receiver
+from hubthread.backplane.interfaces import (
+    BackplaneHost,
+    BackplaneState,
+    LeaseAnswer,
+    Message,
+    Receiver,
+)
 from hubthread.backplane.redis.beats import Beats
 from hubthread.backplane.redis.boxes import Boxes, Letter
 from hubthread.backplane.redis.history import read_latest
 from hubthread.backplane.redis.keeper import Keeper
+from hubthread.backplane.redis.lease import answer_of, lease_command
 from hubthread.backplane.redis.presence import COUNT, Presences, RoomPresence
 from hubthread.backplane.redis.publisher import Publisher
 from hubthread.backplane.redis.records import Records, take_command, taken
@@ -283,6 +290,31 @@ class RedisLink:
 
         return self._read(read, timeout)
 
+    def lease(
+        self,
+        room: str,
+        token: int,
+        seconds: float,
+        told: Callable[[LeaseAnswer | None], object],
+        saved: bytes | None = None,
+    ) -> None:
+        """See ``BackplaneLink.lease``."""
+        size = len(saved or b"")
+        self._admit("the lease of room", room, size)
+
+        def done(reply: object) -> None:
+            self._release(1, size)
+            told(answer_of(reply))
+
+        data = lease_command(keys_of(self._prefix, room), self.node, token, seconds, saved)
+        until = monotonic() + max(seconds / 3, 1.0)
+        self._boxes.send(Letter(data, until, done, self.publisher.run_id))
+        self.publisher.wake()
+
+    def server_age(self) -> float:
+        """See ``BackplaneLink.server_age``."""
+        return monotonic() - self.publisher.came_at
+
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
         """See ``BackplaneLink.nodes``."""
         own = (self.node, 0.0, self._describe())
@@ -403,7 +435,7 @@ class RedisLink:
 
     def take_letters(self) -> list[Letter]:
         """Return the letters that are to be sent now."""
-        return self._boxes.take()
+        return self._boxes.take(self.publisher.run_id)
 
     def take_records(self) -> list[bytes]:
         """Return the commands that change records, as many as are to be sent now."""

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hubthread.backplane.redis.wire import command
 
@@ -34,8 +34,11 @@ class Letter(NamedTuple):
     """The command."""
     until: float | None
     """The time after which it is not sent; None for no limit."""
-    sent: Callable[[int | None], object]
-    """Called with the number of hubs that it has gone to; None if nobody knows."""
+    sent: Callable[[Any], object]
+    """Called with the server's answer: the number of hubs that it has gone to; None if nobody
+    knows."""
+    server: bytes = b""
+    """The run_id of the only server that it is for; empty for any."""
 
 
 class Boxes:
@@ -90,13 +93,17 @@ class Boxes:
         """Return the number of letters that wait."""
         return len(self._waiting)
 
-    def take(self) -> list[Letter]:
-        """Return the letters that are to be sent now; those that are too late are not."""
+    def take(self, server: bytes) -> list[Letter]:
+        """Return the letters that are to be sent now; those that are too late are not.
+
+        :param server: the run_id of the server.
+        """
         found: list[Letter] = []
         size = 0
         while self._waiting and size < PIPELINE_BYTES:
             letter = self._waiting.popleft()
-            if letter.until is not None and monotonic() >= letter.until:
+            late = letter.until is not None and monotonic() >= letter.until
+            if late or letter.server not in (b"", server):
                 letter.sent(None)
                 continue
             size += len(letter.data)

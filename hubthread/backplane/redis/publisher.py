@@ -9,8 +9,10 @@ be called on any thread, and returns at once.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
+from time import monotonic
 from typing import Any
 
 from hubthread.backplane.redis.owner import Owner
@@ -50,6 +52,8 @@ class Publisher:
         self._wire: Wire | None = None
         self.run_id = b""
         """The server that the connection is to; empty before the first."""
+        self.came_at = -math.inf
+        """The time at which the connection came to another server than before."""
 
     def read_top(self, room: Room) -> None:
         """Read a room's position; begin an epoch if it has none."""
@@ -98,7 +102,10 @@ class Publisher:
         wire = self._link.connector.connect()
         self._wire = wire
         self._link.refuse_closed()
-        self.run_id = wire.run_id()
+        run_id = wire.run_id()
+        if self.run_id and run_id != self.run_id:
+            self.came_at = monotonic()
+        self.run_id = run_id
         self._load(wire)
         self._beat = self._link.beat_command()
         self._link.connected("publisher")
@@ -132,8 +139,8 @@ class Publisher:
             if beat:
                 wire.read()
             while letters:
-                reached = wire.read()
-                letters.pop(0).sent(reached if isinstance(reached, int) else None)
+                reply = wire.read()
+                letters.pop(0).sent(None if isinstance(reply, ReplyError) else reply)
             replies = [wire.read() for _ in batches]
         except Lost:
             self._tops.extendleft(reversed(tops))
@@ -198,6 +205,9 @@ class Publisher:
             if verdict == b"ok":
                 batch.room.placed(batch, epoch.decode(), int(top))
                 self._link.answered(batch)
+            elif verdict == b"fenced":
+                batch.room.refused(batch)
+                self._link.answered(batch)
             else:
                 left.append(batch)
         self._unanswered = left
@@ -215,7 +225,11 @@ class Publisher:
 
 
 def place_command(
-    keys: Keys, keep: History | None, server: tuple[bytes, bytes], origin: str, numbers: range
+    keys: Keys,
+    keep: History | None,
+    server: tuple[bytes, bytes],
+    origin: str,
+    numbers: range,
 ) -> tuple[bytes | int, ...]:
     """Return the keys and arguments of ``PUBLISH``, all but the body.
 
@@ -227,10 +241,14 @@ def place_command(
     return (*before, *server, *after, numbers[0], numbers[-1], INLINE_BYTES)
 
 
-def _of_room(keys: Keys, keep: History | None, origin: str) -> Any:
-    """Return the keys of a room, and those arguments that each batch of the room has."""
+def _of_room(keys: Keys, keep: History | None, origin: str, *more: bytes) -> Any:
+    """Return the keys of a room, and those arguments that each batch of the room has.
+
+    :param more: further keys.
+    """
     name = origin.encode()
-    before = (4, keys.stream, keys.meta, keys.channel, keys.origin + name)
+    own = keys.stream, keys.meta, keys.channel, keys.origin + name, *more
+    before = (len(own), *own)
     return before, (META_MS, *_kept(keep), name)
 
 
@@ -252,9 +270,20 @@ def _publish_command(batch: Batch, server: bytes) -> bytes:
         before, after = _of_room(room.keys, room.keep, room.origin)
         begin = b"*%d\r\n%b" % (_PARTS, encode(b"EVALSHA", PUBLISH.sha, *before))
         room.encoded = begin, encode(*after)
+    if batch.token:
+        return _fenced_command(batch, server)
     begin, kept = room.encoded
     rest = encode(batch.first, batch.last, INLINE_BYTES, batch.body)
     return b"".join((begin, server, kept, rest))
+
+
+def _fenced_command(batch: Batch, server: bytes) -> bytes:
+    """Return the same for a batch of the hub that owns the room."""
+    room = batch.room
+    before, after = _of_room(room.keys, room.keep, room.origin, room.keys.lease)
+    begin = b"*%d\r\n%b" % (_PARTS + 2, encode(b"EVALSHA", PUBLISH.sha, *before))
+    numbers = batch.first, batch.last, INLINE_BYTES
+    return b"".join((begin, server, encode(*after, *numbers, batch.body, batch.token)))
 
 
 def _all(waiting: deque[Any]) -> list[Any]:

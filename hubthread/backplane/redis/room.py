@@ -39,7 +39,7 @@ MOST_ORIGINS = 1024
 class Batch:
     """Own messages that are one entry of the stream."""
 
-    __slots__ = ("body", "epoch", "first", "last", "messages", "room", "top")
+    __slots__ = ("body", "epoch", "first", "last", "messages", "refused", "room", "token", "top")
 
     def __init__(self, room: Room, first: int, messages: list[Message], body: bytes) -> None:
         self.room = room
@@ -51,6 +51,10 @@ class Batch:
         """The epoch in which the server has placed it; empty before its answer."""
         self.top = 0
         """The offset of its last message, or a later one."""
+        self.token = messages[0].token
+        """The token of the lease of the hub that owns the room; 0 for any other push."""
+        self.refused = False
+        """True if the server has refused it, as another hub owns the room."""
 
 
 class Arrival(NamedTuple):
@@ -132,6 +136,8 @@ class Room:
         self.given = self.arrived = 0  # own numbers
         self._waiting: deque[tuple[Message, bytes]] = deque()
         self._waiting_bytes = 0
+        self._token = 0  # of the last one that waits, or has waited
+        self._one_token = True  # those that wait have it
         self._own: deque[Batch] = deque()  # packed, and not arrived yet
         self._later: dict[int, Arrival] = {}  # by the offset before the first message
         self._later_bytes = 0
@@ -152,6 +158,8 @@ class Room:
         """Let a message wait; return its number, and True if the publisher has to be told."""
         with self.lock:
             self.given += 1
+            if message.token != self._token:
+                self._token, self._one_token = message.token, not self._waiting
             self._waiting.append((message, data))
             self._waiting_bytes += len(data)
             tell, self.dirty = not self.dirty, True
@@ -183,20 +191,23 @@ class Room:
             return batch
 
     def _take_waiting(self) -> list[tuple[Message, bytes]]:
+        """Take messages with one token, as many as belong into one batch."""
         waiting = self._waiting
-        if len(waiting) <= BATCH_MESSAGES and self._waiting_bytes <= BATCH_BYTES:
+        alike = self._one_token
+        if alike and len(waiting) <= BATCH_MESSAGES and self._waiting_bytes <= BATCH_BYTES:
             taken = list(waiting)
             waiting.clear()
             self._waiting_bytes = 0
             return taken
         taken = []
         size = 0
-        while len(taken) < BATCH_MESSAGES:
+        while waiting and len(taken) < BATCH_MESSAGES:
             size += len(waiting[0][1])
-            if taken and size > BATCH_BYTES:
+            if taken and (size > BATCH_BYTES or waiting[0][0].token != taken[0][0].token):
                 break
             taken.append(waiting.popleft())
             self._waiting_bytes -= len(taken[-1][1])
+        self._one_token = alike or not waiting
         return taken
 
     def placed(self, batch: Batch, epoch: str, last: int) -> None:
@@ -210,6 +221,12 @@ class Room:
                 self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
             else:
                 self._lose_own(epoch)
+
+    def refused(self, batch: Batch) -> None:
+        """Take an own batch that the server has refused: it has no place."""
+        with self.lock:
+            batch.refused = True
+            self._drop_refused()
 
     def moved(self, epoch: str, top: int) -> None:
         """Learn the room's position, for the first time or after its epoch was lost."""
@@ -397,4 +414,11 @@ class Room:
         self.arrived = max(self.arrived, number)
         while self._own and self._own[0].last <= number:
             self._own.popleft()
+        self._drop_refused()
+
+    def _drop_refused(self) -> None:
+        """Let go of own batches that were refused, behind those that come before them."""
+        while self._own and self._own[0].refused:
+            self.arrived = self._own.popleft().last
+            self.receiver.refused(self.arrived)
         self._end_if_done()

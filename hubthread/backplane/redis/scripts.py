@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 __all__ = [
     "LEASE",
+    "LEASE_MS",
     "PRESENT",
     "PUBLISH",
     "SWEEP",
@@ -28,6 +29,10 @@ __all__ = [
 
 VERSION = 1
 """The first number of each batch, so that a newer hub can say that it speaks otherwise."""
+
+
+LEASE_MS = 24 * 3600 * 1000
+"""Milliseconds that the lease of a room, and its saved state, outlive their last use."""
 
 
 class Script(NamedTuple):
@@ -49,6 +54,11 @@ class Keys(NamedTuple):
     """The start of the names of keys that hold the last number taken from each origin."""
     start: bytes
     """The start of all these names."""
+
+    @property
+    def lease(self) -> bytes:
+        """The hash that says which hub owns the room; see ``lease.py``."""
+        return self.start + b"l"
 
     @property
     def presence(self) -> bytes:
@@ -110,8 +120,20 @@ local known = redis.call('GET', KEYS[4])
 if known then
   local taken_epoch, taken, place = string.match(known, '^(.*):(%d+):(%d+)$')
   if taken_epoch == epoch then
-    if tonumber(taken) == last then return {'ok', epoch, tonumber(place)} end
+    if tonumber(taken) == last then
+      return {place == '0' and 'fenced' or 'ok', epoch, tonumber(place)}
+    end
     if tonumber(taken) ~= first - 1 then return {'order', epoch, top} end
+  end
+end
+if KEYS[5] then
+  local fence, token = tonumber(redis.call('HGET', KEYS[5], 'f') or 0), tonumber(ARGV[12])
+  if token < fence then
+    redis.call('SET', KEYS[4], epoch .. ':' .. ARGV[9] .. ':0', 'EX', 3600)
+    return {'fenced', epoch, top}
+  elseif token > fence then
+    redis.call('HSET', KEYS[5], 'f', ARGV[12])
+    redis.call('PEXPIRE', KEYS[5], ARGV[3])
   end
 end
 local count = last - first + 1
@@ -144,9 +166,10 @@ return {'ok', epoch, top}
 )
 """Place a batch, keep it, and publish it; a batch that was taken before keeps its place.
 
-KEYS stream, meta, channel, origin; ARGV as ``TOP``, then the origin, its first and last number,
-the bytes that are published at most, and the body.  Returns ``ok``, or ``order`` if an earlier
-batch has failed; the epoch, and the offset of the last message.
+KEYS stream, meta, channel, origin, and the lease if there is a token; ARGV as ``TOP``, then the
+origin, its first and last number, the bytes that are published at most, the body, and the token.
+Returns ``ok``, ``fenced`` if another hub has had the lease since, or ``order`` if an earlier batch
+has failed; the epoch, and the offset of the last message.
 """
 
 

@@ -11,6 +11,7 @@
 ``countdown.py``  ``OperationCountdown`` and ``OperationCountdownTicker``
 ``moves.py``      ``Inputs``: numbered inputs of members, each for a tick
 ``record.py``     the flight recorder, whose files ``hubthread.testing.replay`` plays
+``owned.py``      ``OwnedOption``, ``OwnedRoom``: rooms that one of several hubs owns
 ``inputs.py``     ``InputGate``: one input of each member, or its default
 ================  ==================================================================
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from hubthread.clients.client import Client
 
 __all__ = [
+    "LEASE",
     "Agenda",
     "Countdown",
     "Finish",
@@ -41,6 +42,9 @@ __all__ = [
     "TellOverrun",
     "WaitUntil",
 ]
+
+LEASE = "lease"
+"""The reason for which a room's clock stands still in a hub that does not own the room."""
 
 CLOSURES_TIME = 0.001
 """Seconds for which closures that wait together run before what they send leaves."""
@@ -166,6 +170,7 @@ class Agenda:
         """The figures of the ticks.  Another thread may read them without the lock."""
         self._paused_at: float | None = None  # on the hub's clock
         self._pauses: set[str] = set()  # the reasons
+        self._runs_until = math.inf  # on the hub's clock: the room's lease ends then
         self._lag = 0.0  # of the room's clock behind the hub's
         self._steps = 0  # ticks that a paused room has yet to run
         self._stepping = False  # True in a round with one of them
@@ -279,6 +284,16 @@ class Agenda:
                 self._lag += self._clock() - self._paused_at
                 self._paused_at = None
 
+    def run_until(self, time: float) -> None:
+        """Let the clock go on; it stands still from a time of the hub's clock on, for ``LEASE``.
+
+        The tick thread itself looks at the time: no tick begins after it, however late the thread
+        gets to run.
+        """
+        with self._lock:
+            self._runs_until = time
+            self.resume(LEASE)
+
     @property
     def paused(self) -> bool:
         """True if the room's clock stands still."""
@@ -334,6 +349,9 @@ class Agenda:
         :param now: the time of the hub's clock.
         """
         with self._lock:
+            if now >= self._runs_until:
+                self._runs_until = math.inf
+                self.pause(LEASE)
             paused_at = self._paused_at
             at = (now if paused_at is None else paused_at) - self._lag
             runs = (paused_at is None or self._stepping) and self._ending is None

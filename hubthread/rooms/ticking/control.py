@@ -64,11 +64,16 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         self, hotline: Hotline[Any, Any], setup: TickSetup[FrameControl[Obj], Obj]
     ) -> None:
         super().__init__(hotline._core, hotline.hotline_id, hotline._option, hotline)
-        self._loop: TickLoop[FrameControl[Obj], Obj] = TickLoop(self, setup)
+        self._loop: TickLoop[FrameControl[Obj], Obj] = self._make_loop(setup)
         self._attendance = self._loop.attendance
         self._loop.start(self)
         self._log.room = self
         self._core.registry.replace(self)
+
+    def _make_loop(
+        self, setup: TickSetup[FrameControl[Obj], Obj]
+    ) -> TickLoop[FrameControl[Obj], Obj]:
+        return TickLoop(self, setup)
 
     def _watched(self) -> Sequence[Watched]:
         return (self._loop,)

@@ -485,6 +485,9 @@ class TickLoop(Generic[Control, Obj]):
 
     def _start(self, calls: TickCallbacks[Control, Obj]) -> None:
         self._send_together(calls.on_start)
+        self._begin_ticks()
+
+    def _begin_ticks(self) -> None:
         setup = self._setup
         if setup.period:
             offset = self._drive.phase * min(setup.period, SPREAD)

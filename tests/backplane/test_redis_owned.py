@@ -1,0 +1,161 @@
+"""Rooms that one hub owns, by way of Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hubthread import (
+    BackplaneDown,
+    CallTimeout,
+    FrameControl,
+    History,
+    HotlineOption,
+    Hub,
+    HubSetting,
+    NodeGone,
+    NotOwner,
+    OwnedOption,
+    OwnedRoom,
+    RedisBackplane,
+)
+from hubthread.core import lease
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import TIMEOUT, Items, tries
+
+PROGRAM = Path(__file__).parents[1] / "support" / "owner_program.py"
+LEASE = 0.4
+
+
+@pytest.fixture(autouse=True)
+def _short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "SECONDS", LEASE)
+    monkeypatch.setattr(lease, "RENEW", LEASE / 6)
+    monkeypatch.setattr(lease, "MARGIN", LEASE / 4)
+
+
+class Game:
+    """The callbacks of a room, and what they have noted."""
+
+    def __init__(self) -> None:
+        self.notes: Items[str] = Items()
+        self.option = OwnedOption[list[int]](
+            lambda: [0],
+            self.logic,
+            hz=50,
+            calls={"add": self.add},
+            save=lambda obj: b"%d" % obj[0],
+            load=lambda saved: [int(saved)],
+            room=HotlineOption(shared=True, history=History()),
+        )
+
+    def logic(self, frame: FrameControl[list[int]], obj: list[int]) -> None:
+        assert isinstance(frame, OwnedRoom)
+        frame.push(f"{frame.token} {frame.hub.name} {obj[0]}")
+        self.notes.add(f"{frame.hub.name} {obj[0]}")
+
+    def add(self, frame: FrameControl[list[int]], obj: list[int], payload: int) -> int:
+        obj[0] += payload
+        return obj[0]
+
+
+@contextlib.contextmanager
+def hub_with_redis(server: RedisServer, prefix: str, name: str) -> Iterator[Hub[Any, Any]]:
+    backplane = RedisBackplane(server.url, prefix=prefix)
+    with Hub(HubSetting[Any, Any](dict, hub_name=name, backplane=backplane)) as hub:
+        yield hub
+
+
+def call(hub: Hub[Any, Any], room: OwnedRoom[Any], number: int) -> Any:
+    """Call until a hub that owns the room has answered."""
+    for _ in tries():
+        with contextlib.suppress(NodeGone, CallTimeout, BackplaneDown):
+            return hub.call(room, "add", number)
+    raise AssertionError("no hub has owned the room")
+
+
+def test_owner_that_closes_hands_its_state_over(server: RedisServer) -> None:
+    played, prefix = Game(), secrets.token_hex(4)
+    with hub_with_redis(server, prefix, "two") as two:
+        with hub_with_redis(server, prefix, "one") as one:
+            first = one.own("arena", played.option)
+            played.notes.until(lambda notes: "one 0" in notes)
+            second = two.own("arena", played.option)
+            assert call(two, second, 7) == 7
+            with pytest.raises(NotOwner):
+                second.exec_async(lambda frame, obj: None)
+            first.post("add", 1)
+            played.notes.until(lambda notes: "one 8" in notes)
+        played.notes.until(lambda notes: "two 8" in notes)
+        assert second.token > first.token
+        notes = played.notes.now()
+        assert not any(note.startswith("one") for note in notes[notes.index("two 8") :])
+        second.close()
+        assert second.join(TIMEOUT)
+        third = two.own("arena", played.option)
+        assert call(two, third, 0) == 0  # a room that was closed begins anew
+
+
+def test_server_that_starts_again_keeps_the_owner(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "SECONDS", 60.0)  # a busy machine may stand still for a while
+    played, prefix = Game(), secrets.token_hex(4)
+    with (
+        hub_with_redis(server, prefix, "one") as one,
+        hub_with_redis(server, prefix, "two") as two,
+    ):
+        first = one.own("arena", played.option)
+        assert call(one, first, 5) == 5
+        second = two.own("arena", played.option)
+        with server.client() as client:
+            client.flushall()
+        server.restart()
+        assert call(two, second, 0) == 5
+        assert (first.is_owner, second.is_owner) == (True, False)
+
+
+def test_owner_that_was_stopped_in_a_tick_reaches_no_member_afterwards(
+    server: RedisServer,
+) -> None:
+    played, prefix = Game(), secrets.token_hex(4)
+    process = subprocess.Popen(
+        [sys.executable, str(PROGRAM), server.url, prefix, f"{LEASE}"],
+        env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process, hub_with_redis(server, prefix, "two") as two:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "in the tick\n"
+            room = two.own("arena", played.option)
+            process.send_signal(signal.SIGSTOP)
+            played.notes.until(lambda notes: len(notes) > 2)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            process.send_signal(signal.SIGCONT)
+            assert process.stdout.readline() == "pushed\n"
+            assert process.stdout.readline() == "orphan\n"
+            process.wait(TIMEOUT)  # its hub has closed: what it pushed has been judged
+        finally:
+            process.kill()
+        assert call(two, room, 1) == 1
+        with server.client() as client:
+            entries = client.xrange(f"{prefix}:{{arena}}:s")
+        bodies = b"".join(fields[b"d"] for _, fields in entries)
+        assert b"in time" in bodies
+        assert b"two 0" in bodies
+        assert b"too late" not in bodies
+        assert b"orphan" not in bodies
