@@ -49,7 +49,7 @@ def test_client_moves_to_another_process_and_back_when_that_is_killed(
         def told(room: Room, count: int) -> list[Any]:
             return [room.receive(TIMEOUT)["n"] for _ in range(count)]
 
-        # The own push comes back behind the record of the session in Redis.
+        # The record of the session goes out with the own push at the latest.
         link.send("say", {"n": 1})
         assert told(room, 1) == [1]
         proxy.lead_to(paths[1])  # the process lives, and is asked
