@@ -300,9 +300,11 @@ class Hub(EachClient[Meta, Header]):
         return self._rooms.find_or_make(name, option)
 
     def own(self, name: str, option: OwnedOption[T]) -> OwnedRoom[T]:
-        """Make a room whose clock runs in one hub at a time, of all hubs that call this.
+        """Return a room whose clock runs in one hub at a time, of all hubs that call this.
 
-        :raises UsageError: when this hub has a room of that name already.
+        Of several callers in this hub, one makes the room.
+
+        :raises UsageError: when this hub has another kind of room of that name.
         :raises SettingError: for a name that is not 1 to 200 printable characters.
         :raises HubClosed: when the hub is closing.
         """

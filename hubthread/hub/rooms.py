@@ -55,15 +55,19 @@ class RoomMaker(Generic[Meta, Header]):
             return self._add(option, named=True)
 
     def own(self, name: str, option: OwnedOption[Obj]) -> OwnedRoom[Obj]:
-        """Make a room that one hub owns; see ``Hub.own``."""
+        """Find or make a room that one hub owns; see ``Hub.own``."""
         check_room_name(name)
         check_kind("option", option, OwnedOption, "an OwnedOption")
-        hotline = self.make(replace(option.room or HotlineOption(), name=name, shared=True))
-        try:
-            return OwnedRoom(hotline, option)
-        except BaseException:
-            hotline.close()
-            raise
+        with self._lock:
+            found = self._core.registry.named(name)
+            if isinstance(found, OwnedRoom):
+                return found
+            hotline = self.make(replace(option.room or HotlineOption(), name=name, shared=True))
+            try:
+                return OwnedRoom(hotline, option)
+            except BaseException:
+                hotline.close()
+                raise
 
     def find_or_make(self, name: str, option: MakeOption) -> Hotline[Meta, Header]:
         """Find or make a room; see ``Hub.room``."""

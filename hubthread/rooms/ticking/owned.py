@@ -258,6 +258,12 @@ class OwnedRoom(FrameControl[Obj]):
         """
         self._core.letters.post(self.name, name, payload)
 
+    def __repr__(self) -> str:
+        state = "closed" if self.is_closed else "owned here" if self.is_owner else "elsewhere"
+        rate = f"{self.hz:g} Hz" if self.hz else "no ticks"
+        members = f"{self.members_num} members"
+        return f"<OwnedRoom {self.hotline_id} {self.name!r} {state}, {rate}, {members}>"
+
     def step(self) -> None:
         """See ``FrameControl.step``.
 

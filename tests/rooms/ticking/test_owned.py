@@ -362,14 +362,22 @@ def test_news_of_an_earlier_room_closes_no_later_one() -> None:
         assert [room.is_closed for room in played.rooms] == [False, False]
 
 
-def test_own_hub_that_has_the_room_already_is_refused() -> None:
+def test_own_again_returns_the_room_and_refuses_what_is_wrong() -> None:
     with game() as (cluster, played):
-        with pytest.raises(UsageError, match="the hub has a room 'arena/3' already"):
-            cluster.hubs[0].own("arena/3", played.option)
+        one = cluster.hubs[0]
+        assert one.own("arena/3", OwnedOption(list)) is played.rooms[0]
+        assert one.room("arena/3") is played.rooms[0]
+        one.hotline(HotlineOption("plain", shared=True))
+        with pytest.raises(UsageError, match="the hub has a room 'plain' already"):
+            one.own("plain", OwnedOption(list))
         with pytest.raises(SettingError, match="name: expected 1 to 200 printable characters"):
-            cluster.hubs[0].own("", played.option)
+            one.own("", played.option)
         with pytest.raises(SettingError, match="option: expected an OwnedOption"):
-            cluster.hubs[0].own("other", HotlineOption())  # type: ignore[arg-type]
+            one.own("other", HotlineOption())  # type: ignore[arg-type]
+        assert [repr(room) for room in played.rooms] == [
+            "<OwnedRoom 1 'arena/3' owned here, 10 Hz, 0 members>",
+            "<OwnedRoom 1 'arena/3' elsewhere, 10 Hz, 0 members>",
+        ]
 
 
 @pytest.mark.parametrize(
