@@ -21,6 +21,7 @@ from hubthread import (
     HotlineOption,
     Hub,
     HubSetting,
+    OwnedOption,
     Position,
     QueueFull,
     RedisBackplane,
@@ -342,3 +343,11 @@ def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None
         assert len(found[1]) == 1
         link.keep("key", b"record", TIMEOUT)
         assert any(link.take("key", TIMEOUT) is not None for _ in tries())
+        option = OwnedOption[Any](
+            dict,
+            on_start=lambda frame, obj: frame.push("begun"),
+            calls={"count": lambda frame, obj, payload: frame.push_count},
+        )
+        owned = hub.own("owned", option)
+        assert hub.call(owned, "count", timeout=TIMEOUT) == 1
+        assert owned.wait_push_consumed(1, TIMEOUT)

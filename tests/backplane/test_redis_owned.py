@@ -53,6 +53,7 @@ class Game:
             self.logic,
             hz=50,
             calls={"add": self.add},
+            on_close=lambda frame, obj: frame.push(f"bye {frame.hub.name}"),
             save=lambda obj: b"%d" % obj[0],
             load=lambda saved: [int(saved)],
             room=HotlineOption(shared=True, history=History()),
@@ -83,6 +84,12 @@ def call(hub: Hub[Any, Any], room: OwnedRoom[Any], number: int) -> Any:
     raise AssertionError("no hub has owned the room")
 
 
+def stream(server: RedisServer, prefix: str) -> bytes:
+    """Return all pushes of the room that have a place, in their order."""
+    with server.client() as client:
+        return b"".join(fields[b"d"] for _, fields in client.xrange(f"{prefix}:{{arena}}:s"))
+
+
 def test_owner_that_closes_hands_its_state_over(server: RedisServer) -> None:
     played, prefix = Game(), secrets.token_hex(4)
     with hub_with_redis(server, prefix, "two") as two:
@@ -99,6 +106,8 @@ def test_owner_that_closes_hands_its_state_over(server: RedisServer) -> None:
         assert second.token > first.token
         notes = played.notes.now()
         assert not any(note.startswith("one") for note in notes[notes.index("two 8") :])
+        pushed = stream(server, prefix)
+        assert 0 < pushed.index(b"bye one") < pushed.index(b"two 8")
         second.close()
         assert second.join(TIMEOUT)
         third = two.own("arena", played.option)
@@ -152,10 +161,8 @@ def test_owner_that_was_stopped_in_a_tick_reaches_no_member_afterwards(
         finally:
             process.kill()
         assert call(two, room, 1) == 1
-        with server.client() as client:
-            entries = client.xrange(f"{prefix}:{{arena}}:s")
-        bodies = b"".join(fields[b"d"] for _, fields in entries)
-        assert b"in time" in bodies
-        assert b"two 0" in bodies
-        assert b"too late" not in bodies
-        assert b"orphan" not in bodies
+        pushed = stream(server, prefix)
+        assert b"in time" in pushed
+        assert b"two 0" in pushed
+        assert b"too late" not in pushed
+        assert b"orphan" not in pushed

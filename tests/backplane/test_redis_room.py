@@ -204,3 +204,38 @@ def test_parse_arrival_ignores_what_another_version_has_written() -> None:
     assert parse_arrival(b"1:7:2:e:origin:3:body:x") == Arrival("e", 7, 2, "origin", 3, b"body:x")
     for other in (b"2:7:2:e:origin:3:body", b"", b"1:x:2:e:origin:3:body", b"\xff:::::::"):
         assert parse_arrival(other) is None
+
+
+def test_room_refused_batch_has_no_place_and_those_around_it_have() -> None:
+    server = Server()
+    ended: list[Room] = []
+    node = Node(server)
+    room = Room("room", KEYS, None, node.seen, lambda room: None, ended.append)
+    room.moved("e1", 0)
+    for text, token in (("a", 0), ("b", 7), ("c", 7), ("d", 8), ("e", 0)):
+        one = Message(Frame(text, 1), token=token)
+        room.give(one, pack(one))
+    batches = [room.next_batch() for _ in range(4)]
+    assert room.next_batch() is None
+    found = [(batch.first, batch.last, batch.token) for batch in batches if batch is not None]
+    assert found == [(1, 1, 0), (2, 3, 7), (4, 4, 8), (5, 5, 0)]
+    first, refused, second, last = batches
+    assert first is not None
+    assert refused is not None
+    assert second is not None
+    assert last is not None
+    room.let_go()
+    # The server has placed a push of another hub first, which is missing here.
+    server.place("other", 1, ["x"])
+    placed = {each: server.place(room.origin, each.first, ["-"]) for each in (first, second)}
+    room.placed(first, "e1", placed[first].last)
+    room.refused(refused)
+    room.placed(second, "e1", placed[second].last)
+    room.refused(last)
+    assert node.seen.texts() == []
+    assert node.seen.refusals.now() == []
+    room.fetched(*node.look(10))
+    assert node.seen.texts() == ["x", "a", "d"]
+    assert node.seen.refusals.now() == [3, 5]
+    assert [number for _, text, number in node.seen.events.now() if text] == [None, 1, 4]
+    assert ended == [room]

@@ -181,6 +181,20 @@ def test_close_of_the_hub_hands_the_room_over_at_once() -> None:
         assert cluster.errors == []
 
 
+@pytest.mark.parametrize("how", ["close", "drain"])
+def test_last_pushes_of_an_owner_that_leaves_come_before_those_of_the_next(how: str) -> None:
+    with game(on_close=lambda frame, obj: frame.push("bye")) as (cluster, played):
+        one, two = cluster.hubs
+        member = two.connect()
+        played.rooms[1].answer(member.ctx)
+        cluster.advance(0.5)
+        one.close() if how == "close" else one.drain(timeout=0.1)
+        cluster.advance(0.5)
+        texts = [str(text).split()[-1] for text in member.messages()]
+        assert texts[:6] == ["1", "2", "3", "4", "5", "bye"]
+        assert texts[6] == "6"
+
+
 def test_drain_hands_the_room_over_at_its_begin() -> None:
     with game() as (cluster, played):
         one = cluster.hubs[0]
@@ -291,6 +305,19 @@ def test_failed_server_has_one_owner_all_the_time() -> None:
         assert played.owner() == 1
         assert len(played.ticks) >= 125
         assert played.notes == ["new", "start 1"]
+
+
+def test_failed_server_that_forgets_the_owner_gives_the_room_to_no_hub_too_early() -> None:
+    with game() as (cluster, played):
+        one, two = cluster.hubs
+        cluster.advance(5.0)
+        cluster.cut(one)  # it ticks on until its lease ends
+        cluster.fail_over()
+        cluster.advance(20.0)
+        last = max(time for time, name, _ in played.ticks if name == one.name)
+        first = min(time for time, name, _ in played.ticks if name == two.name)
+        assert 5.0 < last < first
+        assert played.owner() == 2
 
 
 KINDS = ("cut", "heal", "drop", "fail over", "wait", "wait", "call", "own")
