@@ -134,6 +134,7 @@ class Letters:
         check_key(key)
         frame = self._core.make_frame(data)
         self._core.state.refuse_closing("tells nobody anything")
+        self._start_early()
         head: dict[str, Any]
         if isinstance(target, Address):
             check_kind("target.node", target.node, str, "a string")
@@ -176,6 +177,7 @@ class Letters:
         check_kind("name", name, str, "a string")
         body = _bytes(marshal_json(payload))
         self._core.state.refuse_closing("calls no other hub")
+        self._start_early()
         letter = encode_letter({"post": name, "room": room}, body)
         self._core.sharing.link().tell(owner_box(room), letter, lambda reached: None, POST)
 
@@ -200,6 +202,9 @@ class Letters:
         if self._core.loop.is_here():
             raise UsageError("call waits for another hub: use it on a thread of the program")
         refuse_in_tick("call")
+        self._start_early()
+        if self._core.state.value == "new":
+            raise UsageError("call waits for another hub: start this hub first")
         body = _bytes(marshal_json(payload))
         while True:
             try:
@@ -209,6 +214,12 @@ class Letters:
                 if not tries:
                     raise
                 wait_for(self._changed, lambda: False, AGAIN)
+
+    def _start_early(self) -> None:
+        """Let a hub start that starts with its first use: letters go out after the start."""
+        early = self._core.loop.on_early
+        if early is not None:
+            early()
 
     def _call(self, box: str, head: dict[str, Any], body: bytes, who: str, gone: str) -> Any:
         name, timeout = head["name"], head["within"]

@@ -265,6 +265,12 @@ def test_wrong_arguments_raise(pair: Pair) -> None:
             call()
 
 
+def test_call_of_a_hub_that_has_not_started_is_refused() -> None:
+    hub = Hub[Any, Any](HubSetting(dict, backplane=MemoryBackplane()))
+    with pytest.raises(UsageError, match="start this hub first"):
+        hub.call("two", "add")
+
+
 def test_hub_without_backplane_is_a_cluster_of_one() -> None:
     with VirtualHub[Any, Any](HubSetting(dict, user=user_of, hub_name="one")) as hub:
         ann = hub.connect("/ann")

@@ -27,6 +27,8 @@ from hubthread import (
     HubSetting,
     Limits,
     MatcherMap,
+    MemoryBackplane,
+    NodeGone,
     PingPongPlan,
     PrefixHeader,
     Readers,
@@ -208,6 +210,18 @@ def test_init_app_first_push_of_a_view_starts_hub() -> None:
             assert ada.recv(TIMEOUT) == "in"
             assert client.post("/push", data="news").text == "2"
             assert ada.recv(TIMEOUT) == "news"
+
+
+@pytest.mark.parametrize("method", ["call", "tell"])
+def test_init_app_first_letter_of_a_view_starts_hub(method: str) -> None:
+    site = Site(backplane=MemoryBackplane(), calls={"double": lambda hub, number: 2 * number})
+    with site.served(), site.app.test_request_context():
+        if method == "tell":
+            site.hub.tell("ann", "news")
+        else:
+            with pytest.raises(NodeGone):
+                site.hub.call("elsewhere", "double", 1)
+        assert site.hub.state == "running"
 
 
 def test_callback_has_application_context_of_its_own() -> None:
