@@ -40,6 +40,8 @@ _REDIS = "backplane/test_redis.py::test_"
 _NODES = "backplane/test_redis_nodes.py::test_hub_"
 _PRESENT = "backplane/test_redis_presence.py::test_"
 _CLUSTER = "testing/test_cluster.py::test_cluster_"
+_OWNED = "backplane/test_redis_owned.py::test_"
+_ROOMS = "rooms/ticking/test_owned.py::test_"
 _VIRTUAL = "testing/test_client.py::test_virtual_client_"
 
 
@@ -202,6 +204,15 @@ FAULTS = (
     _of("a hub's process is killed", "its users leave once",
         _PRESENT + "hub_that_dies_takes_its_users_along_with_one_leave_each",
         _PRESENT + "hub_that_dies_with_the_server_takes_its_users_along"),
+    _of("owner of a room: any faults, in any order", "one hub ticks; no push of a former owner",
+        _ROOMS + "own_one_hub_ticks_and_pushes_under_any_faults",
+        _ROOMS + "failed_server_that_forgets_the_owner_gives_the_room_to_no_hub_too_early"),
+    _of("owner of a room is stopped in a tick", "another hub goes on; what it pushes has no place",
+        _OWNED + "owner_that_was_stopped_in_a_tick_reaches_no_member_afterwards",
+        _ROOMS + "pushes_of_a_hub_that_has_lost_the_room_reach_no_one"),
+    _of("owner of a room is cut off", "stops a second before another hub goes on",
+        _ROOMS + "cut_owner_stops_before_another_hub_goes_on_with_what_was_saved",
+        _ROOMS + "owner_goes_on_if_no_hub_has_had_the_room_meanwhile"),
     _of("a push of 300 KB, or 33 MB", "fetched from the stream, or refused at the push",
         _REDIS + "large_messages_reach_other_hubs",
         _REDIS + "waiting_messages_and_the_size_of_one_are_bounded"),
