@@ -138,7 +138,7 @@ class Lease:
                 self.other = answer.token
                 self._set_timer(answer.seconds + SLACK)
                 if self.held:
-                    self.held, self.until = False, -math.inf
+                    self.held, self.until, self.saved = False, -math.inf, None
                     self._owner._lease_lost()
             elif self._stopped and not self.held:
                 self._give_up(answer.token, None)  # it has come too late

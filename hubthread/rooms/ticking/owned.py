@@ -200,14 +200,28 @@ class OwnedRoom(FrameControl[Obj]):
     The owner is the first hub that asks.  Another hub takes over at once when the owner drains or
     closes, and within 6 seconds when it has died.  If the owner closes the room, it closes in all
     hubs.  While the backplane is away the clock stands still.
+
+    What the callbacks of a former owner push reaches no member: ``push`` raises ``NotOwner`` if
+    the hub knows of the new owner.
     """
 
-    __slots__ = ("_begun", "_clock", "_failed", "_kept", "_lease", "_left", "_owned", "_saved_at")
+    __slots__ = (
+        "_begun",
+        "_clock",
+        "_failed",
+        "_kept",
+        "_lease",
+        "_left",
+        "_owned",
+        "_saved_at",
+        "_token",
+    )
 
     def __init__(self, hotline: Hotline[Any, Any], option: OwnedOption[Obj]) -> None:
         core = hotline._core
         self._owned = option
-        self._begun = 0  # the token of the lease under which the room runs here; 0: it does not
+        self._token = 0  # of the lease under which the room has last run here
+        self._begun = 0  # the same while it runs here; else 0
         self._kept: bytes | None = None  # the state for the next owner
         self._saved_at = -math.inf
         self._failed = self._left = False
@@ -240,12 +254,12 @@ class OwnedRoom(FrameControl[Obj]):
 
     @property
     def token(self) -> int:
-        """The fencing token of this hub's last lease; 0 before the first.
+        """The fencing token under which the room has last run in this hub; 0 before the first.
 
-        A later owner has a higher one.  Give it to a store that the room writes to, so that the
-        store can refuse what an earlier owner writes.
+        A later owner has a higher one.  Give it to a store that the callbacks write to, so that
+        the store can refuse what an earlier owner writes.
         """
-        return self._lease.token
+        return self._token
 
     def post(self, name: str, payload: Any = None) -> None:
         """Run ``OwnedOption.calls[name]`` in the hub that owns the room; return at once.
@@ -284,7 +298,7 @@ class OwnedRoom(FrameControl[Obj]):
 
     def _pusher(self, shared: Sequencer[Client[Any, Any]]) -> Callable[..., int]:
         push = super()._pusher(shared)
-        return partial(push, token=self._lease.token) if self._loop.is_here() else push
+        return partial(push, token=self._token) if self._loop.is_here() else push
 
     # The lease (``core.lease.Owner``).
 
@@ -298,9 +312,10 @@ class OwnedRoom(FrameControl[Obj]):
         """Hear that the owner has given up the room, or closed it.  Must not raise."""
         found = decode_letter(letter)
         head = {} if found is None else found[0]
+        over = head.get("over")
         if "free" in head:
             self._lease.ask()
-        elif 0 < self._lease.other <= head.get("over", 0):  # not of an earlier room
+        elif isinstance(over, int) and 0 < self._lease.other <= over:  # not of an earlier room
             self.close()
 
     def _lease_began(self, token: int, saved: bytes) -> None:
@@ -310,7 +325,7 @@ class OwnedRoom(FrameControl[Obj]):
 
     def _lease_renewed(self, until: float) -> None:
         """See ``Owner._lease_renewed``."""
-        if self._begun:
+        if self._runs:
             self._loop.agenda.run_until(until)
             self._loop.wake()
         now = self._core.clock.now()
@@ -332,6 +347,11 @@ class OwnedRoom(FrameControl[Obj]):
     def _note(self, work: Callable[[], object]) -> None:
         self._loop._note(work)
 
+    @property
+    def _runs(self) -> bool:
+        """True if the room runs here under the lease that the hub has now."""
+        return self._begun == self._lease.token > 0
+
     # The tick thread.
 
     def _begin(self, token: int, saved: bytes) -> None:
@@ -349,7 +369,7 @@ class OwnedRoom(FrameControl[Obj]):
             calls.report(what, error)
             self._fail(what)
             return
-        self._begun = token
+        self._begun = self._token = token
         try:
             loop.begin(obj, option.on_start)
         except _Failed:
@@ -381,7 +401,7 @@ class OwnedRoom(FrameControl[Obj]):
     def _save_now(self) -> None:
         """Have the state saved, by a renewal."""
         calls = self._clock._calls
-        if self._begun and calls is not None:
+        if self._runs and calls is not None:
             saved = self._save(calls.obj)
             if saved is not None:
                 self._lease.saved = saved
@@ -430,7 +450,7 @@ class OwnedRoom(FrameControl[Obj]):
 
         def run() -> None:
             calls, function = self._clock._calls, self._owned.calls.get(name)
-            if calls is None or not self._begun or not self._lease.is_valid or now() >= until:
+            if calls is None or not self._runs or not self._lease.is_valid or now() >= until:
                 return  # another hub may answer, or no one waits for the answer
             try:
                 if function is None:

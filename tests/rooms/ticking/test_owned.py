@@ -57,7 +57,8 @@ class Game:
         if saves:
             option |= {"save": lambda obj: bytes(str(obj[0]), "ascii")}
             option |= {"load": lambda saved: [int(saved)]}
-        self.option = OwnedOption(self.new_obj, self.logic, **(option | fields))
+        option |= {"logic": self.logic}
+        self.option = OwnedOption(self.new_obj, **(option | fields))
 
     def new_obj(self) -> list[int]:
         self.notes.append("new")
@@ -295,6 +296,35 @@ def test_pushes_of_a_hub_that_has_lost_the_room_reach_no_one() -> None:
         assert token in tokens
         assert not stale.is_owner
         assert stale.wait_push_consumed(stale.push_count, 1.0)
+
+
+def test_tick_of_a_former_owner_is_fenced_though_its_hub_owns_the_room_again() -> None:
+    thieves: list[Any] = []
+    answers: list[Any] = []
+
+    def logic(frame: FrameControl[list[int]], obj: list[int]) -> None:
+        assert isinstance(frame, OwnedRoom)
+        if thieves and not answers:
+            token = frame.token
+            for seconds in (6.0, 0.0):  # another hub has had the room meanwhile
+                thieves[0].lease("arena/3", token + 1, seconds, answers.append)
+            for _ in range(2):
+                frame._lease.ask()
+                answers.append(frame.is_owner)
+            assert frame.token == token
+            frame.push("of the former owner")
+        frame.push("tick")
+
+    with game(1, saves=False, logic=logic) as (cluster, played):
+        member = cluster.hubs[0].connect()
+        played.rooms[0].answer(member.ctx)
+        cluster.advance(0.05)
+        thieves.append(cluster._server.open("thief"))
+        cluster.advance(1.0)
+        assert [answer.held for answer in answers[:2]] == [True, True]
+        assert answers[2:] == [False, True]
+        assert set(member.messages()) == {"tick"}
+        assert played.notes == ["new", "start 1", "orphan 1", "new", "start 1"]
 
 
 def test_failed_server_has_one_owner_all_the_time() -> None:
