@@ -99,7 +99,8 @@ class OwnedOption(HotlineFrameOption[Obj]):
     thread, and before ``on_close`` of a hub that ends.  The backplane keeps the result for the
     next owner, for a day.  ``None``: the next owner begins with ``new_obj``."""
     load: Callable[[bytes], Obj] | None = None
-    """Makes the state of what ``save`` has returned in the last owner, on the tick thread."""
+    """Makes the state of what ``save`` has returned in the last owner, on the tick thread.  If it,
+    ``new_obj`` or ``on_start`` raises, the room closes in this hub."""
     on_orphan: Callable[[FrameControl[Obj], Obj], object] | None = None
     """Called with ``(frame, obj)`` instead of ``on_close`` in a hub that has lost the room to
     another one: its state counts no more, and what this pushes reaches no one."""
@@ -350,7 +351,7 @@ class OwnedRoom(FrameControl[Obj]):
     @property
     def _runs(self) -> bool:
         """True if the room runs here under the lease that the hub has now."""
-        return self._begun == self._lease.token > 0
+        return self._begun == self._lease.token > 0 and not self._failed
 
     # The tick thread.
 
@@ -375,7 +376,8 @@ class OwnedRoom(FrameControl[Obj]):
         except _Failed:
             self._fail("on_start")
             return
-        loop.agenda.run_until(lease.until)
+        if self._runs:
+            loop.agenda.run_until(lease.until)
         text = "%s: this hub owns the room now, with token %d"
         log_safely(self.logger, logging.INFO, text, self._log.name, token)
 
@@ -427,7 +429,7 @@ class OwnedRoom(FrameControl[Obj]):
         if not self._begun:
             return None
         self._end_state()
-        if not self._is_over:
+        if not (self._is_over or self._failed):
             self._kept = self._save(obj)
         return None if self._owned.on_close is None else self._owned.on_close(frame, obj)
 
