@@ -97,7 +97,8 @@ class VirtualBackplane(MemoryBackplane):
         super().__init__()
         self.clock = clock
         self.links: list[VirtualLink] = []
-        self._run = 1
+        self.run = 1
+        """The number of the server: another one takes over at each failover."""
         self._stored: dict[str, _Stored] = {}
         self._present: dict[str, dict[str, dict[VirtualLink, str]]] = {}  # by room, by key
         self._counts: dict[str, dict[VirtualLink, int]] = {}
@@ -119,7 +120,7 @@ class VirtualBackplane(MemoryBackplane):
     def stored(self, room: Room) -> _Stored:
         """Return a room; begin an epoch if it has none."""
         if room.name not in self._stored:
-            epoch = f"{self._run}-{len(self._stored) + 1}"
+            epoch = f"{self.run}-{len(self._stored) + 1}"
             made = _Stored(epoch, room.keep, self.clock.now)
             self._stored[room.name] = made
         return self._stored[room.name]
@@ -142,7 +143,7 @@ class VirtualBackplane(MemoryBackplane):
 
     def fail_over(self) -> None:
         """Begin anew, without any room; every link has to connect again."""
-        self._run += 1
+        self.run += 1
         self._stored.clear()
         self._leases.clear()
         for link in self.links:
@@ -202,6 +203,7 @@ class VirtualLink(MemoryLink):
         self._check_at = self._answer_at = 0.0
         self._told = BackplaneState.RESYNC
         self._lost_connection = False
+        self._run = server.run
         self._cut_at: float | None = None
         self._late_records: dict[str, Callable[[], object]] = {}  # by key, while it is cut
         self._looks = 0
@@ -444,8 +446,9 @@ class VirtualLink(MemoryLink):
             self._lost_connection = False
             self._answer_at = 0.0
             self._server.leave(self, self._sides)
+            anew, self._run = self._run != self._server.run, self._server.run
             for room in list(self._live):
-                room.reconnected()
+                room.reconnected(anew=anew)
         if self.now() >= self._check_at:
             self._check_at = self.now() + CHECK
             for room in list(self._live):
@@ -473,6 +476,9 @@ class VirtualLink(MemoryLink):
                 self._unanswered.append(batch)
         while self._unanswered:
             batch = self._unanswered[0]
+            if batch.room.refuse_fenced(batch):
+                self._unanswered.pop(0)
+                continue
             epoch, last = self._server.place(batch)
             if self._drops():
                 self._answer_at = self.now() + REPLY

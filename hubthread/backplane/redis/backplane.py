@@ -516,9 +516,6 @@ class RedisLink:
             self._connected.add(part)
             if self.state is BackplaneState.DOWN and self._connected >= PARTS:
                 self._set_state(BackplaneState.RESYNC, "connected to Redis")
-        if part == "publisher":
-            for room in self.all_rooms():
-                room.reconnected()
         self.keeper.wake()
 
     def worked(self, part: str) -> None:

@@ -103,11 +103,14 @@ class Publisher:
         self._wire = wire
         self._link.refuse_closed()
         run_id = wire.run_id()
-        if self.run_id and run_id != self.run_id:
+        anew = bool(self.run_id) and run_id != self.run_id
+        if anew:
             self.came_at = monotonic()
         self.run_id = run_id
         self._load(wire)
         self._beat = self._link.beat_command()
+        for room in self._link.all_rooms():
+            room.reconnected(anew=anew)
         self._link.connected("publisher")
 
     def _disconnect(self) -> None:
@@ -121,11 +124,12 @@ class Publisher:
         assert wire is not None
         tops = _all(self._tops)
         beat, self._beat = self._beat, None
-        batches = self._unanswered = self._unanswered or self._collect()
+        batches = [each for each in self._unanswered or self._collect() if self._may_send(each)]
+        self._unanswered = batches
         letters = self._link.take_letters()
         records = self._link.take_records()
         if not (tops or beat or batches or letters or records):
-            return False
+            return bool(self._dirty)  # all batches of this round were refused
         fresh = secrets.token_hex(4).encode()
         commands = [self._top_command(room, fresh) for room in tops]
         commands += [beat] if beat else []
@@ -153,6 +157,12 @@ class Publisher:
             refused = refused or missing
         if refused is not None:
             self._refused(refused)
+        return True
+
+    def _may_send(self, batch: Batch) -> bool:
+        if batch.token and batch.room.refuse_fenced(batch):
+            self._link.answered(batch)
+            return False
         return True
 
     def _collect(self) -> list[Batch]:

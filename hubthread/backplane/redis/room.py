@@ -134,6 +134,7 @@ class Room:
         self.dirty = False
         """True while the publisher is to send what waits."""
         self.given = self.arrived = 0  # own numbers
+        self._fenced = 0  # the last own number before the server was another one
         self._waiting: deque[tuple[Message, bytes]] = deque()
         self._waiting_bytes = 0
         self._token = 0  # of the last one that waits, or has waited
@@ -238,11 +239,26 @@ class Room:
             if self._come_to(epoch) and top > self.top:
                 self.want()
 
-    def reconnected(self) -> None:
-        """Learn that the publisher has another connection, perhaps to another server."""
+    def reconnected(self, *, anew: bool) -> None:
+        """Learn that the publisher has another connection.
+
+        :param anew: True if it is to another server, which may not know who owns the room.
+        """
         with self.lock:
             self._past.clear()
+            if anew:
+                self._fenced = self.given
             self.want()
+
+    def refuse_fenced(self, batch: Batch) -> bool:
+        """Refuse an own batch that a former owner of the room may have made; return True if so.
+
+        Another hub may own the room since, and the server that knew it is gone.
+        """
+        if not batch.token or batch.first > self._fenced:
+            return False
+        self.refused(batch)
+        return True
 
     # The subscriber.
 
