@@ -31,13 +31,20 @@ class Habits(dict[int, int]):
     """
 
     def blocked(self, function: object) -> None:
-        """Remember ``function``, unless it is remembered: its thread does not lead any more."""
-        self.setdefault(id(function), QUICK_CALLS)
+        """Remember ``function``, whose thread does not lead any more.
+
+        The call counts as quick only after its end: many calls may block at the same time.
+        """
+        number = id(function)
+        self[number] = min(self.get(number, QUICK_CALLS) + 1, QUICK_CALLS)
 
     def took(self, function: object, seconds: float) -> None:
         """Note for how long ``function`` has gone on after its thread was left behind."""
+        number = id(function)
         if seconds >= BLOCKING:
-            self[id(function)] = QUICK_CALLS
+            self[number] = QUICK_CALLS
+        elif left := self.get(number):
+            self[number] = left - 1
 
     def ahead(self, function: object) -> None:
         """Let another thread lead now, if ``function``, which is about to run, tends to block."""

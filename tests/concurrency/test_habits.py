@@ -45,3 +45,12 @@ def test_habits_remember_a_function_that_still_blocks(calls: list[int]) -> None:
         habits.ahead(work)
         habits.took(work, BLOCKING)
     assert len(calls) == 3 * QUICK_CALLS
+
+
+def test_habits_remember_a_function_while_many_calls_of_it_block(calls: list[int]) -> None:
+    habits = Habits()
+    habits.blocked(work)
+    for _ in range(3 * QUICK_CALLS):  # none has come to its end
+        habits.ahead(work)
+        habits.blocked(work)
+    assert len(calls) == 3 * QUICK_CALLS
