@@ -29,10 +29,14 @@ __all__ = [
     "Simulation",
     "acquire",
     "set_simulation",
+    "signal_check",
     "stack_of",
     "thread_id",
     "wait_for",
 ]
+
+SIGNAL_CHECK = 1.0
+"""Seconds after which the main thread waits anew, and so sees a signal that was missed."""
 
 T = TypeVar("T")
 
@@ -91,6 +95,16 @@ def _simulation() -> Simulation | None:
     return _simulations.get(threading.get_ident()) if _simulated else None
 
 
+def signal_check() -> float | None:
+    """Return the seconds after which a wait without a time-out begins anew; None for never.
+
+    Python may miss a signal that comes as a wait begins, until that wait is over.  A program
+    whose main thread waits for Ctrl-C would wait for ever.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    return SIGNAL_CHECK if is_main else None
+
+
 def wait_for(
     condition: threading.Condition, arrived: Callable[[], bool], timeout: float | None
 ) -> bool:
@@ -123,9 +137,13 @@ def wait_for(
     if simulation is None and (timeout is None or timeout > 0):
         about_to_wait()
         with condition._lock:  # type: ignore[attr-defined]
+            if timeout is None:
+                most = signal_check()
+                while not condition.wait_for(arrived, most):
+                    pass
+                return True
             # Python refuses a longer time-out, such as an infinite one.
-            most = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
-            return condition.wait_for(arrived, most)
+            return condition.wait_for(arrived, min(timeout, threading.TIMEOUT_MAX))
     if timeout is None:
         raise _in_vain("this")
     return False

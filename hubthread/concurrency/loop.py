@@ -16,7 +16,7 @@ from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from hubthread.checks import checked, refuse_unrun
-from hubthread.concurrency.calls import Call, thread_id
+from hubthread.concurrency.calls import Call, signal_check, thread_id
 from hubthread.concurrency.deadline import Deadline
 from hubthread.concurrency.histogram import QUICK, Histogram
 from hubthread.concurrency.incidents import Incidents
@@ -73,6 +73,7 @@ class Loop(Generic[View]):
         self.on_early: Callable[[], None] | None = None
         """Called after each post, until the loop runs."""
         self._batch: deque[Callable[[], object]] = deque()
+        self._longest_wait: float | None = None
         self.closures_run = 0
         self.closures_failed = 0
 
@@ -215,6 +216,7 @@ class Loop(Generic[View]):
         """
         self.on_early = None
         self.runner = thread_id()
+        self._longest_wait = signal_check()
         interrupt: KeyboardInterrupt | None = None
         handled = True
         try:
@@ -266,9 +268,9 @@ class Loop(Generic[View]):
         """Wait for jobs and run them; return False if the loop is closed and none is left."""
         # All jobs that wait are taken under one lock, instead of one lock for each.
         self.since = None
-        batch = self._batch = self._batch or self._mailbox.take()
+        batch = self._batch = self._batch or self._mailbox.take(self._longest_wait)
         if not batch:
-            return False
+            return not self._mailbox.closed or self.depth() > 0
         now = self._now
         began = self.since = now()
         first, jobs, longest = began, len(batch), self.longest

@@ -19,7 +19,6 @@ from hubthread.checks import check_number, check_timeout, checked
 from hubthread.clients.idle import IdleSweep
 from hubthread.concurrency.bell import Bell
 from hubthread.concurrency.calls import stack_of, thread_id
-from hubthread.concurrency.clock import RealClock
 from hubthread.concurrency.crew import only_waits
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.loop import EARLY
@@ -51,9 +50,6 @@ LISTENER_SHARE = 0.1
 
 PROGRESS = 2.0
 """Seconds between two log lines about the connections that ``close`` waits for."""
-
-SIGNAL_CHECK = 1.0
-"""Seconds after which ``join`` waits anew, and so sees a signal that was missed."""
 
 RETURNS_PER_SECOND = 150
 """Handshakes a second for the next server, from the clients that are told to come back."""
@@ -239,12 +235,6 @@ class Lifecycle:
         check_timeout(timeout)
         if self._state.refusal is not None:
             raise UsageError(self._state.refusal)
-        if timeout is None and isinstance(self._core.clock, RealClock):
-            # Python may miss a signal that comes as a wait begins, until that wait is over:
-            # a program that waits here for Ctrl-C would wait for ever.
-            while not self._state.wait_closed(SIGNAL_CHECK):
-                pass
-            return True
         return self._state.wait_closed(timeout)
 
     def drain(self, batch: int, interval: float, timeout: float | None) -> bool:

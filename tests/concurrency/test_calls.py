@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hubthread.concurrency import calls
-from hubthread.concurrency.calls import Call, stack_of
+from hubthread.concurrency.calls import Call, stack_of, wait_for
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import DeadlockError, ExecTimeout
@@ -250,3 +250,19 @@ def test_call_infinite_timeout_waits() -> None:
 def test_stack_of_no_thread_is_empty() -> None:
     assert stack_of(None) == stack_of(-1) == ""
     assert "test_no_stack_of_no_thread" in stack_of(threading.get_ident())
+
+
+def test_wait_without_a_timeout_begins_anew_on_the_main_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python may miss a signal that comes as a wait begins."""
+    looks: list[int] = []
+
+    def arrived() -> bool:
+        looks.append(1)
+        return len(looks) > 3
+
+    monkeypatch.setattr(calls, "SIGNAL_CHECK", 0.001)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "main_thread", threading.current_thread)
+        assert wait_for(threading.Condition(), arrived, None)

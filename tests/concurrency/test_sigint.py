@@ -87,6 +87,26 @@ later = threading.Timer(0.05, lambda: signal.pthread_kill(main, signal.SIGINT))
 hub.exec_async(lambda dhub: later.start())
 """
 
+# Python may miss a signal that comes as a wait begins: the handler runs when the wait is over.
+AS_A_WAIT_BEGINS = """
+mailbox = hub._core.loop._mailbox
+bell = mailbox._bell
+
+class Late:
+    rung = False
+
+    def ring(self):
+        pass
+
+    def wait(self, timeout):
+        mailbox._bell = bell
+        seen.append("for ever" if timeout is None else "anew")
+        ctrl_c()
+        return False
+
+mailbox._bell = Late()
+"""
+
 OF_ITS_OWN = """
 signal.signal(signal.SIGINT, lambda number, frame: seen.append("mine"))
 hub.exec_async(lambda dhub: ctrl_c())
@@ -100,6 +120,7 @@ SEEN = {
     IN_A_JOB: "begins ends accepted interrupted default",
     TWICE: "begins accepted interrupted default",
     WHILE_IDLE: "interrupted default",
+    AS_A_WAIT_BEGINS: "anew interrupted default",
     OF_ITS_OWN: "mine own",
 }
 
