@@ -134,6 +134,13 @@ class OwnedOption(HotlineFrameOption[Obj]):
                 f"clock does not call them"
             )  # fmt: skip
 
+    def run(self, hotline: object) -> NoReturn:
+        """Refuse: ``hub.own`` makes the room.
+
+        :raises UsageError: always.
+        """
+        raise UsageError("an OwnedOption is for hub.own(name, option), which makes the room")
+
 
 class _OwnedLoop(TickLoop[FrameControl[Obj], Obj]):
     """The loop of an owned room: it begins when the hub has got the room."""

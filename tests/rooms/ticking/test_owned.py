@@ -24,6 +24,8 @@ from hubthread import (
     NotOwner,
     OwnedOption,
     OwnedRoom,
+    Presence,
+    PresenceChange,
     SettingError,
     StateSync,
     UsageError,
@@ -165,6 +167,31 @@ def test_call_of_a_room_that_no_hub_owns_is_refused_at_once() -> None:
         plain = hub.hotline(HotlineOption("arena/3", shared=True))
         with pytest.raises(NodeGone, match="no hub owns room 'arena/3' at the moment"):
             hub.call(plain, "add", 1)
+
+
+def test_owner_learns_who_is_in_all_hubs() -> None:
+    notes: list[str] = []
+
+    def changed(room: Room, change: PresenceChange) -> None:
+        if room.is_owner:
+            users = [*change.came, *(f"-{user}" for user in change.went)]
+            room.exec_async(lambda frame, obj: notes.append(f"{frame.hub.name[-1]} {users}"))
+
+    def on_start(frame: FrameControl[list[int]], obj: list[int]) -> None:
+        notes.append(f"start {frame.hub.name[-1]} {sorted(frame.presence().members)}")
+
+    presence = Presence(user=lambda ctx, meta: ctx.handshake.path[1:], on_change=changed)
+    option = HotlineOption(shared=True, presence=presence)
+    with game(room=option, on_start=on_start) as (cluster, played):
+        for name, hub, room in zip(("/ann", "/bob"), cluster.hubs, played.rooms, strict=True):
+            room.answer(hub.connect(name).ctx)
+            cluster.advance(1.0)
+        cluster.hubs[0].close()
+        cluster.settle()
+        assert notes == [
+            *("start 1 []", "1 ['ann']", "1 ['bob']"),
+            *("start 2 ['ann', 'bob']", "2 ['-ann']"),
+        ]
 
 
 def test_close_of_the_hub_hands_the_room_over_at_once() -> None:
@@ -431,6 +458,8 @@ def test_own_again_returns_the_room_and_refuses_what_is_wrong() -> None:
             one.own("", played.option)
         with pytest.raises(SettingError, match="option: expected an OwnedOption"):
             one.own("other", HotlineOption())  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"for hub.own\(name, option\)"):
+            played.option.run(one.hotline())
         assert [repr(room) for room in played.rooms] == [
             "<OwnedRoom 1 'arena/3' owned here, 10 Hz, 0 members>",
             "<OwnedRoom 1 'arena/3' elsewhere, 10 Hz, 0 members>",
