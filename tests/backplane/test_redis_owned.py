@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,22 +142,24 @@ def test_owner_that_was_stopped_in_a_tick_reaches_no_member_afterwards(
         stdout=subprocess.PIPE,
         text=True,
     )
+    said: Items[str] = Items()
+    reader = threading.Thread(target=lambda: [said.add(line) for line in process.stdout or ()])
+    reader.start()
     with process, hub_with_redis(server, prefix, "two") as two:
         try:
             assert process.stdin is not None
-            assert process.stdout is not None
-            assert process.stdout.readline() == "in the tick\n"
+            assert said.wait(1) == ["in the tick\n"]
             room = two.own("arena", played.option)
             process.send_signal(signal.SIGSTOP)
             played.notes.until(lambda notes: len(notes) > 2)
             process.stdin.write("\n")
             process.stdin.flush()
             process.send_signal(signal.SIGCONT)
-            assert process.stdout.readline() == "pushed\n"
-            assert process.stdout.readline() == "orphan\n"
+            assert said.wait(3)[1:] == ["pushed\n", "orphan\n"]
             process.wait(TIMEOUT)  # its hub has closed: what it pushed has been judged
         finally:
             process.kill()
+            reader.join(TIMEOUT)
         assert call(two, room, 1) == 1
         pushed = stream(server, prefix)
         assert b"in time" in pushed

@@ -21,8 +21,9 @@ def _say(text: str) -> None:
 
 
 def _logic(frame: FrameControl[dict[str, Any]], obj: dict[str, Any]) -> None:
-    if frame.tick.index > 1:
+    if obj:
         return
+    obj["ticked"] = True
     number = frame.push("in time")
     assert frame._shared is not None
     assert frame._shared.wait_arrived(number, 20.0)
