@@ -200,6 +200,9 @@ class _Receiver:
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         raise RuntimeError("nothing is lost here")
 
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        raise RuntimeError("the server is here")
+
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         pass
 

@@ -69,8 +69,9 @@ class HotlineOption:
     on_gap: Callable[[Any, Position], object] | None = None
     """Called with ``(hotline, position)``, on the hub thread, when a shared room has lost pushes.
 
-    The members did not get some pushes before ``position``.  Clients of ``hubthread.1`` are told;
-    send a snapshot to the others.
+    The members did not get some pushes before ``position``, or got them out of order
+    (``RedisBackplane(local=True)``).  Clients of ``hubthread.1`` are told; send a snapshot to the
+    others.
     """
     close_when_empty: float | None = None
     """Seconds without a member after which the room closes; ``None``: it stays open.

@@ -40,6 +40,8 @@ class BackplaneStatistics:
     """Looks into the streams of rooms for missed pushes, so far."""
     unknown: int = 0
     """Messages of another version of the library that were ignored, so far."""
+    local: int = 0
+    """Pushes that only the members of this hub have got, so far; see ``RedisBackplane``."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class BackplaneState(str, Enum):
     RESYNC = "resync"
     """Connected again; the rooms fetch what they have missed."""
     DOWN = "down"
-    """Not connected: pushes wait, or are refused."""
+    """Not connected: pushes wait, are refused, or reach only the members of their hub."""
 
 
 class Message(NamedTuple):
@@ -81,7 +81,7 @@ class Receiver(Protocol):
         """True for a receiver of which ``present`` and ``counted`` are to be called."""
 
     def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
-        """Learn the position that the room is at.  Called once, before any other method.
+        """Learn the position that the room is at.  Called once, before any method but ``shown``.
 
         :param settle: for a backplane without threads: hands over all that was published before
             the call.  The receiver calls it without its locks, before it sends, and when it needs
@@ -100,9 +100,19 @@ class Receiver(Protocol):
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         """Learn that messages may be missing: the room goes on after ``position``.
 
-        :param why: ``"epoch"`` or ``"trimmed"``, for clients.
+        :param why: ``"epoch"``, ``"trimmed"`` or ``"local"``, for clients.  ``"local"``: what was
+            shown ahead of its place has that place now, and the members here have missed nothing
+            else.
         :param number: the number of this hub's last message before ``position``; None if it is
             the last that has arrived.
+        """
+
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        """Send own messages to the members of this hub now: the backplane is away.
+
+        When they have their place later, ``arrived`` brings them for the history only.
+
+        :param number: the number of the first message; None for one that gets no place.
         """
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
@@ -168,6 +178,15 @@ class BackplaneLink(Protocol):
         :raises UsageError: if the hub has not attached the room.
         :raises BackplaneDown: if the backplane is away, and the message cannot wait for it.
         :raises QueueFull: if too many messages wait.
+        """
+
+    def show(self, room: str, message: Message) -> int | None:
+        """Show a message that ``publish`` has refused to the members of this hub.
+
+        Any thread; returns at once.
+
+        :returns: the number of the message before; None if nothing is shown while the backplane is
+            away, or if it is not away.
         """
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:

@@ -433,6 +433,10 @@ class MemoryLink:
             raise UsageError(f"room {room!r} is not attached: call attach first")
         return number
 
+    def show(self, room: str, message: Message) -> int | None:
+        """See ``BackplaneLink.show``."""
+        return None
+
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``BackplaneLink.present``."""
         self._change(room, _Presence(self, came, went))

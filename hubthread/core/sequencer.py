@@ -10,6 +10,9 @@ The sequencer also keeps the latest pushes.  A client that comes back gets the p
 position and joins in one step, so it misses none and gets none twice (G11).  The pushes from
 before this hub had the room are fetched once, for the first client that needs them.
 
+While the backplane is away it may have pushes of this hub *shown* ahead of their places.  The log
+takes them at once, without numbers.  When they arrive, only the history takes them.
+
 With a backplane in memory a push waits until the hub flushes the room, or until something else
 needs the room's position.  So threads that push do not wait for each other, and the pushes of many
 threads are placed together.
@@ -30,7 +33,7 @@ from hubthread.concurrency.deadline import Deadline
 from hubthread.core.delivery import Member
 from hubthread.core.roster import Roster
 from hubthread.core.shared_log import SharedLog
-from hubthread.errors import Closed, UsageError
+from hubthread.errors import BackplaneDown, Closed, QueueFull, UsageError
 from hubthread.history import History, Position, Recovery
 from hubthread.presence import PresenceChange, PresenceState
 from hubthread.protocol.batch import FrameBatch
@@ -90,10 +93,13 @@ class Sequencer(Generic[M]):
         self._complete: Stream | None = None  # the ring, once it has what the backplane knew
         self._fetching: Deadline | None = None  # of the thread that fetches that
         # The epoch (None without a history), and how far offsets are above the log's numbers.
-        self._base: tuple[str | None, int] = (None, 0)
+        # None for pushes that are shown ahead of their places.
+        self._base: tuple[str | None, int | None] = (None, 0)
+        self._shift: int | None = 0  # that of pushes that the log takes next
         # From each own number on: how much higher the log's number is.  Other hubs push, too.
         self._spans: list[tuple[int, int]] = [(0, 0)]
-        self._arrived = 0  # the last own number that has arrived
+        self._arrived = 0  # the last own number that has arrived, or was shown
+        self._unsure = False  # pushes were shown, and the members are yet to be told
         # The offset that the log took last, or was taking, and the log's number before.
         self._taken: tuple[int, int] | None = None
         self._closed: Closed | None = None
@@ -118,9 +124,16 @@ class Sequencer(Generic[M]):
         """
         log = self._log
         log.admit()
+        message = Message(frame, key, exclude, reached, token)
         try:
-            number = self._link.publish(self.name, Message(frame, key, exclude, reached, token))
+            number = self._link.publish(self.name, message)
             log.gave(number)
+        except (BackplaneDown, QueueFull):
+            shown = self._link.show(self.name, message)
+            if shown is None:
+                log.settle()
+                raise
+            number = shown
         except UsageError:
             log.admit()  # the room was closed meanwhile, and detached
             raise
@@ -245,7 +258,7 @@ class Sequencer(Generic[M]):
 
     def _missed(self, since: Position) -> list[Message] | None:
         """Return the pushes after ``since``; None if one of them is lost, or they are too many."""
-        missed = self._ring.after(since)
+        missed = None if self._unsure else self._ring.after(since)
         if missed is None or len(self._bounded(missed)) < len(missed):
             return None
         return missed
@@ -306,8 +319,22 @@ class Sequencer(Generic[M]):
         with self._lock:
             self._log.settles = settle
             self._ring = Stream(position, self._keep, self._now)
-            self._base = self._base_of(position)
+            base = self._base_of(position)
+            if self._shift is None:
+                self._rebase(base)
+            else:
+                self._base, self._shift = base, base[1]
             self._notify()
+
+    def _rebase(self, base: tuple[str | None, int | None]) -> None:
+        """Have ``base`` for the pushes that the log takes from now on."""
+
+        def work(members: list[M]) -> None:
+            self._base = base
+
+        with contextlib.suppress(Closed):  # the room ends
+            self._log.run(work, admitted=True)
+        self._shift = base[1]
 
     def _base_of(self, position: Position) -> tuple[str | None, int]:
         """Return the base of pushes that follow ``position``, the next one that the log takes."""
@@ -321,27 +348,49 @@ class Sequencer(Generic[M]):
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """See ``Receiver.arrived``."""
         with self._lock:
+            if self._unsure:  # an interrupt may have come after the log had what was shown
+                self._arrived = max(self._arrived, self._log.arrived)
             known = max(0, self._ring.top + 1 - first.offset)
             new = messages[known:]
             if new:
                 own = None if number is None else number + known
-                log_number = self._accept(first.offset + known, new, own)
-                if log_number is None:
+                if own is not None and own <= self._arrived:
+                    accepted = self._accept_rest(first.offset + known, new, own)
+                else:
+                    accepted = self._accept(first.offset + known, new, own)
+                if not accepted:
                     return
-                if own is not None:
-                    self._count(own, log_number)
                 self._ring.extend(new)
+            if number is not None:
+                self._count_arrived(number + len(messages) - 1)
+
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        """See ``Receiver.shown``."""
+        with self._lock:
+            self._unsure = True
+            if self._shift is not None:
+                self._rebase((None, None))
+            self._count(self._arrived if number is None else number, self._log.placed + 1)
+            try:
+                self._log.take(messages, number)
+            except Closed as closed:
+                self._closed = closed
             if number is not None:
                 self._count_arrived(number + len(messages) - 1)
 
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         """See ``Receiver.lost``."""
         with self._lock:
-            self._ring = Stream(position, self._keep, self._now)
-            self._taken = None
+            if why == "local":
+                self._unsure = False
+            else:
+                self._ring = Stream(position, self._keep, self._now)
+                self._taken = None
             gap = gap_message(self.name, position.epoch, position.offset, why)
             key = Placed(self.name, position.epoch, position.offset)
-            self._tell(gap, key, self._base_of(position))
+            base = self._base_of(position)
+            self._tell(gap, key, base)
+            self._shift = base[1]
             if number is not None:
                 self._give_up(number)
             if self.on_gap is not None:
@@ -388,7 +437,7 @@ class Sequencer(Generic[M]):
         self,
         text: str,
         key: Placed | Versioned,
-        base: tuple[str | None, int] | None = None,
+        base: tuple[str | None, int | None] | None = None,
     ) -> None:
         """Send a message of the hub to the members that know such messages.
 
@@ -407,8 +456,14 @@ class Sequencer(Generic[M]):
         with contextlib.suppress(Closed):  # the room ends
             self._log.run(work, admitted=True)
 
-    def _accept(self, offset: int, messages: Sequence[Message], number: int | None) -> int | None:
-        """Return the log's number of the first message; None if the hub ends, and none is sent.
+    def _accept_rest(self, offset: int, messages: Sequence[Message], number: int) -> bool:
+        """Have the log take those of a hub's own messages that were not shown; see ``_accept``."""
+        shown = self._arrived + 1 - number
+        rest = messages[shown:]
+        return not rest or self._accept(offset + shown, rest, number + shown)
+
+    def _accept(self, offset: int, messages: Sequence[Message], number: int | None) -> bool:
+        """Have the log take messages; return False if the hub ends, and none is sent.
 
         :param offset: that of the first message.
         :param number: the first message's number among the pushes of this hub.
@@ -421,16 +476,21 @@ class Sequencer(Generic[M]):
         else:
             before, skipped = placed, 0
             self._taken = (offset, placed)
+        if offset - 1 - before != self._shift:  # pushes were shown, or have come that were
+            epoch = None if self._keep is None else self._ring.epoch
+            self._rebase((epoch, offset - 1 - before))
         try:
-            number = None if number is None else number + skipped
-            self._log.take(messages[skipped:], number)
+            given = None if number is None else number + skipped
+            self._log.take(messages[skipped:], given)
         except Closed as closed:
             self._closed = closed
-            return None
-        return before + 1
+            return False
+        if number is not None:
+            self._count(number, before + 1)
+        return True
 
     def _count(self, number: int, log_number: int) -> None:
-        """Note that this hub's pushes from ``number`` on have arrived."""
+        """Note that the log has this hub's pushes from ``number`` on."""
         shift = log_number - number
         if shift != self._spans[-1][1]:
             self._spans.append((number, shift))
@@ -444,4 +504,6 @@ class Sequencer(Generic[M]):
 
     def _place(self, first: int, last: int) -> Place:
         epoch, shift = self._base
+        if shift is None:
+            return Place(self.name, [None] * (last + 1 - first))
         return Place(self.name, range(first + shift, last + shift + 1), epoch)

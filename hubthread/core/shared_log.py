@@ -80,6 +80,11 @@ class SharedLog(PushLog[M]):
         return self._given
 
     @property
+    def arrived(self) -> int:
+        """The number of the last push of this hub that the log has taken."""
+        return self._arrived
+
+    @property
     def placed(self) -> int:
         """The number of the last push in the log."""
         return self._pushes

@@ -29,7 +29,7 @@ A room with presence adds who is in, and then tells each change, which has the n
 With ``mode="count"`` both have ``present``, a number.  In place of changes that a policy drops
 comes one without a number, with ``"why":"dropped"``: the client joins again.  When pushes to a
 client may be missing, it is told the position that it is at now; ``why`` may also be
-``"dropped"`` or ``"moved"`` (``session_moves``)::
+``"dropped"``, ``"local"`` (``RedisBackplane``) or ``"moved"`` (``session_moves``)::
 
     ← {"type":"hub:gap","room":"table/7","epoch":"m9","at":17,"why":"epoch"}
 

@@ -293,6 +293,11 @@ def _backplane(statistics: BackplaneStatistics | None) -> list[Family]:
         "counter",
         "Messages of another version that were ignored.",
     )
+    local = Family(
+        "hubthread_backplane_local_pushes",
+        "counter",
+        "Pushes that only the members of this hub have got.",
+    )
     if statistics is not None:
         up.add(int(statistics.state == "up"))
         waiting.add(statistics.waiting)
@@ -300,4 +305,5 @@ def _backplane(statistics: BackplaneStatistics | None) -> list[Family]:
         lost.add(statistics.lost_connections)
         looks.add(statistics.looks)
         unknown.add(statistics.unknown)
-    return [up, waiting, size, lost, looks, unknown]
+        local.add(statistics.local)
+    return [up, waiting, size, lost, looks, unknown, local]

@@ -76,7 +76,7 @@ class FrameBatch:
                 self._placed = self.keys
             else:
                 room, epoch = place.room, place.epoch
-                self._placed = [Placed(room, epoch, offset) for offset in place.offsets]
+                self._placed = [Placed(room, epoch, offset or 0) for offset in place.offsets]
         return self._placed
 
     def _enveloped(self, encoding: Enveloped) -> tuple[bytes, list[bytes]]:

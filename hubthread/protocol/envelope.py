@@ -41,7 +41,8 @@ class Place(NamedTuple):
     """The places of pushes in the order of a shared room."""
 
     room: str
-    offsets: Sequence[int]
+    offsets: Sequence[int | None]
+    """None: the push is shown ahead of its place."""
     epoch: str | None = None
     """None: the room has no history, so no client has a position in it."""
 
@@ -87,8 +88,8 @@ class Enveloped:
     """The window of permessage-deflate; None: no compression."""
 
 
-def envelop(frame: Frame, room: str, number: int) -> Frame:
-    """Return ``frame`` in the envelope of push ``number`` of ``room``."""
+def envelop(frame: Frame, room: str, number: int | None) -> Frame:
+    """Return ``frame`` in the envelope of push ``number`` of ``room``, None: it has no place."""
     body = frame.body
     if frame.message_type == MessageType.BINARY:
         name, data = b"bytes", b'"' + b64encode(body) + b'"'
@@ -96,7 +97,8 @@ def envelop(frame: Frame, room: str, number: int) -> Frame:
         name, data = b"data", body
     else:
         name, data = b"text", json.dumps(body.decode()).encode()
-    head = b'{"room":%b,"n":%d,"%b":' % (json.dumps(room).encode(), number, name)
+    place = b"" if number is None else b'"n":%d,' % number
+    head = b'{"room":%b,%b"%b":' % (json.dumps(room).encode(), place, name)
     return Frame(b"".join((head, data, b"}")), MessageType.TEXT)
 
 

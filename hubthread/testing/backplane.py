@@ -91,11 +91,13 @@ class VirtualBackplane(MemoryBackplane):
     """The server.
 
     :param clock: the clock of all hubs.
+    :param local: as of ``RedisBackplane``.
     """
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, local: bool = False) -> None:
         super().__init__()
         self.clock = clock
+        self.local = local
         self.links: list[VirtualLink] = []
         self.run = 1
         """The number of the server: another one takes over at each failover."""
@@ -206,7 +208,7 @@ class VirtualLink(MemoryLink):
         self._run = server.run
         self._cut_at: float | None = None
         self._late_records: dict[str, Callable[[], object]] = {}  # by key, while it is cut
-        self._looks = 0
+        self._looks = self._shown_only = 0
         self.came_at = -math.inf
         """The time at which the link came to another server than before."""
         self.dropping = 0
@@ -226,7 +228,7 @@ class VirtualLink(MemoryLink):
         if room in self._sides:
             raise UsageError(f"room {room!r} is attached already")
         keys = keys_of("virtual", room)
-        made = Room(room, keys, keep, receiver, self._want, self._ended)
+        made = Room(room, keys, keep, receiver, self._want, self._ended, self._shows)
         self._sides[room] = _Side(made)
         self._live.append(made)
         self._wake()
@@ -254,8 +256,20 @@ class VirtualLink(MemoryLink):
                 f"accepted for the first {HOLD:g} s only; try again later"
             )
         number, _ = side.room.give(message, pack(message))
+        side.room.show()
         self._wake()
         return number
+
+    def show(self, room: str, message: Message) -> int | None:
+        """See ``BackplaneLink.show``."""
+        if not self._shows():
+            return None
+        number = self._sides[room].room.show_only(message)
+        self._shown_only += number is not None
+        return number
+
+    def _shows(self) -> bool:
+        return self._server.local and self._told is BackplaneState.DOWN
 
     def present(self, room: str, came: Mapping[str, str], went: Collection[str]) -> None:
         """See ``BackplaneLink.present``."""
@@ -351,7 +365,8 @@ class VirtualLink(MemoryLink):
 
     def statistics(self) -> BackplaneStatistics:
         """See ``BackplaneLink.statistics``."""
-        return BackplaneStatistics(self._told.value, looks=self._looks)
+        state, only = self._told.value, self._shown_only
+        return BackplaneStatistics(state, looks=self._looks, local=only)
 
     def close(self, timeout: float) -> None:
         """See ``BackplaneLink.close``."""
@@ -504,3 +519,5 @@ class VirtualLink(MemoryLink):
         if state is not self._told and self._host is not None:
             self._told = state
             self._host.tell_state(state, reason)
+            for room in list(self._live):
+                room.look_around()

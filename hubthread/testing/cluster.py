@@ -33,14 +33,18 @@ class VirtualCluster(Generic[Meta, Header]):
 
     :param setting: the setting of every hub; its backplane is replaced.
     :param nodes: the number of hubs.
+    :param local: as of ``RedisBackplane``.
     """
 
-    def __init__(self, setting: HubSetting[Meta, Header], nodes: int = 3) -> None:
+    def __init__(
+        self, setting: HubSetting[Meta, Header], nodes: int = 3, *, local: bool = False
+    ) -> None:
         check_kind("setting", setting, HubSetting, "a HubSetting")
         check_number("nodes", nodes, 1, whole=True)
+        check_kind("local", local, bool, "True or False")
         self.clock = FakeClock()
         """The clock of all hubs."""
-        self._server = VirtualBackplane(self.clock)
+        self._server = VirtualBackplane(self.clock, local)
         self.hubs: list[VirtualHub[Meta, Header]] = []
         """The hubs, from first to last."""
         for number in range(1, nodes + 1):
@@ -67,8 +71,9 @@ class VirtualCluster(Generic[Meta, Header]):
         """Cut a hub from the server, until ``heal``.
 
         What is on its way to the hub is lost; ``hub.tell`` and ``hub.call`` do not get through.
-        Its pushes wait.  After ten seconds further ones are refused with ``BackplaneDown``, its
-        users leave the rooms of the others, and ``hub.cluster`` of the others leaves it out.
+        Its pushes wait.  After ten seconds further ones are refused with ``BackplaneDown``, or
+        reach only its own members in a cluster that is ``local``.  Then its users leave the rooms
+        of the others, too, and ``hub.cluster`` of the others leaves it out.
         """
         self._link(hub).cut()
         self.settle()

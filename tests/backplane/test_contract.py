@@ -95,6 +95,9 @@ class Seen:
     def refused(self, number: int) -> None:
         self.no_place.append(number)
 
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        raise AssertionError("nothing is shown here")
+
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         """Apply a change, as a receiver has to: what it knows is no change."""
         for key in came:

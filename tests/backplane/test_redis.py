@@ -34,6 +34,7 @@ from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.protocol.frames import Frame
 from tests.support.backplanes import Host, Recorder, assert_one_order
+from tests.support.hubs import serving
 from tests.support.redis_server import ACL_RULES, Proxy, RedisServer, redis_server
 from tests.support.waiting import TIMEOUT, Items, Task, tries
 
@@ -261,6 +262,46 @@ def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: Redi
         ]
 
 
+@pytest.mark.parametrize("hold", [10.0, 0])
+def test_local_pushes_are_shown_while_the_server_is_away(
+    server: RedisServer, hold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST", 0.1)
+    prefix = secrets.token_hex(4)
+    states: Items[BackplaneState] = Items()
+    with monkeypatch.context() as often:
+        often.setattr(module, "BEAT", 0.2)
+        elsewhere = Node(server, prefix, History())
+    with serving(
+        backplane=RedisBackplane(server.url, prefix=prefix, hold=hold, local=True),
+        on_backplane=lambda hub, state: states.add(state),
+    ) as here:
+        peer, client = here.pair()
+        room = here.hub.hotline(HotlineOption("room", shared=True, history=History()))
+        room.answer(client)
+        elsewhere.seen.events.wait(1)
+        room.push("0")
+        elsewhere.heard("0")
+        assert peer.message() == "0"
+        server.stop()
+        states.until(lambda told: told[-1:] == [BackplaneState.DOWN])
+        room.push("1")
+        assert room.wait_push_consumed(room.push("2"), TIMEOUT)
+        assert peer.messages(2) == ["1", "2"]
+        server.start()
+        states.until(lambda told: told[-1] is not BackplaneState.DOWN)
+        room.push("3")
+        assert peer.message() == "3"
+        elsewhere.heard("3")
+        assert elsewhere.seen.texts() == ["0", *(["1", "2"] if hold else []), "3"]
+        figures = here.hub.statistics().backplane
+        assert figures is not None
+        assert figures.local == (0 if hold else 2)
+        if not hold:
+            here.logs.wait("2 pushes have reached the members of this hub only")
+    elsewhere.close()
+
+
 @pytest.mark.usefixtures("_beat_often")
 def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(server: RedisServer) -> None:
     """Bytes of the subscriber vanish, while its connection looks well."""
@@ -320,6 +361,9 @@ def test_bad_settings_are_refused(server: RedisServer, url: str, told: str) -> N
         with pytest.raises(SettingError, match="hold"):
             RedisBackplane(server.url, hold=hold)  # type: ignore[arg-type]
     assert RedisBackplane(server.url, hold=0).hold == 0
+    for local in (None, 1, "yes"):
+        with pytest.raises(SettingError, match="local: expected True or False"):
+            RedisBackplane(server.url, local=local)  # type: ignore[arg-type]
 
 
 def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None:

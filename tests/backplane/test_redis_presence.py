@@ -41,6 +41,9 @@ class Picture:
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         pass
 
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        raise AssertionError("nobody pushes here")
+
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         for key in came:
             self.changes.add(f"+{key}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import example, given
@@ -46,11 +47,12 @@ class Server:
 class Node:
     """A hub's room, and the batches that are on their way to it."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, shows: Callable[[], bool] = lambda: False) -> None:
         self.server = server
         self.seen = Recorder()
         self.wanted: list[Room] = []
-        self.room = Room("room", KEYS, None, self.seen, self.wanted.append, lambda room: None)
+        told = self.wanted.append, lambda room: None, shows
+        self.room = Room("room", KEYS, None, self.seen, *told)
         self.coming: list[Arrival] = []
         self.pushed = 0
         self.room.moved(f"e{server.epoch}", server.top)
@@ -174,6 +176,79 @@ def test_late_answer_brings_no_epoch_back_that_the_stream_has_passed() -> None:
     node.room.placed(late, place.epoch, place.last)
     assert node.room.position() == Position("e3", 1)
     assert node.seen.texts() == ["second"]
+
+
+def showing(server: Server) -> tuple[Node, list[None], Callable[[str], None]]:
+    """Return a node, a list that is empty once the server is here again, and its push."""
+    away = [None]
+    node = Node(server, lambda: bool(away))
+    room = node.room
+
+    def push(text: str) -> None:
+        room.give(message(text), pack(message(text)))
+        room.show()
+
+    return node, away, push
+
+
+def test_members_are_told_of_shown_messages_once_these_have_places_and_the_server_is_here() -> (
+    None
+):
+    server = Server()
+    node, away, push = showing(server)
+    room = node.room
+    away.clear()
+    push("1")
+    batch = room.next_batch()
+    push("2")
+    away.append(None)
+    room.look_around()
+    push("3")
+    assert node.seen.shows == [(["1", "2"], 1), (["3"], 3)]
+    assert room.show_only(message("4")) == 3
+    for each in (batch, room.next_batch()):
+        assert each is not None
+        texts = ["1"] if each is batch else ["2", "3"]
+        arrival = server.place(room.origin, each.first, texts)
+        room.placed(each, arrival.epoch, arrival.last)
+    assert node.seen.gaps() == 0
+    away.clear()
+    room.look_around()
+    room.look_around()
+    assert node.seen.events.now()[-1] == (Position("e1", 3), None, None)
+    assert node.seen.gaps() == 1
+    assert node.seen.shows[2:] == [(["4"], None)]
+
+
+def test_messages_of_an_owner_are_not_shown_ahead_of_their_places() -> None:
+    node, _, push = showing(Server())
+    push("1")
+    owned = message("2")._replace(token=7)
+    node.room.give(owned, pack(owned))
+    push("3")
+    assert node.room.show_only(message("4")) is None
+    assert node.seen.shows == [(["1"], 1)]
+
+
+def test_shown_message_that_was_lost_comes_with_its_number_if_its_epoch_comes_back() -> None:
+    """The receiver has to know that it was shown, or the members would get it twice."""
+    server = Server()
+    node, away, push = showing(server)
+    room = node.room
+    push("1")
+    batch = room.next_batch()
+    assert batch is not None
+    away.clear()
+    look = node.look(10)
+    arrival = server.place(room.origin, 1, ["1"])
+    room.fetched(look[0], "e2", 0, [])  # of the other half of a cluster that has split
+    room.placed(batch, arrival.epoch, arrival.last)
+    assert room.arrived == 1
+    assert node.seen.texts() == []
+    node.fetch(10)
+    node.fetch(10)
+    position, text, number = node.seen.events.now()[-1]
+    assert (position, text, number) == (Position("e1", 1), "1", 1)
 
 
 def test_large_batch_is_fetched_from_the_stream() -> None:

@@ -277,6 +277,7 @@ class Repeating:
     def __init__(self, receiver: Receiver) -> None:
         self.attached, self.lost = receiver.attached, receiver.lost
         self.counted, self.refused = receiver.counted, receiver.refused
+        self.shown = receiver.shown
         self.has_presence = receiver.has_presence
         self._receiver = receiver
 

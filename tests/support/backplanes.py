@@ -53,6 +53,8 @@ class Recorder:
         the own number."""
         self.refusals: Items[int] = Items()
         """The own numbers that have no place."""
+        self.shows: list[tuple[list[str], int | None]] = []
+        """What was shown ahead of its place, with the own number of the first."""
 
     def attached(self, position: Position, settle: Callable[[], None] | None = None) -> None:
         self.events.add((position, None, None))
@@ -68,6 +70,9 @@ class Recorder:
 
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         self.events.add((position, None, number))
+
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        self.shows.append(([str(message.frame.payload) for message in messages], number))
 
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         raise AssertionError("nobody is present here")
@@ -95,6 +100,8 @@ class Page:
         self.client: VirtualClient | None = None
         self.position: Position | None = None
         self.events: list[Event] = []
+        self.shown: list[str] = []
+        """Pushes without a place, which a hub shows while the backplane is away."""
 
     def join(self, hub: VirtualHub[Any, Any], room: str) -> None:
         """Connect, and join behind the position."""
@@ -123,9 +130,12 @@ class Page:
             elif kind == "hub:gap":
                 self._note(Position(message["epoch"], message["at"]), None)
             else:
-                assert self.position is not None
-                place = Position(self.position.epoch, message["n"])
-                self._note(place, message.get("text") or json.dumps(message["data"]))
+                said = message.get("text") or json.dumps(message["data"])
+                if "n" in message:
+                    assert self.position is not None
+                    self._note(Position(self.position.epoch, message["n"]), said)
+                else:
+                    self.shown.append(said)
 
     def _note(self, position: Position, text: str | None) -> None:
         self.events.append((position, text))

@@ -64,6 +64,9 @@ class _Teller:
     def lost(self, position: Position, why: str, number: int | None = None) -> None:
         _say("event", position.epoch, position.offset, None)
 
+    def shown(self, messages: Sequence[Message], number: int | None) -> None:
+        pass
+
     def present(self, came: Mapping[str, str], went: Collection[str]) -> None:
         for key in came:
             _say("change", f"+{key}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from hubthread import (
     HotlineOption,
     HubSetting,
     NodeGone,
+    Position,
     Presence,
     Upgrader,
     WebsocketPeriod,
@@ -35,13 +37,13 @@ Room = Hotline[dict[str, Any], str]
 
 @contextlib.contextmanager
 def cluster(
-    nodes: int = 3, option: HotlineOption = ROOM, **fields: Any
+    nodes: int = 3, option: HotlineOption = ROOM, *, local: bool = False, **fields: Any
 ) -> Iterator[tuple[Cluster, list[Room], list[Page]]]:
     """Run hubs, each with the room and a page in it."""
     setting = HubSetting[Any, Any](
         dict, websocket_period=PERIOD, may_join=lambda ctx, meta, name: True, **fields
     )
-    with VirtualCluster(setting, nodes) as hubs:
+    with VirtualCluster(setting, nodes, local=local) as hubs:
         rooms = [hub.hotline(option) for hub in hubs.hubs]
         pages = [Page() for _ in hubs.hubs]
         for page, hub in zip(pages, hubs.hubs, strict=True):
@@ -56,9 +58,8 @@ def texts(page: Page) -> list[str | None]:
 
 
 KINDS = ("push", "push", "push", "cut", "heal", "drop", "fail over", "leave", "come", "wait")
-STEPS = st.lists(
-    st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(1, 4)), max_size=60
-)
+STEP = st.tuples(st.sampled_from(KINDS), st.integers(0, 2), st.integers(1, 4))
+STEPS = st.lists(STEP, max_size=60)
 
 
 @settings(max_examples=examples(40))  # of 60 steps each
@@ -134,6 +135,201 @@ def test_cluster_cut_hub_gets_what_it_missed_and_its_pushes_wait() -> None:
         hubs.advance(10.0)
         with pytest.raises(BackplaneDown, match="'room': the server has been away for 10"):
             rooms[0].push("refused")
+
+
+@settings(max_examples=examples(40))
+@given(steps=st.lists(STEP, max_size=40))
+def test_cluster_local_members_get_each_push_once_here_at_once_and_elsewhere_in_order(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    with cluster(local=True) as (hubs, rooms, pages):
+        cut_at: list[float | None] = [None] * 3
+        gone: list[Page] = []
+        pushed = waiting = losses = 0
+        for step, which, count in steps:
+            hub, page, began = hubs.hubs[which], pages[which], cut_at[which]
+            if step == "push":
+                new = [f"push {pushed + number}" for number in range(count)]
+                pushed += count
+                for each in new:
+                    rooms[which].push(each)
+                if began is None or hubs.clock.now() < began + 10.0:
+                    waiting += count
+                hubs.settle()
+                page.look()
+                if began is not None and page.client is not None:
+                    assert page.shown[-count:] == new
+            elif step == "cut" and began is None:
+                hubs.cut(hub)
+                cut_at[which] = hubs.clock.now()
+            elif step == "heal":
+                hubs.heal(hub)
+                cut_at[which] = None
+            elif step == "drop":
+                hubs.drop(hub, count)
+            elif step == "fail over":
+                losses += 1
+                hubs.fail_over()
+            elif step == "leave" and page.client is not None:
+                page.drop()
+                gone.append(page)
+                pages[which] = Page()
+            elif step == "come" and page.client is None:
+                page.join(hub, "room")
+            elif step == "wait":
+                hubs.advance(3.0 * count)
+        for hub in hubs.hubs:
+            hubs.heal(hub)
+        hubs.advance(120.0)
+        for hub, page in zip(hubs.hubs, pages, strict=True):
+            if page.client is None:
+                page.join(hub, "room")
+        for number, room in enumerate(rooms):
+            room.push(f"end {number}")
+        hubs.advance(60.0)
+        places: dict[Position, str] = {}
+        for page in [*gone, *pages]:
+            order = page.order()
+            got = [text for _, text in order if text is not None]
+            assert len(set(got + page.shown)) == len(got) + len(page.shown)
+            for (before, _), (place, text) in itertools.pairwise(order):
+                if text is not None:
+                    assert place.epoch == before.epoch
+                    assert place.offset > before.offset
+                    assert places.setdefault(place, text) == text
+            last_gap = max(at for at, (_, text) in enumerate(order) if text is None)
+            assert page in gone or last_gap or not page.shown
+            offsets = [place.offset for place, _ in order[last_gap:]]
+            assert page in gone or offsets == list(range(offsets[0], offsets[-1] + 1))
+        assert all(page.order()[-3:] == pages[0].order()[-3:] for page in pages)
+        if not losses:
+            assert pages[0].order()[-1][0].offset == waiting + 3
+
+
+def test_cluster_local_push_is_shown_here_without_a_number_and_placed_for_others() -> None:
+    gaps: list[int] = []
+    option = HotlineOption(
+        "room",
+        shared=True,
+        history=History(),
+        on_gap=lambda room, position: gaps.append(position.offset),
+    )
+    with cluster(2, option, local=True) as (hubs, rooms, (here, there)):
+        one, (room, far) = hubs.hubs[0], rooms
+        plain, slow, leaver = (one.connect() for _ in range(3))
+        for client in (plain, slow, leaver):
+            room.answer(client.ctx)
+        hubs.settle()
+        hubs.cut(one)
+        slow.stall()
+        first = room.push('{"x": 1}')
+        assert not room.is_push_consumed(first)
+        slow.resume()
+        assert room.is_push_consumed(first)
+        room.push("b", exclude=plain.ctx)
+        room.hangup(leaver.ctx)
+        late = one.connect()
+        room.answer(late.ctx)
+        other = one.hotline()
+        other.answer(plain.ctx)
+        one.push([room, other], "c")
+        far.push("d")
+        hubs.settle()
+        assert (here.order()[1:], here.shown) == ([], ['{"x": 1}', "b", "c"])
+        assert plain.messages() == ['{"x": 1}', "c"]
+        assert slow.messages() == ['{"x": 1}', "b", "c"]
+        assert leaver.messages() == ['{"x": 1}', "b"]
+        assert late.messages() == ["c"]
+        assert texts(there) == ["d"]
+        assert gaps == []
+
+        hubs.heal(one)
+        last = room.push("e")
+        hubs.settle()
+        assert texts(there) == ["d", '{"x": 1}', "b", "c", "e"]
+        assert [(place.offset, text) for place, text in here.order()[1:]] == [
+            *((1, "d"), (4, None), (5, "e")),
+        ]
+        assert len(here.shown) == 3
+        for client in (plain, slow, late):
+            assert client.messages() == ["d", "e"]
+        assert leaver.messages() == []
+        assert gaps == [4]
+        assert room.is_push_consumed(last)
+        assert last == first + 3
+
+
+def test_cluster_local_client_that_comes_back_is_told_and_recovers_with_numbers_later() -> None:
+    with cluster(2, local=True) as (hubs, rooms, (here, there)):
+        one = hubs.hubs[0]
+        rooms[0].push("a")
+        hubs.settle()
+        assert texts(here) == ["a"]
+        away = Page()
+        here.look()
+        away.position = here.position
+        hubs.cut(one)
+        rooms[0].push("b")
+        here.drop()
+        here.join(one, "room")  # it does not get "b", which has no place
+        assert texts(here) == ["a", None]
+        rooms[0].push("c")
+        hubs.heal(one)
+        assert (texts(here), here.shown) == (["a", None, None], ["b", "c"])
+        assert texts(there) == ["a", "b", "c"]
+        away.join(one, "room")
+        assert [text for _, text in away.order()] == ["b", "c"]
+
+
+def test_cluster_local_room_that_is_made_while_the_server_is_away_shows_and_numbers_later() -> (
+    None
+):
+    with cluster(2, local=True) as (hubs, _, _):
+        one, two = hubs.hubs
+        far = two.hotline(HotlineOption("late", shared=True, history=History()))
+        far.push("before")
+        hubs.settle()
+        hubs.cut(one)
+        room = one.hotline(HotlineOption("late", shared=True, history=History()))
+        here = Page()
+        here.join(one, "late")
+        room.push("a")
+        here.look()
+        assert here.shown == ["a"]
+        hubs.heal(one)
+        far.push("b")
+        room.push("c")
+        hubs.settle()
+        assert [(place.offset, text) for place, text in here.order()[1:]] == [
+            *((2, None), (3, "b"), (4, "c")),
+        ]
+
+
+def test_cluster_local_push_that_cannot_wait_is_counted_and_stays_in_its_hub() -> None:
+    gaps: list[int] = []
+    option = HotlineOption(
+        "room",
+        shared=True,
+        history=History(),
+        on_gap=lambda room, position: gaps.append(position.offset),
+    )
+    with cluster(2, option, local=True) as (hubs, rooms, (here, there)):
+        one = hubs.hubs[0]
+        hubs.cut(one)
+        waits = rooms[0].push("waits")
+        hubs.advance(10.0)
+        assert rooms[0].push("stays") == waits
+        here.look()
+        assert rooms[0].is_push_consumed(waits)
+        assert here.shown == ["waits", "stays"]
+        assert one.statistics().backplane.local == 1  # type: ignore[union-attr]
+        hubs.heal(one)
+        assert (texts(here), texts(there), gaps) == ([None], ["waits"], [1])
+        hubs.cut(one)
+        hubs.advance(10.0)
+        rooms[0].push("stays, too")
+        hubs.heal(one)
+        assert (texts(here), texts(there), gaps) == ([None, None], ["waits"], [1, 1])
 
 
 def test_cluster_hub_that_missed_more_than_is_kept_is_told_one_gap() -> None:

@@ -83,27 +83,34 @@ class RedisBackplane:
     :param hold: seconds after the loss of the server in which pushes are still accepted, to wait
         for its return.  Later ones raise ``BackplaneDown``.  0 refuses all while the server is
         known to be away.
+    :param local: True shows a push to the members in its own hub while the server is known to be
+        away, at once and without a number.  Those of other hubs get it when the server is back, or
+        not at all after ``hold`` seconds.  For what is soon out of date, such as cursors.
     :raises SettingError: for a value out of range.
     :raises UsageError: if redis-py is not installed.
 
     Threads: any thread.
     """
 
-    def __init__(self, url: str, *, prefix: str = "hubthread", hold: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, prefix: str = "hubthread", hold: float = 10.0, local: bool = False
+    ) -> None:
         check_kind("prefix", prefix, str, "a string")
         if not prefix or not prefix.isprintable() or set(prefix) & set("{} "):
             wanted = "expected printable characters without spaces and braces"
             raise SettingError("prefix", f"{wanted}, got {prefix!r}")
         if hold != 0 or isinstance(hold, bool):
             check_number("hold", hold, 0)
+        check_kind("local", local, bool, "True or False")
         self._connector = Connector(url)
         self._url = url
         self.prefix = prefix
         self.hold = hold
+        self.local = local
 
     def open(self, node: str, now: Callable[[], float] = monotonic) -> RedisLink:
         """Return a connection for one hub; see ``Backplane.open``."""
-        return RedisLink(Connector(self._url), self.prefix, self.hold, node)
+        return RedisLink(Connector(self._url), self.prefix, self.hold, node, self.local)
 
 
 class RedisLink:
@@ -120,11 +127,13 @@ class RedisLink:
         prefix: str,
         hold: float,
         node: str = "",
+        local: bool = False,
     ) -> None:
         self.node = self._name = node
         self.connector = connector
         self._prefix = prefix
         self._hold = hold
+        self._local = local
         self.beat = BEAT
         self.everyone = everyone(prefix)
         self.closed = threading.Event()
@@ -142,6 +151,7 @@ class RedisLink:
         self._beats = Beats(self.everyone)
         self._records = Records(prefix)
         self._waiting = self._waiting_bytes = 0
+        self._shown_only = self._told_only = 0  # pushes that get no place
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
         self.state = BackplaneState.RESYNC
@@ -175,7 +185,8 @@ class RedisLink:
             if room in self._rooms:
                 raise UsageError(f"room {room!r} is attached already")
             keys = keys_of(self._prefix, room)
-            made = Room(room, keys, keep, receiver, self.keeper.want, self._ended)
+            told = self.keeper.want, self._ended, self._shows
+            made = Room(room, keys, keep, receiver, *told)
             self._rooms[room] = made
             others = self._by_channel.get(keys.channel, ())
             self._by_channel[keys.channel] = (*others, made)
@@ -211,9 +222,22 @@ class RedisLink:
         data = pack(message)
         self._admit("room", room, len(data))
         number, tell = found.give(message, data)
+        if self._local:
+            found.show()
         if tell and found.epoch:
             self.publisher.send(found)
         return number
+
+    def show(self, room: str, message: Message) -> int | None:
+        """See ``BackplaneLink.show``."""
+        found = self._rooms.get(room)
+        number = found.show_only(message) if found is not None and self._shows() else None
+        with self._lock:
+            self._shown_only += number is not None
+        return number
+
+    def _shows(self) -> bool:
+        return self._local and self.state is BackplaneState.DOWN
 
     def _admit(self, what: str, name: str, size: int) -> None:
         """Count a message that is going to wait.
@@ -385,6 +409,7 @@ class RedisLink:
             lost_connections=self._lost,
             looks=self.repaired,
             unknown=self._unknown,
+            local=self._shown_only,
         )
 
     def close(self, timeout: float) -> None:
@@ -414,7 +439,7 @@ class RedisLink:
         self.publisher.wake()
         self.keeper.wake()
         self._close_idle()
-        missing = self._waiting - self._boxes.waiting()
+        missing = self._waiting - self._boxes.waiting() + self._shown_only - self._told_only
         if missing > 0 and self._host is not None:
             text = f"the hub has closed, and {missing} pushes were not placed"
             self._host.tell_state(BackplaneState.DOWN, text)
@@ -558,5 +583,12 @@ class RedisLink:
         self._down_at = self._state_at if state is BackplaneState.DOWN else None
         with self._lock:
             self._settled.notify_all()
+            only = self._shown_only - self._told_only
+            if only and self._down_at is None:
+                self._told_only += only
+                reason = f"{reason}; {only} pushes have reached the members of this hub only"
         if self._host is not None:
             self._host.tell_state(state, reason)
+        if self._local:
+            for room in self.all_rooms():
+                room.look_around()

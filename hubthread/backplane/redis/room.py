@@ -4,6 +4,9 @@ A batch may arrive three ways: as the answer to the hub's own publish, by subscr
 the room's stream.  The first of the three to come is taken if it follows the last batch.  A batch
 that leaves a hole waits until the hole is filled from the stream.
 
+With the policy ``local`` the hub's own messages are shown to its members while the server is away.
+Once all of these have their places, the members are told that they saw them without.
+
 Layer: backplane.  Threads: any thread publishes.  The publisher, the subscriber and the keeper
 bring what arrives; the room's lock lets in one of them at a time.
 """
@@ -14,6 +17,7 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from hubthread.backplane.interfaces import Message, Receiver
@@ -106,6 +110,7 @@ class Room:
     :param keep: the history that the room offers; None if it offers none.
     :param want: called with the room when something has to be fetched from the stream.
     :param done: called with the room when it was let go, and its own messages have arrived.
+    :param shows: returns True while own messages are shown ahead of their places.
     """
 
     def __init__(
@@ -116,6 +121,7 @@ class Room:
         receiver: Receiver,
         want: Callable[[Room], None],
         done: Callable[[Room], None],
+        shows: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self.keys = keys
@@ -124,6 +130,7 @@ class Room:
         self.receiver = receiver
         self._want = want
         self._done = done
+        self._shows = shows
         self.lock = threading.RLock()  # guards what follows
         self.epoch = ""
         """Empty until the position is known."""
@@ -135,6 +142,9 @@ class Room:
         """True while the publisher is to send what waits."""
         self.given = self.arrived = 0  # own numbers
         self._fenced = 0  # the last own number before the server was another one
+        self._owned = False  # this hub has pushed as the owner, and nothing is shown any more
+        self._shown = 0  # the last own number that was shown ahead of its place
+        self._unsure = False  # the members have yet to be told of that
         self._waiting: deque[tuple[Message, bytes]] = deque()
         self._waiting_bytes = 0
         self._token = 0  # of the last one that waits, or has waited
@@ -161,10 +171,43 @@ class Room:
             self.given += 1
             if message.token != self._token:
                 self._token, self._one_token = message.token, not self._waiting
+                self._owned = True
             self._waiting.append((message, data))
             self._waiting_bytes += len(data)
             tell, self.dirty = not self.dirty, True
             return self.given, tell
+
+    def show(self) -> None:
+        """Show the own messages that have no place yet, if the server is away."""
+        with self.lock:
+            first = max(self.arrived, self._shown) + 1
+            if self.given < first or self._owned or not self._shows():
+                return
+            packed = (each for batch in reversed(self._own) for each in reversed(batch.messages))
+            latest = chain((message for message, _ in reversed(self._waiting)), packed)
+            messages = list(islice(latest, self.given + 1 - first))
+            # Before the call: a push inside it, from a finaliser, shows only itself.
+            self._shown, self._unsure = self.given, True
+            self.receiver.shown(messages[::-1], first)
+
+    def show_only(self, message: Message) -> int | None:
+        """Show a message that gets no place; return the number of the own message before.
+
+        :returns: None if it is not shown: another hub may own the room, and it would be refused.
+        """
+        with self.lock:
+            if self._owned or message.token:
+                return None
+            self.show()
+            self._unsure = True
+            self.receiver.shown([message], None)
+            return self.given
+
+    def look_around(self) -> None:
+        """Learn that the server is away, or here again."""
+        with self.lock:
+            self.show()
+            self._tell_shown()
 
     def let_go(self) -> None:
         """Take nothing more, once the own messages have arrived."""
@@ -235,6 +278,7 @@ class Room:
             if not self.epoch:
                 self.epoch, self.top = epoch, top
                 self.receiver.attached(Position(epoch, top))
+                self._tell_shown()
                 return
             if self._come_to(epoch) and top > self.top:
                 self.want()
@@ -403,8 +447,10 @@ class Room:
         if again:  # taken by a server that has died since, and sent again to its successor
             self.receiver.lost(Position(self.epoch, self.top), "epoch")
         else:
-            # Own messages that were told as lost come like those of another hub.
-            number = arrival.first + skipped if own and last_number > self.arrived else None
+            # Own messages that were told as lost come like those of another hub, unless they were
+            # shown: the receiver has to know them.
+            known = own and (last_number > self.arrived or arrival.first <= self._shown)
+            number = arrival.first + skipped if known else None
             self.receiver.arrived(place, messages[skipped:], number)
         self._seen[arrival.origin] = last_number
         self._seen.move_to_end(arrival.origin)
@@ -437,4 +483,12 @@ class Room:
         while self._own and self._own[0].refused:
             self.arrived = self._own.popleft().last
             self.receiver.refused(self.arrived)
+        self._tell_shown()
         self._end_if_done()
+
+    def _tell_shown(self) -> None:
+        """Tell the members that they saw messages without their places, once these have them."""
+        placed = bool(self.epoch) and self.arrived >= self._shown
+        if self._unsure and placed and not self._shows():
+            self._unsure = False
+            self.receiver.lost(Position(self.epoch, self.top), "local")
