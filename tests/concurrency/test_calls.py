@@ -176,17 +176,18 @@ def test_call_many_waits_for_one_executor_are_not_refused(parties: Parties) -> N
 def test_call_answered_thread_that_has_not_woken_is_not_part_of_a_cycle(
     parties: Parties, waiting: threading.Semaphore
 ) -> None:
-    hub, strand = parties.hub(), parties.strand()
+    hub = parties.hub()
     for _ in range(30):
+        strand = parties.strand()  # idle: that of the last round may still be on its way out
         go = threading.Event()
         hub.exec_async(lambda _, go=go: go.wait(TIMEOUT))  # type: ignore[misc]
 
-        answered = in_thread(lambda: strand.call(lambda: hub.exec_sync(lambda _: 1)))
+        answered = in_thread(partial(strand.call, lambda: hub.exec_sync(lambda _: 1)))
         assert waiting.acquire(timeout=TIMEOUT)
         # The hub answers the handler, and asks its client in the same closure.
         asked: list[object] = []
 
-        def ask(_: None, asked: list[object] = asked) -> None:
+        def ask(_: None, asked: list[object] = asked, strand: Strand = strand) -> None:
             try:
                 asked.append(strand.call(lambda: 2))
             except DeadlockError as error:
