@@ -42,7 +42,11 @@ class Owner(Protocol):
     """The room.  The lease calls it in the order of what happens; the methods return at once."""
 
     def _lease_began(self, token: int, saved: bytes) -> None:
-        """Learn that this hub has the lease, and what the owner before has saved."""
+        """Learn that this hub has the lease, and what the owner before has saved.
+
+        Also if the hub has the lease again, with a higher token, from a server that does not know
+        the one before.
+        """
 
     def _lease_renewed(self, until: float) -> None:
         """Learn the time at which the lease ends; called also when it has begun."""
@@ -85,6 +89,7 @@ class Lease:
         """True from the begin of the lease until it is given up, or another hub has it."""
         self.saved: bytes | None = None
         """A state for the next renewal to save."""
+        self._granted_at = -math.inf  # the time of the question
         self._stopped = self._asking = self._late = False
         self._timer: Timer | None = None
 
@@ -110,6 +115,9 @@ class Lease:
             asks = not self._asking and wait <= 0
             self._asking |= asks
             token, saved = (self.token, self.saved) if self.held else (0, None)
+            if over and self._link.server_age() < now - self._granted_at:
+                # The last server may have given a higher token to another hub.
+                token = 0
             if asks:
                 self.saved = None
         if late:
@@ -143,7 +151,8 @@ class Lease:
             elif self._stopped and not self.held:
                 self._give_up(answer.token, None)  # it has come too late
             else:
-                began = not self.held
+                began = not self.held or answer.token != self.token
+                self._granted_at = asked_at
                 self.held, self.token, self._late = True, answer.token, False
                 self.other = 0
                 self.until = asked_at + SECONDS - MARGIN

@@ -159,3 +159,18 @@ def test_lease_of_a_new_server_is_asked_for_by_the_last_owner_first() -> None:
     valid.age = 0.0
     valid.lease.ask()  # its lease has not ended: it need not wait
     assert len(valid.asked) == 2
+
+
+def test_lease_that_ended_before_another_server_came_is_asked_for_anew() -> None:
+    made = owned()
+    made.time += SECONDS
+    made.age = SECONDS - 0.5  # the server has come within the lease
+    made.pass_to_timer()
+    assert made.timers[-1][0] - made.time == RENEW
+    made.time += 1.0
+    made.age += 1.0
+    made.lease.ask()
+    assert made.asked[1:] == [(0, SECONDS, None)]
+    made.answer(LeaseAnswer(True, 9, SECONDS, b""))
+    assert made.notes[3:] == [("began", 9, b""), made.time + SECONDS - MARGIN]
+    assert made.lease.token == 9

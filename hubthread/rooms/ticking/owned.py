@@ -367,6 +367,10 @@ class OwnedRoom(FrameControl[Obj]):
         lease, option, loop = self._lease, self._owned, self._clock
         if not lease.held or lease.token != token:
             return  # lost meanwhile
+        if self._begun:  # the server is another one, and the state goes on
+            self._begun = self._token = token
+            loop.agenda.run_until(lease.until)
+            return
         what = "load" if saved and option.load is not None else "new_obj"
         calls = loop._calls
         assert calls is not None

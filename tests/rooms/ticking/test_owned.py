@@ -377,6 +377,24 @@ def test_failed_server_that_forgets_the_owner_gives_the_room_to_no_hub_too_early
         assert played.owner() == 2
 
 
+def test_owner_of_before_a_failed_server_goes_on_with_a_higher_token() -> None:
+    with game(2) as (cluster, played):
+        one, two = cluster.hubs
+        cluster.advance(3.0)
+        cluster.cut(one)
+        cluster.advance(10.0)
+        assert played.owner() == 2
+        cluster.cut(two)
+        cluster.fail_over()  # it knows neither owner
+        cluster.heal(one)
+        cluster.advance(10.0)
+        assert played.owner() == 1
+        assert played.rooms[0].token > played.rooms[1].token
+        cluster.heal(two)
+        cluster.advance(1.0)
+        assert played.notes == ["new", "start 1", "start 2", "orphan 2"]
+
+
 KINDS = ("cut", "heal", "drop", "fail over", "wait", "wait", "call", "own")
 STEPS = st.lists(
     st.tuples(
