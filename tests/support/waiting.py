@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-TIMEOUT = 40.0
+TIMEOUT = 60.0
 """Seconds until a wait fails its test.  A test that passes never waits this long."""
 
 
