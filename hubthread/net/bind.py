@@ -270,7 +270,7 @@ def _bind_one(
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual))
         prepare(sock)
         sock.bind(address)
-    except OSError:
+    except BaseException:  # an interrupt, too
         sock.close()
         raise
     return sock

@@ -462,7 +462,7 @@ def test_crew_struck_at_any_line_has_one_leader_again() -> None:
             threading.settrace(None)
         made.source.post(partial(notes.add, "after"))
         notes.until(lambda seen: "after" in seen)
-        leaders = [hand for hand in module._hands.values() if made.crew._leader is hand]
+        leaders = [hand for hand in module._hands.copy().values() if made.crew._leader is hand]
         assert len(leaders) == 1
         made.end()
         return struck.is_set()

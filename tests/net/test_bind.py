@@ -100,7 +100,7 @@ def test_open_tcp_at_two_addresses_takes_a_port_that_is_free_at_both(
     """The port that is free at the first address is taken at the second, at first."""
     look_up = socket.getaddrinfo
     taken = [socket.create_server(("127.0.0.2", 0))]
-    free = iter([taken[0].getsockname()[1], 0])
+    first = iter([taken[0].getsockname()[1]])
 
     def found(host: str, port: int, **kwargs: object) -> list[object]:
         return [*look_up("127.0.0.1", port), *look_up("127.0.0.2", port)]
@@ -108,7 +108,7 @@ def test_open_tcp_at_two_addresses_takes_a_port_that_is_free_at_both(
     class Chosen(socket.socket):
         def bind(self, address: Any) -> None:
             host, port = address
-            super().bind((host, port or next(free)))
+            super().bind((host, port or next(first, 0)))
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
     monkeypatch.setattr(socket, "socket", Chosen)
