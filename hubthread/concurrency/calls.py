@@ -21,6 +21,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from hubthread.checks import checked
 from hubthread.concurrency.crew import about_to_wait
+from hubthread.concurrency.fairness import HAS_GIL, pause
 from hubthread.errors import DeadlockError, ExecTimeout
 
 __all__ = [
@@ -173,10 +174,27 @@ def _in_vain(name: str) -> DeadlockError:
     )
 
 
+LOOK = 0.002
+"""Seconds between two looks at a thread, to see that it waits."""
+
+RUNS = "(it runs: without the GIL Python can read only the stack of a thread that waits)"
+
+
 def stack_of(ident: int | None) -> str:
-    """Return the stack of the thread ``ident`` as text, ``""`` if there is no such thread."""
-    frame = sys._current_frames().get(ident) if ident is not None else None
-    return "".join(traceback.format_stack(frame)) if frame is not None else ""
+    """Return the stack of the thread ``ident`` as text, ``""`` if there is no such thread.
+
+    Without the GIL, frames that end while they are read crash the process.  So the stack of
+    another thread is read only if the thread stands still.
+    """
+    frame = None if ident is None else sys._current_frames().get(ident)
+    if ident is None or frame is None:
+        return ""
+    if not HAS_GIL and ident != threading.get_ident():
+        at = frame.f_lasti
+        pause(LOOK)
+        if sys._current_frames().get(ident) is not frame or frame.f_lasti != at:
+            return RUNS
+    return "".join(traceback.format_stack(frame))
 
 
 class Call(Generic[T]):

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from hubthread.concurrency import calls
-from hubthread.concurrency.calls import Call, stack_of, wait_for
+from hubthread.concurrency.calls import RUNS, Call, stack_of, wait_for
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.strand import Strand
 from hubthread.errors import DeadlockError, ExecTimeout
 from tests.concurrency.harness import Runtime
-from tests.support import TIMEOUT, in_thread, together
+from tests.support import TIMEOUT, Gate, Task, in_thread, together
+from tests.support.waiting import tries
 
 Exec = Callable[[Callable[[], Any]], Any]
 
@@ -250,7 +251,34 @@ def test_call_infinite_timeout_waits() -> None:
 
 def test_stack_of_no_thread_is_empty() -> None:
     assert stack_of(None) == stack_of(-1) == ""
-    assert "test_no_stack_of_no_thread" in stack_of(threading.get_ident())
+    assert "in test_stack_of_no_thread_is_empty\n" in stack_of(threading.get_ident())
+
+
+def test_stack_of_a_thread_that_runs_is_left_out_without_the_gil(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A frame that ends while it is read would crash the process."""
+    ended, waits = threading.Event(), Gate()
+
+    def run() -> None:
+        def inner() -> None:
+            sum(range(100))
+
+        while not ended.is_set():
+            inner()
+
+    runs, waiting = threading.Thread(target=run), Task(waits)
+    monkeypatch.setattr(calls, "HAS_GIL", False)
+    runs.start()
+    try:
+        assert any(stack_of(runs.ident) == RUNS for _ in tries())
+        waits.reached()
+        assert any("in __call__\n" in stack_of(waiting.thread.ident) for _ in tries())
+    finally:
+        ended.set()
+        runs.join()
+        waits.open()
+        waiting.result()
 
 
 def test_wait_without_a_timeout_begins_anew_on_the_main_thread(
