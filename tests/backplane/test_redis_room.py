@@ -262,6 +262,23 @@ def test_large_batch_is_fetched_from_the_stream() -> None:
     assert node.seen.texts() == ["large"]
 
 
+def test_batch_that_the_stream_does_not_have_is_looked_for_twice() -> None:
+    """Else a forged message would make the hub look for ever."""
+    server = Server()
+    node = Node(server)
+    forged = Arrival("e1", 50, 1, "o", 1, pack(message("forged")))
+    node.room.came(forged)
+    looks = 0
+    while node.wanted:
+        node.wanted.clear()
+        since = node.room.position()
+        node.room.fetched(since, "e1", server.top, [])
+        looks += 1
+        assert looks <= 2
+    node.room.came(server.place("other", 1, ["true"]))
+    assert node.seen.texts() == ["true"]
+
+
 def test_pack_keeps_kind_and_key() -> None:
     given_messages = [
         Message(Frame("text ü", 1), "key ü"),

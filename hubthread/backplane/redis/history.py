@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hubthread.backplane.interfaces import Message
+from hubthread.backplane.redis.keeper import PAGE
 from hubthread.backplane.redis.room import entry_arrival
 from hubthread.backplane.redis.scripts import Keys
 from hubthread.backplane.redis.wire import Wire, command, unpack
@@ -16,9 +17,6 @@ from hubthread.concurrency.deadline import Deadline
 from hubthread.history import Position
 
 __all__ = ["read_latest"]
-
-PAGE = 128
-"""Entries of a stream that are fetched at once."""
 
 
 def read_latest(

@@ -19,7 +19,7 @@ from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
 from hubthread.concurrency.bell import Bell
 from hubthread.history import Position
 
-__all__ = ["Keeper", "fetch_commands"]
+__all__ = ["PAGE", "Keeper", "fetch_commands"]
 
 AT_ONCE = 256
 """Rooms that are looked at in one pipeline."""

@@ -152,6 +152,7 @@ class Room:
         self._own: deque[Batch] = deque()  # packed, and not arrived yet
         self._later: dict[int, Arrival] = {}  # by the offset before the first message
         self._later_bytes = 0
+        self._in_vain = False  # a look has found nothing, since the last of these came
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._ending = False
         # A late answer may tell an epoch that is over.
@@ -354,7 +355,12 @@ class Room:
             if not entries and top > self.top:
                 self._lose(min(top, *self._later) if self._later else top)
                 self._take_later()
+            if self._later and top <= self.top and self._in_vain:
+                # This look began after they came, and they are not in the stream: forged.
+                self._later.clear()
+                self._later_bytes = 0
             if top > self.top or self._later:
+                self._in_vain = top <= self.top
                 self.want()
             else:
                 self._lose_passed()
@@ -418,6 +424,7 @@ class Room:
             if arrival.body is not None and self._later_bytes + size <= LATER_BYTES:
                 self._later_bytes += size
                 self._later[start] = arrival
+                self._in_vain = False
             self.want()
             return
         self._take(arrival)
