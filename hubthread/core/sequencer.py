@@ -185,7 +185,7 @@ class Sequencer(Generic[M]):
             with self._lock:
                 other = self._fetching
                 # A thread that was interrupted may have left its deadline.
-                if other is not None and other is not deadline and other.left():
+                if other is not None and other.left():
                     return False
                 self._fetching = deadline
                 ring = self._ring

@@ -29,10 +29,12 @@ from hubthread import (
 )
 from hubthread.backplane.interfaces import Message, Receiver
 from hubthread.backplane.memory import MemoryLink
+from hubthread.core.sequencer import Sequencer
+from hubthread.core.shared_log import SharedLog
 from hubthread.protocol.frames import Frame
 from hubthread.testing import VirtualHub
 from hubthread.testing.clock import FakeClock
-from tests.support.waiting import in_thread
+from tests.support.waiting import Task, in_thread, tries
 
 SHARED = HotlineOption("room", shared=True, history=History(size=8, ttl=60.0))
 
@@ -181,6 +183,7 @@ def test_hub_that_has_the_room_later_reads_once_what_its_clients_need() -> None:
         room = old.hotline(SHARED)
         start = room.answer(old.connect().ctx, since=None).position
         push_numbers(room, 1, 9)  # one more than the room keeps
+        assert room.answer(old.connect().ctx, since=None).position.offset == 9  # all are placed
         late = new.hotline(SHARED)
         push_numbers(room, 10, 10)
         assert late.answer(new.connect().ctx, since=None).count == 0
@@ -196,6 +199,26 @@ def test_hub_that_has_the_room_later_reads_once_what_its_clients_need() -> None:
             assert late.answer(new.connect().ctx, replay=100).count == 8
             assert not late.answer(new.connect().ctx, since=Position(start.epoch, 1)).recovered
         assert backplane.link.reads == 1
+
+
+class SilentLink(MemoryLink):
+    """Brings nothing by itself."""
+
+    def attach(self, room: str, keep: History | None, receiver: Receiver) -> None:
+        """Leave the room to the test."""
+
+
+def test_client_that_has_seen_more_than_its_new_hub_waits_for_it() -> None:
+    log: SharedLog[Any] = SharedLog(lambda work: work(), 10, "room")
+    link = SilentLink(MemoryBackplane(), "node", monotonic)
+    sequencer = Sequencer(link, log, "room", History(), monotonic)
+    sequencer.attached(Position("e", 5))
+    seen = Position("e", 6)
+    waiting = Task(lambda: sequencer.prepare(seen, 0, may_wait=True))
+    assert any(sequencer._changed is not None for _ in tries())  # it waits
+    sequencer.arrived(seen, [Message(Frame("x", 1))], None)
+    waiting.result()
+    assert sequencer.position == seen
 
 
 def test_push_without_some_leaves_them_out_of_its_replay_too() -> None:

@@ -462,6 +462,24 @@ def test_own_one_hub_ticks_and_pushes_under_any_faults(
         assert cluster.errors == []
 
 
+def test_pushes_of_a_former_owner_that_waited_have_no_place_at_another_server() -> None:
+    """The server that knew its successor is gone, and the successor comes back later."""
+    with game(2, hz=3) as (cluster, played):
+        one, two = cluster.hubs
+        member = two.connect()
+        played.rooms[1].answer(member.ctx)
+        cluster.cut(one)
+        cluster.advance(7.0)
+        cluster.cut(two)
+        cluster.fail_over()
+        cluster.heal(one)
+        cluster.heal(two)
+        cluster.advance(20.0)
+        tokens = [int(str(text).split()[0]) for text in member.messages()]
+        assert played.rooms[1].token in tokens
+        assert tokens == sorted(tokens)
+
+
 def test_news_of_an_earlier_room_closes_no_later_one() -> None:
     with game() as (cluster, played):
         cluster.advance(7.0)
