@@ -141,7 +141,7 @@ def test_changes_whose_answers_are_lost_are_made_in_the_end(server: RedisServer)
     with nodes(server, 2) as (one, two):
         one.up()
         kept(one, "a", b"1")
-        one.proxy.swallow(True)
+        one.proxy.swallow_after(b":r:b\r\n")
         one.link.keep("b", b"1", 60.0)
         assert any(two.link.take("b", TIMEOUT) for _ in tries())  # the server has it
         one.link.drop("a", 60.0)

@@ -133,6 +133,7 @@ class Proxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._swallows = False
+        self._swallows_after: bytes | None = None
         self._loses = 0
         self._refuses = False
         self._delay = 0.0
@@ -171,8 +172,14 @@ class Proxy:
             self._start(self._pump, far, near, True)
 
     def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        last = b""
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                after = self._swallows_after
+                if not answers and after is not None:
+                    last = last[-len(after) :] + data
+                    if after in last:
+                        self._swallows, self._swallows_after = True, None
                 if answers and self._loses:
                     self._loses -= 1
                     break
@@ -197,6 +204,11 @@ class Proxy:
     def swallow(self, swallows: bool) -> None:
         """Let answers and messages vanish from now on, or no longer."""
         self._swallows = swallows
+        self._swallows_after = None
+
+    def swallow_after(self, command: bytes) -> None:
+        """Let answers vanish as soon as these bytes of a command go to the server."""
+        self._swallows_after = command
 
     def lose_next(self) -> None:
         """Let the next answer vanish, and its connection end."""
