@@ -6,6 +6,9 @@ at a member of another process, and the CPU time of each process.  *As fast as i
 same without a rate: hubthread's publisher waits for its batches of 16, the others for each answer
 of Redis.
 
+*Script*: hubthread's script alone.  One connection sends a pipeline of 16 batches, one of 16
+messages for each of 16 rooms, and reads the answers; nobody subscribes.
+
 *16 a batch*: hubthread alone.  16 messages for each of 16 rooms in turn, as fast as Redis places
 them: the backplane without a hub around it.  Two turns of a room may leave together, so the table
 has the size of the batches.  *Hubs* are the same with a hub that pushes, and one
@@ -75,6 +78,8 @@ def cases(quick: bool) -> list[Case]:
         _case("2 processes", "2 processes, 10,000 messages/s", paced, 2, flow, P99),
         _case("4 processes", "4 processes, 10,000 messages/s", paced, 4, flow, P99),
         _case("2 saturated", "2 processes, as fast as it goes", Job("publish"), 2, flow, _RATE),
+        _case("script", "16 rooms, 16 messages a batch, the script alone", Job(), 16,
+              (_RATE, _BATCH, _PUBLISHER, _REDIS), _RATE, (SUBJECT,)),
         _case("16 a batch", "16 rooms, 16 messages a batch", Job(), 16,
               (_RATE, _BATCH, _PUBLISHER, _REDIS), _RATE, (SUBJECT,)),
         _case("hubs", "The same with hubs", Job(), 16,
@@ -86,7 +91,7 @@ def cases(quick: bool) -> list[Case]:
         _case("newcomers", f"{_HERD:,} clients come", Job("publish"), _HERD,
               (_OPEN, CPU, _REDIS), _OPEN, (SUBJECT,)),
     ]  # fmt: skip
-    return [made[0], made[3], made[5]] if quick else made
+    return [made[0], made[4], made[6]] if quick else made
 
 
 def _case(

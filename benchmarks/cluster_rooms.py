@@ -1,13 +1,14 @@
 """Programs of the work ``cluster`` whose rooms have no members; see ``cluster``.
 
-``python -m benchmarks.cluster_rooms PROGRAM URL ROOMS SECONDS``; PROGRAM is ``place``, ``hubs``,
-``receive`` or ``rooms``.
+``python -m benchmarks.cluster_rooms PROGRAM URL ROOMS SECONDS``; PROGRAM is ``script``, ``place``,
+``hubs``, ``receive`` or ``rooms``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -28,6 +29,9 @@ from hubthread import (
 )
 from hubthread.backplane.interfaces import Message
 from hubthread.backplane.redis.backplane import RedisLink
+from hubthread.backplane.redis.publisher import place_command
+from hubthread.backplane.redis.scripts import PUBLISH, keys_of
+from hubthread.backplane.redis.wire import Connector, command, pack
 from hubthread.protocol.frames import Frame
 
 _BATCH = 16
@@ -47,6 +51,37 @@ def _rooms(hub: Hub[Any, Any], count: int) -> list[Any]:
         hub.hotline(HotlineOption(f"room {number}", shared=True, history=History()))
         for number in range(count)
     ]
+
+
+def script(url: str, count: int, seconds: float) -> dict[str, float]:
+    """Place a batch for each room in one pipeline, and read the answers; again and again."""
+    redis: Any = import_module("redis").Redis.from_url(url)
+    wire = Connector(url).connect()
+    server = wire.run_id(), secrets.token_hex(4).encode()
+    wire.ask(command(b"SCRIPT", b"LOAD", PUBLISH.source))
+    rooms = [keys_of("benchmark", f"room {number}") for number in range(count)]
+    origin = secrets.token_hex(6)
+    message = Message(Frame(_PAYLOAD, 1))
+    before, cpu, redis_cpu = _scripts(redis), time.process_time(), _cpu(redis)
+    begin = time.monotonic()
+    given = 0
+    while time.monotonic() - begin < seconds:
+        numbers = range(given + 1, given + _BATCH + 1)
+        commands = []
+        for keys in rooms:
+            head = place_command(keys, History(), server, origin, numbers)
+            body = b"".join(pack(message) for _ in numbers)
+            commands.append(command(b"EVALSHA", PUBLISH.sha, *head, body))
+        if any(reply[0] != b"ok" for reply in wire.ask(*commands)):
+            raise RuntimeError("Redis has not placed all")
+        given += _BATCH
+    took = time.monotonic() - begin
+    return {
+        "rate": given * count / took,
+        "batch": given * count / (_scripts(redis) - before),
+        "publisher_cpu": (time.process_time() - cpu) / took,
+        "redis_cpu": (_cpu(redis) - redis_cpu) / took,
+    }
 
 
 def place(url: str, count: int, seconds: float) -> dict[str, float]:
@@ -278,7 +313,7 @@ def main(program: str, url: str, count: str, seconds: str) -> None:
     if program == "receive":
         receive(url, int(count), float(seconds))
         return
-    run = {"place": place, "hubs": hubs, "rooms": rooms}[program]
+    run = {"script": script, "place": place, "hubs": hubs, "rooms": rooms}[program]
     print(json.dumps({"figures": run(url, int(count), float(seconds)), "faults": {}}), flush=True)
     os._exit(0)
 
