@@ -1052,7 +1052,7 @@ export class Room {
   #onState(message) {
     const { n, full, mine, tick = 0, time = 0, hz = this.#hz, acks = {} } = message
     const before = this.#shared
-    const changes = {}
+    const changes = Object.create(null) // a field may be "__proto__", if users name them
     if (isObject(full)) {
       this.#shared = full
       noteWhole(before ?? {}, full, changes)
@@ -1090,7 +1090,7 @@ export class Room {
 }
 
 /** Apply a patch of the server to a state; note in `changes` the entries of its dicts that it concerns. */
-export function applyPatch(state, { del = [], set = {}, add = [] }, changes = {}) {
+export function applyPatch(state, { del = [], set = {}, add = [] }, changes = Object.create(null)) {
   const note = (field, ...change) => (changes[field] ??= []).push(change)
   const at = path => path.reduce((place, key) => Object.hasOwn(place, key) ? place[key] : undefined, state)
   for (const path of del) {
@@ -1100,8 +1100,9 @@ export function applyPatch(state, { del = [], set = {}, add = [] }, changes = {}
   }
   const touched = []
   for (const [field, value] of Object.entries(set)) {
-    if (!isObject(value) || !isObject(state[field])) continue
-    for (const key of Object.keys(value)) touched.push([field, Object.hasOwn(state[field], key) ? "change" : "add", key])
+    const old = at([field])
+    if (!isObject(value) || !isObject(old)) continue
+    for (const key of Object.keys(value)) touched.push([field, Object.hasOwn(old, key) ? "change" : "add", key])
   }
   merge(state, set)
   for (const [path, items] of add) {

@@ -59,6 +59,16 @@ def vectors() -> list[dict[str, Any]]:
             "patch": {"set": {"names": {"__proto__": {"x": 2}}}, "del": []},
             "after": {"names": {"__proto__": {"x": 2}}},
         },
+        {
+            "before": {},
+            "patch": {"set": {"__proto__": {"x": 1}, "toString": {"y": 1}}},
+            "after": {"__proto__": {"x": 1}, "toString": {"y": 1}},
+        },
+        {
+            "before": {"__proto__": {"x": 1}, "toString": {"y": 1}},
+            "patch": {"del": [["toString", "y"]], "set": {"__proto__": {"z": 2}}},
+            "after": {"__proto__": {"x": 1, "z": 2}, "toString": {}},
+        },
     ]
     state: dict[str, Any] = {}
     shadow = plan_of(dict).make(state, Difference())

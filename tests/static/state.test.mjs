@@ -36,6 +36,13 @@ test("patch of another state touches nothing else, and the whole state comes", a
   }
 })
 
+test("users may name the fields of a state", async () => {
+  const { room, take } = await inRoom()
+  take({ n: 1, full: JSON.parse('{"__proto__":{},"toString":{}}') })
+  take({ n: 2, set: JSON.parse('{"__proto__":{"a":1},"toString":{"b":1}}') })
+  assert.equal(JSON.stringify(room.state), '{"__proto__":{"a":1},"toString":{"b":1}}')
+})
+
 /** The entries of a value, in the order of their keys. */
 function sorted(value) {
   if (Array.isArray(value)) return value.map(sorted)
