@@ -1,8 +1,9 @@
 """Letters: messages of one hub, or of a program, to another hub or to a user's clients.
 
 A letter goes to a *box* of the backplane.  Each hub hears the box of its own name, and the boxes
-of the users that have clients on it.  A room that one hub owns has two boxes.  A letter is a line
-of JSON, which says what it is, and a body.
+of the users that have clients on it.  A room that one hub owns has two boxes: one for calls to the
+owner, and one for news about the lease.  A letter is a *head*, a line of JSON that says what the
+letter is for, and a *body* of bytes.
 
 Layer: backplane.  Threads: pure functions.
 """
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 VERSION = b"1"
-"""The first byte of each letter, so that a newer hub can say that it speaks otherwise."""
+"""The version of the format: the first byte of each letter.  Hubs ignore other versions."""
 
 
 def node_box(node: str) -> str:
@@ -32,7 +33,7 @@ def node_box(node: str) -> str:
 
 
 def user_box(user: str) -> str:
-    """Return the box of a user, which all hubs hear that have clients of the user."""
+    """Return the box of a user.  Each hub that has clients of the user hears it."""
     return f"u:{user}"
 
 
@@ -42,7 +43,7 @@ def owner_box(room: str) -> str:
 
 
 def lease_box(room: str) -> str:
-    """Return the box of all hubs that would own a room."""
+    """Return the box of all hubs that can own a room."""
     return f"l:{room}"
 
 
@@ -52,7 +53,7 @@ def encode_letter(head: dict[str, Any], body: bytes) -> bytes:
 
 
 def decode_letter(data: bytes) -> tuple[dict[str, Any], bytes] | None:
-    """Return head and body; None for what another version of the library has written."""
+    """Return the head and the body; None if another version of the library wrote the letter."""
     line, found, body = data.partition(b"\n")
     if not found or line[:1] != VERSION:
         return None
@@ -66,7 +67,7 @@ def decode_letter(data: bytes) -> tuple[dict[str, Any], bytes] | None:
 def decode_json(text: str | bytes) -> Any:
     """Return the value of a JSON text that another hub has written.
 
-    :raises ValueError: if it is none, or nested too deep.
+    :raises ValueError: if the text is not JSON, or is nested too deep.
     """
     try:
         return json.loads(text)

@@ -28,24 +28,24 @@ __all__ = ["MemoryBackplane"]
 
 
 class _Pushes:
-    """Pushes of one hub, directly behind each other, that wait to be placed and handed over."""
+    """Successive pushes of one hub that wait to be placed and handed over."""
 
     __slots__ = ("first", "link", "messages", "offset")
 
     def __init__(self, link: MemoryLink, first: int) -> None:
         self.link = link
         self.first = first
-        """The number of the first one among the pushes of the hub."""
+        """The number of the first push, among all pushes of the hub."""
         self.messages: list[Message] = []
-        self.offset = 0  # of the first one; 0 until it has its place
+        self.offset = 0  # the offset of the first push; 0 until it has its place
 
     @property
     def end(self) -> int:
-        """The number of the hub's push after the last one."""
+        """The number that follows the number of the last push."""
         return self.first + len(self.messages)
 
     def hand_over(self, room: _Room) -> None:
-        """Place the pushes and tell every hub.  After an interrupt it is called again."""
+        """Place the pushes and tell every hub.  Called again after an interrupt."""
         stream = room.stream
         if not self.offset:
             self.offset = stream.top + 1
@@ -70,7 +70,7 @@ class _Presence:
         self.went = went
 
     def hand_over(self, room: _Room) -> None:
-        """Note the change and tell every hub.  After an interrupt it is called again."""
+        """Note the change and tell every hub.  Called again after an interrupt."""
         for key, info in self.came.items():
             room.present.setdefault(key, (info, set()))[1].add(self.link)
         for key in self.went:
@@ -96,7 +96,7 @@ class _Count:
         self.count = count
 
     def hand_over(self, room: _Room) -> None:
-        """Note the count and tell every hub.  After an interrupt it is called again."""
+        """Note the count and tell every hub.  Called again after an interrupt."""
         room.counts[self.link] = self.count
         if not self.count:
             del room.counts[self.link]
@@ -114,19 +114,19 @@ class _Attached:
         self.link = link
         self.receiver = receiver
         # The lock of the room's queue guards what follows.
-        self.latest = _Pushes(link, 1)  # the next push joins these, or follows their numbers
+        self.latest = _Pushes(link, 1)  # the next push joins them, or goes on with their numbers
         self.detached = False
 
 
 class _Room:
     """One shared room: its stream, its users, and the hubs that have it.
 
-    A push only joins a queue, under a lock of its own, so that a thread that pushes never waits
-    for one that hands over.  ``settle`` hands over all that was queued before the call: the hubs
-    call it when they flush, and whenever they need to know the present position.
+    A push only joins a queue, which has a lock of its own.  So a thread that pushes never waits
+    for a thread that hands pushes over.  ``settle`` hands over all that was queued before the
+    call.  The hubs call it when they flush, and whenever they need to know the present position.
 
-    Lock order: ``lock``, then those of a receiver, then that of the queue.  A receiver never calls
-    back.
+    Lock order: ``lock``, then the locks of a receiver, then the lock of the queue.  A receiver
+    never calls back.
     """
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
@@ -171,12 +171,13 @@ class _Room:
             return pushes.end - 1
 
     def forget(self, own: _Attached, pushes: _Pushes) -> None:
-        """Keep pushes that were handed over no longer, but only their numbers."""
+        """Forget pushes that were handed over, and keep only their numbers."""
         with self._queue_lock:
             if own.latest is pushes:
                 own.latest = _Pushes(pushes.link, pushes.end)
 
     def accept(self, entry: _Presence | _Count) -> None:
+        """Queue a change, and hand it over."""
         with self._queue_lock:
             self._queue.append(entry)
         self.settle()
@@ -192,7 +193,7 @@ class _Room:
             raise
 
     def leave(self, link: MemoryLink) -> None:
-        """Forget a hub, behind what it has pushed, and tell the others who went with it."""
+        """Forget a hub, after its pushes, and tell the other hubs which users left with it."""
         with self.lock:
             own = self.attached.get(link)
             if own is not None:
@@ -248,7 +249,7 @@ class MemoryBackplane:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # guards what follows; taken before that of a room
         self._rooms: dict[str, _Room] = {}
-        self._unused: OrderedDict[str, _Room] = OrderedDict()  # detached first is first
+        self._unused: OrderedDict[str, _Room] = OrderedDict()  # the longest unused room is first
         self._boxes: dict[str, dict[MemoryLink, Callable[[bytes], object]]] = {}
         self._hosts: dict[MemoryLink, BackplaneHost] = {}
         # By the key of a record: its hub, the record, and the time at which it is forgotten.
@@ -283,7 +284,7 @@ class MemoryBackplane:
         with self._lock:
             kept = self._record(key, now)
             if kept is None or kept[0] == link.node:
-                self._records.pop(key, None)  # it is behind the older ones now
+                self._records.pop(key, None)  # keeps the records in the order of their times
                 self._records[key] = link.node, record, now + seconds
 
     def _drop(self, key: str, link: MemoryLink) -> None:
@@ -305,7 +306,7 @@ class MemoryBackplane:
         while self._records:
             oldest, (_, _, until) = next(iter(self._records.items()))
             if now < until:
-                break  # most of those behind it are younger
+                break  # most records behind it are younger
             self._records.pop(oldest, None)
         kept = self._records.get(key)
         return kept if kept is not None and now < kept[2] else None
@@ -316,9 +317,13 @@ class MemoryBackplane:
         now = link.now()
         with self._lock:
             lease = self._leases.setdefault(name, _Lease())
-            if token < lease.token if token else link.node != lease.node and now < lease.until:
-                return LeaseAnswer(False, lease.token, max(0.0, lease.until - now))
             begins = not token
+            if begins:
+                refused = link.node != lease.node and now < lease.until
+            else:
+                refused = token < lease.token
+            if refused:
+                return LeaseAnswer(False, lease.token, max(0.0, lease.until - now))
             if begins:
                 token = lease.token if now < lease.until else next(self._tokens)
             found = lease.saved if begins else b""
@@ -332,7 +337,7 @@ class MemoryBackplane:
         return LeaseAnswer(True, token, seconds, found)
 
     def _fences(self, name: str, token: int) -> bool:
-        """Return True for the token of a hub that has lost the room; note it otherwise."""
+        """Return True for the token of a hub that has lost the room; otherwise note the token."""
         if not token:
             return False
         with self._lock:
@@ -342,7 +347,7 @@ class MemoryBackplane:
         return fenced
 
     def _room(self, name: str) -> _Room | None:
-        return self._rooms.get(name)  # one look, which needs no lock
+        return self._rooms.get(name)  # a single read needs no lock
 
     def _attach(
         self, name: str, link: MemoryLink, keep: History | None, receiver: Receiver
@@ -390,7 +395,7 @@ class MemoryBackplane:
                 self._detach(name, link)
 
     def _forget_expired(self) -> None:
-        """Forget rooms that no hub has, from the longest unused on."""
+        """Forget expired rooms that no hub has, the longest unused room first."""
         while self._unused:
             name, room = next(iter(self._unused.items()))
             if not room.stream.expired():

@@ -18,11 +18,11 @@ __all__ = ["Stream"]
 class Stream:
     """The messages of one room since ``start``, as far as ``keep`` allows.
 
-    Each entry has its own offset, and adding some is a single step: an exception that strikes
-    from outside never parts the offsets from the messages.
+    Each entry holds its offset, and messages are added in a single step.  So an exception that
+    strikes from outside never separates the offsets from the messages.
 
     :param start: the position before the first message.
-    :param keep: the bounds; None keeps no message, and counts offsets all the same.
+    :param keep: the bounds; None keeps no message, and only counts offsets.
     :param now: returns the time in seconds.
     """
 
@@ -42,8 +42,8 @@ class Stream:
         return entries[-1][0] if entries else self._floor
 
     def extend(self, messages: Sequence[Message]) -> None:
-        """Add messages."""
-        # One look at the clock for all of them: each push comes here.
+        """Add messages after the last one."""
+        # One read of the clock for all messages: each push takes this path.
         keep = self.keep
         if keep is None:
             self._floor = self.top + len(messages)
@@ -52,7 +52,7 @@ class Stream:
         now = self._now()
         if entries and now - self._used > keep.ttl:
             self._forget()
-        # The clients of ``reached`` would be kept as long as the message.
+        # Without ``reached``, which would keep clients in memory as long as the message.
         kept = [each if each.reached is None else each._replace(reached=None) for each in messages]
         size = sum([len(message.frame.wire) for message in kept])
         entries.extend(enumerate(kept, self.top + 1))
@@ -74,7 +74,8 @@ class Stream:
         """Add messages from before the oldest entry, as far as the bounds allow.
 
         :param before: the position before the first message.
-        :param messages: they reach to the oldest entry, or further; otherwise nothing is added.
+        :param messages: the messages up to the oldest entry, or further.  If they end earlier,
+            nothing is added.
         """
         keep, entries = self.keep, self._entries
         missing = self._floor - before.offset
@@ -94,7 +95,7 @@ class Stream:
         self._entries, self._floor, self._bytes = extended, floor, size
 
     def reaches(self, since: Position) -> bool:
-        """Return True if ``after`` returns messages, or an empty list."""
+        """Return True if no message after ``since`` is missing here."""
         return since.epoch == self.epoch and self._floor <= since.offset <= self.top
 
     def __len__(self) -> int:
@@ -103,8 +104,8 @@ class Stream:
     def after(self, since: Position) -> list[Message] | None:
         """Return the messages after ``since``.
 
-        :returns: None for another epoch, an offset that is not reached yet, and an offset whose
-            successor was forgotten.
+        :returns: None if ``since`` is of another epoch, is not reached yet, or if the message
+            after it was forgotten.
         """
         self._forget_old()
         entries = self._entries

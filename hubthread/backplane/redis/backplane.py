@@ -49,19 +49,19 @@ BEAT = 2.5
 """Seconds between two beats of a hub."""
 
 MOST_WAITING = 16 << 20
-"""Bytes that wait for the server at most."""
+"""The most bytes that may wait for the server."""
 
 OVERHEAD = 512
-"""Bytes that a waiting message takes beside its payload."""
+"""Bytes that a waiting message takes in addition to its payload."""
 
 MOST_MESSAGE = 32 << 20
-"""Bytes of one message.  Redis ends the connection of whoever sends much more."""
+"""The most bytes of one message.  Redis closes a connection that sends much more."""
 
 READERS = 4
-"""Connections for reading the history."""
+"""The most connections for reading histories and records."""
 
 PARTS = frozenset(("publisher", "subscriber"))
-"""The threads without whose connections no push has its way."""
+"""The threads whose connections every push needs."""
 
 SHORTEST, LONGEST = 0.05, 2.0
 """Seconds of the first pause between two attempts to connect, and of the longest."""
@@ -72,20 +72,21 @@ class RedisBackplane:
 
     ``HubSetting(backplane=RedisBackplane("redis://localhost", prefix="shop"))``
 
-    The hub starts without the server, too, and connects when it is there.  A push has its place
-    when the server has given it one; until then it waits.  It needs redis-py
+    The hub also starts while the server is away, and connects as soon as the server is there.  A
+    push waits until the server has given it a place.  The backplane needs redis-py
     (``pip install hubthread[redis]``) and Redis 6.2 or later, or Valkey.
 
     :param url: ``redis://user:password@host:port/0``, ``rediss://…`` for TLS, ``unix:///path`` or
-        ``redis+sentinel://:password@host:26379,host:26379/service/0``.  redis-py says which
-        options may follow behind a ``?``.
+        ``redis+sentinel://:password@host:26379,host:26379/service/0``.  The documentation of
+        redis-py lists the options that may follow a ``?``.
     :param prefix: the start of the names of all keys and channels.
-    :param hold: seconds after the loss of the server in which pushes are still accepted, to wait
-        for its return.  Later ones raise ``BackplaneDown``.  0 refuses all while the server is
-        known to be away.
+    :param hold: the seconds after the loss of the server in which the hub still accepts pushes,
+        which wait for the server.  Later pushes raise ``BackplaneDown``.  0 refuses every push
+        while the server is known to be away.
     :param local: True shows a push to the members in its own hub while the server is known to be
-        away, at once and without a number.  Those of other hubs get it when the server is back, or
-        not at all after ``hold`` seconds.  For what is soon out of date, such as cursors.
+        away, at once and without a number.  The members in other hubs get the push when the server
+        is back, or never if it was made after ``hold`` seconds.  Use it for data that is soon out
+        of date, such as cursors.
     :raises SettingError: for a value out of range.
     :raises UsageError: if redis-py is not installed.
 
@@ -116,7 +117,7 @@ class RedisBackplane:
 class RedisLink:
     """One hub's connection to Redis; see ``BackplaneLink``.
 
-    Lock order: that of a room, then this one.
+    Lock order: the lock of a room, then the lock of the link.
 
     Threads: any thread.
     """
@@ -151,7 +152,8 @@ class RedisLink:
         self._beats = Beats(self.everyone)
         self._records = Records(prefix)
         self._waiting = self._waiting_bytes = 0
-        self._shown_only = self._told_only = 0  # pushes that get no place
+        self._shown_only = 0  # pushes that were shown and get no place
+        self._told_only = 0  # how many of these were told to the program
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
         self.state = BackplaneState.RESYNC
@@ -170,7 +172,7 @@ class RedisLink:
     def start(self, host: BackplaneHost) -> None:
         """See ``BackplaneLink.start``."""
         self._host = host
-        # Made here and not earlier: a hub, and its rooms, may be made before its process forks.
+        # Not earlier: the process may fork after the hub and its rooms were made.
         for room in self.all_rooms():
             room.name_origin()
         self.presences.name_hub()
@@ -185,8 +187,7 @@ class RedisLink:
             if room in self._rooms:
                 raise UsageError(f"room {room!r} is attached already")
             keys = keys_of(self._prefix, room)
-            told = self.keeper.want, self._ended, self._shows
-            made = Room(room, keys, keep, receiver, *told)
+            made = Room(room, keys, keep, receiver, self.keeper.want, self._ended, self._shows)
             self._rooms[room] = made
             others = self._by_channel.get(keys.channel, ())
             self._by_channel[keys.channel] = (*others, made)
@@ -242,7 +243,7 @@ class RedisLink:
     def _admit(self, what: str, name: str, size: int) -> None:
         """Count a message that is going to wait.
 
-        :raises BackplaneDown, QueueFull, WrongValue: if it cannot.
+        :raises BackplaneDown, QueueFull, WrongValue: if the message cannot wait.
         """
         down_at = self._down_at
         if down_at is not None and (away := monotonic() - down_at) >= self._hold:
@@ -251,7 +252,7 @@ class RedisLink:
                 f"accepted for the first {self._hold:g} s only; try again later"
             )
         if size > MOST_MESSAGE:
-            raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a message by Redis")
+            raise WrongValue(f"expected at most {MOST_MESSAGE} bytes for a message, got {size}")
         with self._lock:
             full = self._waiting_bytes + size + OVERHEAD
             if full > MOST_WAITING and self._waiting:
@@ -304,7 +305,7 @@ class RedisLink:
 
     def take(self, key: str, timeout: float) -> tuple[str, bytes] | None:
         """See ``BackplaneLink.take``."""
-        if self.state is BackplaneState.DOWN:  # at the begin of the hub it is worth a try
+        if self.state is BackplaneState.DOWN:  # not in RESYNC, where a try may succeed
             return None
         take = take_command(self._prefix, key, self.node)
 
@@ -369,7 +370,7 @@ class RedisLink:
         return self._read(lambda wire, left: read_latest(wire, keys, count, left), timeout)
 
     def _read(self, read: Callable[[Wire, Deadline], T | None], timeout: float) -> T | None:
-        """Read on one of the few connections for it; return None if that fails."""
+        """Call ``read`` with a connection of its own; return None if that fails."""
         deadline = Deadline(timeout)
         if not timeout or not self._reading.acquire(timeout=timeout):
             return None
@@ -383,14 +384,14 @@ class RedisLink:
 
     @contextmanager
     def _reader(self) -> Iterator[Wire]:
-        """Lend a connection that reads; one that has failed is not used again."""
+        """Lend a connection for reading.  A connection that has failed is not used again."""
         try:
             wire = self._idle.popleft()
         except IndexError:
             wire = self.connector.connect()
         try:
             yield wire
-        except BaseException:  # raised again: only the connection is at stake here
+        except BaseException:  # raised again below: answers of the caller may be unread
             wire.close()
             raise
         self._idle.append(wire)
@@ -420,7 +421,7 @@ class RedisLink:
             self.detach(room)
         if self._host is not None and not self.closed.is_set():
             if self.has("publisher"):
-                with self._lock:  # the end waits for it, too
+                with self._lock:  # ``close`` waits for the last letter, too
                     self._waiting += 1
                     self._waiting_bytes += OVERHEAD
                 bye = self._beats.bye(self.node)
@@ -463,11 +464,11 @@ class RedisLink:
         return self._boxes.take(self.publisher.run_id)
 
     def take_records(self) -> list[bytes]:
-        """Return the commands that change records, as many as are to be sent now."""
+        """Return the commands that change records, as many as fit into one pipeline."""
         return [self._records.command(each, self.node) for each in self._records.take()]
 
     def answer_records(self, replies: list[Any]) -> ReplyError | None:
-        """Take the answers to those; return the error that a script is not loaded, or None."""
+        """Take the answers to ``take_records``; return the error of a missing script, or None."""
         missing = self._records.answered(replies, self.beat)
         if self._records.is_settled:
             self._notify_settled()
@@ -516,7 +517,7 @@ class RedisLink:
             return [room for rooms in self._by_channel.values() for room in rooms]
 
     def wake_keeper(self) -> None:
-        """Let the keeper look whether all is well."""
+        """Wake the keeper."""
         self.keeper.wake()
 
     def unknown(self) -> None:
@@ -524,7 +525,7 @@ class RedisLink:
         self._unknown += 1
 
     def refuse_closed(self) -> None:
-        """Refuse a connection that has come after the end, and that nobody would cut.
+        """Refuse a connection that was made after ``close``, which cannot end it any more.
 
         :raises Lost: if the link is closed.
         """
@@ -550,7 +551,7 @@ class RedisLink:
             self.keeper.wake()
 
     def failed(self, part: str, reason: str) -> None:
-        """Note that a part has lost its connection, or gets none; wait before the next attempt."""
+        """Note that a part has lost its connection, or cannot make one; wait for a moment."""
         with self._state_lock:
             self._lost += 1
             self._connected.discard(part)
@@ -565,8 +566,8 @@ class RedisLink:
         with self._state_lock:
             self._set_state(BackplaneState.DOWN, "the beats of this hub do not come back")
 
-    def look_up(self) -> None:
-        """Tell that all is well, if it is so again.  The keeper, when it has nothing to fetch."""
+    def report_up(self) -> None:
+        """Report that all rooms are up to date, if so.  Called when nothing is to be fetched."""
         if self.state is BackplaneState.UP:
             return
         with self._state_lock:

@@ -1,7 +1,6 @@
-"""The hubs that live: each tells all others so, with a beat every few seconds.
+"""The hubs that are alive: each hub sends a beat to all hubs every few seconds.
 
-A beat says what other hubs may know of a hub.  So each hub knows all of them, and nobody has to be
-asked.
+A beat describes its hub.  So each hub knows all hubs without asking them.
 
 Layer: backplane.  Threads: every method may be called on any thread, and returns at once.
 """
@@ -19,13 +18,13 @@ from hubthread.backplane.redis.wire import command
 __all__ = ["Beats"]
 
 LIFE = 10.0
-"""Seconds after its last beat in which a hub counts as alive."""
+"""Seconds that a hub counts as alive after its last beat."""
 
 
 class Beats:
     """The last beat of each hub.
 
-    :param channel: that of all hubs.
+    :param channel: the channel that all hubs hear.
     """
 
     def __init__(self, channel: bytes) -> None:
@@ -34,18 +33,18 @@ class Beats:
         self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def beat(self, node: str, described: dict[str, Any]) -> bytes:
-        """Return the command that tells all hubs that this one lives."""
+        """Return the command that tells all hubs that this hub is alive."""
         letter = encode_letter({"beat": node}, json.dumps(described).encode())
         return command(b"PUBLISH", self._channel, letter)
 
     def bye(self, node: str) -> bytes:
-        """Return the command that tells all hubs that this one ends."""
+        """Return the command that tells all hubs that this hub ends."""
         return command(b"PUBLISH", self._channel, encode_letter({"bye": node}, b""))
 
     def take(self, data: bytes) -> str | None:
-        """Take what was published to all hubs; return the name of the hub whose beat it is.
+        """Take a message to all hubs; return the hub's name if it is a beat, otherwise None.
 
-        :raises ValueError: if another version of the library has written it.
+        :raises ValueError: if another version of the library has written the message.
         """
         found = decode_letter(data)
         if found is None:
@@ -59,14 +58,14 @@ class Beats:
                 described = decode_json(body)
                 if not isinstance(described, dict):
                     raise ValueError("expected an object")
-                # Those of hubs that have died are forgotten on the way.
+                # Forgets the beats of hubs that have died.
                 alive = {name: beat for name, beat in self._heard.items() if now - beat[0] < LIFE}
                 self._heard = {**alive, node: (now, described)}
                 return node
         return None
 
     def nodes(self) -> list[tuple[str, float, dict[str, Any]]]:
-        """Return the hubs that live; see ``BackplaneLink.nodes``."""
+        """Return the hubs that are alive; see ``BackplaneLink.nodes``."""
         now = monotonic()
         with self._lock:
             heard = list(self._heard.items())

@@ -31,14 +31,14 @@ class Letter(NamedTuple):
     """A letter that waits to be sent."""
 
     data: bytes
-    """The command."""
+    """The bytes of the command."""
     until: float | None
-    """The time after which it is not sent; None for no limit."""
+    """The time after which the letter is not sent; None for no limit."""
     sent: Callable[[Any], object]
-    """Called with the server's answer: the number of hubs that it has gone to; None if nobody
-    knows."""
+    """Called with the server's answer: the number of hubs that the letter has gone to; None if
+    there is no answer."""
     server: bytes = b""
-    """The run_id of the only server that it is for; empty for any."""
+    """The run_id of the only server that may get the letter; empty for any server."""
 
 
 class Boxes:
@@ -80,13 +80,13 @@ class Boxes:
         sent: Callable[[int | None], object],
         within: float | None,
     ) -> None:
-        """Let a letter wait to be sent."""
+        """Queue a letter to a box."""
         until = None if within is None else monotonic() + within
         data = command(b"PUBLISH", box_channel(self._prefix, box), letter)
         self.send(Letter(data, until, sent))
 
     def send(self, letter: Letter) -> None:
-        """Let a letter wait to be sent."""
+        """Queue a command that is sent like a letter."""
         self._waiting.append(letter)
 
     def waiting(self) -> int:
@@ -94,9 +94,11 @@ class Boxes:
         return len(self._waiting)
 
     def take(self, server: bytes) -> list[Letter]:
-        """Return the letters that are to be sent now; those that are too late are not.
+        """Return the letters to send now.
 
-        :param server: the run_id of the server.
+        Letters that are too late, and letters for another server, are dropped.
+
+        :param server: the run_id of the present server.
         """
         found: list[Letter] = []
         size = 0

@@ -1,6 +1,6 @@
-"""The latest messages of a room, as the room's stream in Redis has them.
+"""Read the latest messages of a room from its stream in Redis.
 
-Layer: backplane.  Threads: pure functions but for the connection, which the caller has lent.
+Layer: backplane.  Threads: the calling thread waits for the server.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def read_latest(
         )
         if not isinstance(meta, list) or not isinstance(entries, list):
             return None
-        # An epoch may begin between two commands.
+        # A new epoch may have begun between two commands.
         if meta[0] is None or meta[0] != epoch_after or epoch not in ("", meta[0].decode()):
             return None
         epoch = meta[0].decode()
         if before == b"+":
-            # A push may have come meanwhile, and the stream may be empty.
+            # The newest entry is newer than ``meta`` if a push came between the two commands.
             top = int(entries[0][0].partition(b"-")[0]) if entries else int(meta[1])
         for messages in _adjoining(epoch, top - len(found), entries):
             found += reversed(messages)
@@ -72,6 +72,6 @@ def _adjoining(epoch: str, top: int, entries: list[Any]) -> Iterator[list[Messag
 
 
 def _is_parted(last_id: bytes, top: int) -> bool:
-    """Return True if the entries of a page were not taken to the last."""
+    """Return True if some entries of a page were left out, because a message is missing."""
     last, _, count = last_id.partition(b"-")
     return int(last) - int(count) != top

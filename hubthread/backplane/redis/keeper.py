@@ -1,7 +1,7 @@
-"""The thread that fetches what was missed, and sees that both other connections live.
+"""The thread that fetches missed messages, and checks that the other connections are alive.
 
-A beat of the hub goes through Redis, from the publisher to the subscriber.  Only a beat that
-comes back proves that messages come: a connection that has fallen silent looks well otherwise.
+A beat of the hub goes through Redis, from the publisher to the subscriber.  Only a beat that comes
+back proves that messages arrive: a dead connection and one without messages look the same.
 
 Layer: backplane.  Threads: ``run`` is the thread ``backplane-keeper``; every other method may be
 called on any thread, and returns at once.
@@ -22,20 +22,20 @@ from hubthread.history import Position
 __all__ = ["PAGE", "Keeper", "fetch_commands"]
 
 AT_ONCE = 256
-"""Rooms that are looked at in one pipeline."""
+"""The most rooms in one pipeline."""
 
 PAGE = 128
 """Entries of a stream that are fetched at once."""
 
 LATE = 2.5
-"""Beats after which a subscriber that hears none is dropped."""
+"""The connection of a subscriber is dropped after so many beats that it did not hear."""
 
 CHECK = 25.0
-"""Seconds between two looks at all rooms: the last resort."""
+"""Seconds between two checks of all rooms, in case a message was missed."""
 
 
 class Keeper:
-    """The keeper thread of one hub, and the rooms to look at.
+    """The keeper thread of one hub, and the rooms whose streams it has to read.
 
     :param link: the hub's connection.
     """
@@ -46,22 +46,22 @@ class Keeper:
         self._subscriber = subscriber
         self._bell = Bell()
         self._wanted: deque[Room] = deque()  # rooms whose streams are to be read
-        self._channels: deque[bytes] = deque()  # to be subscribed to, or no longer
+        self._channels: deque[bytes] = deque()  # to be subscribed to, or unsubscribed from
         self._wire: Wire | None = None
         self._run_id = b""
 
     def want(self, room: Room) -> None:
-        """Look into a room's stream."""
+        """Have the thread read a room's stream."""
         self._wanted.append(room)
         self._bell.ring()
 
     def change(self, channel: bytes) -> None:
-        """Subscribe to a channel, or no longer, as the link says when the thread gets to it."""
+        """Have the thread subscribe to a channel, or unsubscribe, as ``is_wanted`` says then."""
         self._channels.append(channel)
         self._bell.ring()
 
     def wake(self) -> None:
-        """Let the thread look at once."""
+        """Wake the thread."""
         self._bell.ring()
 
     def cut(self) -> None:
@@ -73,7 +73,7 @@ class Keeper:
     # The thread.
 
     def run(self) -> None:
-        """Keep until the link is closed."""
+        """Fetch and check until the link is closed."""
         link = self._link
         beat_at, check_at = monotonic(), monotonic() + CHECK
         while not link.closed.is_set():
@@ -92,9 +92,9 @@ class Keeper:
             if (self._wanted or presence_at <= monotonic()) and not self._fetch():
                 continue
             if not self._wanted:
-                link.look_up()
+                link.report_up()
             until = min(beat_at, check_at)
-            if link.has("publisher"):  # it is woken when there is a server again
+            if link.has("publisher"):  # otherwise the publisher's next connection wakes it
                 until = min(until, link.presences.next_at())
             self._bell.wait(until - monotonic())
         self._disconnect()
@@ -123,7 +123,7 @@ class Keeper:
         """Read some streams, and work on presence; return False to be called again."""
         link = self._link
         if not link.has("publisher"):
-            return True  # it is woken when there is a server again
+            return True  # the publisher's next connection wakes this thread
         rooms = [self._wanted.popleft() for _ in range(min(AT_ONCE, len(self._wanted)))]
         try:
             if self._wire is None:
@@ -159,14 +159,14 @@ class Keeper:
         epoch, run_id, top = meta
         if epoch is None or run_id != self._publisher.run_id:
             room.wanted = False
-            self._publisher.read_top(room)  # it begins another epoch
+            self._publisher.read_top(room)  # begins another epoch
             return
         link.repaired += 1
         room.fetched(place, epoch.decode(), int(top), entries)
 
 
 def fetch_commands(keys: Keys, since: Position) -> tuple[bytes, bytes]:
-    """Return the commands that read a room's position, and what follows ``since``."""
+    """Return the commands that read a room's position, and the entries after ``since``."""
     return (
         command(b"HMGET", keys.meta, b"e", b"r", b"s"),
         command(b"XRANGE", keys.stream, b"%d" % (since.offset + 1), b"+", b"COUNT", b"%d" % PAGE),

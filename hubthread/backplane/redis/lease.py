@@ -1,9 +1,9 @@
 """The lease of a room in Redis: the hub that owns the room, its token, and the saved state.
 
 A lease is a hash: ``n`` the hub, ``f`` the token, ``u`` the end in milliseconds of the server's
-clock, and ``d`` the saved state.  It stays after its end, so that pushes of an earlier owner are
-known by their token.  A token is a time of the server: tokens also rise after a server has lost
-what it had.
+clock, and ``d`` the saved state.  The hash stays after the lease has ended, so that pushes of an
+earlier owner are known by their token.  A token is a time of the server.  So tokens rise even
+after a server has lost its data.
 
 Layer: backplane.  Threads: pure functions.
 """
@@ -48,7 +48,7 @@ def lease_command(keys: Keys, node: str, token: int, seconds: float, saved: byte
 
 
 def answer_of(reply: object) -> LeaseAnswer | None:
-    """Return the answer of the server; None if it has refused."""
+    """Return the answer of the server; None if the server answered with an error."""
     if not isinstance(reply, list):
         return None
     held, token, milliseconds, saved = reply

@@ -23,23 +23,23 @@ class PublisherView(Protocol):
     """The publisher, as the keeper sees it."""
 
     run_id: bytes
-    """The server that the publisher's connection is to."""
+    """The ``run_id`` of the server that the publisher is connected to."""
 
     def read_top(self, room: Room) -> None:
-        """Read a room's position; begin an epoch if it has none."""
+        """Read a room's position, and begin an epoch if the room has none."""
 
     def send_beat(self, data: bytes) -> None:
-        """Send the command of a beat, instead of one that waits."""
+        """Send the command of a beat.  It replaces a beat that still waits."""
 
 
 class SubscriberView(Protocol):
     """The subscriber, as the keeper sees it."""
 
     heard: float
-    """The time of the hub's own beat that came last, or of the connection."""
+    """The time at which the hub's own beat came last, or at which the connection began."""
 
     def change(self, wanted: Sequence[bytes], unwanted: Sequence[bytes]) -> None:
-        """Subscribe to channels, and to others no longer."""
+        """Subscribe to ``wanted``, and unsubscribe from ``unwanted``."""
 
     def cut(self) -> None:
         """End the connection; another one takes its place."""
@@ -53,9 +53,9 @@ class Owner(Protocol):
     beat: float
     """Seconds between two beats."""
     everyone: bytes
-    """The channel of all hubs, and so of the beats."""
+    """The channel that all hubs hear.  Beats go there."""
     repaired: int
-    """Looks into the streams of rooms, so far."""
+    """The number of times that the keeper has read the stream of a room."""
     presences: Presences
     """The members of all rooms, and the lease of the hub."""
 
@@ -69,10 +69,10 @@ class Owner(Protocol):
         """Return the letters that are to be sent now."""
 
     def take_records(self) -> list[bytes]:
-        """Return the commands that change records, as many as are to be sent now."""
+        """Return the commands that change records, as many as fit into one pipeline."""
 
     def answer_records(self, replies: list[Any]) -> ReplyError | None:
-        """Take the answers to those; return the error that a script is not loaded, or None."""
+        """Take the answers to ``take_records``; return the error of a missing script, or None."""
 
     def is_wanted(self, channel: bytes) -> bool:
         """Return True if the hub is to be subscribed to a channel."""
@@ -102,7 +102,7 @@ class Owner(Protocol):
         """Note a message of another version of the library."""
 
     def refuse_closed(self) -> None:
-        """Refuse a connection that has come after the end, and that nobody would cut.
+        """Refuse a connection that was made after ``close``, which cannot end it any more.
 
         :raises Lost: if the link is closed.
         """
@@ -117,13 +117,13 @@ class Owner(Protocol):
         """Note that a part has done some work on its connection."""
 
     def failed(self, part: str, reason: str) -> None:
-        """Note that a part has lost its connection, or gets none; wait before the next attempt."""
+        """Note that a part has lost its connection, or cannot make one; wait for a moment."""
 
     def silent(self) -> None:
         """Note that no beat of this hub comes back."""
 
-    def look_up(self) -> None:
-        """Tell that all is well, if it is so again."""
+    def report_up(self) -> None:
+        """Report that all rooms are up to date, if so.  Called when nothing is to be fetched."""
 
     def wake_keeper(self) -> None:
-        """Let the keeper look whether all is well."""
+        """Wake the keeper."""

@@ -1,4 +1,4 @@
-"""The users in shared rooms, in all hubs: what this hub states, and what all hubs are told.
+"""The users in shared rooms, in all hubs: this hub's statements, and the changes in all hubs.
 
 Layer: backplane.  Threads: the keeper calls ``Presences.round``; every other method may be called
 on any thread, and returns at once.
@@ -7,9 +7,9 @@ A hub states its own members of a room: first all of them, then each change.  A 
 statement in the room's hash, gives it a version, and publishes it.  So every hub, this one too,
 learns the same changes in the same order.  A hub that misses a version reads the hash.
 
-Only hubs have leases.  The lease of a hub that has died ends, and the first hub that notices
-sweeps the rooms of the dead one.  A hub that was only paused finds that its lease has ended, and
-states all its members anew.
+Each hub has one lease, for all its rooms.  When a hub dies its lease ends, and the first hub that
+notices removes the members of the dead hub.  A hub that was only paused finds that its lease has
+ended, and states all its members anew.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from hubthread.backplane.redis.wire import Lost, ReplyError, Wire, command
 __all__ = ["Presences", "RoomPresence"]
 
 LEASE_SECONDS = 9.0
-"""Seconds after its last beat in which a hub counts as alive."""
+"""Seconds that a hub counts as alive after it has renewed its lease."""
 
 INLINE = 64 << 10
-"""Characters of a change that is published whole; a larger one makes the hubs read the hash."""
+"""The most characters of a change that is published.  For a larger one the hubs read the hash."""
 
 AT_ONCE = 256
-"""Rooms in one pipeline."""
+"""The most rooms in one pipeline."""
 
 STATE_ALL = 3600.0
 """Seconds after which a hub states all its members again, so that no key expires."""
@@ -50,7 +50,7 @@ COUNT = "c"
 
 
 class _Statement:
-    """A statement of a hub about its own members; kept until the server has answered."""
+    """A statement of this hub about its own members, kept until the server has answered."""
 
     __slots__ = ("came", "full", "number", "went")
 
@@ -62,9 +62,9 @@ class _Statement:
 
 
 class RoomPresence:
-    """The members of one room.
+    """The members of one room: those that this hub states, and those that all hubs know.
 
-    :param room: its lock guards what follows, and lets in one call of the receiver at a time.
+    :param room: the lock of the room guards what follows, and orders the calls of the receiver.
     :param want: called with this object when the keeper has something to do.
     """
 
@@ -78,24 +78,24 @@ class RoomPresence:
         """True while the keeper is to look at this object."""
         self._started = self._ended = False
         self._read = False  # the hash is to be read
-        # What this hub states.
+        # The members in this hub.
         self._own: dict[str, str] = {}
         self._changes: dict[str, str | None] = {}  # since the last statement; None: gone
         self._all = False  # the next statement names all members
         self._number = 0
         self._sent: _Statement | None = None
-        # What all hubs are told.
+        # The members in all hubs.
         self._epoch = ""
         self._version = 0
-        self._hubs: dict[str, dict[str, str]] = {}
+        self._hubs: dict[str, dict[str, str]] = {}  # the members of each hub
         self._kept: dict[str, float] = {}  # hubs of the epoch before, and until when they stay
-        self._shown: dict[str, str] = {}
+        self._shown: dict[str, str] = {}  # the members that the receiver knows
         self._count = 0
 
     # Any thread.
 
     def state(self, came: Mapping[str, str], went: Collection[str]) -> None:
-        """Change what this hub states."""
+        """Note users that came and went in this hub, to be stated."""
         with self._lock:
             if self._ended:
                 return
@@ -108,14 +108,14 @@ class RoomPresence:
             self._wake()
 
     def start(self) -> None:
-        """Read the hash: the room is subscribed to, and changes may have been missed before."""
+        """Have the hash read: the room is subscribed to, and earlier changes may be missing."""
         with self._lock:
-            # Not before the receiver knows the room's position.
+            # The receiver must know the room's position first.
             self._started = bool(self._room.epoch) and not self._ended
             self.read()
 
     def end(self) -> None:
-        """State that no member of this hub is in any more, and tell the receiver nothing more."""
+        """State that this hub has no members any more, and tell the receiver no more changes."""
         with self._lock:
             self._ended, self._started, self._read = True, False, False
             if self._own or self._number:
@@ -124,14 +124,14 @@ class RoomPresence:
                 self._wake()
 
     def state_all(self) -> None:
-        """State all members: the server has forgotten them, or may have."""
+        """Have all members stated again, because the server may have forgotten them."""
         with self._lock:
             if self._own or self._number:
                 self._all = True
                 self._wake()
 
     def read(self) -> None:
-        """Read the hash."""
+        """Have the keeper read the hash."""
         with self._lock:
             if self._started:
                 self._read = True
@@ -147,7 +147,7 @@ class RoomPresence:
     def came(self, data: bytes) -> None:
         """Take a change that was published.
 
-        :raises ValueError: if another version of the library has written it.
+        :raises ValueError: if another version of the library has written the change.
         """
         _, epoch, number, hub, body = data.decode("utf-8", "surrogatepass").split(":", 4)
         version, (came, went) = int(number), _change(body)
@@ -171,7 +171,7 @@ class RoomPresence:
     # The keeper.
 
     def next_statement(self) -> _Statement | None:
-        """Return the statement to make now: the one without an answer, or one of what is new."""
+        """Return the statement that has no answer yet, or a new one; None if nothing is new."""
         with self._lock:
             if self._sent is None and (self._all or self._changes):
                 first = not self._number
@@ -196,7 +196,7 @@ class RoomPresence:
                 self._wake()
 
     def take_read(self) -> bool:
-        """Return True if the hash is to be read, which the caller does now."""
+        """Return True if the caller is to read the hash now."""
         with self._lock:
             read, self._read = self._read, False
             return read
@@ -209,9 +209,9 @@ class RoomPresence:
     def was_read(self, fields: Mapping[str, str], run_id: str, hub: str) -> None:
         """Take the hash.
 
-        :param fields: its fields; empty if there is none.
-        :param run_id: the server that it has to be of.
-        :param hub: this one.
+        :param fields: the fields of the hash; empty if there is no hash.
+        :param run_id: the present server.  A hash that another server has begun counts as empty.
+        :param hub: the name of this hub.
         """
         with self._lock:
             if not self._started:
@@ -219,7 +219,7 @@ class RoomPresence:
             current = fields.get("r") == run_id
             epoch = fields["e"] if current else ""
             if epoch == self._epoch and current and int(fields["v"]) < self._version:
-                return  # a change was published since, and has come first
+                return  # a later change has come before this answer
             hubs: dict[str, dict[str, tuple[int, str]]] = {}
             for field, value in fields.items() if current else ():
                 kind, _, rest = field.partition(":")
@@ -230,7 +230,7 @@ class RoomPresence:
                     version, _, text = value.partition(":")
                     hubs.setdefault(name, {})[key] = int(version), text
             if epoch != self._epoch:
-                # The others have not stated their members to this server yet.
+                # The other hubs have not stated their members to this server yet.
                 until = monotonic() + LEASE_SECONDS
                 self._kept = {name: self._kept.get(name, until) for name in self._hubs}
             for name in list(self._kept):
@@ -253,7 +253,7 @@ class RoomPresence:
                 self.state_all()
 
     def drop_kept(self, now: float) -> None:
-        """Let go of hubs that have stated nothing since the server began anew."""
+        """Forget hubs of the epoch before that have stated nothing in time."""
         with self._lock:
             for name, until in list(self._kept.items()):
                 if until <= now:
@@ -284,7 +284,7 @@ class RoomPresence:
 
 
 def _change(body: str) -> tuple[dict[str, str], list[str]]:
-    """Return who came and who went; nobody if the change is too long to be published."""
+    """Return the users that came and the keys that went; both are empty for a change too long."""
     if not body:
         return {}, []
     found = decode_json(body)
@@ -298,7 +298,7 @@ def _change(body: str) -> tuple[dict[str, str], list[str]]:
 
 
 class Presences:
-    """The members of all rooms of one hub, and its lease.
+    """The members of all rooms of one hub, and the hub's lease.
 
     :param want: wakes the keeper.
     :param settled: called when every statement has been answered.
@@ -319,7 +319,7 @@ class Presences:
         self._dead: list[str] = []
 
     def name_hub(self) -> None:
-        """Give the hub a name that no other has; before its first statement."""
+        """Give the hub a name that no other hub has.  Called before its first statement."""
         self.hub = secrets.token_hex(8)
 
     def add(self, room: Room) -> RoomPresence:
@@ -336,7 +336,7 @@ class Presences:
             self._all.pop(presence, None)
 
     def read_all(self) -> None:
-        """Look whether every picture is right: the last resort."""
+        """Have the hash of every room read, in case a change was missed."""
         for presence in self._every():
             presence.read()
 
@@ -350,7 +350,7 @@ class Presences:
 
     @property
     def waiting(self) -> bool:
-        """True while statements wait, or have no answer."""
+        """True while statements wait to be sent, or for their answers."""
         return bool(self._queue)
 
     # The keeper.
@@ -362,10 +362,10 @@ class Presences:
         return 0.0 if self._queue else self._lease_at
 
     def round(self, wire: Wire, run_id: bytes, beat: float) -> None:
-        """Renew the lease, state what is new, and read what is to be read.
+        """Renew the lease, send statements, and read the hashes that are to be read.
 
         :param run_id: the server of the connection.
-        :raises Lost: if the connection is lost, or the server refuses.
+        :raises Lost: if the connection is lost, or the server answers with an error.
         """
         now = monotonic()
         if run_id != self._run_id:
@@ -403,10 +403,11 @@ class Presences:
         self._dead = [name.decode() for name in dead]
 
     def _work(self, wire: Wire) -> None:
+        """Send the statements of queued rooms, and read their hashes, in one pipeline."""
         count = min(AT_ONCE, len(self._queue))
         work = [self._queue[place] for place in range(count)]
         for presence in work:
-            presence.queued = False  # what comes from now on is queued again
+            presence.queued = False  # from now on a change queues the room again
         states = [(each, found) for each in work if (found := each.next_statement()) is not None]
         reads = [each for each in work if each.take_read()]
         commands = [self._present(presence, statement) for presence, statement in states]

@@ -1,10 +1,10 @@
 """Records that hubs keep for each other in Redis: a few bytes with an owner and an end.
 
-A record is a string: the name of the hub whose own it is, and the bytes behind it.  A script
-decides about each change, so of two hubs that take a record one comes after the other.
+A record is a string: the name of the hub that owns it, a line end, and the bytes.  A script makes
+each change in one step.  So two hubs that take a record get it one after the other.
 
-A hub's own changes wait here until the server has answered, only the latest of each record.  So
-they outlast a time without the server, and take no more room than there are records.  The
+The changes of a hub wait here until the server has answered.  Only the latest change of each
+record waits, so there are never more changes than records, however long the server is away.  The
 publisher sends a few of them at a time, behind the pushes.
 
 Layer: backplane.  Threads: every method may be called on any thread, and returns at once.
@@ -22,13 +22,13 @@ from hubthread.backplane.redis.wire import ReplyError, command
 __all__ = ["DROP", "KEEP", "Change", "Records", "take_command", "taken"]
 
 END = b"\n"
-"""Ends the name of the hub."""
+"""The end of the hub's name in a record."""
 
 AT_ONCE = 64
-"""Changes that are sent at once, so that a push does not wait for more of them."""
+"""The most changes in one pipeline: a push waits for no more than these."""
 
 PIPELINE_BYTES = 64 << 10
-"""Bytes of the records that are sent at once."""
+"""Bytes of records in one pipeline, above which no further record is added."""
 
 _OWN = """
 local had = redis.call('GET', KEYS[1])
@@ -36,13 +36,13 @@ if had and string.sub(had, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 """
 
 KEEP = script(_OWN + "return redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2], 'PX', ARGV[3])")
-"""Keep a record, if it is new or the hub's own.
+"""Keep a record, if it is new or belongs to the hub.
 
 KEYS record; ARGV the hub, the bytes, and milliseconds.
 """
 
 DROP = script(_OWN + "return redis.call('DEL', KEYS[1])")
-"""Forget a record, if it is the hub's own.  KEYS record; ARGV the hub."""
+"""Forget a record, if it belongs to the hub.  KEYS record; ARGV the hub."""
 
 _TAKE = b"""
 local had = redis.call('GET', KEYS[1])
@@ -61,7 +61,7 @@ class Change(NamedTuple):
     record: bytes | None
     """The bytes to keep; None to forget the record."""
     until: float
-    """The time at which the record is forgotten anyway."""
+    """The time at which the server forgets the record by itself."""
 
 
 class Records:
@@ -73,10 +73,10 @@ class Records:
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
         self._lock = threading.RLock()  # guards what follows
-        # Each has the oldest first.
+        # The oldest entry of each of these is the first.
         self._waiting: dict[str, Change] = {}
-        self._sent: dict[str, Change] = {}  # without an answer
-        self._kept: dict[str, float] = {}  # until when the server may have the hub's own
+        self._sent: dict[str, Change] = {}  # sent, and not answered yet
+        self._kept: dict[str, float] = {}  # records that the server may have, and until when
         self._paused_until = 0.0
 
     def change(self, key: str, record: bytes | None, seconds: float) -> None:
@@ -86,18 +86,18 @@ class Records:
             before = self._waiting.pop(key, None)
             is_new = before is not None and before.record is not None and key not in self._kept
             if record is None and is_new:
-                return  # the server has not heard of it, and need not
+                return  # the server never got the record
             self._waiting[key] = Change(key, record, now + seconds)
             self._forget_expired(now)
 
     @property
     def is_settled(self) -> bool:
-        """True if no change waits, but for those that the server refuses."""
+        """True if no change waits, except changes that the server refuses."""
         with self._lock:
             return not (self._waiting or self._sent) or monotonic() < self._paused_until
 
     def take(self) -> list[Change]:
-        """Return the changes that are to be sent now; first those that were sent in vain."""
+        """Return the changes to send now: first those whose answers were lost."""
         if not (self._waiting or self._sent):  # nearly always, and needs no lock
             return []
         now = monotonic()
@@ -124,12 +124,12 @@ class Records:
         return command(b"EVALSHA", KEEP.sha, 1, name, _owner(node), change.record, life)
 
     def answered(self, replies: list[Any], pause: float) -> ReplyError | None:
-        """Take the answers to what ``take`` has returned.
+        """Take the answers to the changes that ``take`` has returned.
 
-        A change that the server refuses is sent again, unless there is a later one.
+        A change that the server refuses is sent again, unless a later change of the record waits.
 
-        :param pause: seconds in which none is sent if the server refuses one.
-        :returns: the error that a script is not loaded, if there is one.
+        :param pause: the seconds without changes after the server has refused one.
+        :returns: the error of a script that is not loaded, if there is one.
         """
         missing: ReplyError | None = None
         with self._lock:
@@ -150,7 +150,7 @@ class Records:
         return missing
 
     def _forget_expired(self, now: float) -> None:
-        # Most of those behind a young one are younger.
+        # Stops at the first young entry: most entries behind it are younger.
         while self._waiting and next(iter(self._waiting.values())).until <= now:
             del self._waiting[next(iter(self._waiting))]
         while self._kept and next(iter(self._kept.values())) <= now:
@@ -167,12 +167,12 @@ def _owner(node: str) -> bytes:
 
 def take_command(prefix: str, key: str, node: str) -> bytes:
     """Return the command that takes a record; see ``BackplaneLink.take``."""
-    # With the text of the script: no other script is loaded on the connections that read.
+    # EVAL brings the text of the script: the connections for reading load no scripts.
     return command(b"EVAL", _TAKE, 1, _name(prefix, key), _owner(node))
 
 
 def taken(reply: object) -> tuple[str, bytes] | None:
-    """Return the answer of the server to a take: the hub before, and the record."""
+    """Return the server's answer to ``take_command``: the owner before, and the record."""
     if not isinstance(reply, bytes):
         return None
     node, _, record = reply.partition(END)

@@ -1,11 +1,12 @@
 """One shared room of one hub: the messages that wait, and the order of those that arrive.
 
-A batch may arrive three ways: as the answer to the hub's own publish, by subscription, and from
-the room's stream.  The first of the three to come is taken if it follows the last batch.  A batch
+A batch may arrive in three ways: as the answer to the hub's own publish, by subscription, and from
+the room's stream.  The room takes whichever comes first, if it follows the last batch.  A batch
 that leaves a hole waits until the hole is filled from the stream.
 
-With the policy ``local`` the hub's own messages are shown to its members while the server is away.
-Once all of these have their places, the members are told that they saw them without.
+With ``RedisBackplane(local=True)`` the hub's own messages are shown to its members while the
+server is away.  Once all these messages have their places, the hub tells the members that they saw
+messages without places.
 
 Layer: backplane.  Threads: any thread publishes.  The publisher, the subscriber and the keeper
 bring what arrives; the room's lock lets in one of them at a time.
@@ -31,17 +32,17 @@ BATCH_MESSAGES = 512
 BATCH_BYTES = 1 << 20
 
 REPAIR = History(size=256, ttl=30.0, max_bytes=1 << 20)
-"""The history in the stream of a room that has none of its own: it fills holes."""
+"""The history of a room that offers none: the stream needs some entries to fill holes."""
 
 LATER_BYTES = 1 << 20
-"""Bytes of the batches that wait behind a hole; the stream has those beyond."""
+"""The most bytes of batches that wait behind a hole; further batches are read from the stream."""
 
 MOST_ORIGINS = 1024
-"""The origins whose last number is remembered, against a batch that comes in two epochs."""
+"""The most origins whose last number is remembered, to find a batch that comes in two epochs."""
 
 
 class Batch:
-    """Own messages that are one entry of the stream."""
+    """Messages of this hub that make one entry of the stream."""
 
     __slots__ = ("body", "epoch", "first", "last", "messages", "refused", "room", "token", "top")
 
@@ -52,17 +53,17 @@ class Batch:
         self.messages = messages
         self.body = body
         self.epoch = ""
-        """The epoch in which the server has placed it; empty before its answer."""
+        """The epoch in which the server has placed the batch; empty before the answer."""
         self.top = 0
-        """The offset of its last message, or a later one."""
+        """The offset of the batch's last message, or a later one."""
         self.token = messages[0].token
-        """The token of the lease of the hub that owns the room; 0 for any other push."""
+        """The token of the lease, for pushes of the hub that owns the room; otherwise 0."""
         self.refused = False
-        """True if the server has refused it, as another hub owns the room."""
+        """True if the server has refused the batch, because another hub owns the room."""
 
 
 class Arrival(NamedTuple):
-    """A batch that has its place."""
+    """A batch of any hub, with its place in the room's order."""
 
     epoch: str
     last: int
@@ -71,9 +72,9 @@ class Arrival(NamedTuple):
     """The number of messages."""
     origin: str
     first: int
-    """The number of the first message among those of its origin."""
+    """The number of the first message, among the messages of its origin."""
     body: bytes | None
-    """The messages; None for a large batch, which is only in the stream."""
+    """The messages; None for a large batch, which must be read from the stream."""
 
 
 def parse_arrival(data: bytes) -> Arrival | None:
@@ -108,8 +109,8 @@ class Room:
     """One shared room, as this hub sees it in Redis.
 
     :param keep: the history that the room offers; None if it offers none.
-    :param want: called with the room when something has to be fetched from the stream.
-    :param done: called with the room when it was let go, and its own messages have arrived.
+    :param want: called with the room when the keeper has to read the stream.
+    :param done: called with the room once ``let_go`` was called and all own messages have arrived.
     :param shows: returns True while own messages are shown ahead of their places.
     """
 
@@ -137,37 +138,41 @@ class Room:
         self.top = 0
         """The offset of the last message that has arrived."""
         self.wanted = False
-        """True while the keeper is to look into the stream."""
+        """True while the keeper is to read the stream."""
         self.dirty = False
-        """True while the publisher is to send what waits."""
-        self.given = self.arrived = 0  # own numbers
-        self._fenced = 0  # the last own number before the server was another one
-        self._owned = False  # this hub has pushed as the owner, and nothing is shown any more
+        """True while the publisher is to send waiting messages."""
+        self.given = 0  # the number of the last own message that ``give`` took
+        self.arrived = 0  # the number of the last own message that has arrived, or was given up
+        self._fenced = 0  # the last own number from before the server changed
+        self._owned = False  # this hub has pushed as the owner: from then on it shows nothing
         self._shown = 0  # the last own number that was shown ahead of its place
-        self._unsure = False  # the members have yet to be told of that
+        self._unsure = False  # messages were shown, and the members are still to be told so
         self._waiting: deque[tuple[Message, bytes]] = deque()
         self._waiting_bytes = 0
-        self._token = 0  # of the last one that waits, or has waited
-        self._one_token = True  # those that wait have it
+        self._token = 0  # the token of the message that was given last
+        self._one_token = True  # all waiting messages have this token
         self._own: deque[Batch] = deque()  # packed, and not arrived yet
         self._later: dict[int, Arrival] = {}  # by the offset before the first message
         self._later_bytes = 0
-        self._in_vain = False  # a look has found nothing, since the last of these came
-        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._in_vain = False  # the keeper found nothing, since the last entry of _later came
+        self._seen: OrderedDict[str, int] = OrderedDict()  # the last number of each origin
         self._ending = False
-        # A late answer may tell an epoch that is over.
+        # Epochs that are over.  A late answer may name one of them.
         self._past: deque[str] = deque(maxlen=16)
 
     def name_origin(self) -> None:
-        """Give the own messages a name that those of no other hub have; before the first."""
+        """Choose the origin: the name of this hub's messages, which no other hub uses.
+
+        Called before the first message is sent.
+        """
         self.origin = secrets.token_hex(6)
         self.encoded: tuple[bytes, ...] = ()
-        """Those parts of a command of the publisher that are the same for each batch."""
+        """The parts of the publisher's commands that are the same for each batch."""
 
     # Any thread.
 
     def give(self, message: Message, data: bytes) -> tuple[int, bool]:
-        """Let a message wait; return its number, and True if the publisher has to be told."""
+        """Queue a message; return its number, and True if the publisher has to be woken."""
         with self.lock:
             self.given += 1
             if message.token != self._token:
@@ -187,14 +192,14 @@ class Room:
             packed = (each for batch in reversed(self._own) for each in reversed(batch.messages))
             latest = chain((message for message, _ in reversed(self._waiting)), packed)
             messages = list(islice(latest, self.given + 1 - first))
-            # Before the call: a push inside it, from a finaliser, shows only itself.
+            # Set before the call: a finaliser may push inside it, and then shows only its push.
             self._shown, self._unsure = self.given, True
             self.receiver.shown(messages[::-1], first)
 
     def show_only(self, message: Message) -> int | None:
         """Show a message that gets no place; return the number of the own message before.
 
-        :returns: None if it is not shown: another hub may own the room, and it would be refused.
+        :returns: None if the message is not shown, because another hub may own the room.
         """
         with self.lock:
             if self._owned or message.token:
@@ -205,13 +210,13 @@ class Room:
             return self.given
 
     def look_around(self) -> None:
-        """Learn that the server is away, or here again."""
+        """Act on a new state of the server: it is away, or back."""
         with self.lock:
             self.show()
             self._tell_shown()
 
     def let_go(self) -> None:
-        """Take nothing more, once the own messages have arrived."""
+        """End the room as soon as all own messages have arrived."""
         with self.lock:
             self._ending = True
             self._end_if_done()
@@ -223,7 +228,7 @@ class Room:
     # The publisher.
 
     def next_batch(self) -> Batch | None:
-        """Return messages that wait, as many as belong into one batch."""
+        """Return the next batch of waiting messages, or None if no message waits."""
         with self.lock:
             taken = self._take_waiting()
             if not taken:
@@ -236,7 +241,7 @@ class Room:
             return batch
 
     def _take_waiting(self) -> list[tuple[Message, bytes]]:
-        """Take messages with one token, as many as belong into one batch."""
+        """Take waiting messages with the same token, as many as fit into one batch."""
         waiting = self._waiting
         alike = self._one_token
         if alike and len(waiting) <= BATCH_MESSAGES and self._waiting_bytes <= BATCH_BYTES:
@@ -261,14 +266,14 @@ class Room:
         with self.lock:
             batch.epoch, batch.top = epoch, last
             if batch.last <= self.arrived:
-                return  # the stream has told more already: the answer is late
+                return  # the answer is late: the batch has arrived in another way
             if self._come_to(epoch):
                 self._arrive(Arrival(epoch, last, count, self.origin, batch.first, batch.body))
             else:
                 self._lose_own(epoch)
 
     def refused(self, batch: Batch) -> None:
-        """Take an own batch that the server has refused: it has no place."""
+        """Take an own batch that the server has refused, and that gets no place."""
         with self.lock:
             batch.refused = True
             self._drop_refused()
@@ -287,7 +292,7 @@ class Room:
     def reconnected(self, *, anew: bool) -> None:
         """Learn that the publisher has another connection.
 
-        :param anew: True if it is to another server, which may not know who owns the room.
+        :param anew: True if the server is another one, which may not know the owner of the room.
         """
         with self.lock:
             self._past.clear()
@@ -296,9 +301,9 @@ class Room:
             self.want()
 
     def refuse_fenced(self, batch: Batch) -> bool:
-        """Refuse an own batch that a former owner of the room may have made; return True if so.
+        """Refuse an own batch from before the server changed; return True if it was refused.
 
-        Another hub may own the room since, and the server that knew it is gone.
+        Another hub may have got the room, and only the server before knew this.
         """
         if not batch.token or batch.first > self._fenced:
             return False
@@ -311,7 +316,7 @@ class Room:
         """Take a batch that was published."""
         with self.lock:
             if not self.epoch:
-                return  # the position to come may be behind it
+                return  # the first position, which is read next, may be after this batch
             if arrival.epoch != self.epoch:
                 self.want()  # only the server of the publisher decides on the epoch
             else:
@@ -320,25 +325,25 @@ class Room:
     # The keeper.
 
     def want(self) -> None:
-        """Have the keeper look into the stream."""
+        """Have the keeper read the stream."""
         with self.lock:
             if not self.wanted and self.epoch:
                 self.wanted = True
                 self._want(self)
 
     def fetched(self, since: Position, epoch: str, top: int, entries: Sequence[Any]) -> None:
-        """Take what the stream has.
+        """Take entries that the keeper has read from the stream.
 
-        :param since: the position that was asked from.
-        :param epoch: that of the room now.
-        :param top: the offset of its last message.
-        :param entries: the entries behind ``since``, some or all.
+        :param since: the position after which the keeper has read.
+        :param epoch: the epoch of the room in Redis.
+        :param top: the offset of the last message in Redis.
+        :param entries: the entries after ``since``, all or the first of them.
         """
         with self.lock:
             self.wanted = False
             if since.epoch != self.epoch or epoch != self.epoch:
-                # A look that was overtaken tells nothing.  A look that began in this epoch, and
-                # has found another one, is newer than the answer that has led to this epoch.
+                # The epoch has changed, so the entries are useless.  If the keeper began in the
+                # present epoch and found another one, the other one is newer.
                 if since.epoch == self.epoch:
                     if epoch in self._past:
                         self._past.remove(epoch)
@@ -350,13 +355,13 @@ class Room:
                 if arrival.last - arrival.size > self.top:
                     self._lose(arrival.last - arrival.size)
                 self._arrive(arrival)
-                if arrival.last > self.top:  # nobody can read the entry
+                if arrival.last > self.top:  # no hub of this version can read the entry
                     self._lose(arrival.last)
             if not entries and top > self.top:
                 self._lose(min(top, *self._later) if self._later else top)
                 self._take_later()
             if self._later and top <= self.top and self._in_vain:
-                # This look began after they came, and they are not in the stream: forged.
+                # The keeper read after these batches came, and did not find them: forged.
                 self._later.clear()
                 self._later_bytes = 0
             if top > self.top or self._later:
@@ -373,7 +378,7 @@ class Room:
     # Under the lock.
 
     def _come_to(self, epoch: str) -> bool:
-        """Begin anew if the room's epoch is another one; return False for one of the past."""
+        """Begin an epoch, unless it is the present one; return False for an epoch of the past."""
         if epoch == self.epoch:
             return True
         if epoch in self._past:
@@ -389,11 +394,11 @@ class Room:
         return True
 
     def _lose_own(self, epoch: str) -> None:
-        """Let go of own messages that were placed in an epoch of the past."""
+        """Give up own messages that were placed in an epoch of the past."""
         self._lose_while(lambda batch: batch.epoch == epoch)
 
     def _lose_passed(self) -> None:
-        """Let go of own messages whose places this hub has passed without them."""
+        """Give up own messages whose places this hub has passed without getting them."""
         self._lose_while(lambda batch: batch.epoch == self.epoch and batch.top <= self.top)
 
     def _lose_while(self, lost: Callable[[Batch], bool]) -> None:
@@ -407,13 +412,13 @@ class Room:
             self._drop_own(number)
 
     def _lose(self, top: int) -> None:
-        """Go on behind messages that nobody has any more."""
+        """Go on after messages that are not in the stream any more."""
         self.top = top
         self.receiver.lost(Position(self.epoch, top), "trimmed")
         self._lose_passed()
 
     def _arrive(self, arrival: Arrival) -> None:
-        """Take a batch of the present epoch, in its turn."""
+        """Take a batch of the present epoch, or keep it until the batches before it have come."""
         if arrival.last <= self.top:
             if arrival.origin == self.origin:
                 self._lose_passed()
@@ -451,11 +456,11 @@ class Room:
             self.want()
             return
         self.top = arrival.last
-        if again:  # taken by a server that has died since, and sent again to its successor
+        if again:  # the server before took the batch and died, so it was sent a second time
             self.receiver.lost(Position(self.epoch, self.top), "epoch")
         else:
-            # Own messages that were told as lost come like those of another hub, unless they were
-            # shown: the receiver has to know them.
+            # Own messages that were given up come without numbers, like those of another hub.  If
+            # they were shown they need their numbers: the receiver has sent them already.
             known = own and (last_number > self.arrived or arrival.first <= self._shown)
             number = arrival.first + skipped if known else None
             self.receiver.arrived(place, messages[skipped:], number)
@@ -486,7 +491,7 @@ class Room:
         self._drop_refused()
 
     def _drop_refused(self) -> None:
-        """Let go of own batches that were refused, behind those that come before them."""
+        """Drop refused batches, once all own batches before them have arrived."""
         while self._own and self._own[0].refused:
             self.arrived = self._own.popleft().last
             self.receiver.refused(self.arrived)
@@ -494,7 +499,7 @@ class Room:
         self._end_if_done()
 
     def _tell_shown(self) -> None:
-        """Tell the members that they saw messages without their places, once these have them."""
+        """Tell the members of messages that were shown, once all of these have their places."""
         placed = bool(self.epoch) and self.arrived >= self._shown
         if self._unsure and placed and not self._shows():
             self._unsure = False

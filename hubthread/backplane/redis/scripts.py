@@ -1,8 +1,8 @@
 """The keys of a shared room in Redis, and the scripts that change them in one step.
 
 The epoch of a room is bound to the ``run_id`` of the server.  A restart or a failover may have
-lost messages that were acknowledged, and Redis cannot say which.  Going on with the offsets of
-before would number two messages alike, so a new epoch begins.
+lost messages that were acknowledged, and Redis cannot say which.  If the old offsets went on, two
+messages could have the same offset.  So a new epoch begins.
 
 Layer: backplane.  Threads: constants and pure functions.
 """
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 VERSION = 1
-"""The first number of each batch, so that a newer hub can say that it speaks otherwise."""
+"""The version of the format: the first number of each batch.  Hubs ignore other versions."""
 
 
 LEASE_MS = 24 * 3600 * 1000
@@ -43,7 +43,7 @@ class Script(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The names of one room in Redis.  They have the tag that keeps them on one node."""
+    """The names of one room in Redis.  Their common hash tag keeps them on one Redis node."""
 
     stream: bytes
     """The latest batches; the id of an entry is the offset of its last message and its size."""
@@ -57,12 +57,12 @@ class Keys(NamedTuple):
 
     @property
     def lease(self) -> bytes:
-        """The hash that says which hub owns the room; see ``lease.py``."""
+        """The hash with the room's owner; see ``lease.py``."""
         return self.start + b"l"
 
     @property
     def presence(self) -> bytes:
-        """The hash that says who is in."""
+        """The hash with the users in the room; see ``presence.py``."""
         return self.start + b"p"
 
 
@@ -74,7 +74,7 @@ def keys_of(prefix: str, room: str) -> Keys:
 
 
 def everyone(prefix: str) -> bytes:
-    """Return the channel of all hubs."""
+    """Return the channel that all hubs hear."""
     return f"{prefix}:all".encode()
 
 
@@ -84,8 +84,8 @@ def script(source: str) -> Script:
     return Script(code, sha1(code, usedforsecurity=False).hexdigest().encode())
 
 
-# Begins a new epoch if there is none, or if the server has started since.  A program without a
-# hub does not know what the room keeps, and says 0.
+# Begins a new epoch if there is none, or if the server is another one.  A program without a hub
+# does not know the history that the room keeps, and gives 0 for its bounds.
 _EPOCH = """
 local meta = redis.call('HMGET', KEYS[2], 'e', 'r', 's', 'k', 't', 'x')
 local epoch, top = meta[1], tonumber(meta[3] or 0)

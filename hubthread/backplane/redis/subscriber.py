@@ -1,7 +1,7 @@
-"""The thread that reads what is published in the rooms of the hub.
+"""The thread that reads the messages published in the rooms of the hub.
 
-A room counts as subscribed when the server has confirmed it on the present connection.  Each
-confirmation lets the keeper look for what was published before it.
+A room is subscribed to once the server has confirmed it on the present connection.  After each
+confirmation the keeper reads the stream, for messages that were published before.
 
 Layer: backplane.  Threads: ``run`` is the thread ``backplane-subscriber``; every other method may
 be called on any thread.
@@ -35,19 +35,19 @@ class Subscriber:
         self.unconfirmed: set[bytes] = set()
         """The channels that the present connection has not confirmed yet."""
         self.heard = 0.0
-        """The time of the hub's own beat that came last, or of the connection."""
+        """The time at which the hub's own beat came last, or at which the connection began."""
 
     def change(self, wanted: Sequence[bytes], unwanted: Sequence[bytes]) -> None:
-        """Subscribe to channels, and to others no longer.  May wait for the socket."""
+        """Subscribe to ``wanted``, and unsubscribe from ``unwanted``.  May wait for the socket."""
         wire = self._wire
         if wire is None:
-            return  # the next connection subscribes to all that is wanted then
+            return  # the next connection subscribes to all wanted channels
         try:
             for name, channels in ((b"SUBSCRIBE", wanted), (b"UNSUBSCRIBE", unwanted)):
                 for begin in range(0, len(channels), AT_ONCE):
                     wire.send(command(name, *channels[begin : begin + AT_ONCE]))
         except Lost:
-            wire.cut()  # the thread that reads sees it
+            wire.cut()  # the reading thread gets ``Lost``, and connects anew
 
     def cut(self) -> None:
         """End the connection; another one takes its place."""
@@ -75,7 +75,7 @@ class Subscriber:
         wire = link.connector.connect()
         self.heard = monotonic()
         self.unconfirmed = {link.everyone}
-        self._wire = wire  # from now on new rooms subscribe themselves
+        self._wire = wire  # from now on ``change`` subscribes to the channels of new rooms
         link.refuse_closed()
         channels = [link.everyone, *link.channels()]
         self.unconfirmed = set(channels)

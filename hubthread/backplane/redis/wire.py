@@ -1,7 +1,7 @@
 """A connection to a Redis server, and the bytes of batches.
 
-redis-py makes the connection: URLs, TLS, passwords, Sentinel.  Everything after that is here,
-because redis-py sends commands again after an error, and subscribes again without a word.
+redis-py makes the connection: URLs, TLS, passwords, Sentinel.  Everything after that is done here,
+because redis-py silently repeats commands after an error, and silently renews subscriptions.
 
 Layer: backplane.  Threads: one thread reads a connection, and any thread may send or end it.
 """
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 REPLY = 5.0
-"""Seconds that a server may take to answer, and a socket to take or to bring some bytes."""
+"""Seconds that a server may take to answer, and that one call of a socket may block."""
 
 CONNECT = 3.0
-"""Seconds until a connection is there and has said hello."""
+"""Seconds for the connect, and for each answer of the handshake."""
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
@@ -67,7 +67,7 @@ def encode(*parts: bytes | int) -> bytes:
 class Connector:
     """Makes connections to the server of a URL.
 
-    :raises SettingError: for a URL that is none of Redis.
+    :raises SettingError: for a URL that is not the URL of a Redis server.
     :raises UsageError: if redis-py is not installed.
     """
 
@@ -102,7 +102,7 @@ class Connector:
 
     def _direct(self, url: str) -> Any:
         pool = self._redis.ConnectionPool.from_url(url, **self._options)
-        pool.connection_kwargs.update(self._options)  # the URL may say otherwise
+        pool.connection_kwargs.update(self._options)  # these go before options in the URL
         return pool
 
     def _sentinel(self, url: str) -> Any:
@@ -131,7 +131,7 @@ class Connector:
 
         :raises Lost: if there is none within ``CONNECT`` seconds.
         """
-        # Not one of the pool's, which counts those that it has made.
+        # Made without the pool, which counts its connections and expects them back.
         connection = self._pool.connection_class(**self._pool.connection_kwargs)
         self._connecting.add(connection)
         try:
@@ -155,7 +155,7 @@ class Connector:
 
 
 class Wire:
-    """One connection.  It is never made again: a new one takes its place."""
+    """One connection.  A lost connection stays lost: a new ``Wire`` takes its place."""
 
     def __init__(self, connection: Any, reader: Any) -> None:
         self._connection = connection  # closes its socket when it is collected
@@ -178,7 +178,7 @@ class Wire:
                 raise Lost(f"{error}") from None
 
     def read(self) -> Any:
-        """Return the next reply; an error of the server as ``ReplyError``, not raised.
+        """Return the next reply.  An error of the server is returned as a ``ReplyError``.
 
         :raises Lost: if the connection is lost, or nothing came for ``REPLY`` seconds.
         """
@@ -280,8 +280,8 @@ class _Reader:
         return self._data[begin : begin + number]
 
 
-# Batches: for each message its opcode, the kind of its key, the size of the payload, the key
-# behind its size, and the payload.
+# The format of a batch.  For each message: its opcode, the kind of its key, the size of the
+# payload, the size of the key and the key (if there is one), and the payload.
 
 _HEAD = struct.Struct("!BBI")
 _SIZE = struct.Struct("!I")
@@ -312,7 +312,7 @@ def pack(message: Message) -> bytes:
 def unpack(batch: bytes) -> Sequence[Message]:
     """Return the messages of a batch.
 
-    :raises ValueError: if it is none: another version of the library has written it.
+    :raises ValueError: if the bytes are not a batch of this version of the library.
     """
     try:
         return _unpack(batch)
