@@ -181,10 +181,9 @@ class StateSender:
         found = Difference()
         try:
             self._compare(found, moment)
-        except Exception as error:  # noqa: BLE001 - logged: a value that does not fit its type
+            self._send_whole(moment)
+        except Exception as error:  # noqa: BLE001 - logged: a value that JSON cannot say
             self._fail(found, error)
-            return
-        self._send_whole(moment)
 
     def _compare(self, found: Difference, moment: Moment | None) -> None:
         shadow = self._shadow

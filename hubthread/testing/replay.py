@@ -138,7 +138,8 @@ class _Player:
         self._members: dict[ClientID, Client[Any, Any]] = {}
         self._countdowns: list[Countdown] = []
         self._main = getattr(option.logic or option.new_obj, "__module__", "__main__")
-        quiet = replace(option, record=None, sync=None, own_thread=False)
+        hears = option.on_join or _hears  # only a room with a hook is told of its members
+        quiet = replace(option, record=None, sync=None, own_thread=False, on_join=hears)
         plan = option._plan or replace(option, record=os.devnull)._plan
         assert plan is not None
         self._plan = plan
@@ -201,7 +202,7 @@ class _Player:
     def _compare(self, told: str) -> None:
         try:
             now = hash_of(self._plan, self._calls.obj)
-        except HubThreadError as error:
+        except Exception as error:  # noqa: BLE001 - the state is the program's
             now = f"none: {error}"
         self.found.hashes.append(now)
         if now != told and self.found.differs is None:
@@ -314,6 +315,10 @@ class _Player:
             self._members[number] = client
         client.user = client.user or user
         return client
+
+
+def _hears(frame: object, obj: object, ctx: object) -> None:
+    """Do nothing."""
 
 
 class _Still:

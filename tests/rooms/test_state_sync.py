@@ -165,7 +165,16 @@ def test_member_that_lags_gets_one_whole_state_instead_of_patches() -> None:
         assert slow.whole == before + 1
 
 
-def test_value_that_cannot_be_sent_is_logged_and_the_room_goes_on() -> None:
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (lambda table: table.players.update({1: "Ada"}), "players.1: "),
+        (lambda table: table.log.append("half a character: \ud800"), "the state: "),
+    ],
+)
+def test_value_that_cannot_be_sent_is_logged_and_the_room_goes_on(
+    spoil: Callable[[Any], object], place: str
+) -> None:
     logs = Logs()
     with VirtualHub(HubSetting[Any, Any](dict, logger=logs)) as hub:
         frame = open_table(hub)
@@ -173,10 +182,11 @@ def test_value_that_cannot_be_sent_is_logged_and_the_room_goes_on() -> None:
         frame.answer(page.client.ctx)
         hub.advance(0.1)
         page.read()
-        change_soon(frame, lambda table: table.players.update({1: "Ada"}))
+        change_soon(frame, spoil)
         hub.advance(0.5)
         assert page.client.messages() == []
-        logs.wait("the state cannot be sent, at players.1: ")
+        logs.wait(f"the state cannot be sent, at {place}")
+        change_soon(frame, lambda table: table.log.clear())
         change_soon(frame, lambda table: table.players.update({1: Player(5)}))
         hub.advance(0.1)
         assert page.read() == copy_of(frame, page.id)

@@ -206,6 +206,38 @@ def test_recorded_fault_is_found_again_and_is_gone_with_the_mended_logic(tmp_pat
     assert found.differs == 1
 
 
+def spoil(frame: Frame, arena: Arena) -> None:
+    arena.log.append("half a character: \ud800")
+
+
+def mend(frame: Frame, arena: Arena) -> None:
+    arena.log.clear()
+
+
+def test_state_that_has_no_hash_costs_no_tick(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "arena.jsonl")
+    stage.hub.tick(stage.frame)
+    stage.frame.exec_async(spoil)
+    stage.hub.tick(stage.frame, 2)
+    stage.frame.exec_async(mend)
+    stage.hub.tick(stage.frame, 2)
+    stage.end()
+    again = replay(tmp_path / "arena.jsonl", OPTION)
+    assert (again.ticks, again.differs, len(again.recorded_errors)) == (5, None, 2)
+    spoilt = replay(tmp_path / "arena.jsonl", replace(OPTION, logic=spoil))
+    assert spoilt.differs == 1
+
+
+def test_room_without_hooks_for_its_members_is_played(tmp_path: Path) -> None:
+    option = replace(OPTION, on_join=None, on_leave=None)
+    stage = Stage(tmp_path / "arena.jsonl", option)
+    stage.join().close()
+    stage.hub.tick(stage.frame)
+    stage.end()
+    again = replay(tmp_path / "arena.jsonl", option)
+    assert (again.ticks, again.differs) == (1, None)
+
+
 def test_record_has_no_private_field(tmp_path: Path) -> None:
     path = tmp_path / "arena.jsonl"
     stage = Stage(path)

@@ -68,6 +68,7 @@ def hash_of(plan: Node, state: Any) -> str:
     """Return the hash of a state: of every field that is not ``Unsynced``.
 
     :raises WrongType: for a value that the plan does not allow.
+    :raises Exception: for a field that is missing, and a value that JSON cannot say.
     """
     return blake2b(_dump(plan.plain(state, Difference())).encode(), digest_size=8).hexdigest()
 
@@ -149,7 +150,7 @@ class Recorder:
         if not self._over:
             try:
                 self._write(hash_of(self._plan, obj))
-            except HubThreadError as error:
+            except Exception as error:  # noqa: BLE001 - the state is the program's
                 self._write({"error": "state", "text": str(error)})
 
     def closure(
