@@ -258,6 +258,9 @@ class _Host:
         if state is BackplaneState.UP:
             self.up.set()
 
+    def log_bug(self, error: Exception, part: str) -> None:
+        raise error
+
     def describe(self) -> dict[str, Any]:
         return {}
 

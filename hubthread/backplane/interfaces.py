@@ -144,6 +144,9 @@ class BackplaneHost(Protocol):
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         """Tell the program a new state of the connection; return at once."""
 
+    def log_bug(self, error: Exception, part: str) -> None:
+        """Log an exception that nobody expects in a part of the connection, which goes on."""
+
     def describe(self) -> dict[str, Any]:
         """Return the JSON object that describes this hub to other hubs; return at once."""
 

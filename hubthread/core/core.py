@@ -95,7 +95,9 @@ class Core(Generic[Meta, Header]):
         self.registry: Registry[Any, Any] = Registry(
             PushLog(self.loop.schedule, bound, f"hub {self.name}"), self.clock.now
         )
-        self.sharing = Sharing(self.node, hub, setting, self.threads, self.loop, self.clock.now)
+        self.sharing = Sharing(
+            self.node, hub, setting, self.threads, self.incidents, self.loop, self.clock.now
+        )
         self.servers = Servers()
         self.connections = Connections(self._tell_crowd)
         self.address_limit = AddressLimit(

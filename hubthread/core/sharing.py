@@ -14,6 +14,7 @@ from typing import Any
 from hubthread.backplane.interfaces import BackplaneLink, BackplaneState
 from hubthread.backplane.memory import MemoryBackplane
 from hubthread.checks import checked
+from hubthread.concurrency.incidents import Incidents
 from hubthread.concurrency.logs import log_safely
 from hubthread.concurrency.loop import Loop
 from hubthread.concurrency.threads import Threads
@@ -38,6 +39,7 @@ class Sharing:
         hub: IHub,
         setting: HubSetting[Any, Any],
         threads: Threads,
+        incidents: Incidents,
         loop: Loop[Any],
         now: Callable[[], float],
     ) -> None:
@@ -45,6 +47,7 @@ class Sharing:
         self._node = node
         self._setting = setting
         self._threads = threads
+        self._incidents = incidents
         self._loop = loop
         self._now = now
         self.description: Callable[[], dict[str, Any]] = dict
@@ -101,6 +104,12 @@ class Sharing:
     def start_thread(self, target: Callable[[], None], what: str) -> None:
         """See ``BackplaneHost.start_thread``."""
         self._threads.start(target, what)
+
+    def log_bug(self, error: Exception, part: str) -> None:
+        """See ``BackplaneHost.log_bug``."""
+        text = "a bug in hubthread: the %s of %s's backplane raised"
+        args = part, self._hub.name
+        self._incidents.log_exception(error, text, *args, level=logging.CRITICAL)
 
     def describe(self) -> dict[str, Any]:
         """See ``BackplaneHost.describe``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import secrets
 import signal
@@ -314,6 +316,47 @@ def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(server: Re
         one.proxy.swallow(False)
         one.heard("1")
         assert one.seen.gaps() == 0
+
+
+def raising_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that raises when it is called first."""
+    calls: Iterator[int] = itertools.count()
+
+    def call(*arguments: Any) -> Any:
+        if not next(calls):
+            raise ValueError("a bug")
+        return function(*arguments)
+
+    return call
+
+
+@pytest.mark.usefixtures("_beat_often")
+def test_exception_that_nobody_expects_is_logged_and_ends_no_part(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nodes(server, 2) as (node, other):
+        for each in (node, other):
+            each.up()
+        bugs: Items[tuple[str, str]] = Items()
+        monkeypatch.setattr(node.host, "log_bug", lambda error, part: bugs.add((part, f"{error}")))
+        letters: Items[bytes] = Items()
+        node.link.listen("box", raising_once(letters.add))
+        monkeypatch.setattr(node.link.presences, "next_at", raising_once(lambda: math.inf))
+        node.link.tell("nobody", b"", raising_once(lambda reached: None))
+        node.push("one")
+        sent: Items[int | None] = Items()
+        for number, _ in enumerate(tries(), 1):  # until a letter has come after the first
+            other.link.tell("box", b"letter", sent.add)
+            if sent.wait(number) and letters.now():
+                break
+        parts = "keeper", "publisher", "subscriber"
+        assert sorted(bugs.wait(3)) == [(part, "a bug") for part in parts]
+        other.push("two")
+        for each in (node, other):
+            each.heard("one", "two")
+        node.settle()
+        assert node.seen.gaps() == 0
+        assert_one_order([node.seen, other.seen])
 
 
 def test_waiting_messages_and_the_size_of_one_are_bounded(

@@ -33,6 +33,9 @@ class Host:
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         self.states.add(state)
 
+    def log_bug(self, error: Exception, part: str) -> None:
+        raise error
+
     def describe(self) -> dict[str, Any]:
         return {"name": "host"}
 

@@ -42,6 +42,9 @@ class _Host:
     def tell_state(self, state: BackplaneState, reason: str) -> None:
         _say("state", state.value)
 
+    def log_bug(self, error: Exception, part: str) -> None:
+        raise error
+
     def describe(self) -> dict[str, Any]:
         return {}
 

@@ -550,8 +550,12 @@ class RedisLink:
             self._failures[part] = 0
             self.keeper.wake()
 
-    def failed(self, part: str, reason: str) -> None:
-        """Note that a part has lost its connection, or cannot make one; wait for a moment."""
+    def failed(self, part: str, error: Exception) -> None:
+        """Note that a part has lost its connection; see ``Owner.failed``."""
+        reason = f"{error}"
+        if not isinstance(error, Lost) and self._host is not None:
+            reason = f"{error!r}"
+            self._host.log_bug(error, part)
         with self._state_lock:
             self._lost += 1
             self._connected.discard(part)

@@ -49,6 +49,7 @@ class Keeper:
         self._channels: deque[bytes] = deque()  # to be subscribed to, or unsubscribed from
         self._wire: Wire | None = None
         self._run_id = b""
+        self._beat_at = self._check_at = 0.0
 
     def want(self, room: Room) -> None:
         """Have the thread read a room's stream."""
@@ -75,29 +76,39 @@ class Keeper:
     def run(self) -> None:
         """Fetch and check until the link is closed."""
         link = self._link
-        beat_at, check_at = monotonic(), monotonic() + CHECK
+        self._beat_at, self._check_at = monotonic(), monotonic() + CHECK
         while not link.closed.is_set():
-            now = monotonic()
-            if now >= beat_at:
-                self._publisher.send_beat(link.beat_command())
-                beat_at = now + link.beat
-                self._watch(now)
-            if now >= check_at:
-                check_at = now + CHECK
-                for room in link.all_rooms():
-                    room.want()
-                link.presences.read_all()
-            self._change_channels()
-            presence_at = link.presences.next_at()
-            if (self._wanted or presence_at <= monotonic()) and not self._fetch():
-                continue
-            if not self._wanted:
-                link.report_up()
-            until = min(beat_at, check_at)
-            if link.has("publisher"):  # otherwise the publisher's next connection wakes it
-                until = min(until, link.presences.next_at())
-            self._bell.wait(until - monotonic())
+            try:
+                self._round()
+            except Exception as error:  # noqa: BLE001 - logged
+                self._disconnect()
+                link.failed("keeper", error)
         self._disconnect()
+
+    def _round(self) -> None:
+        """Do what is due, and wait."""
+        link = self._link
+        now = monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + link.beat
+            self._publisher.send_beat(link.beat_command())
+            self._watch(now)
+        if now >= self._check_at:
+            self._check_at = now + CHECK
+            for room in link.all_rooms():
+                room.want()
+            link.presences.read_all()
+        self._change_channels()
+        presence_at = link.presences.next_at()
+        if (self._wanted or presence_at <= monotonic()) and not self._fetch():
+            return
+        if not self._wanted:
+            link.worked("keeper")
+            link.report_up()
+        until = min(self._beat_at, self._check_at)
+        if link.has("publisher"):  # otherwise the publisher's next connection wakes it
+            until = min(until, link.presences.next_at())
+        self._bell.wait(until - monotonic())
 
     def _watch(self, now: float) -> None:
         link = self._link
@@ -143,11 +154,10 @@ class Keeper:
                 self._take(room, place, replies[2 * number], replies[2 * number + 1])
             if link.presences.next_at() <= monotonic():
                 link.presences.round(self._wire, self._run_id, link.beat)
-            link.worked("keeper")
-        except Lost as error:
-            self._wanted.extendleft(reversed(rooms))
-            self._disconnect()
-            link.failed("keeper", f"{error}")
+        except BaseException:
+            # In the other order: a room that fails again must not keep back the others.
+            self._wanted.extend(reversed(rooms))
+            raise
         return not self._wanted
 
     def _take(self, room: Room, place: Position, meta: object, entries: object) -> None:

@@ -116,8 +116,11 @@ class Owner(Protocol):
     def worked(self, part: str) -> None:
         """Note that a part has done some work on its connection."""
 
-    def failed(self, part: str, reason: str) -> None:
-        """Note that a part has lost its connection, or cannot make one; wait for a moment."""
+    def failed(self, part: str, error: Exception) -> None:
+        """Note that a part has lost its connection, or cannot make one; wait for a moment.
+
+        Any exception but ``Lost`` is a bug, and logged.  The part goes on with a new connection.
+        """
 
     def silent(self) -> None:
         """Note that no beat of this hub comes back."""

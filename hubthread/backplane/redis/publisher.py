@@ -93,9 +93,9 @@ class Publisher:
                     link.worked("publisher")
                 else:
                     self._bell.wait(link.beat)
-            except Lost as error:
+            except Exception as error:  # noqa: BLE001 - logged
                 self._disconnect()
-                link.failed("publisher", f"{error}")
+                link.failed("publisher", error)
         self._disconnect()
 
     def _connect(self) -> None:
@@ -146,7 +146,7 @@ class Publisher:
                 reply = wire.read()
                 letters.pop(0).sent(None if isinstance(reply, ReplyError) else reply)
             replies = [wire.read() for _ in batches]
-        except Lost:
+        except BaseException:
             self._tops.extendleft(reversed(tops))
             for letter in letters:  # not again: it would perhaps arrive twice
                 letter.sent(None)

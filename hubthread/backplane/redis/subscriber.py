@@ -64,10 +64,10 @@ class Subscriber:
             try:
                 self._connect()
                 self._read()
-            except Lost as error:
+            except Exception as error:  # noqa: BLE001 - logged
                 self._disconnect()
                 if not link.closed.is_set():
-                    link.failed("subscriber", f"{error}")
+                    link.failed("subscriber", error)
         self._disconnect()
 
     def _connect(self) -> None:
