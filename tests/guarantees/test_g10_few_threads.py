@@ -12,7 +12,7 @@ from hubthread import Hub, HubSetting, PingPongPlan, Readers, WebsocketPeriod
 from hubthread.concurrency import crew
 from tests.rooms.ticking.hand_clock import Noted
 from tests.rooms.ticking.rooms import AnyFrame, nothing, run
-from tests.support import TIMEOUT, AnyHub, Gate, Items, Task, serving
+from tests.support import AnyHub, Gate, Items, Task, serving, tries
 
 FEW = 10
 
@@ -27,7 +27,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def end_spares(hub: AnyHub) -> None:
     """Wait until the threads that were left behind have ended."""
-    while True:
+    for _ in tries():
         spares = [
             thread
             for thread in hub._core.threads.join(0)
@@ -36,7 +36,8 @@ def end_spares(hub: AnyHub) -> None:
         if not spares:
             return
         for thread in spares:
-            thread.join(TIMEOUT)
+            thread.join(1.0)  # one that was called just now may lead from now on
+    raise AssertionError("the spares do not end")
 
 
 @pytest.mark.usefixtures("_impatient")

@@ -128,11 +128,11 @@ def test_handler_that_blocked_is_handed_over_at_once_until_it_is_quick() -> None
 def test_peer_that_lags_needs_no_writer_thread() -> None:
     with sharing(outbox_bytes=2**26) as s:
         peer, client = s.pair(receive_buffer=4096)
-        before = len(hub_threads())
         for _ in range(BACKLOG):
             client.write(BLOCK)
         assert client.statistics().waiting_bytes > 0
-        assert len(hub_threads()) == before
+        # Not their number: a busy machine may leave a reader behind.
+        assert [each.name for each in hub_threads() if "writer" in each.name] == []
         for _ in range(BACKLOG):
             assert peer.message() == BLOCK
         assert client.wait_write_consumed(BACKLOG, TIMEOUT)

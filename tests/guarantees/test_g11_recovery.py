@@ -31,6 +31,7 @@ from hubthread import (
 )
 from hubthread.testing import VirtualClient, VirtualHub
 from hubthread.testing.clock import FakeClock
+from tests.support import TIMEOUT
 
 SHARED = HotlineOption("room", shared=True, history=History(size=8, ttl=60.0))
 PERIOD = WebsocketPeriod[Any](upgrader=Upgrader(subprotocols=("hubthread.1",)))
@@ -139,7 +140,9 @@ class Follower:
         since: list[object] = []
         at = -1  # its position
         for cut in [*self.cuts, total]:
-            with connect(self.url, subprotocols=[Subprotocol("hubthread.1")]) as peer:
+            with connect(
+                self.url, subprotocols=[Subprotocol("hubthread.1")], open_timeout=TIMEOUT
+            ) as peer:
                 peer.send(json.dumps(since))
                 answer = None
                 pushes = 0

@@ -39,16 +39,26 @@ from tests.support import (
     serving,
 )
 
+PATIENT = WebsocketPeriod[Any](write_wait=120.0, close_timeout=120.0)
+"""No client is cut for being slow: the close alone decides."""
+
+
+def ended_late(s: Serving) -> list[str]:
+    """Wait for all threads of a closed hub; return what it warned of, but that they were late."""
+    assert s.hub._core.threads.join(TIMEOUT) == []
+    assert s.hub.join(TIMEOUT)
+    return [line for line in s.logs.warnings() if "still runs; it is doing" not in line]
+
 
 def test_close_sends_waiting_messages_then_1001() -> None:
     """Both sides then end in order."""
-    with serving() as s:
+    with serving(period=PATIENT) as s:
         peer, client = s.pair()
         with websocket(s.server.url) as other:
             s.came()
             for number in range(100):
                 s.hub.broadcast(str(number))
-            closing = in_thread(s.hub.close)
+            closing = in_thread(lambda: s.hub.close(TIMEOUT))
             assert peer.rest() == (
                 [str(number) for number in range(100)],
                 1001,
@@ -77,7 +87,7 @@ def test_close_reader_of_a_large_page_gets_all_of_it(readers: Readers) -> None:
         with connect(s.server, receive_buffer=64 * 1024) as reader:
             reader.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert reader.recv(1) == b"H"
-            closing = in_thread(s.hub.close)
+            closing = in_thread(lambda: s.hub.close(TIMEOUT))
             assert peer.rest() == ([], 1001, "the server is going away")
             peer.send_close(1001)
             peer.close()
@@ -97,18 +107,15 @@ def test_close_stops_accepting() -> None:
 
 def test_close_cuts_what_is_left_at_the_deadline() -> None:
     """A client that reads nothing, and one that does not answer the Close.  No thread is left."""
-    with serving(
-        outbox_bytes=2**26, period=WebsocketPeriod(write_wait=120.0, close_timeout=120.0)
-    ) as s:
+    with serving(outbox_bytes=2**26, period=PATIENT) as s:
         _, stalled = s.pair(receive_buffer=65536)
         mute, _ = s.pair()
         for _ in range(32):
             stalled.write(b"\0" * 2**20)
         s.hub.close(3.0)
         assert mute.closed() == (1001, "the server is going away")
-        assert s.hub._core.threads.join(TIMEOUT) == []  # on a busy machine they end later
+        assert ended_late(s) == []
         assert s.hub.statistics().clients == 0
-    assert s.logs.warnings() == []
 
 
 def test_close_waits_for_wait_done() -> None:
@@ -120,7 +127,7 @@ def test_close_waits_for_wait_done() -> None:
         s.hub._core.servers.add(
             SimpleNamespace(_close=lambda timeout: begun.set())
         )  # closed first of all
-        closing = in_thread(s.hub.close)
+        closing = in_thread(lambda: s.hub.close(TIMEOUT))
         assert begun.wait(TIMEOUT)
         s.hub.wait_done()
         s.hub.broadcast("last words")
@@ -138,7 +145,7 @@ def test_close_waits_for_wait_done() -> None:
 def test_close_called_again_waits_for_the_first() -> None:
     with serving() as s:
         s.pairs(3)
-        closings = [in_thread(lambda: s.hub.close(5.0)) for _ in range(4)]
+        closings = [in_thread(lambda: s.hub.close(TIMEOUT)) for _ in range(4)]
         s.close_peers()
         for closing in closings:
             closing()
@@ -243,9 +250,10 @@ def test_close_forgets_no_client_that_arrives_meanwhile() -> None:
 
 def crowd(s: Serving, count: int) -> list[tuple[socket.socket, AnyClient]]:
     """Connected clients that have read their handshake's answer, and their other ends."""
-    socks = [connect(s.server) for _ in range(count)]
-    for sock in socks:
-        sock.sendall(raw_handshake())
+    socks = []
+    for _ in range(count):
+        socks.append(connect(s.server))
+        socks[-1].sendall(raw_handshake())
     clients = {client.handshake.peer: client for client in (s.came() for _ in range(count))}
     pairs = []
     for sock in socks:
@@ -282,14 +290,13 @@ def test_clients_gone_leave_no_thread_and_no_descriptor() -> None:
 @pytest.mark.usefixtures("many_descriptors")
 def test_close_with_a_thousand_clients_leaves_nothing() -> None:
     """Some have stopped reading; the others get 1001."""
-    with serving(
-        outbox_bytes=2**26, period=WebsocketPeriod(write_wait=120.0, close_timeout=120.0)
-    ) as s:
+    with serving(outbox_bytes=2**26, period=PATIENT) as s:
         pairs = crowd(s, 1000)
         for _, client in pairs[:20]:
             for _ in range(10):
                 client.write(b"\0" * 2**20)
         s.hub.close(8.0)
+        assert ended_late(s) == []
         assert s.hub.statistics().threads == 0
         assert s.hub.statistics().clients == 0
         assert s.hub.statistics().ended_by == {"server": 1000}
@@ -298,7 +305,6 @@ def test_close_with_a_thousand_clients_leaves_nothing() -> None:
             assert (wire[:1], wire[2:4]) == (b"\x88", b"\x03\xe9")
         for sock, _ in pairs:
             sock.close()
-    assert s.logs.warnings() == []
 
 
 class _Stuck(logging.Handler):
@@ -350,7 +356,7 @@ def test_close_while_a_context_callback_blocks_ends() -> None:
 def test_close_in_a_callback_of_the_closing_itself_returns_at_once() -> None:
     with serving() as s:
         s.hub.context.add_callback(lambda reason: s.hub.close(1e6))
-        s.hub.close()
+        s.hub.close(TIMEOUT)
         assert s.hub.state == "closed"
 
 
