@@ -11,6 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
+from hubthread.demo import chat
 from tests.demo import tabs
 from tests.demo.running import HOST, Running
 from tests.demo.tabs import not_missing
@@ -87,7 +88,7 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
     ada.until_texts("#messages .text", "before")
     running.stop()
     ada.until(shows_state(ada, "waiting"))
-    assert ada["#retry"].is_displayed()
+    ada.until(ada["#retry"].is_displayed)  # not while it tries
     assert not ada["#send"].is_enabled()
     ada["#text"].send_keys("written meanwhile")
     running.start()
@@ -103,8 +104,9 @@ def test_chat_page_reconnects_after_restart(driver: webdriver.Chrome, running: R
 
 
 def test_chat_page_lost_line_within_the_grace_shows_what_was_missed(
-    driver: webdriver.Chrome, running: Running
+    driver: webdriver.Chrome, running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(chat, "GRACE", 2 * tabs.PATIENCE_S)  # the page may wait long between tries
     tunnel = Proxy((HOST, running.port))
     try:
         ada = Tab(driver, running.server.http_url)
