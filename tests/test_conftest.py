@@ -26,9 +26,12 @@ def test_forgets_a_socket():
     socket.socket()
 
 def test_crashes_a_thread():
-    threading.Thread(target=lambda: 1 / 0).start()
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
 
 def test_is_fine():
+    conftest.GRACE_S = 60.0
     threading.Thread(target=lambda: None).start()
     name = conftest.IDLE_WORKERS + "1"
     threading.Thread(target=gate.wait, daemon=True, name=name).start()

@@ -41,11 +41,16 @@ def test_scrape_of_any_worker_answers_for_all(
         peers: dict[ClientConnection, int] = {}
 
         def join_both_workers() -> None:
-            while len(set(peers.values())) < 2:
+            while len(set(peers.values())) < 2:  # on a busy machine one begins seconds later
                 peer = stack.enter_context(
                     connect(server.url, ping_interval=None, open_timeout=TIMEOUT)
                 )
-                peers[peer] = int(peer.recv(TIMEOUT))
+                process = int(peer.recv(TIMEOUT))
+                if list(peers.values()).count(process) < 3:
+                    peers[peer] = process
+                else:
+                    peer.close()
+            server.until(all_are_counted)
 
         def all_are_counted() -> bool:
             counted = clients_by_worker(server)
@@ -64,10 +69,9 @@ def test_scrape_of_any_worker_answers_for_all(
                 with contextlib.suppress(ConnectionClosed):
                     peer.recv(TIMEOUT)
                 del peers[peer]
-        # The others are still counted, and the dead one is not.
-        server.until(lambda: list(clients_by_worker(server).values()) == [len(peers)])
+        # The others are still counted, and the dead one is not; the new one may be there already.
+        server.until(lambda: sum(clients_by_worker(server).values()) == len(peers))
         # The new worker takes the place of the dead one.
         join_both_workers()
-        assert all_are_counted()
         assert sorted(os.listdir(folder)) == files
     assert sorted(os.listdir(folder)) == ["0.lock", "1.lock"]
