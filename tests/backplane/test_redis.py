@@ -32,6 +32,7 @@ from hubthread import (
 )
 from hubthread.backplane.interfaces import Message
 from hubthread.backplane.redis import backplane as module
+from hubthread.backplane.redis import keeper
 from hubthread.backplane.redis.backplane import RedisLink
 from hubthread.concurrency.calls import wait_for
 from hubthread.protocol.frames import Frame
@@ -48,7 +49,8 @@ class Node:
         self.proxy = Proxy(server.path)
         self.host = Host()
         self.seen = Recorder()
-        self.link: RedisLink = RedisBackplane(self.proxy.url, prefix=prefix).open("node")
+        backplane = RedisBackplane(self.proxy.url, prefix=prefix, hold=TIMEOUT)
+        self.link: RedisLink = backplane.open("node")
         self.link.attach("room", keep, self.seen)
         self.link.start(self.host)
 
@@ -136,10 +138,10 @@ def test_every_hub_sees_one_order_and_is_told_each_hole_under_faults(
         for fault in faults:
             if isinstance(fault, str):
                 node = chance.choice(all_nodes)
-                node.proxy.swallow(fault == "swallow")
+                if fault == "swallow":
+                    node.proxy.swallow()
                 node.push(f"at {fault} {secrets.token_hex(4)}")
                 node.proxy.cut()
-                node.proxy.swallow(False)
             else:
                 fault(server)
             for node in all_nodes:
@@ -162,7 +164,6 @@ def test_answers_that_are_lost_place_nothing_twice(server: RedisServer) -> None:
         one.push("first")
         two.seen.events.until(lambda events: len(events) == 2)  # the server has placed it
         one.proxy.cut()
-        one.proxy.swallow(False)
         one.push("2")
         two.push("3")
         for node in (one, two):
@@ -264,16 +265,15 @@ def test_pushes_wait_while_the_server_is_away_and_are_refused_later(server: Redi
         ]
 
 
-@pytest.mark.parametrize("hold", [10.0, 0])
+@pytest.mark.usefixtures("_beat_often")
+@pytest.mark.parametrize("hold", [TIMEOUT, 0])
 def test_local_pushes_are_shown_while_the_server_is_away(
     server: RedisServer, hold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LONGEST", 0.1)
     prefix = secrets.token_hex(4)
     states: Items[BackplaneState] = Items()
-    with monkeypatch.context() as often:
-        often.setattr(module, "BEAT", 0.2)
-        elsewhere = Node(server, prefix, History())
+    elsewhere = Node(server, prefix, History())
     with serving(
         backplane=RedisBackplane(server.url, prefix=prefix, hold=hold, local=True),
         on_backplane=lambda hub, state: states.add(state),
@@ -291,7 +291,7 @@ def test_local_pushes_are_shown_while_the_server_is_away(
         assert room.wait_push_consumed(room.push("2"), TIMEOUT)
         assert peer.messages(2) == ["1", "2"]
         server.start()
-        states.until(lambda told: told[-1] is not BackplaneState.DOWN)
+        states.until(lambda told: told[-1] is BackplaneState.UP)  # it does not fail once more
         room.push("3")
         assert peer.message() == "3"
         elsewhere.heard("3")
@@ -305,15 +305,20 @@ def test_local_pushes_are_shown_while_the_server_is_away(
 
 
 @pytest.mark.usefixtures("_beat_often")
-def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(server: RedisServer) -> None:
+def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes of the subscriber vanish, while its connection looks well."""
     with nodes(server, 2) as (one, two):
         for node in (one, two):
             node.up()
-        one.proxy.swallow(True)
-        one.host.states.until(lambda states: states[-1] is BackplaneState.DOWN)
+        one.proxy.swallow()
+        monkeypatch.setattr(keeper, "LATE", 2.5)
+        told = [BackplaneState.DOWN, BackplaneState.RESYNC]  # there is another connection
+        one.host.states.until(lambda states: states[1:3] == told)
+        monkeypatch.setattr(keeper, "LATE", 1e6)
+        one.proxy.cut()
         two.push("1")
-        one.proxy.swallow(False)
         one.heard("1")
         assert one.seen.gaps() == 0
 

@@ -23,7 +23,6 @@ from hubthread import (
     WrongType,
 )
 from hubthread.backplane.redis import backplane as module
-from hubthread.backplane.redis import keeper
 from hubthread.backplane.redis.beats import Beats
 from hubthread.publisher import Publisher
 from hubthread.statistics import BackplaneStatistics
@@ -36,7 +35,6 @@ from tests.support.waiting import TIMEOUT, Items, tries
 def beats(monkeypatch: pytest.MonkeyPatch) -> Items[tuple[Beats, bytes]]:
     """The beats that have been taken, with who has taken them; they come often."""
     monkeypatch.setattr(module, "BEAT", 0.2)
-    monkeypatch.setattr(keeper, "LATE", 1e6)  # a busy machine may be silent for a while
     taken: Items[tuple[Beats, bytes]] = Items()
     take = Beats.take
 
@@ -210,8 +208,7 @@ def test_messages_of_other_programs_stop_no_hub(server: RedisServer, beats: Item
 
         push(rooms, "after")
         for hub in (one, two):
-            assert any(_told(hub).unknown > 0 for _ in tries())
-            assert _told(hub).state == "up"
+            assert any(_told(hub).unknown > 0 and _told(hub).state == "up" for _ in tries())
         (there,) = [node for node in one.cluster() if node.name == "two"]
         assert one.call(there, "twice", 21, timeout=TIMEOUT) == ["two", 42]
 

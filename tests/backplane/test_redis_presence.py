@@ -113,6 +113,7 @@ def nodes(
 def end_lease(server: RedisServer, node: Node) -> None:
     """Let the time pass after which a silent hub counts as dead."""
     with server.client() as client:
+        client.ping()  # the server has taken what the hub has sent before
         client.zadd(node.link.presences.leases.decode(), {node.link.presences.hub: 0})
 
 
@@ -198,7 +199,7 @@ def test_pictures_agree_after_random_changes_and_faults(server: RedisServer) -> 
         inside: list[set[str]] = [set(), set(), set()]
         faults: list[Callable[[Node], object]] = [
             lambda node: node.proxy.cut(),
-            lambda node: node.proxy.swallow(True),
+            lambda node: node.proxy.swallow(),
             lambda node: server.restart(),
         ]
         for step in range(120):
@@ -215,7 +216,6 @@ def test_pictures_agree_after_random_changes_and_faults(server: RedisServer) -> 
                 chance.choice(faults)(node)
             elif step % 12 == 11:
                 for each in all_nodes:
-                    each.proxy.swallow(False)
                     each.proxy.cut()
         expected = set[str]().union(*inside)
         for number, node in enumerate(all_nodes):

@@ -147,7 +147,6 @@ def test_changes_whose_answers_are_lost_are_made_in_the_end(server: RedisServer)
         one.link.drop("a", 60.0)
         one.link.keep("c", b"1", 60.0)
         one.proxy.cut()
-        one.proxy.swallow(False)
         assert any(two.link.take("c", TIMEOUT) for _ in tries())
         assert two.link.take("a", TIMEOUT) is None
         assert two.link.take("b", TIMEOUT) == (two.link.node, b"1")  # not one's again

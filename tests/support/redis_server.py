@@ -132,7 +132,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
-        self._swallows = False
+        self._made = 0  # connections so far
+        self._swallowed = 0  # the last connection whose answers vanish
         self._swallows_after: bytes | None = None
         self._loses = 0
         self._refuses = False
@@ -156,34 +157,41 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            path = self._path
-            far = socket.socket(socket.AF_UNIX if isinstance(path, Path) else socket.AF_INET)
+            unix = isinstance(self._path, Path)
+            far = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
             try:
-                with self._lock:  # so that ``refuse`` and then ``cut`` leave no connection
+                # So that no connection is left that ``cut`` does not see, to a server of before.
+                with self._lock:
                     if self._refuses:
                         raise ConnectionError
+                    path = self._path
                     far.connect(str(path) if isinstance(path, Path) else path)
                     self._pairs.append((near, far))
+                    self._made += 1
             except OSError:
                 near.close()
                 far.close()
                 continue
-            self._start(self._pump, near, far, False)
-            self._start(self._pump, far, near, True)
+            self._start(self._pump, near, far, 0)
+            self._start(self._pump, far, near, self._made)
 
-    def _pump(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, number: int) -> None:
+        """Send on what comes.
+
+        :param number: that of the connection whose answers these are; 0 for commands.
+        """
         last = b""
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
                 after = self._swallows_after
-                if not answers and after is not None:
+                if not number and after is not None:
                     last = last[-len(after) :] + data
                     if after in last:
-                        self._swallows, self._swallows_after = True, None
-                if answers and self._loses:
+                        self.swallow()
+                if number and self._loses:
                     self._loses -= 1
                     break
-                if not (answers and self._swallows):
+                if not 0 < number <= self._swallowed:
                     if self._delay:
                         self._never.wait(self._delay)
                     target.sendall(data)
@@ -201,10 +209,10 @@ class Proxy:
                     each.shutdown(socket.SHUT_RDWR)
         self._ended += pairs
 
-    def swallow(self, swallows: bool) -> None:
-        """Let answers and messages vanish from now on, or no longer."""
-        self._swallows = swallows
-        self._swallows_after = None
+    def swallow(self) -> None:
+        """Let the answers and messages of the present connections vanish, until ``cut``."""
+        with self._lock:
+            self._swallowed, self._swallows_after = self._made, None
 
     def swallow_after(self, command: bytes) -> None:
         """Let answers vanish as soon as these bytes of a command go to the server."""
@@ -225,7 +233,8 @@ class Proxy:
 
     def lead_to(self, path: Path) -> None:
         """Lead to another server from now on, as after a failover."""
-        self._path = path
+        with self._lock:
+            self._path = path
         self.cut()
 
     def close(self) -> None:

@@ -566,8 +566,9 @@ class RedisLink:
         self.closed.wait(pause * random.random())
 
     def silent(self) -> None:
-        """Note that no beat of this hub comes back."""
+        """Note that no beat of this hub comes back: the subscriber is going to be cut."""
         with self._state_lock:
+            self._connected.discard("subscriber")  # or all would look well until it is
             self._set_state(BackplaneState.DOWN, "the beats of this hub do not come back")
 
     def report_up(self) -> None:
