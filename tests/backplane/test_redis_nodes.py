@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import Iterator
@@ -11,17 +12,22 @@ from tests.support.backplanes import assert_one_order
 from tests.support.networks import another_machine, ip
 from tests.support.nodes import RemoteNode, remote_node
 from tests.support.redis_server import Proxy, RedisServer
+from tests.support.waiting import TIMEOUT
 
 
 @contextlib.contextmanager
-def nodes(url: str, other: str, command: tuple[str, ...] = ()) -> Iterator[tuple[RemoteNode, ...]]:
+def nodes(
+    url: str, other: str, command: tuple[str, ...] = (), patience: float = TIMEOUT
+) -> Iterator[tuple[RemoteNode, ...]]:
     """Run two nodes that are up, with a user in each.
 
     :param other: the URL of the second.
     :param command: what runs the second.
+    :param patience: that of the second.
     """
     prefix = secrets.token_hex(4)
-    with remote_node(url, prefix) as one, remote_node(other, prefix, command) as two:
+    second = remote_node(other, prefix, command, patience)
+    with remote_node(url, prefix) as one, second as two:
         for node in (one, two):
             node.up()
         one.came("ann")
@@ -29,6 +35,15 @@ def nodes(url: str, other: str, command: tuple[str, ...] = ()) -> Iterator[tuple
         for node in (one, two):
             node.changes.until(lambda changes: {"+ann", "+bob"} <= set(changes))
         yield one, two
+
+
+def end_lease(server: RedisServer, node: RemoteNode, user: str) -> None:
+    """Let the time pass after which the silent hub of a user counts as dead."""
+    with server.client() as client:
+        client.ping()  # the server has taken what the hub has sent before
+        fields = [field.decode().split(":") for field in client.hkeys(f"{node.prefix}:{{room}}:p")]
+        (hub,) = [field[1] for field in fields if field[-1] == f"u{user}"]
+        client.zadd(f"{node.prefix}:leases", {hub: 0})
 
 
 def settle(one: RemoteNode, two: RemoteNode) -> None:
@@ -46,6 +61,8 @@ def test_hub_whose_process_is_stopped_catches_up_and_its_users_leave_once(
 ) -> None:
     with nodes(server.url, server.url) as (one, two):
         two.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, two.process.pid, os.WSTOPPED)
+        end_lease(server, two, "bob")
         one.push("meanwhile")
         one.heard("meanwhile")
         one.changes.until(lambda changes: "-bob" in changes)
@@ -63,7 +80,7 @@ def test_hub_whose_network_is_cut_finds_out_and_misses_nothing(server: RedisServ
     with (
         contextlib.closing(proxy),
         another_machine() as (name, host),
-        nodes(server.url, f"redis://{host}:{proxy.port}", ("ip", "netns", "exec", name)) as (
+        nodes(server.url, f"redis://{host}:{proxy.port}", ("ip", "netns", "exec", name), 2.0) as (
             one,
             two,
         ),

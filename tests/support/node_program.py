@@ -17,10 +17,8 @@ from hubthread.history import History, Position
 from hubthread.protocol.frames import Frame
 
 BEAT = 0.1
-LATE = 20.0
-"""Beats that may be missing: a busy machine may be silent for a while."""
-LEASE_SECONDS = 2.0
-"""Seconds of a lease: a hub that says nothing for longer counts as dead."""
+HOLD = 60.0
+"""Seconds without the server in which pushes are accepted."""
 
 _saying = threading.Lock()
 
@@ -80,13 +78,15 @@ class _Teller:
         pass
 
 
-def main(url: str, prefix: str) -> None:
+def main(url: str, prefix: str, patience: str) -> None:
     """Be a node until standard input ends."""
     backplane.BEAT = BEAT
-    keeper.LATE = LATE
-    presence.LEASE_SECONDS = LEASE_SECONDS
-    wire.REPLY, wire.CONNECT = 1.0, 0.3
-    link, host = backplane.RedisBackplane(url, prefix=prefix).open("node"), _Host()
+    seconds = float(patience)
+    keeper.LATE = seconds / BEAT
+    presence.LEASE_SECONDS = wire.REPLY = wire.CONNECT = seconds
+    ask: Any = wire.Wire.ask
+    ask.__kwdefaults__["timeout"] = seconds
+    link, host = backplane.RedisBackplane(url, prefix=prefix, hold=HOLD).open("node"), _Host()
     link.attach("room", History(), _Teller())
     link.start(host)
     for line in sys.stdin:

@@ -27,12 +27,16 @@ class RemoteNode:
     """The process, as the test sees it.
 
     :param command: what runs the interpreter, if not the test's own system.
+    :param patience: the seconds without a word after which it counts its connection as lost, and
+        after which the others count it as dead.
     """
 
-    def __init__(self, url: str, prefix: str, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self, url: str, prefix: str, command: Sequence[str] = (), patience: float = TIMEOUT
+    ) -> None:
         self.prefix = prefix
         self.process = subprocess.Popen(
-            [*command, sys.executable, str(PROGRAM), url, prefix],
+            [*command, sys.executable, str(PROGRAM), url, prefix, f"{patience}"],
             env={**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,9 +100,11 @@ class RemoteNode:
 
 
 @contextlib.contextmanager
-def remote_node(url: str, prefix: str, command: Sequence[str] = ()) -> Iterator[RemoteNode]:
+def remote_node(
+    url: str, prefix: str, command: Sequence[str] = (), patience: float = TIMEOUT
+) -> Iterator[RemoteNode]:
     """Run a node for a block."""
-    node = RemoteNode(url, prefix, command)
+    node = RemoteNode(url, prefix, command, patience)
     try:
         yield node
     finally:
