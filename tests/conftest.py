@@ -39,7 +39,7 @@ if os.environ.get("HUBTHREAD_TEST_EXAMPLES") == "few":
 READERS = Readers(os.environ.get("HUBTHREAD_TEST_READERS", "own"))
 """The readers of every hub of the tests that does not say which: ``own`` or ``shared``."""
 
-GRACE_S = 5.0
+GRACE_S = 30.0
 """Seconds that a test's threads and sockets have to end after the test."""
 
 IDLE_WORKERS = "hubthread-worker-"

@@ -10,6 +10,7 @@ import pytest
 
 from hubthread import Context, Hub, HubClosed, HubSetting, Readers, SettingError
 from hubthread.core.connections import CROWD
+from hubthread.hub import lifecycle
 from tests.support import TIMEOUT, Items, Logs, in_thread, serving
 
 
@@ -50,12 +51,15 @@ def test_core_context_cancelled_by_handler_closes_hub() -> None:
         assert served.hub.join(TIMEOUT)
 
 
-def test_core_context_parent_deadline_closes_hub() -> None:
+def test_core_context_parent_deadline_closes_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that waits for a context below is woken."""
-    setting = HubSetting[Any, Any](dict, context=Context(deadline=monotonic() + 1.0))
-    hub = Hub.started(setting)
+    later = 2 * TIMEOUT
+    setting = HubSetting[Any, Any](dict, context=Context(deadline=monotonic() + later))
+    hub = Hub(setting)
     hotline = hub.hotline()
-    waiting = in_thread(lambda: hotline.context.wait(TIMEOUT))
+    waiting = in_thread(hotline.context.wait)
+    monkeypatch.setattr(lifecycle, "monotonic", lambda: monotonic() + later)
+    hub.start()
     assert hub.join(TIMEOUT)
     assert waiting()
     assert hotline.is_closed

@@ -91,6 +91,7 @@ def test_state_failed_keeps_the_bug_and_calls_back() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_state_in_a_forked_process_says_so() -> None:
     state = new()
     state.begin()

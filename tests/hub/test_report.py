@@ -17,9 +17,9 @@ from hubthread.testing import VirtualHub
 from tests.support import TIMEOUT, AnyHub, Gate, Logs, ask, in_thread, status_of
 
 
-@pytest.mark.parametrize("limit", [0.02, None])
+@pytest.mark.parametrize("limit", [0.3, None])
 def test_health_of_a_hub_with_a_stuck_closure_is_503_until_it_ends(limit: float | None) -> None:
-    """Without a watchdog it stays 200."""
+    """Without a watchdog it stays 200.  On a busy machine a page may take a part of the limit."""
     gate = Gate()
     hub: AnyHub = Hub(HubSetting[Any, Any](dict, watchdog=limit, logger=(logs := Logs())))
     with hub, hub.serve(pages={"/health": hub.health}) as server:

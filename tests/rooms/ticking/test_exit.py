@@ -13,9 +13,10 @@ import pytest
 from tests.support import TIMEOUT
 
 PROGRAM = """
-import os, threading
+import os, signal, threading
 from hubthread import HotlineFrameOption, Hub, HubSetting
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 ticking = threading.Event()
 
 def logic(frame, obj):
