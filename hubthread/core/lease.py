@@ -1,8 +1,8 @@
 """The lease of a room that one hub at a time owns, as one of the hubs keeps it.
 
-The hub asks for the lease, and renews it every two seconds.  It counts the time of a lease from
-the moment before it asks, on its own clock, and one second less than the backplane does.  So the
-hub knows that it has no lease any more before another hub can have it.
+The hub asks for the lease, and renews it every two seconds.  The hub measures a lease on its own
+clock from the moment before it asks, and ends it one second earlier than the backplane does.  So
+the hub knows of the end of its lease before another hub can have the lease.
 
 Layer: core.  Threads: every method may be called on any thread, and returns at once.
 """
@@ -32,34 +32,36 @@ MARGIN = 1.0
 """Seconds by which the hub ends its lease before the backplane does."""
 
 RETRY = 0.5
-"""Seconds until the hub asks again after a question that was perhaps not heard."""
+"""Seconds until the hub asks again if a question gets no answer."""
 
 SLACK = 0.05
-"""Seconds after the end of another hub's lease at which the hub asks."""
+"""Seconds that the hub waits after the end of another hub's lease before it asks."""
 
 
 class Owner(Protocol):
-    """The room.  The lease calls it in the order of what happens; the methods return at once."""
+    """The room, as its lease sees it.
+
+    The lease calls the methods in the order of the events.  They return at once.
+    """
 
     def _lease_began(self, token: int, saved: bytes) -> None:
-        """Learn that this hub has the lease, and what the owner before has saved.
+        """Learn that this hub has got the lease, and the state that the owner before has saved.
 
-        Also if the hub has the lease again, with a higher token, from a server that does not know
-        the one before.
+        Called again when a new server, which did not know the lease, gives it a higher token.
         """
 
     def _lease_renewed(self, until: float) -> None:
-        """Learn the time at which the lease ends; called also when it has begun."""
+        """Learn the time at which the lease ends.  Called after ``_lease_began``, too."""
 
     def _lease_late(self) -> None:
-        """Learn that the lease has ended, and could not be renewed yet."""
+        """Learn that the lease has ended before it could be renewed."""
 
     def _lease_lost(self) -> None:
         """Learn that another hub has the lease now."""
 
 
 class Lease:
-    """See the module.
+    """The lease of one room, as this hub keeps it; see the module.
 
     :param room: the name of the room.
     :param now: returns the time of the hub's clock.
@@ -80,16 +82,16 @@ class Lease:
         self._owner = owner
         self._lock = threading.RLock()  # guards what follows; held while the owner is told
         self.token = 0
-        """That of the last lease of this hub; 0 before the first."""
+        """The token of this hub's last lease; 0 before the first."""
         self.other = 0
-        """That of another hub, as far as this one was told; 0 while this hub has the lease."""
+        """The last known token of another hub's lease; 0 while this hub has the lease."""
         self.until = -math.inf
         """The time at which the lease ends."""
         self.held = False
-        """True from the begin of the lease until it is given up, or another hub has it."""
+        """True from the begin of the lease until it is given up or lost to another hub."""
         self.saved: bytes | None = None
-        """A state for the next renewal to save."""
-        self._granted_at = -math.inf  # the time of the question
+        """The state that the next renewal saves; None to save none."""
+        self._granted_at = -math.inf  # the time at which the hub asked for its present lease
         self._stopped = self._asking = self._late = False
         self._timer: Timer | None = None
 
@@ -99,7 +101,7 @@ class Lease:
         return self.held and self._now() < self.until
 
     def ask(self) -> None:
-        """Ask for the lease, or renew it, unless an answer is due."""
+        """Ask for the lease or renew it, unless a question waits for its answer."""
         with self._lock:
             if self._stopped:
                 return
@@ -107,8 +109,8 @@ class Lease:
             over = now >= self.until
             late = self.held and over and not self._late
             self._late |= late
-            # Another server may have lost the lease of another hub, which ends by itself.  The
-            # last owner asks first, as it has the state.
+            # A new server may not know the lease of another hub: wait until that lease has ended
+            # by itself.  The last owner waits for less time, because it has the state.
             patience = SECONDS if self.held else 1.5 * SECONDS
             wait = patience - self._link.server_age() if over else 0.0
             self._set_timer(max(RENEW, wait))
@@ -149,7 +151,7 @@ class Lease:
                     self.held, self.until, self.saved = False, -math.inf, None
                     self._owner._lease_lost()
             elif self._stopped and not self.held:
-                self._give_up(answer.token, None)  # it has come too late
+                self._give_up(answer.token, None)  # the lease has come after ``stop``
             else:
                 began = not self.held or answer.token != self.token
                 self._granted_at = asked_at
@@ -168,7 +170,7 @@ class Lease:
         self._timer = None if self._stopped else self._timers.set(seconds, self.ask)
 
     def stop(self) -> None:
-        """Ask no more; the lease is held on, but not renewed."""
+        """Ask no more.  A lease that this hub has is not renewed, and ends in time."""
         with self._lock:
             self._stopped = True
             if self._timer is not None:

@@ -5,8 +5,8 @@ walks through them.  The pushes between two changes of the membership go to the 
 moment, joined into one send for each member.  So all members see one order (G4), each member
 gets exactly the pushes that were accepted while it was in, and pushes that pile up cost one send.
 
-Layer: core.  Threads: any thread writes the log.  One thread at a time flushes it: the hub's, or
-that of the room's driver.
+Layer: core.  Threads: any thread writes the log.  One thread at a time flushes it: the hub thread,
+or the thread of the room's driver.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ class PushLog(Generic[M]):
         self.room: Any = None
         """The room, for its members, until it ends."""
         self.place: Callable[[int, int], Place] | None = None
-        """Returns the place of pushes, from the first to the last, in a shared room's order."""
+        """Of a shared room: returns the place of the pushes from one number to another."""
         self.watcher: Watcher[M] | None = None
         self.presence: Watcher[M] | None = None
         """Notes the users of a shared room with presence."""
         self.telling: int | None = None
-        """The thread on which the watcher runs hooks now.  It may push after ``close``, too."""
+        """The thread on which the watcher runs hooks now.  The hooks may push after ``close``."""
         self._lock = threading.RLock()  # guards what follows
         self._log: list[Push | Change[M] | Step[M]] = []
         self._scheduled = self._flushing = self._missed = False
@@ -86,7 +86,7 @@ class PushLog(Generic[M]):
         self._delivery: Delivery[M] = Delivery()
         self._driver: Driver[M] | None = None
         self._sealed = self._closed = False
-        # The members as of the last flushed entry.  The flushing thread's while it flushes.
+        # The members as of the last flushed entry.  During a flush only its thread touches them.
         self._present: dict[M, None] = {}
 
     # Any thread.
@@ -96,7 +96,7 @@ class PushLog(Generic[M]):
 
         :param first: the messages that the member gets before these pushes.
         :param at_once: of a shared room: see ``SharedLog``.
-        :returns: False if it is a member already.
+        :returns: False if ``member`` is in already.
         :raises HotlineClosed: after ``close`` or ``seal``.
         :raises HotlineFull: when ``most`` members are in.
         """
@@ -133,11 +133,11 @@ class PushLog(Generic[M]):
         return True
 
     def rejoin(self, member: M, first: Sequence[FrameBatch], *, at_once: bool = False) -> bool:
-        """Send ``first`` to ``member`` in the log's order, as to one that joins.
+        """Send ``first`` to a member in the log's order, as if the member joined now.
 
-        It stays in, so the watchers hear nothing.
+        The member stays in, so the watchers hear nothing.
 
-        :returns: False if it is out; nothing happens then.
+        :returns: False if ``member`` is out; then nothing happens.
         :raises HotlineClosed: as ``join``.
         """
         change = Change(member, joins=True, first=first)
@@ -160,7 +160,7 @@ class PushLog(Generic[M]):
     def leave(self, member: M) -> bool:
         """Let ``member`` out: it still gets the pushes accepted so far.
 
-        :returns: False if it was out.
+        :returns: False if ``member`` was out already.
         """
         change = Change(member, joins=False)
         try:
@@ -259,7 +259,7 @@ class PushLog(Generic[M]):
         """Call ``work`` with the members, on the flushing thread, in order with the pushes.
 
         :param work: must not raise.
-        :param admitted: True also if many entries wait: for the library's own work.
+        :param admitted: True accepts ``work`` even if too many entries wait; for the library only.
         :raises HotlineClosed, QueueFull: as ``push``.
         """
         entry: Step[M] = Step(work)
@@ -277,7 +277,7 @@ class PushLog(Generic[M]):
             raise
 
     def refuse_driven(self) -> None:
-        """Refuse to attach a driver where none can be attached.
+        """Refuse to attach a driver or a watcher to a log that cannot take one.
 
         :raises UsageError: when the log has a driver, or a watcher.
         :raises HotlineClosed: when it is closed.
@@ -321,7 +321,7 @@ class PushLog(Generic[M]):
             self._flush_soon()
 
     def detach(self, driver: Driver[M]) -> None:
-        """Undo ``attach``, if it was called: an interrupt has kept the driver from its start."""
+        """Undo ``attach`` after an interrupt, if the driver was attached and could not start."""
         if self._driver is driver:
             self._driver = self.watcher = None
             self._flush_waiting()
@@ -382,7 +382,7 @@ class PushLog(Generic[M]):
             return self._pushes, len(self._log), len(self._delivery)
 
     def is_consumed(self, push: int) -> bool:
-        """Return True if ``push`` was handed to each member of its moment that is not gone."""
+        """Return True if each member of the push's moment has consumed it, or is gone."""
         with self._lock:
             return self._delivery.first_pending(push) is None and push <= self._flushed
 
@@ -515,7 +515,7 @@ class PushLog(Generic[M]):
                 self._delivery.forget_consumed()  # or a member that has gone would be kept
             if self._condition is not None:
                 self._condition.notify_all()
-        if missed:  # here, because the driver may have come to its end
+        if missed:  # flushed here: the driver may have ended meanwhile
             self.flush(self._driver)
 
     def _send(

@@ -10,8 +10,8 @@ The sequencer also keeps the latest pushes.  A client that comes back gets the p
 position and joins in one step, so it misses none and gets none twice (G11).  The pushes from
 before this hub had the room are fetched once, for the first client that needs them.
 
-While the backplane is away it may have pushes of this hub *shown* ahead of their places.  The log
-takes them at once, without numbers.  When they arrive, only the history takes them.
+While the backplane is away, pushes of this hub may be *shown* ahead of their places.  The log
+takes a shown push at once, without an offset.  When the push arrives, only the history takes it.
 
 With a backplane in memory a push waits until the hub flushes the room, or until something else
 needs the room's position.  So threads that push do not wait for each other, and the pushes of many
@@ -45,20 +45,21 @@ __all__ = ["Sequencer"]
 M = TypeVar("M", bound=Member)
 
 MOST_SPANS = 256
-"""The runs of own numbers that are kept.  Pushes of a forgotten run count as consumed late."""
+"""The most spans of own numbers that are kept.  Pushes of a forgotten span count as consumed too
+late."""
 
 PATIENCE = 2.0
 """Seconds that a join waits for the backplane."""
 
 LAG = 0.5
-"""Seconds that a join waits for pushes that the client has seen in another hub."""
+"""Seconds that a join waits for pushes that the client has got in another hub."""
 
 
 class Sequencer(Generic[M]):
     """One shared room, as one hub sees it.
 
-    Lock order: that of the backplane's room, this one, that of the push log.  So no method calls
-    the backplane under the lock.
+    Lock order: the lock of the backplane's room, the lock of the sequencer, the lock of the push
+    log.  So no method calls the backplane under the lock.
 
     :param name: the room's name, by which all hubs know it.
     :param keep: the history that the room offers; None if it offers none.
@@ -86,21 +87,21 @@ class Sequencer(Generic[M]):
         self.on_gap: Callable[[Position], object] | None = None
         """Called under the lock after pushes were lost; must return at once."""
         self.on_refused: Callable[[], object] = lambda: None
-        """Called when another hub owns the room, and pushes were refused; must return at once."""
+        """Called after pushes were refused because another hub owns the room; returns at once."""
         self._lock = threading.RLock()  # guards what follows
         self._changed: threading.Condition | None = None  # made by the first wait
         self._ring = Stream(Position("", 0), keep, now)
-        self._complete: Stream | None = None  # the ring, once it has what the backplane knew
-        self._fetching: Deadline | None = None  # of the thread that fetches that
-        # The epoch (None without a history), and how far offsets are above the log's numbers.
-        # None for pushes that are shown ahead of their places.
+        self._complete: Stream | None = None  # the ring, once it has the pushes fetched for it
+        self._fetching: Deadline | None = None  # the deadline of the thread that fetches them
+        # For the pushes that the log flushes: the epoch (None without a history), and the offset
+        # minus the log's number (None for pushes that are shown ahead of their places).
         self._base: tuple[str | None, int | None] = (None, 0)
-        self._shift: int | None = 0  # that of pushes that the log takes next
-        # From each own number on: how much higher the log's number is.  Other hubs push, too.
+        self._shift: int | None = 0  # the same difference for the pushes that the log takes next
+        # The log's number minus the own number, from each own number on.  Other hubs push, too.
         self._spans: list[tuple[int, int]] = [(0, 0)]
         self._arrived = 0  # the last own number that has arrived, or was shown
-        self._unsure = False  # pushes were shown, and the members are yet to be told
-        # The offset that the log took last, or was taking, and the log's number before.
+        self._unsure = False  # pushes were shown, and the members are still to be told so
+        # The offset of the messages that the log took last, and the log's number before them.
         self._taken: tuple[int, int] | None = None
         self._closed: Closed | None = None
         log.place = self._place
@@ -119,7 +120,7 @@ class Sequencer(Generic[M]):
     ) -> int:
         """Give a push to the backplane; return its number among the pushes of this hub.
 
-        :param token: that of the hub's lease, for a push of a room that it owns.
+        :param token: the token of the hub's lease, for a push of a room that it owns; else 0.
         :raises Closed, QueueFull: as ``PushLog.push``.
         """
         log = self._log
@@ -145,10 +146,10 @@ class Sequencer(Generic[M]):
         return number
 
     def prepare(self, since: Position | None, replay: int, *, may_wait: bool) -> None:
-        """Fetch what ``join`` with these values needs, if it is not here.
+        """Fetch the pushes that ``join`` with the same arguments needs, if they are not here.
 
-        :param may_wait: True to wait for the backplane, and until the room's position is known and
-            the pushes that this hub gave before have arrived, for ``PATIENCE`` seconds in all.
+        :param may_wait: True to wait for ``PATIENCE`` seconds in all: until the room's position is
+            known, earlier pushes of this hub have arrived, and the backplane has answered.
         """
         deadline = Deadline(PATIENCE if may_wait else 0)
         self._log.settle()
@@ -162,7 +163,7 @@ class Sequencer(Generic[M]):
                 return
 
     def _is_behind(self, since: Position) -> bool:
-        """Return True if this hub has yet to see what the client has seen in another hub."""
+        """Return True if the client has got pushes in another hub that this hub has not yet."""
         ring = self._ring
         return since.epoch == ring.epoch and since.offset > ring.top
 
@@ -179,7 +180,7 @@ class Sequencer(Generic[M]):
             return near and since.offset <= ring.top and not ring.reaches(since)
 
     def _fetch(self, deadline: Deadline) -> bool:
-        """Fetch the pushes that clients may need; return False if another thread does that."""
+        """Fetch the pushes that clients may need; return False if another thread fetches them."""
         assert self._keep is not None
         try:
             with self._lock:
@@ -221,13 +222,14 @@ class Sequencer(Generic[M]):
         since: Position | None,
         replay: int,
     ) -> Recovery:
-        """Let a member in, behind the pushes that it has missed.
+        """Let a member in, after the pushes that it has missed.
 
-        :param join: called with what the member gets first: joins the log with ``at_once``.  If
-            it returns False the member gets nothing.
-        :param first: called with the result; returns what the member gets before all pushes.
-        :param since: the position that the member is at; None for a newcomer.
-        :param replay: for a newcomer: the number of latest pushes that it gets.
+        :param join: called with the batches that the member gets first.  It joins the log with
+            ``at_once``.  If it returns False the member gets nothing.
+        :param first: called with the result; returns the frame that the member gets before all
+            pushes, or None.
+        :param since: the position of the member; None for a newcomer.
+        :param replay: the number of latest pushes that a newcomer gets.
         :raises HotlineClosed, HotlineFull: as ``PushLog.join``.
         """
         with self._lock:
@@ -290,13 +292,13 @@ class Sequencer(Generic[M]):
             return None if self.roster is None else self.roster.state()
 
     def presence_fields(self) -> str | None:
-        """Return that picture as fields of a JSON object, for a client that joins."""
+        """Return the picture of the users as fields of a JSON object, for a client that joins."""
         with self._lock:
             return None if self.roster is None else self.roster.fields()
 
     @property
     def given(self) -> int:
-        """The number of the last push of this hub that the backplane was given."""
+        """The number of the last push that this hub has given to the backplane."""
         return self._log.given
 
     def log_number(self, number: int) -> int | None:
@@ -327,7 +329,7 @@ class Sequencer(Generic[M]):
             self._notify()
 
     def _rebase(self, base: tuple[str | None, int | None]) -> None:
-        """Have ``base`` for the pushes that the log takes from now on."""
+        """Use ``base`` for the pushes that the log takes from now on."""
 
         def work(members: list[M]) -> None:
             self._base = base
@@ -337,7 +339,7 @@ class Sequencer(Generic[M]):
         self._shift = base[1]
 
     def _base_of(self, position: Position) -> tuple[str | None, int]:
-        """Return the base of pushes that follow ``position``, the next one that the log takes."""
+        """Return the base for the next pushes of the log, if they follow ``position``."""
         shift = position.offset - self._log.placed
         return None if self._keep is None else position.epoch, shift
 
@@ -348,7 +350,7 @@ class Sequencer(Generic[M]):
     def arrived(self, first: Position, messages: Sequence[Message], number: int | None) -> None:
         """See ``Receiver.arrived``."""
         with self._lock:
-            if self._unsure:  # an interrupt may have come after the log had what was shown
+            if self._unsure:  # an interrupt may have struck after the log took shown pushes
                 self._arrived = max(self._arrived, self._log.arrived)
             known = max(0, self._ring.top + 1 - first.offset)
             new = messages[known:]
@@ -441,8 +443,8 @@ class Sequencer(Generic[M]):
     ) -> None:
         """Send a message of the hub to the members that know such messages.
 
-        :param key: a client that does not get the message is told so.
-        :param base: that of the pushes from now on.
+        :param key: tells a client that the message was dropped, if it was.
+        :param base: the base of the pushes that the log takes from now on; None for no change.
         """
         batch = FrameBatch([Frame(text, MessageType.TEXT)], [key])
 
@@ -457,26 +459,26 @@ class Sequencer(Generic[M]):
             self._log.run(work, admitted=True)
 
     def _accept_rest(self, offset: int, messages: Sequence[Message], number: int) -> bool:
-        """Have the log take those of a hub's own messages that were not shown; see ``_accept``."""
+        """Have the log take the own messages that were not shown before; see ``_accept``."""
         shown = self._arrived + 1 - number
         rest = messages[shown:]
         return not rest or self._accept(offset + shown, rest, number + shown)
 
     def _accept(self, offset: int, messages: Sequence[Message], number: int | None) -> bool:
-        """Have the log take messages; return False if the hub ends, and none is sent.
+        """Have the log take messages; return False if the hub ends and sends no more messages.
 
-        :param offset: that of the first message.
-        :param number: the first message's number among the pushes of this hub.
+        :param offset: the offset of the first message.
+        :param number: the number of the first message, for pushes of this hub; else None.
         """
         placed = self._log.placed
         taken = self._taken
         if taken is not None and taken[0] == offset:
-            # An interrupt came before the ring had what the log has.
+            # An interrupt struck after the log took messages, and before the ring did.
             before, skipped = taken[1], placed - taken[1]
         else:
             before, skipped = placed, 0
             self._taken = (offset, placed)
-        if offset - 1 - before != self._shift:  # pushes were shown, or have come that were
+        if offset - 1 - before != self._shift:  # pushes were shown, or shown pushes have arrived
             epoch = None if self._keep is None else self._ring.epoch
             self._rebase((epoch, offset - 1 - before))
         try:

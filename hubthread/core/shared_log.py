@@ -3,12 +3,12 @@
 Layer: core.  Threads: as ``push_log``.
 
 The log knows which pushes of this hub the backplane was *given*, and which have *arrived*.  A join
-or a leave takes its place behind the pushes that were given before it, and before the later ones.
-So ``push``, ``answer``, ``push`` on one thread mean what they do in any room.
+or a leave takes its place after the pushes that were given before it, and before later pushes.  So
+``push``, ``answer``, ``push`` on one thread mean what they do in any room.
 
-A backplane in memory hands over what it was given when ``settle`` is called.  A flush does that
-first, so all pushes that wait arrive together, and threads that push do not wait for the room.  A
-join and a leave do it, too, so that they keep their place among the pushes of all hubs.
+A backplane in memory hands pushes over when ``settle`` is called.  Each flush begins with
+``settle``, so all waiting pushes arrive together, and threads that push do not wait for the room.
+A join and a leave call ``settle``, too, and so keep their place among the pushes of all hubs.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class SharedLog(PushLog[M]):
     ) -> None:
         super().__init__(schedule, bound, name, most)
         self.settles: Callable[[], None] | None = None
-        """Lets the backplane hand over what it was given; None if it does so by itself."""
+        """Makes the backplane hand over its pushes; None if it hands them over by itself."""
         # Under the lock of the log:
-        self._settling = False  # a flush settles the room, and then takes what is added meanwhile
+        self._settling = False  # a flush runs ``settle``, and then takes all that is in the log
         self._given = self._arrived = 0
+        # Joins and leaves that wait until the own push with the number before them has arrived.
         self._behind: deque[tuple[int, Change[M]]] = deque()
 
     def settle(self) -> None:
@@ -76,7 +77,7 @@ class SharedLog(PushLog[M]):
 
     @property
     def given(self) -> int:
-        """The number of the last push of this hub that the backplane was given."""
+        """The number of the last push that this hub has given to the backplane."""
         return self._given
 
     @property
@@ -136,8 +137,9 @@ class SharedLog(PushLog[M]):
     def take(self, messages: Sequence[Message], number: int | None) -> None:
         """Accept pushes that have their place in the room's order.
 
-        :param number: the first one's number among the pushes of this hub; None for those of
-            another hub.  Without pushes, all pushes of this hub before ``number`` have arrived.
+        :param number: the number of the first push, for pushes of this hub; None for pushes of
+            another hub.  Without ``messages``: all pushes of this hub before ``number`` count as
+            arrived.
         :raises Closed: if no thread flushes any more.
         """
         entries: list[Push | Change[M] | Step[M]] = [_entry(each) for each in messages]
@@ -171,7 +173,7 @@ class SharedLog(PushLog[M]):
         """See ``PushLog.flush``."""
         if self.settles is not None and self._driver is driver:
             with self._lock:
-                # A push that is given from here on may come too late, and schedules a flush.
+                # A push that is given from here on may miss this flush, so it schedules another.
                 self._scheduled, self._settling = False, True
             try:
                 self.settles()

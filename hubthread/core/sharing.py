@@ -1,4 +1,4 @@
-"""A hub's connection to its backplane, and what the program is told about it.
+"""A hub's connection to its backplane, and the news of it for the program.
 
 Layer: core.  Threads: every method may be called on any thread.
 """
@@ -27,7 +27,7 @@ __all__ = ["Sharing"]
 
 
 class Sharing:
-    """The hub, as its backplane sees it, and its connection, opened by the first shared room.
+    """The hub, as its backplane sees it, and its connection, which the first shared room opens.
 
     :param node: the name of the hub among all hubs of the backplane.
     :param now: returns the hub's time in seconds.
@@ -51,9 +51,9 @@ class Sharing:
         self._loop = loop
         self._now = now
         self.description: Callable[[], dict[str, Any]] = dict
-        """Returns what other hubs are told of this one."""
+        """Returns the JSON object that describes this hub to other hubs."""
         self.on_up: Callable[[], object] = lambda: None
-        """Called when the backplane is there, for the first time or again; returns at once."""
+        """Called when the backplane becomes available, also after a loss; returns at once."""
         self._lock = threading.RLock()  # guards what follows
         self._link: BackplaneLink | None = None
         self._started = False
@@ -69,7 +69,7 @@ class Sharing:
             return self._link
 
     def start(self) -> None:
-        """Let the connection begin: the hub has started."""
+        """Start the connection, because the hub has started."""
         with self._lock:
             self._started = True
             if self._link is not None:
@@ -84,7 +84,7 @@ class Sharing:
 
     @property
     def node(self) -> str:
-        """The name of the hub among all hubs, which is known from its start on."""
+        """The name of the hub among all hubs, known from the start of the hub on."""
         return self._node if self._setting.backplane is None else self.link().node
 
     def statistics(self) -> BackplaneStatistics | None:
