@@ -4,9 +4,9 @@ Each hub that calls ``hub.own`` has the room, as a shared room: its members get 
 the hubs has the lease of the room (``core.lease``), and owns it: there the state is made, and the
 clock runs.  The clocks of the other hubs stand still.
 
-What the callbacks of the owner push has the token of the lease with it.  The backplane refuses it
-once another hub has had the lease: a hub that was stopped for a while, and does not know yet that
-it has lost the room, reaches no member.
+Each push of the owner's callbacks carries the token of the lease.  The backplane refuses the push
+once another hub has got the lease.  So a hub that was stopped for a while, and does not know yet
+that it has lost the room, reaches no member.
 
 Layer: rooms.ticking.  Threads: methods from any thread; callbacks run on tick threads.
 """
@@ -60,50 +60,50 @@ T = TypeVar("T")
 TakeCall: TypeAlias = Callable[
     [str, bytes, float, "Callable[[bytes, str | None], object] | None"], object
 ]
-"""Takes a call: the name of the function, the payload as JSON, the seconds within which it is to
-begin, and a function that takes the answer, as JSON, or what went wrong."""
+"""Takes a call: the name of the function, the payload as JSON, the seconds within which the
+function has to begin, and a function that is called with the answer as JSON, or with the text of
+the error; None if the caller waits for no answer."""
 
 PLACED = 1.0
 """Seconds that a hub which gives up a room waits for its last pushes to have their places."""
 
 SAVE = 1.0
-"""Seconds between two saves at least: each renewal by the clock brings one, and a save brings a
-renewal."""
+"""The least seconds between two saves.  A renewal causes a save, and the save another renewal."""
 
 MOST_SAVED = 4 << 20
-"""Bytes of a saved state."""
+"""The most bytes of a saved state."""
 
 LOCAL = ("on_join", "on_leave", "on_empty", "close_when_empty", "pause_when_empty")
-"""The fields that count the members of one hub."""
+"""The fields about the members of one hub, which an owned room refuses."""
 
 
 @dataclass(frozen=True)
 class OwnedOption(HotlineFrameOption[Obj]):
     """The option of a room that one hub owns: ``hub.own(name, OwnedOption(…))``.
 
-    Each time that a hub gets the room begins with ``new_obj`` or ``load`` and ``on_start``.  It
-    ends with ``on_close``, or with ``on_orphan`` if another hub has got the room meanwhile.
+    Each time a hub gets the room, it calls ``new_obj`` or ``load``, and then ``on_start``.  When
+    its time ends it calls ``on_close``, or ``on_orphan`` if another hub has got the room.
 
-    ``sync``, ``record`` and the hooks about members are for rooms of one hub.
+    ``sync``, ``record`` and the hooks about members are refused: they are for rooms of one hub.
 
-    :raises SettingError: for one of these, and for a value out of range.
+    :raises SettingError: for a field that is refused, and for a value out of range.
     """
 
     room: HotlineOption | None = None
     """The history, the presence and the other options of the shared room."""
     calls: Mapping[str, Callable[[Any, Obj, Any], object]] = field(default_factory=dict)
     """The functions that ``hub.call`` and ``OwnedRoom.post`` run in the owner, by their names.
-    Called with ``(frame, obj, payload)`` on the tick thread, between ticks."""
+    They are called with ``(frame, obj, payload)`` on the tick thread, between ticks."""
     save: Callable[[Obj], bytes] | None = None
     """Returns the state as bytes, 4 MB at most.  The owner calls it every two seconds, on the tick
-    thread, and before ``on_close`` of a hub that ends.  The backplane keeps the result for the
-    next owner, for a day.  ``None``: the next owner begins with ``new_obj``."""
+    thread, and before ``on_close`` if the hub ends.  The backplane keeps the result for the next
+    owner, for a day.  ``None``: the next owner begins with ``new_obj``."""
     load: Callable[[bytes], Obj] | None = None
-    """Makes the state of what ``save`` has returned in the last owner, on the tick thread.  If it,
-    ``new_obj`` or ``on_start`` raises, the room closes in this hub."""
+    """Makes the state from the bytes that ``save`` returned in the last owner.  Runs on the tick
+    thread.  If ``load``, ``new_obj`` or ``on_start`` raises, the room closes in this hub."""
     on_orphan: Callable[[FrameControl[Obj], Obj], object] | None = None
     """Called with ``(frame, obj)`` instead of ``on_close`` in a hub that has lost the room to
-    another one: its state counts no more, and what this pushes reaches no one."""
+    another hub.  The state here counts no more, and pushes from this callback reach no member."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,7 +143,7 @@ class OwnedOption(HotlineFrameOption[Obj]):
 
 
 class _OwnedLoop(TickLoop[FrameControl[Obj], Obj]):
-    """The loop of an owned room: it begins when the hub has got the room."""
+    """The loop of an owned room, which begins when the hub gets the room."""
 
     lease: Lease
 
@@ -178,7 +178,10 @@ class _OwnedLoop(TickLoop[FrameControl[Obj], Obj]):
         """Do nothing: the room begins with its lease."""
 
     def begin(self, obj: Obj, on_start: Callable[[Any, Obj], object] | None) -> None:
-        """Begin with a state."""
+        """Begin with state ``obj``: run ``on_start``, and start the ticks.
+
+        :raises _Failed: if ``on_start`` raises.
+        """
         calls = self._calls
         assert calls is not None
         calls.obj = obj
@@ -187,14 +190,14 @@ class _OwnedLoop(TickLoop[FrameControl[Obj], Obj]):
         self._begin_ticks()
 
     def cancel_countdowns(self) -> None:
-        """End the countdowns of the state that this hub has had."""
+        """End all countdowns: they belong to a state that ends here."""
         for countdown in self.agenda.countdowns():
             if self.agenda.cancel(countdown):
                 countdown.closed()
 
 
 class _Failed(Exception):
-    """A function of the program has raised, and the room cannot begin."""
+    """A function of the program has raised, so the room cannot begin."""
 
 
 class OwnedRoom(FrameControl[Obj]):
@@ -209,7 +212,7 @@ class OwnedRoom(FrameControl[Obj]):
     closes, and within 6 seconds when it has died.  If the owner closes the room, it closes in all
     hubs.  While the backplane is away the clock stands still.
 
-    What the callbacks of a former owner push reaches no member: ``push`` raises ``NotOwner`` if
+    Pushes from callbacks of a former owner reach no member.  ``push`` raises ``NotOwner`` there if
     the hub knows of the new owner.
     """
 
@@ -228,8 +231,8 @@ class OwnedRoom(FrameControl[Obj]):
     def __init__(self, hotline: Hotline[Any, Any], option: OwnedOption[Obj]) -> None:
         core = hotline._core
         self._owned = option
-        self._token = 0  # of the lease under which the room has last run here
-        self._begun = 0  # the same while it runs here; else 0
+        self._token = 0  # the token of the lease under which the room ran here last
+        self._begun = 0  # this token while the room runs here; otherwise 0
         self._kept: bytes | None = None  # the state for the next owner
         self._saved_at = -math.inf
         self._failed = self._left = False
@@ -257,25 +260,25 @@ class OwnedRoom(FrameControl[Obj]):
 
     @property
     def is_owner(self) -> bool:
-        """True if this hub owns the room: no other hub can own it now."""
+        """True if this hub owns the room, and no other hub can own it now."""
         return self._lease.is_valid
 
     @property
     def token(self) -> int:
         """The fencing token under which the room has last run in this hub; 0 before the first.
 
-        A later owner has a higher one.  Give it to a store that the callbacks write to, so that
-        the store can refuse what an earlier owner writes.
+        A later owner has a higher token.  Give the token to a store that the callbacks write to:
+        so the store can refuse the writes of an earlier owner.
         """
         return self._token
 
     def post(self, name: str, payload: Any = None) -> None:
         """Run ``OwnedOption.calls[name]`` in the hub that owns the room; return at once.
 
-        It runs once, or not at all if no hub owns the room now.  Of one thread the calls keep
-        their order.  What the function raises is logged there.
+        The function runs once, or not at all if no hub owns the room now.  The calls of one thread
+        keep their order.  If the function raises, the owner logs the exception.
 
-        :param payload: anything that JSON can say.
+        :param payload: a value that JSON can express.
         :raises BackplaneDown, QueueFull, HubClosed: as a push.
         """
         self._core.letters.post(self.name, name, payload)
@@ -311,7 +314,7 @@ class OwnedRoom(FrameControl[Obj]):
     # The lease (``core.lease.Owner``).
 
     def _ask_first(self) -> None:
-        """Ask for the lease: the hub has started."""
+        """Ask for the lease, because the hub has started."""
         if not (self._left or self._core.state.draining):
             self._core.sharing.link().listen(lease_box(self.name), self._hear)
             self._lease.ask()
@@ -323,12 +326,12 @@ class OwnedRoom(FrameControl[Obj]):
         over = head.get("over")
         if "free" in head:
             self._lease.ask()
-        elif isinstance(over, int) and 0 < self._lease.other <= over:  # not of an earlier room
+        elif isinstance(over, int) and 0 < self._lease.other <= over:  # else of an earlier room
             self.close()
 
     def _lease_began(self, token: int, saved: bytes) -> None:
         """See ``Owner._lease_began``."""
-        self._core.letters.serve(self.name, self._take_call)  # they wait for the state
+        self._core.letters.serve(self.name, self._take_call)  # calls wait for the state
         self._note(partial(self._begin, token, saved))
 
     def _lease_renewed(self, until: float) -> None:
@@ -367,7 +370,7 @@ class OwnedRoom(FrameControl[Obj]):
         lease, option, loop = self._lease, self._owned, self._clock
         if not lease.held or lease.token != token:
             return  # lost meanwhile
-        if self._begun:  # the server is another one, and the state goes on
+        if self._begun:  # a new server has given a new token: the state stays
             self._begun = self._token = token
             loop.agenda.run_until(lease.until)
             return
@@ -397,7 +400,7 @@ class OwnedRoom(FrameControl[Obj]):
         self._log.close(f"{what} raised")
 
     def _lose(self) -> None:
-        """End with a state that counts no more."""
+        """End the state of this hub, because another hub has got the room."""
         if not self._begun:
             return
         text = "%s: another hub owns the room now, and its clock here has ended"
@@ -412,7 +415,7 @@ class OwnedRoom(FrameControl[Obj]):
         self._clock.cancel_countdowns()
 
     def _save_now(self) -> None:
-        """Have the state saved, by a renewal."""
+        """Renew the lease, and save the state with the renewal."""
         calls = self._clock._calls
         if self._runs and calls is not None:
             saved = self._save(calls.obj)
@@ -436,7 +439,7 @@ class OwnedRoom(FrameControl[Obj]):
         return saved
 
     def _at_end(self, frame: FrameControl[Obj], obj: Obj) -> object:
-        """Run ``on_close``, if the room runs here; before it, save for the next owner."""
+        """Save the state for the next owner and run ``on_close``, if the room runs here."""
         if not self._begun:
             return None
         self._end_state()
@@ -464,7 +467,7 @@ class OwnedRoom(FrameControl[Obj]):
         def run() -> None:
             calls, function = self._clock._calls, self._owned.calls.get(name)
             if calls is None or not self._runs or not self._lease.is_valid or now() >= until:
-                return  # another hub may answer, or no one waits for the answer
+                return  # another hub may answer, or the caller waits no more
             try:
                 if function is None:
                     raise LookupError(f"there is no function {name!r} in OwnedOption.calls")
@@ -484,7 +487,10 @@ class OwnedRoom(FrameControl[Obj]):
     # The end.
 
     def _leave(self) -> Callable[[], object]:
-        """Give the room to another hub: this one drains."""
+        """Begin to give up the room, because the hub drains.
+
+        :returns: a function that waits for the last callbacks and pushes, and gives up the lease.
+        """
         self._lease.stop()
         self._core.letters.unserve(self.name)
         self._loop.agenda.pause(LEASE)
@@ -495,7 +501,7 @@ class OwnedRoom(FrameControl[Obj]):
             return lambda: None
 
         def wait() -> None:
-            with contextlib.suppress(HubThreadError):  # a busy room has had its time
+            with contextlib.suppress(HubThreadError):  # a busy room gets no more time
                 call.result(self._loop, self._loop.name, PLACED)
             self._hand_over(PLACED)
 
@@ -507,6 +513,7 @@ class OwnedRoom(FrameControl[Obj]):
             calls.on_close()
 
     def _last_word(self) -> Callable[[float], object]:
+        """See ``Hotline._last_word``."""
         self._lease.stop()
         self._core.letters.unserve(self.name)
         wait = super()._last_word()
@@ -519,7 +526,7 @@ class OwnedRoom(FrameControl[Obj]):
         return finish
 
     def _hand_over(self, timeout: float) -> None:
-        """Give up the lease, behind the last pushes."""
+        """Give up the lease, once the last pushes have their places."""
         if self._begun:
             return  # a callback hangs: the lease ends by itself
         if self._shared is not None:
