@@ -1,8 +1,7 @@
 """The calls of a hub that reach other hubs: messages to users anywhere, and questions to hubs.
 
 They go through the backplane as letters.  A letter to a user goes to each hub that has clients of
-the user, and this hub is no exception: so all clients of a user see one order of what one thread
-tells.
+the user, including this hub.  So all clients of a user get the messages of a thread in one order.
 
 Layer: hub.  Threads: every method may be called on any thread.  Letters arrive on a thread of the
 backplane, or on the thread of the hub that sends.  The functions of ``HubSetting.calls`` run on
@@ -61,7 +60,7 @@ AGAIN = 0.05
 """Seconds between two attempts to call a room that no hub owns."""
 
 POST = 2.0
-"""Seconds within which a call without an answer begins, or never."""
+"""Seconds within which a call without an answer has to begin; later it does not run."""
 
 MOST_CALLS = 64
 """Functions of ``HubSetting.calls`` that run at the same time."""
@@ -70,8 +69,7 @@ MOST_INNER = 64
 """Functions of the hub itself that run at the same time for other hubs; further ones wait."""
 
 MOST_WAITING = 10_000
-"""Questions that wait for those at most; the time of each runs out soon."""
-
+"""The most questions that wait for a function of the hub itself.  Each has a time-out."""
 
 CLOSES = "the hub closes, and waits for no other hub"
 
@@ -97,7 +95,7 @@ class Letters:
         self._core = core
         self.inner: dict[str, Callable[[Any, Any], object]] = {}
         """The functions of the hub itself that other hubs run, beside ``HubSetting.calls``."""
-        self._rooms: dict[str, TakeCall] = {}  # that this hub owns
+        self._rooms: dict[str, TakeCall] = {}  # the rooms that this hub owns
         self._numbers = itertools.count(1)
         self._lock = threading.RLock()  # guards what follows
         self._changed = threading.Condition(self._lock)
@@ -108,17 +106,17 @@ class Letters:
         self._closed = False
 
     def start(self) -> None:
-        """Hear the letters to this hub: it has started."""
+        """Hear the letters to this hub from now on, because the hub has started."""
         if self._core.setting.backplane is not None:
             link = self._core.sharing.link()
             link.listen(node_box(link.node), self._take)
 
     def follow_user(self, name: str) -> None:
-        """Hear the letters to a user who has clients here, and no longer those to another."""
+        """Hear the letters to a user if the user has clients here; otherwise stop hearing them."""
         if self._core.setting.backplane is None:
             return
         link = self._core.sharing.link()
-        with self._lock:  # the last change looks last
+        with self._lock:  # of two calls at once, the later one decides
             here = bool(self._core.registry.clients_of(name))
             if here and name not in self._heard_users:
                 self._heard_users.add(name)
@@ -133,7 +131,7 @@ class Letters:
         """Send a message; see ``Hub.tell``."""
         check_key(key)
         frame = self._core.make_frame(data)
-        self._core.state.refuse_closing("tells nobody anything")
+        self._core.state.refuse_closing("sends no messages")
         self._start_early()
         head: dict[str, Any]
         if isinstance(target, Address):
@@ -168,7 +166,7 @@ class Letters:
         self._core.sharing.link().listen(owner_box(room), self._take)
 
     def unserve(self, room: str) -> None:
-        """Hear them no longer."""
+        """Hear the calls to a room no longer."""
         self._rooms.pop(room, None)
         self._core.sharing.link().unlisten(owner_box(room))
 
@@ -216,12 +214,17 @@ class Letters:
                 wait_for(self._changed, lambda: False, AGAIN)
 
     def _start_early(self) -> None:
-        """Let a hub start that starts with its first use: letters go out after the start."""
+        """Start a hub that starts with its first use: letters only go out after the start."""
         early = self._core.loop.on_early
         if early is not None:
             early()
 
     def _call(self, box: str, head: dict[str, Any], body: bytes, who: str, gone: str) -> Any:
+        """Send a question to a box, and wait for its answer.
+
+        :param who: the name of the hub, for the text of ``CallTimeout``.
+        :param gone: the text of ``NodeGone``, if no hub hears the box.
+        """
         name, timeout = head["name"], head["within"]
         question, number = _Question(), next(self._numbers)
         with self._lock:
@@ -231,7 +234,7 @@ class Letters:
 
         def sent(reached: int | None) -> None:
             if reached is None:
-                why = f"nobody knows whether the call of {name!r} was sent: the backplane is away"
+                why = f"the call of {name!r} may not have been sent: the backplane is away"
                 self._answer(number, error=BackplaneDown(why))
             elif not reached:
                 self._answer(number, error=NodeGone(gone))
@@ -259,7 +262,7 @@ class Letters:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """End the calls that wait, and let none wait from now on: the hub closes."""
+        """End all waiting calls, and refuse new ones, because the hub closes."""
         with self._lock:
             self._closed = True
             waiting = list(self._questions)
@@ -273,7 +276,7 @@ class Letters:
         try:
             found = decode_letter(letter)
             if found is None:
-                text = "a letter of another version of hubthread is left out"
+                text = "ignored a letter of another version of hubthread"
                 self._core.incidents.log_limited("letter", logging.WARNING, text)
             elif "room" in found[0]:
                 self._take_room_call(*found)
@@ -286,10 +289,10 @@ class Letters:
         except Closed:
             pass
         except QueueFull as full:
-            text = "a letter is left out: %s"
+            text = "dropped a letter: %s"
             self._core.incidents.log_limited("full for a letter", logging.WARNING, text, full)
         except Exception as error:  # noqa: BLE001 - logged
-            self._core.incidents.log_exception(error, "%r: a letter is wrong", self._core.hub)
+            self._core.incidents.log_exception(error, "%r: cannot read a letter", self._core.hub)
 
     def _take_message(self, head: dict[str, Any], body: bytes) -> None:
         registry = self._core.registry
@@ -308,7 +311,7 @@ class Letters:
     def _take_room_call(self, head: dict[str, Any], body: bytes) -> None:
         take = self._rooms.get(head["room"])
         if take is None:
-            return  # the next owner hears it, too
+            return  # given up just now: the next owner hears the letter, too
         reply = partial(self._reply, head) if "ask" in head else None
         name = head["name"] if reply is not None else head["post"]
         try:
@@ -323,7 +326,7 @@ class Letters:
         until = now() + head["within"]
 
         def answer() -> None:
-            if now() < until:  # otherwise nobody waits for the answer
+            if now() < until:  # otherwise the caller waits no more
                 self._reply(head, *self._run(head["name"], body))
 
         if head["name"] in self.inner:
@@ -332,6 +335,8 @@ class Letters:
             self._run_call(head, answer)
 
     def _run_call(self, head: dict[str, Any], answer: Callable[[], None]) -> None:
+        """Run a function of the program on a worker, or refuse it if too many run."""
+
         def run() -> None:
             try:
                 answer()
@@ -353,7 +358,7 @@ class Letters:
             raise
 
     def _run_inner(self, answer: Callable[[], None]) -> None:
-        """Run a function of the hub itself, in its turn."""
+        """Run a function of the hub itself on a worker, after those that wait already."""
 
         def run() -> None:
             try:
@@ -386,7 +391,7 @@ class Letters:
             return None
 
     def _run(self, name: str, body: bytes) -> tuple[bytes, str | None]:
-        """Return the answer of a function, or what went wrong."""
+        """Call a function; return its answer as JSON and None, or nothing and the error's text."""
         function = self.inner.get(name) or self._core.setting.calls.get(name)
         if function is None:
             return b"", f"the hub has no function {name!r} in HubSetting.calls"
@@ -397,6 +402,7 @@ class Letters:
             return b"", f"{type(error).__name__}: {error}"
 
     def _reply(self, head: dict[str, Any], body: bytes, error: str | None) -> None:
+        """Send the answer to a question, or the text of an error."""
         reply = {"reply": head["ask"]} if error is None else {"reply": head["ask"], "error": error}
         with suppress(Closed, BackplaneDown, QueueFull):  # then the caller's time runs out
             letter = encode_letter(reply, body)

@@ -26,7 +26,7 @@ INTERVAL = 0.25
 """Seconds between two batches of a drain that has a time to end."""
 
 LEAST_BATCH = 25
-"""Clients in such a batch at least: a small hub is drained at once."""
+"""The least clients in such a batch, so that a small hub is drained at once."""
 
 PROGRESS = 5.0
 """Seconds between two log lines about a drain."""
@@ -58,7 +58,9 @@ def drain(
         log_safely(core.logger, logging.INFO, "%r: " + text, core.hub, *args)
 
     core.state.draining = True
-    for wait_left in [leave() for leave in list(core.on_drain)]:
+    # All rooms are given up first, so that waiting for one does not keep another from its end.
+    waits = [leave() for leave in list(core.on_drain)]
+    for wait_left in waits:
         wait_left()
     log(
         "draining: no new clients; %d are told to come back elsewhere",

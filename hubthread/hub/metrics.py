@@ -1,6 +1,6 @@
 """The metrics of a hub: a snapshot of its counters as families of numbers.
 
-The counters stand where things happen: ``net/traffic.py`` counts messages and bytes,
+The counters are in the parts that count: ``net/traffic.py`` counts messages and bytes,
 ``core/figures.py`` clients and rooms by kind, and each ticking room its ticks.  A snapshot adds
 them up.
 
@@ -52,7 +52,7 @@ def answer_wsgi_scrape(
 def _page(found: Iterable[Family], accept: str | None) -> Response:
     """Return metrics as a page.
 
-    :param accept: the header ``Accept`` of the request: OpenMetrics where it asks for it.
+    :param accept: the header ``Accept`` of the request, which may ask for OpenMetrics.
     """
     open_metrics = wants_open_metrics(accept or "")
     text = render(found, open_metrics=open_metrics)
@@ -200,7 +200,7 @@ def _rooms(core: Core[Any, Any]) -> list[Family]:
     loads: dict[str, float] = {}
     for hotline in hotlines:
         kind, members_num, push_count, load, ticks = _room_figures(hotline)
-        if kind not in kinds:  # it came after ``MAX_KINDS`` others
+        if kind not in kinds:  # the kind came after ``MAX_KINDS`` other kinds
             kind = OTHER
         rooms[kind] += 1
         members[kind] += members_num

@@ -1,7 +1,7 @@
 """The monitor page of a hub: its files, its figures as JSON, and actions.
 
-A page that is open asks for the figures every two seconds.  They are made on the thread of the
-request, without the hub thread, so that the page shows a hub that is stuck.
+An open page asks for the figures every two seconds.  The thread of the request makes them, without
+the hub thread, so that the page also shows a hub that is stuck.
 
 Layer: hub.  Threads: any thread may call the methods of a ``Monitor``.
 """
@@ -51,7 +51,7 @@ __all__ = ["Guard", "Monitor"]
 Guard = Callable[[Request], "str | None"]
 
 LEAST_TOKEN: Final = 16
-"""Characters of the shortest token: nobody guesses it."""
+"""Characters of the shortest token, which cannot be guessed."""
 
 FILES: Final = {"": "monitor.html", "monitor.js": "monitor.js", "monitor.css": "monitor.css"}
 TYPES: Final = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
@@ -135,7 +135,7 @@ class Monitor:
     def url(self, server: Server) -> str:
         """Return the address of the page on that server, with the token.
 
-        The token is behind a ``#``, which a browser never sends: so it is in no log.
+        The token stands after a ``#``.  A browser never sends this part, so no log contains it.
         """
         return server.http_url + ("" if self.token is None else f"#token={self.token}")
 
@@ -165,14 +165,14 @@ class Monitor:
     def _answer(self, request: Request, name: str | None) -> Response:
         """Answer one request.
 
-        :param name: the last part of its path; ``None`` without the slash that ends the path of
-            the page.
+        :param name: the last part of the request's path; ``None`` if the path of the page lacks
+            its slash at the end.
         :raises HandshakeRejected: for a request that is refused.
         """
-        if name is None:  # the page finds its files below its own path
+        if name is None:  # with the slash, the page finds its files below its own path
             last = request.target.partition("?")[0].rpartition("/")[2]
             return Response(308, headers=(("Location", f"./{last}/"),))
-        if name in FILES and self._guard is None:  # it says nothing of the hub
+        if name in FILES and self._guard is None:  # the files say nothing about the hub
             return _file(FILES[name])
         who = self._who(request)
         if name in FILES:
@@ -190,7 +190,7 @@ class Monitor:
     def _who(self, request: Request) -> str:
         """Return the operator's name, for the log.
 
-        :raises HandshakeRejected: for a stranger.
+        :raises HandshakeRejected: for a request without the token, or that the guard refuses.
         """
         if self._guard is not None:
             name: object = self._guard(request)
@@ -198,7 +198,7 @@ class Monitor:
                 wanted = f"expected the name of the user, or None, got {name!r}"
                 raise SettingTypeError("guard", wanted)
             if not name:
-                raise HandshakeRejected(403, "The monitor is not for you.")
+                raise HandshakeRejected(403, "You may not see the monitor.")
             return name[:100]
         assert self.token is not None
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -215,17 +215,17 @@ class Monitor:
 
     def _act(self, request: Request, who: str) -> Response:
         if request.method != "POST":
-            raise HandshakeRejected(405, "Only POST acts.", (("Allow", "POST"),))
+            raise HandshakeRejected(405, "An action needs POST.", (("Allow", "POST"),))
         if MARK not in request.headers:
             raise HandshakeRejected(403, f"An action needs the header field {MARK}.")
         if not self._actions:
-            raise HandshakeRejected(403, "This page only shows: hub.monitor(actions=True) acts.")
-        done = ACTIONS.get(request.query.get("do", ""))
-        if done is None:
+            raise HandshakeRejected(403, "Actions are off: see hub.monitor(actions=True).")
+        action = ACTIONS.get(request.query.get("do", ""))
+        if action is None:
             allowed = ", ".join(ACTIONS)
             raise HandshakeRejected(400, f"do: expected one of {allowed}.")
         try:
-            text = done(self._core, request.query)
+            text = action(self._core, request.query)
         except HandshakeRejected:
             raise
         except HubThreadError as error:
@@ -269,7 +269,7 @@ def _file(name: str) -> Response:
     return Response(200, body, f"{kind}; charset=utf-8", HEADERS)
 
 
-# Actions: each returns what it has done, for the operator and the log.
+# Actions.  Each returns a text for the operator and the log, which says what was done.
 
 
 def _kick(core: Core[Any, Any], query: Mapping[str, str]) -> str:
@@ -320,7 +320,7 @@ def _drain(core: Core[Any, Any], query: Mapping[str, str]) -> str:
 
 
 KICKED: Final = 1008
-"""The close code of a client that an operator closes: it does not come back by itself."""
+"""The close code for a client that an operator closes.  Such a client does not come back."""
 
 ACTIONS: Final[Mapping[str, Callable[[Core[Any, Any], Mapping[str, str]], str]]] = {
     "kick": _kick,

@@ -1,7 +1,7 @@
 """One snapshot of a hub as JSON: all that the monitor page and ``hubthread top`` show.
 
-Its cost grows little with the clients and rooms: all are sorted by a number that stands ready, and
-the figures of one page of them are made.
+The cost of a snapshot grows little with the number of clients and rooms.  All of them are sorted
+by a number that stands ready, and all other figures are made for one page only.
 
 Layer: hub.  Threads: pure reads, without the hub thread; any thread may call these functions.
 """
@@ -39,8 +39,8 @@ T = TypeVar("T")
 def overview(core: Core[Any, Any], sampler: Sampler, query: Mapping[str, str]) -> dict[str, Any]:
     """Return the snapshot.
 
-    :param query: ``after``, the number of the first sample that is wanted; and of the clients and
-        the rooms: ``clients.sort``, ``clients.find``, ``clients.page``, ``clients.size``.
+    :param query: ``after``, the number of the first sample to return; and ``clients.sort``,
+        ``clients.find``, ``clients.page`` and ``clients.size``, and the same for ``rooms``.
     :raises HandshakeRejected: with 400 for a query that is not understood.
     """
     statistics = core.hub.statistics()
@@ -112,11 +112,11 @@ class _Wanted(NamedTuple):
         text: Callable[[T], str],
         row: Callable[[T], dict[str, Any]],
     ) -> dict[str, Any]:
-        """Return the part: the largest first; of equal ones the oldest.
+        """Return the wanted part of ``things``, the largest first.  Equal things keep their order.
 
         :param key: returns the number to sort by.
-        :param text: returns what is searched.
-        :param row: returns what is shown.
+        :param text: returns the text that ``find`` is searched in.
+        :param row: returns the figures to show.
         """
         total = len(things)
         if self.find:
@@ -146,7 +146,8 @@ CLIENT_SORTS: Final[Mapping[str, Callable[[Any, tuple[int, int]], float]]] = {
     "dropped": lambda client, waiting: client.ws_conn.dropped,
     "rooms": lambda client, waiting: len(client._rooms),
 }
-"""The number that clients are sorted by: of a client, and of the messages and bytes that wait."""
+"""The orders of clients.  Each returns the number to sort by, for a client and the numbers of its
+waiting messages and bytes."""
 
 ROOM_SORTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "load": lambda room: (room._load or 0.0, room.members_num),
@@ -157,12 +158,12 @@ ROOM_SORTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "age": lambda room: -room.hotline_id,
     "newest": lambda room: room.hotline_id,
 }
-"""The figures that rooms may be sorted by."""
+"""The orders of rooms.  Each returns the figure to sort by."""
 
 
 def _clients(core: Core[Any, Any], wanted: _Wanted, now: float) -> dict[str, Any]:
     number = CLIENT_SORTS[wanted.sort]
-    # Few clients lag: the others are not asked.
+    # Only the few clients that lag are asked.
     waiting = {outbox: outbox.waiting() for outbox in list(core.meter.lagging)}
 
     def key(client: Any) -> float:
@@ -235,7 +236,7 @@ def _rooms(core: Core[Any, Any], wanted: _Wanted) -> dict[str, Any]:
 
 
 def _nodes(core: Core[Any, Any], statistics: HubStatistics) -> list[dict[str, Any]]:
-    """Return the hubs of the backplane; none without a backplane that hubs share."""
+    """Return the hubs of the backplane; empty without a backplane that hubs share."""
     if core.setting.backplane is None or statistics.backplane is None:
         return []
     hub: Any = core.hub

@@ -1,4 +1,4 @@
-"""One session: a client that may come back, where it is now, and the hello that it gets.
+"""One session: a client that may come back, the connection that it is on, and its hello.
 
 Layer: hub.  Threads: the lock of the ``SessionTable`` guards a session, unless an attribute says
 otherwise.
@@ -32,11 +32,11 @@ HELLO = "hub:hello"
 
 
 class TakenOver(Exception):
-    """A connection asks for a session that has gone on to a later one."""
+    """A connection asks for a session that a later connection, or another hub, has got."""
 
 
 class ComeAgain(Exception):
-    """A connection asks for a session that may be had by a new connection only."""
+    """A connection asks for a session that only a new connection can get."""
 
 
 class Move:
@@ -51,7 +51,7 @@ class Move:
         """True if another hub has asked for the session meanwhile."""
         self.is_over = False
         self.record: bytes | None = None
-        """What the other hub has said; None if there is no such session."""
+        """The client's record, from the other hub; None if there is no such session."""
         self.session: Session | None = None
         """The session here, if the move has succeeded."""
 
@@ -79,13 +79,14 @@ class Session:
         self.timer: Timer | None = None
         """The end of the grace, while the client is away."""
         self.peer: tuple[str, int] | str = ""
-        """The address that the client counts for, while it is away."""
+        """The address under which the client counts while it is away."""
         self.told = False
-        """True if the program has been told that the client is away.  In the client's order."""
+        """True if the program was told that the client is away.  Only the client's callbacks, in
+        their order, touch it."""
         self.noted = False
         """True while the record is to be kept anew.  Any thread."""
         self.record: bytes | None = None
-        """What other hubs may know of the client.  Written in the client's order."""
+        """The client's record for other hubs.  Written in the order of the client's callbacks."""
 
 
 def hello_answer(
@@ -99,8 +100,8 @@ def hello_answer(
 ) -> bytes:
     """Return the frame of the hello that a client gets.
 
-    :param hello: that of the client.
-    :param number: that of this message, from which the client counts.
+    :param hello: the hello that the client has sent.
+    :param number: the number of the returned message, from which the client counts.
     """
     fields = {
         "type": HELLO,
@@ -131,5 +132,5 @@ def key_of(token: str) -> str:
 
 
 def link_of(client: Client[Any, Any]) -> LastingConnection | AwayLink:
-    """Return the connection of a client that has a session, or what stands for it."""
+    """Return the connection of a client that has a session, or the link that stands for it."""
     return cast("LastingConnection | AwayLink", client.ws_conn)

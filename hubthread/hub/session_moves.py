@@ -2,17 +2,18 @@
 
 Layer: hub.  Threads: every method may be called on any thread, unless it says otherwise.
 
-Each hub keeps a record of each of its sessions in the backplane, for the case that it dies.  A hub
-that is shown a token which it does not know takes the record, so of two hubs only one has it.
-Then it asks the hub before, which tells what the client is now, and closes its connection with
-4001 and the client with it.  If that hub is gone, the record has to do::
+Each hub keeps a record of each of its sessions in the backplane, in case the hub dies.  When a
+client shows a hub a token that the hub does not know, the hub takes the record from the backplane.
+Of two hubs only one gets it.  Then it asks *the hub before*, where the client was.  The hub before
+answers with the client's present record, and ends the client there, its connection with code 4001.
+If the hub before is gone, the record of the backplane is used::
 
     → {"type":"hub:hello","v":1,"resume":"gu4…","got":41}
     ← {"type":"hub:hello","v":1,"id":17,"session":"gu4…","resumed":false,"moved":true,"at":1}
 
-The client is the same for the program: number, meta and rooms.  It is told ``resumed`` false,
-because the messages that waited for it alone are gone.  So it joins its rooms with its positions,
-and gets from their histories what it has missed.
+The client is the same for the program: number, meta and rooms.  The hello says ``resumed`` false,
+because the messages that waited for this client alone are gone.  So the client joins its rooms
+with its positions, and gets the pushes that it has missed from their histories.
 """
 
 from __future__ import annotations
@@ -55,25 +56,25 @@ if TYPE_CHECKING:
 __all__ = ["ELSEWHERE", "Arrived", "SessionMoves"]
 
 CALL = "hub:session"
-"""The name of the call with which a hub asks another one for a session."""
+"""The name of the call with which a hub asks another hub for a session."""
 
 VERSION = 1
-"""The number in each record, so that a newer hub can say that it writes otherwise."""
+"""The version of the format, in each record.  Hubs ignore records of other versions."""
 
 REFRESH = 60.0
-"""Seconds in which each record is kept anew once: the backplane may have lost it."""
+"""Seconds in which each record is kept anew once, in case the backplane has lost it."""
 
 RESTORE = 5.0
-"""Seconds in which all records are kept anew when the backplane is there again."""
+"""Seconds over which all records are kept anew after the backplane was away."""
 
 SLICE = 256
 """Records that are kept anew at once."""
 
 WAIT = 2.0
-"""Seconds that a hub waits for a record, and for the hub before."""
+"""Seconds that a hub waits for a record, and again for the answer of the hub before."""
 
 SAVE_WAIT = 1.0
-"""Seconds that the hub before waits for the client's callbacks."""
+"""Seconds that the hub before waits until the client's callbacks let ``save`` run."""
 
 ELSEWHERE = frozenset({CloseCode.GOING_AWAY, CloseCode.COME_BACK})
 """The close codes with which a hub sends a client elsewhere."""
@@ -88,7 +89,7 @@ class Arrived:
         self._core = moves._core
         self._option = moves._option
         self.record = record
-        """The bytes that say the fields."""
+        """The client's record: its fields as bytes."""
         self.number = ClientID(fields["id"])
         """The number of the client."""
         self._moved = Moved(fields["saved"], tuple(fields["rooms"]), Address(node, self.number))
@@ -109,7 +110,7 @@ class Arrived:
             checked(callback(client, meta))
 
     def _join(self, client: Client[Any, Any], room: Hotline[Any, Any]) -> None:
-        """Let the client in, and tell it first that it may have missed something."""
+        """Let the client in, and tell it first that it may have missed pushes."""
 
         def opening(found: Recovery | None) -> Frame:
             place = None if found is None else found.position
@@ -130,7 +131,7 @@ class Arrived:
 class SessionMoves:
     """The records of one hub's sessions, and its questions to other hubs.
 
-    :param give_up: lets the session of that key end here; see ``SessionTable.give_up``.
+    :param give_up: ends the session with a key here; see ``SessionTable.give_up``.
     :param sessions: all sessions of the hub, by their keys.
     """
 
@@ -154,7 +155,7 @@ class SessionMoves:
 
     @property
     def life(self) -> float:
-        """The seconds of a record: it outlives this hub for the grace, and a missed refresh."""
+        """The seconds that a record is kept: the grace, and two refreshes in case one fails."""
         return self._option.grace + 2 * REFRESH
 
     def _start(self) -> None:
@@ -163,7 +164,7 @@ class SessionMoves:
         self._keep_all(REFRESH)
 
     def _keep_all(self, seconds: float, *, at_once: bool = False) -> None:
-        """Keep all records anew, spread over so many seconds, and then again and again."""
+        """Keep all records anew, spread over ``seconds``; then repeat it every ``REFRESH``."""
         with self._lock:
             self._due = list(self._sessions)
             self._pause = seconds / max(1, -(-len(self._due) // SLICE))
@@ -205,7 +206,7 @@ class SessionMoves:
             self._post(session, partial(self._renew, session, last=True))
             return
         link = self._core.sharing.link()
-        with self._lock:  # nothing happens to the record of a client that is in another hub
+        with self._lock:  # if the client is in another hub, the record is its, and stays
             link.drop(session.key, self.life)
 
     def last_record(self, session: Session) -> bytes | None:
@@ -235,7 +236,7 @@ class SessionMoves:
 
     def _keep(self, session: Session, *, last: bool = False) -> None:
         link = self._core.sharing.link()
-        with self._lock:  # so none is kept behind the drop at the end of the session
+        with self._lock:  # so no record is kept after the drop at the session's end
             if session.record is not None and (last or not session.ended):
                 link.keep(session.key, session.record, self.life)
 
@@ -252,7 +253,7 @@ class SessionMoves:
         return marshal_json(fields).encode()
 
     def fetch(self, key: str) -> Arrived | None:
-        """Return the client of a session that was in another hub.  Waits for that hub.
+        """Return the client of a session that was in another hub.  Waits for the hub before.
 
         :returns: None if there is no such session.
         """
@@ -265,10 +266,10 @@ class SessionMoves:
             text = self._core.letters.call(node, CALL, key, WAIT)
         except Closed:  # this hub closes
             return None
-        except CallFailed:  # the other hub has logged why it cannot say
+        except CallFailed:  # the hub before has logged why it cannot answer
             text = ""
         except BackplaneError:
-            text = None  # that hub is gone, or as good as gone
+            text = None  # the hub before is gone, or as good as gone
         if text == "":  # the client has left, or stays there
             sharing.link().drop(key, self.life)  # otherwise a third hub would take the record
             return None

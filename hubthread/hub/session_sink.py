@@ -33,7 +33,7 @@ __all__ = ["SessionSink"]
 
 
 class Sessions(Protocol):
-    """The part of a ``SessionTable`` that its connections use, which has the docstrings."""
+    """The methods of ``SessionTable`` that its connections use; see their docstrings there."""
 
     def arrive(self, sink: SessionSink) -> bool: ...
     def arrived(self, sink: SessionSink) -> None: ...
@@ -80,7 +80,7 @@ class SessionSink:
         self.request = request
         """The request that has opened the connection."""
         self.client: Client[Any, Any] | None = None
-        """The client, once the first message has said which."""
+        """The client; None until the first message."""
         self.session: Session | None = None
         """The client's session, if it has one."""
         self.switched = False
@@ -97,7 +97,7 @@ class SessionSink:
             self.refuse_closing()
 
     def refuse_closing(self) -> None:
-        """Close a connection that has no client: the hub closes.  Any thread."""
+        """Close a connection that has no client, because the hub closes.  Any thread."""
         self.connection.close(GOING_AWAY, "the server is going away")
 
     def _refuse_silent(self) -> None:
@@ -207,7 +207,7 @@ class SessionSink:
             if session is not None:
                 answer = partial(hello_answer, self._core, hello, session.client, token, True)
                 switch = partial(self._switch, session, hello, Greeting(answer, got))
-                with suppress(ClientClosed):  # it has ended meanwhile
+                with suppress(ClientClosed):  # it has ended meanwhile: a new client follows
                     session.client._strand.post(switch, essential=True)
                     self.session = session
                     self._settle(session.client)
@@ -218,7 +218,7 @@ class SessionSink:
         self._share(client)
         self._settle(client)
         welcome = partial(self._welcome, hello, client, token)
-        if client.admission is not None:  # another hub loses the client once its token is good
+        if client.admission is not None:  # checks its token first; only then another hub is asked
             client.admission.welcome = welcome
             client.begin()
             self.on_message(text)
@@ -228,9 +228,9 @@ class SessionSink:
                 self._table.note(self.session)
 
     def _welcome(self, hello: dict[str, Any], client: Client[Any, Any], token: str | None) -> bool:
-        """Give a new client its session; return False if it has gone on elsewhere.
+        """Give a new client its session; return False if the session has gone on elsewhere.
 
-        :param token: that of a session that may be in another hub.
+        :param token: the token of a session that may be in another hub; None for a new session.
         """
         session = None
         if token is not None:
@@ -249,13 +249,13 @@ class SessionSink:
         self.switched = True
         self.connection.close_later = partial(self._table.end, session)
         self.connection.outbox.open(hello_answer(self._core, hello, client, token, False, 0, 1))
-        if client.admission is not None:  # the client's order holds this back until the start
+        if client.admission is not None:  # the record waits in the client's order for its start
             self._table.note(session)
         return True
 
     def _settle(self, client: Client[Any, Any]) -> None:
         """Note the client of the connection."""
-        del self._make  # it has the handshake's answer, and the sink lasts long
+        del self._make  # it would keep the handshake's answer in memory
         self._stop_timer()
         if self.session is not None:
             self.connection.close_later = partial(self._table.end, self.session)
@@ -263,7 +263,7 @@ class SessionSink:
         self._table.arrived(self)
 
     def _switch(self, session: Session, hello: dict[str, Any], greeting: Greeting) -> None:
-        """Let the client go on, on this connection.  In the order of its callbacks."""
+        """Let the client use this connection from now on.  In the order of its callbacks."""
         client = session.client
         admission = client.admission
         if admission is not None:

@@ -1,10 +1,10 @@
 """The sessions of one hub: clients that come back after a lost connection (G13).
 
-Layer: hub.  Threads: every method of ``SessionTable`` may be called on any thread.  The locks
-of outboxes are taken under the table's, never the other way round.
+Layer: hub.  Threads: every method of ``SessionTable`` may be called on any thread.  Lock order:
+the table's lock, then the locks of outboxes.
 
-A connection of ``hubthread.1`` has no client before its first message.  If that is a ``hub:hello``
-with the token of a session, the client of the session goes on, on this connection::
+A connection of ``hubthread.1`` has no client before its first message.  If this message is a
+``hub:hello`` with the token of a session, the connection gets the client of the session::
 
     → {"type":"hub:hello","v":1,"resume":"gu4…","got":41}
     ← {"type":"hub:hello","v":1,"id":17,"now":1764…,"session":"gu4…","resumed":true,"at":42}
@@ -13,8 +13,8 @@ with the token of a session, the client of the session goes on, on this connecti
 A hub that does not know the token may ask others; see ``session_moves``.
 
 ``at`` is the number of the hello itself: a client counts every message from there on.  ``lost``
-says how many messages are gone, if any.  A client that does not count leaves ``got`` out.  It
-gets what has waited, but not what the socket had taken before the loss was noticed.
+says how many messages are gone, if any.  A client that does not count leaves ``got`` out.  Such a
+client gets the messages that waited, but no message that the socket had taken before the loss.
 
 A session is in one of three states.  Its client has a *line*, a connection; or it is *away*, and
 an ``AwayLink`` holds its messages; or it has *ended*.  A claim makes the new connection the line
@@ -52,7 +52,7 @@ __all__ = ["SessionTable"]
 TOKEN_BYTES = 16
 
 LONGEST_MOVE = 60.0
-"""Seconds that a connection waits for another one that asks the other hub, which takes less."""
+"""Seconds that a connection waits while another connection asks the other hub, which is faster."""
 
 
 class SessionTable:
@@ -73,7 +73,7 @@ class SessionTable:
         self._arriving: dict[SessionSink, None] = {}
         self._moving: dict[str, Move] = {}  # sessions of other hubs, by their keys
         self._moved = threading.Condition(self._lock)
-        # Until when the records of sessions that were sent elsewhere last, by their keys.
+        # For sessions that were sent elsewhere, by their keys: when their records are forgotten.
         self._sent: dict[str, float] = {}
         self._connections = 0
         self._away = 0
@@ -156,7 +156,7 @@ class SessionTable:
             session = self._sessions.get(key_of(token))
             if session is None:
                 return None
-            if sink.number < session.latest:  # its peer has given it up, and is not listening
+            if sink.number < session.latest:  # the peer has left this connection for a later one
                 raise TakenOver
             if not self._can_claim(session, sink):
                 return None
@@ -175,9 +175,9 @@ class SessionTable:
         return session
 
     def fetch(self, client: Client[Any, Any], sink: SessionSink, token: str) -> Session | None:
-        """Let a new client be that of a session of another hub, if there is one.
+        """Let a new client go on with a session of another hub; return None if there is none.
 
-        Waits for that hub; see ``SessionMoves.fetch``.  Of several connections that ask for one
+        Waits for the other hub; see ``SessionMoves.fetch``.  If several connections ask for one
         session, the first asks the other hub, and the latest gets the client.
 
         :raises TakenOver: if another hub, or a later connection, has got the client.
@@ -192,14 +192,15 @@ class SessionTable:
                 raise TakenOver
             if here is not None and not self._can_claim(here, sink):
                 return None
-            move = found = self._moving.get(key)
-            if here is not None or (found is not None and found.is_given):
+            move = self._moving.get(key)
+            if here is not None or (move is not None and move.is_given):
                 raise ComeAgain
+            is_first = move is None
             if move is None:
                 move = self._moving[key] = Move(client, sink)
             elif sink.number > move.sink.number:
                 move.client, move.sink = client, sink
-        if found is None:
+        if is_first:
             self._fetch(key, move)
         elif not wait_for(self._moved, lambda: move.is_over, LONGEST_MOVE):
             raise ComeAgain
@@ -208,6 +209,7 @@ class SessionTable:
         return move.session
 
     def _fetch(self, key: str, move: Move) -> None:
+        """Ask the other hub for a session, and give it to the latest connection that wants it."""
         assert self._moves is not None
         arrived = None
         try:
@@ -227,8 +229,8 @@ class SessionTable:
     def give_up(self, key: str) -> bytes | None:
         """End a session here, because its client has come back in another hub.
 
-        :returns: the record of the client; None if the other hub has the latest, as when this hub
-            sends the client elsewhere; no bytes if the client has left.
+        :returns: the record of the client; no bytes if the client has left; None if the other hub
+            has the latest record already, because this hub has sent the client elsewhere.
         :raises Exception: what ``Sessions.save`` has raised; then the session stays.
         """
         if self._moves is None:
@@ -239,11 +241,11 @@ class SessionTable:
             move = None if session is not None else self._moving.get(key)
             if move is not None:
                 move.is_given = True
-        if move is not None:  # what the hub before says is for the other hub
+        if move is not None:  # on its way here: the answer of the hub before goes on
             arrived = wait_for(self._moved, lambda: move.is_over, WAIT)
             return (move.record or b"") if arrived else None
         if session is None:
-            return None if is_sent else b""  # its record was taken just before it was dropped
+            return None if is_sent else b""  # the record was taken just before its end
         record = self._moves.last_record(session)
         with self._lock:
             line = session.line
@@ -263,7 +265,7 @@ class SessionTable:
         return record
 
     def switch(self, session: Session, sink: SessionSink, greeting: Greeting) -> bool:
-        """Let the client go on, on its new line; return False if that is its line no more."""
+        """Let the client use its new line ``sink``; return False if it has another line now."""
         with self._lock:
             if session.line is not sink or session.ended:
                 return False
@@ -275,13 +277,13 @@ class SessionTable:
             return True
 
     def lose(self, session: Session, sink: SessionSink) -> bool:
-        """End a connection: its session waits, or ends; return True if the client has ended."""
+        """Note the end of a connection; return True if the client ends, and False if it stays."""
         client, connection = session.client, sink.connection
-        # A connection that the client has not changed to may end in any way.
+        # If the client has not changed to the connection yet, it stays after any end of it.
         stays = not session.ended and (
             not sink.switched or (connection.is_lost and connection.outbox.keeps)
         )
-        peer = client.handshake.peer  # that of another connection, once the client changes over
+        peer = client.handshake.peer  # read once: another connection may replace the handshake
         stays = stays and session.line is sink and self._take_place(client, peer)
         with self._lock:
             if session.ended or session.line is not sink:
@@ -327,7 +329,7 @@ class SessionTable:
             self._finish(session, line, "server")
 
     def _wait(self, session: Session, link: AwayLink, absence: object) -> None:
-        """Wait for a client that is away now."""
+        """Set the end of the grace for a client that is away now, and tell the program."""
         limit, link.limit = link.limit, None
         if limit is not None:
             self._core.incidents.count_limit(limit)
@@ -347,9 +349,9 @@ class SessionTable:
             self._core.connections.end(link)
 
     def _tell_lost(self, session: Session, absence: object) -> None:
-        """Call the hook, in the client's order, unless the client is back already.
+        """Call the hook, in the order of the client's callbacks, unless the client is back.
 
-        The program has heard it before if a connection came since, and was lost at once.
+        The program knows already if the client came to a connection that was lost at once.
         """
         if session.absence is absence and not session.told:
             session.told = True
@@ -404,21 +406,24 @@ class SessionTable:
     # Under the lock.
 
     def _can_claim(self, session: Session, sink: SessionSink) -> bool:
-        # What waits is encoded, and the encoding was negotiated for the old connection.
+        """Return True if ``sink`` may become the line of the session."""
+        # The waiting messages have the encoding that the old connection has negotiated.
         if link_of(session.client).encoding != sink.connection.encoding:
             return False
         line = session.line
         if isinstance(line, AwayLink) or line.connection.ended_by is None:
             return True
-        return bool(line.connection.is_lost)  # otherwise the program closes the client
+        return bool(line.connection.is_lost)  # if not, the program has closed the client
 
     def _add(self, client: Client[Any, Any], sink: SessionSink, key: str) -> Session:
+        """Make a session."""
         session = self._sessions[key] = Session(client, sink, key)
         if self._moves is not None:
             client.on_rooms = partial(self._moves.note, session)
         return session
 
     def _forget(self, session: Session, code: int | None) -> None:
+        """End a session with a close code."""
         if session.ended:
             return
         session.ended = True
