@@ -1,6 +1,6 @@
-"""Open the sockets that a server listens on: TCP, UDP and Unix, or take those that it is given.
+"""Open the sockets that a server listens on (TCP, UDP and Unix), or take sockets of the program.
 
-Layer: net.  Threads: any; nothing here waits, except for the look-up of a host name.
+Layer: net.  Threads: any thread may call these functions.  Only the look-up of a host name waits.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HAS_REUSE_PORT = hasattr(socket, "SO_REUSEPORT")
 _TRIES = 20
 """Free ports to try: a port that is free at one address of a name may be taken at another."""
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-"""Errors of an address that a name has and this machine has not, such as ``::1`` without IPv6."""
+"""The errors for an address of a name that this machine lacks, such as ``::1`` without IPv6."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Bound:
 
     socks: tuple[socket.socket, ...]
     path: str | None = None
-    """The file of a Unix socket, which its owner removes at the end."""
+    """The file of a Unix socket, which ``close`` removes."""
     skipped: tuple[str, ...] = ()
     """The addresses of the name that this machine does not have."""
 
     def close(self) -> None:
         """Close the sockets, and remove the file."""
-        # The name first: once the socket is closed, another server may take the name.
+        # The file first: once the socket is closed, another server may have made a new file.
         if self.path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
@@ -236,7 +236,7 @@ def _bind_each(
     port = places[0][1][1]
     absent: OSError | None = None
     for family, address in places:
-        # Alone, '::' means all addresses, whatever the system's default is.
+        # As the only place, '::' means all IPv6 and IPv4 addresses, on every system.
         dual = address[0] == "::" and len(places) == 1
         try:
             sock = _bind_one((family, (address[0], port, *address[2:])), kind, prepare, dual=dual)

@@ -2,14 +2,14 @@
 
 Layer: net.  Threads: as ``outbox`` and ``connection``.
 
-When such a connection is lost, its outbox passes everything on to an ``AwayOutbox``: the messages
-that wait, their numbers, and the log of those that the socket has taken.  Messages that come
-meanwhile wait there, within the same bounds.  When the peer is back, the outbox of its new
-connection takes all of it over, and sends first what the peer has not got.
+When such a connection is lost, its outbox passes everything on to an ``AwayOutbox``: the waiting
+messages, their numbers, and the log of the messages that the socket has taken.  Messages that come
+while the peer is away wait there, within the same bounds.  When the peer is back, the outbox of
+its new connection takes everything over.  It first sends the messages that the peer has not got.
 
-An outbox that has passed its messages on forwards whatever still comes to it.  So a thread that
-sends while a connection is lost, or replaced, needs to know nothing of it.  The locks of outboxes
-are taken in the order in which the messages went.
+An outbox that has passed its messages on forwards all later messages, too.  So a thread may go on
+to send while a connection is lost or replaced.  Lock order: outboxes in the order in which the
+messages went.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ MOVED = "taken over"
 NORMAL = 1000
 
 _LOST = frozenset({"lost", "silent", "stalled", "no thread", "overflow", MOVED})
-"""The causes of an end that leaves the client away; a peer's Close may do, too."""
+"""The causes of an end after which the client may come back.  After some Closes it may, too."""
 
 
 class Greeting(NamedTuple):
     """The first message of a connection whose peer has come back."""
 
     encode: Callable[[int, int], bytes]
-    """Returns its frame: called with the number of lost messages, and with its own number."""
+    """Returns the frame.  Called with the number of lost messages, and the greeting's number."""
     got: int | None
     """The number of the last message that the peer has got; ``None`` if it does not count."""
 
@@ -91,16 +91,16 @@ class LastingOutbox(Outbox):
         """True while the messages are to outlive the connection."""
         # The lock guards what follows, too.
         self._log: SentLog | None = None
-        self._heir: LastingOutbox | None = None  # has everything, and gets what comes
+        self._heir: LastingOutbox | None = None  # the outbox that has taken everything over
         self.lost = 0
-        """The messages that are lost, and that no greeting has told."""
+        """The number of lost messages that no greeting has told the peer of."""
 
     # For the session.
 
     def open(self, greeting: bytes) -> None:
         """Keep the messages from now on.
 
-        :param greeting: the first of them, as a frame; it has no number among the writes.
+        :param greeting: the frame that goes out first.  It has no number among the writes.
         """
 
         def begin() -> FollowUp:
@@ -109,13 +109,16 @@ class LastingOutbox(Outbox):
         self._change(begin)
 
     def park(self) -> LastingOutbox:
-        """Give the connection up; return the outbox that has the messages now."""
+        """Give up the connection; return the outbox that has the messages now."""
         self._change(self._park)
         assert self._heir is not None
         return self._heir
 
     def pass_to(self, heir: LastingOutbox, greeting: Greeting) -> None:
-        """Let the outbox of a new connection send what waits, and what the peer has not got."""
+        """Pass everything on to the outbox of the peer's new connection.
+
+        It sends the greeting, the messages that the peer has not got, and those that wait.
+        """
         if self._heir is None:
             self._change(lambda: self._pass(heir, greeting))
         else:
@@ -129,7 +132,7 @@ class LastingOutbox(Outbox):
             return self._log is not None and got <= self._log.last
 
     def forget(self) -> None:
-        """Keep the messages no longer: the peer does not come back."""
+        """Forget the messages, because the peer does not come back."""
         with self._lock:
             self.keeps = False
             heir = self._heir
@@ -196,7 +199,7 @@ class LastingOutbox(Outbox):
         dropped = backlog.dropped
         for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
             if not backlog.add(sent, (wire,), (key,), first + place):
-                backlog.dropped -= 1  # it is not
+                backlog.dropped -= 1  # the message is not dropped: it waits for the peer
                 counts.dropped += backlog.dropped - dropped
                 self._park()
                 self._pass_late(wires[place:], keys[place:], first + place)
@@ -205,7 +208,7 @@ class LastingOutbox(Outbox):
         dropped = backlog.dropped - dropped
         counts.dropped += dropped
         if self._bounds.overflow is not Overflow.LATEST:
-            self.lost += dropped  # the peer may be gone already
+            self.lost += dropped  # told by the next greeting, if the peer is gone already
         return self._call_writer(), None
 
     def _pass_late(self, wires: Sequence[bytes], keys: Sequence[Hashable], first: int) -> bool:
@@ -223,7 +226,7 @@ class LastingOutbox(Outbox):
         direct = super()._update()
         if self._heir is not None:
             self._clear = not self._lost and not self._pending()
-        # A change that fails must not lose its message, so no sender tries the socket itself.
+        # No sender tries the socket itself: a change that fails there would lose its message.
         return direct and not self.keeps
 
     def _lose(self, trouble: str | None) -> FollowUp:
@@ -232,7 +235,7 @@ class LastingOutbox(Outbox):
         return super()._lose(trouble)
 
     def _recover(self) -> FollowUp:
-        self.keeps = False  # the log may miss what the socket has taken
+        self.keeps = False  # the log may lack bytes that the socket has taken
         return super()._recover()
 
     def _park(self) -> FollowUp:
@@ -241,9 +244,9 @@ class LastingOutbox(Outbox):
         return None
 
     def _pass(self, heir: LastingOutbox, greeting: Greeting | None) -> FollowUp:
-        """Pass everything on, and forward from now on whatever comes."""
+        """Pass everything on to ``heir``, and forward all later messages."""
         other = self._heir
-        if other is not None:  # meanwhile everything has gone there
+        if other is not None:  # everything has gone there meanwhile
             other._change(lambda: other._pass(heir, greeting))
             return None
         log = self._log
@@ -269,7 +272,7 @@ class LastingOutbox(Outbox):
         return None
 
     def _inherit(self, estate: _Estate, greeting: Greeting | None) -> FollowUp:
-        """Take over all that another outbox has passed on."""
+        """Take over everything that another outbox has passed on."""
         if self._heir is None and self._open:
             self.count, self._backlog, log, self.lost = estate
             if greeting is None:
@@ -289,7 +292,7 @@ class LastingOutbox(Outbox):
         return None
 
     def _begin(self, log: SentLog, frames: bytes) -> FollowUp:
-        """Send the first frames, before all that waits, and keep a log from now on."""
+        """Send ``frames`` before the waiting messages, and keep a log from now on."""
         self.keeps, self._log = True, log
         self.transport = RecordingTransport(self.transport, log)
         self._backlog.begin(None, frames)
@@ -320,15 +323,16 @@ _NOWHERE = _Nowhere()
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: no connection is there that could break or need a writer."""
+    """Do nothing: there is no connection that could break or need a writer."""
 
 
 class AwayOutbox(LastingOutbox):
     """The messages of a peer that is away, until it comes back or is given up.
 
-    The bounds and the policy are those of a connection.  ``Overflow.CLOSE`` would end the client
-    for its bad line, so the oldest messages give way instead.  The peer is told how many are
-    lost.  A message that another one with its key replaces is not lost.
+    The bounds and the policy are those of a connection.  Only ``Overflow.CLOSE`` would end a
+    client because of a bad network, so the oldest messages are dropped instead.  The greeting
+    tells the peer how many messages are lost.  A message that is replaced by a later message with
+    the same key does not count as lost.
 
     Threads: as ``Outbox``.
     """
@@ -350,7 +354,7 @@ class AwayOutbox(LastingOutbox):
     ) -> FollowUp:
         if self._open and first is not None:
             if self._condition is not None:
-                self._condition.notify_all()  # for what is dropped
+                self._condition.notify_all()  # dropped messages are consumed
             replaces = self._bounds.overflow is Overflow.LATEST
             for place, (wire, key) in enumerate(zip(wires, keys, strict=True)):
                 dropped = self._backlog.dropped
@@ -365,7 +369,7 @@ class AwayOutbox(LastingOutbox):
 
 
 class LastingConnection(Connection):
-    """The server's end of one WebSocket, whose client may come back on another one.
+    """The server's end of one WebSocket, whose client may come back on another WebSocket.
 
     Threads: as ``Connection``.
     """
@@ -373,7 +377,7 @@ class LastingConnection(Connection):
     outbox: LastingOutbox
     outbox_class = LastingOutbox
     close_later: Callable[[int, str], object] = _ignore
-    """Called with code and reason when the program closes a connection that is lost already."""
+    """Called with code and reason when the program closes a lost connection."""
 
     @property
     def is_lost(self) -> bool:
@@ -385,11 +389,11 @@ class LastingConnection(Connection):
 
     @property
     def encoding(self) -> Encoding:
-        """The encoding of pushes; what waits has it, so that of the next connection is equal."""
+        """The encoding of pushes and of waiting messages, which the next connection has, too."""
         return self._encoding
 
     def take_over(self) -> None:
-        """Close the connection: the client has come back on another one."""
+        """Close the connection, because the client has come back on another connection."""
         super().close(CloseCode.TAKEN_OVER, "connected elsewhere", ended_by=MOVED)
 
     def close(
@@ -415,9 +419,9 @@ class LastingConnection(Connection):
 
 
 class AwayLink:
-    """The place of a connection, while its client is away.
+    """The stand-in for a connection while its client is away.
 
-    Threads: any.
+    Threads: any thread may call every method.
 
     :param connection: the connection that is lost.
     :param end: called with code and reason when the program closes the client.
@@ -460,7 +464,7 @@ class AwayLink:
         return self.outbox.send_batch(joined, wires, batch.places)
 
     def send_control(self, frame: Frame) -> None:
-        """Send nothing: nobody is there to be pinged."""
+        """Do nothing: a peer that is away cannot be pinged."""
 
     def close(
         self,
@@ -475,7 +479,7 @@ class AwayLink:
         self._end(code, reason)
 
     def shutdown(self) -> None:
-        """End the client now: the hub ends."""
+        """End the client now, because the hub ends."""
         self._end(1001, "")
 
     def over(self, by: str | None = None) -> None:

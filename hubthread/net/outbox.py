@@ -5,15 +5,15 @@ shortly after.  Only non-blocking calls happen under the lock; the writer waits 
 without it.
 
 A sender offers its bytes to the socket itself, without blocking, so no thread is woken for a
-peer that keeps up.  What the socket does not take becomes the backlog.  From then on every
-message goes behind the backlog, in order, until the writer thread has sent it.  For a client that
-reads too slowly the backlog becomes full: ``backlog.py`` decides what happens then.
+peer that keeps up.  The bytes that the socket does not take become the backlog.  From then on
+every message goes behind the backlog, in order, until the writer thread has sent the backlog.  If
+a client reads too slowly, the backlog becomes full: ``backlog.py`` decides what happens then.
 
 A *corked* outbox collects messages, within bounds, and offers them to the socket together when
 it is uncorked.  Nothing is collected while there is a backlog.
 
-A call that interrupts another one on its own thread is sent behind it (see ``sending``).  An
-exception that strikes inside a change ends the connection, because half a frame may be out.
+A call that interrupts another call on its own thread is sent behind it (see ``sending``).  An
+exception that strikes inside a change ends the connection, because half a frame may be sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Outbox(Sending):
     """Sends what the socket takes at once, and the rest in order.
 
     Each message has a number, counted from 1.  A message is *consumed* once nothing of it waits
-    here: the operating system has all of it, or the overflow policy dropped it, or the
+    here: the operating system has all its bytes, or the overflow policy has dropped it, or the
     connection has ended.
 
     Threads: any thread may call every method, except ``end`` (the reader).
@@ -75,7 +75,7 @@ class Outbox(Sending):
         # The lock guards what follows, too.
         self._bell: Bell | None = None  # the writer's; made with the first backlog
         self._open = True  # more messages are accepted
-        self._clear = True  # and the socket has taken all that it was offered
+        self._clear = True  # the same, and the socket has taken all bytes that it was offered
         self._corking_threads: frozenset[int] = frozenset()  # corked for these threads only
         self._collected: list[bytes] | None = None  # while corked
         self._collected_keys: list[Hashable] | None = None
@@ -173,15 +173,15 @@ class Outbox(Sending):
     def send_control(self, wire: bytes, key: Hashable = None) -> None:
         """Send a control frame, which has no number.
 
-        :param key: ``PING`` or ``PONG`` for a frame that replaces a waiting one of its kind and
-            overtakes what waits.  Without a key the frame takes its turn.
+        :param key: ``PING`` or ``PONG`` for a frame that replaces a waiting frame of its kind and
+            overtakes waiting messages.  Without a key the frame goes behind them.
         """
         self._change(lambda: self._add(wire, (wire,), (key,), counted=False))
 
     def finish(self, wire: bytes, *, drop_waiting: bool = False) -> None:
         """Send the last frame, once; later messages are ignored.
 
-        :param drop_waiting: True sends it instead of everything that waits.
+        :param drop_waiting: True drops the waiting messages first.
         """
         self._change(lambda: self._end_sending(wire, drop_waiting))
 
@@ -202,7 +202,7 @@ class Outbox(Sending):
         :returns: False if this outbox never collects.
         """
         if self._bounds.overflow is Overflow.LATEST:
-            # This policy replaces what waits, and a peer that reads should miss nothing.
+            # This policy replaces waiting messages, and a peer that keeps up must miss none.
             return False
         with self._lock:
             if own:
@@ -232,7 +232,7 @@ class Outbox(Sending):
 
     @property
     def lags(self) -> bool:
-        """True if something waits for the peer, and is not only collected."""
+        """True if bytes wait for the socket.  Collected messages do not count."""
         return bool(self._backlog) or bool(self.transport.unsent)
 
     @property
@@ -242,11 +242,11 @@ class Outbox(Sending):
 
     @property
     def finish_waits(self) -> bool:
-        """True if the last frame waits, or was given up, behind what the peer has not taken."""
+        """True if the last frame waits, or was given up, behind bytes that were not taken."""
         return self._finished and self._pending()
 
     def wait_consumed(self, number: int | None, timeout: float | None) -> bool:
-        """See ``Sending``; what is collected is sent first."""
+        """See ``Sending``; collected messages are sent first."""
         if self.corked or self._corking_threads:
             self.uncork()
         return super().wait_consumed(number, timeout)
@@ -258,11 +258,10 @@ class Outbox(Sending):
             return len(self._backlog) + collected, self._backlog.size + self._collected_size
 
     def end(self) -> None:
-        """Release the socket: no thread touches it afterwards.  Shut it down before.
+        """Release the socket, which is shut down already.  No thread touches it afterwards.
 
-        What waits is forgotten.  The method waits for the writer's last call on the socket,
-        which ``shutdown`` has woken: a descriptor must not be closed while a thread waits for
-        it.
+        Waiting messages are forgotten.  The method waits for the writer's last call on the socket,
+        which the shutdown has woken: a descriptor must not be closed while a thread waits for it.
         """
         self._change(lambda: self._lose(None))
         with self._lock:
@@ -285,9 +284,9 @@ class Outbox(Sending):
     def _queue(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
     ) -> FollowUp:
-        """Queue what is left of ``wires``.
+        """Queue the bytes of ``wires`` that the socket has not taken.
 
-        :param sent: the bytes that are out; -1 if the socket is broken.
+        :param sent: the number of bytes that the socket has taken; -1 if it is broken.
         :param first: the number of the first message; ``None``: a control frame.
         """
         if sent < 0:
@@ -331,12 +330,13 @@ class Outbox(Sending):
         *,
         counted: bool = True,
     ) -> FollowUp:
-        """Collect messages, or send frames behind all that is collected or waits.
+        """Collect messages, or send frames behind all collected and waiting messages.
 
-        A peer that reads never overflows because its replies were collected.
+        Collected messages go to the socket first, so they never make the backlog of a peer that
+        keeps up overflow.
 
         :param counted: False for a control frame, which is never collected: each ping wants its
-            answer, and collected ones would replace each other.
+            answer, and collected pongs would replace each other.
         """
         last, first = self.count, None
         if counted:
@@ -352,7 +352,10 @@ class Outbox(Sending):
         return start or more, trouble or worse
 
     def _end_sending(self, wire: bytes | None, drop_waiting: bool) -> FollowUp:
-        """Send the last frame, once; ``None``: end the sending side behind what waits."""
+        """Send the last frame, once.
+
+        :param wire: the frame; ``None`` ends the sending side behind the waiting messages.
+        """
         if wire is not None and (self._finished or self._lost):
             return None
         self._finished = True
@@ -382,7 +385,7 @@ class Outbox(Sending):
     def _send_collected(self, last: int) -> FollowUp:
         """Offer the socket all collected messages together.
 
-        :param last: the number of the last of them.
+        :param last: the number of the last collected message.
         """
         collected = self._collected
         if not collected:
@@ -397,7 +400,7 @@ class Outbox(Sending):
         return self._queue(sent, collected, keys, last - len(collected) + 1)
 
     def _call_writer(self) -> bool:
-        """Let the writer send what waits; return True if a writer must be started."""
+        """Have the writer send the backlog; return True if a writer must be started."""
         if not self._pending():
             return False
         self._clear = False
@@ -419,7 +422,7 @@ class Outbox(Sending):
             if self._half_closing and not self._lost:
                 self._half_closing = False
                 self.transport.finish()
-        elif not self.transport.unsent:  # else the transport has the end of a message
+        elif not self.transport.unsent:  # otherwise the transport has the end of a message
             first = self._backlog.first
             self._consumed = self.count if first is None else first - 1
         return self._clear and not (self.corked or self._corking_threads)
@@ -429,7 +432,7 @@ class Outbox(Sending):
         return not self._lost and (bool(self._backlog) or bool(self.transport.unsent))
 
     def _lose(self, trouble: str | None) -> FollowUp:
-        """Give the socket up, once: nothing can be sent any more."""
+        """Give up the socket, once: nothing can be sent any more."""
         if self._lost:
             return None
         self._lost = True
@@ -449,7 +452,7 @@ class Outbox(Sending):
         return self._lose("lost")
 
     def _drop_waiting(self) -> None:
-        """Drop all messages of which nothing is out."""
+        """Drop all messages of which the socket has taken no byte."""
         backlog = self._backlog
         dropped = backlog.dropped
         backlog.drop_waiting()
@@ -459,7 +462,7 @@ class Outbox(Sending):
         self._traffic.counts.dropped += backlog.dropped - dropped
 
     def _set_writer(self, has_writer: bool) -> None:
-        """Note whether a writer sends what waits."""
+        """Note that a writer sends the backlog, or that none does."""
         self.has_writer = has_writer
         if not has_writer:
             self._traffic.lagging.pop(self, None)
@@ -484,7 +487,7 @@ class Outbox(Sending):
     # The shared thread that finds the socket writable, instead of a writer thread.
 
     def write_some(self, *, writable: bool) -> bool:
-        """Send what the socket takes now; return False if nothing waits any more.
+        """Send as much as the socket takes now; return False if nothing waits any more.
 
         :param writable: False after ``write_wait`` seconds in which the socket took nothing.
         """
@@ -500,13 +503,13 @@ class Outbox(Sending):
     # The writer thread.
 
     def _write(self) -> None:
-        """Send the backlog, stay for ``linger`` seconds, end."""
+        """Send the backlog, wait ``linger`` seconds for more, and end."""
         while self._wait_for_work():
             writable = self.transport.wait_writable(self.write_wait)
             self._change(partial(self._send_backlog, writable))
 
     def _wait_for_work(self) -> bool:
-        """Wait until something waits, at most ``linger`` seconds; return False to end."""
+        """Wait at most ``linger`` seconds for a new backlog; return False to end the thread."""
         assert self._bell is not None
         while self._open and not self._pending() and self._bell.wait(self._bounds.linger):
             pass
@@ -519,15 +522,15 @@ class Outbox(Sending):
         return self._writer_waits
 
     def _send_backlog(self, writable: bool) -> FollowUp:
-        """Send what the socket takes now."""
+        """Send as much of the backlog as the socket takes now."""
         self._writer_waits = False
         self._get_condition().notify_all()
         if self._lost:
             return None
         transport, unsent = self.transport, self.transport.unsent
         try:
-            # Tried even when the wait timed out.  Linux reports a socket as writable only
-            # when a third of its buffer is free, and a peer that reads slowly is alive.
+            # Try even after a time-out: Linux reports a socket as writable only when a third of
+            # its buffer is free, and a peer that reads slowly is alive.
             sent = transport.send(self._backlog.chunk())
             self._traffic.counts.sent_bytes += sent
         except OSError:

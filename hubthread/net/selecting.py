@@ -1,19 +1,20 @@
-"""The connections of one crew: which sockets are ready, and which deadlines are over.
+"""The connections of one crew: their ready sockets, and their deadlines.
 
-Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread calls the rest.
+Layer: net.  Threads: one thread at a time is in ``Selecting.wait``; any thread may call the other
+methods.
 
 A ``Selecting`` is the source of a crew (``concurrency/crew.py``), and a ``Watch`` is one of its
 connections.  The watch holds the generator of the connection (``steps.py``), and resumes it when
 the socket is ready.
 
-A step of a watch may be left behind on a thread that blocks, while another thread leads.  Its
-socket may become readable meanwhile.  The new leader finds the watch taken, and only then takes
-the socket out of the selector; the thread that was left behind puts it back.  So a message costs
-no system call for this.
+A step of a watch may be left behind on a thread that blocks, while another thread leads.  The
+socket of the watch may become readable meanwhile.  The new leader then finds the watch taken, and
+only then takes the socket out of the selector.  The thread that was left behind puts the socket
+back.  So a message costs no system call for this.
 
-A deadline is re-armed lazily.  The heap has one entry for each watch.  An entry that comes up, and
-finds that something was received meanwhile, goes back into the heap.  The entries of connections
-that have ended are removed together, before they are half of the heap.
+A deadline is re-armed lazily.  The heap has one entry for each watch.  When an entry is due, and
+the connection has received something meanwhile, the entry goes back into the heap.  The entries of
+ended connections are removed together, before they are half of the heap.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from hubthread.net.steps import Drained, Shared, Steps, Writable, Writer
 __all__ = ["Selecting", "Watch"]
 
 _LONGEST = 1_000_000.0
-"""Seconds of one wait at most; a selector refuses a number that is far larger."""
+"""The most seconds of one wait.  A selector refuses a number that is far larger."""
 
 _SPARE_ENTRIES = 64
 """Entries of ended connections that may stay in the heap of an idle hub."""
@@ -73,7 +74,7 @@ class Selecting:
         """True if a read has cost much CPU time since the last wait: others run first then."""
         self.now = monotonic()
         """The time at which the last wait has ended."""
-        # Seconds of steps, less those of waits: a flood of one peer never lets a wait last.
+        # Seconds of steps, minus seconds of waits.  It grows under a flood, where no wait lasts.
         self._work = 0.0
 
     # The leader.
@@ -125,8 +126,8 @@ class Selecting:
         return steps
 
     def _hear(self) -> None:
-        """Take notice of the calls of ``wake``."""
-        with contextlib.suppress(OSError):  # nothing came, or all has ended meanwhile
+        """Read the bytes that ``wake`` has sent."""
+        with contextlib.suppress(OSError):  # there is none, or the source has ended meanwhile
             self._waker.recv(4096)
 
     def _overdue(self, now: float) -> Iterator[Step]:
@@ -165,7 +166,7 @@ class Selecting:
             self.wake()
 
     def schedule(self, watch: Watch, due: float) -> None:
-        """Look at the deadline of ``watch`` at the time ``due``, or before."""
+        """Check the deadline of ``watch`` at the time ``due``, or earlier."""
         if due >= watch.queued:
             return
         with self.lock:
@@ -227,12 +228,13 @@ class Selecting:
 class Watch:
     """One connection of a crew.
 
-    It is also the flusher (``concurrency/flusher.py``) of its connection: an outbox that is corked
-    by a step is uncorked when the step is left behind.
+    A watch is also the flusher (``concurrency/flusher.py``) of its connection: an outbox that a
+    step has corked is uncorked when the step is left behind.
 
-    Threads: any thread calls ``start_writer`` and ``end``; the rest are steps of the crew.
+    Threads: any thread may call ``start_writer`` and ``end``.  The threads of the crew call the
+    other methods.
 
-    :param sock: the socket, for its number.
+    :param sock: the socket, for its descriptor.
     """
 
     __slots__ = (
@@ -245,7 +247,7 @@ class Watch:
         self._source = source
         self.fd = sock.fileno()
         self._turn = threading.Lock()  # taken while a step of the generator runs
-        self._missed = False  # the socket was ready meanwhile
+        self._missed = False  # the socket was ready while a step was running
         self._gone = False
         self._mask = 0  # the events that the selector waits for
         self._wants = READ  # READ, WRITE, or 0 while the generator waits for the outbox
@@ -254,7 +256,7 @@ class Watch:
         self._next: Callable[[], Any] = _nothing
         self._writer: Writer | None = None  # while it waits for the socket
         self._corked: Corked | None = None
-        self._left: tuple[object, float] | None = None  # what blocked, and since when
+        self._left: tuple[object, float] | None = None  # the function that blocks, and since when
         self._since = source.now
         self._patience = math.inf
         self._write_due = math.inf
@@ -268,7 +270,7 @@ class Watch:
         """``step``, bound once."""
 
     def begin(self, steps: Steps[Any]) -> None:
-        """Run ``steps``: here up to their first ``yield``, and then on the crew.
+        """Run ``steps``: on this thread up to the first ``yield``, and then on the crew.
 
         :raises RuntimeError: when the source is closed; the steps have not begun.
         """
@@ -291,7 +293,7 @@ class Watch:
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the time that the generator gave is over."""
+        """The rest of the seconds that the generator has yielded."""
         return self._since + self._patience - monotonic()
 
     @property
@@ -324,7 +326,7 @@ class Watch:
 
     def _go_on_alone(self) -> None:
         """Run the generator to its end, if no thread waits for its socket any more."""
-        with self._source.lock:  # see ``wait``, which looks at ``taken``
+        with self._source.lock:  # ``Selecting.wait`` reads ``taken`` under it
             if not self._source.ended:
                 return
         while self._steps is not None:
@@ -359,7 +361,7 @@ class Watch:
             return self._after(another)
 
     def _expect(self, want: Any) -> None:
-        """Wait for what the generator has yielded."""
+        """Wait for the event that the generator has yielded."""
         while type(want) is GeneratorType:
             self._outer, self._steps = self._steps, want
             self._next = want.__next__
@@ -385,15 +387,16 @@ class Watch:
                 self._refresh()
 
     def _miss(self) -> None:
-        """Let the socket be, until the step that runs has come to its end."""
+        """Take the socket out of the selector until the running step has ended."""
         with self._source.lock:
             self._missed = True
             self._refresh()
-        if self._turn.acquire(False):  # it ended meanwhile, and perhaps did not see this
+        if self._turn.acquire(False):  # the step ended meanwhile, perhaps before ``_missed``
             self._turn.release()
             self._catch_up()
 
     def _catch_up(self) -> None:
+        """Put the socket back into the selector, after a step that has missed an event."""
         with self._source.lock:
             self._missed = False
             self._refresh()
@@ -403,9 +406,9 @@ class Watch:
     # The flusher.
 
     def watch(self, corked: Corked) -> bool:
-        """Uncork ``corked`` when the step that runs is left behind; False if it is already."""
-        self._corked = corked  # before the look at ``behind``: see ``left_behind``
-        # A thread that was left behind just before its step began finds no other sign of it.
+        """Uncork ``corked`` when the running step is left behind; return False if it is."""
+        self._corked = corked  # set before ``behind`` is read: see ``left_behind``
+        # ``leads`` also finds a thread that was left behind just before its step began.
         if self.behind or not leads():
             self._corked = None
             return False
@@ -418,14 +421,14 @@ class Watch:
     def left_behind(self) -> str | None:
         """Note that another thread leads, while the step of this watch runs.
 
-        :returns: the name of what runs.
+        :returns: the name of the client, for the name of the thread; None before the handshake.
         """
         self.behind = True
         corked = self._corked
         if corked is not None:
             corked.uncork()
         client = self.client
-        if self._gone or not self.taken:  # a write, or the rest of a step: not the program's
+        if self._gone or not self.taken:  # a write, or the end of a step: no function blocks
             return None if client is None else client.name.replace(" ", "-")
         running = HOOKS if client is None else client.running
         self._left = running, monotonic()
@@ -439,7 +442,7 @@ class Watch:
     # The outbox.
 
     def start_writer(self, writer: Writer) -> None:
-        """Let ``writer`` send what waits in it when the socket takes bytes."""
+        """Have ``writer`` send its backlog when the socket takes bytes."""
         source = self._source
         with source.lock:
             if self._gone:
@@ -450,7 +453,7 @@ class Watch:
         source.schedule(self, self._write_due)
 
     def write(self) -> None:
-        """Send what waits: the socket takes bytes."""
+        """Send the backlog, because the socket takes bytes; or resume the generator."""
         if self._wants == WRITE:
             self.step()
         else:
@@ -485,9 +488,9 @@ class Watch:
         return self.ready if self._since + self._patience <= now else None
 
     def next_due(self, now: float) -> float:
-        """Return the time to look again."""
+        """Return the time at which the deadlines are to be checked again."""
         due = self._since + self._patience
-        if due <= now:  # the step that is about to run sets it anew, unless it is taken
+        if due <= now:  # the step that runs next sets a new time, unless the watch is taken
             due = now + max(self._patience, 0.01)
         return min(due, self._write_due if self._write_due > now else math.inf)
 

@@ -1,9 +1,9 @@
-"""The messages for one peer, and changes of them that do not run inside one another.
+"""The messages for one peer, and changes of them that never run inside one another.
 
 A finaliser or a signal handler may send on a thread that is inside a change of the same outbox.
 The lock is re-entrant, so that the thread does not wait for itself.  The message must not get
-between the bytes of another one, so the inner change is put aside.  The change that it has
-interrupted makes it before it leaves the lock.
+between the bytes of another message, so the inner change is put aside.  The outer change makes the
+inner one before it leaves the lock.
 
 Layer: net.  Threads: any thread makes changes; a change does not block.
 """
@@ -28,8 +28,8 @@ that something waits, and the trouble to report, if any."""
 class Sending:
     """The messages for one peer: their numbers, their backlog, and the lock of both.
 
-    A change begins with ``direct, self._direct = self._direct, None``.  Nothing can interrupt
-    this, because it makes no call.
+    A change begins with ``direct, self._direct = self._direct, None``.  Nothing can interrupt this
+    statement, because it makes no call.
 
     Threads: any thread may call every method.
     """
@@ -47,7 +47,7 @@ class Sending:
         self._condition: threading.Condition | None = None  # made with the first backlog
         # True if a sender may try the socket itself; False if it may not; None during a change.
         self._direct: bool | None = True
-        # The changes that have interrupted one, each with the number of its messages.
+        # The changes that came inside another change, each with the number of its messages.
         self._postponed: list[tuple[int, Callable[[], FollowUp]]] = []
 
     def is_consumed(self, number: int) -> bool:
@@ -81,7 +81,7 @@ class Sending:
     def _change(self, change: Callable[[], FollowUp], messages: int = 0) -> int:
         """Make a change; return the number of its last message.
 
-        :param messages: the number of messages that it sends.
+        :param messages: the number of messages that the change sends.
         """
         try:
             with self._lock:
@@ -99,7 +99,7 @@ class Sending:
         return number
 
     def _postpone(self, change: Callable[[], FollowUp], messages: int) -> int:
-        """Put a change aside that interrupts a change; return the number of its last message."""
+        """Put aside a change inside another change; return the number of its last message."""
         self._postponed.append((messages, change))
         return self.count + sum(count for count, _ in self._postponed)
 
@@ -137,11 +137,11 @@ class Sending:
         raise NotImplementedError
 
     def _recover(self) -> FollowUp:
-        """Make the state valid after a change that was struck.  The caller holds the lock."""
+        """Make the state valid after an exception in a change.  The caller holds the lock."""
         raise NotImplementedError
 
     def _follow_up(self, start: bool, trouble: str | None) -> None:
-        """Do what a change has left to do.  The caller does not hold the lock."""
+        """Do the work that a change has left.  The caller does not hold the lock."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
-"""The latest messages that a socket has taken, for a peer that comes back and has not got them.
+"""The latest messages that a socket has taken, for a peer that comes back without them.
 
 Messages are numbered as the peer counts them: in the order in which they go out.  A message that
-the overflow policy drops has no number.  A peer that comes back names the number of the last
+the overflow policy drops has no number.  A peer that comes back tells the number of the last
 message that it has got.
 
 Layer: net.  Threads: the caller holds the lock of the outbox that the log belongs to.
@@ -18,8 +18,8 @@ from hubthread.protocol.frames import whole_messages
 __all__ = ["RecordingTransport", "Rewound", "SentLog"]
 
 OVERHEAD = 128
-"""Bytes that one entry costs beyond its frames; they count, too, so that many short messages do
-not take more memory than the bound says."""
+"""Bytes that one entry takes in addition to its frames.  They count, too: otherwise many short
+messages would take more memory than the bound allows."""
 
 
 class Rewound(NamedTuple):
@@ -27,7 +27,8 @@ class Rewound(NamedTuple):
 
     frames: list[bytes]
     lost: int
-    """The number of messages that are gone: they come before ``frames``, or among what waits."""
+    """The number of messages that are gone.  Their place is before ``frames``, or among the
+    waiting messages."""
     number: int
     """The number of the greeting that goes out next, before ``frames``."""
 
@@ -35,10 +36,10 @@ class Rewound(NamedTuple):
 class SentLog:
     """The numbers of the messages of one peer, and the bytes of the latest of them.
 
-    The hub's greeting is a message, too.  So a peer that names the number of a greeting has got
-    it, and knows about the losses that the greeting tells.
+    The hub's greeting is a message, too.  So a peer that tells the number of a greeting has got
+    the greeting, and knows of the losses that the greeting tells.
 
-    :param bound: the bytes to keep at most.
+    :param bound: the most bytes to keep.
     """
 
     __slots__ = (
@@ -85,10 +86,12 @@ class SentLog:
             self._partial = None
 
     def add_rest(self, rest: bytes | memoryview) -> bytes:
-        """Number the frames that are not out whole, and count the first as sent if it has begun.
+        """Number the frames that the socket has not taken, or only in part.
 
-        :param rest: what the socket has not taken of the last frames.
-        :returns: what is missing of a frame that has begun.
+        A frame that the socket has taken in part counts as sent.
+
+        :param rest: the bytes that the socket has not taken.
+        :returns: the missing bytes of the frame that the socket has taken in part.
         """
         begun, self._partial = bytes(self._partial or b""), None
         frames = begun + rest
@@ -102,15 +105,15 @@ class SentLog:
         return missing
 
     def rewind(self, got: int | None) -> Rewound:
-        """Begin anew behind message ``got``: what follows it goes out again.
+        """Begin anew after message ``got``: the later messages go out again.
 
-        :param got: the last message that the peer has; ``None`` if it does not count, and then
-            what the socket has taken does not go out again.
+        :param got: the last message that the peer has got; ``None`` if the peer does not count.
+            Then messages that the socket has taken do not go out again.
         """
         if got is None:
             got = self.last if self._out is None else self._out
-        # Counted again each time: the peer may name more than in an earlier greeting, which a
-        # connection that was lost before had brought late.
+        # Counted anew each time: the peer may tell a higher number than it did before, if the
+        # bytes of a lost connection came late.
         lost = self._missing = max(0, self._base - got)
         if got < self._greeting:
             lost += self._told - (self._greeting <= self._base)
@@ -131,7 +134,7 @@ class SentLog:
         return Rewound(frames, lost, self._greeting)
 
     def tell(self, lost: int) -> None:
-        """Note the losses that the greeting tells, until the peer shows that it has got it."""
+        """Note the losses that the greeting tells, until the peer has got the greeting."""
         self._told = lost - self._missing
 
     def _append(self, frames: bytes, messages: int) -> None:
@@ -160,7 +163,7 @@ def _measure(stream: bytes | bytearray) -> tuple[int, int]:
 
 
 class RecordingTransport:
-    """The sending half of a transport, which notes what the socket takes.
+    """The sending half of a transport, which logs the bytes that the socket takes.
 
     Threads: as ``Transport``.
     """

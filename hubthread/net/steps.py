@@ -83,13 +83,13 @@ class Watching(Protocol):
 
     @property
     def seconds_left(self) -> float:
-        """The seconds until the time that the generator gave is over."""
+        """The rest of the seconds that the generator has yielded."""
 
     def start_writer(self, writer: Writer) -> None:
-        """Let ``writer`` send what waits in it when the socket takes bytes.  Any thread."""
+        """Have ``writer`` send its backlog when the socket takes bytes.  Any thread."""
 
     def watch(self, corked: Corked) -> bool:
-        """Uncork ``corked`` if the step that runs blocks; return False if it already does."""
+        """Uncork ``corked`` when the running step blocks; return False if it blocks already."""
 
     def forget(self, corked: Corked) -> None:
         """Stop watching ``corked``."""
@@ -98,7 +98,7 @@ class Watching(Protocol):
         """Let other threads run before the next wait: a read has cost much CPU time."""
 
     def end(self) -> None:
-        """Wait for the socket no more: it is about to be closed."""
+        """Stop waiting for the socket, which is about to be closed."""
 
 
 def run_steps(steps: Steps[T]) -> T:

@@ -3,12 +3,12 @@
 Layer: state.  Threads: the thread that owns the state calls everything here.
 
 =============  ====================================================================================
-``marks.py``   ``Round``, ``Private``, ``Unsynced``: what annotations say about a field
-``plan.py``    from the type of a state to its plan; refuses types that have none
-``shadow.py``  the copy that members have: compares it with the state, and makes patches
-``grid.py``    finds what is near a place, for views
-``patch.py``   patches, and their application, which clients do
+``marks.py``   ``Round``, ``Private``, ``Unsynced``: the marks of a field in its annotation
+``plan.py``    makes the plan of a state from its type; refuses types that cannot be sent
+``shadow.py``  the copy that members have: compares the copy with the state, and makes patches
+``grid.py``    finds the things near a place, for views
+``patch.py``   patches, and their application by clients
 =============  ====================================================================================
 
-Read ``patch.py`` first, then ``shadow.py``.  The package knows no room and no clock.
+Read ``patch.py`` first, then ``shadow.py``.  The package does not depend on rooms and clocks.
 """

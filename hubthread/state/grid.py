@@ -1,4 +1,4 @@
-"""Find what is near a place, by cells.
+"""Find the things near a place, by cells.
 
 Layer: state.  Threads: a grid belongs to the thread that owns the state.
 """
@@ -28,7 +28,7 @@ class Grid(Generic[K]):
             me = arena.players.get(ctx.connection_id)
             return arena.grid.near(me.x, me.y, 300) if me else ()
 
-    :param cell: the side of a cell; about as long as the radius of a view is a good size.
+    :param cell: the side of a cell.  The radius of a view is a good size.
     :raises SettingError: for a side that is not above zero.
     """
 
@@ -38,7 +38,10 @@ class Grid(Generic[K]):
         self._cells: dict[tuple[int, int], list[tuple[K, float, float]]] = {}
 
     def fill(self, places: Iterable[tuple[K, float, float]]) -> None:
-        """Forget all places, and take these: key, x and y of each."""
+        """Replace all places.
+
+        :param places: the key, x and y of each place.
+        """
         cells: dict[tuple[int, int], list[tuple[K, float, float]]] = {}
         size = self._cell
         for place in places:
@@ -51,7 +54,7 @@ class Grid(Generic[K]):
         self._cells = cells
 
     def near(self, x: float, y: float, radius: float) -> list[K]:
-        """Return the keys of the places whose distance from a place is at most ``radius``."""
+        """Return the keys of the places at most ``radius`` away from ``x`` and ``y``."""
         size, cells, most = self._cell, self._cells, radius * radius
         keys = []
         for column in range(floor((x - radius) / size), floor((x + radius) / size) + 1):

@@ -22,7 +22,7 @@ class Round:
     """
 
     digits: int
-    """Digits behind the decimal point."""
+    """Digits after the decimal point."""
 
     def __post_init__(self) -> None:
         digits: object = self.digits
@@ -33,8 +33,8 @@ class Round:
 class Private:
     """A field for one member only: ``hand: Annotated[list[str], Private]``.
 
-    The record stands in a dict, whose key says who the member is: a ``ClientID``, or the name of
-    a user (``ctx.user``).
+    The record with the field must be a value of a dict.  Its key names the member: a ``ClientID``,
+    or the name of a user (``ctx.user``).
     """
 
 

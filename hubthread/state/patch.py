@@ -5,14 +5,14 @@ Layer: state.  Threads: a patch belongs to the thread that makes or applies it.
 A patch has three parts, which a client applies in this order:
 
 ``del``
-    Paths of what goes: ``[["players", "9"]]``.
+    The paths of values to remove: ``[["players", "9"]]``.
 ``set``
-    Values by their place: ``{"players": {"17": {"x": 3.5}}}``.  An object is merged into an object
-    that is there; every other value takes the place of the old one.
+    New values at their places: ``{"players": {"17": {"x": 3.5}}}``.  An object is merged into an
+    object that is there; every other value replaces the old value.
 ``add``
-    Items behind the end of a list, each with the path of the list: ``[[["log"], ["Ada left"]]]``.
+    New items for the end of a list, with the path of the list: ``[[["log"], ["Ada left"]]]``.
 
-Keys are text, as in every JSON object.
+Keys are strings, as in every JSON object.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class Patch:
 
 
 def apply(state: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state after a patch: the state itself stays as it is.
+    """Return the state after a patch.  The given state stays as it is.
 
-    What the patch does not change is shared by both, so a patch costs no more than the objects
-    that it goes through.
+    Both states share the parts that the patch does not change.  So a patch only costs copies of
+    the objects on its paths.
 
     :raises AttributeError, KeyError, TypeError, ValueError: for a patch that does not fit the
         state.
@@ -68,7 +68,7 @@ def apply(state: dict[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Copier:
-    """Changes a copy of a state, of which only changed parts are copied."""
+    """Changes a copy of a state, and copies only the parts that change."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         self._state = {**state}
@@ -107,7 +107,7 @@ class _Copier:
 
 
 def merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Merge the values into an object: objects into objects, all else in place of the old."""
+    """Merge values into an object: objects into objects; every other value replaces the old."""
     for key, value in values.items():
         known = into.get(key)
         if isinstance(value, dict) and isinstance(known, dict):

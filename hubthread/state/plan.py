@@ -1,7 +1,7 @@
-"""From the type of a state to the plan by which it is compared and sent.
+"""Make the plan by which a state is compared and sent, from the type of the state.
 
-A plan is made once, from annotations.  It is refused, with the path of the field, for a type of
-which JSON cannot speak: so a room cannot fail at its first tick.
+A plan is made once, from annotations.  A type that JSON cannot express is refused here, with the
+path of the field.  So a room cannot fail at its first tick.
 
 Layer: state.  Threads: pure functions; any thread may call them.
 """
@@ -48,15 +48,15 @@ class Node(NamedTuple):
 
     make: Make
     plain: Callable[[Any, Difference], Any]
-    """Returns a value in JSON, which shares nothing with the value."""
+    """Converts a value to JSON.  The result shares no objects with the value."""
     leaf: Convert | None = None
-    """The same for a value that cannot change in itself."""
+    """Converts an immutable value, a *leaf*, to JSON; None for other types."""
     flat: RecordParts | None = None
-    """The parts of a record that has leaves only."""
+    """The parts of a record whose fields are all leaves; None for other types."""
     is_map: bool = False
     """True for a dict with values of one type."""
     maps: frozenset[str] = frozenset()
-    """The fields of a record that are such dicts."""
+    """The names of a record's fields that are such dicts."""
 
 
 class _Field(NamedTuple):
@@ -78,16 +78,16 @@ class _Planner:
     """One walk through the types of a state."""
 
     def __init__(self) -> None:
-        self._open: list[Any] = []  # the records on the way: a record in itself has no plan
+        self._open: list[Any] = []  # the records around the type, to refuse one inside itself
 
     def node(
         self, hint: Any, path: list[str], *, owned: bool, rounding: int | None = None
     ) -> Node:
         """Return the plan of one type.
 
-        :param path: the fields that lead to it.
-        :param owned: True within a value of a dict, whose key names an owner.
-        :param rounding: the digits of ``Round``, if the field has it.
+        :param path: the fields that lead to the type.
+        :param owned: True inside the values of a dict, whose keys may name owners.
+        :param rounding: the digits of ``Round``, if the field has this mark.
         """
         hint, marks = _unmarked(hint)
         rounds = [mark.digits for mark in marks if isinstance(mark, Round)]
@@ -130,7 +130,7 @@ class _Planner:
         leaves = [_leaf(each, rounding) for each in kinds if isinstance(each, type)]
         if len(leaves) == len(kinds) and None not in leaves:
             return _leaf_node(_any_leaf)
-        why = "it may be a value of several types, of which not all are plain: give them one"
+        why = "expected one type, or a union of plain types only"
         raise _refused(path, arguments, why)
 
     def _map(self, arguments: tuple[Any, ...], path: list[str]) -> Node:
@@ -194,7 +194,7 @@ class _Planner:
 def _record_node(base: type, fields: list[_Field]) -> Node:
     getter: Any = attrgetter
     kind: type = base
-    if issubclass(base, dict):  # a TypedDict, of which isinstance knows nothing
+    if issubclass(base, dict):  # isinstance refuses a TypedDict, so check for dict
         getter, kind = itemgetter, dict
     parts = _parts([field for field in fields if not field.private], getter, kind)
     private = [field for field in fields if field.private]
@@ -273,7 +273,7 @@ def _has(marks: Iterable[Any], kind: type) -> bool:
 
 
 def _leaf(base: Any, rounding: int | None) -> Convert | None:
-    """Return the function from an immutable value to JSON; None for other types."""
+    """Return the function that converts a leaf to JSON; None for a type that is no leaf."""
     if issubclass(base, Enum):
         return _enum_value
     if issubclass(base, float):
@@ -296,7 +296,7 @@ def _itself(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """JSON has no word for infinity and NaN: they are ``null``, as in a browser."""
+    """Return a number for JSON.  Infinity and NaN become ``null``, as in a browser."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     return _itself(value)
@@ -335,7 +335,7 @@ def _hints(hint: Any, base: type, path: list[str]) -> dict[str, Any] | None:
     if typing.is_typeddict(base):
         names = list(base.__annotations__)
         if getattr(base, "__optional_keys__", None):
-            raise _refused(path, hint, "every key of a state's TypedDict is there: use None")
+            raise _refused(path, hint, "expected a TypedDict without optional keys: use None")
     elif dataclasses.is_dataclass(base):
         names = [field.name for field in dataclasses.fields(base)]
     elif hasattr(base, "__attrs_attrs__"):

@@ -1,8 +1,8 @@
 """The copy of a state that members have, and its comparison with the state.
 
-A shadow stands for one value of the state.  It holds the value as members see it (``plain``:
-JSON), compares the value with it, and notes the difference in a patch.  The comparison of a record
-whose fields have not changed is one call of ``attrgetter`` and one comparison of tuples.
+A shadow stands for one value of the state.  It holds the JSON value that members have (``plain``),
+compares it with the present value, and notes the difference in a patch.  For a record whose fields
+have not changed, the comparison is one call of ``attrgetter`` and one comparison of tuples.
 
 Layer: state.  Threads: the thread that owns the state.
 """
@@ -34,10 +34,10 @@ __all__ = [
 ]
 
 SAME: Final[Any] = object()
-"""The result of a comparison that found no difference, or has noted it elsewhere."""
+"""The result of a comparison without a difference, or whose difference is in the patch already."""
 
 MAX_DEPTH: Final = 50
-"""Levels of a state without a type.  A deeper one is probably a circle."""
+"""The most levels of a state without a type.  A deeper state is probably a circle."""
 
 
 class Difference:
@@ -46,7 +46,7 @@ class Difference:
     def __init__(self) -> None:
         self.patch = Patch()
         self.private: dict[Any, Patch] = {}
-        """By the key of the record that the field belongs to."""
+        """The patches of private fields, by the key of the record that has the fields."""
         self.path: list[str] = []
         """The keys from the root to the value that is compared."""
         self.owner: Any = None
@@ -61,13 +61,13 @@ class Shadow(Protocol):
     """One value of the state, as members have it."""
 
     plain: Any
-    """The value in JSON.  It belongs to the shadow; encode it at once."""
+    """The value in JSON.  It belongs to the shadow and changes later, so encode it at once."""
 
     def diff(self, value: Any, found: Difference, patch: Patch) -> Any:
-        """Compare, and take over the value.
+        """Compare the shadow with the present value, and take over the value.
 
-        :param patch: gets what is deleted and appended.
-        :returns: what is set at this place, or ``SAME``.
+        :param patch: gets deleted values and appended items.
+        :returns: the new value for this place, or ``SAME``.
         :raises WrongType: for a value that the plan does not allow.
         """
 
@@ -175,7 +175,7 @@ class RecordShadow:
         return changes or SAME
 
     def take(self, values: tuple[Any, ...]) -> dict[str, Any]:
-        """Take over the values of the leaves, which have changed; return what is set."""
+        """Take over changed values of the leaves; return the new values by name."""
         changes: dict[str, Any] = {}
         plain = self.plain
         for leaf, new, old in zip(self._parts.leaves, values, self.seen):  # noqa: B905 - hot
@@ -190,7 +190,7 @@ class RecordShadow:
     def collect_without(
         self, names: Collection[str], owners: Collection[Any], found: Difference
     ) -> None:
-        """Note the private fields that belong to ``owners``, but not those in some fields."""
+        """Note the private fields that belong to ``owners``, except those inside ``names``."""
         for (name, _, _), shadow in zip(self._parts.nested, self._nested, strict=True):
             if name not in names:
                 found.path.append(name)
@@ -222,8 +222,8 @@ class MapShadow:
     """A dict with values of one type.
 
     :param text: returns a key as text.
-    :param flat: the parts of the values, if they are records of leaves only: then the records that
-        have changed are found without a call for each record.
+    :param flat: the parts of the values, if they are records of leaves only; otherwise None.  For
+        such records, no call per record is needed to find those that have changed.
     """
 
     __slots__ = ("_flat", "_items", "_keys", "_make", "_rows", "_seen", "_text", "_texts", "plain")
@@ -260,7 +260,7 @@ class MapShadow:
         found.owner = owner
 
     def texts(self, keys: Iterable[Any]) -> set[str]:
-        """Return the keys that are in the dict, as text."""
+        """Return as text those of ``keys`` that are in the dict."""
         texts: set[Any] = set(map(self._texts.get, keys))
         texts.discard(None)
         return texts
@@ -368,9 +368,9 @@ class MapShadow:
 
 
 class ListShadow(_Whole):
-    """A list, a tuple or a set: sent whole, or as items behind its end.
+    """A list, a tuple or a set.  A change is sent as the whole list, or as items for its end.
 
-    :param convert: returns one item in JSON, which shares nothing with the item.
+    :param convert: converts one item to JSON.  The result shares no objects with the item.
     """
 
     __slots__ = ("_convert", "plain")
@@ -433,7 +433,7 @@ class OptionalShadow:
 
 
 class FreeShadow(_Whole):
-    """A value without a plan: what JSON can say, compared part by part."""
+    """A value without a type: any value that JSON can express, compared part by part."""
 
     __slots__ = ("plain",)
 
@@ -466,13 +466,13 @@ def _free_diff(new: Any, old: Any, path: list[str], patch: Patch) -> Any:
     return new
 
 
-_TEXT_OR_WHOLE = (str, int)  # a union would be made anew in each call
+_TEXT_OR_WHOLE = (str, int)  # made once: the union ``str | int`` is made anew in each call
 
 
 def free_value(value: Any, found: Difference, depth: int = 0) -> Any:
-    """Return a value in JSON, which shares nothing with the value.
+    """Convert a value to JSON.  The result shares no objects with the value.
 
-    :raises WrongType: for what JSON cannot say.
+    :raises WrongType: for a value that JSON cannot express.
     """
     if value is None or isinstance(value, _TEXT_OR_WHOLE):
         return value
