@@ -9,15 +9,15 @@ Layer: client.  Threads: any thread may use a link; the link's own thread runs t
         for message in link:
             print(message)
 
-It has the names, the close codes and the messages of ``hubthread.js``.
+The client has the names, the close codes and the messages of ``hubthread.js``.
 
 ====================  ==============================================================
 ``link.py``           ``connect`` and ``Link``: what a program calls
 ``room.py``           ``Room``: one room of a link
 ``options.py``        ``LinkOption``
-``raw.py``            ``link.raw``: messages in a format of the server's own
-``delivery.py``       the way of a message to a room, a handler, a listener or the inbox
-``listeners.py``      functions by name; the messages that no function takes
+``raw.py``            ``link.raw``: messages in the server's own format
+``delivery.py``       brings each message to a room, a handler, a listener or the inbox
+``listeners.py``      the listeners by name, and the inbox for all other messages
 ``queue.py``          the messages that wait for a connection
 ``requests.py``       the requests that wait for an answer
 ``server_clock.py``   the clock of the server

@@ -1,7 +1,7 @@
-"""Many links on few threads: one thread reads and runs every callback, a few others dial.
+"""Many links on few threads: one thread reads and runs every callback, a few others connect.
 
-Layer: client.  Threads: the thread in ``run`` reads, and runs the callbacks of all links.  The
-diallers connect and say goodbye, because both wait for a server.
+Layer: client.  Threads: the thread in ``Crowd.run`` reads, and runs the callbacks of all links.
+The threads called *diallers* open connections and end them, because both wait for a server.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hubthread.net.waker import Waker
 __all__ = ["Crowd", "CrowdDriver"]
 
 DIALLERS = 8
-"""Threads that connect, and that say goodbye."""
+"""The number of diallers."""
 
 Step = Callable[[], object]
 
@@ -36,14 +36,15 @@ Step = Callable[[], object]
 class Crowd:
     """Runs the links that ``link`` has made.
 
-    Threads: one thread is in ``run``; ``link`` and ``at`` are for this thread, or come before it.
+    Threads: one thread calls ``run``.  This thread calls ``link`` and ``at``, or another thread
+    calls them before ``run``.
     """
 
     def __init__(self) -> None:
         self.now = SocketDriver.now
         self._readiness = open_readiness()
         self.waker = Waker()
-        # No dialler is woken by it: an attempt that is not wanted any more ends by itself.
+        # Never rung, so an unwanted attempt of a dialler ends by itself.
         self._deaf = Waker()
         self._readiness.register(self.waker.fileno(), READ, self.waker.clear)
         self._woken: deque[CrowdDriver] = deque()
@@ -54,15 +55,18 @@ class Crowd:
         self._thread: int | None = None
 
     def link(self, url: str, **options: Any) -> Link:
-        """Return a link that this crowd runs: fields of ``LinkOption``, as for ``Link``."""
+        """Return a link that this crowd runs.
+
+        :param options: fields of ``LinkOption``, as for ``Link``.
+        """
         return Link._over(partial(CrowdDriver, crowd=self), url, options)
 
     def at(self, due: float, step: Step) -> None:
-        """Run ``step`` at a time of ``now``."""
+        """Run ``step`` at the time ``due`` of the clock ``now``."""
         heapq.heappush(self._timers, (due, next(self._serials), step))
 
     def run(self, goes_on: Callable[[], bool]) -> None:
-        """Run all links, while ``goes_on()``."""
+        """Run all links while ``goes_on()`` returns True."""
         self._thread = thread_id()
         for number in range(DIALLERS):
             thread = threading.Thread(
@@ -83,7 +87,7 @@ class Crowd:
                 self._woken.popleft().look()
 
     def close(self, timeout: float) -> None:
-        """Release everything, after ``run``: the goodbyes take ``timeout`` seconds at most."""
+        """Release everything, after ``run``.  Ending connections takes at most ``timeout``."""
         while self._woken:
             self._woken.popleft().look()
         for _ in self._diallers:
@@ -98,7 +102,7 @@ class Crowd:
         self._deaf.close()
 
     def _end_late(self) -> None:
-        """End the connections that diallers have brought after the last look: one each at most."""
+        """End the connections that diallers have opened last: at most one each."""
         while self._woken:
             self._woken.popleft().look()
         while not self._work.empty():
@@ -107,21 +111,21 @@ class Crowd:
                 work()
 
     def wake(self, driver: CrowdDriver) -> None:
-        """Look at a link soon.  Any thread."""
+        """Call ``driver.look`` soon.  Any thread."""
         self._woken.append(driver)
         if thread_id() != self._thread:
             self.waker.ring()
 
     def watch(self, fd: int, step: Callable[[], None]) -> None:
-        """Run ``step`` when there is something to read."""
+        """Run ``step`` whenever there is something to read."""
         self._readiness.register(fd, READ, step)
 
     def forget(self, fd: int) -> None:
-        """Watch no more."""
+        """Stop watching a descriptor."""
         self._readiness.unregister(fd)
 
     def aside(self, work: Callable[[Waker], object]) -> None:
-        """Let a dialler do what waits."""
+        """Run ``work``, which may wait, on a dialler."""
         self._work.put(partial(work, self._deaf))
 
     def _dial_all(self) -> None:
@@ -146,11 +150,11 @@ class CrowdDriver(SocketDriver):
         self._queued = False
         self._scheduled = math.inf
         self._open: _Open | None = None
-        self._arrived: deque[tuple[int, Dialed]] = deque()  # what diallers have brought
+        self._arrived: deque[tuple[int, Dialed]] = deque()  # the connections of diallers
         self.received = 0
-        """Bytes."""
+        """The number of received bytes."""
         self.sent = 0
-        """Bytes of messages."""
+        """The number of bytes and characters in sent messages."""
 
     def wake(self) -> None:
         """See ``Driver``."""
@@ -169,10 +173,10 @@ class CrowdDriver(SocketDriver):
         self.wake()
 
     def stop(self, timeout: float) -> None:
-        """See ``Work``: the crowd goes on without the link."""
+        """Do nothing, because the crowd goes on for its other links.  See ``Work``."""
 
     def look(self) -> None:
-        """Do what is due, and run the callbacks.  The thread of the crowd."""
+        """Run due deadlines, attempts and callbacks of the link.  The thread of the crowd."""
         self._queued = False
         link = self._link
         machine, delivery = link._machine, link._delivery
@@ -197,13 +201,14 @@ class CrowdDriver(SocketDriver):
         self.look()
 
     def _fetch(self, task: Task, waker: Waker) -> None:
-        """Open a connection.  A dialler."""
+        """Open a connection, on a dialler."""
         dialed = self._dial(task, waker)
         if dialed is not None:
             self._arrived.append((task.epoch, dialed))
         self.wake()
 
     def _take_over(self, epoch: int, dialed: Dialed) -> None:
+        """Read from a connection that a dialler has opened, from now on."""
         connection = dialed.connection
         if not self._begin(epoch, dialed):
             self._crowd.aside(lambda waker: self._release(connection))
@@ -229,7 +234,7 @@ class CrowdDriver(SocketDriver):
         return super()._receive(epoch, connection, data)
 
     def _let_go(self) -> None:
-        """End a connection; its goodbye may wait."""
+        """End the connection, if there is one.  A dialler does the part that may wait."""
         if self._open is not None:
             _, connection, fd = self._open
             self._open = None

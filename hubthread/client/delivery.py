@@ -1,10 +1,10 @@
-"""The way of a message: to the room, the request, the handler, the listeners or the inbox.
+"""Bring each message to its room, request, handler, listeners or inbox.
 
-What happens under the lock of the link becomes an event.  The link's thread runs the events in
-order, without the lock, because they call the program.
+Code that holds the lock of the link only adds events.  The link's thread runs the events in order,
+without the lock, because they call the program.
 
-Layer: client.  Threads: methods that say so need the lock of the link; the others are for the
-link's thread.
+Layer: client.  Threads: the methods under "Under the lock" need the lock of the link; the link's
+thread calls the others.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ Answerer = Callable[[dict[str, Any]], object]
 
 EVENTS = frozenset({"open", "state", "gap", "message", "*"})
 ROOM_EVENTS = frozenset({"join", "gap", "members", "refused", "rejected", "state", "*"})
-"""Names of listeners that no header of a message calls, of a link and of a room."""
+"""The names of a link's and a room's events.  A message whose header is one of them is not given
+to listeners of that name."""
 
 
 class Delivery:
     """The events and listeners of one link.
 
-    :param inbox: the number of messages that wait for ``receive``.
+    :param inbox: the most messages that wait for ``receive``.
     """
 
     def __init__(self, link: Any, inbox: int) -> None:
@@ -77,12 +78,12 @@ class Delivery:
         self._link._driver.wake()
 
     def run_soon(self, run: Callable[[], object]) -> None:
-        """Call ``run`` among the callbacks."""
+        """Call ``run`` on the link's thread, in order with the callbacks."""
         self._events.append((None, run))
         self._link._driver.wake()
 
     def emit_soon(self, run: Callable[[], object]) -> None:
-        """Call ``run``, unless the connection has ended by then."""
+        """Call ``run`` as ``run_soon`` does, unless the connection has ended by then."""
         self._events.append((self._link._machine.epoch, run))
 
     def emit_message(self, room: Room, data: Any, size: int, number: int | None) -> None:
@@ -121,13 +122,13 @@ class Delivery:
                 # The server has let the client into a room that the program did not ask for.
                 pushed = data_of(message)
                 self._events.append((epoch, partial(self._deliver, None, pushed, None, size)))
-        elif not _is_own(kind):  # its own, but unknown: a message of a newer hub
+        elif not _is_own(kind):  # an unknown message of the hub's own comes from a newer hub
             self._events.append((epoch, partial(self._deliver, None, message, data, size)))
 
     # On the link's thread.
 
     def run_events(self) -> None:
-        """Run the callbacks of everything that has happened."""
+        """Run all events that wait, and so the callbacks."""
         self.runner = thread_id()
         try:
             while self._events:
@@ -140,7 +141,7 @@ class Delivery:
     def _deliver(
         self, room: Room | None, message: Any, data: str | bytes | None, size: int
     ) -> None:
-        """Give a message to its handler, its listeners, or the inbox."""
+        """Give a message to its answer function, its handler, its listeners, or the inbox."""
         kind = message.get("type") if isinstance(message, dict) else None
         if not isinstance(kind, (str, int)):
             kind = None
@@ -185,6 +186,7 @@ class Delivery:
         return True
 
     def _answer(self, function: Answerer, message: dict[str, Any]) -> None:
+        """Answer a request of the server."""
         fields = {name: value for name, value in message.items() if name not in ("type", "id")}
         header, number = message["type"], message["id"]
         if type(number) is not int and type(number) is not str:

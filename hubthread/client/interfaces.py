@@ -16,20 +16,20 @@ __all__ = ["Driver", "Fate", "Joining", "State", "Task", "Token", "Tunables", "W
 State: TypeAlias = Literal["idle", "connecting", "open", "waiting", "resting", "ended"]
 """The state of a link; the guide explains each."""
 Fate: TypeAlias = Literal["sent", "queued", "dropped"]
-"""The end of a message, as far as it is known."""
+"""What became of a message, as far as the link knows."""
 
 
 class Driver(Protocol):
-    """The clock, the chance, and the connection of the present epoch."""
+    """The clock, the random numbers, and the connection of the present epoch."""
 
     def now(self) -> float:
-        """Return the time in seconds; it never goes back."""
+        """Return the time in seconds.  This clock never goes back."""
 
     def random(self) -> float:
         """Return a random number from 0 to 1."""
 
     def wake(self) -> None:
-        """Look at ``task`` and ``due`` again, soon."""
+        """Ask the machine for ``task`` and ``due`` again, soon."""
 
     def send(self, data: str | bytes) -> None:
         """Send a message; never block."""
@@ -51,9 +51,9 @@ class Token(NamedTuple):
     value: str | None
     """The token; ``None`` without one."""
     reason: str = ""
-    """The reason that there is no token."""
+    """The reason why there is no token; empty if there is a token, or none is needed."""
     ends: bool = False
-    """True if there will be none later, either."""
+    """True if the link ends, because there will be no token later, either."""
 
 
 class Joining(Protocol):
@@ -67,7 +67,10 @@ class Joining(Protocol):
         """Note that the connection has ended."""
 
     def resume(self, lost: int) -> None:
-        """Stay in the room: the session goes on, without so many messages."""
+        """Stay in the room, because the session goes on.
+
+        :param lost: the number of the session's messages that are lost.
+        """
 
     def joining(self) -> dict[str, Any] | None:
         """Return the message that joins, or ``None`` if the room is joined already."""
@@ -76,7 +79,7 @@ class Joining(Protocol):
         """Take the answer of the server."""
 
     def refused(self, error: HubThreadError) -> None:
-        """Note that the server lets the client not in."""
+        """Note that the server does not let the client in."""
 
     def take(self, message: Mapping[str, Any], size: int) -> None:
         """Take a message of the room."""
@@ -100,7 +103,7 @@ class Tunables:
     timeout: float
     messages: int
     size: int
-    """Bytes that may wait."""
+    """The most bytes that may wait."""
 
 
 class Work(Driver, Protocol):

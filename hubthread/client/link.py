@@ -1,8 +1,8 @@
 """A connection to a hub that comes back by itself.
 
-Layer: client.  Threads: any thread may call the methods of a ``Link``.  A link has one thread,
-which connects, reads and runs every callback, one at a time and in order; another one sends while
-the socket is full.
+Layer: client.  Threads: any thread may call the methods of a ``Link``.  The link has one thread,
+which connects, reads and runs every callback, one at a time and in order.  A second thread sends
+while the socket is full.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ _numbers = itertools.count(1)
 class Link:
     """A connection to a hub that comes back by itself: ``Link("ws://localhost:8000/ws")``.
 
-    A new link is idle.  Add listeners, and then call :meth:`connect`; or make one that is open
-    with ``hubthread.client.connect``.  ``with Link(url) as link:`` closes it at the end.
+    A new link is idle.  Add listeners, and then call :meth:`connect`; or make an open link with
+    ``hubthread.client.connect``.  ``with Link(url) as link:`` closes the link at the end.
 
     Threads: any thread may call the methods.  The link's own thread runs every callback
     (listeners, handlers of the matcher, answers, the token function), one at a time and in order.
-    A callback may block: the link then reads nothing more.  It must not wait for its own link, and
-    gets ``DeadlockError`` if it tries to.
+    A callback may block; the link does not read meanwhile.  A callback must not wait for its own
+    link, and gets ``DeadlockError`` if it tries to.
 
     :param url: an address of ws, wss, http or https.
     :param option: the options.
-    :param options: fields of ``LinkOption``, which replace those of ``option``.
+    :param options: fields of ``LinkOption``, which replace the fields of ``option``.
     :raises WrongValue: for another address.
     :raises SettingError: for an option out of range.
     """
@@ -121,7 +121,7 @@ class Link:
 
     @property
     def reason(self) -> str:
-        """The reason of the state, for people; empty while open."""
+        """The reason of the state, as a text for people; empty while the link is open."""
         return self._machine.reason
 
     @property
@@ -132,12 +132,12 @@ class Link:
 
     @property
     def id(self) -> int | str | None:
-        """The client's number in the hub, once it is known."""
+        """The client's number in the hub; None until the first hello of the hub."""
         return self._machine.id
 
     @property
     def rtt(self) -> float | None:
-        """The smallest round trip that was measured, in seconds; None before the first."""
+        """The smallest measured round trip in seconds; None before the first measurement."""
         best = self._machine.clock.best
         return None if best is None else best[0]
 
@@ -147,7 +147,10 @@ class Link:
         return self._closed
 
     def now(self) -> float:
-        """Return the server's clock in seconds since 1970; the own clock until it is known."""
+        """Return the time of the server's clock, in seconds since 1970.
+
+        Until the server's clock is known, it is the time of the own clock.
+        """
         best = self._machine.clock.best
         return wall_time() if best is None else self._driver.now() + best[1]
 
@@ -189,14 +192,14 @@ class Link:
             self._changed.notify_all()
 
     def retry_now(self) -> None:
-        """Try at once instead of at ``retry_at``."""
+        """Connect at once instead of at ``retry_at``."""
         with self._lock:
             self._machine.retry_now()
 
     def wait_open(self, timeout: float = 10.0) -> None:
         """Wait until the link is open.
 
-        :raises TimedOut: after ``timeout`` seconds; the text says what is wrong.
+        :raises TimedOut: after ``timeout`` seconds; the text names the last reason.
         :raises Refused: if the link has ended.
         :raises Lost: if the link is closed or disconnected.
         :raises DeadlockError: in a callback of this link.
@@ -222,16 +225,16 @@ class Link:
     def close(self) -> None:
         """End the link for good: every wait, request and iteration ends at once.
 
-        What was sent before still goes out, and the server gets a Close; this takes 2 seconds at
-        most.  Queued messages are dropped.  In a callback of the link it returns at once.
-        Calling it again does nothing.
+        Messages that were sent before still go out, and the server gets a Close.  This takes 2
+        seconds at most.  Queued messages are dropped.  In a callback of the link the method
+        returns at once.  A second call does nothing.
         """
         with self._lock:
             if not self._closed:
-                if self.state != "ended":  # the reason stays
+                if self.state != "ended":  # a link that has ended keeps its reason
                     self._machine.disconnect()
                 self._closed = True
-            self._changed.notify_all()  # each time: a call before may have been interrupted
+            self._changed.notify_all()  # in each call: an earlier one may have been interrupted
             self._driver.wake()
             started = self._started
         if started and not self._forked and self._delivery.runner != thread_id():
@@ -249,22 +252,24 @@ class Link:
         """Call ``listener`` for each message with this header, or for an event.
 
         ==============  ==========================================================
-        ``"open"``      ``listener()``: messages are sent and received
+        ``"open"``      ``listener()``: the link is open
         ``"state"``     ``listener(state, reason)``: see ``state``
         ``"gap"``       ``listener(count)``: so many messages of the session are lost
-        ``"message"``   ``listener(data)``: every message, as it came
+        ``"message"``   ``listener(data)``: every message, as text or bytes
         ``"*"``         ``listener(message)``: messages without a listener of their own
         ==============  ==========================================================
 
-        :returns: a function that ends this.
+        :returns: a function that removes the listener.
         """
         check_callable("listener", listener, *_ARGUMENTS.get(name, ("message",)))
         return self._delivery.listeners.add(name, listener)
 
     def answer(self, header: Hashable, function: Answerer) -> Callable[[], None]:
-        """Answer the server's requests with this header: with what ``function(message)`` returns.
+        """Answer each request of the server with this header by calling ``function(message)``.
 
-        :returns: a function that ends this.
+        :param function: returns the answer: a mapping, a dataclass, or another type that handlers
+            may return.
+        :returns: a function that removes ``function``.
         """
         check_callable("function", function, "message")
         with self._lock:
@@ -286,13 +291,13 @@ class Link:
         key: Hashable = None,
         volatile: bool = False,
     ) -> Fate:
-        """Send a message, and return what became of it; never wait.
+        """Send a message, queue it or drop it; never wait.
 
         :param fields: the other fields: a mapping, a dataclass, or another type that handlers
             take.
-        :param ttl: seconds that it may wait for a connection.
-        :param key: a later message with the same key replaces it while it waits.
-        :param volatile: True: it never waits.
+        :param ttl: the seconds that the message may wait for a connection.
+        :param key: while the message waits, a later message with the same key replaces it.
+        :param volatile: True drops the message if it cannot be sent now.
         :returns: ``"sent"``, ``"queued"`` for the next connection, or ``"dropped"``.
         """
         return self._send(header, fields, {}, ttl, key, volatile)
@@ -307,9 +312,9 @@ class Link:
     ) -> Any:
         """Send a request and wait for its answer.
 
-        It is never sent twice.
+        The request is never sent twice.
 
-        :param timeout: seconds; None for that of ``LinkOption``.
+        :param timeout: seconds; None takes the ``timeout`` of ``LinkOption``.
         :param into: the type of the result; None for the decoded object.
         :raises TimedOut: if no answer came in time.
         :raises Refused: if the server answers with an error.
@@ -334,7 +339,8 @@ class Link:
         try:
             with self._lock:
                 self._refuse_closed()
-                # The caller gives up first; a caller that is interrupted may leave its request.
+                # A little later than the caller gives up: an interrupted caller may leave its
+                # request behind.
                 deadline = self._driver.now() + seconds + LINGER
                 self._machine.requests.open(resolve, call.abandon, deadline, number)
                 text = WIRE.join_question(header, _fields(fields), marshal_json, number)
@@ -355,7 +361,9 @@ class Link:
         return load(Answer(number, payload, answer.get("type")))
 
     def room(self, name: str, *, replay: int = 0) -> Room:
-        """Join a room, now and after each loss; the same name gives the same room.
+        """Join a room, now and after each loss of the connection; return the room.
+
+        While the program holds a room, the same name gives the same ``Room``.
 
         :param replay: the number of past messages to get at the first join.
         :raises UsageError: if the link is ``plain``.
@@ -378,7 +386,7 @@ class Link:
     def receive(self, timeout: float | None = None) -> Any:
         """Wait for a message that no listener takes, and return it.
 
-        :param timeout: seconds; None: without a limit.
+        :param timeout: seconds; None waits without a limit.
         :raises TimedOut: after ``timeout`` seconds.
         :raises Lost: if the link has ended or is closed.
         :raises DeadlockError: in a callback of this link.
@@ -477,7 +485,7 @@ class Link:
         return Token(found) if isinstance(found, str) else Token(None, "not logged in", ends=True)
 
     def _renew(self) -> None:
-        """Let the link's thread fetch the next token.  The caller holds the lock."""
+        """Have the link's thread fetch the next token.  The caller holds the lock."""
 
         def renew() -> None:
             epoch = self._machine.epoch
@@ -506,7 +514,7 @@ class Link:
 
 
 LINGER = 1.0
-"""Seconds that ``close`` waits for what was sent, and for the server's Close."""
+"""Seconds that ``close`` waits for sent messages to go out, and again for the server's Close."""
 
 _ARGUMENTS: dict[Hashable, tuple[str, ...]] = {"open": (), "state": ("state", "reason")}
 
@@ -516,10 +524,10 @@ def connect(
 ) -> Link:
     """Connect to a hub, and return the link once it is open.
 
-    :param wait: seconds; an attempt that fails is repeated meanwhile.
+    :param wait: the most seconds until the link is open.  Failed attempts are repeated meanwhile.
     :param options: fields of ``LinkOption``, as for ``Link``.
     :raises TimedOut: if the link is not open in time.
-    :raises Refused: if the server does not want it.
+    :raises Refused: if the server refuses the link for good.
     """
     check_number("wait", wait, 0)
     link = Link(url, option, **options)
@@ -533,7 +541,7 @@ def connect(
 
 
 def _fields(fields: object) -> dict[str, Any]:
-    """Return the fields of a message; a value without fields stands under ``data``."""
+    """Return the fields of a message.  A value without fields becomes the field ``data``."""
     if fields is None:
         return {}
     found = as_fields(fields)

@@ -15,13 +15,13 @@ __all__ = ["INBOX_BYTES", "Inbox", "Listener", "Listeners"]
 Listener = Callable[..., object]
 
 INBOX_BYTES = 16 << 20
-"""Bytes of the messages that an inbox keeps at most."""
+"""The most bytes of messages that an inbox keeps."""
 
 
 class Listeners:
-    """Functions by the name that they listen to.
+    """Listeners by the header or event that they listen to.
 
-    A changed tuple replaces the old one, so that a call in progress is not disturbed.
+    A change makes a new tuple, so it does not disturb a call in progress.
     """
 
     def __init__(self) -> None:
@@ -48,12 +48,12 @@ class Listeners:
         """Return the listeners of a name."""
         try:
             return self._all.get(name, ())
-        except TypeError:  # a header of the server that is a list, say
+        except TypeError:  # the server has sent a header that is a list or an object
             return ()
 
 
 class _Entry:
-    """One registration: the same function may be added twice."""
+    """One registration.  The same function may be registered twice."""
 
     __slots__ = ("_listener",)
 
@@ -72,10 +72,10 @@ class _Kept(NamedTuple):
 class Inbox:
     """Messages without a listener, the oldest first.  The caller holds the link's lock.
 
-    Until a thread reads it, the oldest message makes room for a new one.  From then on nothing
-    is dropped: the link stops to read while the inbox is full.
+    Until a thread reads from the inbox, a full inbox drops the oldest message for a new one.  From
+    then on nothing is dropped: the link stops reading while the inbox is full.
 
-    :param bound: the number of messages that it keeps.
+    :param bound: the most messages that the inbox keeps.
     """
 
     def __init__(self, bound: int) -> None:
@@ -90,11 +90,14 @@ class Inbox:
 
     @property
     def full(self) -> bool:
-        """True while nothing more may be added."""
+        """True while no message may be added, because a thread reads the inbox too slowly."""
         return self.read and (len(self._kept) >= self._bound or self._size >= INBOX_BYTES)
 
     def put(self, message: object, size: int) -> None:
-        """Add a message of so many bytes."""
+        """Add a message.
+
+        :param size: the bytes of the message.
+        """
         self._kept.append(_Kept(message, size))
         self._size += size
         while not self.read and (len(self._kept) > self._bound or self._size > INBOX_BYTES):

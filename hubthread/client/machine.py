@@ -3,12 +3,12 @@
 Layer: client.  Threads: the caller holds the lock of the link.
 
 The program has a *wish*: to be connected or not.  Each attempt to connect has an *epoch*, a
-number.  Everything that comes from a connection carries its epoch, and an event of an old epoch
-is ignored.  State changes first; listeners hear of it afterwards.
+number.  Each event of a connection belongs to an epoch, and an event of an old epoch is ignored.
+The state changes first; listeners are called afterwards.
 
-The machine has no thread, no socket and no clock.  A ``Driver`` has them: it asks for ``task``
-and ``due``, and tells of what has happened.  ``hubthread.js`` has the same states, waits and
-words; both are tested with the same cases.
+The machine has no thread, no socket and no clock.  A ``Driver`` has them: it asks the machine for
+``task`` and ``due``, and calls the methods ``on_…``.  ``hubthread.js`` has the same states, waits
+and words; both are tested with the same cases.
 """
 
 from __future__ import annotations
@@ -48,21 +48,21 @@ TOKEN_RETRY = 5.0
 CONNECT_TIMEOUT = 10.0
 """Seconds for the connection and the hub's hello together."""
 STEADY = 5.0
-"""A connection that lasts so long resets the backoff."""
+"""Seconds after which an open connection resets the backoff."""
 QUIET = 25.0
 """Seconds without a byte after which the link asks the server for a sign of life."""
 PATIENCE = 4.0
-"""Seconds without an answer after which it gives the connection up."""
+"""Seconds without an answer after which the link gives up the connection."""
 BUFFERED = 1 << 20
 """Bytes that wait for the socket, beyond which new messages wait in the queue."""
 LOOK_AGAIN = 0.1
-"""Seconds between two looks at a socket that takes no more."""
+"""Seconds between two looks at a socket that is full."""
 MOST_EARLY = 64
-"""Messages before the hub's hello."""
+"""The most messages before the hub's hello."""
 MOST_EARLY_SIZE = 1 << 20
-"""Characters and bytes of these messages."""
+"""The most characters and bytes of these messages."""
 MOST_NUMBER = 2**63
-"""The number of a session's message is less."""
+"""The bound of the numbers of a session's messages."""
 
 NORMAL = 1000
 PROTOCOL_ERROR = 1002
@@ -71,14 +71,15 @@ _LATER = frozenset({408, 421, 425, 429})
 
 
 def _ignore(error: HubThreadError) -> None:
-    """Forget a question whose connection has ended."""
+    """Ignore the loss of a request that the machine itself has made."""
 
 
 class Machine:
     """The state machine of one link.
 
-    :param on_message: called with the raw message, and the decoded one or ``None``.
-    :param renew: called when the token is about to expire; ``on_renewal`` follows.
+    :param on_message: called with each message as it came, and its JSON value or ``None``.
+    :param emit: called with the name of an event and its values, for the listeners.
+    :param renew: called when the token is about to expire.  ``on_renewal`` brings the next token.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Machine:
         self._renew_token = renew
         self.rooms: dict[str, Joining] = {}
         self.named: set[str] = set()
-        """The names of the rooms that the program has asked for at any time."""
+        """The names of all rooms that the program has asked for, even if it has left them."""
         self._left: set[str] = set()  # rooms that were left while the session was away
         self.state: State = "idle"
         self.reason = ""
@@ -120,14 +121,14 @@ class Machine:
         self._asked: float | None = None
         self._connect_due = math.inf
         self._token_due = math.inf
-        self._looked_at = 0.0  # at a socket that takes no more
+        self._looked_at = 0.0  # the time of the last look at a full socket
         self.clock = ServerClock()
 
     # For the program.
 
     def connect(self) -> None:
         """Connect, and connect again after each loss."""
-        if self._wish and self.state not in ("idle", "ended"):  # idle: a call was interrupted
+        if self._wish and self.state not in ("idle", "ended"):  # idle after an interrupted call
             return
         self._wish = True
         self._failures = 0
@@ -135,10 +136,10 @@ class Machine:
         self._attempt()
 
     def disconnect(self) -> None:
-        """Wish not to be connected."""
+        """End the connection, and make no other."""
         self._wish = False
         self._drop(NORMAL)
-        # Somebody else may log in before the next ``connect``.
+        # Another user may log in before the next ``connect``.
         self.session = self._got = None
         self._forget("the link is disconnected")
         self._become("idle", "")
@@ -162,7 +163,7 @@ class Machine:
         if self.state == "resting":
             self._attempt()
         if self.state == "open" and now - self._heard_at > QUIET + PATIENCE:
-            self._ask()  # the machine may have slept
+            self._ask()  # the computer may have slept, and the connection may be dead
         if self.state == "open" and not self._queue and self._driver.buffered <= BUFFERED:
             self._driver.send(data)
             if request is not None:
@@ -252,7 +253,10 @@ class Machine:
                 self._flush()
 
     def begin(self, epoch: int) -> float | None:
-        """Return the seconds for the attempt, once its token is there; ``None``: it is over."""
+        """Begin an attempt, once its token is there.
+
+        :returns: the seconds that the attempt may take; ``None`` if its epoch is over.
+        """
         if epoch != self.epoch or self.state != "connecting":
             return None
         self._started_at = self._driver.now()
@@ -278,8 +282,8 @@ class Machine:
         if self._got is not None:
             hello["got"] = self._got
         self._send_now(hello)
-        # Behind the hello, without waiting for its answer: a round trip less.  With a session
-        # the client may be in its rooms already, and the answer says so.
+        # Join directly after the hello, which saves a round trip.  With a session the client may
+        # be in its rooms already, so wait for the answer.
         if self._got is None:
             for room in list(self.rooms.values()):
                 self.join(room)
@@ -303,7 +307,7 @@ class Machine:
         elif isinstance(message, dict) and message.get("type") == "hub:hello":
             self._on_hello(message)
         else:
-            # What the program of the server sends first may overtake the hub's hello.
+            # A first message of the server's program may overtake the hub's hello.
             self._early.append(data)
             if len(self._early) > MOST_EARLY or sum(map(len, self._early)) > MOST_EARLY_SIZE:
                 self.end("the server sent no hub:hello", PROTOCOL_ERROR)
@@ -326,7 +330,7 @@ class Machine:
     def on_refused(self, status: int | None, text: str, retry_after: float) -> None:
         """Note that the server, or a proxy, has refused the handshake.
 
-        :param status: the status of its answer; ``None`` if the answer is broken.
+        :param status: the status of the answer; ``None`` if the answer is broken.
         """
         if status == _LOGIN:
             reason = "the server refuses: log in first"
@@ -345,7 +349,7 @@ class Machine:
             self.end(f"there is no WebSocket at this address: {text}")
 
     def on_unreachable(self, reason: str) -> None:
-        """Note that there is no connection."""
+        """Note that no connection could be made."""
         self._wait(reason)
 
     def on_no_token(self, token: Token) -> None:
@@ -356,11 +360,11 @@ class Machine:
             self._wait(token.reason)
 
     def on_renewal(self, token: Token) -> None:
-        """Take the token that follows one which expires."""
+        """Take the token that replaces an expiring token."""
         if token.ends:
             self.end(token.reason, NORMAL)
         elif token.value is None:
-            # The server closes the connection in the end.
+            # Try again until the server closes the connection.
             wait = TOKEN_RETRY * (0.5 + self._driver.random() / 2)
             self._token_due = self._driver.now() + wait
             self._driver.wake()
@@ -376,7 +380,10 @@ class Machine:
         self._driver.wake()
 
     def _drop(self, code: int | None) -> None:
-        """End the present epoch: its connection and its deadlines are not heard again."""
+        """End the present epoch, with its connection and its deadlines.
+
+        :param code: the code of the Close; ``None`` cuts the connection.
+        """
         self.epoch += 1
         self._task = None
         self._connect_due = self.retry_due = self._token_due = math.inf
@@ -389,6 +396,7 @@ class Machine:
             room.lost()
 
     def _wait(self, reason: str, delay: float | None = None) -> None:
+        """Wait before the next attempt: ``delay`` seconds, or as long as the backoff says."""
         wait = self._backoff() if delay is None else delay
         self._drop(None)
         self._failures += 1
@@ -403,7 +411,7 @@ class Machine:
         return self._driver.random() * spread(self._failures)
 
     def end(self, reason: str, code: int | None = None) -> None:
-        """Give up: the same would happen again."""
+        """End the link, because another attempt would fail in the same way."""
         self._drop(code)
         self._forget(reason)
         self._become("ended", reason)
@@ -491,6 +499,7 @@ class Machine:
                 self.requests.note_sent(entry.request)
 
     def _ask(self) -> None:
+        """Ask the server for a sign of life, unless a question has no answer yet."""
         if self._asked is not None:
             return
         asked = self._asked = self._driver.now()
@@ -507,20 +516,20 @@ class Machine:
         reject: Callable[[HubThreadError], object] = _ignore,
         deadline: float = math.inf,
     ) -> None:
-        """Send a request of the hub's own."""
+        """Send a request to the hub itself, such as ``hub:join``."""
         number = self.requests.open(resolve, reject, deadline)
         self.requests.note_sent(number)
         self._send_now({**message, "id": number})
         self._driver.wake()
 
     def _expires(self, message: Mapping[str, Any]) -> None:
-        """Note how long the token is valid."""
+        """Note the time at which the token is to be renewed."""
         ttl = message.get("token_ttl")
         known = isinstance(ttl, (int, float)) and 0 < ttl < MOST_CLOCK
         if ttl is None or not known or not self._tunables.can_renew:
             self._token_due = math.inf
         else:
-            # At random, so that clients whose tokens expire together do not ask together.
+            # A random time, so that clients whose tokens expire together do not ask together.
             part = RENEWED[0] + self._driver.random() * (RENEWED[1] - RENEWED[0])
             self._token_due = self._driver.now() + max(ttl * part, LEAST_RENEWAL)
         self._driver.wake()

@@ -29,17 +29,18 @@ class LinkOption:
     """
 
     token: str | Callable[[bool], str | None] | None = field(default=None, repr=False)
-    """The token for the hub's hello, or a function that fetches one: ``token(again)``.  ``again``
-    is True if the server has refused the last one.  A function that returns None says that nobody
-    is logged in: the link ends.  The link's thread calls it for each attempt, and it may block."""
+    """The token for the hub's hello, or a function that fetches a token: ``token(again)``.
+    ``again`` is True if the server has refused the last token.  If the function returns None,
+    nobody is logged in, and the link ends.  The link's thread calls the function for each attempt.
+    The function may block."""
     matcher: MatcherMap[Any, Any] | SubMatcher[Any, Any] | None = None
     """Handlers by header, as on the server: ``handler(link, room, message)``.  ``room`` is None
     for messages outside of a room."""
     plain: bool = False
-    """True for a server that does not speak ``hubthread.1``: use ``link.raw`` and messages as they
-    come."""
+    """True for a server that does not speak ``hubthread.1``.  Then send with ``link.raw``, and
+    take messages as text or bytes."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """More header fields of the handshake, such as ``Authorization``."""
+    """Further header fields of the handshake, such as ``Authorization``."""
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The cookies of the handshake, by name."""
     ssl: tls.SSLContext | None = None
@@ -49,13 +50,13 @@ class LinkOption:
     timeout: float = 10.0
     """Seconds for the answer to a request."""
     messages: int = 64
-    """The number of messages that may wait for a connection."""
+    """The most messages that may wait for a connection."""
     message_bytes: int = 256 * 1024
-    """Bytes of the messages that may wait for a connection."""
+    """The most bytes of messages that may wait for a connection."""
     inbox: int = 1024
-    """The number of messages without a listener that are kept for ``receive`` and iteration."""
+    """The most messages without a listener that are kept for ``receive`` and iteration."""
     max_message: int = 4 << 20
-    """Bytes of the longest message that is taken.  A longer one ends the link."""
+    """The most bytes of one message.  A longer message ends the link."""
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("hubthread"))
     """Gets the exceptions of callbacks."""
 

@@ -19,18 +19,18 @@ class Entry:
 
     data: str | bytes
     key: Hashable = None
-    """A later message with the same key replaces this one."""
+    """A later message with the same key replaces this message."""
     until: float = math.inf
-    """The time at which it is dropped."""
+    """The time at which the message is dropped."""
     request: int | None = None
-    """The number of the request that it is, if it is one."""
+    """The number of the request, if the message is a request."""
 
 
 class Queue:
     """Messages in their order.
 
-    :param messages: the number of messages that may wait.
-    :param size: bytes that may wait.
+    :param messages: the most messages that may wait.
+    :param size: the most bytes that may wait.
     """
 
     def __init__(self, messages: int, size: int) -> None:
@@ -43,7 +43,7 @@ class Queue:
         return len(self._entries)
 
     def add(self, entry: Entry, now: float) -> bool:
-        """Keep a message; return False if it does not fit, and is dropped."""
+        """Keep a message; return False if the queue is full and the message is dropped."""
         if entry.key is not None:
             self._remove(lambda each: each.key == entry.key)
         size = _size(entry.data)
@@ -65,7 +65,7 @@ class Queue:
         return None
 
     def forget(self, request: int) -> None:
-        """Drop the message of a request that nobody waits for."""
+        """Drop the message of a request whose caller waits no more."""
         self._remove(lambda each: each.request == request)
 
     def clear(self) -> None:

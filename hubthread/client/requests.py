@@ -17,18 +17,18 @@ __all__ = ["Requests"]
 
 
 class Request(NamedTuple):
-    """A request without an answer so far."""
+    """A request that has no answer yet."""
 
     resolve: Callable[[Any], object]
     reject: Callable[[HubThreadError], object]
     deadline: float
-    """The time of the machine at which it is given up."""
+    """The time of the machine at which the request is given up."""
 
 
 class Requests:
     """The requests without an answer, by their numbers.
 
-    :param queue: has those that wait for a connection.
+    :param queue: the queue with the requests that wait for a connection.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -57,7 +57,7 @@ class Requests:
         return number
 
     def note_sent(self, number: int) -> None:
-        """Note that a request is on its way: it is lost with the connection."""
+        """Note that a request was sent, and is lost if the connection ends."""
         self._sent.add(number)
 
     def forget(self, number: int) -> None:
@@ -90,7 +90,7 @@ class Requests:
                 request.reject(TimedOut("no answer came in time"))
 
     def lose_sent(self) -> None:
-        """Give up the requests that were sent: nobody knows what became of them."""
+        """Give up the requests that were sent, because their answers are lost."""
         for number in list(self._sent):
             request = self._open.get(number)
             self.forget(number)

@@ -26,18 +26,18 @@ __all__ = ["PendingInput", "Room", "RoomTick", "data_of"]
 
 MOST_OFFSET = 2**63
 MOST_GIVEN = 256
-"""Inputs that are kept for a room that does not acknowledge them."""
+"""The most inputs that are kept until the room's state has them."""
 
 
 class RoomTick(NamedTuple):
     """The last tick of a room whose state the link has."""
 
     number: int
-    """Its number."""
+    """The number of the tick."""
     time: float
-    """The time at which it was due, in seconds of the server's clock since 1970."""
+    """The time at which the tick was due, in seconds of the server's clock since 1970."""
     hz: float
-    """Ticks a second; 0 if the room has none, or has not told."""
+    """Ticks per second; 0 if the room has no ticks, or has not told their rate."""
 
 
 class PendingInput(NamedTuple):
@@ -45,16 +45,16 @@ class PendingInput(NamedTuple):
 
     number: int
     tick: int | None
-    """The tick that it is for; ``None``: the next one."""
+    """The tick that the input is for; ``None`` for the next tick."""
     data: Any
 
 
 class Room:
     """A room that the link has joined, or joins with its next connection.
 
-    Made by :meth:`Link.room() <hubthread.client.Link.room>`.  Each call of it holds the room
-    once more, and each :meth:`leave` lets go once.  ``with link.room(name) as room:`` leaves at
-    the end, and ``for message in room:`` yields what no listener takes.
+    Made by :meth:`Link.room() <hubthread.client.Link.room>`.  Each call of ``Link.room`` holds the
+    room once more, and each :meth:`leave` releases it once.  ``with link.room(name) as room:``
+    leaves at the end.  ``for message in room:`` yields the messages that no listener takes.
     """
 
     def __init__(self, link: Any, name: str, inbox: int) -> None:
@@ -72,9 +72,9 @@ class Room:
         self._version: int | None = None
         self._present: int | None = None
         self._state: dict[str, Any] | None = None
-        self._number = 0  # of the state
+        self._number = 0  # the number of the state
         self._tick = RoomTick(0, 0.0, 0.0)
-        self._inputs = 0  # the number of the last one
+        self._inputs = 0  # the number of the last input
         self._given: deque[PendingInput] = deque(maxlen=MOST_GIVEN)
 
     # For the program.
@@ -86,18 +86,18 @@ class Room:
 
     @property
     def live(self) -> bool:
-        """True while the messages of the room come."""
+        """True while the link is in the room and gets its messages."""
         return self._live
 
     @property
     def members(self) -> dict[str, Any]:
-        """The members, if the room tells: what it tells of each, by key.  A copy."""
+        """A copy of the members, if the room tells them: by key, the data about each member."""
         with self._link._lock:
             return dict(self._members)
 
     @property
     def present(self) -> int:
-        """The number of members, if the room tells; also if it does not tell who they are."""
+        """The number of members, if the room tells its members or their number."""
         return len(self._members) if self._present is None else self._present
 
     @property
@@ -109,7 +109,7 @@ class Room:
     def state(self) -> dict[str, Any] | None:
         """The state of the room, if the room sends it: the server's ``StateSync``.
 
-        Only to read.  A change of the room makes a new state, and the old one stays as it is.
+        Read the state only.  A change in the room makes a new object; the old one stays as it is.
         """
         return self._state
 
@@ -119,19 +119,19 @@ class Room:
         return self._tick
 
     def tick_at(self, time: float | None = None) -> float:
-        """Return the tick of the room at a time, with its fraction.
+        """Return the number of the room's tick at a time, as a float with its fraction.
 
-        :param time: seconds of the server's clock, as of ``Link.now``; ``None``: now.
+        :param time: seconds of the server's clock, as ``Link.now`` returns; ``None`` for now.
         """
         tick = self._tick
         at: float = self._link.now() if time is None else time
         return tick.number + (at - tick.time) * tick.hz
 
     def input(self, data: object, *, tick: int | None = None) -> int:
-        """Give an input to the room: the server's ``frame.inputs``.
+        """Give an input to the room, for the server's ``frame.inputs``.
 
-        :param tick: the tick that it is for; ``None``: the next one.
-        :returns: the number of the input, or 0 if it cannot be sent: it does not wait.
+        :param tick: the tick that the input is for; ``None`` for the next tick.
+        :returns: the number of the input; 0 if it cannot be sent now.  An input never waits.
         """
         message: dict[str, Any] = {"type": "hub:input", "room": self._name}
         with self._link._lock:
@@ -156,14 +156,14 @@ class Room:
         ==============  ==========================================================
         ``"join"``      ``listener(recovered, count)``: the room is joined
         ``"gap"``       ``listener(why)``: messages were missed, so fetch a snapshot
-        ``"members"``   ``listener(members)``: somebody came or went
+        ``"members"``   ``listener(members)``: members came or went
         ``"state"``     ``listener(state)``: the state has changed; see :attr:`state`
         ``"refused"``   ``listener(error)``: the server does not let the client in
         ``"rejected"``  ``listener(number, why)``: the room does not take an input
         ``"*"``         ``listener(message)``: messages without a listener of their own
         ==============  ==========================================================
 
-        :returns: a function that ends this.
+        :returns: a function that removes the listener.
         """
         check_callable("listener", listener, *_ARGUMENTS.get(name, ("message",)))
         return self._listeners.add(name, listener)
@@ -192,7 +192,7 @@ class Room:
         return messages
 
     def leave(self) -> None:
-        """Let go of the room; the last handle leaves it."""
+        """Release the room once.  After as many calls as ``Link.room`` had, the link leaves it."""
         with self._link._lock:
             if not self._held:
                 return
@@ -223,9 +223,11 @@ class Room:
         self._live = self._asked = False
 
     def resume(self, lost: int) -> None:
-        """Stay in the room: the session goes on, without so many messages.
+        """Stay in the room, because the session goes on.
 
-        A room with a history joins anew, and gets them from there.
+        If messages are lost, a room with a history joins anew, and gets them from the history.
+
+        :param lost: the number of the session's messages that are lost.
         """
         self._live = self._was_live and not (lost and self._position is not None)
         self._was_live = False
@@ -233,7 +235,7 @@ class Room:
             self._tell("gap", "lost")
 
     def joining(self) -> dict[str, Any] | None:
-        """Return the message that joins; ``None`` if the room is joined or asked for."""
+        """Return the message that joins; ``None`` if the link is in, or has asked already."""
         if self._live or self._asked:
             return None
         self._asked = True
@@ -270,9 +272,12 @@ class Room:
         self._tell("refused", error)
 
     def take(self, message: Mapping[str, Any], size: int) -> None:
-        """Take a message of the room, of so many bytes."""
+        """Take a message of the room.
+
+        :param size: the bytes of the message.
+        """
         if not self._live and self._position is not None:
-            return  # while it joins anew with its position: all of it comes again
+            return  # the room joins anew with its position, and gets all messages again
         kind = message.get("type")
         if kind == "hub:gap":
             self._position = _position(message.get("epoch"), message.get("at"), 0)
@@ -286,7 +291,7 @@ class Room:
         elif kind is None:
             number = _whole(message.get("n"))
             place = self._position
-            # A number may be left out: the push was for others.  A loss is told by "hub:gap".
+            # A missing number is no loss: that push was for others.  "hub:gap" tells losses.
             if number is not None and place is not None and number <= place.offset:
                 return
             data = data_of(message)
@@ -297,7 +302,7 @@ class Room:
                 self._link._delivery.emit_message(self, data, size, number)
 
     def heard(self, number: int | None) -> None:
-        """Note that the listeners have had a message: it is not asked for again."""
+        """Note that the program has got a message, so the next join does not ask for it."""
         if number is not None and self._position is not None:
             self._position = Position(self._position.epoch, number)
 
@@ -324,12 +329,12 @@ class Room:
         if isinstance(full, dict):
             self._state = full
         elif self._state is None or number != self._number + (mine is None):
-            return  # a patch of a state that is not here: the whole state comes
+            return  # a patch for a state that is not here: the whole state comes later
         else:
             try:
                 self._state = apply(self._state, message if mine is None else mine)
             except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-                self._state = None  # not the patch of this state: wait for a whole one
+                self._state = None  # the patch does not fit: wait for a whole state
                 return
         self._number = number
         if mine is None:
@@ -337,7 +342,7 @@ class Room:
         self._tell("state", self._state)
 
     def _take_time(self, message: Mapping[str, Any]) -> None:
-        """Take the tick of a state, and the number of the own inputs that it has."""
+        """Take the tick of a state, and the number of the last own input that the state has."""
         tick, time = _whole(message.get("tick")), _whole(message.get("time"))
         hz = message.get("hz", self._tick.hz)
         known = isinstance(hz, (int, float)) and 0 <= hz < MOST_OFFSET
@@ -381,7 +386,7 @@ def _position(epoch: object, at: object, count: int) -> Position | None:
 
 
 def data_of(message: Mapping[str, Any]) -> Any:
-    """Return the push in its envelope; ``None`` if it has none."""
+    """Return the data of a push from its envelope; ``None`` if the envelope has no data."""
     if "data" in message:
         return message["data"]
     if "text" in message:

@@ -1,4 +1,4 @@
-"""The clock of the server, as far as a link can tell.
+"""The clock of the server, as a link has measured it.
 
 Layer: client.  Threads: the caller holds the lock of the link.
 """
@@ -13,7 +13,7 @@ SAMPLES = 8
 """Measurements that are kept."""
 
 MOST_CLOCK = 2.0**53
-"""Milliseconds that a clock may show, so that no answer makes the arithmetic fail."""
+"""The most milliseconds that an answer may tell, so that the arithmetic never fails."""
 
 
 class ServerClock:
@@ -24,15 +24,20 @@ class ServerClock:
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The smallest round trip in seconds, and what the server's clock is ahead by."""
+        """The smallest round trip, and the server's time minus the driver's time, in seconds."""
         return min(self._samples, default=None)
 
     def take(self, told: object, asked: float, now: float) -> None:
-        """Take the time in milliseconds that the server has told, between two times here."""
+        """Add a measurement.
+
+        :param told: the time of the server in milliseconds, as its answer tells it.
+        :param asked: the driver's time at which the link has asked.
+        :param now: the driver's time at which the answer came.
+        """
         if isinstance(told, (int, float)) and abs(told) < MOST_CLOCK:
             trip = now - asked
             self._samples.append((trip, told / 1000 + trip / 2 - now))
 
     def forget(self) -> None:
-        """Forget the clock: it may be another server."""
+        """Forget all measurements, because the next server may be another one."""
         self._samples.clear()

@@ -1,7 +1,7 @@
 """The thread of a link, and its sockets.
 
-Layer: client.  Threads: the link's thread runs ``_run``; any thread that holds the lock of the
-link sends, hangs up and wakes.
+Layer: client.  Threads: the link's thread runs ``_run``.  Any thread that holds the lock of the
+link may send, hang up and wake.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _NO_STATUS = 1005
 _MASK_BYTES = 4
 _KEY_BYTES = 16
 
-# The machine keeps what waits within bounds; one message may be large.
+# Wide bounds: the machine queues further messages itself, but one message may be large.
 _BOUNDS = OutboxBounds(
     max_messages=1 << 20,
     max_bytes=1 << 30,
@@ -65,7 +65,7 @@ _BOUNDS = OutboxBounds(
     linger=0.2,
 )
 
-# A clock that goes on while the machine sleeps, where the system has one.
+# A clock that goes on while the computer sleeps, where the system has such a clock.
 _CLOCK = (
     getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     if hasattr(time, "clock_gettime")
@@ -101,8 +101,8 @@ class _Connection:
         self.transport.shutdown()
 
     def end(self) -> None:
-        """Let the server say its Close, and release the socket: for a second at most."""
-        self.close(None)  # unless it is said: the call that was to say it was interrupted
+        """Wait at most a second for the server's Close, and release the socket."""
+        self.close(None)  # does nothing if our Close is sent: the call may have been interrupted
         deadline = Deadline(LINGER)
         try:
             while left := deadline.left():
@@ -125,7 +125,7 @@ class Dialed(NamedTuple):
 
     connection: _Connection
     rest: bytes
-    """The bytes behind the server's answer."""
+    """The bytes after the server's answer."""
     subprotocol: str | None
     token: str | None
 
@@ -137,8 +137,8 @@ class SocketDriver:
         self._link = link
         self._waker: Waker | None = None
         self._threads: Threads
-        self._connection: _Connection | None = None  # of the present epoch
-        self._held: list[Transport] = []  # every socket that is open
+        self._connection: _Connection | None = None  # the connection of the present epoch
+        self._held: list[Transport] = []  # all open sockets
 
     # For the machine.
 
@@ -193,7 +193,7 @@ class SocketDriver:
         try:
             self._threads.start(partial(self._run, waker), "reader")
         except BaseException:
-            self._waker = None  # if the thread runs all the same, it ends
+            self._waker = None  # if the thread runs despite the exception, it ends
             waker.close()
             raise
 
@@ -202,7 +202,7 @@ class SocketDriver:
         self._threads.join(timeout + LINGER)
 
     def disown(self) -> None:
-        """Release the sockets in a forked process, which must not speak for its parent."""
+        """Release the sockets in a forked process, which must send nothing on them."""
         link = self._link
         link._lock = threading.RLock()
         link._changed = threading.Condition(link._lock)
@@ -211,7 +211,7 @@ class SocketDriver:
             "the link belongs to the process that this process was forked from: make a new one"
         )
         waker, self._waker, self._connection = self._waker, None, None
-        if waker is not None:  # not by ``close``: another thread may have held its lock
+        if waker is not None:  # without ``close``: another thread may have held its lock
             waker._reading.close()
             waker._writing.close()
         link._machine.disconnect()
@@ -224,7 +224,7 @@ class SocketDriver:
     def _run(self, waker: Waker) -> None:
         link = self._link
         machine = link._machine
-        with link._lock:  # once its starter is done
+        with link._lock:  # waits until ``start`` has returned
             if self._waker is not waker:
                 return
         try:
@@ -261,7 +261,7 @@ class SocketDriver:
             self._release(dialed.connection)
 
     def _dial(self, task: Task, waker: Waker) -> Dialed | None:
-        """Open a connection; tell the machine if there is none."""
+        """Open a connection; on failure, tell the machine and return None."""
         link = self._link
         machine, option = link._machine, link._option
         token = link._fetch_token(task)
@@ -298,7 +298,7 @@ class SocketDriver:
         return Dialed(connection, answer.rest, chosen, token.value)
 
     def _release(self, connection: _Connection) -> None:
-        """Let the server say its Close, and release the socket."""
+        """Wait for the server's Close, and release the socket."""
         connection.end()
         self._held.remove(connection.transport)
 
@@ -312,7 +312,7 @@ class SocketDriver:
             machine.on_unreachable(f"the server cannot be reached: {why}")
 
     def _begin(self, epoch: int, dialed: Dialed) -> bool:
-        """Tell the machine of a new connection; return False if it is not wanted any more."""
+        """Tell the machine of a new connection; return False if its epoch is over."""
         link, connection = self._link, dialed.connection
         with link._lock:
             if epoch != link._machine.epoch:
@@ -343,7 +343,7 @@ class SocketDriver:
                 return
 
     def _read(self, epoch: int, connection: _Connection) -> bool:
-        """Wait for bytes and take them, or do what is due; return False at the end."""
+        """Wait for bytes and take them, or run due deadlines; return False at the end."""
         link = self._link
         machine = link._machine
         try:
@@ -410,7 +410,7 @@ def _after_fork_in_child() -> None:
 
 @atexit.register
 def _close_all() -> None:
-    """Say goodbye to the servers of links that the program has not closed."""
+    """Close the links that the program has not closed."""
     for driver in list(_drivers):
         driver._link.close()
 
