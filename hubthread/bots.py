@@ -1,9 +1,10 @@
-"""Programs as players, ``hubthread bots``: drive a server with many, and say what they saw.
+"""``hubthread bots``: drive a server with many programs as players, and report what they saw.
 
 Layer: top.  Threads: the main thread runs all bots and their links, one step at a time; a few
 threads connect.  So a bot must not block, and needs no lock.
 
-A bot is a function of a link.  It may be a generator, which yields the seconds that it waits::
+A bot is a function that is called with a link.  It may be a generator, which yields the seconds
+that it waits::
 
     def bot(link):
         link.send("play", {"nick": "bot"})
@@ -38,13 +39,13 @@ Bot = Callable[[Link], object]
 PROGRESS = 2.0
 """Seconds between two lines of progress."""
 PULSE = 0.05
-"""Seconds between two looks at the clock."""
+"""Seconds between two measurements of the bots' own lateness."""
 SAMPLES = 20_000
-"""Measurements that are kept of each kind, chosen at random."""
+"""The most measurements of each kind that are kept, chosen at random."""
 GOODBYE = 3.0
-"""Seconds for the last goodbyes."""
+"""Seconds for the end of all connections."""
 MORE_FILES = 64
-"""Descriptors besides those of the connections."""
+"""Descriptors that the process needs in addition to those of the connections."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Plan:
     bot: Bot
     count: int
     rate: float = 50.0
-    """New connections a second."""
+    """New connections per second."""
     seconds: float | None = None
-    """The end; ``None``: when all bots have ended."""
+    """The seconds until the end; ``None`` ends when all bots have ended."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of ``LinkOption``."""
 
@@ -75,7 +76,7 @@ class Plan:
 def made_of(chosen: argparse.Namespace, bot: object, headers: dict[str, str]) -> Bots:
     """Return the bots of a command line.
 
-    :param headers: of the handshake.
+    :param headers: header fields of the handshake.
     :raises WrongValue, WrongType: for arguments that cannot be used.
     """
     options = {"token": chosen.token, "headers": headers, "plain": chosen.plain}
@@ -85,9 +86,9 @@ def made_of(chosen: argparse.Namespace, bot: object, headers: dict[str, str]) ->
 
 
 def _checked(bot: object) -> Bot:
-    """Return ``bot``, if it is a function of a link.
+    """Return ``bot``, if it can be called with a link.
 
-    :raises SettingTypeError: for an object that cannot be called so, and for an ``async def``.
+    :raises SettingTypeError: for any other object, and for an ``async def``.
     """
     wanted = "a function of a link, def bot(link): it may yield the seconds that it waits"
     if not callable(bot):
@@ -102,9 +103,9 @@ def _checked(bot: object) -> Bot:
 
 
 def _allow_files(count: int) -> None:
-    """Raise the limit of open files of the process for so many connections.
+    """Raise the process's limit of open files for ``count`` connections.
 
-    :raises WrongValue: if the system does not allow as many.
+    :raises WrongValue: if the system does not allow so many.
     """
     try:
         import resource
@@ -123,7 +124,7 @@ def _allow_files(count: int) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say which server, how many bots, and how long."""
+    """Add the arguments for the server, the number of bots, and the time."""
     parser.add_argument("url", metavar="URL", help="such as ws://localhost:8000/ws")
     parser.add_argument("--count", type=int, default=50, help="bots (default: 50)")
     parser.add_argument(
@@ -187,7 +188,7 @@ class Bots:
         self._crowd.at(self._crowd.now() + delay, step)
 
     def _pulse(self, due: float) -> None:
-        """Measure how late the bots themselves are: a busy machine measures only itself."""
+        """Measure how late the bots run themselves, because a busy machine delays all figures."""
         now = self._crowd.now()
         self.seen.own_lateness.add(now - due)
         following = max(due + PULSE, now)
@@ -199,10 +200,10 @@ class Bots:
 
     @property
     def bot(self) -> Bot:
-        """The program."""
+        """The program of each player."""
         return self._plan.bot
 
-    # What people read.
+    # The report.
 
     def _on_progress(self) -> None:
         seen = self.seen
@@ -254,7 +255,7 @@ class Bots:
 
 
 class Samples:
-    """Seconds that were measured: all of a few, and some of many, chosen at random."""
+    """Measured seconds.  Of many measurements, ``SAMPLES`` are kept, chosen at random."""
 
     def __init__(self) -> None:
         self._kept: list[float] = []
@@ -277,9 +278,9 @@ class Samples:
         return sorted(self._kept)[min(len(self._kept) - 1, int(share * len(self._kept)))]
 
     def text(self, nothing: str = "") -> str:
-        """Return the measurements in milliseconds.
+        """Return a text with percentiles of the measurements, in milliseconds.
 
-        :param nothing: the name of what was not there.
+        :param nothing: the name of the missing things, for a text without measurements.
         """
         half, most = self.percentile(0.5), self.percentile(0.99)
         if half is None or most is None:
@@ -291,7 +292,7 @@ class Samples:
 
 
 class Seen:
-    """All that the bots saw."""
+    """The counters and measurements of all bots."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
@@ -303,7 +304,7 @@ class Seen:
         self.most_open = 0
         self.marked = (0, 0, 0.0)
         self.ends = False
-        """True once the run is over: the goodbyes do not count."""
+        """True once the run is over.  Connections that end from then on do not count."""
         self.closes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
@@ -321,7 +322,7 @@ class _Player:
         self._number = number
         self._program: Generator[object, None, object] | None = None
         self._tried_at = 0.0
-        self._states: dict[object, int] = {}  # the number of the state, by room
+        self._states: dict[object, int] = {}  # the number of the last state of each room
         self._open = False
         self.begun = False
         self.ended = False
@@ -334,12 +335,12 @@ class _Player:
 
     @property
     def received(self) -> int:
-        """Bytes."""
+        """The number of received bytes."""
         return self._driver.received
 
     @property
     def sent(self) -> int:
-        """Bytes."""
+        """The number of sent bytes."""
         return self._driver.sent
 
     @property
@@ -352,7 +353,7 @@ class _Player:
         """Connect."""
         self.link.connect()
 
-    # What happens to the link.  ``_tap`` calls these before the machine hears of it.
+    # Calls of the link's machine.  ``_tap`` has each of these called just before the machine.
 
     def _begin(self, epoch: int) -> None:
         self._tried_at = self._bots.seen.now()
@@ -435,7 +436,7 @@ class _Player:
         good = type(wait) in (int, float) and 0 <= wait < math.inf
         if not good:
             raise WrongValue(f"a bot yields the seconds that it waits, got {wait!r}")
-        # Among the callbacks of the link: a request, say, would never end there either.
+        # The program runs as a callback of the link, so a blocking call raises DeadlockError.
         self._bots.at(wait, lambda: self.link._delivery.run_soon(lambda: self._run(self._next)))
 
     def _run(self, step: Callable[[], None]) -> None:
@@ -458,7 +459,7 @@ class _Player:
 
 
 def _tap(machine: Any, name: str, hear: Callable[..., None]) -> None:
-    """Let ``hear`` hear of each call of a method of a machine."""
+    """Have ``hear`` called with the arguments of each call of a machine's method, before it."""
     method = getattr(machine, name)
 
     def heard(*arguments: Any, **more: Any) -> Any:

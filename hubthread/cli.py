@@ -1,8 +1,8 @@
 """The command line: ``hubthread serve``, ``hubthread demo`` and more.
 
 Exit status: 0 after an orderly end, also by Ctrl-C or SIGTERM; 1 if the command cannot listen,
-cannot use the certificate or is refused by the server; 2 for wrong arguments.  In the last two
-cases a line on stderr says why.
+cannot use the certificate or is refused by the server; 2 for wrong arguments.  With 1 and 2 a line
+on stderr says why.
 
 SIGUSR1 writes the stack of every thread to stderr and changes nothing.
 
@@ -73,7 +73,7 @@ _LONGEST_DRAIN = 3600
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of the process.
 
-    Its handlers for SIGINT and SIGTERM stay when it returns.
+    The command's handlers for SIGINT and SIGTERM stay after the return.
 
     :param arguments: the arguments; by default those of the process.
     :returns: the exit status.
@@ -232,7 +232,7 @@ def _run(
     """Start ``hub``, print what ``listen`` returns, and close the hub at the first signal.
 
     :param on_hangup: called for each SIGHUP; without it SIGHUP ends the process.
-    :param drain: seconds in which SIGTERM sends the clients elsewhere before that.
+    :param drain: seconds in which SIGTERM sends the clients elsewhere, before the hub closes.
     """
     # Show warnings and errors in the terminal, unless the program has set up logging itself.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -255,7 +255,7 @@ def _run(
             signal.signal(each, stop)
         if on_hangup is not None and hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda number, frame: None)
-        # In C, so that it works whatever hangs in Python.  A handler of the program stays.
+        # faulthandler works even if Python code hangs.  A handler of the program is kept.
         if _free("SIGUSR1") and hasattr(faulthandler, "register"):
             faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

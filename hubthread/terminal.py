@@ -1,7 +1,7 @@
-"""A client in a terminal, ``hubthread connect``: send messages by hand, and see what comes.
+"""``hubthread connect``: a client in a terminal, to send messages by hand and see the answers.
 
-Layer: top.  Threads: the main thread reads the lines of the user; the link's thread prints what
-comes.
+Layer: top.  Threads: the main thread reads the lines of the user; the link's thread prints the
+messages that arrive.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Terminal:
 
     :param out: gets the output.
     :param colours: True to print in colours.
-    :param buffer: returns what the user has typed so far; ``None`` where nobody types.
+    :param buffer: returns the text that the user has typed so far; ``None`` without a user.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Terminal:
             link.on("message", lambda data: self._print(clean(data), _GREEN))
 
     def join(self, name: str) -> None:
-        """Join a room, and print what comes from it."""
+        """Join a room, and print its messages."""
         if name in self._rooms:
             return
         room = self._rooms[name] = self._link.room(name, replay=REPLAY)
@@ -78,7 +78,7 @@ class Terminal:
         room.on("*", lambda message: self._message(label, message))
 
     def line(self, text: str) -> bool:
-        """Do what a line of the user says; return False at the end."""
+        """Run a line of the user; return False if it ends the program."""
         text = text.strip()
         try:
             if text == "/quit":
@@ -131,7 +131,7 @@ class Terminal:
             self._print(f"({fate})", _GREY)
 
     def _on_state(self, state: str, reason: str) -> None:
-        if state == "idle":  # the user has ended
+        if state == "idle":  # the user has ended the program
             return
         wait = self._link.retry_at
         text = f"{state}: {clean(reason)}" if reason else state
@@ -213,7 +213,7 @@ class _Interrupt:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         self._done = True
-        # Python gives up its handlers when it ends, and keeps what is ignored.
+        # Ignored, because Python removes its handlers when it ends, but keeps ignoring.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._left.set()
         # After two SIGINT at once ``input`` raises a SystemError, caused by the interrupt.
@@ -225,7 +225,7 @@ class _Interrupt:
             raise KeyboardInterrupt
 
     def send(self) -> None:
-        """Interrupt the main thread, and wait until it has noticed, from any other thread."""
+        """Interrupt the main thread, and wait until it has noticed.  Any other thread."""
         while not self._done:
             os.kill(os.getpid(), signal.SIGINT)
             # Python loses a signal that comes just before the read begins to wait.
@@ -233,16 +233,16 @@ class _Interrupt:
 
 
 def _line_buffer() -> Callable[[], str] | None:
-    """Return the function that tells what is typed; it also lets the arrow keys work."""
+    """Return a function that returns the text typed so far.  It also makes arrow keys work."""
     try:
         import readline
-    except ImportError:  # Windows: the prompt is printed again without what was typed
+    except ImportError:  # Windows: the prompt is printed again without the typed text
         return lambda: ""
     return readline.get_line_buffer
 
 
 def _message(text: str) -> tuple[str | int, dict[str, Any]]:
-    """Return type and fields of a message."""
+    """Return the type and the fields of a message."""
     header, _, rest = text.partition(" ")
     if not header:
         raise ValueError('expected a type, and perhaps fields: say {"text": "hi"}')
@@ -262,7 +262,7 @@ def _json(value: object) -> str:
 
 
 def clean(value: object) -> str:
-    """Return text that cannot command the terminal."""
+    """Return the text of a value, with its control characters escaped."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode()
         for each in str(value)

@@ -1,6 +1,6 @@
-"""A hub in a terminal, ``hubthread top``: the figures of its monitor page, every two seconds.
+"""``hubthread top``: the figures of a hub's monitor page in a terminal, every two seconds.
 
-Layer: top.  Threads: the main thread asks and prints.
+Layer: top.  Threads: the main thread asks the monitor and prints.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def run(chosen: argparse.Namespace) -> int:
         text = lines(source.ask(), size.columns, size.lines, colours=colours)
         sys.stdout.write("\n".join(text) + "\n")
         return 0
-    first = source.ask()  # before the screen changes: an error stays to be read
+    first = source.ask()  # before the screen changes, so that an error stays readable
     sys.stdout.write(_SCREEN)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -105,10 +105,13 @@ def _watch(source: Source, data: dict[str, Any], colours: bool) -> None:
 
 
 class Source:
-    """A monitor page that is asked for its figures.
+    """The figures of a monitor page.
 
-    :param url: the address of the page; what is behind ``#token=`` is the token.
-    :raises WrongValue: for anything but an address of HTTP.
+    :param url: the address of the page.  The token may follow it, after ``#token=``.
+    :param token: the token, if the address has none.
+    :param clients: the order of the clients; None for that of the page.
+    :param rooms: the order of the rooms; None for that of the page.
+    :raises WrongValue: for an address that is not of HTTP.
     """
 
     def __init__(
@@ -128,7 +131,7 @@ class Source:
         wanted = urlencode({name: value for name, value in query.items() if value})
         self._url = urlunsplit((parts.scheme, parts.netloc, f"{path}data", wanted, ""))
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        # No redirect: it would carry the token to another place.
+        # Follow no redirect: it would take the token to another server.
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._next = 0
 
@@ -146,7 +149,7 @@ class Source:
                 text = error.read(200).decode("utf-8", "replace")
             raise NoAnswer(f"the monitor answers {error.code}: {clean(text)}") from None
         except (OSError, ValueError) as error:
-            raise NoAnswer(f"no answer of a monitor: {clean(error)}") from None
+            raise NoAnswer(f"the monitor does not answer: {clean(error)}") from None
         if not isinstance(found, dict) or "samples" not in found:
             raise NoAnswer("this is not the page of a monitor")
         self._next = max(0, found["samples"]["next"] - 1)
@@ -229,7 +232,7 @@ def lines(data: dict[str, Any], width: int, height: int, *, colours: bool = Fals
         f"late {seconds(rate['late'])}   skipped {per_second(rate['skipped'])}"
     )
     found += [_fit(figures, width), _fit(hub_and_ticks, width)]
-    nodes = data.get("nodes", ())  # an older hub tells none
+    nodes = data.get("nodes", ())  # an older hub sends no nodes
     if nodes:
         hubs = ", ".join(
             f"{node['name']} {count(node['clients'])}"
@@ -274,28 +277,28 @@ def _table(columns: Sequence[Column], rows: list[dict[str, Any]], width: int) ->
 
 
 def _fit(text: str, width: int) -> str:
-    """Return the text without what could command the terminal, cut to the width."""
+    """Return the text without control characters, cut to the width."""
     text = clean(text)
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
 
 
 def count(number: float | None) -> str:
-    """Return a number of things."""
+    """Return a number of things as text."""
     return "-" if number is None else f"{number:,.0f}"
 
 
 def per_second(number: float) -> str:
-    """Return a rate."""
+    """Return a rate as text."""
     return f"{number:,.0f}/s" if number >= 10 or not number else f"{number:.2g}/s"
 
 
 def percent(share: float | None) -> str:
-    """Return a share of 1."""
+    """Return a share, where 1 is all, as text."""
     return "-" if share is None else f"{share * 100:.3g} %"
 
 
 def size_of(number: float) -> str:
-    """Return a number of bytes."""
+    """Return a number of bytes as text."""
     for unit in ("B", "KB", "MB"):
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -304,7 +307,7 @@ def size_of(number: float) -> str:
 
 
 def seconds(number: float | None) -> str:
-    """Return a time."""
+    """Return a number of seconds as text."""
     if number is None:
         return "-"
     if number < 1:

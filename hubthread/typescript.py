@@ -1,7 +1,7 @@
-"""TypeScript interfaces of the messages of a matcher and of rooms: ``hubthread types``.
+"""``hubthread types``: TypeScript interfaces for the messages of a matcher and of rooms.
 
-Each handler gives the fields of a message to the server, and the type of its answer.  Each type
-of a push has a ``Literal`` field with the header, and gives a message from the server.
+The messages to the server, and the answers, come from the types of the handlers.  The messages
+from the server come from the types of pushes, each with a ``Literal`` field for the header.
 
 Layer: top.  Threads: pure functions; any thread may call them.
 """
@@ -65,7 +65,7 @@ export interface TypedRoom extends Omit<client.Room, "send" | "on"> {
 }
 """
 
-# Of the interfaces below, and of TypeScript itself.
+# Names that the file uses for its own interfaces, or that TypeScript has.
 _TAKEN = frozenset(
     {"Sent", "Answers", "Received", "TypedHub", "TypedRoom", "Given", "Roomless", "Listen"}
     | {"client", "Array", "Omit", "Promise", "Record", "AbortSignal"}
@@ -77,8 +77,8 @@ _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 def declarations(matcher: MatcherMap[Any, Any], pushes: Iterable[Any], source: str) -> str:
     """Return the text of a ``.d.ts`` file.
 
-    :param pushes: types of what the server pushes: each, or each member of a union, has a field
-        ``type`` with a ``Literal``.
+    :param pushes: the types of the server's pushes.  Each type, or each member of a union, has a
+        field ``type`` with a ``Literal``.
     :param source: the name of the matcher, for the first line.
     :raises WrongValue: for a type that no message can have.
     """
@@ -91,7 +91,7 @@ def declarations(matcher: MatcherMap[Any, Any], pushes: Iterable[Any], source: s
         sent.append((name, writer.payload(payload, field)))
         if result not in (None, type(None)):
             answers.append((name, result))
-    # Afterwards, so that a field with a default may be missing in what a client sends.
+    # Only now: a field with a default may be missing in a message that a client sends.
     writer.complete = True
     told = [(name, writer.answer(result)) for name, result in answers]
     for push in pushes:
@@ -114,7 +114,7 @@ class _Writer:
     def __init__(self) -> None:
         self.interfaces: dict[str, str] = {}
         self.complete = False
-        """True for what the server sends: no field is missing."""
+        """True while types of the server's messages are written, in which no field is missing."""
         self._names: dict[Any, str] = {}
 
     def payload(self, payload: Any, field: str) -> str:
@@ -128,7 +128,7 @@ class _Writer:
         return f'Omit<{text}, "{field}">' if has_header else text
 
     def answer(self, result: Any) -> str:
-        """Return the type of an answer: what is no record stands under ``data``."""
+        """Return the type of an answer.  A value that is not a record is in the field ``data``."""
         texts = []
         for kind in _members(result):
             container = get_origin(kind) or kind
@@ -174,7 +174,7 @@ class _Writer:
         known = exact_json_type(cls)
         if known is not None:
             found = sorted(_JSON[each] for each in known.accepts if each in _JSON)
-            # What is read as text or as a number is written as text.
+            # A type that is read from text or from a number is written as text.
             text = "string" if "string" in found else " | ".join(dict.fromkeys(found))
             return text if known.decode is not None and text else "unknown"
         if issubclass(cls, enum.Flag):
@@ -190,7 +190,7 @@ class _Writer:
             items = (f"{each.name}: {self.written(each.hint)}" for each in fields)
             return f"[{', '.join(items)}]"
         name = self._names[hint] = self._name_for(cls, arguments)
-        self.interfaces[name] = ""  # its place, before the types that it names
+        self.interfaces[name] = ""  # keeps its place before the interfaces that it uses
         lines = [
             f"  {_key(each.name)}{'' if each.needed or self.complete else '?'}: "
             f"{self.written(each.hint)}\n"
@@ -210,7 +210,7 @@ class _Writer:
 
 
 def _fields(cls: Any, arguments: tuple[Any, ...]) -> list[RecordField] | None:
-    """Return the fields of a record; ``None`` for a class that is none."""
+    """Return the fields of a record; ``None`` for a class that is not a record."""
     if hasattr(cls, "model_fields"):  # pydantic
         return [
             RecordField(field.alias or name, field.annotation, field.is_required(), name)
@@ -275,10 +275,10 @@ def _doc(cls: type) -> str:
 
 
 def check_pushes(pushes: Mapping[str, Any], field: str = "type") -> None:
-    """Refuse a type that tells no header.
+    """Refuse a type of a push that has no header.
 
     :param pushes: the types, by their names.
-    :raises WrongValue: for such a type.
+    :raises WrongValue: for a type without a ``Literal`` field for the header.
     """
     for name, hint in pushes.items():
         for kind in _members(hint):

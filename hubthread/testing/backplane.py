@@ -1,8 +1,8 @@
 """A backplane in virtual time: a server in memory, which fails when a test says so.
 
-A link does with the server what the link to Redis does: it sends the batches that wait, hears
-what the server publishes, and fetches what it has missed.  Each link is a job of the clock.  The
-order of what arrives, and the search for holes, are those of ``backplane.redis.room``.
+A link uses the server as a ``RedisLink`` uses Redis: it sends waiting batches, hears published
+batches, and fetches missed batches.  Each link is a job of the clock.  ``backplane.redis.room``
+orders the arriving batches and finds the holes, as with Redis.
 
 Layer: testing.  Threads: only the thread that made the clock.
 """
@@ -37,7 +37,7 @@ LEASE = 10.0
 """Seconds without a sign of life after which a hub counts as dead."""
 
 HOLD = 10.0
-"""Seconds after the loss of the server in which pushes are accepted, as with Redis."""
+"""Seconds after the loss of the server in which pushes are accepted: ``RedisBackplane.hold``."""
 
 
 class _Stored:
@@ -48,16 +48,17 @@ class _Stored:
         self.top = 0
         self._keep = keep
         self._now = now
-        self._entries: deque[tuple[Arrival, Any]] = deque()  # as the room reads each in a stream
+        # Each batch as an arrival, and as an entry of a stream in Redis.
+        self._entries: deque[tuple[Arrival, Any]] = deque()
         self._used = now()
-        self._taken: dict[str, tuple[int, int]] = {}  # by origin: the last number, its offset
+        self._taken: dict[str, tuple[int, int]] = {}  # the last number and offset, by origin
 
     def place(self, batch: Batch, *, fenced: bool) -> tuple[Arrival | None, int]:
         """Place a batch, once.
 
-        :param fenced: True to give it no place.
-        :returns: what is published, None for a batch that was placed before or has no place; and
-            the offset of the last message, 0 if it has no place.
+        :param fenced: True to refuse the batch, so that it gets no place.
+        :returns: the arrival to publish, or None for a batch that was placed before or is refused;
+            and the offset of the last message, 0 if the batch is refused.
         """
         origin = batch.room.origin
         number, offset = self._taken.get(origin, (0, 0))
@@ -77,7 +78,7 @@ class _Stored:
         return arrival, self.top
 
     def after(self, offset: int) -> list[Any]:
-        """Return the entries behind an offset, as far as they are kept."""
+        """Return the kept entries after an offset."""
         entries, keep = self._entries, self._keep
         if self._now() - self._used > keep.ttl:
             entries.clear()
@@ -91,7 +92,7 @@ class VirtualBackplane(MemoryBackplane):
     """The server.
 
     :param clock: the clock of all hubs.
-    :param local: as of ``RedisBackplane``.
+    :param local: see ``RedisBackplane``.
     """
 
     def __init__(self, clock: FakeClock, local: bool = False) -> None:
@@ -100,7 +101,7 @@ class VirtualBackplane(MemoryBackplane):
         self.local = local
         self.links: list[VirtualLink] = []
         self.run = 1
-        """The number of the server: another one takes over at each failover."""
+        """The number of the server.  Each failover makes a new server."""
         self._stored: dict[str, _Stored] = {}
         self._present: dict[str, dict[str, dict[VirtualLink, str]]] = {}  # by room, by key
         self._counts: dict[str, dict[VirtualLink, int]] = {}
@@ -120,7 +121,7 @@ class VirtualBackplane(MemoryBackplane):
         return len(hearing)
 
     def stored(self, room: Room) -> _Stored:
-        """Return a room; begin an epoch if it has none."""
+        """Return a room, and begin an epoch if the room has none."""
         if room.name not in self._stored:
             epoch = f"{self.run}-{len(self._stored) + 1}"
             made = _Stored(epoch, room.keep, self.clock.now)
@@ -134,7 +135,7 @@ class VirtualBackplane(MemoryBackplane):
     def place(self, batch: Batch) -> tuple[str, int]:
         """Place a batch, and publish it.
 
-        :returns: its epoch and the offset of its last message, 0 if it is refused.
+        :returns: the epoch, and the offset of the last message; 0 if the batch is refused.
         """
         stored = self.stored(batch.room)
         arrival, top = stored.place(batch, fenced=self._fences(batch.room.name, batch.token))
@@ -144,7 +145,7 @@ class VirtualBackplane(MemoryBackplane):
         return stored.epoch, top
 
     def fail_over(self) -> None:
-        """Begin anew, without any room; every link has to connect again."""
+        """Lose all rooms and leases, as a new server does; every link has to connect again."""
         self.run += 1
         self._stored.clear()
         self._leases.clear()
@@ -153,7 +154,7 @@ class VirtualBackplane(MemoryBackplane):
             link.lose_connection()
 
     def state(self, link: VirtualLink, room: str, members: Mapping[str, str], count: int) -> None:
-        """Note who is in a hub's side of a room, and tell all hubs."""
+        """Note the members that a room has in one hub, and tell all hubs."""
         present = self._present.setdefault(room, {})
         for key in [key for key, texts in present.items() if link in texts and key not in members]:
             del present[key][link]
@@ -166,7 +167,7 @@ class VirtualBackplane(MemoryBackplane):
             other.look(room)
 
     def leave(self, link: VirtualLink, staying: Collection[str] = ()) -> None:
-        """Take a hub out of all rooms but those where it stays."""
+        """Remove the members of a hub from all rooms, except the rooms ``staying``."""
         for room in [room for room in self._counts if room not in staying]:
             self.state(link, room, {}, 0)
 
@@ -178,13 +179,15 @@ class VirtualBackplane(MemoryBackplane):
 
 
 class _Side:
-    """One room of one hub: who is in here, and who is in everywhere, as the hub was told."""
+    """One room of one hub: the members in this hub, and the members in all hubs."""
 
     def __init__(self, room: Room) -> None:
         self.room = room
+        # In this hub.
         self.members: dict[str, str] = {}
         self.count = 0
-        self.changed = False
+        self.changed = False  # the server is to be told
+        # In all hubs, as the receiver was told.
         self.told: dict[str, str] = {}
         self.told_count = 0
 
@@ -198,7 +201,7 @@ class VirtualLink(MemoryLink):
         self._host: BackplaneHost | None = None
         self._job: Job | None = None
         self._sides: dict[str, _Side] = {}
-        self._live: list[Room] = []  # those, and the ones that end
+        self._live: list[Room] = []  # all rooms, also detached rooms whose pushes have not arrived
         self._wanted: deque[Room] = deque()
         self._incoming: deque[tuple[str, Arrival]] = deque()
         self._unanswered: list[Batch] = []
@@ -207,12 +210,13 @@ class VirtualLink(MemoryLink):
         self._lost_connection = False
         self._run = server.run
         self._cut_at: float | None = None
-        self._late_records: dict[str, Callable[[], object]] = {}  # by key, while it is cut
+        # The changes of records that wait while the link is cut, by key.
+        self._late_records: dict[str, Callable[[], object]] = {}
         self._looks = self._shown_only = 0
         self.came_at = -math.inf
         """The time at which the link came to another server than before."""
         self.dropping = 0
-        """The number of messages of the server that will not come."""
+        """The number of next messages of the server that are lost on their way."""
 
     # The hub.
 
@@ -373,7 +377,7 @@ class VirtualLink(MemoryLink):
         for room in list(self._sides):
             self.detach(room)
         if self._job is not None and not self._job.running:
-            self._server.clock.run(self._job)  # what waits has its place before the hub goes
+            self._server.clock.run(self._job)  # waiting pushes get their places before the end
             self._job.over = True
         self._server.links.remove(self)
         super().close(timeout)
@@ -405,7 +409,7 @@ class VirtualLink(MemoryLink):
             self.lose_connection()
 
     def lose_connection(self) -> None:
-        """Lose what is on its way, and connect again at once, if the server can be reached."""
+        """Lose all messages on their way, and connect again at once, unless the link is cut."""
         self._lost_connection = True
         self._incoming.clear()
         for side in self._sides.values():
@@ -420,14 +424,14 @@ class VirtualLink(MemoryLink):
     # The server.
 
     def hear(self, room: str, arrival: Arrival) -> None:
-        """Take a batch that is published, if it comes through."""
+        """Take a published batch, unless it is lost on its way."""
         attached = any(each.name == room for each in self._live)
         if attached and self._cut_at is None and not self._drops():
             self._incoming.append((room, arrival))
             self._wake()
 
     def look(self, room: str) -> None:
-        """Tell the hub who has come to a room, and who has gone."""
+        """Tell the hub which users have come to a room, and which have left."""
         side = self._sides.get(room)
         if side is None or self._cut_at is not None or not side.room.epoch:
             return

@@ -30,13 +30,13 @@ __all__ = ["Ended", "Endpoint", "HubEndpoint", "Opened", "VirtualDriver", "hub_l
 
 
 class Opened(NamedTuple):
-    """The handshake is complete."""
+    """The event of a complete handshake."""
 
     subprotocol: str | None
 
 
 class Ended(NamedTuple):
-    """The connection has ended."""
+    """The event of the connection's end."""
 
     code: int
     reason: str
@@ -46,10 +46,10 @@ class Endpoint(Protocol):
     """The link's end of a connection in memory."""
 
     wake: Callable[[], object]
-    """Called when there are events."""
+    """Called by the endpoint when ``events`` has something to return."""
 
     def events(self) -> list[Opened | Ended | WrongAnswer | OSError | str | bytes]:
-        """Take what has happened so far: ``str`` and ``bytes`` are messages."""
+        """Take all events so far.  ``str`` and ``bytes`` are messages."""
 
     def send(self, data: str | bytes) -> None:
         """Send a message."""
@@ -217,7 +217,7 @@ class HubEndpoint:
         found: list[Opened | Ended | WrongAnswer | OSError | str | bytes] = []
         if self._new:
             self._new = False
-            # Not that of the hub's client, which there may not be before the first message.
+            # Read from the answer: there may be no client of the hub before the first message.
             spoken = f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode()
             found.append(Opened(SUBPROTOCOL if spoken in self._client._transport.answer else None))
         found += self._client.messages()
@@ -227,7 +227,7 @@ class HubEndpoint:
             found.append(Ended(0 if code is None else code, self._client.close_reason))
         return found
 
-    # The bytes are put on their way without ``settle``: the caller holds the link's lock.
+    # These methods do not run the hub (``settle``), because the caller holds the link's lock.
 
     def send(self, data: str | bytes) -> None:
         """See ``Endpoint``."""

@@ -1,7 +1,7 @@
 """Play the record of a room: the same callbacks with the same inputs, in the same order.
 
-The room is a real one, in a virtual hub.  Its clock and its queue do not run: the record says what
-happens next.  Members are clients whose messages go nowhere.
+The room is a real room, in a virtual hub.  Its clock and its queue do not run: the record says
+what happens next.  Members are clients whose messages go nowhere.
 
 Layer: testing.  Threads: the thread that calls ``replay``.
 """
@@ -48,33 +48,33 @@ class Replay:
     hashes: list[str] = field(default_factory=list)
     """The hash of the state after each tick; after each closure in a room without ticks."""
     differs: int | None = None
-    """The tick after which the state is not that of the record for the first time; ``None``: it is
-    the same all the time.  In a room without ticks the number of the hash, from 1."""
+    """The first tick after which the state differs from the record; ``None`` if it never differs.
+    In a room without ticks it is the number of the hash, from 1."""
     errors: list[BaseException] = field(default_factory=list)
-    """The errors that the callbacks have raised."""
+    """The errors that the callbacks have raised in the replay."""
     recorded_errors: list[str] = field(default_factory=list)
-    """The errors that they raised when they were recorded, as text."""
+    """The errors that the callbacks had raised in the record, as text."""
     marks: list[str] = field(default_factory=list)
-    """Sources of a difference that the callbacks read: clocks, and chance without a seed."""
+    """The possible causes of a difference that the callbacks use: clocks, and random numbers
+    without a seed."""
     end: str = ""
-    """The reason that the record ends with; empty if the process has died first."""
+    """The reason of the room's end; empty if the process has died first."""
 
 
 def replay(path: str | os.PathLike[str], option: HotlineFrameOption[Any]) -> Replay:
-    """Play the record of a room again, as fast as it goes; return what has come of it.
+    """Play the record of a room again, as fast as possible; return the outcome.
 
     ::
 
         def test_that_fault():
             assert replay("arena.jsonl", option).errors == []
 
-    In a replay a client has its ``connection_id`` and its ``user``, and what it is sent goes
-    nowhere.
+    In a replay a client has its ``connection_id`` and its ``user``.  Messages to it go nowhere.
 
     :param path: a file that ``HotlineFrameOption(record=path)`` has written.
-    :param option: the option of the room, or one of changed functions.
+    :param option: the option of the room, or an option with changed functions.
     :raises OSError: if the file cannot be read.
-    :raises UsageError: if it is no record, or one that cannot be played: it has a closure without
+    :raises UsageError: if the file is not a record, or cannot be played: it has a closure without
         a name, or a gate that was not made in the room's own callbacks.
     """
     given: object = option
@@ -91,7 +91,7 @@ def replay(path: str | os.PathLike[str], option: HotlineFrameOption[Any]) -> Rep
 
 
 _SILENT = logging.Logger("replay", logging.CRITICAL + 1)  # noqa: LOG001 - nobody configures it
-"""An error that was logged once is not logged again."""
+"""Logs nothing: the errors of the record have been logged once."""
 
 
 class _Lines:
@@ -107,7 +107,7 @@ class _Lines:
         first = next(iter(self), None)
         if not isinstance(first, dict) or first.get("hubthread") != VERSION:
             raise UsageError(
-                f"{self._path} is no record of a room: expected a file that "
+                f"{self._path} is not the record of a room: expected a file that "
                 f"HotlineFrameOption(record=…) has written"
             )
         return first
@@ -116,7 +116,7 @@ class _Lines:
         for text in self._file:
             self.number += 1
             if not text.endswith("\n"):
-                return  # the process has died while it wrote the line
+                return  # the process died while it wrote the line
             try:
                 yield json.loads(text)
             except ValueError:
@@ -147,7 +147,7 @@ class _Player:
         self._frame: FrameControl[Any] = quiet.run(hub.hotline(name))
         self._loop = loop = self._frame._loop
         job: Any = loop._drive
-        job.over = True  # it is never called again
+        job.over = True  # the clock never runs the room
         loop._drive = _Still()
         loop.random = random.Random(head.get("seed"))
         loop._sync = _NoSync()  # type: ignore[assignment]
@@ -174,7 +174,7 @@ class _Player:
         }
 
     def play(self, lines: _Lines) -> None:
-        """Play all lines.  In a job of the clock, which is the room's thread."""
+        """Play all lines.  Runs in a job of the clock, which counts as the room's thread."""
         loop = self._loop
         loop.runner = thread_id()
         try:
@@ -186,11 +186,11 @@ class _Player:
                 name = next(iter(line), "") if isinstance(line, dict) else ""
                 act = self._acts.get(name)
                 if act is None:
-                    raise lines.refusal("it is none of a record")
+                    raise lines.refusal("this is not a line of a record")
                 try:
                     act(line)
                 except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-                    raise lines.refusal(f"it does not fit: {error!r}") from error
+                    raise lines.refusal(f"the line does not fit the room: {error!r}") from error
                 except HubThreadError as error:
                     raise lines.refusal(str(error)) from error
         finally:
@@ -232,9 +232,10 @@ class _Player:
         self._queued(client in self._frame, partial(self._frame.hangup, client))
 
     def _queued(self, needed: bool, change: Callable[[], object]) -> None:
-        """Run what a change of the membership has put into the queue.
+        """Run the closure that a change of the membership puts into the queue.
 
-        :param needed: False if a callback of the room has made the change: it waits in the queue.
+        :param needed: False if a callback of the room has made the change already, so that its
+            closure waits in the queue.
         """
         place = 0
         if needed:
@@ -276,7 +277,7 @@ class _Player:
         number, member, value = line["answer"]
         gate: Any = self._countdown(number)
         if not isinstance(gate, BaseInputGate):
-            raise UsageError("the number is of no gate")
+            raise UsageError(f"countdown {number} is not a gate")
         gate.answer(self._client(member), value)
 
     def _done(self, line: dict[str, Any]) -> None:
@@ -299,7 +300,7 @@ class _Player:
 
     def _countdown(self, number: int) -> Countdown:
         if not 1 <= number <= len(self._countdowns):
-            raise UsageError(f"countdown {number} was not begun: the callbacks are others now")
+            raise UsageError(f"countdown {number} was not begun: the callbacks have changed")
         return self._countdowns[number - 1]
 
     def _value(self, pair: list[Any]) -> Any:
@@ -322,7 +323,7 @@ def _hears(frame: object, obj: object, ctx: object) -> None:
 
 
 class _Still:
-    """The drive of a room that does not run by itself."""
+    """The stand-in for the drive of a room, which never runs by itself."""
 
     phase = 0.0
     handovers = 0
@@ -341,17 +342,17 @@ class _NoSync:
 
 
 class _Watch:
-    """Numbers the countdowns as the recorder has."""
+    """The stand-in for the recorder, which numbers the countdowns as the recorder did."""
 
     def __init__(self, countdowns: list[Countdown]) -> None:
         self.added = countdowns.append
 
     def own(self, work: Callable[[], object]) -> Callable[[], object]:
-        """Return the work."""
+        """Return ``work`` unchanged."""
         return work
 
     def closure(self, work: object, run: Callable[[], object], *_: object) -> Any:
-        """Return the work."""
+        """Return ``run`` unchanged."""
         return run
 
     def answer(self, *_: object) -> None:
@@ -361,7 +362,7 @@ class _Watch:
 
 
 class _Nowhere:
-    """The connection of a member in a replay: all that is sent has gone at once."""
+    """The connection of a member in a replay.  Each message counts as consumed at once."""
 
     ended_by = code = limit = None
     reason = ""
