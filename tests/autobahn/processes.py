@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 60.0
+"""Seconds until the echo server counts as hung."""
 
 
 class SuiteError(Exception):
@@ -69,7 +71,7 @@ def echo_server(*, compression: bool) -> Iterator[str]:
     # Its errors go to our own stderr, where the test runner collects them.
     with started(command, stderr=None) as server:
         try:
-            line = server.next(30) or ""
+            line = server.next(TIMEOUT) or ""
         except TimeoutError:
             raise SuiteError("the echo server does not start") from None
         listening = re.fullmatch(r"listening (ws://\S+)", line)
@@ -80,7 +82,7 @@ def echo_server(*, compression: bool) -> Iterator[str]:
             raise SuiteError(f"the echo server ended by itself, with status {status}")
         server.process.terminate()
         try:
-            status = server.process.wait(15)
+            status = server.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             raise SuiteError("the echo server does not stop when told to") from None
         if status != 0:

@@ -19,6 +19,7 @@ from hubthread import (
     SocketPeriod,
     WebsocketPeriod,
 )
+from hubthread.clients import raw
 from tests.support import (
     TIMEOUT,
     Items,
@@ -131,8 +132,14 @@ def test_tcp_violation_closes_peer_with_warning(
 
 
 def test_tcp_silent_in_message_ends_peer() -> None:
-    with serving(socket_period=SocketPeriod(pong_wait=0.05)) as s, tcp_peer(listen(s)) as peer:
+    sent = threading.Event()
+    fields: dict[str, Any] = {
+        "on_handshake": lambda request: sent.wait(TIMEOUT),  # the time begins behind it
+        "socket_period": SocketPeriod(pong_wait=0.05),
+    }
+    with serving(**fields) as s, tcp_peer(listen(s)) as peer:
         peer.send(b"half a mess")
+        sent.set()
         assert peer.rest() == b""
         assert ended(s) == {"silent": 1}
         assert s.hub.statistics().limits_struck["silence"] == 1
@@ -188,8 +195,9 @@ def test_tcp_half_closed_peer_gets_answers() -> None:
         assert (ctx.ws_conn.code, ctx.ws_conn.clean) == (1005, True)
 
 
-def test_tcp_half_closed_peer_gets_earlier_pushes() -> None:
+def test_tcp_half_closed_peer_gets_earlier_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub thread may send them after the end of the peer's half."""
+    monkeypatch.setattr(raw, "FLUSH_TIME", TIMEOUT)
     busy = threading.Event()
 
     def say(ctx: Any, meta: Any) -> bool:

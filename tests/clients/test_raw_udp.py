@@ -24,6 +24,7 @@ from hubthread import (
     Request,
     SocketPeriod,
 )
+from hubthread.net.udp import socket as udp_socket
 from tests.support import (
     TIMEOUT,
     Items,
@@ -255,41 +256,52 @@ def test_udp_full_table_replaces_unproven_peer() -> None:
         assert s.hub.clients_num() == 3
 
 
-def test_udp_silent_peer_ends_and_answered_ping_keeps_peer() -> None:
+def test_udp_silent_peer_ends_and_answered_ping_keeps_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A ping is an empty datagram, and so is its answer; only proven peers get pings."""
-    period = SocketPeriod(ping_period=0.2, pong_wait=2.0)
+    now = 1000.0  # the time of pings and of silence, which stands still meanwhile
+    monkeypatch.setattr(udp_socket, "monotonic", lambda: now)
+    period = SocketPeriod(ping_period=1 / 64, pong_wait=1 / 8)
     closed: Items[Any] = Items()
-    with serving(
-        on_receive_message=echo,
-        on_connection_close=lambda ctx, meta: closed.add(ctx),
-        socket_period=period,
-    ) as s:
+    with (
+        serving(
+            on_receive_message=echo,
+            on_connection_close=lambda ctx, meta: closed.add(ctx),
+            socket_period=period,
+        ) as s,
+        contextlib.ExitStack() as stack,
+    ):
         server = listen(s, UDP)
-        with udp_peer(server) as alive, udp_peer(server) as mute, udp_peer(server) as once:
-            alive.send(b"", b"")
+        alive, busy, mute, once = (stack.enter_context(udp_peer(server)) for _ in range(4))
+        for peer in (alive, busy):
+            peer.send(b"", b"")
             s.came()
-            mute.send(b"", b"")
-            once.send(b"knock")
-            assert once.message() == b"knock"
-            gone = {s.came(), s.came()}
-            for _ in range(12):  # longer than pong_wait
-                assert alive.message() == b""
-                alive.send(b"")
-            assert set(closed.wait(2)) == gone
-            for ctx in gone:
-                assert ctx.ws_conn.ended_by == "silent"
-                assert ctx.ws_conn.reason == "silent for 2 s"
-            assert mute.messages(2) == [b"", b""]
-            alive.send(b"still here")
-            while (answer := alive.message()) == b"":
-                alive.send(b"")
-            assert answer == b"still here"
-            closed.wait(3)
-            assert s.hub.statistics().ended_by == {"silent": 3}
-            assert s.hub.statistics().limits_struck["silence"] == 3
-            once.send(b"again")  # it is a new peer now
-            assert once.message() == b"again"
-            assert s.hub.statistics().clients_total == 4
+        mute.send(b"", b"")
+        once.send(b"knock")
+        assert once.message() == b"knock"
+        gone = {s.came(), s.came()}
+        for _ in range(12):  # longer than pong_wait
+            now += 1 / 64
+            assert alive.message() == b""
+            alive.send(b"")
+            busy.send(b"go on")  # its echo comes when the answer to the ping was seen
+            while busy.message() != b"go on":
+                pass
+        assert set(closed.wait(2)) == gone
+        for ctx in gone:
+            assert ctx.ws_conn.ended_by == "silent"
+            assert ctx.ws_conn.reason == "silent for 0.125 s"
+        assert mute.messages(2) == [b"", b""]
+        alive.send(b"still here")
+        assert alive.message() == b"still here"
+        now += 1 / 8
+        closed.wait(4)
+        assert s.hub.statistics().ended_by == {"silent": 4}
+        assert s.hub.statistics().limits_struck["silence"] == 4
+        once.send(b"again")  # it is a new peer now
+        assert once.message() == b"again"
+        assert s.hub.statistics().clients_total == 5
 
 
 @pytest.mark.parametrize("datagram", [b"x" * 1025, b"x" * 60_000, b"\xff"])
@@ -488,7 +500,8 @@ def test_udp_hub_closes_ends_peers() -> None:
     with serving(
         on_receive_message=echo, on_connection_close=lambda ctx, meta: closed.add(ctx)
     ) as s:
-        server = listen(s, UDP)
+        # An address of its own: on 127.0.0.1 another socket may get the free port.
+        server = s.hub.socket_handles("127.0.0.17", 0, UDP)
         peers = [udp_peer(server) for _ in range(20)]
         for peer in peers:
             peer.send(b"hello")

@@ -40,7 +40,10 @@ def test_flusher_has_no_thread_before_the_first_watch(runtime: Runtime) -> None:
     assert runtime.threads.count() == 0
 
 
-def test_flusher_uncorks_each_outbox_once(flusher: Flusher, runtime: Runtime) -> None:
+def test_flusher_uncorks_each_outbox_once(
+    flusher: Flusher, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 10 * TIMEOUT)
     boxes = [Box() for _ in range(3)]
     for box in boxes:
         assert flusher.watch(box)
@@ -58,6 +61,7 @@ def test_flusher_dozes_once_before_it_sleeps(
     flusher: Flusher, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outbox that is forgotten before it is due does not need to wake the thread again."""
+    monkeypatch.setattr(module, "LINGER", 10 * TIMEOUT)
     started: list[str] = []
     waits: list[float] = []
     asleep = threading.Semaphore(0)

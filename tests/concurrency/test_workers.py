@@ -49,7 +49,10 @@ def test_workers_blocked_work_does_not_hold_up_other_work(runtime: Runtime) -> N
     go.set()
 
 
-def test_workers_idle_worker_is_used_again(runtime: Runtime) -> None:
+def test_workers_idle_worker_is_used_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LINGER", 10 * TIMEOUT)
     runtime.workers._idle = idle = Announced()
     idents: list[int] = []
     for _ in range(50):
@@ -151,6 +154,7 @@ def test_workers_close_races_with_submits_that_run_or_are_refused(
 def test_workers_submit_without_a_thread_raises_but_uses_an_idle_worker(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "LINGER", 10 * TIMEOUT)
     runtime.workers._idle = idle = Announced()
     runtime.workers.submit(lambda: None)
     assert idle.rested.acquire(timeout=TIMEOUT)

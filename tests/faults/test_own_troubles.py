@@ -47,7 +47,7 @@ class Stage:
             if self.ends == "client":
                 ctx.close(1000, "by itself")
             elif self.ends == "hub":
-                self.hub.close(5.0)
+                self.hub.close(TIMEOUT)
             else:
                 (self.room if self.ends == "hotline" else self.game).close()
         except BaseException as error:  # noqa: BLE001 - the test shows it
@@ -73,7 +73,6 @@ class Stage:
             on_connection_start=start,
             on_receive_message=receive,
             on_connection_close=lambda ctx, meta: self.at("close", ctx),
-            close_timeout=10.0,
         ) as s:
             self.hub = s.hub
             self.room = s.hub.hotline()

@@ -270,8 +270,10 @@ def test_outbox_send_after_the_end_is_consumed() -> None:
     outbox, starter, _ = made(transport)
     outbox.send(b"waits")
     transport.wait_for_writer()
+    drain, end = Task(lambda: outbox.wait_consumed(None, TIMEOUT)), Task(outbox.end)
+    assert drain.result()  # once ``end`` has forgotten what waits, the writer waits no more
     transport.go_on.release()
-    outbox.end()
+    end.result()
     assert outbox.send(b"late") == 2
     assert outbox.wait_consumed(2, TIMEOUT)
     assert outbox.send_batch(b"ab", [b"a", b"b"], [None, None]) == 0

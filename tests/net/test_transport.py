@@ -308,7 +308,8 @@ def test_transport_reads_large_messages_in_large_pieces(
     """Large messages cost little CPU time, so there is no pause between reads."""
     for module in (transport_module, fairness):
         monkeypatch.setattr(module, "SLICE", 10.0)
-    with transport_pair("tcp", 1024 * 1024) as (transport, peer):
+    # Over TCP a busy kernel may still have some of the bytes on their way.
+    with transport_pair("unix") as (transport, peer):
         fill_up(peer)
         sizes = [len(transport.recv()) for _ in range(4)]
     assert sizes == [512, 2048, 8192, 32768]
