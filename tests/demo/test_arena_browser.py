@@ -274,9 +274,11 @@ def test_arena_page_replay_shows_the_last_seconds_again(
     ada = open_arena(driver, running, "ada")
     ada.hold("a", "w")
     ada.until(lambda: ada.draws("ada", LEFT, TOP))
+    ticks = ada.total("Ticks")
+    ada.until(lambda: ada.total("Ticks") > ticks + 10)  # the disc stays there for a while
     ada.let_go("a", "w")
     ada.hold("d", "s")
-    ada.until(lambda: ada.draws("ada", RIGHT, BOTTOM))
+    ada.until(lambda: not ada.draws("ada", LEFT, TOP))
     ada["#again"].click()
     ada.until_texts("#banner", "Replay, half speed")
     ada.until(lambda: ada.draws("ada", LEFT, TOP))
