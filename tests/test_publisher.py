@@ -22,6 +22,7 @@ from hubthread import (
     SettingError,
     WrongType,
 )
+from hubthread.backplane.redis import wire
 from hubthread.backplane.redis.scripts import keys_of
 from hubthread.publisher import Publisher
 from tests.pages import execute, program
@@ -115,6 +116,25 @@ def test_forked_process_makes_a_connection_of_its_own(server: RedisServer, prefi
             os._exit(0 if publisher.push("room", "2").offset == 2 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert publisher.push("room", "3").offset == 3
+
+
+def test_server_that_cannot_be_used_is_named(
+    server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(url: str) -> str:
+        with Publisher(url, prefix=prefix) as publisher, pytest.raises(BackplaneDown) as error:
+            publisher.push("room", "1")
+        return str(error.value)
+
+    assert "too long" in told(f"redis://{'a' * 64}")
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "blind", "on", ">x", "~*", "&*", "+@all", "-info")
+    assert "INFO: NOPERM" in told(f"unix://blind:x@{server.path}")
+    assert "password" in told(f"unix://blind:y@{server.path}")
+    monkeypatch.setattr(wire, "OLDEST", (1000, 0))
+    assert "is too old, expected 1000.0 or later" in told(server.url)
+    with server.client() as client:
+        assert not list(client.scan_iter(f"{prefix}*"))
 
 
 def test_bad_arguments_are_refused(server: RedisServer) -> None:

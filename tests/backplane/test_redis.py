@@ -398,11 +398,16 @@ def test_large_messages_reach_other_hubs(server: RedisServer) -> None:
         ("http://x", "url: expected a URL with redis://"),
         ("redis+sentinel://host:26379", "no name of a service"),
         ("redis+sentinel://host:x/name", "expected a URL of Redis"),
+        ("redis+sentinel://host/name?colour=red", "'colour'"),
+        ("redis://:secret@host/0?colour=red", "url: expected a URL of Redis: .*'colour'"),
+        ("rediss://host?ssl_cert_reqs=some", "Invalid SSL Certificate Requirements"),
+        ("redis://[::1", "expected a URL of Redis: Invalid IPv6 URL"),
     ],
 )
 def test_bad_settings_are_refused(server: RedisServer, url: str, told: str) -> None:
-    with pytest.raises(SettingError, match=told):
+    with pytest.raises(SettingError, match=told) as error:
         RedisBackplane(url)
+    assert "secret" not in str(error.value)
     with pytest.raises(SettingError, match="prefix: expected printable"):
         RedisBackplane(server.url, prefix="a b")
     for hold in (-1, False, None):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import socket
 import struct
 import threading
@@ -38,6 +39,9 @@ REPLY = 5.0
 
 CONNECT = 3.0
 """Seconds for the connect, and for each answer of the handshake."""
+
+OLDEST = (6, 2)
+"""The first version of Redis that has all that the scripts use."""
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
@@ -73,10 +77,10 @@ class Connector:
 
     def __init__(self, url: str) -> None:
         check_kind("url", url, str, "a string")
-        scheme = urlsplit(url).scheme
-        if scheme not in SCHEMES:
+        scheme = url.partition(":")[0].lower()
+        if scheme not in SCHEMES:  # the rest of the URL may have a password
             names = ", ".join(f"{name}://" for name in SCHEMES)
-            raise SettingError("url", f"expected a URL with {names}, got {url!r}")
+            raise SettingError("url", f"expected a URL with {names}, got {scheme!r:.40}")
         try:
             self._redis: Any = importlib.import_module("redis")
         except ImportError:
@@ -97,8 +101,9 @@ class Connector:
         }
         try:
             self._pool = self._sentinel(url) if "sentinel" in scheme else self._direct(url)
-        except (ValueError, TypeError) as error:
-            raise SettingError("url", f"expected a URL of Redis, got {url!r}: {error}") from None
+            self._make()  # it refuses options that redis-py does not know
+        except (ValueError, TypeError, self._redis.RedisError) as error:
+            raise SettingError("url", f"expected a URL of Redis: {error}") from None
 
     def _direct(self, url: str) -> Any:
         pool = self._redis.ConnectionPool.from_url(url, **self._options)
@@ -114,7 +119,8 @@ class Connector:
         service, _, database = parts.path.strip("/").partition("/")
         if not service:
             raise ValueError("the path has no name of a service")
-        options = dict(self._options, db=int(database or 0))
+        options = importlib.import_module("redis.connection").parse_url(f"redis://?{parts.query}")
+        options |= dict(self._options, db=int(database or 0))
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         if password:
             options |= {"username": unquote(user) or None, "password": unquote(password)}
@@ -131,17 +137,20 @@ class Connector:
 
         :raises Lost: if there is none within ``CONNECT`` seconds.
         """
-        # Made without the pool, which counts its connections and expects them back.
-        connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        connection = self._make()
         self._connecting.add(connection)
         try:
             connection.connect()
             return Wire(connection, _make_reader())
-        except (self._redis.RedisError, OSError, AttributeError) as error:
-            # AttributeError: ``cut`` came in between.
+        except (self._redis.RedisError, OSError, AttributeError, ValueError) as error:
+            # AttributeError: ``cut`` came in between.  ValueError: a host that cannot be.
             raise Lost(f"{error}") from None
         finally:
             self._connecting.discard(connection)
+
+    def _make(self) -> Any:
+        # Made without the pool, which counts its connections and expects them back.
+        return self._pool.connection_class(**self._pool.connection_kwargs)
 
     def cut(self) -> None:
         """End the connections that are being made, and those to Sentinel.  Any thread."""
@@ -206,14 +215,18 @@ class Wire:
     def run_id(self) -> bytes:
         """Return the ``run_id`` of the server; empty if it does not say.
 
-        :raises Lost: if the connection is lost.
+        :raises Lost: if the connection is lost, or the server refuses to say, or is too old.
         """
         (info,) = self.ask(command(b"INFO", b"server"))
-        if isinstance(info, bytes):
-            for line in info.split():
-                if line.startswith(b"run_id:"):
-                    return line[7:]
-        return b""
+        if not isinstance(info, bytes):
+            raise Lost(f"INFO: {info}")
+        lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
+        version = lines.get(b"redis_version", b"").decode("utf-8", "replace")
+        found = re.match(r"(\d+)\.(\d+)\.", version)
+        # In an older one the script of a push would fail half done.
+        if found and tuple(map(int, found.groups())) < OLDEST:
+            raise Lost(f"Redis {version} is too old, expected {OLDEST[0]}.{OLDEST[1]} or later")
+        return lines.get(b"run_id", b"")
 
     def cut(self) -> None:
         """End the connection.  Any thread: one that reads gets ``Lost``."""
