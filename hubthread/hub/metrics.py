@@ -130,7 +130,11 @@ def _clients(core: Core[Any, Any], statistics: HubStatistics) -> list[Family]:
         now.add(figures.connected, kind=kind)
         opened.add(figures.opened, kind=kind)
         seconds.add_histogram(figures.seconds, kind=kind)
-    ended = Family("hubthread_clients_ended", "counter", "Clients that are gone, by cause.")
+    ended = Family(
+        "hubthread_clients_ended",
+        "counter",
+        "Connections that ended, by cause, also those whose token was refused.",
+    )
     for cause, number in statistics.ended_by.items():
         ended.add(number, cause=cause)
     refused = Family(

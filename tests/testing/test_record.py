@@ -214,16 +214,21 @@ def mend(frame: Frame, arena: Arena) -> None:
     arena.log.clear()
 
 
-def test_state_that_has_no_hash_costs_no_tick(tmp_path: Path) -> None:
+def count_to(number: int, frame: Frame, arena: Arena) -> None:
+    arena.turn = 0
+
+
+def test_what_json_cannot_say_costs_no_tick(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "arena.jsonl")
     stage.hub.tick(stage.frame)
     stage.frame.exec_async(spoil)
     stage.hub.tick(stage.frame, 2)
+    stage.frame.exec_async(partial(count_to, 10**5000))
     stage.frame.exec_async(mend)
     stage.hub.tick(stage.frame, 2)
     stage.end()
     again = replay(tmp_path / "arena.jsonl", OPTION)
-    assert (again.ticks, again.differs, len(again.recorded_errors)) == (5, None, 2)
+    assert (again.ticks, again.differs, len(again.recorded_errors)) == (5, None, 3)
     spoilt = replay(tmp_path / "arena.jsonl", replace(OPTION, logic=spoil))
     assert spoilt.differs == 1
 

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from hubthread.clients.client import Client
-from hubthread.errors import HubThreadError, UsageError
+from hubthread.errors import UsageError
 from hubthread.matcher.compile import marshal_json
 from hubthread.state.shadow import Difference
 
@@ -238,8 +238,8 @@ class Recorder:
     def _text(self, line: object) -> str:
         try:
             return _dump(line)
-        except (TypeError, ValueError, HubThreadError) as error:
-            return _dump({"error": "record", "text": f"{line!r:.200}: {error}"})
+        except Exception as error:  # noqa: BLE001 - the values are the program's
+            return _dump({"error": "record", "text": f"{type(error).__name__}: {error}"})
 
     def _put(self, text: str) -> None:
         with self._lock:
