@@ -129,7 +129,10 @@ def test_page_that_reads_slowly_knows_that_its_picture_is_old(
 
 
 def test_real_clients_that_come_and_go_are_told_without_a_hole() -> None:
-    subprotocols = [Subprotocol("hubthread.1")]
+    fields: dict[str, Any] = {
+        "subprotocols": [Subprotocol("hubthread.1")],
+        "open_timeout": TIMEOUT,
+    }
     with Hub(setting(readers=Readers.SHARED)) as hub, hub.serve() as server:
         room = hub.hotline(option(diffs=0.005, linger=0.01))
 
@@ -137,13 +140,13 @@ def test_real_clients_that_come_and_go_are_told_without_a_hole() -> None:
             chance = random.Random(seed)
             for _ in range(8):
                 url = f"{server.url}{chance.choice(['ann', 'bob', 'eve', ''])}"
-                with connect(url, subprotocols=subprotocols) as peer:
+                with connect(url, **fields) as peer:
                     for _ in range(chance.randint(0, 2)):
                         peer.send(JOIN)
                         peer.recv(TIMEOUT)
 
         url = f"{server.url}watcher"
-        with connect(url, subprotocols=subprotocols) as watcher:
+        with connect(url, **fields) as watcher:
             picture = Picture()
             watcher.send(JOIN)
             threads = [threading.Thread(target=come_and_go, args=(seed,)) for seed in range(6)]
@@ -151,7 +154,7 @@ def test_real_clients_that_come_and_go_are_told_without_a_hole() -> None:
                 thread.start()
             for thread in threads:
                 thread.join()
-            with connect(f"{server.url}last", subprotocols=subprotocols) as last:
+            with connect(f"{server.url}last", **fields) as last:
                 last.send(JOIN)
                 # Changes are told in order: with "last", all that came before have been told.
                 while not picture.members.keys() >= {"watcher", "last"}:

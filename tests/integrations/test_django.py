@@ -32,7 +32,9 @@ def play(server: Running) -> None:
     fields = {"Cookie": f"sessionid={key}"}
     with contextlib.ExitStack() as stack:
         for _ in range(CLIENTS):
-            client = stack.enter_context(connect(server.url, additional_headers=fields))
+            client = stack.enter_context(
+                connect(server.url, additional_headers=fields, open_timeout=TIMEOUT)
+            )
             client.send("count")
             assert client.recv(TIMEOUT) == "1 ada"
         server.until_figures(clients=CLIENTS, connections=0)

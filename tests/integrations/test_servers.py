@@ -249,7 +249,7 @@ def test_server_restart_keeps_a_port_of_the_hub(monkeypatch: pytest.MonkeyPatch)
         slow()
         server.until_logged("a worker has ended")
         pids = set(re.findall(r"Booting worker with pid: (\d+)", server.log))
-        with connect(f"ws://{LATER}:{port}") as ada:
+        with connect(f"ws://{LATER}:{port}", open_timeout=TIMEOUT) as ada:
             assert ada.recv(TIMEOUT) in pids
         assert server.process.poll() is None
         assert "in use" not in server.log
