@@ -6,6 +6,7 @@ Layer: state.  Threads: a grid belongs to the thread that owns the state.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from itertools import product
 from math import floor
 from typing import Generic, TypeVar
 
@@ -56,10 +57,17 @@ class Grid(Generic[K]):
     def near(self, x: float, y: float, radius: float) -> list[K]:
         """Return the keys of the places at most ``radius`` away from ``x`` and ``y``."""
         size, cells, most = self._cell, self._cells, radius * radius
+        wide = 2 * (radius / size + 1)
+        found: Iterable[list[tuple[K, float, float]]]
+        if wide * wide > len(cells):  # fewer cells have places than the view has cells
+            found = cells.values()
+        else:
+            columns = range(floor((x - radius) / size), floor((x + radius) / size) + 1)
+            rows = range(floor((y - radius) / size), floor((y + radius) / size) + 1)
+            found = [cells[cell] for cell in product(columns, rows) if cell in cells]
         keys = []
-        for column in range(floor((x - radius) / size), floor((x + radius) / size) + 1):
-            for row in range(floor((y - radius) / size), floor((y + radius) / size) + 1):
-                for key, to_x, to_y in cells.get((column, row), ()):
-                    if (to_x - x) ** 2 + (to_y - y) ** 2 <= most:
-                        keys.append(key)
+        for places in found:
+            for key, to_x, to_y in places:
+                if (to_x - x) ** 2 + (to_y - y) ** 2 <= most:
+                    keys.append(key)
         return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -166,9 +167,10 @@ def test_views_are_checked() -> None:
 
 
 PLACES = st.tuples(*[st.integers(-50, 50)] * 2)
+RADII = st.integers(0, 40) | st.sampled_from([1e9, math.inf])  # of a guest that sees everything
 
 
-@given(st.lists(PLACES, max_size=30), PLACES, st.integers(0, 40), st.sampled_from([0.7, 8, 100]))
+@given(st.lists(PLACES, max_size=30), PLACES, RADII, st.sampled_from([0.7, 8, 100]))
 def test_grid_finds_what_is_near(places: list[Any], here: Any, radius: float, cell: float) -> None:
     grid: Grid[int] = Grid(cell)
     grid.fill((key, *place) for key, place in enumerate(places))
