@@ -255,10 +255,17 @@ def test_arena_page_shows_errors(driver: webdriver.Chrome, running: Running) -> 
 
 
 def test_arena_page_narrow_stacks_panels(driver: webdriver.Chrome, running: Running) -> None:
-    driver.set_window_size(500, 800)  # the narrowest window there is
+    # No window is as narrow as the narrowest phone.
+    phone = {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     ada = open_arena(driver, running, "ada")
-    assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    assert ada["#totals"].location["y"] > ada["#ready"].location["y"] > ada["#field"].location["y"]
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        ada.until(lambda: driver.execute_script("return innerWidth === 320"))
+        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        below = [ada[name].location["y"] for name in ("#field", "#ready", "#totals")]
+        assert below == sorted(below)
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert ada.trouble() == []
 
 
