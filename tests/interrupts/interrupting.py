@@ -33,7 +33,7 @@ from hubthread import (
 )
 from hubthread.concurrency.context import _forget
 from hubthread.concurrency.logs import log_safely
-from tests.support import TIMEOUT, RawPeer, Serving, listen, serving, udp_peer
+from tests.support import TIMEOUT, RawPeer, Serving, listen, serving, tries, udp_peer
 from tests.support.wire import CLOSE, TEXT
 
 MOST = 2_000
@@ -176,6 +176,12 @@ class House:
             self.udp.exec_sync(nothing, TIMEOUT)
         self._number = itertools.count(1)
         self.spare: Any = None
+
+    def at_rest(self) -> None:
+        """Wait until the hub's thread has done all, and waits: the next push wakes it."""
+        self.hub.exec_sync(nothing, TIMEOUT)
+        mailbox = self.hub._core.loop._mailbox
+        assert any(mailbox._owner_waits for _ in tries())
 
     @contextlib.contextmanager
     def aiming(self, name: str) -> Iterator[None]:

@@ -69,6 +69,7 @@ REENTRANT = [
 @pytest.mark.parametrize("place", ["_admit", "_append", "post", "_flush_soon"])
 def test_signal_handler_pushes_inside_a_push_both_arrive(place: str) -> None:
     with house() as h:
+        h.at_rest()
         before = signal.signal(signal.SIGINT, lambda *_: h.room.push("inner"))
         try:
             with signal_at(place):

@@ -18,11 +18,9 @@ from tests.interrupts.interrupting import (
     MOST,
     at_each,
     house,
-    nothing,
     signal_at,
     strike,
 )
-from tests.support import TIMEOUT
 
 pytestmark = [
     pytest.mark.interrupts,
@@ -55,7 +53,7 @@ def test_call_struck_anywhere_leaves_everything_else_alive(name: str) -> None:
 @pytest.mark.parametrize("place", ["_append", "_flush_soon", "schedule", "post", "ring"])
 def test_signal_handler_that_raises_leaves_room_and_hub_alive(place: str) -> None:
     with house() as h:
-        h.hub.exec_sync(nothing, TIMEOUT)
+        h.at_rest()
         with signal_at(place), pytest.raises(KeyboardInterrupt):
             h.room.push("interrupted")
         h.check()

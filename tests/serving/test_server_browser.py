@@ -26,7 +26,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     names = "--host-resolver-rules=MAP evil.example 127.0.0.1"
     files = "--allow-file-access-from-files"  # without it their origin is "null"
     with chromium(tmp_path_factory.mktemp("browser"), names, files) as made:
-        made.set_script_timeout(20)
+        made.set_script_timeout(60)
         yield made
 
 
