@@ -108,9 +108,13 @@ def test_udp_tcp_and_websocket_members_see_one_order() -> None:
         room.answer(ctx)
 
     def say(ctx: Any, meta: Any) -> bool:
-        room.push(f"{ctx.connection_id}: {ctx.payload}")
+        if ctx.payload == "ready":
+            ready.set()
+        else:
+            room.push(f"{ctx.connection_id}: {ctx.payload}")
         return True
 
+    ready = threading.Event()
     each_says = 30  # all 90 datagrams fit into the device's buffer, if it is slow
     with serving(on_connection_start=join, on_receive_message=say) as s:
         room = s.hub.hotline()
@@ -120,8 +124,9 @@ def test_udp_tcp_and_websocket_members_see_one_order() -> None:
             udp_peer(listen(s, UDP)) as device,
         ):
             s.came(), s.came()
-            device.send(b"", b"")  # two datagrams prove the address
+            device.send(b"", b"ready")  # two datagrams prove the address
             s.came()
+            assert ready.wait(TIMEOUT)
             fence(s.hub)
             in_order = {
                 "browser": in_thread(lambda: [str(browser.recv()) for _ in range(3 * each_says)]),
