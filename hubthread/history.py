@@ -17,8 +17,8 @@ class Position:
     """A place in the order of a shared room's pushes."""
 
     epoch: str
-    """The run of numbers that the offset belongs to.  A new epoch begins when the numbers of
-    before may be lost, such as after a restart of the server."""
+    """The run of numbers that the offset belongs to.  A new epoch begins when earlier numbers may
+    be lost, for example after a restart of the server."""
     offset: int
     """The number of a push in its epoch, from 1; 0 is the place before the first push."""
 
@@ -28,12 +28,12 @@ class Recovery:
     """The result of an ``answer`` to a client that comes back, or that asks for a replay."""
 
     recovered: bool
-    """True if the client gets every push since its position.  False if it must start afresh;
-    then nothing is replayed, and the program sends its snapshot."""
+    """True if the client gets every push since its position.  False if the client must start
+    afresh: then nothing is replayed, and the program should send a snapshot."""
     count: int
-    """The number of pushes that the client gets before the live ones."""
+    """The number of pushes that the client gets before the live pushes."""
     position: Position
-    """The position of the join: the live pushes follow it."""
+    """The position of the join.  The live pushes follow it."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,16 @@ class History:
     """
 
     size: int = 1000
-    """The number of pushes that are kept at most."""
+    """The most pushes that are kept."""
     ttl: float = 600.0
     """Seconds without a push after which the pushes are forgotten."""
     max_bytes: int = 4 << 20
-    """Bytes of the pushes that are kept at most."""
+    """The most bytes of pushes that are kept."""
     recovery: int = 300
-    """The number of pushes that one client gets at most when it comes back.  A client that missed
-    more starts afresh.  The pushes wait in the client's outbox, which has to hold them."""
+    """The most pushes that one client gets when it comes back.  A client that has missed more
+    pushes starts afresh.  The pushes wait in the client's outbox, which has to hold them."""
     recovery_bytes: int = 1 << 20
-    """Bytes of the pushes that one client gets at most."""
+    """The most bytes of pushes that one client gets when it comes back."""
 
     def __post_init__(self) -> None:
         check_number("size", self.size, 1, whole=True)

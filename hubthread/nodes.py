@@ -12,9 +12,9 @@ __all__ = ["Address", "Node", "Target"]
 
 
 class Address(NamedTuple):
-    """A client among those of all hubs: ``ctx.address``.  ``hub.tell`` takes it.
+    """The address of a client among the clients of all hubs: ``ctx.address``, for ``hub.tell``.
 
-    As JSON it is a list of two, and ``Address(*values)`` makes it again.
+    In JSON an address is a list of two values, and ``Address(*values)`` makes it again.
     """
 
     node: str
@@ -25,10 +25,10 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Node:
-    """One hub of the backplane, as it has last told the others; see ``hub.cluster``."""
+    """One hub of the backplane, as it has described itself last; see ``hub.cluster``."""
 
     id: str
-    """The name of the hub, which no other hub has."""
+    """The unique name of the hub."""
     name: str
     """``HubSetting.hub_name``, or the random name of the hub."""
     state: str
@@ -38,8 +38,8 @@ class Node:
     hotlines: int
     """Rooms that are open."""
     age: float
-    """Seconds since the hub has told so."""
+    """Seconds since the hub has described itself."""
 
 
 Target: TypeAlias = "str | Address | Node"
-"""The clients of a message: the name of their user, one client, or those of one hub."""
+"""The receivers of a message: the clients of a user, one client, or all clients of one hub."""

@@ -21,7 +21,7 @@ class PresenceState:
     version: int
     """The number of the last change."""
     members: dict[str, Any]
-    """The value of ``Presence.info`` for each user, as JSON has carried it.  Empty with
+    """The value of ``Presence.info`` for each user, decoded from JSON.  Empty with
     ``mode="count"``."""
     count: int
     """The number of users."""
@@ -32,7 +32,7 @@ class PresenceChange:
     """A change of the users that are in a shared room."""
 
     version: int
-    """The number of the change: that of the change before, and 1 more."""
+    """The number of the change: one more than the number of the change before."""
     came: dict[str, Any]
     """The value of ``Presence.info`` for each user that has come."""
     went: tuple[str, ...]
@@ -43,10 +43,10 @@ class PresenceChange:
 
 @dataclass(frozen=True)
 class Presence:
-    """Tell who is in a shared room: ``HotlineOption(shared=True, presence=Presence())``.
+    """Tell the users in a shared room: ``HotlineOption(shared=True, presence=Presence())``.
 
-    A user is in from the first connection that joins until the last one leaves.  The functions
-    run on the hub thread.
+    A user is in from the first connection that joins until the last connection has left.  The
+    functions run on the hub thread.
 
     :raises SettingError: for a value out of range.
     """
@@ -57,20 +57,20 @@ class Presence:
     Without the function the name is ``ctx.user``.  A client without a name is a user of its own.
     """
     info: Callable[[Any, Any], object] | None = None
-    """Called with ``(ctx, meta)`` for each client; returns what others are told of the user.
+    """Called with ``(ctx, meta)`` for the first connection of a user; returns data about the user.
 
-    It is sent as JSON.  The value for the first connection of a user stays until the user goes.
+    The value is sent to other members as JSON, and stays until the user goes.
     """
     on_change: Callable[[Any, PresenceChange], object] | None = None
     """Called with ``(hotline, change)`` after each change, in order."""
     diffs: float = 0.1
-    """Seconds that a change waits for others, which are told together with it."""
+    """Seconds that a change waits for other changes, which are told together with it."""
     linger: float = 3.0
-    """Seconds that a user stays in after the last connection has ended: a page that is loaded
-    again makes no change.  A client that is let out with ``hangup`` leaves at once."""
+    """Seconds that a user stays in after the last connection has ended, so that a page that is
+    loaded again makes no change.  A client that is let out with ``hangup`` leaves at once."""
     mode: Literal["list", "count"] = "list"
-    """``"list"`` tells who is in.  ``"count"``, for big rooms, tells how many: the sum over the
-    hubs of their users."""
+    """``"list"`` tells the users.  ``"count"``, for big rooms, tells only their number: the sum of
+    the users of each hub."""
 
     def __post_init__(self) -> None:
         check_function("user", self.user, "ctx", "meta")

@@ -2,8 +2,8 @@
 
 ``Publisher("redis://localhost", prefix="shop").push("table 7", "hello")``
 
-Layer: publisher.  Threads: any thread; a call waits for the server.  There are no threads of its
-own.
+Layer: publisher.  Threads: any thread may call every method, and waits there for the server.  A
+publisher starts no threads.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from hubthread.types import Key, check_key
 __all__ = ["Publisher"]
 
 MOST_ROOMS = 1024
-"""Rooms of which the last number is kept."""
+"""The most rooms whose last number is kept."""
 
 
 class Publisher:
     """Pushes into the shared rooms of all hubs with the same Redis server and prefix.
 
-    A connection is made by the first push, and made again when it is lost.  A push that is sent
-    twice, because its answer was lost, has its place once.  ``with Publisher(…) as publisher:``
-    closes the connection at the end.
+    The first push makes a connection, and a later push makes a new one if it is lost.  If the
+    answer to a push is lost, the push is sent a second time, and still gets one place.
+    ``with Publisher(…) as publisher:`` closes the connection at the end.
 
     Threads: every method may be called on any thread, and waits for the server.  A process that
     was forked makes a connection of its own.
 
-    :param url: as that of ``RedisBackplane``.
-    :param prefix: that of the hubs' ``RedisBackplane``.
+    :param url: the URL of the server, as for ``RedisBackplane``.
+    :param prefix: the prefix of the hubs' ``RedisBackplane``.
     :param timeout: seconds that a push may take.
     :raises SettingError: for a value out of range.
     :raises UsageError: if redis-py is not installed.
@@ -70,10 +70,10 @@ class Publisher:
 
         The room need not be open in any hub.
 
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
         :returns: the push's place in the room's order.
         :raises BackplaneDown: if the server cannot be reached; nothing was pushed.
-        :raises PublishUnknown: if it was sent, and no answer has come in time.
+        :raises PublishUnknown: if the push was sent, and no answer has come in time.
         :raises WrongType: for anything but ``str`` or ``bytes``.
         :raises WrongValue: for text that UTF-8 cannot encode.
         """
@@ -92,15 +92,15 @@ class Publisher:
         return self.push(room, marshal_json(obj))
 
     def tell(self, user: str, data: str | bytes, *, key: Key | None = None) -> int:
-        """Send a message to all clients of a user, in all hubs, as ``hub.tell``.
+        """Send a message to all clients of a user, in all hubs, as ``hub.tell`` does.
 
-        It reaches the clients that are connected now, once or not at all.
+        The message reaches the clients that are connected now, once or not at all.
 
         :param user: the name that ``HubSetting.user`` has returned.
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
-        :returns: the number of hubs that it has gone to; 0 if the user has no clients.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
+        :returns: the number of hubs that the message has gone to; 0 if the user has no clients.
         :raises BackplaneDown: if the server cannot be reached; nothing was sent.
-        :raises PublishUnknown: if it was sent, and no answer has come in time.
+        :raises PublishUnknown: if the message was sent, and no answer has come in time.
         :raises WrongType: for anything but ``str`` or ``bytes``.
         """
         check_kind("user", user, str, "the name of a user")
@@ -140,13 +140,13 @@ class Publisher:
         self.close()
 
     def _push(self, room: str, body: bytes) -> Position:
-        # After an error the next push begins a run of numbers of its own.
+        # After an error the next push begins a new origin, with numbers from 1.
         origin, last = self._rooms.pop(room, (secrets.token_hex(6), 0))
         number = last + 1
         try:
             try:
                 reply = self._place(room, origin, number, body)
-            except PublishUnknown as unknown:  # such as a connection that was idle for long
+            except PublishUnknown as unknown:  # often the end of a connection that was idle long
                 self._disconnect()
                 try:
                     reply = self._place(room, origin, number, body)
@@ -197,7 +197,7 @@ class Publisher:
 
 
 def _packed(data: str | bytes, key: Key | None) -> bytes:
-    """Return a message as hubs send it."""
+    """Return the bytes of a message, as hubs send it."""
     check_kind("data", data, str | bytes, "text or bytes")
     check_key(key)
     kind = MessageType.TEXT if isinstance(data, str) else MessageType.BINARY

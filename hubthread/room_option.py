@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["HotlineOption", "check_room_name"]
 
 MAX_KIND = 50
-"""Characters of a kind of rooms: it is a label in a database of metrics."""
+"""The most characters of a kind of rooms, which is a label in a database of metrics."""
 
 MAX_ROOM_NAME = 200
-"""Characters of a shared room's name: clients name rooms, and the names are kept."""
+"""The most characters of a shared room's name.  Clients may choose names, and hubs keep them."""
 
 
 @dataclass(frozen=True)
@@ -35,30 +35,29 @@ class HotlineOption:
     """
 
     name: str = ""
-    """The name in logs, statistics and ``repr``; several rooms may have the same.
+    """The name in logs, statistics and ``repr``.  Several rooms may have the same name.
 
-    A shared room has its name for itself: 1 to 200 printable characters.
+    The name of a shared room is unique, and has 1 to 200 printable characters.
     """
     kind: str = ""
     """The kind of room in metrics, such as ``"table"``: at most 50 characters, the same for all
-    rooms alike.  The first 50 kinds of a hub are told apart."""
+    similar rooms.  Metrics count the first 50 kinds of a hub separately."""
     max_members: int | None = None
-    """Clients that may be in at a time; ``answer`` raises ``HotlineFull`` for another one.
+    """The most clients that may be in.  For a further client ``answer`` raises ``HotlineFull``.
 
     ``None`` sets no limit.
     """
     on_join: Callable[[Any, IOContext], object] | None = None
     """Called with ``(hotline, ctx)``, on the hub thread, after a client has joined.
 
-    The hooks hear each join and each leave once, in the order in which they happened.  They keep
-    their place among the closures of the hub.  A room with a clock has the hooks of
-    ``HotlineFrameOption`` instead.
+    The hooks are called once for each join and each leave, in their order, among the closures of
+    the hub.  A room with a clock has the hooks of ``HotlineFrameOption`` instead.
     """
     on_leave: Callable[[Any, IOContext], object] | None = None
     """Called with ``(hotline, ctx)``, on the hub thread, after a client has left.
 
-    When the room closes, it runs for each member that was in.  It may still push then, but the
-    push reaches no one.
+    When the room closes, the hook runs for each member that was in.  It may still push then, but
+    the push reaches no member.
     """
     on_empty: Callable[[Any], object] | None = None
     """Called with ``(hotline,)``, on the hub thread, after the last member has left.
@@ -74,9 +73,9 @@ class HotlineOption:
     others.
     """
     close_when_empty: float | None = None
-    """Seconds without a member after which the room closes; ``None``: it stays open.
+    """Seconds without a member after which the room closes; ``None`` keeps it open.
 
-    The time counts from the last leave, and for a new room from its begin.
+    The time counts from the last leave, or from the beginning of a new room.
     """
     shared: bool = False
     """True gives the room's pushes to ``HubSetting.backplane``, which numbers them.
@@ -84,9 +83,9 @@ class HotlineOption:
     The room is then one room in all hubs of that backplane.
     """
     history: History | None = None
-    """The pushes that the room keeps.  Only a shared room keeps any."""
+    """The bounds of the pushes that the room keeps; only for a shared room."""
     presence: Presence | None = None
-    """Tells who is in.  Only a shared room does."""
+    """Tells the users in the room; only for a shared room."""
 
     def __post_init__(self) -> None:
         check_kind("name", self.name, str, "a string")

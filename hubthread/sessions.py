@@ -18,14 +18,14 @@ __all__ = ["Moved", "Sessions"]
 
 @dataclass(frozen=True)
 class Moved:
-    """The belongings of a client that was in another hub before; see ``Sessions.load``."""
+    """The data of a client that was in another hub before; see ``Sessions.load``."""
 
     saved: Any
-    """The value that ``Sessions.save`` has returned there."""
+    """The value that ``Sessions.save`` has returned in the other hub."""
     rooms: tuple[str, ...]
     """The names of the shared rooms that the client was in.
 
-    It is let into those that are open here when ``Sessions.load`` has returned."""
+    When ``Sessions.load`` has returned, the client is let into those of them that are open."""
     address: Address
     """``ctx.address`` in the other hub."""
 
@@ -40,24 +40,24 @@ class Sessions:
     grace: float = 30.0
     """Seconds for which a client whose connection is lost may come back."""
     limit: int = 10_000
-    """The number of clients that are away at most.  A client that loses its connection beyond
-    it has left.  ``Limits.connections_per_address`` limits those of one address in the same
-    way."""
+    """The most clients that may be away.  When more clients lose their connections, these clients
+    end.  ``Limits.connections_per_address`` limits the clients of one address in the same way."""
     sent_bytes: int = 64 << 10
-    """Bytes of the latest sent messages that are kept for each client.  A connection is lost some
-    time before anybody notices, and the messages of that time go out again.  Pushes are kept once
-    for all members."""
+    """The most bytes of sent messages that are kept for each client.  The hub notices a lost
+    connection only after some time, and sends the messages of this time again.  Pushes are kept
+    once for all members."""
     save: Callable[[Any, Any], object] | None = None
-    """A function of ``(ctx, meta)``: returns what JSON can say of a client, for other hubs.
+    """Called with ``(ctx, meta)``; returns data about the client for other hubs, a value that JSON
+    can express.
 
-    With ``save`` and ``load`` a client may come back in any hub of the backplane.  It is called in
-    the order of the client's callbacks: after the start, when the connection is lost, when the
-    client has come into a shared room or left one, and when another hub asks."""
+    With ``save`` and ``load`` a client may come back in any hub of the backplane.  ``save`` runs
+    in the order of the client's callbacks: after the start, when the connection is lost, when the
+    client has joined or left a shared room, and when another hub asks."""
     load: Callable[[Any, Moved], Any] | None = None
-    """A function of ``(ctx, moved)``: returns the meta of a client that was in another hub.
+    """Called with ``(ctx, moved)``; returns the meta of a client that was in another hub.
 
-    It is called before ``on_connection_resume``.  Its result takes the place of what ``meta_gen``
-    has returned at the handshake."""
+    It runs before ``on_connection_resume``.  Its result replaces the meta that ``meta_gen`` has
+    returned at the handshake."""
 
     def __post_init__(self) -> None:
         check_number("grace", self.grace, 0)

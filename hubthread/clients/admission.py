@@ -1,12 +1,12 @@
 """Clients that show a token in their first message, ``HubSetting.check_token``.
 
 A browser cannot send headers with its handshake, and an address with a token in it ends up in
-logs.  So the token comes in the ``hub:hello`` behind the handshake.  Until it was checked the
-client is in no list of the hub: no callback runs, no room and no broadcast reaches it, and its
-first message has to be that hello, within the time for the handshake.
+logs.  So the token comes in the ``hub:hello`` after the handshake.  Until the token is checked the
+client is in no list of the hub: no callback runs, and no room and no broadcast reaches it.  Its
+first message has to be the hello, within the time for the handshake.
 
-Layer: clients.  Threads: ``begin`` and the call on the thread that runs the client's callbacks;
-deadlines on the timer thread; ``end`` on any thread.
+Layer: clients.  Threads: ``begin`` and ``__call__`` run on the thread that runs the client's
+callbacks.  Deadlines fire on the timer thread.  ``end`` may be called on any thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Admission"]
 
 REFUSED: Final = "the token was refused"
 LONGEST = 30 * 24 * 3600.0
-"""Seconds after which a token is checked again, however long it says that it is valid."""
+"""The most seconds that a token is valid, whatever ``check_token`` has returned."""
 
 
 class Admission:
@@ -44,7 +44,7 @@ class Admission:
         self._client = client
         self._timer: Timer | None = None
         self.ttl: float | None = None
-        """Seconds for which the last token is valid; ``None``: as long as the client stays."""
+        """Seconds for which the last token is valid; ``None`` if it never expires."""
 
         self.welcome: Callable[[], bool] | None = None
         """Answers the first message before the client begins; ``None``: the client answers it."""
@@ -73,7 +73,7 @@ class Admission:
     def check(self, message: dict[str, Any], connection: Link | None = None) -> bool:
         """Return True if the token of a message is good; otherwise close the client.
 
-        :param connection: the connection to close, if it is not the client's yet.
+        :param connection: the connection to close, if the client has not changed to it yet.
         """
         self.end()
         client, hook = self._client, self._core.setting.check_token
@@ -106,11 +106,11 @@ class Admission:
         return False
 
     def renew(self, message: dict[str, Any]) -> dict[str, Any] | None:
-        """Answer a ``hub:token``, which brings a token before the last one expires."""
+        """Answer a ``hub:token``, which brings the next token before the last one expires."""
         return self.fields() if self.check(message) else None
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields of an answer that tell how long the token is valid."""
+        """Return the fields of an answer for the time that the token is valid."""
         return {} if self.ttl is None else {"token_ttl": self.ttl}
 
     def end(self) -> None:

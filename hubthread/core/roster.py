@@ -17,8 +17,8 @@ __all__ = ["Roster"]
 class Roster:
     """The users in a room, or their number, and the version of this picture.
 
-    A join of a user that is in changes nothing.  So joins and leaves of a user alternate, and each
-    change has the next version (G12).
+    A join of a user that is in already changes nothing.  So joins and leaves of a user alternate,
+    and each change has the next version (G12).
 
     :param counts: True for a picture that is only a number.
     """
@@ -26,7 +26,7 @@ class Roster:
     def __init__(self, room: str, *, counts: bool) -> None:
         self._room = json.dumps(room)
         self._counts = counts
-        self._members: dict[str, str] = {}  # what is told of each user, as JSON text
+        self._members: dict[str, str] = {}  # the JSON text about each user
         self._count = 0
         self._version = 0
         self._fields: str | None = None  # see ``fields``
@@ -34,7 +34,7 @@ class Roster:
     def change(
         self, came: Mapping[str, str], went: Collection[str]
     ) -> tuple[str, PresenceChange] | None:
-        """Note who came and who went.
+        """Note the users that came and went.
 
         :returns: the message for clients, and the change; None if nothing has changed.
         """
@@ -53,7 +53,7 @@ class Roster:
         return self._changed(fields, {key: json.loads(info) for key, info in new.items()}, gone)
 
     def counted(self, count: int) -> tuple[str, PresenceChange] | None:
-        """Note how many are in; otherwise as ``change``."""
+        """Note the number of users; otherwise as ``change``."""
         if not self._counts or count == self._count:
             return None
         self._count = count
@@ -76,7 +76,7 @@ class Roster:
     def fields(self) -> str:
         """Return the picture for a client that joins: fields of a JSON object."""
         fields = self._fields
-        if fields is None:  # made once for all that join before the next change
+        if fields is None:  # made once for all clients that join before the next change
             picture = f'"members":{_joined(self._members)}'
             if self._counts:
                 picture = f'"present":{self._count}'

@@ -17,31 +17,31 @@ has the same value under ``reply``.  An answer with ``error`` says why nothing w
     ← {"type":"hub:token","reply":10,"token_ttl":290}
 
 The answer to a join comes before the pushes of the room.  ``at`` is the position of the join.
-A client that is in may join again; it stays in, and gets what a client gets that joins.
-Without a position in the request there is no ``recovered``; if it is false, ``why`` is
-``"epoch"`` or ``"trimmed"``.  A room without a history has no ``epoch`` and no ``at``.
+A client that is in may join again; it stays in, and gets the same as a client that joins.
+Without a position in the request the answer has no ``recovered``.  If ``recovered`` is false,
+``why`` is ``"epoch"`` or ``"trimmed"``.  A room without a history has no ``epoch`` and no ``at``.
 
-A room with presence adds who is in, and then tells each change, which has the next number::
+A room with presence adds its users, and then tells each change.  Each change has the next
+version ``v``::
 
     ← {"type":"hub:join",…,"v":87,"members":{"ann":{"age":7}}}
     ← {"type":"hub:members","room":"table/7","v":88,"came":{"bob":null},"went":["ann"]}
 
-With ``mode="count"`` both have ``present``, a number.  In place of changes that a policy drops
-comes one without a number, with ``"why":"dropped"``: the client joins again.  When pushes to a
-client may be missing, it is told the position that it is at now; ``why`` may also be
+With ``mode="count"`` both messages have ``present``, a number.  If a policy drops changes, a
+message without a version, and with ``"why":"dropped"``, takes their place: the client joins again.
+When a client may have missed pushes, it is told its position now.  ``why`` may also be
 ``"dropped"``, ``"local"`` (``RedisBackplane``) or ``"moved"`` (``session_moves``)::
 
     ← {"type":"hub:gap","room":"table/7","epoch":"m9","at":17,"why":"epoch"}
 
 A room with ``frame.inputs`` takes inputs of its members, each for a tick.  It tells the numbers of
-those that it refuses; with ``StateSync`` the state has the numbers that ticks have taken::
+refused inputs.  With ``StateSync`` the state has the numbers of the inputs that ticks have taken::
 
     → {"type":"hub:input","room":"table/7","n":17,"tick":820,"data":{"dx":1}}
     ← {"type":"hub:input","room":"table/7","refused":[[18,"early"]]}
 
-With ``HubSetting.check_token`` the ``hub:hello`` has a ``token``, and is answered with the
-``token_ttl`` if the token expires.  ``hub:token`` brings another one in time: see
-``clients.admission``.
+With ``HubSetting.check_token`` the ``hub:hello`` has a ``token``, and the answer has ``token_ttl``
+if the token expires.  ``hub:token`` brings the next token in time: see ``clients.admission``.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ClientMessages(Generic[Meta, Header]):
         }
 
     def __call__(self, client: Client[Meta, Header], meta: Meta) -> bool:
-        """Return False if the message was one of the hub's own, which is answered then."""
+        """Answer a message of the hub's own; return False if the message was one."""
         message = load_message(client.payload)
         if message is not None:
             self._take(client, message)

@@ -1,7 +1,7 @@
 """The history of a hub's figures, and the callbacks that take long, for the monitor page.
 
 Layer: hub.  Threads: the sampler has a thread of its own, so that it goes on while the hub thread,
-tick threads or clients are stuck; any thread may call its methods.
+tick threads or clients are stuck.  Any thread may call its methods.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ INTERVAL: Final = 2.0
 """Seconds between two samples."""
 
 KEPT: Final = 300
-"""Samples that are kept: ten minutes."""
+"""The most samples that are kept: ten minutes."""
 
 LONG: Final = 1.0
 """Seconds after which a callback is shown with its stack."""
 
 MOST_STUCK: Final = 20
-"""Callbacks that are shown with their stacks; more are only counted."""
+"""The most callbacks that are shown with their stacks.  Further ones are only counted."""
 
 
 class Sample(NamedTuple):
@@ -57,7 +57,7 @@ class Sample(NamedTuple):
     queue: int
     """Jobs that wait for the hub thread."""
     queue_age: float
-    """Seconds that the oldest of them has waited at most."""
+    """Seconds that the oldest of these jobs has waited at most."""
     running: float
     """Seconds that the hub thread's present job has run."""
     load: float
@@ -78,11 +78,11 @@ class Stuck(NamedTuple):
     """A callback that runs for long."""
 
     name: str
-    """The hub, client, room or request that it belongs to."""
+    """The hub, client, room or request that the callback belongs to."""
     seconds: float
-    """Seconds since it was first seen."""
+    """Seconds since the sampler first saw the callback."""
     stack: str
-    """The stack of its thread; empty if there is none."""
+    """The stack of the callback's thread; empty if the thread has ended."""
 
 
 class _Totals(NamedTuple):
@@ -102,15 +102,16 @@ class Sampler:
 
     def __init__(self, core: Core[Any, Any]) -> None:
         self._core = core
-        self._before: _Totals | None = None  # the sampler's thread
-        self._seen: dict[Watched, tuple[object, float]] = {}  # replaced as a whole
+        self._before: _Totals | None = None  # only the sampler's thread touches it
+        # The running callbacks, and since when each was seen.  Replaced as a whole.
+        self._seen: dict[Watched, tuple[object, float]] = {}
         self._lock = threading.RLock()  # guards what follows
         self._drive: Drive | None = None
         self._samples: deque[Sample] = deque(maxlen=KEPT)
         self._count = 0
 
     def begin(self) -> None:
-        """Begin to sample, if the hub runs and this has not begun."""
+        """Begin to sample, if the hub runs and the sampler has not begun yet."""
         try:
             with self._lock:
                 if self._drive is not None or self._core.state.value != "running":
@@ -123,16 +124,16 @@ class Sampler:
         self._core.context.add_callback(lambda reason: drive.wake())
 
     def since(self, number: int) -> tuple[int, list[Sample]]:
-        """Return the samples from that number on, as far as they are kept.
+        """Return the kept samples from ``number`` on.
 
-        :returns: the number of the sample that comes next, and the samples.
+        :returns: the number of the next sample, and the samples.
         """
         with self._lock:
             first = self._count - len(self._samples)
             return self._count, list(self._samples)[max(0, number - first) :]
 
     def stuck(self) -> tuple[list[Stuck], int]:
-        """Return the callbacks that run for long, longest first, and the number of all."""
+        """Return callbacks that run for long, the longest first, and the number of all of them."""
         now, loop = self._core.clock.now(), self._core.loop
         found = [
             (now - began, each)
@@ -163,7 +164,7 @@ class Sampler:
         return now + INTERVAL
 
     def _look(self, now: float) -> None:
-        """Remember the callbacks that run, each since the first look that saw it."""
+        """Remember the running callbacks, each with the time at which it was first seen."""
         seen, found = self._seen, {}
         # A client that has left the hub may still be in a callback.
         for each in {**dict.fromkeys(self._core.registry.watched()), **seen}:

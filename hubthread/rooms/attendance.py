@@ -1,11 +1,11 @@
-"""The attendance of a room: its hooks hear who joins and leaves, one after another, in order.
+"""The attendance of a room: calls the room's hooks for each join and leave, in order.
 
 The room's log notes each join and leave here.  A note becomes a closure of the room's thread: the
 hub thread, or the tick thread of a room with a clock.  So a hook keeps its place among the other
 closures of that thread.  Rooms without hooks have no attendance.
 
 Layer: rooms.  Threads: the log calls ``joins`` and ``leaves`` on any thread, under its lock.
-``begin`` and ``end`` may be called on any thread.  All else runs on the room's thread.
+``begin`` and ``end`` may be called on any thread.  Everything else runs on the room's thread.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ ROUNDING = 1e-6
 
 
 class Call(Protocol):
-    """Calls the hook of a name, if the room has it, and logs what it raises."""
+    """Calls the hook with a name, if the room has this hook, and logs its exception."""
 
     def __call__(self, name: str, *arguments: Any) -> object:
         """Call the hook with the room and ``arguments``."""
 
 
 class Listener(Protocol):
-    """Hears of joins and leaves beside the hooks."""
+    """Learns of joins and leaves in addition to the hooks."""
 
     def joined(self, member: Client[Any, Any]) -> object:
         """Note a member that is new."""
@@ -74,15 +74,15 @@ class WhenEmpty:
         self._timer: Timer | None = None
 
     def emptied(self) -> None:
-        """Begin to wait."""
+        """Begin to wait, because the room is empty."""
         self._since = self._now()
         if self._seconds == 0:
             self._do()
-        elif self._timer is None:  # else it looks again
+        elif self._timer is None:  # otherwise the running timer looks again
             self._wait(self._seconds)
 
     def filled(self) -> None:
-        """Wait no longer."""
+        """Stop waiting, or undo the action, because a member has joined."""
         self._since = None
         if self._acted:
             self._acted = False
@@ -99,7 +99,7 @@ class WhenEmpty:
         self._timer = self._timers.set(seconds, self._fire)
 
     def _fire(self) -> None:
-        """On the thread of the timers."""
+        """Look on the room's thread.  The timers' thread calls this."""
         with contextlib.suppress(Closed):
             self.post(self._look)
 
@@ -119,12 +119,12 @@ class WhenEmpty:
 
 
 class Attendance:
-    """The members of a room, as its hooks have heard of them.
+    """The members of a room, as its hooks know them.
 
-    Each join is told once, and each leave once, after its join.
+    The hooks are called once for each join, and once for each leave, after its join.
 
     :param log: the room's log.
-    :param post: runs a closure on the room's thread, also if many wait.
+    :param post: runs a closure on the room's thread, even if many closures wait.
     :param call: calls a hook.
     :param when_empty: the actions for an empty room.
     """
@@ -156,7 +156,7 @@ class Attendance:
 
     @property
     def present(self) -> list[Client[Any, Any]]:
-        """The members that the hooks have heard of.  The room's thread."""
+        """The members that the hooks know.  The room's thread."""
         return list(self._present)
 
     # For the log.

@@ -1,4 +1,4 @@
-"""The join of one client to one room, behind what the client has missed.
+"""The join of one client to one room, after the pushes that the client has missed.
 
 Layer: rooms.  Threads: the thread that lets the client in.
 """
@@ -29,7 +29,7 @@ class Join:
     :param first: called with the result, under a lock; returns the client's first message.
     :param since: the position of a client that comes back.
     :param replay: for a newcomer: the number of latest pushes that it gets.
-    :param again: True sends all of it also to a client that is in.
+    :param again: True sends the same to a client that is in the room already.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class Join:
         self._again = again
         self._found = Recovery(False, 0, Position("", 0))
         self.was_in = False
-        """True if the client was in, and got all of it again."""
+        """True if the client was in already, and got everything again."""
 
     def run(self, client: Client[Any, Any], *, may_wait: bool) -> Recovery:
-        """Let the client in; return what it has got.
+        """Let the client in; return the result.
 
         :param may_wait: see ``Sequencer.prepare``.
         """

@@ -1,13 +1,13 @@
-"""The users that are in a shared room through this hub, as the backplane hears of them.
+"""The users that are in a shared room through this hub, for the backplane.
 
 The room's log notes each join and leave here.  A note becomes a closure of the hub thread, which
-asks the program who the client is.  The first connection of a user is a change, and so is the
-last one that leaves; if its connection has ended, after ``Presence.linger``.  The changes of
-``Presence.diffs`` seconds go to the backplane together.  What the backplane says of all
-hubs comes back to ``core/sequencer.py``.
+asks the program for the name of the client's user.  A user comes with the first connection that
+joins.  The user goes with the last connection: at once if it leaves the room, and after
+``Presence.linger`` if it ends.  The changes of ``Presence.diffs`` seconds go to the backplane
+together.  The backplane tells the changes of all hubs to ``core/sequencer.py``.
 
 Layer: rooms.  Threads: the log calls ``joins`` and ``leaves`` on any thread, under its lock.
-``end`` may be called on any thread.  All else runs on the hub thread.
+``end`` may be called on any thread.  Everything else runs on the hub thread.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class LocalPresence:
         self._room = room
         self._option = option
         self._ended = False
-        self._timers: dict[str, Timer] = {}  # those that run
-        # The hub thread's.
+        self._timers: dict[str, Timer] = {}  # the running timers
+        # Only the hub thread touches what follows.
         self._users: dict[Client[Any, Any], str] = {}
-        self._connections: dict[str, int] = {}  # of each user
-        self._lingering: dict[str, float] = {}  # when each user goes, the first one first
-        self._changes: dict[str, str | None] = {}  # JSON text of who came; None: the user went
-        self._told: set[str] = set()
+        self._connections: dict[str, int] = {}  # the number of connections of each user
+        self._lingering: dict[str, float] = {}  # when each user goes, the first user first
+        self._changes: dict[str, str | None] = {}  # the JSON text of a new user; None: it went
+        self._told: set[str] = set()  # the users that the backplane knows
 
     # For the log: see ``entries.Watcher``.
 
@@ -66,7 +66,7 @@ class LocalPresence:
             self._post(partial(self._left, member))
 
     def end(self) -> None:
-        """Say nothing more: the room has closed."""
+        """Tell the backplane nothing more, because the room has closed."""
         self._ended = True
         for timer in list(self._timers.values()):
             timer.cancel()
@@ -119,14 +119,14 @@ class LocalPresence:
         self._connections[user] -= 1
         if not self._connections[user]:
             del self._connections[user]
-            if not client._rooms.ended:  # let out, and not lost
+            if not client._rooms.ended:  # the client was let out, and is still connected
                 self._change(user, None)
                 return
             self._lingering[user] = self._core.clock.now() + self._option.linger
             self._wait("linger", self._option.linger, self._look)
 
     def _look(self) -> None:
-        """End the lingering that is over."""
+        """Let the users go whose time to linger is over."""
         now = self._core.clock.now()
         for user, until in list(self._lingering.items()):
             if until - now > ROUNDING:
@@ -140,7 +140,7 @@ class LocalPresence:
         self._wait("diffs", self._option.diffs, self._tell)
 
     def _tell(self) -> None:
-        """Tell the backplane of the changes, but for those that cancel each other out."""
+        """Tell the backplane the changes, except those that cancel each other out."""
         changes, self._changes = self._changes, {}
         came = {
             user: info
@@ -158,7 +158,7 @@ class LocalPresence:
             self._link.present(self._room, came, went)
 
     def _wait(self, name: str, seconds: float, work: Callable[[], object]) -> None:
-        """Run ``work`` after some seconds, unless it is going to run anyway."""
+        """Run ``work`` after some seconds, unless a timer with this name runs already."""
         if self._ended or name in self._timers:
             return
 

@@ -1,4 +1,4 @@
-"""A state that the members of a room have, without a clock: each change is a patch.
+"""A state for the members of a room without a clock.  Each change is sent as a patch.
 
 Layer: rooms.  Threads: any thread may call the methods; the hub thread owns the state, and runs
 the functions that change it.
@@ -24,24 +24,23 @@ T = TypeVar("T")
 
 
 class SharedState(Generic[Obj]):
-    """A state that every member of a hotline has: the whole of it at the join, then its changes.
+    """A state that every member of a hotline gets: the whole state at the join, then its changes.
 
     ::
 
         board = SharedState(hub.room("board"), Board())
         board.exec_async(lambda board: board.notes.append("milk"))
 
-    The hub thread runs the functions one at a time, so the state needs no lock.  What waits
-    together is sent as one patch.  The messages are those of ``StateSync``.
+    The hub thread runs the functions one at a time, so the state needs no lock.  The changes of
+    functions that wait together are sent as one patch.  The messages are those of ``StateSync``.
 
     :param hotline: a room of this hub alone, without a clock.
-    :param obj: the state: as of ``StateSync``.  From now on only functions given to this object
-        may change it.
+    :param obj: the state, as for ``StateSync``.  From now on only functions given to this object
+        may change the state.
     :param type: the type of the state, whose annotations are the plan.  ``None``: the class of
         ``obj``.
     :raises SettingTypeError: for a type that has no plan, with the path of the field.
-    :raises UsageError: if the room is shared with other hubs, has a clock, or sends a state
-        already.
+    :raises UsageError: if the room is shared with other hubs, has a clock, or has a state already.
     :raises HotlineClosed: if the room is closed.
     """
 
@@ -63,13 +62,13 @@ class SharedState(Generic[Obj]):
         self._hotline = hotline
         self._obj = obj
         self._sender = StateSender(hotline, obj, plan, self._push)
-        self._waits = False  # a patch, for the end of the functions that wait; the hub thread's
+        self._waits = False  # a patch will follow the waiting functions; only the hub thread
         hotline._send_state(self._sender)
 
     def exec_async(self, work: Callable[[Obj], object]) -> None:
-        """Run ``work(obj)`` on the hub thread, and send what it has changed; return at once.
+        """Run ``work(obj)`` on the hub thread, and send its changes; return at once.
 
-        What it raises is logged.
+        If ``work`` raises, the exception is logged.
 
         :raises HubClosed, QueueFull: as ``hub.exec_async``.
         """
@@ -79,7 +78,7 @@ class SharedState(Generic[Obj]):
     def exec_sync(self, work: Callable[[Obj], T], timeout: float | None = None) -> T:
         """Run ``work(obj)`` on the hub thread; return its result or raise its exception.
 
-        Read the state with it, too.
+        Use it to read the state, too.
 
         :param timeout: seconds.
         :raises HubClosed, QueueFull, WrongThread, ExecTimeout: as ``hub.exec_sync``.
@@ -118,6 +117,6 @@ class SharedState(Generic[Obj]):
             self._sender.step()
 
     def _push(self, text: str, *, exclude: Any) -> None:
-        """Push a patch, and send it before what is written to its members."""
+        """Push a patch, and send it before later writes to the members."""
         self._hotline.push(text, exclude=exclude)
         self._hotline._log.flush()

@@ -1,4 +1,4 @@
-"""Sends the state of a room to its members: once whole, and then as numbered patches.
+"""Send the state of a room to its members: once whole, and then as numbered patches.
 
 Layer: rooms.  Threads: the room's thread, which owns the state.
 
@@ -8,12 +8,13 @@ The messages::
     {"type":"hub:state","room":"table/7","n":42,"tick":822,"time":1764…,"set":{…},"del":[…],"add":[…]}
     {"type":"hub:state","room":"table/7","n":42,"mine":{"set":{…}}}
 
-A patch has the number after the state that it changes.  ``tick`` is the last tick, and ``time``
-the time at which it was due, in milliseconds since 1970.  ``acks`` has the numbers of the inputs
-that ticks have taken, by member; in a patch, those that are new.  ``mine`` has the private fields
-of the member that gets it, and changes the state of its number.  A member that lags gets no
-patches: it gets the whole state when nothing waits for it any more.  So at most one state waits
-for a member.
+The number ``n`` of a patch follows the number of the state that the patch changes.  ``tick`` is
+the last tick, and ``time`` the time at which it was due, in milliseconds since 1970.  ``acks`` has
+the numbers of the inputs that ticks have taken, by member; a patch has only new numbers.  ``mine``
+has the private fields of the member that gets it, and changes the state with the same number.
+
+A member that lags gets no patches.  It gets the whole state when nothing waits for it any more.
+So at most one state waits for a member.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class Moment(NamedTuple):
     tick: int
     """The number of the last tick."""
     time: float
-    """The time at which it was due, in seconds since 1970."""
+    """The time at which the tick was due, in seconds since 1970."""
     hz: float
-    """Ticks a second."""
+    """Ticks per second."""
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of a message."""
@@ -57,7 +58,10 @@ class Acks(Protocol):
     """Returns the numbers of inputs that ticks have taken, by the member's id as text."""
 
     def __call__(self, *, every: bool) -> dict[str, int]:
-        """Return those of all members, or those that are new."""
+        """Return the numbers of all members, or only those that have changed since the last call.
+
+        :param every: True for all members.
+        """
 
 
 @dataclass(frozen=True)
@@ -65,21 +69,22 @@ class StateSync:
     """The way to send the state of a ticking room: ``HotlineFrameOption(…, sync=StateSync())``.
 
     The state is plain data: a dataclass, an attrs class, a msgspec struct, a ``TypedDict`` or a
-    ``dict``.  It is compared with a copy at the end of a tick, and one patch leaves for all
-    members, with the tick's other messages.  Without a change nothing leaves.
+    ``dict``.  At the end of a tick the room compares it with a copy, and sends one patch to all
+    members, with the tick's other messages.  Without a change nothing is sent.
 
     :raises SettingError: for a rate that is not above zero.
     """
 
     hz: float | None = None
-    """Patches a second at most; ``None``: one after each tick."""
+    """The most patches per second; ``None`` sends one after each tick."""
     type: Any = None
-    """The type of the state, whose annotations are the plan.  ``None``: the class that is
-    ``new_obj``, or the annotation of what ``new_obj`` returns."""
+    """The type of the state, whose annotations are the plan.  ``None`` takes ``new_obj``, if it is
+    a class, or the annotation of its result."""
     views: Mapping[str, Callable[[IOContext, Any], Iterable[Any]]] | None = None
-    """The view of each member: for a field that is a dict, a function that is called with the
-    member and the state, on the tick thread before each patch, and returns the keys to see.
-    A record that comes into view is sent whole, and one that goes is deleted."""
+    """The views, by the names of fields that are dicts.  A view is called as ``view(ctx, state)``
+    for each member, on the tick thread before each patch.  It returns the keys of the records that
+    the member sees.  A record that comes into view is sent whole, and a record that goes out of
+    view is deleted for the member."""
 
     def __post_init__(self) -> None:
         check_number("hz", self.hz, 0, optional=True)
@@ -88,7 +93,7 @@ class StateSync:
             check_function("views", view, "ctx", "state")
 
     def check(self, plan: Node) -> None:
-        """Refuse views of fields that are no dicts.
+        """Refuse views of fields that are not dicts.
 
         :raises SettingError: for such a view.
         """
@@ -104,7 +109,7 @@ def type_of_state(given: Any, make: Callable[[], Any]) -> Any:
 
     :param given: ``StateSync.type``.
     :param make: ``new_obj``.
-    :raises SettingTypeError: if neither says the type.
+    :raises SettingTypeError: if neither of them tells the type.
     """
     if given is not None:
         return given
@@ -125,10 +130,10 @@ class StateSender:
 
     Threads: the room's thread, except for the constructor.
 
-    :param state: the state; it belongs to the room's thread.
-    :param plan: of the type of the state.
-    :param push: pushes a text to all members but some; ``None`` for a room that is shared with
-        other hubs, which have no such state.
+    :param state: the state, which belongs to the room's thread.
+    :param plan: the plan of the state's type.
+    :param push: pushes a text to all members except some.  ``None`` for a room that is shared with
+        other hubs, whose members do not get the state.
     """
 
     def __init__(
@@ -142,19 +147,19 @@ class StateSender:
         self._state = state
         self._plan = plan
         self._push = push
-        # A patch that was dropped would be missed for ever.
+        # True: a patch may be dropped, and the member then needs the whole state.
         self._drops = hotline._core.setting.overflow is not Overflow.CLOSE
         self._shadow: Shadow | None = None  # made for the first member
         self._n = 0
-        # Members that have state number n, and how many messages they had lost before.
+        # Members that have the state with number n, and the messages dropped for them before.
         self._served: dict[Client[Any, Any], int] = {}
         self._unserved: dict[Client[Any, Any], None] = {}  # members that need the whole state
         self.resynced = 0
         """The number of whole states that members got because they lagged."""
         self.acks: Acks = _no_acks
-        """Of a room with inputs."""
+        """Returns the acknowledged inputs; replaced in a room with inputs."""
         self.flush: Callable[[], object] = bool
-        """Sends what was pushed so far, before something is written to a member."""
+        """Sends all pushes so far, so that they come before a write to a member."""
 
     def joined(self, member: Client[Any, Any], moment: Moment | None = None) -> None:
         """Send the state to a member that is new."""
@@ -169,10 +174,10 @@ class StateSender:
     def step(self, moment: Moment | None = None) -> None:
         """Compare, send the patch, and send the whole state to members that need it.
 
-        :param moment: for a room with ticks.
+        :param moment: the time of the state, for a room with ticks.
         """
         if not self._served and not self._unserved:
-            self._shadow = None  # nobody sees it, so nothing is compared
+            self._shadow = None  # without members nothing is compared
             return
         if self._drops:
             self._set_aside(
@@ -182,7 +187,7 @@ class StateSender:
         try:
             self._compare(found, moment)
             self._send_whole(moment)
-        except Exception as error:  # noqa: BLE001 - logged: a value that JSON cannot say
+        except Exception as error:  # noqa: BLE001 - logged: a value that JSON cannot express
             self._fail(found, error)
 
     def _compare(self, found: Difference, moment: Moment | None) -> None:
@@ -217,7 +222,7 @@ class StateSender:
             member.write(text)
 
     def _set_aside(self, members: list[Client[Any, Any]]) -> None:
-        """Send some members the whole state later, instead of patches."""
+        """Have some members get the whole state later, instead of patches."""
         for member in members:
             del self._served[member]
             self._unserved[member] = None
@@ -264,7 +269,7 @@ class StateSender:
 
     @staticmethod
     def _keys(member: Client[Any, Any]) -> tuple[Any, ...]:
-        """Return the keys by which a record belongs to a member."""
+        """Return the keys of the records that belong to a member."""
         if member.user is None:
             return (member.connection_id,)
         return (member.connection_id, member.user)

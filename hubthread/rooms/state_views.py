@@ -1,9 +1,9 @@
-"""Sends the state of a room to members that see different parts of it.
+"""Send the state of a room to members that see different parts of it.
 
-A *view* says which records of a dict a member sees.  Every record is encoded once, and the message
-of a member is joined from such fragments.  A record that comes into view is in ``set`` as a whole,
-and one that goes is in ``del``.  Each member has numbers of its own, since what it does not see is
-no message for it.
+A *view* returns the keys of the records of a dict that a member sees.  Every record is encoded
+once, and the message of a member is joined from such fragments.  A record that comes into view is
+in ``set`` as a whole, and a record that goes out of view is in ``del``.  Each member's states have
+numbers of their own, because a change that the member does not see makes no message for it.
 
 Layer: rooms.  Threads: the room's thread, which owns the state.
 """
@@ -30,7 +30,7 @@ Path = list[str]
 class ViewSender(StateSender):
     """The state of one room, as its members see it.
 
-    :param views: the keys that a member sees, by field.
+    :param views: for each field, the function that returns the keys that a member sees.
     """
 
     def __init__(
@@ -166,21 +166,21 @@ class ViewSender(StateSender):
         return own
 
     def _common_own(self, member: Client[Any, Any]) -> Iterable[Patch]:
-        """Yield the private fields of a member that no view concerns."""
+        """Return patches with a member's private fields that are in no field with a view."""
         found = Difference()
         assert isinstance(self._shadow, RecordShadow)
         self._shadow.collect_without(self._views.keys(), self._keys(member), found)
         return found.private.values()
 
     def _sees(self, seen: _Member, path: Path, entered: Mapping[str, set[str]]) -> bool:
-        """Return True if a member has the record of a path, and has not just got it."""
+        """Return True if a member has the record of a path from an earlier message."""
         name = path[0]
         if name not in self._views:
             return True
         return path[1] in seen.known[name] and path[1] not in entered.get(name, ())
 
     def _head(self, moment: Moment | None) -> str:
-        """Return the begin of a message, up to its number."""
+        """Return the beginning of a message, up to its number."""
         head = {"type": "hub:state", "room": self._hotline.name, **self._time(moment)}
         return f'{encode(head)[:-1]},"n":'
 
@@ -190,17 +190,17 @@ class ViewSender(StateSender):
 
 
 class _Member:
-    """The records that one member has, and its number."""
+    """The records that one member has, and the number of its last state."""
 
     __slots__ = ("known", "n")
 
     def __init__(self) -> None:
-        self.n = 0  # of the last state
-        self.known: dict[str, set[str]] = {}
+        self.n = 0  # the number of the last state
+        self.known: dict[str, set[str]] = {}  # the keys of the records, by field
 
 
 class _Fragments(dict[str, str]):
-    """The values of a dict with their keys, as JSON, each encoded when it is first asked for.
+    """The values of a dict with their keys, as JSON.  Each is encoded at its first use.
 
     The fragment of a key that is not in the dict is empty.
     """
@@ -246,7 +246,7 @@ class _Changes:
     def parts(
         self, visible: dict[str, set[str]], seen: _Member
     ) -> tuple[list[str], dict[str, set[str]]]:
-        """Return the parts of the message for a member, and what has come into view."""
+        """Return the parts of the message for a member, and the keys that have come into view."""
         dels, sets, adds = self._dels, [self._set] if self._set else [], self._adds
         entered = {}
         for name, keys in visible.items():

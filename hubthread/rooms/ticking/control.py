@@ -223,17 +223,18 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
     ) -> Inputs[V]:
         """Take inputs of the members, each in the tick that it is for.
 
-        The first call makes them, best in ``on_start``: inputs that come before it are refused.
-        Later calls with the same arguments return the same object.
+        Make the first call in ``on_start``: inputs that come before it are refused.  Later calls
+        with the same arguments return the same object.
 
         :param into: the type of an input, as of a handler.
         :param buffer: the inputs of one member that may wait, and the ticks that an input may be
             ahead.
-        :param per_tick: ``"one"`` takes one input of a member for each tick that has passed: what
-            was missed is made up for, up to ``buffer``.  ``"all"`` takes all whose tick has come.
+        :param per_tick: ``"one"`` takes one input of a member for each tick that has passed:
+            after ticks without an input, one tick may take several, up to ``buffer``.  ``"all"``
+            takes all inputs whose tick has come.
         :param late: the rule for an input whose tick has begun already: ``"next"`` takes it in the
             next tick, ``"drop"`` refuses it.
-        :raises UsageError: in a room without ticks, or if the arguments are others than before.
+        :raises UsageError: in a room without ticks, or if the arguments differ from those before.
         :raises HandleAnyNotPtr: for a type that no message can be converted to.
         :raises SettingError: for another value of the wrong kind.
         """

@@ -1,6 +1,7 @@
-"""A gate of a ticking room: it collects one input of each of some members, or its default.
+"""A gate of a ticking room, which collects one input, or a default, of each of some members.
 
-Layer: rooms.ticking.  Threads: methods from any thread; ``on_done`` on the tick thread.
+Layer: rooms.ticking.  Threads: any thread may call the methods.  ``on_done`` runs on the tick
+thread.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The inputs of members, each brought to the tick that it is for.
 
 A client numbers its inputs, and may name the tick that an input is for.  The room keeps the inputs
-of each member in their order, until their tick comes.  The number of the last input that a tick
-has taken goes out with the state: a page that has moved its player ahead knows by the number which
-of its inputs the state has already.
+of each member in their order, until their tick comes.  The state tells the number of the last
+input that a tick has taken.  So a page, which has moved its player ahead already, knows which of
+its inputs the state contains.
 
-Layer: rooms.ticking.  Threads: ``put`` and ``take_message`` on any thread; ``begin`` and ``tell``
-on the tick thread; all else on any.
+Layer: rooms.ticking.  Threads: ``begin``, ``give`` and ``tell`` run on the tick thread.  Any
+thread may call the other methods.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Late: TypeAlias = Literal["next", "drop"]
 """The rule for an input whose tick has passed: see ``FrameControl.inputs``."""
 
 MOST_NUMBER = 2**53
-"""The first whole number that a page cannot count beyond."""
+"""The whole number up to which JavaScript counts exactly."""
 
 COUNTS = ("taken", "late", "early", "doubled", "full", "unfit")
 
@@ -60,9 +60,9 @@ class _Member:
     def __init__(self) -> None:
         self.queue: deque[_Waiting] = deque()
         self.last = 0  # the highest number that was accepted
-        self.acked = 0  # the number of the last one that a tick has taken
-        self.told = 0  # the number that the members have heard of
-        self.quota = 0  # the inputs that the next tick may take, by ``per_tick="one"``
+        self.acked = 0  # the number of the last input that a tick has taken
+        self.told = 0  # the last such number that a state has told
+        self.quota = 0  # with ``per_tick="one"``: the inputs that the next tick may take
         self.refused: list[tuple[int, str]] = []
 
 
@@ -74,8 +74,8 @@ class Inputs(Generic[V]):
         for ctx, move in frame.inputs(Move):
             arena.players[ctx.connection_id].turn(move)
 
-    An iteration yields what the present tick takes: for each member that has given any, in the
-    order of the members' first inputs, and of one member in their order.
+    An iteration yields the inputs of the present tick, each with its member.  The members come in
+    the order of their first inputs, and the inputs of one member in their order.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class Inputs(Generic[V]):
         self._buffer = buffer
         self._one = per_tick == "one"
         self._drops = late == "drop"
-        self._given: Sequence[tuple[IOContext, V]] = []  # the tick thread's
+        self._given: Sequence[tuple[IOContext, V]] = []  # only the tick thread touches it
         self._lock = threading.RLock()  # guards what follows
         self._members: dict[IOContext, _Member] = {}
-        self._index = 0  # of the tick that has begun last
+        self._index = 0  # the number of the tick that has begun last
         self._counts = dict.fromkeys(COUNTS, 0)
         self._some_refused = False
 
@@ -115,10 +115,10 @@ class Inputs(Generic[V]):
     ) -> bool:
         """Give the input of a member, from a handler of the program's own messages.
 
-        :param number: counts the inputs of the member, from 1 on.  A number that is not above the
-            last one is an input that came twice.  ``None``: nothing is acknowledged.
-        :param tick: the tick that the input is for; ``None``: the next one.
-        :returns: False if the input is refused; ``counts`` says why.
+        :param number: counts the inputs of the member, from 1 on.  An input whose number is not
+            above the last number counts as doubled.  ``None``: the input is not acknowledged.
+        :param tick: the tick that the input is for; ``None`` for the next tick.
+        :returns: False if the input is refused; ``counts`` counts the reasons.
         :raises ContextNotClient: if ``ctx`` is not a client.
         """
         if not isinstance(ctx, Client):
@@ -173,18 +173,18 @@ class Inputs(Generic[V]):
                 self._note_refused(ctx, number if _are_whole(number) else 0, why)
 
     def forget(self, ctx: Client[Any, Any]) -> None:
-        """Forget a member that has left: it counts from 1 when it is back.  Any thread."""
+        """Forget a member that has left.  If it comes back, it counts from 1.  Any thread."""
         with self._lock:
             self._members.pop(ctx, None)
 
     def begin(self, tick: Tick) -> list[tuple[IOContext, V]]:
-        """Take the inputs of a tick, which begins now; return them."""
+        """Take the inputs of the tick that begins now; return them."""
         given: list[tuple[IOContext, V]] = []
         passed, index = 1 + tick.skipped, tick.index
         with self._lock:
             self._index = index
             for ctx, member in list(self._members.items()):
-                if ctx not in self._hotline:  # it has left while it gave one
+                if ctx not in self._hotline:  # the member left while it gave an input
                     del self._members[ctx]
                     continue
                 member.quota = min(member.quota + passed, self._buffer)
@@ -203,7 +203,7 @@ class Inputs(Generic[V]):
         return given
 
     def give(self, given: Sequence[tuple[IOContext, V]]) -> None:
-        """Take these inputs instead: a replay knows them."""
+        """Use the inputs of a record for the present tick, in a replay."""
         self._given = given
 
     def tell(self) -> None:
@@ -220,9 +220,9 @@ class Inputs(Generic[V]):
             ctx.write(json.dumps(fields, separators=(",", ":")))
 
     def acks(self, *, every: bool) -> dict[str, int]:
-        """Return the numbers that ticks have taken, by the member's id as text.
+        """Return the numbers of the last inputs that ticks have taken, by the member's id as text.
 
-        :param every: True for all members, False for those with a number that was not told.
+        :param every: True for all members, False for members with a number that was not told yet.
         """
         found = {}
         with self._lock:
@@ -263,13 +263,13 @@ class Inputs(Generic[V]):
             return
         with self._lock:
             self._counts[why] += 1
-        if why != "doubled":  # what a client sends again, after a loss, is no incident
+        if why != "doubled":  # a client may send inputs again after a loss
             text = "%s: an input of %r was refused: %s"
             incidents, log = self._hotline._core.incidents, self._hotline._log
             incidents.log_limited(("inputs", why), logging.WARNING, text, log.name, ctx, _WHY[why])
 
     def _note_refused(self, ctx: Client[Any, Any], number: Any, why: str) -> None:
-        """Tell the member after the next tick, of as many inputs as may wait."""
+        """Note a refused input, so that the member is told after the next tick."""
         with self._lock:
             member = self._members.get(ctx)
             if member is None:

@@ -1,10 +1,9 @@
-"""The flight recorder of a room: all that the room cannot foresee, as lines of JSON.
+"""The flight recorder of a room: all inputs of the room's callbacks, as lines of JSON.
 
-Layer: rooms.ticking.  Threads: the tick thread writes most lines; ``answer``, ``done`` and
-``added`` are called on any thread.
+Layer: rooms.ticking.  Threads: the tick thread writes most lines.  Any thread may call ``answer``,
+``done`` and ``added``.
 
-The first line is the head.  Then there is a line for each thing that happens, in the order in
-which the room met them::
+The first line is the head.  Then there is one line for each event, in the order of the room::
 
     {"hubthread":1,"room":"arena","hz":20,"seed":81…,"state":"Arena","marks":[]}
     {"join":17,"user":"ann"}
@@ -17,8 +16,8 @@ which the room met them::
     {"overrun":[0.07,1]}  {"error":"logic","text":"…"}  {"closing":1}  {"leave":17}
     {"end":"the hotline was closed"}
 
-``hubthread.testing.replay`` plays them.  A room without ticks has a hash after each closure.
-A record has no private field of a member: of the state it has the hash alone.
+``hubthread.testing.replay`` plays these lines.  A room without ticks has a hash after each
+closure.  A record contains only the hash of the state, and so no private field of a member.
 """
 
 from __future__ import annotations
@@ -54,10 +53,10 @@ __all__ = ["Recorder", "hash_of", "marks_of", "resolve"]
 VERSION: Final = 1
 
 MOST_BYTES: Final = 64 << 20
-"""Bytes of a record, which then ends: hours of a room with ten players."""
+"""Bytes after which a record ends: hours of a room with ten players."""
 
 FLUSHED: Final = 1 << 14
-"""Bytes that may wait for the file; an error does not let them wait."""
+"""Bytes after which the file is flushed.  It is also flushed after an error."""
 
 _lock = threading.RLock()  # guards what follows
 _open: set[str] = set()
@@ -65,10 +64,10 @@ _open: set[str] = set()
 
 
 def hash_of(plan: Node, state: Any) -> str:
-    """Return the hash of a state: of every field that is not ``Unsynced``.
+    """Return the hash of all fields of a state that are not ``Unsynced``.
 
     :raises WrongType: for a value that the plan does not allow.
-    :raises Exception: for a field that is missing, and a value that JSON cannot say.
+    :raises Exception: for a missing field, and for a value that JSON cannot express.
     """
     return blake2b(_dump(plan.plain(state, Difference())).encode(), digest_size=8).hexdigest()
 
@@ -76,7 +75,7 @@ def hash_of(plan: Node, state: Any) -> str:
 class Recorder:
     """The record of one room.
 
-    :param path: the file, which is written anew.
+    :param path: the file, which is overwritten.
     :param here: returns True on the tick thread.
     :param report: called with an error that has ended the record.
     :raises UsageError: if another room records to the file.
@@ -156,11 +155,14 @@ class Recorder:
     def closure(
         self, work: Any, run: Callable[[], Any], of: Countdown | None = None
     ) -> Callable[[], Any]:
-        """Return ``run``, which calls ``work``, so that it is noted first.
+        """Return a function that notes a closure and then calls ``run``.
 
-        A closure of the room's own callbacks needs no name: the replay's callbacks make it anew.
+        A closure of the room's own callbacks is noted without a name: the same callbacks make it
+        anew in the replay.
 
-        :param of: the countdown whose operation it is.
+        :param work: the closure, as the program gave it.
+        :param run: calls ``work``.
+        :param of: the countdown, if the closure is the operation of a countdown.
         """
         if self._here():
             return self.own(run)
@@ -173,7 +175,7 @@ class Recorder:
         return noted
 
     def own(self, run: Callable[[], Any]) -> Callable[[], Any]:
-        """Return ``run`` so that it is noted as a closure of the room's own."""
+        """Return a function that notes a closure of the room's own, and then calls ``run``."""
 
         def noted() -> Any:
             self._write({"own": 1})
@@ -201,7 +203,7 @@ class Recorder:
     ) -> Callable[[], object] | None:
         """Return a function that notes a member's answer to a gate; None for the room's callbacks.
 
-        It is encoded by this call, since the gate may not do that under its lock.
+        This call encodes the answer, because the gate must not encode it under its lock.
         """
         if self._here():
             return None
@@ -218,7 +220,7 @@ class Recorder:
             return self._numbers.get(countdown, 0)
 
     def overrun(self, overrun: Overrun) -> None:
-        """Note an overrun that is told."""
+        """Note an overrun that ``on_overrun`` is called with."""
         self._write({"overrun": [overrun.work, overrun.in_a_row]})
 
     def closing(self) -> None:
@@ -280,7 +282,7 @@ class Recorder:
                 self._failure = error
 
     def _tell_failure(self) -> None:
-        """Report an error, on the tick thread: log handlers are code of the program."""
+        """Report an error of the file.  On the tick thread, because it calls log handlers."""
         failure, self._failure = self._failure, None
         if failure is not None:
             self._report(failure, f"the record {self._path} has ended")
@@ -311,7 +313,7 @@ _dump = _encoder.encode
 
 
 def _line_of(work: Any) -> dict[str, Any]:
-    """Return the line of a closure: by its name, or with the reason that it has none."""
+    """Return the line of a closure: with its name, or with the reason why it has no name."""
     function: Any = work
     give: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
@@ -331,7 +333,7 @@ def _line_of(work: Any) -> dict[str, Any]:
 
 
 def _name_of(function: Any) -> str | None:
-    """Return ``module:name``, by which the function is found again; None if it is not."""
+    """Return ``module:name`` of a function; None if this name does not lead to the function."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     found: Any = sys.modules.get(module or "")
     for part in (name or "").split("."):
@@ -343,7 +345,7 @@ def resolve(name: str, main: str) -> Callable[..., Any]:
     """Return the function of a name.
 
     :param main: the module that stands for ``__main__``.
-    :raises UsageError: if there is none.
+    :raises UsageError: if there is no such function.
     """
     module, _, path = name.partition(":")
     try:
@@ -388,10 +390,11 @@ _NOW = frozenset({"now", "utcnow", "today"})
 
 
 def marks_of(*functions: Any) -> list[str]:
-    """Return the clocks and sources of chance that these functions read: no replay has them.
+    """Return the clocks and sources of random numbers that the given functions use.
 
-    The functions that they call in their own module are read, too.  This finds the usual ways,
-    by name; the hash of the state finds all others when it is replayed.
+    A replay cannot repeat these.  Functions that the given functions call in their own module are
+    searched, too.  The search finds the usual names; the hash of the state finds all other causes
+    in the replay.
     """
     marks: dict[str, None] = {}
     seen: set[FunctionType] = set()
