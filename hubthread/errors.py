@@ -192,21 +192,21 @@ class HotlineClosed(Closed):
 
 
 class Lost(Closed):
-    """The link of a client has ended, or its connection did before the answer came.
+    """The link of a client has ended, or its connection ended before the answer came.
 
-    After a loss nobody knows what became of the request.
+    The server may have received the request, or not.
     """
 
 
 class QueueFull(HubThreadError):
     """A bounded queue is full.  The call did nothing; the message names the bound.
 
-    ``on_connection_start`` and ``on_connection_close`` do not get it from the hub and from rooms.
+    In ``on_connection_start`` and ``on_connection_close`` the hub and rooms do not raise it.
     """
 
 
 class BackplaneError(HubThreadError):
-    """The backplane, which orders the pushes of shared rooms, cannot do what was asked."""
+    """The backplane, which orders the pushes of shared rooms, cannot carry out the call."""
 
 
 class BackplaneDown(BackplaneError):
@@ -214,7 +214,7 @@ class BackplaneDown(BackplaneError):
 
 
 class PublishUnknown(BackplaneError):
-    """A push was sent, and no answer has come in time.  It may have its place or not."""
+    """A push was sent, and no answer has come in time.  The push may have its place, or not."""
 
 
 class NodeGone(BackplaneError):
@@ -222,11 +222,11 @@ class NodeGone(BackplaneError):
 
 
 class NotOwner(BackplaneError):
-    """Another hub owns the room, or none does.  The call did nothing."""
+    """Another hub, or no hub, owns the room.  The call did nothing."""
 
 
 class CallFailed(BackplaneError):
-    """The function that another hub was to run has raised, or there is none; the text says why."""
+    """The function in the other hub has raised, or does not exist; the text says why."""
 
 
 class CallTimeout(BackplaneError, TimeoutError):

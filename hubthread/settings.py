@@ -382,7 +382,7 @@ class HubSetting(Generic[Meta, Header]):
     sessions: Sessions | None = None
     """Lets a client of ``hubthread.1`` come back after a lost connection, as the same client.
 
-    ``None``: the end of its connection is the end of the client.
+    ``None`` ends each client with its connection.
     """
     on_connection_lost: Callable[[IOContext, Meta], object] | None = None
     """Called with ``(ctx, meta)`` when the connection of a client with a session is lost.
@@ -393,16 +393,16 @@ class HubSetting(Generic[Meta, Header]):
     on_connection_resume: Callable[[IOContext, Meta], object] | None = None
     """Called with ``(ctx, meta)`` when a client has come back on another connection.
 
-    It is called without ``on_connection_lost`` before it if the client has come back before
-    anybody noticed the loss.  With ``Sessions.save`` it is also the first callback of a client
-    that was in another hub of the backplane.
+    If the client has come back before the hub noticed the loss, ``on_connection_lost`` was not
+    called.  With ``Sessions.save`` this is also the first callback of a client that was in another
+    hub of the backplane.
     """
     around_callback: Callable[[IOContext, Meta], AbstractContextManager[object]] | None = None
     """Called with ``(ctx, meta)``; returns a context manager that each callback runs inside.
 
     The callbacks are those of clients: start, messages with the hooks around them, pings,
     closures of ``exec_async``, ``exec_sync`` and ``each_client``, and close.  The manager's
-    ``__exit__`` gets what the callback raised, before that is logged or after
+    ``__exit__`` gets the exception of the callback, before it is logged or after
     ``receive_matcher_error`` has handled it.
     """
     user: Callable[[IOContext, Meta], str | None] | None = None
@@ -415,20 +415,21 @@ class HubSetting(Generic[Meta, Header]):
     check_token: Callable[[IOContext, Meta, str], bool | float | str] | None = None
     """Called with ``(ctx, meta, token)`` for the token of a client's ``hub:hello``.
 
-    ``True`` lets the client in.  A number lets it in for so many seconds, within which it brings
-    another token.  Anything else closes it with ``CloseCode.TOKEN_REFUSED``; a text is told to the
-    client as the reason.  The hook may put what the token says into the meta.
+    ``True`` lets the client in.  A number is the seconds that the token is valid: within this time
+    the client has to bring the next token.  Any other result closes the client with
+    ``CloseCode.TOKEN_REFUSED``; a text is told to the client as the reason.  The hook may put data
+    of the token into the meta.
 
-    With the hook every client speaks ``hubthread.1``, and is in no list of the hub before:
-    ``on_connection_start`` follows the hook.  A client that shows no token within
+    With the hook every client must speak ``hubthread.1``, and is in no list of the hub before the
+    hook has run; then ``on_connection_start`` runs.  A client that shows no token within
     ``Upgrader.handshake_timeout`` is closed.
     """
     may_join: Callable[[IOContext, Meta, str], bool | str] | None = None
     """Called with ``(ctx, meta, name)`` when a client of ``hubthread.1`` asks to join a room.
 
     ``True`` lets the client into the room that ``hub.room(name)`` finds; the hook may make the
-    room.  Anything else refuses; a text is told to the client as the reason.  Without the hook no
-    client joins a room by its name.
+    room.  Any other result refuses the client; a text is told to the client as the reason.
+    Without the hook no client can join a room by its name.
     """
     chan_queue_size: int = 16 * KB
     """The number of entries that each queue may hold.
@@ -458,10 +459,11 @@ class HubSetting(Generic[Meta, Header]):
     calls: Mapping[str, Callable[[Any, Any], object]] = field(default_factory=dict)
     """The functions that other hubs of the backplane may run with ``hub.call``, by name.
 
-    Each is called with ``(hub, payload)`` on a worker thread, and returns what JSON can say.
+    Each function is called with ``(hub, payload)`` on a worker thread, and returns a value that
+    JSON can express.
     """
     on_backplane: Callable[[Any, BackplaneState], object] | None = None
-    """Called with ``(hub, state)``, on the hub thread, when the backplane is lost or is back."""
+    """Called with ``(hub, state)``, on the hub thread, when the backplane is lost or back."""
     limits: Limits = field(default_factory=Limits)
     """The limits for one client and for one address."""
     drain: float | None = None

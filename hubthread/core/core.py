@@ -80,7 +80,7 @@ class Core(Generic[Meta, Header]):
         self.flusher = runtime.flusher
         self.incidents = runtime.incidents
         self.readers: SharedReaders | None = None
-        """The threads that connections share; ``None``: each connection has one."""
+        """The threads that connections share; ``None`` if each connection has its own thread."""
         # The parts that the hub owns.
         bound, limits = setting.chan_queue_size, setting.limits
         self.state = HubState(self.name, opened=setting.delayed_execution is None)
@@ -123,15 +123,16 @@ class Core(Generic[Meta, Header]):
         self.on_start: list[Callable[[], object]] = []
         """Called when the hub has started, on the thread that starts it."""
         self.on_drain: list[Callable[[], Callable[[], object]]] = []
-        """Called when a drain begins; the results are called afterwards, and wait a moment."""
+        """Called when a drain begins.  Each returns a function, which is called afterwards, and
+        waits until its room is handed over."""
         self.started_at: float | None = None
         """The time of the start, on the hub's clock."""
         self.letters: Any
-        """What the hub tells other hubs and hears of them (``hub.cluster``)."""
+        """The messages and calls between this hub and other hubs (``hub.cluster``)."""
         self.sessions: Any = None
-        """The sessions of clients of ``hubthread.1`` (``hub.session_table``); ``None``: none."""
+        """The sessions of clients of ``hubthread.1`` (``hub.session_table``), or ``None``."""
         self.client_messages: Callable[[Any, Any], bool]
-        """The same for clients of ``hubthread.1``, behind the hub's own messages."""
+        """``intercept`` for clients of ``hubthread.1``; also answers the hub's own messages."""
 
     def read_by(self, readers: Readers) -> None:
         """Let connections share threads, or have one each, from now on."""

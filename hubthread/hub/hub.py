@@ -174,8 +174,8 @@ class Hub(EachClient[Meta, Header]):
 
         All clients see broadcasts in one order.
 
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
-        :param exclude: a client, or several, that do not get it.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
+        :param exclude: a client, or several, that do not get the message.
         :returns: the broadcast's number, at once.
         :raises ContextNotClient: when ``exclude`` has anything but clients.
         :raises HubClosed: when the hub is closed.
@@ -217,12 +217,12 @@ class Hub(EachClient[Meta, Header]):
     ) -> list[int]:
         """Send a message to every client that is in any of the rooms, once.
 
-        In each room it has its place among the room's pushes.  A client that changes between the
-        rooms during the call may miss it.  A client that recovers in several of them gets it in
-        each, if it has missed it.
+        In each room the message has its place among the room's pushes.  A client that changes
+        between the rooms during the call may miss it.  A client that comes back with positions in
+        several of the rooms gets a missed message in each of them.
 
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
-        :param exclude: a client, or several, that do not get it.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
+        :param exclude: a client, or several, that do not get the message.
         :returns: the number of the push in each room; see ``Hotline.push``.
         :raises ContextNotClient: when ``exclude`` has anything but clients.
         :raises HotlineClosed: when a room is closed; then no room gets the push.
@@ -233,14 +233,14 @@ class Hub(EachClient[Meta, Header]):
         return sending.push_to_several(self._core, rooms, data, key, exclude)
 
     def cluster(self) -> list[Node]:
-        """Return the hubs of the backplane, this one too, as they have told 5 s ago at most."""
+        """Return all hubs of the backplane, each as it has described itself within 5 s."""
         return list(self._core.letters.cluster())
 
     def tell(self, target: Target, data: str | bytes, *, key: Key | None = None) -> None:
         """Send a message to clients in any hub, if they are connected now; return at once.
 
         :param target: the name of a user, a client's ``ctx.address``, or a hub of ``cluster``.
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
         :raises BackplaneDown, QueueFull, HubClosed, WrongType: as a push to a shared room.
         """
         self._core.letters.tell(target, data, key)
@@ -248,10 +248,10 @@ class Hub(EachClient[Meta, Header]):
     def call(self, node: Callee, name: str, payload: Any = None, timeout: float = 2) -> Any:
         """Run ``HubSetting.calls[name]`` in another hub, and return its result.
 
-        :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.  Or a room:
-            runs ``OwnedOption.calls[name]`` in the hub that owns it.
-        :param payload: anything that JSON can say, as the result.
-        :param timeout: seconds; the function begins within twice as many, or never.
+        :param node: a hub of ``cluster``, or its ``id``, such as ``ctx.address.node``.  A room
+            runs ``OwnedOption.calls[name]`` in the hub that owns the room.
+        :param payload: a value that JSON can express, and so is the result.
+        :param timeout: seconds; the function begins within twice this time, or never.
         :raises NodeGone, CallFailed: when there is no such hub; when the function raises.
         :raises CallTimeout, BackplaneDown: when no answer has come; the function may have run.
         :raises HubClosed: when this hub closes, also while it waits.
@@ -278,7 +278,7 @@ class Hub(EachClient[Meta, Header]):
         return payloads.unmarshal(self.setting, data, into)
 
     def byte_splicing(self, prefix: str | bytes, obj: object) -> str | bytes:
-        """Return ``prefix`` with ``obj`` encoded behind it, of its type (``ByteSplicing``)."""
+        """Return ``prefix`` followed by the encoded ``obj``, as one type (``ByteSplicing``)."""
         return payloads.splice_object(self.setting, prefix, obj)
 
     # Rooms and clients.
@@ -292,7 +292,9 @@ class Hub(EachClient[Meta, Header]):
         return self._rooms.make(option)
 
     def room(self, name: str, option: MakeOption = None) -> Hotline[Meta, Header]:
-        """Return the room of that name; of several callers that find none, one makes it.
+        """Return the room of that name, and make it if there is none.
+
+        If several threads ask at once, one of them makes the room.
 
         :param option: the option of a new room, or a function that returns it for the name.
         :raises SettingError: for a name that is not 1 to 200 printable characters.
@@ -300,9 +302,9 @@ class Hub(EachClient[Meta, Header]):
         return self._rooms.find_or_make(name, option)
 
     def own(self, name: str, option: OwnedOption[T]) -> OwnedRoom[T]:
-        """Return a room whose clock runs in one hub at a time, of all hubs that call this.
+        """Return a room whose clock runs in one of the hubs that call this, in one at a time.
 
-        Of several callers in this hub, one makes the room.
+        If several threads of this hub ask at once, one of them makes the room.
 
         :raises UsageError: when this hub has another kind of room of that name.
         :raises SettingError: for a name that is not 1 to 200 printable characters.
@@ -341,7 +343,7 @@ class Hub(EachClient[Meta, Header]):
         return self._core.registry.everyone.members_num()
 
     def user(self, name: str) -> User[Meta, Header]:
-        """Return the user of that name: all clients whose ``ctx.user`` it is."""
+        """Return the user of that name: all clients with this ``ctx.user``."""
         check_kind("name", name, str, "a string")
         return User(self._core, name)
 
@@ -565,8 +567,8 @@ class Hub(EachClient[Meta, Header]):
 
         The page is in Prometheus' text format, or in OpenMetrics where the request asks for it.
         It is made on the request's own thread, so it answers even if the hub thread is stuck.
-        Everyone who can request it sees the figures, which name no client and no room, but the
-        kinds of rooms (``HotlineOption.kind``).
+        Everyone who can request it sees the figures.  They name the kinds of rooms
+        (``HotlineOption.kind``), but no client and no room.
         """
         return metrics.answer_scrape(self._lifecycle.metrics.families, request)
 
@@ -580,12 +582,12 @@ class Hub(EachClient[Meta, Header]):
     def monitor(
         self, *, token: str | None = None, guard: Guard | None = None, actions: bool = False
     ) -> Monitor:
-        """Make a page for operators: clients, rooms, ticks and what is stuck; see ``Monitor``.
+        """Make a page for operators: clients, rooms, ticks, stuck callbacks; see ``Monitor``.
 
-        :param token: asked for by the page, 16 characters or more; ``None`` makes one.
+        :param token: the token that the page asks for, 16 characters or more; ``None`` makes one.
         :param guard: decides instead of a token: ``function(request)`` returns the operator's
             name, or ``None`` to refuse.  It runs on the request's thread.
-        :param actions: let operators close clients and rooms, stop clocks, and drain the hub.
+        :param actions: True lets operators close clients and rooms, stop clocks, and drain.
         """
         return Monitor(self._core, token, guard, actions)
 

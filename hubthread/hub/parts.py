@@ -1,6 +1,6 @@
-"""The objects that a hub is assembled of.
+"""Assemble the parts of a hub.
 
-Layer: hub.  Threads: made on the thread that makes the hub.
+Layer: hub.  Threads: the thread that makes the hub calls these functions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Parts", "assemble", "wire"]
 
 
 class Parts(NamedTuple):
-    """The objects that a hub is assembled of; ``hubthread.testing`` has virtual ones."""
+    """The parts of a hub; ``hubthread.testing`` has virtual ones."""
 
     core: Core[Any, Any]
     lifecycle: Lifecycle
@@ -42,7 +42,7 @@ def assemble(hub: Any, setting: HubSetting[Any, Any]) -> Parts:
 
 
 def wire(core: Core[Any, Any]) -> None:
-    """Give a new core what it needs of the layers above it, and check the setting.
+    """Give a new core the objects that it needs from the layers above, and check the setting.
 
     :raises SettingError: for a ``check_origin`` that is neither a policy nor a function.
     """

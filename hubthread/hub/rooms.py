@@ -35,7 +35,7 @@ class RoomMaker(Generic[Meta, Header]):
 
     def __init__(self, core: Core[Meta, Header]) -> None:
         self._core = core
-        self._lock = threading.RLock()  # held while a room of a name of its own is made
+        self._lock = threading.RLock()  # held while a room with a unique name is made
 
     def make(self, option: HotlineOption | None) -> Hotline[Meta, Header]:
         """Make a room; see ``Hub.hotline``."""

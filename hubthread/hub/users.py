@@ -1,4 +1,4 @@
-"""The users of a hub: each has all clients that ``HubSetting.user`` gives the same name.
+"""The users of a hub: a user is all clients with the same name from ``HubSetting.user``.
 
 Layer: hub.  Threads: every method may be called on any thread.
 """
@@ -22,7 +22,7 @@ Header = TypeVar("Header", bound=Hashable)
 class User(Generic[Meta, Header]):
     """All clients of one user.  Made by ``hub.user(name)``.
 
-    A user need not have clients: a message to such a user reaches nobody.
+    A user may have no clients.  Then a message to the user reaches no client.
 
     Threads: every method may be called on any thread.
     """
@@ -44,7 +44,7 @@ class User(Generic[Meta, Header]):
 
         The message is encoded once.  For each client it is a ``ctx.write``.
 
-        :param key: for ``Overflow.LATEST``: replaces a waiting message of the same key.
+        :param key: for ``Overflow.LATEST``: replaces a waiting message with the same key.
         :returns: the number of clients.
         :raises WrongType: for anything but ``str`` or ``bytes``.
         :raises WrongValue: for text that UTF-8 cannot encode.

@@ -1,9 +1,10 @@
-"""The metrics of all processes of one program: the process that is scraped asks the others.
+"""The metrics of all processes of one program: the scraped process asks the other processes.
 
 Each process answers with its families as JSON, through a socket in ``HubSetting.metrics_dir``.
 Nothing is kept in files: the figures of a process end with it, as after any restart.
 
-Layer: hub.  Threads: a thread of the hub answers the others.  Any thread may call ``families``.
+Layer: hub.  Threads: a thread of the hub answers other processes.  Any thread may call
+``families``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class WorkerMetrics:
         self._closed = False
 
     def start(self) -> None:
-        """Take a place in the folder, if there is one; log why that fails."""
+        """Take a place in the folder, if the setting has one; log a failure."""
         if self._folder is None or not isinstance(self._core.clock, RealClock):
             return
         try:
@@ -74,7 +75,7 @@ class WorkerMetrics:
             place.close()
 
     def names(self) -> list[Family]:
-        """Return the families of ``families``, perhaps with other numbers; return at once."""
+        """Return the families of this hub only; return at once."""
         return families(self._core, self._core.hub.statistics())
 
     def families(self) -> list[Family]:
@@ -89,7 +90,7 @@ class WorkerMetrics:
         _merge(found, own, "" if number is None else str(number))
         for other, text in ask_workers(self._folder, number, _SECONDS).items():
             worker = str(other)
-            if text is None:  # the process hangs
+            if text is None:  # the process does not answer
                 found[_UP].add(0, worker=worker)
             else:
                 with suppress(ValueError, TypeError, KeyError):  # it has ended just now

@@ -33,21 +33,21 @@ _NO_TLS = "the server does not speak TLS: connect with ws instead of wss"
 
 @cache
 def _system_context() -> ssl.SSLContext:
-    """Return the TLS that trusts what the system trusts; reading its certificates takes long."""
+    """Return the context with the system's certificates, made once: reading them takes long."""
     return ssl.create_default_context()
 
 
 class Interrupted(Exception):
-    """The connection is not wanted any more."""
+    """The attempt was given up, because the connection is not wanted any more."""
 
 
 class Dialing:
     """One attempt to reach a server.
 
-    Only the look-up of a name cannot be interrupted: the system has no means for it.
+    Only the look-up of a name cannot be interrupted, because the system has no means for it.
 
-    :param timeout: seconds for all of it.
-    :param waker: ends a wait, to look at ``wanted``.
+    :param timeout: the seconds for the whole attempt.
+    :param waker: ends a wait, so that ``wanted`` is asked again.
     :param wanted: returns False once the attempt is to be given up.
     """
 
@@ -85,7 +85,7 @@ class Dialing:
     def ask(self, transport: Transport, exchange: Exchange) -> Answer:
         """Send a request, and return the answer.
 
-        :raises OSError: if there is none in time.
+        :raises OSError: if no answer comes in time.
         :raises WrongAnswer: for an answer that is not HTTP.
         :raises Interrupted: when the attempt is not wanted any more.
         """
@@ -107,7 +107,7 @@ class Dialing:
     def _left(self) -> float:
         """Return the seconds that are left.
 
-        :raises TimeoutError: if there are none.
+        :raises TimeoutError: if no time is left.
         :raises Interrupted: see ``open``.
         """
         if not self._wanted():
@@ -121,7 +121,7 @@ class Dialing:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         error: OSError = ConnectionRefusedError(f"{address.host} has no address")
         for number, (family, kind, protocol, _, place) in enumerate(found):
-            # A share for each address: one that swallows packets must leave time for the others.
+            # Each address gets a share of the time: one that drops packets must leave time.
             share = max(_LEAST_TIME, self._left() / (len(found) - number))
             try:
                 sock = socket.socket(family, kind, protocol)

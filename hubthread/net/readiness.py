@@ -3,8 +3,8 @@
 ``Epoll`` does what ``selectors.EpollSelector`` does, at a third of its cost for each ready socket.
 Elsewhere ``Portable`` uses the best selector of the standard library.
 
-Layer: net.  Threads: one thread at a time is in ``ready``; any other may call the rest meanwhile,
-one at a time.
+Layer: net.  Threads: one thread at a time is in ``ready``.  Meanwhile other threads may call the
+other methods, one at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Readiness(Protocol):
         """Wait for other events of a registered socket."""
 
     def unregister(self, fd: int) -> None:
-        """Wait for a socket no more; it may be closed already."""
+        """Stop waiting for a socket, which may be closed already."""
 
     def ready(self, timeout: float | None, steps: list[Step]) -> list[tuple[Step, int]]:
         """Wait for ``timeout`` seconds at most.
@@ -141,7 +141,7 @@ class Portable:
 
 
 def open_readiness() -> Readiness:
-    """Return the quickest of them on this system."""
+    """Return the fastest implementation for this system."""
     kind: Any = Epoll if sys.platform == "linux" else Portable
     readiness: Readiness = kind()
     return readiness

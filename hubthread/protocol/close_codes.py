@@ -1,7 +1,7 @@
-"""Close codes, and what each code asks of a client: come back at once, later, or not.
+"""Close codes, and their advice for a client: come back at once, come back later, or stay away.
 
-The table of the documentation is made of ``CloseCode`` and ``BANDS``.  ``hubthread.js`` has the
-same rules, and a test holds the two together.
+The table of the documentation is made from ``CloseCode`` and ``BANDS``.  ``hubthread.js`` has the
+same rules, and a test compares the two.
 
 A reason may end in ``retry=8``: the clients that are closed together come back at random times
 within 8 seconds.
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 MOST_RETRY = 3600.0
-"""The longest advice in seconds.  A client takes a longer one as this."""
+"""The longest advice in seconds.  A client shortens longer advice to this time."""
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 20.0
@@ -44,7 +44,7 @@ OVERLOADED = 2.0
 
 
 class Advice(str, Enum):
-    """The part of a client after the end of its connection."""
+    """The action of a client after the end of its connection."""
 
     REST = "rest"
     """Come back with the next message."""
@@ -100,7 +100,7 @@ class CloseCode(IntEnum):
 
     @property
     def advice(self) -> Advice:
-        """The part of the client."""
+        """The action of the client after this code."""
         return advice_of(self)
 
 
@@ -137,7 +137,7 @@ def advice_of(code: int) -> Advice:
 
 
 def advised_reason(code: int, reason: str, retry: float | None) -> str:
-    """Return the reason with the advice at its end.  The text before it is cut if need be.
+    """Return the reason with the advice at its end.  A text that is too long is cut.
 
     :param retry: seconds; ``None`` leaves the reason as it is.
     :raises WrongValue: for 0 or less, for more than ``MOST_RETRY``, and for a code that

@@ -2,13 +2,13 @@
 
 Layer: protocol.  Threads: pure functions; any thread may call them.
 
-Such a client learns the room and the number of each push, so that it can say later where it
-was.  The envelope is put around the bytes of the push once for all members that get it::
+Such a client learns the room and the number of each push, so that it can tell its position later.
+The envelope is put around the bytes of the push once for all members that get it::
 
     {"room":"table/7","n":1211,"data":{"type":"said","text":"hi"}}
 
-``data`` holds a push that is JSON text.  Other text is under ``text``, as a string, and a binary
-push is under ``bytes``, in base64.
+``data`` holds a push that is JSON text.  The field ``text`` holds other text, as a string, and the
+field ``bytes`` holds a binary push, in base64.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Placed(NamedTuple):
     offset: int
 
     def gap(self) -> bytes:
-        """Return the frame that tells a client in place of this push, which it does not get."""
+        """Return the frame that a client gets in place of this push, if the push is dropped."""
         return Frame(gap_message(self.room, self.epoch, self.offset, "dropped"), _TEXT).wire
 
 
@@ -66,9 +66,9 @@ class Versioned(NamedTuple):
     version: int
 
     def gap(self) -> bytes:
-        """Return the frame that tells a client in place of this change, which it does not get.
+        """Return the frame that a client gets in place of this change, if the change is dropped.
 
-        It has no version: a client that finds another version than the next joins again.
+        The frame has no version.  So the client notices the missing version, and joins again.
         """
         gap = {"type": "hub:members", "room": self.room, "why": "dropped"}
         return Frame(json.dumps(gap, separators=(",", ":")), _TEXT).wire
@@ -89,7 +89,10 @@ class Enveloped:
 
 
 def envelop(frame: Frame, room: str, number: int | None) -> Frame:
-    """Return ``frame`` in the envelope of push ``number`` of ``room``, None: it has no place."""
+    """Return ``frame`` in an envelope.
+
+    :param number: the number of the push in the room; None for a push without a place.
+    """
     body = frame.body
     if frame.message_type == MessageType.BINARY:
         name, data = b"bytes", b'"' + b64encode(body) + b'"'

@@ -15,15 +15,15 @@ __all__ = ["Refusal", "check_hello", "encode_message", "load_message", "reply_to
 VERSION = 1
 MARK = '"hub:'
 MARK_ENDS = 20
-"""The mark of such a message is in its first characters, for ``type`` comes first."""
+"""The mark is in the first characters of the hub's own messages, because ``type`` comes first."""
 
 
 class Refusal(Exception):
-    """The client has asked for something that it does not get.  The text is for the client."""
+    """A request of a client is refused.  The text is for the client."""
 
 
 def load_message(payload: str | bytes) -> dict[str, Any] | None:
-    """Return the message, if it is one of the hub's own."""
+    """Return the decoded message, if it is one of the hub's own; otherwise None."""
     if not isinstance(payload, str) or MARK not in payload[:MARK_ENDS]:
         return None
     try:
@@ -43,14 +43,14 @@ def encode_message(message: dict[str, Any]) -> str:
 
 
 def reply_to(number: object) -> dict[str, Any]:
-    """Return the field that names the request which an answer belongs to, if it has a number."""
+    """Return the field ``reply`` of an answer to a request, if the request has a number."""
     return {"reply": number} if isinstance(number, (int, str)) else {}
 
 
 def check_hello(message: dict[str, Any], *, takes_token: bool) -> None:
-    """Refuse a ``hub:hello`` of another version, or with a token that nobody checks.
+    """Refuse a ``hub:hello`` of another version, or with a token that the hub does not check.
 
-    :param takes_token: True if the token was checked.
+    :param takes_token: True if the hub checks tokens.
     :raises Refusal: for such a message.
     """
     if message.get("v") != VERSION:

@@ -25,15 +25,15 @@ Header = TypeVar("Header", bound=Hashable)
 class VirtualCluster(Generic[Meta, Header]):
     """Virtual hubs that share rooms, as processes do with ``RedisBackplane``.
 
-    ``with VirtualCluster(setting, 2) as cluster: one, two = cluster.hubs``.  The hubs have one
-    clock.  Between them is a server in memory, which loses connections, messages or its whole
-    memory when the test says so.
+    ``with VirtualCluster(setting, 2) as cluster: one, two = cluster.hubs``.  The hubs share one
+    clock.  Between them is a server in memory, which loses connections, messages or all its data
+    when the test says so.
 
     Threads: only the thread that made the cluster.
 
     :param setting: the setting of every hub; its backplane is replaced.
     :param nodes: the number of hubs.
-    :param local: as of ``RedisBackplane``.
+    :param local: see ``RedisBackplane``.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class VirtualCluster(Generic[Meta, Header]):
 
     @property
     def errors(self) -> list[BaseException]:
-        """The exceptions of callbacks in all hubs that went to the log; empty if all is well."""
+        """The exceptions of callbacks, in all hubs, that were logged; empty if all is well."""
         return [error for hub in self.hubs for error in hub.errors]
 
     def advance(self, seconds: float) -> None:
@@ -62,7 +62,7 @@ class VirtualCluster(Generic[Meta, Header]):
         self.clock.advance(seconds)
 
     def settle(self) -> None:
-        """Do everything that is due now, such as pushes of the test itself."""
+        """Do all work that is due now, such as the pushes of the test itself."""
         self.clock.settle()
 
     # Faults.
@@ -70,10 +70,10 @@ class VirtualCluster(Generic[Meta, Header]):
     def cut(self, hub: VirtualHub[Any, Any]) -> None:
         """Cut a hub from the server, until ``heal``.
 
-        What is on its way to the hub is lost; ``hub.tell`` and ``hub.call`` do not get through.
-        Its pushes wait.  After ten seconds further ones are refused with ``BackplaneDown``, or
-        reach only its own members in a cluster that is ``local``.  Then its users leave the rooms
-        of the others, too, and ``hub.cluster`` of the others leaves it out.
+        Messages on their way to the hub are lost; ``hub.tell`` and ``hub.call`` do not get
+        through.  The hub's pushes wait.  After ten seconds further pushes are refused with
+        ``BackplaneDown``; in a ``local`` cluster they reach only the hub's own members.  Then the
+        other hubs let the hub's users leave, and do not list the hub in ``hub.cluster`` any more.
         """
         self._link(hub).cut()
         self.settle()
@@ -84,12 +84,12 @@ class VirtualCluster(Generic[Meta, Header]):
         self.settle()
 
     def drop(self, hub: VirtualHub[Any, Any], count: int = 1) -> None:
-        """Lose the next messages from the server to a hub, without a sign of it.
+        """Silently lose the next messages from the server to a hub.
 
-        A message is a batch of pushes, or the answer to one.  The hub finds the loss by the next
-        batch, or within 25 seconds.
+        A message is a batch of pushes, or the answer to a batch of the hub.  The hub finds the
+        loss at the next batch, or within 25 seconds.
 
-        :param count: the number of messages that are lost from now on.
+        :param count: the number of messages to lose.
         """
         check_number("count", count, 1, whole=True)
         self._link(hub).dropping = count
@@ -97,8 +97,8 @@ class VirtualCluster(Generic[Meta, Header]):
     def fail_over(self) -> None:
         """Let another server take over, which has none of the rooms' pushes.
 
-        What a hub has not got is lost, and its members are told.  Pushes that wait are placed by
-        the new server.
+        Pushes that a hub has not got are lost, and its members are told.  The new server places
+        the waiting pushes.
         """
         self._server.fail_over()
         self.settle()
@@ -111,7 +111,7 @@ class VirtualCluster(Generic[Meta, Header]):
     # Start and end.
 
     def start(self) -> None:
-        """Start all hubs, and do what is due."""
+        """Start all hubs."""
         for hub in self.hubs:
             hub.start()
 
