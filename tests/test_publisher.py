@@ -26,7 +26,7 @@ from hubthread.backplane.redis import wire
 from hubthread.backplane.redis.scripts import keys_of
 from hubthread.publisher import Publisher
 from tests.pages import execute, program
-from tests.support.redis_server import Proxy, RedisServer, redis_server
+from tests.support.redis_server import Proxy, RedisServer, patient_connections, redis_server
 from tests.support.waiting import TIMEOUT
 
 
@@ -34,6 +34,11 @@ from tests.support.waiting import TIMEOUT
 def server() -> Iterator[RedisServer]:
     with redis_server() as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient_connections(monkeypatch)
 
 
 @pytest.fixture
@@ -44,7 +49,7 @@ def prefix() -> str:
 def test_pushes_of_a_program_and_of_a_hub_are_one_order(server: RedisServer, prefix: str) -> None:
     option = HotlineOption("room", shared=True, history=History(size=1000))
     setting = HubSetting[object, str](dict, backplane=RedisBackplane(server.url, prefix=prefix))
-    with Hub(setting) as hub, Publisher(server.url, prefix=prefix) as publisher:
+    with Hub(setting) as hub, Publisher(server.url, prefix=prefix, timeout=TIMEOUT) as publisher:
         room = hub.hotline(option)
         room.push("1")
         assert room.wait_push_consumed(1, TIMEOUT)
@@ -63,7 +68,7 @@ def test_pushes_of_a_program_and_of_a_hub_are_one_order(server: RedisServer, pre
 
 
 def test_room_that_no_hub_has_keeps_some_pushes(server: RedisServer, prefix: str) -> None:
-    publisher = Publisher(server.url, prefix=prefix)
+    publisher = Publisher(server.url, prefix=prefix, timeout=TIMEOUT)
     assert publisher.push("room", "1").offset == 1
     publisher.close()
     publisher.close()
@@ -109,7 +114,7 @@ def test_answer_that_was_lost_places_nothing_twice(server: RedisServer, prefix: 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_process_makes_a_connection_of_its_own(server: RedisServer, prefix: str) -> None:
-    with Publisher(server.url, prefix=prefix) as publisher:
+    with Publisher(server.url, prefix=prefix, timeout=TIMEOUT) as publisher:
         publisher.push("room", "1")
         child = os.fork()
         if child == 0:

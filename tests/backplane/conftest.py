@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from hubthread.backplane.redis import backplane, beats, keeper, presence, wire
+from hubthread.backplane.redis import backplane, beats, keeper, presence
 from hubthread.core import lease
-from tests.support.redis_server import RedisServer, redis_server
+from tests.support.redis_server import RedisServer, patient_connections, redis_server
 from tests.support.waiting import TIMEOUT
 
 
@@ -31,10 +30,7 @@ def server(kept_server: RedisServer) -> RedisServer:
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing count as lost or dead only because a busy machine stands still for a while."""
-    monkeypatch.setattr(wire, "CONNECT", TIMEOUT)
-    monkeypatch.setattr(wire, "REPLY", TIMEOUT)
-    ask: Any = wire.Wire.ask
-    monkeypatch.setitem(ask.__kwdefaults__, "timeout", TIMEOUT)
+    patient_connections(monkeypatch)
     monkeypatch.setattr(keeper, "LATE", 1e6)
     monkeypatch.setattr(beats, "LIFE", TIMEOUT)
     monkeypatch.setattr(presence, "LEASE_SECONDS", TIMEOUT)

@@ -85,7 +85,7 @@ def test_users_and_hubs_are_reached_from_other_processes(
     with (
         hub_of(server.url, prefix, "one") as one,
         hub_of(server.url, prefix, "two") as two,
-        Publisher(server.url, prefix=prefix) as publisher,
+        Publisher(server.url, prefix=prefix, timeout=TIMEOUT) as publisher,
     ):
         for hub in (one, two):
             knows(hub, beats, "one", "two")

@@ -104,8 +104,7 @@ def test_hub_with_a_slow_way_to_the_server_sends_larger_batches(server: RedisSer
         with nodes(server.url, proxy.url) as (one, two):
             proxy.delay(0.05)
             count = 300
-            for number in range(count):
-                two.push(f"slow {number}")
+            two.push(*(f"slow {number}" for number in range(count)))
             one.push("fast")
             one.heard("fast", f"slow {count - 1}")
             with server.client() as client:

@@ -34,8 +34,8 @@ from tests.support.redis_server import RedisServer
 from tests.support.waiting import TIMEOUT, Items, tries
 
 PROGRAM = Path(__file__).parents[1] / "support" / "owner_program.py"
-LEASE = 0.4
-"""Seconds of a lease of the process that is stopped."""
+LEASE = 1.0
+"""Seconds of a lease of the process that is stopped: it has the room, however busy it is."""
 
 
 @pytest.fixture(autouse=True)

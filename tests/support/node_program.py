@@ -1,6 +1,6 @@
 """The process of ``nodes.py``, run by its path: it imports nothing of the tests, and starts soon.
 
-It reads lines of JSON, ``["push", text]`` and ``["came", user]``, and prints what it is told.
+It reads lines of JSON, ``["push", text, …]`` and ``["came", user]``, and prints what it is told.
 """
 
 from __future__ import annotations
@@ -90,11 +90,12 @@ def main(url: str, prefix: str, patience: str) -> None:
     link.attach("room", History(), _Teller())
     link.start(host)
     for line in sys.stdin:
-        kind, text = json.loads(line)
+        kind, *texts = json.loads(line)
         if kind == "push":
-            link.publish("room", Message(Frame(text, 1)))
+            for text in texts:
+                link.publish("room", Message(Frame(text, 1)))
         else:
-            link.present("room", {text: "1"}, ())
+            link.present("room", dict.fromkeys(texts, "1"), ())
     link.close(1.0)
     for thread in host.threads:
         thread.join()

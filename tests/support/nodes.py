@@ -64,8 +64,8 @@ class RemoteNode:
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
 
-    def push(self, text: str) -> None:
-        self._say("push", text)
+    def push(self, *texts: str) -> None:
+        self._say("push", *texts)
 
     def came(self, user: str) -> None:
         self._say("came", user)

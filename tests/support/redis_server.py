@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from hubthread.backplane.redis import wire
 from tests.support.waiting import TIMEOUT
 
-__all__ = ["ACL_RULES", "Proxy", "RedisServer", "redis_server"]
+__all__ = ["ACL_RULES", "Proxy", "RedisServer", "patient_connections", "redis_server"]
 
 ACL_RULES = (
     "~shop:* &shop:* -@all +@connection +@pubsub +@scripting +info"
@@ -27,6 +28,14 @@ ACL_RULES = (
     " +time"
 )
 """The rules that the guide recommends for a user of Redis with the prefix ``shop``."""
+
+
+def patient_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no connection count as lost only because the server does not answer for a while."""
+    monkeypatch.setattr(wire, "CONNECT", TIMEOUT)
+    monkeypatch.setattr(wire, "REPLY", TIMEOUT)
+    ask: Any = wire.Wire.ask
+    monkeypatch.setitem(ask.__kwdefaults__, "timeout", TIMEOUT)
 
 
 class RedisServer:
