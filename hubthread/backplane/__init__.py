@@ -2,7 +2,7 @@
 
 A room that is *shared* gives its pushes to the backplane.  The backplane numbers them and hands
 them to every hub that has the room.  So members of all these hubs see one order, and a client
-that was away gets what it missed.
+that was away gets the pushes that it has missed.
 
 Read in this order:
 

@@ -29,7 +29,7 @@ class BackplaneState(str, Enum):
 
     UP = "up"
     RESYNC = "resync"
-    """Connected again; the rooms fetch what they have missed."""
+    """Connected again; the rooms fetch missed pushes."""
     DOWN = "down"
     """Not connected: pushes wait, are refused, or reach only the members of their hub."""
 

@@ -183,7 +183,7 @@ class _Room:
         self.settle()
 
     def settle(self) -> None:
-        """Place what was queued so far, and hand it to every hub."""
+        """Place all queued pushes and changes, and hand them to every hub."""
         try:
             with self.lock:
                 self._hand_over()

@@ -231,7 +231,7 @@ class Machine:
         return due
 
     def on_time(self) -> None:
-        """Do what is due."""
+        """Run the due deadlines."""
         now = self._driver.now()
         self.requests.expire(now)
         if self._connect_due <= now:

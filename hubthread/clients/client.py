@@ -287,8 +287,8 @@ class Client(Recipient, Generic[Meta, Header]):
         check_timeout(timeout)
         if self._around is None or self.is_here():
             return self._strand.call(work, timeout)
-        # Not on the calling thread: what is around its own work may belong to the thread, such
-        # as a database session, and would be ended by what is around this work.
+        # Not on the calling thread: the context manager around its own work may hold things of
+        # the thread, such as a database session, which the manager of this work would end.
         work = cast("Callable[[], T]", partial(self._around.run, work))
         return self._strand.call(work, timeout, borrow=False)
 
@@ -382,7 +382,7 @@ class Client(Recipient, Generic[Meta, Header]):
         self._try_start(self._start if around is None else partial(around.run, self._start))
 
     def become(self, returning: Returning) -> None:
-        """Be a client that was in another hub, before the start."""
+        """Become a client that was in another hub.  Called before the start."""
         self.returning = returning
         if self._core.registry.client(returning.number) is None:  # it may just be leaving here
             self.connection_id = returning.number

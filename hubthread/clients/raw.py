@@ -78,7 +78,7 @@ class SocketClient(Client[Meta, Header]):
         self._preprocess = None  # the framing has removed the ends of lines
 
     def on_leaving(self) -> None:
-        """Leave every room, and let the hub thread send what was pushed before.
+        """Leave every room, and let the hub thread send the earlier pushes.
 
         A peer such as ``echo hello | nc -N`` ends its half of the stream and waits for the
         rest.  The reader thread blocks here for up to ``FLUSH_TIME`` seconds.
@@ -118,7 +118,7 @@ class DatagramClient(SocketClient[Meta, Header]):
     work in the client's order and returns.
 
     :param peer: the address that datagrams come from.
-    :param datagrams: the socket, which counts what waits.
+    :param datagrams: the socket, which counts the waiting datagrams.
     """
 
     kind = "udp"

@@ -1,4 +1,4 @@
-"""Logging that survives a log handler which raises, with the ids of what each line is about.
+"""Logging that survives log handlers that raise, with ids for each line.
 
 Layer: concurrency.  Threads: every function may be called on any thread.
 """
@@ -17,7 +17,7 @@ IDS: Final = ("hub_name", "client_id", "room_id", "room_name", "request_id")
 
 
 class LogName(str):
-    """A name in log lines, with the ids of what has the name.
+    """A name in log lines, with the ids of the object that has the name.
 
     :param ids: values for some of ``IDS``.
     """
@@ -35,7 +35,7 @@ class LogName(str):
 
 
 def log_ids(things: Iterable[object]) -> dict[str, Any]:
-    """Return the ids of things that a line is about; None for what they do not have.
+    """Return the ids of the objects that a line is about; None for ids that they do not have.
 
     Clients, rooms, requests, hubs and ``LogName`` have ids, by their method ``_log_ids``.
     """

@@ -27,7 +27,7 @@
 ``worker_metrics.py``   the metrics of all processes of a program.  Any thread
 ``monitor.py``          ``Monitor``: the page for operators: token, actions.  Any thread
 ``overview.py``         the figures of the page as JSON.  Any thread
-``sampler.py``          ten minutes of figures, and what is stuck.  A thread of its own
+``sampler.py``          ten minutes of figures, and stuck callbacks.  A thread of its own
 ``exposition.py``       the text formats of Prometheus for these families
 ``fork.py``             the hubs of a forked child refuse calls
 ======================  =======================================================================

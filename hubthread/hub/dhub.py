@@ -25,7 +25,7 @@ Header = TypeVar("Header", bound=Hashable)
 
 
 class DHub(Generic[Meta, Header]):
-    """Direct access to what the hub holds, for the closures that it runs.
+    """Direct access to the clients and rooms of the hub, for its closures.
 
     What these methods return is complete and cannot change while the closure looks at
     it; a client may still vanish at any time.

@@ -499,7 +499,7 @@ class Hub(EachClient[Meta, Header]):
         """Send the clients elsewhere, ``batch`` of them each ``interval`` seconds, oldest first.
 
         From now on the hub takes no new clients, and its health page answers 503.  Each client
-        gets what waits for it, and the close code 1012 with the advice to come back at a random
+        gets its waiting messages, and the close code 1012 with the advice to come back at a random
         time.  The hub's state is ``draining`` until ``close``, which should follow.
 
         :param timeout: seconds; None waits without limit.

@@ -55,7 +55,7 @@ RETURNS_PER_SECOND = 150
 """Handshakes a second for the next server, from the clients that are told to come back."""
 
 FORCE_SHARE = 0.25
-"""The share of the time to close that is kept for cutting and joining what is left."""
+"""The share of the time to close for cutting connections and joining threads at the end."""
 
 
 class Lifecycle:
@@ -251,12 +251,12 @@ class Lifecycle:
         return drain(self._core, self._wait_clients, batch, interval, timeout)
 
     def end(self, close: Callable[[], object]) -> None:
-        """Drain the hub as ``HubSetting.drain`` says, and close it: the process ends."""
+        """Drain the hub as ``HubSetting.drain`` says, and close it, because the process ends."""
         self.let_go(self._core.setting.drain)
         close()
 
     def let_go(self, seconds: float | None) -> None:
-        """Drain the hub in so many seconds; do nothing for None, or if it does not run."""
+        """Drain the hub in ``seconds``; do nothing for None, or if the hub does not run."""
         running = self._state.refusal is None and self._state.value == "running"
         if seconds is not None and running and not self._would_wait_for_caller():
             batch = pace(self._core.registry.everyone.members_num(), seconds)

@@ -2,7 +2,7 @@
 
 Read in this order:
 
-- ``options.py`` and ``interfaces.py``: what a connection is given, and what it looks like.
+- ``options.py`` and ``interfaces.py``: the options of a connection, and its interfaces.
 - ``transport.py`` and ``tls.py``: one stream socket, plain or with TLS.
 - ``sending.py``, ``outbox.py`` and ``backlog.py``: the sending half, the messages that wait in
   it, and the overflow policies for slow peers; ``tick_batch.py`` corks outboxes during a tick.

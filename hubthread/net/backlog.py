@@ -108,7 +108,7 @@ class Backlog:
     def add(
         self, sent: int, wires: Sequence[bytes], keys: Sequence[Hashable], first: int | None
     ) -> bool:
-        """Put in what is left of ``wires``; return False if the connection must be closed.
+        """Add the rest of ``wires``; return False if the connection must be closed.
 
         :param sent: the bytes that are out.
         :param first: the number of the first message; ``None``: control frames.
@@ -162,7 +162,7 @@ class Backlog:
         return True
 
     def _drop_oldest(self, size: int) -> None:
-        """Drop what has waited longest, until ``size`` bytes fit."""
+        """Drop the messages that have waited longest, until ``size`` bytes fit."""
         # The last that is dropped of each kind and room.
         gaps: dict[tuple[type, str], Placed | Versioned] = {}
         while self._entries and not self._fits(size):
@@ -176,7 +176,7 @@ class Backlog:
             self._add(_Entry(None, key.gap(), key), first=True)
 
     def _tell_last_gap(self, key: Placed | Versioned) -> None:
-        """Tell that the message at ``key`` is dropped, behind what waits."""
+        """Add a message, behind the waiting ones, that tells of the dropped message at ``key``."""
         for entry in reversed(self._entries):
             other = entry.key
             if entry.number is not None or not isinstance(other, _NOTICED):

@@ -63,7 +63,7 @@ class Connection:
     outbox_class = Outbox
     """The class of the sending half."""
     waits_for_rest = False
-    """True if the socket stays open until what waits has been sent to a half-closed peer."""
+    """True if the socket stays open until a half-closed peer has got all waiting messages."""
 
     def __init__(
         self,
@@ -232,7 +232,7 @@ class Connection:
         self._timer = self._timers.set(self._closing_time(), self._closing_overdue)
 
     def _closing_overdue(self) -> None:
-        """Cut the connection, unless the peer has taken some of what waits for it."""
+        """Cut the connection, unless the peer has taken some of the waiting bytes."""
         if self.outbox.waiting_bytes >= self._left:
             self.cut()
             return
@@ -245,7 +245,7 @@ class Connection:
         return self._options.close_timeout
 
     def _finish(self, *, drop_waiting: bool) -> None:
-        """Send our Close, behind what waits or instead of it.  Idempotent."""
+        """Send our Close, behind the waiting messages or instead of them.  Idempotent."""
         self.outbox.finish(self._closing.close_frame, drop_waiting=drop_waiting)
 
     def _on_broken(self, trouble: str) -> None:
@@ -364,7 +364,7 @@ class Connection:
         self.outbox.send_control(encode_ping(), PING)
 
     def leave(self) -> None:
-        """Tell the sink about the end, and end the sending side behind what waits."""
+        """Tell the sink about the end, and end the sending side behind the waiting messages."""
         self._sink.on_leaving()
         # Do not wait for it: a peer may read only after it has sent everything.
         self.outbox.half_close()

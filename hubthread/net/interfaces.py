@@ -1,4 +1,4 @@
-"""The interfaces around a connection: what it reads through, calls, runs on and looks like.
+"""The interfaces around a connection: its transport, its sink, its threads, and its outside.
 
 - ``Receiver`` turns a connection's bytes into events.
 - ``Sink`` is called by a connection.

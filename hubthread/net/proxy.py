@@ -61,7 +61,7 @@ class Proxies:
 def receive_header(transport: Transport, held: bytearray, peer: Address) -> ProxyHeader:
     """Receive the header, and not one byte more.
 
-    :param held: what has come of it so far; pass the same object again after a time-out.
+    :param held: the bytes of the header so far; pass the same object again after a time-out.
     :param peer: the address of the proxy, for the refusal.
     :raises TimeoutError: as ``Transport.recv``.
     :raises PeerLeft: when the proxy has gone without a byte, as its health check does.
@@ -82,7 +82,7 @@ def receive_header(transport: Transport, held: bytearray, peer: Address) -> Prox
             header = parse_proxy_header(bytes(held + data))
         except ValueError as error:
             place = peer if isinstance(peer, str) else peer[0]
-            reason = f"A PROXY header must come first from {place!r}, and this is none: {error}."
+            reason = f"A PROXY header must come first from {place!r}; this is not one: {error}."
             raise WrongProtocol("no PROXY header", reason) from None
         plain.take(len(data) if header is None else header.size - len(held))
         if header is not None:

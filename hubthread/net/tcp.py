@@ -31,10 +31,10 @@ delivers the bytes in transit to a slower peer."""
 class TcpConnection(Connection):
     """The server's end of one raw TCP connection.
 
-    ``close`` sends what waits and ends the stream.  ``code`` and ``reason`` are for this side
-    only, because nothing on the wire could carry them.  A peer that ends its stream between two
-    messages has closed (``"peer"``).  A peer that ends it within a message, or resets the
-    connection, is ``"lost"``.
+    ``close`` sends the waiting messages and ends the stream.  ``code`` and ``reason`` are for
+    this side only, because nothing on the wire could carry them.  A peer that ends its stream
+    between two messages has closed (``"peer"``).  A peer that ends it within a message, or
+    resets the connection, is ``"lost"``.
     """
 
     kind = "tcp"

@@ -1,4 +1,4 @@
-"""Collect what one thread writes during a tick, and send it once per client at the end.
+"""Collect the messages that one thread writes during a tick, for one send per client at its end.
 
 A ticking room writes and pushes during a tick, and all of it leaves at the tick's end (G6).
 The room's thread corks the outboxes that it writes to, so the messages keep their order.  What
@@ -41,7 +41,7 @@ def refuse_in_tick(what: str) -> None:
 
 
 def catch_up() -> None:
-    """Let what the calling thread has pushed in this tick go before what it sends next."""
+    """Send the pushes of the calling thread in this tick before its next message."""
     if tick_batches and (batch := tick_batches.get(thread_id())) is not None:
         batch.catch_up()
 
@@ -78,7 +78,7 @@ class TickBatch:
                 self._corked[outbox] = None
 
     def end(self) -> None:
-        """Send what was collected."""
+        """Send the collected messages."""
         del tick_batches[self._thread]
         if self._corked:
             corked, self._corked = self._corked, {}

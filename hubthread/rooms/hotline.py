@@ -1,4 +1,4 @@
-"""A hotline: a room whose members get what is pushed to it.
+"""A hotline: a room whose members get all pushes to it.
 
 Layer: rooms.  Threads: every method may be called on any thread; the hub thread fans out.
 Source: the specification's ``IHotline``, ``NewHotline``.
@@ -57,7 +57,7 @@ Header = TypeVar("Header", bound=Hashable)
 
 
 class Hotline(EachClient[Meta, Header]):
-    """A room, whose members get what is pushed to it.  Made by ``hub.hotline()``.
+    """A room, whose members get all pushes to it.  Made by ``hub.hotline()``.
 
     All members see the pushes in one order.  A member gets exactly the pushes that were accepted
     between its ``answer`` and its ``hangup``, even if they were still waiting when it came or
@@ -275,7 +275,7 @@ class Hotline(EachClient[Meta, Header]):
         *,
         again: bool = False,
     ) -> Recovery | None:
-        """Let a client in, behind what it has missed; see ``answer``.
+        """Let a client in, after the pushes that it has missed; see ``answer``.
 
         :param first: called with the result, under a lock; returns the client's first message.
         :param again: True sends all of it also to a client that is in; no hook hears of that.
@@ -505,7 +505,7 @@ class Hotline(EachClient[Meta, Header]):
             self._end(reason)
 
     def _call_hook(self, name: str, *arguments: Any) -> None:
-        """Call a hook of the option on the hub thread; log what it raises."""
+        """Call a hook of the option on the hub thread; log its exception."""
         self._call(getattr(self._option, name), name, self, *arguments)
         state = self._state
         if state is not None and name in ("on_join", "on_leave"):

@@ -32,7 +32,7 @@ T = TypeVar("T")
 class SilentHotline(Hotline[Meta, Header]):
     """A hotline that accepts every call, does nothing and never fails.
 
-    Made by ``hub.silent_hotline()``.  It never has members, and drops what is pushed to it.
+    Made by ``hub.silent_hotline()``.  It never has members, and drops every push.
     The hub does not list it.  Its number is unique, like any hotline's.  ``close`` shows in
     ``is_closed`` and cancels its ``context``, as for any hotline; every call is accepted
     afterwards, too.

@@ -74,7 +74,7 @@ class Endpoint:
         """Refuse an endpoint that cannot be listened on.
 
         :param host_field: the name that the caller's parameter for ``host`` has.
-        :raises SettingError: with the name of the parameter and what is allowed.
+        :raises SettingError: with the name of the parameter and its allowed values.
         """
         _check_host(host_field, self.host)
         wanted = f"expected an integer from 0 to 65535, got {self.port!r}"
@@ -223,7 +223,7 @@ class Listening(ABC):
             log_safely(self._core.logger, logging.WARNING, text, *args, about=hub)
 
     def _introduce(self, arrival: Arrival, incoming: Incoming) -> Steps[None]:
-        """Receive what comes before the peer's own bytes: a PROXY header, and TLS.
+        """Receive a PROXY header and the TLS handshake, which come before the peer's own bytes.
 
         :raises TimeoutError, OSError, HandshakeRejected: as ``Arrival.handshake``.
         """

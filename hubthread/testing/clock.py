@@ -220,7 +220,7 @@ class FakeClock:
 
     @contextmanager
     def played(self) -> Iterator[None]:
-        """Be the simulation of the calling thread.
+        """Become the simulation of the calling thread.
 
         :raises WrongThread: on any other thread than the one that made the clock.
         """

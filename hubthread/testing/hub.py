@@ -246,7 +246,7 @@ class VirtualHub(Hub[Meta, Header]):
     # Start and end.
 
     def start(self) -> None:
-        """Start the hub, and do what is due."""
+        """Start the hub, and do all due work."""
         super().start()
         self.clock.settle()
 

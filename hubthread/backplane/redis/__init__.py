@@ -5,7 +5,7 @@ Read in this order:
 - ``backplane.py``: ``RedisBackplane``, the setting, and the hub's connection, which owns the rest.
 - ``scripts.py``: the scripts that Redis runs in one step each, and the names of the keys.
 - ``wire.py``: a connection, and the bytes of batches.
-- ``room.py``: one shared room: what waits, what was sent, and the order of what arrives.
+- ``room.py``: one shared room: its waiting and sent messages, and the order of arriving batches.
 - ``history.py``: the latest messages of a room, for clients that missed them.
 - ``publisher.py``, ``subscriber.py``, ``keeper.py``: the three threads of a hub.  The publisher
   sends scripts and reads their answers.  The subscriber reads published messages.  The keeper

@@ -152,8 +152,7 @@ class RedisLink:
         self._beats = Beats(self.everyone)
         self._records = Records(prefix)
         self._waiting = self._waiting_bytes = 0
-        self._shown_only = 0  # pushes that were shown and get no place
-        self._told_only = 0  # how many of these were told to the program
+        self._shown_only = self._told_only = 0  # pushes shown without a place; reported ones
         self._settled = threading.Condition(self._lock)
         self._state_lock = threading.RLock()  # guards what follows; held while a state is told
         self.state = BackplaneState.RESYNC

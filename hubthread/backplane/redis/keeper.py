@@ -86,7 +86,7 @@ class Keeper:
         self._disconnect()
 
     def _round(self) -> None:
-        """Do what is due, and wait."""
+        """Do the work that is due, and wait."""
         link = self._link
         now = monotonic()
         if now >= self._beat_at:

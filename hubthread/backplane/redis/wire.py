@@ -135,7 +135,7 @@ class Connector:
     def connect(self) -> Wire:
         """Return a new connection.
 
-        :raises Lost: if there is none within ``CONNECT`` seconds.
+        :raises Lost: if no connection is made within ``CONNECT`` seconds.
         """
         connection = self._make()
         self._connecting.add(connection)

@@ -192,7 +192,7 @@ class UdpPeer(Sending):
         ended_by: str = "server",
         limit: str | None = None,
     ) -> None:
-        """End the peer once what waits is sent; return at once.  The peer is not told.
+        """End the peer once all waiting messages are sent; return at once.  The peer is not told.
 
         :raises ValueError: for a code that must not be sent (RFC 6455 section 7.4).
         """
@@ -213,7 +213,7 @@ class UdpPeer(Sending):
             return len(self._backlog), self._backlog.size
 
     def send_waiting(self) -> bool:
-        """Send what waits, while there is room; return True if nothing waits any more.
+        """Send waiting messages, while there is room; return True if nothing waits any more.
 
         Only for the thread of the socket.
         """
@@ -323,7 +323,7 @@ class UdpPeer(Sending):
         self._change(end)
 
     def _follow_up(self, start: bool, trouble: str | None) -> None:
-        """Have the socket send what waits, and go on with the end."""
+        """Have the socket send the waiting messages, and go on with the end."""
         if start:
             self._socket.send_later(self)
         if trouble == "overflow":

@@ -353,7 +353,7 @@ class UdpSocket:
             self.handled(peer, size)
 
     def _send_waiting(self) -> None:
-        """Send what waits for peers, while there is room."""
+        """Send the datagrams that wait for peers, while there is room."""
         while True:
             with self._lock:
                 port, peer = self._waiting[0] if self._waiting else (None, None)

@@ -47,7 +47,7 @@ LEASE = "lease"
 """The reason for which a room's clock stands still in a hub that does not own the room."""
 
 CLOSURES_TIME = 0.001
-"""Seconds for which closures that wait together run before what they send leaves."""
+"""Seconds for which closures that wait together run before their messages are sent."""
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class TellOverrun:
 
 @dataclass(slots=True)
 class Flush:
-    """Send what other threads have pushed."""
+    """Send the pushes of other threads."""
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class Countdown(Protocol):
         """Return True if ``fire`` would find its time over."""
 
     def fire(self, now: float) -> None:
-        """Do what is due, and set ``due`` anew or cancel itself.  Called on the tick thread."""
+        """Run the due step, and set ``due`` anew or cancel itself.  Called on the tick thread."""
 
     def closed(self) -> None:
         """Learn that the room has closed first.  Called on the tick thread."""
@@ -308,7 +308,7 @@ class Agenda:
             self._steps += 1
 
     def end(self, reason: str) -> None:
-        """Accept nothing more; what was accepted still runs."""
+        """Accept nothing more; accepted work still runs."""
         with self._lock:
             if self._ending is None:
                 self._ending = reason
@@ -423,7 +423,7 @@ class Agenda:
             self.window.errors += 1
 
     def close(self) -> tuple[list[Countdown], list[Call[Any]]]:
-        """Forget what is left, and return it: countdowns, and calls if a bug stopped the room."""
+        """Forget the rest, and return it: countdowns, and calls if a bug has stopped the room."""
         with self._lock:
             calls = [call for _, call in self._queue if call is not None]
             countdowns = list(self._countdowns)

@@ -82,7 +82,7 @@ class TickCallbacks(Generic[Control, Obj]):
             self.call("on_close", self._setup.on_close)
 
     def call(self, what: str, function: Callable[..., object], *more: object) -> bool:
-        """Call ``function(frame, obj, …)``; log what it raises, and return False then.
+        """Call ``function(frame, obj, …)``; log its exception, and return False then.
 
         :param what: names the function in the log.
         """

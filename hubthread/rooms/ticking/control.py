@@ -180,7 +180,7 @@ class FrameControl(Hotline[Any, Any], Generic[Obj]):
         Closures run in the order of their acceptance, also while the room is paused.  What
         they raise is logged.  Handlers use them to bring the clients' input into the room.
 
-        :raises HotlineClosed: when the room is closing; what was accepted before still runs.
+        :raises HotlineClosed: when the room is closing; work that was accepted before still runs.
         :raises QueueFull: when ``control_size`` closures wait.
         """
         check_work(work, ("frame", "obj"))

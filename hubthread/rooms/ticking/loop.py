@@ -302,7 +302,7 @@ class TickLoop(Generic[Control, Obj]):
             self._drive.wake()
 
     def call(self, what: str, work: Callable[[Control, Obj], object]) -> None:
-        """Call ``work(frame, obj)``, and log what it raises.  On the tick thread."""
+        """Call ``work(frame, obj)``, and log its exception.  On the tick thread."""
         assert self._calls is not None
         self._calls.call(what, work)
 
@@ -324,7 +324,7 @@ class TickLoop(Generic[Control, Obj]):
             deadline = Deadline(timeout)
             with contextlib.suppress(HubThreadError):  # a busy room has had its time
                 call.result(self, self.name, deadline.left())
-                # A closure of the next round: what the last word has pushed has left then.
+                # In a closure of the next round, when the pushes of the last word are sent.
                 fence = Call(lambda: None)
                 self._change(lambda: self.agenda.post(fence.run, essential=True))
                 fence.result(self, self.name, deadline.left())
@@ -538,12 +538,12 @@ class TickLoop(Generic[Control, Obj]):
     def _flush(self) -> None:
         agenda = self.agenda
         if agenda.flush_due:
-            # Cleared first: this flush may miss what is pushed from here on.
+            # Cleared first: this flush may miss pushes from here on.
             agenda.flush_due = False
             self._log.flush(self)
 
     def _finish(self, calls: TickCallbacks[Control, Obj], job: Finish) -> None:
-        """Run the last callback, send what it pushed, and let every member out."""
+        """Run the last callback, send its pushes, and let every member out."""
         countdowns, _ = self.agenda.close()
         for countdown in countdowns:
             countdown.closed()
@@ -557,7 +557,7 @@ class TickLoop(Generic[Control, Obj]):
     def _shut(self, reason: str) -> None:
         try:
             self._log.shut()
-            self._log.flush(self)  # what was accepted before
+            self._log.flush(self)  # sends pushes that were accepted before
             self._end_hotline(reason)
             if self.attendance is not None and self._calls is not None:
                 self._send_together(self._run_hooks)
