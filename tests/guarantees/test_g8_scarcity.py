@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hubthread import Readers
-from tests.support import ask, raw_handshake, serving, status_of
+from tests.support import TIMEOUT, ask, raw_handshake, serving, status_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ DESCRIPTORS = """
     setting = HubSetting(dict, logger=logs, on_connection_start=lambda ctx, _: came.put(ctx))
     with Hub(setting) as hub, hub.serve() as server:
         first = RawPeer(connect(server))
-        came.get(timeout=20)  # the 101 comes before it is in the hub
+        came.get(timeout=60)  # the 101 comes before it is in the hub
         extra = [connect(server) for _ in range(5)]  # they need no more here
         waiting = [socket.socket() for _ in range(3)]
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
@@ -66,7 +66,7 @@ DESCRIPTORS = """
         except OSError:
             pass
         for sock in waiting:  # connected by the system; the server has none left for them
-            sock.settimeout(20)
+            sock.settimeout(60)
             sock.connect(server.address)
             sock.sendall(raw_handshake())
             try:
@@ -93,7 +93,7 @@ def test_descriptors_used_up_cost_the_connections_that_find_none() -> None:
         [sys.executable, "-c", textwrap.dedent(DESCRIPTORS), str(ROOT)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * TIMEOUT,
         check=False,
     )
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr

@@ -316,7 +316,7 @@ def test_callbacks_of_requests_and_rate_limits_run_without_a_lock() -> None:
     ):
         client = s.came()
         probe.hub = s.hub
-        asking = in_thread(lambda: client.request("q", {}, 20, into=dict))
+        asking = in_thread(lambda: client.request("q", {}, TIMEOUT, into=dict))
         peer.send(json.dumps({"reply": json.loads(_question(peer))["id"], "n": 1}))
         assert asking() == {"n": 1}
     assert set(probe.passed.now()) == {"marshal", "clock", "unmarshal"}
@@ -324,6 +324,6 @@ def test_callbacks_of_requests_and_rate_limits_run_without_a_lock() -> None:
 
 def _question(peer: Any) -> str:
     """Return the next message that the probe did not send."""
-    while (text := peer.recv(20)) == "probe":
+    while (text := peer.recv(TIMEOUT)) == "probe":
         continue
     return str(text)
