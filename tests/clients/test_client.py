@@ -38,6 +38,7 @@ from tests.support import (
     Items,
     RawPeer,
     connect,
+    fence,
     in_thread,
     masked_frame,
     serving,
@@ -371,6 +372,8 @@ def test_client_that_has_ended_is_not_kept(readers: Readers) -> None:
             peer.sock.close()
             assert ctx.context.wait(TIMEOUT)
         del ctx
+        while s.server.statistics().connections:
+            fence(s.hub)
         gc.collect()
         # The thread of the last ones may not have come to its end yet.
         assert len(alive) < 50
