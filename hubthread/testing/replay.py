@@ -139,7 +139,16 @@ class _Player:
         self._countdowns: list[Countdown] = []
         self._main = getattr(option.logic or option.new_obj, "__module__", "__main__")
         hears = option.on_join or _hears  # only a room with a hook is told of its members
-        quiet = replace(option, record=None, sync=None, own_thread=False, on_join=hears)
+        quiet = replace(
+            option,
+            record=None,
+            sync=None,
+            own_thread=False,
+            on_join=hears,
+            # The record says what these have done.  Their jobs would wait among those of members.
+            pause_when_empty=None,
+            close_when_empty=None,
+        )
         plan = option._plan or replace(option, record=os.devnull)._plan
         assert plan is not None
         self._plan = plan

@@ -243,6 +243,24 @@ def test_room_without_hooks_for_its_members_is_played(tmp_path: Path) -> None:
     assert (again.ticks, again.differs) == (1, None)
 
 
+def dismiss(frame: Frame, arena: Arena) -> None:
+    for ctx in frame.members:
+        frame.hangup(ctx)
+
+
+@pytest.mark.parametrize("when", ["pause_when_empty", "close_when_empty"])
+def test_members_that_a_callback_dismisses_are_played(tmp_path: Path, when: str) -> None:
+    seconds: dict[str, Any] = {when: 9.0}
+    option = replace(OPTION, **seconds)
+    stage = Stage(tmp_path / "arena.jsonl", option)
+    stage.join()
+    stage.frame.exec_async(dismiss)
+    stage.hub.tick(stage.frame, 2)
+    stage.end()
+    again = replay(tmp_path / "arena.jsonl", option)
+    assert (again.ticks, again.differs, again.errors) == (2, None, [])
+
+
 def test_record_has_no_private_field(tmp_path: Path) -> None:
     path = tmp_path / "arena.jsonl"
     stage = Stage(path)
