@@ -452,7 +452,9 @@ class RedisLink:
 
     def answered(self, batch: Batch) -> None:
         """Note that the server has a batch."""
-        self._release(len(batch.messages), len(batch.body))
+        if batch.waits:  # otherwise it was sent again after a bug
+            batch.waits = False
+            self._release(len(batch.messages), len(batch.body))
 
     def hears(self, channel: bytes) -> Callable[[bytes], object] | None:
         """Return the function that hears the letters of a channel, or None."""
@@ -551,16 +553,14 @@ class RedisLink:
 
     def failed(self, part: str, error: Exception) -> None:
         """Note that a part has lost its connection; see ``Owner.failed``."""
-        reason = f"{error}"
         if not isinstance(error, Lost) and self._host is not None:
-            reason = f"{error!r}"
             self._host.log_bug(error, part)
         with self._state_lock:
             self._lost += 1
             self._connected.discard(part)
             failures = self._failures[part] = self._failures.get(part, 0) + 1
             if failures > 1 and part != "keeper":
-                self._set_state(BackplaneState.DOWN, reason)
+                self._set_state(BackplaneState.DOWN, f"{error}")
         pause = min(LONGEST, SHORTEST * 2 ** min(failures - 1, 10))
         self.closed.wait(pause * random.random())
 

@@ -95,6 +95,8 @@ class Publisher:
                     self._bell.wait(link.beat)
             except Exception as error:  # noqa: BLE001 - logged
                 self._disconnect()
+                if not isinstance(error, Lost):
+                    self._search()
                 link.failed("publisher", error)
         self._disconnect()
 
@@ -117,6 +119,17 @@ class Publisher:
         wire, self._wire = self._wire, None
         if wire is not None:
             wire.close()
+
+    def _search(self) -> None:
+        """Search the rooms for all that is to be sent: after a bug it may be in no list."""
+        rooms = self._link.all_rooms()
+        self._tops.extend(room for room in rooms if not room.epoch)
+        if not self._unanswered:
+            self._unanswered = [batch for room in rooms for batch in room.unanswered()]
+        self._dirty.clear()
+        self._dirty.extend(room for room in rooms if room.dirty)
+        for room in rooms:
+            self._link.subscribe(room)
 
     def _round(self) -> bool:
         """Send what waits, and read the answers; return False if nothing waits."""

@@ -44,7 +44,9 @@ MOST_ORIGINS = 1024
 class Batch:
     """Messages of this hub that make one entry of the stream."""
 
-    __slots__ = ("body", "epoch", "first", "last", "messages", "refused", "room", "token", "top")
+    __slots__ = (
+        "body", "epoch", "first", "last", "messages", "refused", "room", "token", "top", "waits",
+    )  # fmt: skip
 
     def __init__(self, room: Room, first: int, messages: list[Message], body: bytes) -> None:
         self.room = room
@@ -58,6 +60,8 @@ class Batch:
         """The offset of the batch's last message, or a later one."""
         self.token = messages[0].token
         """The token of the lease, for pushes of the hub that owns the room; otherwise 0."""
+        self.waits = True
+        """True until the server has answered."""
         self.refused = False
         """True if the server has refused the batch, because another hub owns the room."""
 
@@ -239,6 +243,11 @@ class Room:
             batch = Batch(self, first, [message for message, _ in taken], body)
             self._own.append(batch)
             return batch
+
+    def unanswered(self) -> list[Batch]:
+        """Return the batches without an answer of the server."""
+        with self.lock:
+            return [batch for batch in self._own if batch.waits]
 
     def _take_waiting(self) -> list[tuple[Message, bytes]]:
         """Take waiting messages with the same token, as many as fit into one batch."""
