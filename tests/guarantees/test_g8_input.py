@@ -244,10 +244,13 @@ def test_peer_writes_no_lines_of_its_own_into_the_log() -> None:
         assert all("\n" not in record for record in s.logs.at_least(logging.DEBUG))
 
 
-def test_pings_of_a_peer_that_does_not_read_cost_no_memory() -> None:
+def test_pings_of_a_peer_that_does_not_read_cost_no_memory(tmp_path: Path) -> None:
     """One pong waits, not all of them."""
-    with serving(overflow=Overflow.CLOSE, outbox_bytes=2**16) as s:
-        peer, client = s.pair(receive_buffer=65536)
+    # Not TCP: Linux may drop the end of what the peer does not read, and then every
+    # acknowledgement behind it, so that the peer cannot send any more.
+    serve = {"unix_path": str(tmp_path / "socket")}
+    with serving(overflow=Overflow.CLOSE, outbox_bytes=2**16, serve=serve) as s:
+        peer, client = s.pair()
         peer.sock.sendall(masked_frame(b"x" * 125, PING) * 30_000)
         assert client.statistics().waiting_bytes < 2**16
         assert client.statistics().state == "open"
