@@ -366,7 +366,10 @@ class IHotline(Protocol):
 
     @property
     def push_count(self) -> int:
-        """The number of the last push."""
+        """The number of the last push.
+
+        A shared room counts the pushes of all hubs; with Redis, a push counts once it is placed.
+        """
 
     def is_push_consumed(self, number: int) -> bool:
         """Return True once push ``number`` waits for no member any more."""

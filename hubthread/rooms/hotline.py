@@ -374,7 +374,10 @@ class Hotline(EachClient[Meta, Header]):
 
     @property
     def push_count(self) -> int:
-        """The number of the last push; 0 before the first."""
+        """The number of the last push; 0 before the first.
+
+        A shared room counts the pushes of all hubs; with Redis, a push counts once it is placed.
+        """
         return self._log.pushes
 
     def is_push_consumed(self, number: int) -> bool:

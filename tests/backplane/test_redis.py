@@ -312,7 +312,7 @@ def test_connection_that_has_fallen_silent_is_dropped_by_its_own_beat(
     with nodes(server, 2) as (one, two):
         for node in (one, two):
             node.up()
-        one.proxy.swallow()
+        one.proxy.swallow(messages_only=True)
         monkeypatch.setattr(keeper, "LATE", 2.5)
         told = [BackplaneState.DOWN, BackplaneState.RESYNC]  # there is another connection
         one.host.states.until(lambda states: states[1:3] == told)
@@ -445,8 +445,8 @@ def test_recipe_of_the_page_is_all_that_a_hub_needs(server: RedisServer) -> None
         option = OwnedOption[Any](
             dict,
             on_start=lambda frame, obj: frame.push("begun"),
-            calls={"count": lambda frame, obj, payload: frame.push_count},
+            calls={"twice": lambda frame, obj, payload: 2 * payload},
         )
         owned = hub.own("owned", option)
-        assert hub.call(owned, "count", timeout=TIMEOUT) == 1
+        assert hub.call(owned, "twice", 21, timeout=TIMEOUT) == 42
         assert owned.wait_push_consumed(1, TIMEOUT)

@@ -128,6 +128,22 @@ def redis_server(*options: str) -> Iterator[RedisServer]:
             server.stop()
 
 
+class _Pair:
+    """The two sockets of one connection through a proxy."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.both = near, far
+        self.subscribes = False
+        """True if it has asked for messages of a channel."""
+        self.swallows = False
+        """True if answers and messages vanish."""
+
+    def shut_down(self) -> None:
+        for each in self.both:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+
 class Proxy:
     """A TCP proxy in front of a socket or a port, which cuts connections and swallows answers.
 
@@ -139,16 +155,14 @@ class Proxy:
         self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._pairs: list[_Pair] = []
         self._threads: list[threading.Thread] = []
-        self._made = 0  # connections so far
-        self._swallowed = 0  # the last connection whose answers vanish
         self._swallows_after: bytes | None = None
         self._loses = 0
         self._refuses = False
         self._delay = 0.0
         self._never = threading.Event()
-        self._ended: list[tuple[socket.socket, socket.socket]] = []
+        self._ended: list[_Pair] = []
         self._start(self._accept)
 
     @property
@@ -168,6 +182,7 @@ class Proxy:
                 return
             unix = isinstance(self._path, Path)
             far = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+            pair = _Pair(near, far)
             try:
                 # So that no connection is left that ``cut`` does not see, to a server of before.
                 with self._lock:
@@ -175,53 +190,52 @@ class Proxy:
                         raise ConnectionError
                     path = self._path
                     far.connect(str(path) if isinstance(path, Path) else path)
-                    self._pairs.append((near, far))
-                    self._made += 1
+                    self._pairs.append(pair)
             except OSError:
                 near.close()
                 far.close()
                 continue
-            self._start(self._pump, near, far, 0)
-            self._start(self._pump, far, near, self._made)
+            self._start(self._pump, pair, near, far)
+            self._start(self._pump, pair, far, near)
 
-    def _pump(self, source: socket.socket, target: socket.socket, number: int) -> None:
-        """Send on what comes.
-
-        :param number: that of the connection whose answers these are; 0 for commands.
-        """
+    def _pump(self, pair: _Pair, source: socket.socket, target: socket.socket) -> None:
+        commands = source is pair.both[0]
         last = b""
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
-                after = self._swallows_after
-                if not number and after is not None:
-                    last = last[-len(after) :] + data
-                    if after in last:
-                        self.swallow()
-                if number and self._loses:
+                if commands:
+                    pair.subscribes |= b"SUBSCRIBE" in data
+                    after = self._swallows_after
+                    if after is not None:
+                        last = last[-len(after) :] + data
+                        if after in last:
+                            self.swallow()
+                elif self._loses:
                     self._loses -= 1
                     break
-                if not 0 < number <= self._swallowed:
+                if commands or not pair.swallows:
                     if self._delay:
                         self._never.wait(self._delay)
                     target.sendall(data)
-        for each in (source, target):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+        pair.shut_down()
 
     def cut(self) -> None:
         """End all connections."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
-            for each in pair:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            pair.shut_down()
         self._ended += pairs
 
-    def swallow(self) -> None:
-        """Let the answers and messages of the present connections vanish, until ``cut``."""
+    def swallow(self, messages_only: bool = False) -> None:
+        """Let the answers and messages of the present connections vanish, until ``cut``.
+
+        :param messages_only: only those of connections that have subscribed to a channel.
+        """
         with self._lock:
-            self._swallowed, self._swallows_after = self._made, None
+            self._swallows_after = None
+            for pair in self._pairs:
+                pair.swallows = pair.subscribes or not messages_only
 
     def swallow_after(self, command: bytes) -> None:
         """Let answers vanish as soon as these bytes of a command go to the server."""
@@ -255,5 +269,5 @@ class Proxy:
         for thread in self._threads:
             thread.join(TIMEOUT)
         for pair in self._ended:
-            for each in pair:
+            for each in pair.both:
                 each.close()
