@@ -21,6 +21,7 @@ from hubthread.protocol.frames import Frame, MessageType
 from tests.interrupts.interrupting import MOST, at_each
 from tests.net.test_outbox_model import Scripted, WouldWait
 from tests.support import Logs, incidents_to, outbox_bounds, read_exactly, transport_pair
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.interrupts
 
@@ -190,7 +191,7 @@ def to_tls() -> ToStream:
 
 
 @pytest.mark.parametrize("kind", [ToStream, to_tls, ToDatagrams])
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(
     before=STEPS,
     outer=STEP.filter(lambda step: step[0] != "room"),
