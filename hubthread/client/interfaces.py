@@ -16,7 +16,7 @@ __all__ = ["Driver", "Fate", "Joining", "State", "Task", "Token", "Tunables", "W
 State: TypeAlias = Literal["idle", "connecting", "open", "waiting", "resting", "ended"]
 """The state of a link; the guide explains each."""
 Fate: TypeAlias = Literal["sent", "queued", "dropped"]
-"""What became of a message, as far as the link knows."""
+"""The fate of a message, as far as the link knows."""
 
 
 class Driver(Protocol):

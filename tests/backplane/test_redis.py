@@ -366,6 +366,30 @@ def test_exception_that_nobody_expects_is_logged_and_ends_no_part(
         assert_one_order([node.seen, other.seen])
 
 
+def test_batch_that_is_answered_twice_is_released_once(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception comes between the answer and the next step, so the batch is sent again."""
+    with nodes(server) as (node,):
+        node.up()
+        bugs: Items[str] = Items()
+        monkeypatch.setattr(node.host, "log_bug", lambda error, part: bugs.add(part))
+        answered, fail = node.link.answered, raising_once(lambda: None)
+
+        def answer(batch: Any) -> None:
+            answered(batch)
+            fail()
+
+        monkeypatch.setattr(node.link, "answered", answer)
+        node.push("one")
+        assert bugs.wait(1) == ["publisher"]
+        node.push("two")
+        node.heard("one", "two")
+        node.settle()
+        figures = node.link.statistics()
+        assert (figures.waiting, figures.waiting_bytes) == (0, 0)
+
+
 def test_waiting_messages_and_the_size_of_one_are_bounded(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
